@@ -1,0 +1,1 @@
+"""The dynamic providers: one lifecycle, one short description a kind of Stripe object."""

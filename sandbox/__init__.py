@@ -1,0 +1,1 @@
+"""A stateful local Stripe: embedded in process, or served on a loopback port."""

@@ -1,0 +1,1 @@
+"""Send Stripe meter events and read them back: nothing lost, nothing billed twice."""
