@@ -1,0 +1,150 @@
+"""Stack config and environment -> `Settings`: where Stripe is, and which money it handles.
+
+The program reads it from `pulumi.Config`, a provider from what `configure()` is given; both pass a
+`get` function here, so that there is one set of rules and one set of sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+Mode = Literal["sandbox", "test", "live"]
+
+#: The key that the sandbox is called with; it opens nothing anywhere else.
+SANDBOX_KEY = "sk_test_sandbox"
+DEFAULT_SANDBOX_FILE = ".stripe-sandbox/stripe.db"
+#: Requests a second that Stripe allows an account, by mode (https://docs.stripe.com/rate-limits).
+#: The sandbox is asked no more than Stripe's test mode, except embedded, where there is no one to spare.
+REQUESTS_PER_SECOND: Mapping[Mode, float] = {"sandbox": 25.0, "test": 25.0, "live": 100.0}
+
+
+class SettingsError(ValueError):
+    """A setting is missing or contradicts another; the message is one line and names it."""
+
+
+class Settings(BaseModel):
+    """Where Stripe is for one stack.
+
+    `api_key` is None where there is none yet: a preview needs no key. `require_key` is for whoever is
+    about to send the first request.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode
+    api_key: SecretStr | None
+    api_base: str | None
+    sandbox_file: Path
+    requests_per_second: float | None
+
+    @classmethod
+    def read(cls, get: Callable[[str], str | None], environ: Mapping[str, str]) -> Settings:
+        """Build settings from stack config and environment.
+
+        `get("mode")` answers the stack's `stripe:mode`, or None. Stack config wins over the environment.
+
+        Raises:
+            SettingsError: a value that cannot be meant, or a key of another mode than the stack's.
+        """
+        mode = _mode(get("mode"))
+        return cls(
+            mode=mode,
+            api_key=_key(mode, get("apiKey"), environ.get("STRIPE_API_KEY")),
+            api_base=_address(get("apiBase") or environ.get("STRIPE_API_BASE")),
+            sandbox_file=Path(get("sandboxFile") or environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE),
+            requests_per_second=_rate(get("requestsPerSecond")),
+        )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether Stripe is the sandbox inside this process."""
+        return self.mode == "sandbox" and self.api_base is None
+
+    @property
+    def rate(self) -> float | None:
+        """Requests a second to keep to, or None for no limit (the embedded sandbox, unless configured)."""
+        if self.requests_per_second is not None:
+            return self.requests_per_second
+        return None if self.embedded else REQUESTS_PER_SECOND[self.mode]
+
+    def require_key(self) -> str:
+        """The key to call Stripe with.
+
+        Raises:
+            SettingsError: there is none, and this stack needs one.
+        """
+        if self.api_key is not None:
+            return self.api_key.get_secret_value()
+        prefix = "sk_live_" if self.mode == "live" else "sk_test_"
+        raise SettingsError(
+            f"stripe:mode is {self.mode} and there is no API key: set STRIPE_API_KEY={prefix}... in the environment, "
+            "or run: pulumi config set --secret stripe:apiKey (a preview needs no key)"
+        )
+
+
+def _mode(value: str | None) -> Mode:
+    match value:
+        case "sandbox" | "test" | "live":
+            return value
+        case None | "":
+            raise SettingsError(
+                "stripe:mode is not set: run `pulumi config set stripe:mode sandbox` (or test, or live)"
+            )
+        case _:
+            raise SettingsError(f"stripe:mode is {value!r}; it must be sandbox, test or live")
+
+
+def _key(mode: Mode, configured: str | None, from_environment: str | None) -> SecretStr | None:
+    value, source = (configured, "stripe:apiKey") if configured else (from_environment, "STRIPE_API_KEY")
+    if not value:
+        return SecretStr(SANDBOX_KEY) if mode == "sandbox" else None
+    kind = key_mode(value)
+    if kind is None:
+        raise SettingsError(
+            f"{source} is not a secret or restricted Stripe key: it must start with sk_test_, rk_test_, sk_live_ or "
+            "rk_live_"
+        )
+    if kind == "live" and mode != "live":
+        raise SettingsError(
+            f"{source} is a live key and stripe:mode is {mode}: a live key is only used on a stack in mode live"
+        )
+    if kind == "test" and mode == "live":
+        raise SettingsError(f"{source} is a test key and stripe:mode is live: a live stack needs a live key")
+    # A test key in the environment means Stripe's test mode, which a sandbox stack never talks to.
+    return SecretStr(SANDBOX_KEY) if mode == "sandbox" else SecretStr(value)
+
+
+def key_mode(key: str) -> Literal["test", "live"] | None:
+    """Which mode a Stripe API key opens, or None for what is no such key."""
+    for mode in ("test", "live"):
+        if key.startswith((f"sk_{mode}_", f"rk_{mode}_")):
+            return mode  # type: ignore[return-value]
+    return None
+
+
+def _address(value: str | None) -> str | None:
+    if not value:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(
+            f"stripe:apiBase (or STRIPE_API_BASE) is {value!r}; it must be an address such as http://127.0.0.1:12111"
+        )
+    return value.rstrip("/")
+
+
+def _rate(value: str | None) -> float | None:
+    if not value:
+        return None
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 10_000:
+        raise SettingsError(f"stripe:requestsPerSecond is {value!r}; it must be a number above 0, such as 25")
+    return rate
