@@ -123,7 +123,7 @@ def key_mode(key: str) -> Literal["test", "live"] | None:
     """Which mode a Stripe API key opens, or None for what is no such key."""
     for mode in ("test", "live"):
         if key.startswith((f"sk_{mode}_", f"rk_{mode}_")):
-            return mode  # type: ignore[return-value]
+            return mode
     return None
 
 
