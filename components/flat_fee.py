@@ -49,6 +49,8 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
     Args:
         name: names every resource, and the lookup keys `<name>:license` and `<name>:usage`.
         event_name: what meter events are sent under; unique among an account's active meters.
+        protect: whether Pulumi refuses to delete or replace what cannot be made again: the meter, the
+            customers, the subscriptions. Prices stay free, since a price change is a replacement.
 
     Attributes:
         meter, product, license, usage: the resources; link to them by `.id`.
@@ -69,6 +71,7 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
         plan: Plan,
         event_name: str,
         subscribers: Sequence[Subscriber] = (),
+        protect: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         # What a reviewer reads in the preview: the model in money, above the objects that make it up.
@@ -83,13 +86,14 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
         self.lookup_keys = {"license": f"{name}:license", "usage": f"{name}:usage"}
         self.event_name = event_name
         child = pulumi.ResourceOptions(parent=self)
+        kept = pulumi.ResourceOptions(parent=self, protect=protect)
 
         self.meter = Meter(
             f"{name}-meter",
             display_name=f"{plan.name} {plan.unit}s",
             event_name=event_name,
             default_aggregation={"formula": "sum"},
-            opts=child,
+            opts=kept,
         )
         self.product = Product(f"{name}-product", name=plan.name, unit_label=plan.unit, opts=child)
         self.license = Price(
@@ -117,7 +121,7 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
         self.customers = {}
         self.subscriptions = {}
         for subscriber in subscribers:
-            customer = Customer(f"{name}-{subscriber.key}", name=subscriber.name, email=subscriber.email, opts=child)
+            customer = Customer(f"{name}-{subscriber.key}", name=subscriber.name, email=subscriber.email, opts=kept)
             self.customers[subscriber.key] = customer
             self.subscriptions[subscriber.key] = Subscription(
                 f"{name}-{subscriber.key}",
@@ -129,7 +133,7 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
                     "license": {"price": self.license.id, "quantity": subscriber.seats},
                     "usage": {"price": self.usage.id},
                 },
-                opts=child,
+                opts=kept,
             )
         self.register_outputs({})
 
