@@ -30,7 +30,8 @@ def program() -> Iterator[Settings]:
 
 def validation_messages(error: ValidationError) -> list[str]:
     """One line for each thing wrong, with the path of the field: `Plan.overage.per: Input should be ...`."""
-    return [
-        f"{'.'.join([error.title, *(str(part) for part in detail['loc'])])}: {detail['msg'].removeprefix('Value error, ')}"
-        for detail in error.errors(include_url=False, include_context=False)
-    ]
+    lines = []
+    for detail in error.errors(include_url=False, include_context=False):
+        path = ".".join([error.title, *(str(part) for part in detail["loc"])])
+        lines.append(f"{path}: {detail['msg'].removeprefix('Value error, ')}")
+    return lines

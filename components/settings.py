@@ -55,7 +55,7 @@ class Settings(BaseModel):
         return cls(
             mode=mode,
             api_key=_key(mode, get("apiKey"), environ.get("STRIPE_API_KEY")),
-            api_base=_address(get("apiBase") or environ.get("STRIPE_API_BASE")),
+            api_base=_address(mode, get("apiBase") or environ.get("STRIPE_API_BASE")),
             sandbox_file=Path(get("sandboxFile") or environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE),
             requests_per_second=_rate(get("requestsPerSecond")),
         )
@@ -127,13 +127,18 @@ def key_mode(key: str) -> Literal["test", "live"] | None:
     return None
 
 
-def _address(value: str | None) -> str | None:
+def _address(mode: Mode, value: str | None) -> str | None:
     if not value:
         return None
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(
             f"stripe:apiBase (or STRIPE_API_BASE) is {value!r}; it must be an address such as http://127.0.0.1:12111"
+        )
+    if parts.scheme == "http" and mode != "sandbox" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise SettingsError(
+            f"stripe:apiBase (or STRIPE_API_BASE) is {value!r}: a {mode} key would cross the network "
+            "in clear; use https"
         )
     return value.rstrip("/")
 

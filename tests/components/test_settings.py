@@ -1,0 +1,88 @@
+"""Where Stripe is: a key of the wrong mode never gets as far as a request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.settings import SANDBOX_KEY, Settings, SettingsError
+
+
+def read(environ: dict[str, str] | None = None, **config: str) -> Settings:
+    return Settings.read(config.get, environ or {})
+
+
+def test_a_sandbox_stack_needs_nothing_but_its_mode() -> None:
+    settings = read(mode="sandbox")
+    assert settings.embedded
+    assert settings.require_key() == SANDBOX_KEY
+    assert settings.sandbox_file == Path(".stripe-sandbox/stripe.db")
+    assert settings.rate is None
+
+
+def test_a_served_sandbox_is_paced_like_test_mode() -> None:
+    settings = read(mode="sandbox", apiBase="http://127.0.0.1:12111/")
+    assert not settings.embedded
+    assert settings.api_base == "http://127.0.0.1:12111"
+    assert settings.rate == 25
+
+
+def test_a_test_key_in_the_environment_never_reaches_a_sandbox_stack() -> None:
+    assert read({"STRIPE_API_KEY": "sk_test_secret"}, mode="sandbox").require_key() == SANDBOX_KEY
+
+
+def test_stack_config_wins_over_the_environment() -> None:
+    environ = {"STRIPE_API_KEY": "sk_test_b", "STRIPE_API_BASE": "https://b.example", "STRIPE_SANDBOX_FILE": "b.db"}
+    settings = read(environ, mode="test", apiKey="sk_test_a", apiBase="https://a.example", sandboxFile="a.db")
+    assert settings.require_key() == "sk_test_a"
+    assert settings.api_base == "https://a.example"
+    assert settings.sandbox_file == Path("a.db")
+
+
+@pytest.mark.parametrize(("mode", "prefix"), [("test", "sk_test_"), ("live", "sk_live_")])
+def test_no_key_is_no_error_until_the_first_request(mode: str, prefix: str) -> None:
+    settings = read(mode=mode)
+    with pytest.raises(SettingsError, match=f"there is no API key: set STRIPE_API_KEY={prefix}"):
+        settings.require_key()
+
+
+def test_limits_are_stripes() -> None:
+    assert read(mode="test").rate == 25
+    assert read(mode="live").rate == 100
+    assert read(mode="live", requestsPerSecond="10").rate == 10
+
+
+@pytest.mark.parametrize(
+    ("config", "environ", "message"),
+    [
+        ({}, {}, "stripe:mode is not set"),
+        ({"mode": "production"}, {}, "stripe:mode is 'production'; it must be sandbox, test or live"),
+        (
+            {"mode": "sandbox"},
+            {"STRIPE_API_KEY": "sk_live_1"},
+            "STRIPE_API_KEY is a live key and stripe:mode is sandbox",
+        ),
+        ({"mode": "test", "apiKey": "rk_live_1"}, {}, "stripe:apiKey is a live key and stripe:mode is test"),
+        ({"mode": "live"}, {"STRIPE_API_KEY": "sk_test_1"}, "STRIPE_API_KEY is a test key and stripe:mode is live"),
+        ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe:apiKey is not a secret or restricted Stripe key"),
+        ({"mode": "sandbox", "apiBase": "localhost:12111"}, {}, "stripe:apiBase (or STRIPE_API_BASE) is 'localhost"),
+        ({"mode": "live", "apiBase": "http://proxy.example"}, {}, "stripe:apiBase (or STRIPE_API_BASE) is 'http://pr"),
+        ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe:requestsPerSecond is '0'"),
+        ({"mode": "test", "requestsPerSecond": "fast"}, {}, "stripe:requestsPerSecond is 'fast'"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(config: dict[str, str], environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(environ, **config)
+    line = str(caught.value)
+    assert line.startswith(message)
+    assert "\n" not in line
+    for secret in [config.get("apiKey"), environ.get("STRIPE_API_KEY")]:
+        assert secret is None or secret not in line
+
+
+def test_a_key_shows_nowhere() -> None:
+    settings = read(mode="test", apiKey="sk_test_secret")
+    assert "secret" not in repr(settings)
+    assert "secret" not in settings.model_dump_json()
