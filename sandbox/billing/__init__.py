@@ -1,0 +1,1 @@
+"""The money arithmetic of the local Stripe: pure functions, Stripe objects in as plain dicts, amounts and lines out."""

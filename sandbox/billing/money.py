@@ -1,0 +1,62 @@
+"""Minor units: exact decimals in, whole minor units out, and the way Stripe writes an amount in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Context, Decimal
+
+# Currencies without a minor unit: https://docs.stripe.com/currencies#zero-decimal
+ZERO_DECIMAL_CURRENCIES = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"],
+)
+_THREE_DECIMAL_CURRENCIES = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+_SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "krw": "₩", "brl": "R$"}
+
+# 50 digits: usage (15 digits) times an amount (12 decimals) times seconds in a period stays exact.
+EXACT = Context(prec=50)
+
+
+def to_minor_units(amount: Decimal) -> int:
+    """Round an exact amount in minor units to the whole minor unit, a half away from zero.
+
+    Stripe rounds each line, not the total, and shows 1.5 cents becoming 2:
+    https://docs.stripe.com/billing/subscriptions/decimal-amounts. That fits rounding half up and half to even alike;
+    which of the two Stripe means has not been seen.
+    """
+    return int(amount.quantize(Decimal(1), rounding=ROUND_HALF_UP, context=EXACT))
+
+
+def decimal_string(value: Decimal | int) -> str:
+    """A decimal as Stripe writes it: no exponent, no trailing zeros."""
+    text = format(Decimal(value), "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in {"", "-0"} else text
+
+
+def amount_text(amount: Decimal | int, currency: str) -> str:
+    """An amount in minor units as Stripe words it in a line's description: `$0.036`, `$100.00`."""
+    if currency in ZERO_DECIMAL_CURRENCIES:
+        decimals = 0
+    else:
+        decimals = 3 if currency in _THREE_DECIMAL_CURRENCIES else 2
+    major = Decimal(amount).scaleb(-decimals, context=EXACT)
+    whole, _, fraction = format(major, "f").partition(".")
+    fraction = fraction.rstrip("0").ljust(decimals, "0")
+    sign = "-" if whole.startswith("-") else ""
+    digits = f"{int(whole.lstrip('-')):,}" + (f".{fraction}" if fraction else "")
+    symbol = _SYMBOLS.get(currency)
+    return f"{sign}{symbol}{digits}" if symbol else f"{sign}{digits} {currency.upper()}"
+
+
+def split(total: int, weights: Iterable[int]) -> list[int]:
+    """Share a whole amount out in proportion to weights, so that the shares sum to it exactly (largest remainder)."""
+    weighed = list(weights)
+    sum_of_weights = sum(weighed)
+    if sum_of_weights == 0:
+        return [0 for _ in weighed]
+    shares = [total * weight // sum_of_weights for weight in weighed]
+    remainders = [(total * weight % sum_of_weights, -index) for index, weight in enumerate(weighed)]
+    for _, negative_index in sorted(remainders, reverse=True)[: total - sum(shares)]:
+        shares[-negative_index] += 1
+    return shares

@@ -1,0 +1,95 @@
+"""Rating: a price and a quantity in, the charges that Stripe writes as invoice lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+from sandbox.billing.money import EXACT, to_minor_units
+
+Price = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One line's worth of money: `quantity` units at `unit_amount` minor units each, or the flat fee of a tier.
+
+    `amount` is rounded to whole minor units; `tier` counts from 1 and is None for a price without tiers. A flat fee
+    has quantity 0, as on Stripe's own invoices.
+    """
+
+    quantity: Decimal
+    unit_amount: Decimal
+    amount: int
+    tier: int | None = None
+    flat: bool = False
+
+
+def rate(price: Price, quantity: Decimal | int) -> tuple[Charge, ...]:
+    """What `quantity` units of a price cost in one period. A negative quantity (usage corrected below zero) is 0.
+
+    Tiered prices give one unit charge for each tier reached, the first always, and beside it one flat charge where the
+    tier has a `flat_amount` (0 included). Invoices recorded from Stripe look like that.
+    """
+    units = max(Decimal(quantity), Decimal(0))
+    if price["billing_scheme"] != "tiered":
+        return (_per_unit(price, units),)
+    if price["tiers_mode"] == "volume":
+        return _volume(price["tiers"], units)
+    return _graduated(price["tiers"], units)
+
+
+def total(price: Price, quantity: Decimal | int) -> int:
+    """The sum of a price's charges in whole minor units."""
+    return sum(charge.amount for charge in rate(price, quantity))
+
+
+def unit_amount(holder: Mapping[str, Any], stem: str = "unit_amount") -> Decimal | None:
+    """The exact amount of a price or tier, whichever of `unit_amount` and `unit_amount_decimal` it was given."""
+    for key in (f"{stem}_decimal", stem):
+        value = holder.get(key)
+        if value is not None:
+            return Decimal(str(value))
+    return None
+
+
+def _per_unit(price: Price, units: Decimal) -> Charge:
+    amount = unit_amount(price) or Decimal(0)
+    transform = price.get("transform_quantity")
+    billed = units
+    if transform:
+        rounding = ROUND_CEILING if transform["round"] == "up" else ROUND_FLOOR
+        billed = EXACT.divide(units, Decimal(transform["divide_by"])).to_integral_value(rounding=rounding)
+    return Charge(quantity=units, unit_amount=amount, amount=to_minor_units(EXACT.multiply(billed, amount)))
+
+
+def _volume(tiers: list[Mapping[str, Any]], units: Decimal) -> tuple[Charge, ...]:
+    for number, tier in enumerate(tiers, start=1):
+        if tier["up_to"] is None or units <= tier["up_to"]:
+            return _tier_charges(number, tier, units)
+    return _tier_charges(len(tiers), tiers[-1], units)
+
+
+def _graduated(tiers: list[Mapping[str, Any]], units: Decimal) -> tuple[Charge, ...]:
+    charges: list[Charge] = []
+    below = Decimal(0)
+    for number, tier in enumerate(tiers, start=1):
+        if number > 1 and units <= below:
+            break
+        upper = units if tier["up_to"] is None else min(units, Decimal(tier["up_to"]))
+        charges.extend(_tier_charges(number, tier, upper - below))
+        below = upper
+        if tier["up_to"] is None or units <= tier["up_to"]:
+            break
+    return tuple(charges)
+
+
+def _tier_charges(number: int, tier: Mapping[str, Any], units: Decimal) -> tuple[Charge, ...]:
+    each = unit_amount(tier) or Decimal(0)
+    charges = [Charge(units, each, to_minor_units(EXACT.multiply(units, each)), tier=number)]
+    flat = unit_amount(tier, "flat_amount")
+    if flat is not None:
+        charges.append(Charge(Decimal(0), flat, to_minor_units(flat), tier=number, flat=True))
+    return tuple(charges)
