@@ -1,0 +1,492 @@
+"""The billing cycle of one subscription: what each moment of its life bills. Pure: the caller stores and sends.
+
+A `Contract` is a subscription (Stripe's JSON, its items with private `_usage_from` and `_debits`), the invoice items
+that wait for its next invoice, and where to look up prices, products and usage. Functions here change the contract in
+place and give back a `Draft` where an invoice is due. Previews run them on copies.
+
+Licensed items bill in advance, metered items in arrears; each item has its own period, counted from one anchor.
+`_debits` is what has been charged for an item's current period; flexible billing mode credits from it, classic billing
+mode from the item's present price and quantity
+(https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+
+from sandbox.billing.lines import (
+    charge_text,
+    fee_lines,
+    invoice_item,
+    is_metered,
+    line_of_invoice_item,
+    proration_text,
+    remaining_time_line,
+    trial_line,
+    usage_lines,
+)
+from sandbox.billing.periods import Anchor, Interval
+from sandbox.billing.proration import Debit, credit, share
+from sandbox.billing.rating import rate, total
+
+Obj = dict[str, Any]
+
+
+class Catalog(Protocol):
+    """Where a contract looks things up."""
+
+    def price(self, id: str) -> Obj:
+        """A price with its tiers."""
+
+    def product(self, id: str) -> Obj:
+        """A product."""
+
+    def usage(self, price: Obj, customer: str, start: int, end: int) -> Decimal:
+        """What the price's meter counted for a customer from `start` (inclusive) to `end` (exclusive)."""
+
+
+@dataclass
+class Draft:
+    """An invoice to be: its lines, why it came about, and the span that its usage and invoice items come from."""
+
+    billing_reason: str
+    period_start: int
+    period_end: int
+    lines: list[Obj]
+    #: The invoice items among the lines.
+    taken: list[Obj] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Minor units, before discounts."""
+        return sum(line["amount"] for line in self.lines)
+
+
+@dataclass
+class Contract:
+    """A subscription, the invoice items waiting for its next invoice, and where to look things up."""
+
+    subscription: Obj
+    pending: list[Obj]
+    catalog: Catalog
+    new_id: Callable[[str], str]
+
+    @property
+    def items(self) -> list[Obj]:
+        """The subscription's items, in order."""
+        data: list[Obj] = self.subscription["items"]["data"]
+        return data
+
+    @items.setter
+    def items(self, items: list[Obj]) -> None:
+        self.subscription["items"]["data"] = items
+
+    @property
+    def flexible(self) -> bool:
+        """Whether the billing mode is flexible."""
+        return bool(self.subscription["billing_mode"]["type"] == "flexible")
+
+    @property
+    def anchor(self) -> Anchor:
+        """What billing periods are counted from."""
+        config = self.subscription["billing_cycle_anchor_config"]
+        day = None if config is None else config["day_of_month"]
+        return Anchor(self.subscription["billing_cycle_anchor"], day)
+
+    @property
+    def trialing(self) -> bool:
+        """Whether the present period is free."""
+        return bool(self.subscription["status"] == "trialing")
+
+    def price(self, item: Obj) -> Obj:
+        """An item's price."""
+        return self.catalog.price(item["price"])
+
+    def product(self, item: Obj) -> Obj:
+        """An item's product."""
+        return self.catalog.product(self.price(item)["product"])
+
+    def interval(self, item: Obj) -> Interval:
+        """How often an item bills."""
+        return Interval.of(self.price(item)["recurring"])
+
+    def period_length(self, item: Obj, at: int) -> int:
+        """Seconds in the whole period that an instant falls in, which a share of the fee is a share of."""
+        start, end = self.anchor.period_around(self.interval(item), at)
+        return end - start
+
+    def next_end(self, item: Obj, at: int) -> int:
+        """When an item's period that begins at `at` ends: the next boundary, or before it the end of all."""
+        end = self.anchor.next_boundary(self.interval(item), at)
+        cancel_at = self.subscription["cancel_at"]
+        return end if cancel_at is None or self.subscription["cancel_at_period_end"] else min(end, cancel_at)
+
+
+def renewal_due(contract: Contract) -> int:
+    """When the next item's period ends."""
+    return int(min(item["current_period_end"] for item in contract.items))
+
+
+# -- the beginning ----------------------------------------------------------------------------------------------------
+
+
+def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
+    """Set the first periods and bill them. None where the first invoice would be empty.
+
+    The subscription carries its anchor, `start_date` (before `at` when backdated) and, in a trial, `trial_end`.
+    Flexible billing mode leaves metered items out; classic gives each its line of 0.
+    """
+    subscription = contract.subscription
+    backdated = subscription["start_date"] < at
+    lines: list[Obj] = []
+    for item in contract.items:
+        item["_usage_from"] = subscription["start_date"]
+        item["_debits"] = []
+        if contract.trialing:
+            item["current_period_start"], item["current_period_end"] = at, subscription["trial_end"]
+            if not is_metered(contract.price(item)):
+                lines.append(trial_line(item, contract.price(item), contract.product(item), _period(item)))
+            elif not contract.flexible:
+                lines.extend(_zero_usage(contract, item))
+            continue
+        start = at
+        if backdated:
+            whole_start, _ = contract.anchor.period_around(contract.interval(item), at)
+            start = max(whole_start, subscription["start_date"])
+            if proration_behavior != "none" and not is_metered(contract.price(item)):
+                lines.extend(_backdated_fees(contract, item, start))
+        item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
+        if not is_metered(contract.price(item)):
+            lines.extend(_fee(contract, item, proration_behavior))
+        elif not contract.flexible:
+            lines.extend(_zero_usage(contract, item))
+    return _draft(contract, "subscription_create", at, at, lines)
+
+
+def _backdated_fees(contract: Contract, item: Obj, until: int) -> list[Obj]:
+    """The fee of every period, whole or not, from `start_date` to the present one."""
+    lines: list[Obj] = []
+    start = contract.subscription["start_date"]
+    while start < until:
+        end = min(contract.anchor.next_boundary(contract.interval(item), start), until)
+        lines.extend(_fee_lines(contract, item, start, end))
+        start = end
+    return lines
+
+
+# -- renewal ----------------------------------------------------------------------------------------------------------
+
+
+def renew(contract: Contract, at: int, *, billing_reason: str = "subscription_cycle") -> Draft | None:
+    """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
+
+    The end of a trial is a renewal too; usage during the trial is free.
+    """
+    was_trialing = contract.trialing
+    if was_trialing:
+        contract.subscription["status"] = "active"
+    due = [item for item in contract.items if item["current_period_end"] <= at]
+    past_start = min((item["current_period_start"] for item in due), default=at)
+    lines: list[Obj] = []
+    for item in due:
+        metered = is_metered(contract.price(item))
+        if metered and not was_trialing:
+            lines.extend(_usage(contract, item, at))
+        item["_usage_from"] = at
+        item["_debits"] = []
+        item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
+        if not metered:
+            lines.extend(_fee(contract, item, "create_prorations"))
+    return _draft(contract, billing_reason, past_start, at, lines)
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------
+
+
+def change_items(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> None:
+    """Put other items in place of the present ones: credit what goes, debit what comes, for the rest of the period.
+
+    `after` holds the items as they shall be; those with the id of a present item take its place. In flexible mode the
+    usage of a metered price that goes becomes invoice items; in classic mode nobody bills it
+    (https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup).
+    """
+    before = {item["id"]: item for item in contract.items}
+    kept = {item["id"] for item in after}
+    for old in contract.items:
+        if old["id"] not in kept:
+            _let_go(contract, old, at, proration_behavior)
+    for item in after:
+        present = before.get(item["id"])
+        if present is not None and _same_terms(present, item):
+            continue
+        if present is not None:
+            _let_go(contract, present, at, proration_behavior)
+        _take_on(contract, item, present, at, proration_behavior)
+    contract.items = after
+
+
+def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
+    """Begin new periods at `at`, which becomes the anchor, with the items as they shall be; bill at once.
+
+    A new interval does this, `billing_cycle_anchor=now`, and the end of a trial before its time.
+    """
+    before = {item["id"]: item for item in contract.items}
+    kept = {item["id"]: item for item in after}
+    for old in contract.items:
+        goes = old["id"] not in kept or not _same_terms(old, kept[old["id"]])
+        if goes or not is_metered(contract.price(old)):
+            _let_go(contract, old, at, proration_behavior)
+    for item in after:
+        present = before.get(item["id"])
+        stays = present is not None and _same_terms(present, item)
+        item["_usage_from"] = present["_usage_from"] if present is not None and stays else at
+        item["current_period_start"] = at if present is None else present["current_period_start"]
+        item["current_period_end"] = at
+    contract.items = after
+    contract.subscription["billing_cycle_anchor"] = at
+    contract.subscription["billing_cycle_anchor_config"] = None
+    return renew(contract, at, billing_reason="subscription_update")
+
+
+def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior: str) -> None:
+    """Make the time from `at` to `trial_end` free and count periods from its end; credit what was paid for it."""
+    for item in contract.items:
+        if is_metered(contract.price(item)):
+            _usage_items(contract, item, at, proration_behavior)
+        else:
+            _credit(contract, item, at, proration_behavior)
+        item["_usage_from"] = at
+        item["_debits"] = []
+        item["current_period_start"] = item["current_period_start"] if contract.trialing else at
+        item["current_period_end"] = trial_end
+    if not contract.trialing:
+        contract.subscription["trial_start"] = at
+    contract.subscription.update(
+        status="trialing", trial_end=trial_end, billing_cycle_anchor=trial_end, billing_cycle_anchor_config=None
+    )
+
+
+def credit_the_rest(contract: Contract, at: int) -> None:
+    """Credit every licensed item's unused time, as a cancellation with `prorate` does."""
+    for item in contract.items:
+        if not is_metered(contract.price(item)):
+            _credit(contract, item, at, "create_prorations")
+
+
+def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> None:
+    """Shorten or lengthen the present periods to where `cancel_at` now puts their ends, and prorate the difference."""
+    for item in contract.items:
+        if contract.trialing:
+            continue
+        was, becomes = item["current_period_end"], contract.next_end(item, at)
+        if was == becomes:
+            continue
+        if not is_metered(contract.price(item)):
+            if becomes < was:
+                _credit(contract, item, becomes, proration_behavior, until=was)
+            else:
+                _debit(contract, item, was, becomes, proration_behavior)
+        item["current_period_end"] = becomes
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+def close(contract: Contract, at: int) -> Draft | None:
+    """The last invoice: what waits, and the usage that nobody has billed yet."""
+    lines: list[Obj] = []
+    if not contract.trialing:
+        for item in contract.items:
+            if is_metered(contract.price(item)):
+                lines.extend(_usage(contract, item, at))
+    start = min(item["current_period_start"] for item in contract.items)
+    return _draft(contract, "subscription_cycle", start, at, lines)
+
+
+def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | None:
+    """An invoice of the waiting invoice items alone."""
+    return _draft(contract, billing_reason, at, at, [])
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _draft(contract: Contract, billing_reason: str, start: int, end: int, lines: list[Obj]) -> Draft | None:
+    taken, contract.pending = contract.pending, []
+    if not taken and not lines:
+        return None
+    return Draft(billing_reason, start, end, [*(line_of_invoice_item(item) for item in taken), *lines], taken)
+
+
+def _period(item: Obj) -> tuple[int, int]:
+    return item["current_period_start"], item["current_period_end"]
+
+
+def _same_terms(one: Obj, other: Obj) -> bool:
+    return bool(one["price"] == other["price"] and one.get("quantity") == other.get("quantity"))
+
+
+def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
+    """Bill an item's present period, a part of one in proportion, and remember the debit."""
+    start, end = _period(item)
+    whole = contract.anchor.period_around(contract.interval(item), start) == (start, end)
+    if not whole and proration_behavior == "none":
+        return []
+    lines = _fee_lines(contract, item, start, end)
+    _remember(item, sum(line["amount"] for line in lines), start, end)
+    return lines
+
+
+def _fee_lines(contract: Contract, item: Obj, start: int, end: int) -> list[Obj]:
+    price, product = contract.price(item), contract.product(item)
+    if contract.anchor.period_around(contract.interval(item), start) == (start, end):
+        return fee_lines(item, price, product, (start, end))
+    amount = share(total(price, item["quantity"]), end - start, contract.period_length(item, start))
+    return [remaining_time_line(item, price, product, amount, (start, end))]
+
+
+def _usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
+    start = item["_usage_from"]
+    if start >= at:  # just added: nothing can have been used
+        return []
+    price = contract.price(item)
+    usage = contract.catalog.usage(price, contract.subscription["customer"], start, at)
+    return usage_lines(item, price, contract.product(item), usage, (start, at))
+
+
+def _zero_usage(contract: Contract, item: Obj) -> list[Obj]:
+    lines = usage_lines(item, contract.price(item), contract.product(item), Decimal(0), _period(item))
+    # Nothing has been used yet: no flat fee either, and nothing to rate again.
+    for line in lines:
+        del line["_usage"], line["_part"]
+    return [line for line in lines if line["amount"] == 0][:1]
+
+
+def _let_go(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
+    if is_metered(contract.price(item)):
+        if contract.flexible:
+            _usage_items(contract, item, at, proration_behavior)
+    else:
+        _credit(contract, item, at, proration_behavior)
+
+
+def _take_on(contract: Contract, item: Obj, present: Obj | None, at: int, proration_behavior: str) -> None:
+    """Begin an item's new terms at `at`, in the period that it replaces or in one of its own."""
+    same_period = present is not None and contract.interval(present) == contract.interval(item)
+    if present is not None and same_period:
+        item["current_period_start"], item["current_period_end"] = _period(present)
+    elif contract.trialing:
+        item["current_period_start"], item["current_period_end"] = at, contract.subscription["trial_end"]
+    else:
+        twin = next((other for other in contract.items if contract.interval(other) == contract.interval(item)), None)
+        start = at if twin is None else twin["current_period_start"]
+        item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
+    item["_usage_from"] = at
+    # What was debited and not credited stays creditable: a change with `none` leaves the old debit in place.
+    item["_debits"] = [] if present is None else present["_debits"]
+    if not is_metered(contract.price(item)):
+        _debit(contract, item, at, item["current_period_end"], proration_behavior)
+
+
+def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, until: int | None = None) -> None:
+    if contract.trialing or proration_behavior == "none":
+        return
+    end = item["current_period_end"] if until is None else until
+    for debit in _creditable(contract, item, at, end):
+        amount = credit(debit, at)
+        if amount:
+            text = proration_text("Unused", debit.quantity, contract.catalog.product(_product_of(contract, debit)), at)
+            _add(contract, item, amount, text, (at, debit.end), debit.quantity or 0, price=debit.price)
+    item["_debits"] = [
+        {**debit, "amount": debit["amount"] + credit(Debit(**debit), at), "end": min(debit["end"], at)}
+        for debit in item["_debits"]
+        if debit["start"] < at
+    ]
+
+
+def _creditable(contract: Contract, item: Obj, at: int, end: int) -> list[Debit]:
+    if contract.flexible:
+        return [debit for debit in (Debit(**stored) for stored in item["_debits"]) if debit.end > at]
+    start = end - contract.period_length(item, at)
+    return [Debit(total(contract.price(item), item["quantity"]), start, end, item["quantity"], item["price"])]
+
+
+def _product_of(contract: Contract, debit: Debit) -> str:
+    return str(contract.catalog.price(debit.price)["product"])
+
+
+def _debit(contract: Contract, item: Obj, start: int, end: int, proration_behavior: str) -> None:
+    if contract.trialing or proration_behavior == "none" or end <= start:
+        return
+    amount = share(total(contract.price(item), item["quantity"]), end - start, contract.period_length(item, start))
+    if amount:
+        text = proration_text("Remaining", item["quantity"], contract.product(item), start)
+        _add(contract, item, amount, text, (start, end), item["quantity"])
+    _remember(item, amount, start, end)
+
+
+def _remember(item: Obj, amount: int, start: int, end: int) -> None:
+    item["_debits"].append(asdict(Debit(amount, start, end, item["quantity"], item["price"])))
+
+
+def _add(
+    contract: Contract,
+    item: Obj,
+    amount: int,
+    description: str,
+    period: tuple[int, int],
+    quantity: int,
+    *,
+    price: str | None = None,
+) -> None:
+    subscription = contract.subscription
+    contract.pending.append(
+        invoice_item(
+            id=contract.new_id("ii_"),
+            customer=subscription["customer"],
+            amount=amount,
+            currency=subscription["currency"],
+            description=description,
+            date=period[0],
+            period=period,
+            quantity=quantity,
+            livemode=subscription["livemode"],
+            price=contract.price(item) if price is None else contract.catalog.price(price),
+            subscription=subscription["id"],
+            subscription_item=item["id"],
+            proration=True,
+            test_clock=subscription["test_clock"],
+            discountable=False,
+        )
+    )
+
+
+def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
+    """Invoice items for an item's usage up to `at`; charges of nothing are left out."""
+    if contract.trialing or proration_behavior == "none":
+        return
+    subscription, price, start = contract.subscription, contract.price(item), item["_usage_from"]
+    usage = contract.catalog.usage(price, subscription["customer"], start, at)
+    contract.pending.extend(
+        invoice_item(
+            id=contract.new_id("ii_"),
+            customer=subscription["customer"],
+            amount=charge.amount,
+            currency=subscription["currency"],
+            description=charge_text(price, contract.product(item), charge),
+            date=at,
+            period=(start, at),
+            quantity=charge.quantity,
+            livemode=subscription["livemode"],
+            price=price,
+            unit_amount=charge.unit_amount,
+            subscription=subscription["id"],
+            subscription_item=item["id"],
+            test_clock=subscription["test_clock"],
+        )
+        for charge in rate(price, usage)
+        if charge.amount
+    )

@@ -1,0 +1,258 @@
+"""Invoice lines and invoice items in Stripe's shape, ids of lines left out: they come with the invoice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sandbox.billing.money import amount_text, decimal_string
+from sandbox.billing.periods import Interval, day_text
+from sandbox.billing.rating import Charge, rate
+
+Obj = dict[str, Any]
+
+
+def is_metered(price: Mapping[str, Any]) -> bool:
+    """Whether usage, not a quantity, decides what a price costs."""
+    return (price.get("recurring") or {}).get("usage_type") == "metered"
+
+
+def fee_lines(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> list[Obj]:
+    """The fee of a licensed item for a whole period, in advance."""
+    return [_charge_line(item, price, product, charge, period) for charge in rate(price, item["quantity"])]
+
+
+def usage_lines(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tuple[int, int]) -> list[Obj]:
+    """What a metered item's usage in a period costs, in arrears.
+
+    Each line remembers what it was rated from (`_usage`), so that a draft can be rated again when usage comes late.
+    """
+    lines = []
+    for charge in rate(price, usage):
+        line = _charge_line(item, price, product, charge, period)
+        line["_usage"] = {"item": item["id"], "price": price["id"], "start": period[0], "end": period[1]}
+        line["_part"] = [charge.tier, charge.flat]
+        lines.append(line)
+    return lines
+
+
+def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> Obj:
+    """The zero line of a licensed item in a trial."""
+    return _line(
+        amount=0,
+        currency=price["currency"],
+        description=f"Trial period for {product['name']}",
+        period=period,
+        quantity=Decimal(item["quantity"]),
+        pricing=_pricing(price, Decimal(0)),
+        parent=_item_parent(item),
+        subscription=item["subscription"],
+    )
+
+
+def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period: tuple[int, int]) -> Obj:
+    """The fee of a licensed item for part of a period: the first, up to the billing anchor, or the last."""
+    return _line(
+        amount=amount,
+        currency=price["currency"],
+        description=proration_text("Remaining", item["quantity"], product, period[0]),
+        period=period,
+        quantity=Decimal(item["quantity"]),
+        pricing=_pricing(price, None),
+        parent=_item_parent(item, proration=True),
+        subscription=item["subscription"],
+        discountable=False,
+    )
+
+
+def proration_text(word: str, quantity: int | None, product: Obj, at: int) -> str:
+    """How Stripe words a proration: `Unused time on 3 × License after 16 Jan 2026`; one of a thing has no count."""
+    counted = product["name"] if quantity in {None, 1} else f"{quantity} × {product['name']}"
+    return f"{word} time on {counted} after {day_text(at)}"
+
+
+def invoice_item(
+    *,
+    id: str,
+    customer: str,
+    amount: int,
+    currency: str,
+    description: str | None,
+    date: int,
+    period: tuple[int, int],
+    quantity: Decimal | int,
+    livemode: bool,
+    price: Obj | None = None,
+    unit_amount: Decimal | None = None,
+    subscription: str | None = None,
+    subscription_item: str | None = None,
+    proration: bool = False,
+    test_clock: str | None = None,
+    discountable: bool = True,
+    credited_items: Obj | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Obj:
+    """An invoice item in Stripe's shape, pending until an invoice takes it up."""
+    parent: Obj | None = None
+    if subscription is not None:
+        details = {"subscription": subscription}
+        if subscription_item is not None:
+            details["subscription_item"] = subscription_item
+        parent = {"type": "subscription_details", "subscription_details": details}
+    proration_details: Obj | None = None
+    if proration:
+        proration_details = {"discount_amounts": []}
+        if credited_items is not None:
+            proration_details["credited_items"] = credited_items
+    return {
+        "id": id,
+        "object": "invoiceitem",
+        "amount": amount,
+        "currency": currency,
+        "customer": customer,
+        "customer_account": None,
+        "date": date,
+        "description": description,
+        "discountable": discountable,
+        "discounts": [],
+        "invoice": None,
+        "livemode": livemode,
+        "metadata": dict(metadata or {}),
+        "net_amount": amount,
+        "parent": parent,
+        "period": {"start": period[0], "end": period[1]},
+        "pricing": None if price is None else _pricing(price, unit_amount),
+        "proration": proration,
+        "proration_details": proration_details,
+        "quantity": int(quantity),
+        "quantity_decimal": decimal_string(quantity),
+        "tax_rates": [],
+        "test_clock": test_clock,
+    }
+
+
+def line_of_invoice_item(pending: Obj) -> Obj:
+    """The line that an invoice item becomes on the invoice that takes it up."""
+    subscription = subscription_item = None
+    if pending["parent"] is not None:
+        details = pending["parent"]["subscription_details"]
+        subscription, subscription_item = details["subscription"], details.get("subscription_item")
+    shared = {
+        "invoice_item": pending["id"],
+        "proration": pending["proration"],
+        "proration_details": {"credited_items": _credited_lines(pending)} if pending["proration"] else None,
+        "subscription": subscription,
+    }
+    if subscription_item is None:
+        parent = {
+            "type": "invoice_item_details",
+            "invoice_item_details": shared,
+            "subscription_item_details": None,
+        }
+    else:
+        parent = {
+            "type": "subscription_item_details",
+            "invoice_item_details": None,
+            "subscription_item_details": {**shared, "subscription_item": subscription_item},
+        }
+    line = _line(
+        amount=pending["amount"],
+        currency=pending["currency"],
+        description=pending["description"],
+        period=(pending["period"]["start"], pending["period"]["end"]),
+        quantity=Decimal(pending["quantity_decimal"]),
+        pricing=pending["pricing"],
+        parent=parent,
+        subscription=subscription,
+        discountable=pending["discountable"],
+    )
+    line["metadata"] = dict(pending["metadata"])
+    return line
+
+
+def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
+    """A charge in Stripe's words: `31 credit × Usage (Tier 2 at $0.036 / month)`, a flat fee without the count."""
+    tier = "" if charge.tier is None else f"Tier {charge.tier} "
+    every = f" / {Interval.of(price['recurring']).text()}" if price.get("recurring") else ""
+    rated = f"{product['name']} ({tier}at {amount_text(charge.unit_amount, price['currency'])}{every})"
+    if charge.flat:
+        return rated
+    label = product.get("unit_label")
+    return f"{decimal_string(charge.quantity)} {label + ' ' if label else ''}× {rated}"
+
+
+def _credited_lines(pending: Obj) -> Obj | None:
+    credited = pending["proration_details"].get("credited_items")
+    if credited is None or credited["type"] != "invoice_line_items":
+        return None
+    details: Obj = credited["invoice_line_item_details"]
+    return details
+
+
+def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tuple[int, int]) -> Obj:
+    return _line(
+        amount=charge.amount,
+        currency=price["currency"],
+        description=charge_text(price, product, charge),
+        period=period,
+        quantity=charge.quantity,
+        pricing=_pricing(price, charge.unit_amount),
+        parent=_item_parent(item),
+        subscription=item["subscription"],
+    )
+
+
+def _pricing(price: Obj, unit_amount: Decimal | None) -> Obj:
+    return {
+        "type": "price_details",
+        "price_details": {"price": price["id"], "product": price["product"]},
+        "unit_amount_decimal": None if unit_amount is None else decimal_string(unit_amount),
+    }
+
+
+def _item_parent(item: Obj, *, proration: bool = False) -> Obj:
+    return {
+        "type": "subscription_item_details",
+        "invoice_item_details": None,
+        "subscription_item_details": {
+            "invoice_item": None,
+            "proration": proration,
+            "proration_details": {"credited_items": None} if proration else None,
+            "subscription": item["subscription"],
+            "subscription_item": item["id"],
+        },
+    }
+
+
+def _line(
+    *,
+    amount: int,
+    currency: str,
+    description: str | None,
+    period: tuple[int, int],
+    quantity: Decimal,
+    pricing: Obj | None,
+    parent: Obj,
+    subscription: str | None,
+    discountable: bool = True,
+) -> Obj:
+    return {
+        "object": "line_item",
+        "amount": amount,
+        "currency": currency,
+        "description": description,
+        "discount_amounts": [],
+        "discountable": discountable,
+        "discounts": [],
+        "metadata": {},
+        "parent": parent,
+        "period": {"start": period[0], "end": period[1]},
+        "pretax_credit_amounts": [],
+        "pricing": pricing,
+        "quantity": int(quantity),
+        "quantity_decimal": decimal_string(quantity),
+        "subscription": subscription,
+        "subtotal": amount,
+        "taxes": [],
+    }
