@@ -1,0 +1,90 @@
+"""From what a handler returns to what Stripe would answer: wire forms, hidden fields, `expand`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from . import spec
+from .errors import refuse
+from .router import Call, kind_of
+from .store import Obj
+
+MAX_LEVELS: Final = 4
+
+
+def render(call: Call, answer: Obj) -> Obj:
+    """The answer of a handler in its wire form, with the request's `expand` applied."""
+    if answer.get("object") in ("list", "search_result"):
+        shown: Obj = {**answer, "data": [call.wire(item) for item in answer["data"]]}
+    else:
+        shown = call.wire(answer)
+    for path in call.params.get("expand") or ():
+        segments = path.split(".")
+        if len(segments) - (segments[0] == "data") > MAX_LEVELS:
+            raise refuse("expand_deep", path=path)
+        _expand(call, shown, segments, path)
+    return shown
+
+
+def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
+    """Expand one path below `value` in place."""
+    if not segments or value is None:
+        return
+    if isinstance(value, list):
+        for item in value:
+            _expand(call, item, segments, path)
+        return
+    if not isinstance(value, dict):
+        raise refuse("expand", path=path)
+    name, rest = segments[0], segments[1:]
+    kind_name = value.get("object")
+    if kind_name in ("list", "search_result"):
+        if name != "data":
+            raise refuse("expand", path=path)
+        _expand(call, value["data"], rest, path)
+        return
+    if not isinstance(kind_name, str):
+        # A plain part of an object (`recurring`, `parent`): only the way to something deeper.
+        if name not in value:
+            raise refuse("expand", path=path)
+        value[name] = _resolve(call, value[name], _PLAIN.get(name), path, needed=bool(rest))
+        _expand(call, value[name], rest, path)
+        return
+    targets = spec.expandable(kind_name)
+    if name not in targets:
+        if rest and isinstance(value.get(name), (dict, list)):
+            _expand(call, value[name], rest, path)
+            return
+        raise refuse("expand", path=path)
+    if name not in value and name in kind_of(kind_name).hidden:
+        stored = call.store.get(kind_name, value["id"]) if "id" in value else None
+        if stored is not None and name in stored:
+            value[name] = stored[name]
+    value[name] = _resolve(call, value.get(name), targets[name], path, needed=False)
+    _expand(call, value[name], rest, path)
+
+
+#: Ids below plain parts of objects, whose kind the description does not name beside them.
+_PLAIN: Final = {
+    "price": "price",
+    "product": "product",
+    "subscription": "subscription",
+    "invoice": "invoice",
+    "subscription_item": "subscription_item",
+    "coupon": "coupon",
+}
+
+
+def _resolve(call: Call, value: Any, kind: str | None, path: str, *, needed: bool) -> Any:
+    """An id becomes its object; a list of ids becomes objects; what is an object already stays."""
+    if isinstance(value, list):
+        return [_resolve(call, item, kind, path, needed=needed) for item in value]
+    if isinstance(value, str) and value:
+        if kind is None:
+            if needed:
+                raise refuse("expand", path=path)
+            return value
+        found = call.store.get(kind, value)
+        if found is not None:
+            return call.wire(found)
+    return value

@@ -1,0 +1,142 @@
+"""Bytes to parameters: form bodies with nested brackets, query strings, JSON. Nothing is trusted, nothing is typed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from .errors import refuse
+
+#: Deeper or larger than anything Stripe's API can mean; beyond it a request is an attack or an accident.
+MAX_DEPTH = 20
+MAX_PAIRS = 20_000
+MAX_BODY = 8 * 1024 * 1024
+
+_KEY = re.compile(r"\A([^\[\]]+)((?:\[[^\[\]]*\])*)\Z")
+_SEGMENT = re.compile(r"\[([^\[\]]*)\]")
+
+
+def decode_form(raw: bytes) -> dict[str, Any]:
+    """`a[0][b]=5&expand[]=c` -> `{"a": {"0": {"b": "5"}}, "expand": ["c"]}`; every leaf is a string."""
+    root: dict[str, Any] = {}
+    if not raw:
+        return root
+    pairs = raw.split(b"&")
+    if len(pairs) > MAX_PAIRS:
+        raise refuse("body", reason=f"it has {len(pairs)} parameters, more than {MAX_PAIRS}")
+    for pair in pairs:
+        if not pair:
+            continue
+        name, _, value = pair.partition(b"=")
+        _insert(root, _text(name), _text(value))
+    result = _plain(root)
+    assert isinstance(result, dict)
+    return result
+
+
+def decode_json(raw: bytes) -> dict[str, Any]:
+    """A JSON object; `{}` for an empty body."""
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(raw, parse_constant=_not_a_number)
+    except (ValueError, RecursionError) as problem:
+        raise refuse("body", reason="it is not valid JSON") from problem
+    if not isinstance(value, dict):
+        raise refuse("body", reason="it is not a JSON object")
+    _check_strings(value, 0)
+    return value
+
+
+def _not_a_number(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _check_strings(value: Any, depth: int) -> None:
+    """Half a surrogate pair is legal in JSON and cannot be stored as text."""
+    if depth > MAX_DEPTH:
+        raise refuse("body", reason=f"it is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as problem:
+            raise refuse("body", reason="it holds half of a surrogate pair") from problem
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_strings(key, depth)
+            _check_strings(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_strings(item, depth + 1)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise refuse("body", reason="it is not valid UTF-8") from problem
+
+
+class _Node(dict[str, Any]):
+    """A bracketed parameter while it is being built; `appended` holds the elements of `[]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appended: list[Any] = []
+
+
+def _insert(root: dict[str, Any], name: str, value: str) -> None:
+    match = _KEY.match(name)
+    if match is None:
+        # Stripe takes such a name as it stands, and then does not know it.
+        root[name] = value
+        return
+    path = _SEGMENT.findall(match.group(2))
+    if len(path) > MAX_DEPTH:
+        raise refuse("body", reason=f"{match.group(1)} is nested deeper than {MAX_DEPTH} levels")
+    if not path:
+        if isinstance(root.get(name), _Node):
+            raise refuse("hash", param=name)
+        root[name] = value
+        return
+    node = _child(root, match.group(1), name)
+    for index, segment in enumerate(path[:-1]):
+        if segment:
+            node = _child(node, segment, name)
+        else:
+            # `tiers[][up_to]=1&tiers[][unit_amount]=2`: a name seen again starts the next element.
+            following = path[index + 1]
+            last = node.appended[-1] if node.appended else None
+            if not isinstance(last, _Node) or (index + 2 == len(path) and following and following in last):
+                last = _Node()
+                node.appended.append(last)
+            node = last
+    final = path[-1]
+    if final:
+        if isinstance(node.get(final), _Node):
+            raise refuse("hash", param=name)
+        node[final] = value
+    else:
+        node.appended.append(value)
+
+
+def _child(node: dict[str, Any], key: str, name: str) -> _Node:
+    child = node.get(key)
+    if child is None:
+        child = node[key] = _Node()
+    elif not isinstance(child, _Node):
+        raise refuse("hash", param=name)
+    return child
+
+
+def _plain(value: Any) -> Any:
+    """`[]` makes lists; `[0]` stays a hash with the key `0`, for only the schema can tell a list from `metadata[0]`."""
+    if isinstance(value, _Node) and value.appended:
+        if value:
+            raise refuse("array")
+        return [_plain(item) for item in value.appended]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

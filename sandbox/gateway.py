@@ -1,0 +1,335 @@
+"""`Sandbox`: one file, one method. Every request passes here, in this order: control, key, limit, fault, route,
+parameters, idempotency, handler, answer, log. Each request is one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote
+
+from . import control, expand, forms, inflight, keys, kinds, log, router, settings, spec, v2
+from .errors import StripeError, refuse
+from .limits import Limiter
+from .store import Database, Store, declare, mint
+from .wire import ConnectionDropped, Request, Response, SandboxFileError
+
+assert kinds  # imported for its routes
+
+declare(
+    """CREATE TABLE IF NOT EXISTS idempotency (
+        scope TEXT NOT NULL,
+        key TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        status INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        request_id TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        PRIMARY KEY (scope, key)
+    ) WITHOUT ROWID"""
+)
+
+#: Stripe keeps the result of an idempotent request for at least this long; the sandbox for exactly this long.
+IDEMPOTENCY_SECONDS: Final = 24 * 3600
+
+_logger = logging.getLogger("sandbox")
+
+
+@dataclass
+class _Passage:
+    """What is known so far of a request on its way; the log is written from it."""
+
+    request: Request
+    request_id: str
+    path: str
+    query: str
+    v2: bool
+    livemode: bool = False
+    account: str = ""
+    scope: str = ""
+    key: str = ""
+    replayed: bool = False
+    fault: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Sandbox:
+    """A stateful Stripe in one SQLite file. Safe to share between threads; any number may be open on one file."""
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] | None = None) -> None:
+        """`path` is made when missing. `clock` gives Unix seconds; the default is the host's."""
+        self._host_clock = clock if clock is not None else time.time
+        self.database = Database(path)
+        self._limiter = Limiter()
+        with self.database.reading() as connection:
+            ready = connection.execute("SELECT 1 FROM settings WHERE name = 'control'").fetchone()
+        if ready is None:
+            with self.database.writing() as connection:
+                settings.first(connection)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.database.close()
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request. Raises ConnectionDropped where a fault asks for it, SandboxFileError for a bad file."""
+        path, _, query = request.url.partition("?")
+        passage = _Passage(request, mint("req_", 14), path, query, path.startswith("/v2/"))
+        if path.startswith("/_sandbox/"):
+            return control.handle(self, request, path, query)
+        try:
+            with self.database.reading() as connection:
+                current = settings.read(connection)
+            return self._serve(passage, current)
+        except (ConnectionDropped, SandboxFileError):
+            raise
+        except StripeError as refused:
+            return self._refusal(passage, refused, logged=True)
+        except Exception:
+            # The one place where anything unforeseen ends: the client gets Stripe's own 500, the trace is logged.
+            _logger.exception("%s %s failed", request.method, path)
+            return self._refusal(passage, refuse("internal"), logged=True)
+
+    def host_clock(self) -> float:
+        """The time that the sandbox's own clock is set against, in Unix seconds."""
+        return self._host_clock()
+
+    def reset(self) -> None:
+        """Empty the file: no objects, no settings, a new account."""
+        self.database.erase()
+        with self.database.writing() as connection:
+            settings.first(connection)
+
+    def clock_of(self, current: settings.Settings) -> Callable[[], int]:
+        """The sandbox's time under some settings, in Unix seconds."""
+        if current["clock_frozen"] is not None:
+            frozen = int(current["clock_frozen"])
+            return lambda: frozen
+        offset = current["clock_offset"]
+        return lambda: int(self._host_clock() + offset)
+
+    # -- the way of a request ---------------------------------------------------------------------------------------
+
+    def _serve(self, passage: _Passage, current: settings.Settings) -> Response:
+        request = passage.request
+        clock = self.clock_of(current)
+        if request.method == "POST" and passage.path == v2.STREAM_PATH:
+            who = v2.session_caller(self.database, request, clock())
+        else:
+            who = keys.caller(request, current)
+        passage.livemode, passage.account, passage.scope = who.livemode, who.account, who.scope
+        passage.key = keys.redacted(who.key)
+        self._limiter.check(self.database, current, who, time.time())
+        fault = control.take_fault(self.database, current, request.method, passage.path)
+        if fault is not None:
+            passage.fault = fault.name
+        with inflight.held(self.database, passage.scope, self._held(passage, fault)):
+            response = None if fault is None else control.before(fault)
+            if response is not None:
+                self._log(passage, response, clock())
+                return response
+            response = self._run(passage, current, who, clock, fault)
+        return response if fault is None else control.after(fault, response)
+
+    def _held(self, passage: _Passage, fault: control.Fault | None) -> inflight.Claim | None:
+        key = passage.request.header("idempotency-key")
+        if key is None or passage.request.method != "POST":
+            return None
+        return inflight.Claim(
+            f"idempotency {key}",
+            lambda: refuse("idempotency_in_use", key=key),
+            shared=fault is not None and fault.delay > 0,
+        )
+
+    def _run(
+        self,
+        passage: _Passage,
+        current: settings.Settings,
+        who: keys.Caller,
+        clock: Callable[[], int],
+        fault: control.Fault | None,
+    ) -> Response:
+        request = passage.request
+        version = _version(request)
+        path = unquote(passage.path)
+        found = router.match(request.method, path)
+        if found is None:
+            raise self._no_route(request.method, path)
+        route, args = found
+        keys.check_permission(who, request.method, path)
+        if request.header("stripe-account") not in (None, who.account):
+            raise refuse("not_implemented_param", param="Stripe-Account")
+        idempotency_key = request.header("idempotency-key") if request.method == "POST" else None
+        if idempotency_key is not None and len(idempotency_key) > 255:
+            raise refuse("idempotency_long", length=len(idempotency_key))
+        raw = _decode(passage, route)
+
+        opened = self.database.writing() if route.writes else self.database.reading()
+        with opened as connection:
+            store = Store(connection, who.scope)
+            digest = b""
+            if idempotency_key is not None:
+                digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).digest()
+                replay = self._replay(store, passage, route, idempotency_key, digest, clock())
+                if replay is not None:
+                    return replay
+            call = router.Call(
+                request.method,
+                path,
+                {},
+                args,
+                store,
+                who.livemode,
+                who.account,
+                who.key,
+                passage.request_id,
+                version,
+                idempotency_key,
+                clock,
+                current,
+            )
+            stored = True
+            if route.writes:
+                connection.execute("SAVEPOINT handler")
+            try:
+                if fault is not None and fault.when == "stored":
+                    raise fault.error()
+                call.params = spec.parameters(route.method, route.template)(raw, "")
+                answer = expand.render(call, route.handler(call))
+                status, body = 200, _json(answer)
+            except StripeError as refused:
+                if not route.writes:
+                    raise
+                connection.execute("ROLLBACK TO handler")
+                status, body = refused.status, _json(v2.error_body(refused) if route.v2 else refused.body())
+                call.headers.update(refused.headers)
+                stored = refused.stored and not route.v2
+            if idempotency_key is not None and stored:
+                store.connection.execute(
+                    "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        store.scope,
+                        idempotency_key,
+                        f"{route.method} {path}",
+                        digest,
+                        status,
+                        body,
+                        passage.request_id,
+                        clock(),
+                    ),
+                )
+            response = Response(status, self._headers(passage, call.headers, idempotency_key, version), body)
+            if route.writes and current["log"]:
+                log.record(connection, self._entry(passage, response), clock())
+        if not route.writes and current["log"]:
+            self._log(passage, response, clock())
+        return response
+
+    def _replay(
+        self, store: Store, passage: _Passage, route: router.Route, key: str, digest: bytes, now: int
+    ) -> Response | None:
+        row = store.connection.execute(
+            "SELECT operation, digest, status, body, request_id, created FROM idempotency WHERE scope = ? AND key = ?",
+            (store.scope, key),
+        ).fetchone()
+        if row is None:
+            return None
+        operation, known, status, body, first_request, created = row
+        if now - created > IDEMPOTENCY_SECONDS:
+            store.connection.execute("DELETE FROM idempotency WHERE scope = ? AND key = ?", (store.scope, key))
+            return None
+        if operation != f"{route.method} {unquote(passage.path)}":
+            raise refuse("idempotency_endpoint", path=operation.partition(" ")[2], key=key)
+        if known != digest:
+            raise refuse("idempotency_params", key=key)
+        passage.replayed = True
+        headers = self._headers(passage, {}, key, spec.API_VERSION)
+        headers["idempotent-replayed"] = "true"
+        headers["original-request"] = first_request
+        response = Response(status, headers, body)
+        log.record(store.connection, self._entry(passage, response), now)
+        return response
+
+    def _no_route(self, method: str, path: str) -> StripeError:
+        if router.described(method, path):
+            return refuse("not_implemented", method=method, path=path)
+        return refuse("no_route", method=method, path=path)
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    def _headers(
+        self, passage: _Passage, more: dict[str, str], idempotency_key: str | None, version: str
+    ) -> dict[str, str]:
+        headers = {
+            "content-type": "application/json",
+            "request-id": passage.request_id,
+            "stripe-version": version,
+            **more,
+        }
+        if idempotency_key is not None:
+            headers["idempotency-key"] = idempotency_key
+            headers["original-request"] = passage.request_id
+        return headers
+
+    def _refusal(self, passage: _Passage, refused: StripeError, *, logged: bool) -> Response:
+        body = _json(v2.error_body(refused) if passage.v2 else refused.body())
+        headers = self._headers(passage, refused.headers, None, spec.API_VERSION)
+        response = Response(refused.status, headers, body)
+        if logged:
+            self._log(passage, response, int(self._host_clock()))
+        return response
+
+    def _entry(self, passage: _Passage, response: Response) -> log.Entry:
+        return log.Entry(
+            passage.request,
+            response,
+            passage.request_id,
+            "live" if passage.livemode else "test",
+            passage.key,
+            passage.replayed,
+            passage.fault,
+        )
+
+    def _log(self, passage: _Passage, response: Response, now: int) -> None:
+        with self.database.writing() as connection:
+            if settings.read(connection)["log"]:
+                log.record(connection, self._entry(passage, response), now)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _version(request: Request) -> str:
+    asked = request.header("stripe-version")
+    if asked is None or asked == "":
+        return spec.API_VERSION
+    if asked in spec.SPOKEN_VERSIONS:
+        return asked
+    if len(asked) > 40 or not asked[:4].isdigit():
+        raise refuse("version", version=asked[:60])
+    raise refuse("version_not_spoken", spoken=" and ".join(spec.SPOKEN_VERSIONS), version=asked)
+
+
+def _decode(passage: _Passage, route: router.Route) -> dict[str, Any]:
+    """Query and body as raw parameters; the body wins where both name one."""
+    request = passage.request
+    if len(request.body) > forms.MAX_BODY:
+        raise refuse("body", reason=f"it has {len(request.body)} bytes, more than {forms.MAX_BODY}")
+    raw = forms.decode_form(passage.query.encode("utf-8", "surrogateescape"))
+    if not request.body:
+        return raw
+    content = (request.header("content-type") or "").partition(";")[0].strip().lower()
+    if route.v2:
+        body = forms.decode_json(request.body)
+    elif content in ("", "application/x-www-form-urlencoded"):
+        body = forms.decode_form(request.body)
+    else:
+        raise refuse("body", reason=f"its content type is {content}, and /v1 takes application/x-www-form-urlencoded")
+    return {**raw, **body}

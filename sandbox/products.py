@@ -1,0 +1,127 @@
+"""Products: create, retrieve, update, list, delete. The example of how a kind is written (see `router.py`)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .errors import refuse
+from .router import Call, Kind, changes, declare_kind, route
+from .store import Obj, declare_index
+
+declare_kind(Kind("product"))
+declare_index("product", "active")
+
+#: Fields that an update sets as they come; "" unsets them.
+_PLAIN: Final = ("description", "statement_descriptor", "tax_code", "unit_label", "url")
+
+
+def new_product(call: Call, params: dict[str, Any]) -> Obj:
+    """Make a product from create parameters; prices use it for `product_data`."""
+    now = call.now()
+    id = params.get("id") or call.mint("prod_", 14)
+    if call.store.get("product", id) is not None:
+        raise refuse("product_exists", param="id")
+    if params.get("type", "service") != "service":
+        raise refuse("product_type")
+    product: Obj = {
+        "id": id,
+        "object": "product",
+        "active": params.get("active", True),
+        "attributes": [],
+        "created": now,
+        "default_price": None,
+        "description": params.get("description") or None,
+        "images": list(params.get("images") or ()),
+        "livemode": call.livemode,
+        "marketing_features": list(params.get("marketing_features") or ()),
+        "metadata": call.metadata({}, params.get("metadata", {})),
+        "name": params["name"],
+        "package_dimensions": params.get("package_dimensions") or None,
+        "shippable": params.get("shippable"),
+        "statement_descriptor": params.get("statement_descriptor") or None,
+        "tax_code": params.get("tax_code") or None,
+        "tax_details": None,
+        "type": "service",
+        "unit_label": params.get("unit_label") or None,
+        "updated": now,
+        "url": params.get("url") or None,
+    }
+    call.store.put(product)
+    call.event("product.created", product)
+    return product
+
+
+@route("POST", "/v1/products")
+def create(call: Call) -> Obj:
+    """POST /v1/products."""
+    return new_product(call, call.params)
+
+
+@route("GET", "/v1/products/{id}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/products/{id}."""
+    return call.fetch("product", call.args["id"])
+
+
+@route("GET", "/v1/products")
+def list_products(call: Call) -> Obj:
+    """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
+    where = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
+    if "ids" in call.params:
+        where["id"] = call.params["ids"]
+    if "type" in call.params:
+        where["type"] = call.params["type"]
+    return call.page("product", where)
+
+
+@route("POST", "/v1/products/{id}")
+def update(call: Call) -> Obj:
+    """POST /v1/products/{id}."""
+    product = call.fetch("product", call.args["id"])
+    old = dict(product)
+    params = call.params
+    if "name" in params:
+        if not params["name"]:
+            raise refuse("empty", param="name")
+        product["name"] = params["name"]
+    for name in ("active", "shippable"):
+        if name in params:
+            product[name] = params[name]
+    for name in _PLAIN:
+        if name in params:
+            product[name] = params[name] or None
+    if "images" in params:
+        product["images"] = list(params["images"] or ())
+    if "marketing_features" in params:
+        product["marketing_features"] = list(params["marketing_features"] or ())
+    if "package_dimensions" in params:
+        product["package_dimensions"] = params["package_dimensions"] or None
+    if "metadata" in params:
+        product["metadata"] = call.metadata(product["metadata"])
+    if "default_price" in params:
+        product["default_price"] = _default_price(call, product) if params["default_price"] else None
+    changed = changes(old, product)
+    if changed:
+        product["updated"] = call.now()
+        call.store.put(product)
+        call.event("product.updated", product, changed)
+    return product
+
+
+def _default_price(call: Call, product: Obj) -> str:
+    price = call.fetch("price", call.params["default_price"], param="default_price", status=400)
+    if price["product"] != product["id"]:
+        raise refuse("default_price_foreign", price=price["id"], other=price["product"])
+    return str(price["id"])
+
+
+@route("DELETE", "/v1/products/{id}")
+def delete(call: Call) -> Obj:
+    """DELETE /v1/products/{id}: only a product that never had a price."""
+    product = call.fetch("product", call.args["id"])
+    if call.store.first("price", {"product": product["id"]}) is not None:
+        raise refuse("product_has_prices")
+    call.store.remove("product", product["id"])
+    gone: Obj = {"id": product["id"], "object": "product", "deleted": True}
+    call.event("product.deleted", product)
+    return gone

@@ -1,0 +1,284 @@
+"""Routes, and what a handler is given: a `Call`.
+
+How to write a kind
+-------------------
+One module a kind, named for the path (`products.py`), imported by `sandbox/kinds.py`. `products.py` is the example.
+
+1. Describe it once, at the top:
+
+       declare_kind(Kind("product", missing_param="id", hidden=frozenset()))
+       declare_index("price", "product")              # store.query("price", {"product": ...}) is then fast
+
+   `hidden` fields are stored and left out of answers until `expand` names them. Fields that begin with `_` are never
+   shown. What can be expanded, and into which kind, is read from Stripe's description, not declared. A kind whose
+   answer is not what is stored gives `wire=`: a function (call, stored object) -> answer, which may call
+   `call.wire(other)` for objects it embeds.
+
+2. Write handlers. The path is the description's own template, so its parameters are known and already checked:
+   `call.params` holds typed values (int, bool, list, dict; decimals and text are str), `call.args` the path's.
+
+       @route("POST", "/v1/products")
+       def create(call: Call) -> Obj:
+           product = {"id": call.params.get("id") or mint("prod_", 14), "object": "product", ...}
+           call.store.put(product)
+           call.event("product.created", product)
+           return product                              # wire form and `expand` are done by the caller
+
+3. `call.fetch(kind, id, param=...)` is the object or Stripe's resource_missing (404 by path, `status=400` for an id in
+   the body). `call.page(kind, where)` answers a list (limit, cursors, `created`). `call.metadata(current)` merges.
+   `call.now()` is the sandbox's clock in Unix seconds; `call.now(customer)` is the time of that object's test clock
+   where it has one. `raise refuse("name", ...)` takes its text from the table in `errors.py`.
+
+A handler runs in one transaction: POST and DELETE may write and are undone by any exception; GET must not write
+(pass `writes=True` to `route` where it has to). Never call one handler from another; share functions of (call, obj).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from . import spec
+from .errors import refuse
+from .store import Obj, Store, mint
+
+Handler = Callable[["Call"], Obj]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the sandbox has to know about a kind of object beyond Stripe's description of it."""
+
+    name: str
+    #: The `param` of the 404 when a path names an unknown one.
+    missing_param: str = "id"
+    #: Fields that are answered only when `expand` names them.
+    hidden: frozenset[str] = frozenset()
+    #: The word in "No such price: 'price_x'".
+    noun: str = ""
+    #: Stored form -> answer, for kinds that embed others.
+    wire: Callable[[Call, Obj], Obj] | None = None
+
+    @property
+    def called(self) -> str:
+        """The kind in an error text."""
+        return self.noun or self.name
+
+
+@dataclass(frozen=True)
+class Route:
+    """One operation that the sandbox implements."""
+
+    method: str
+    template: str
+    handler: Handler
+    writes: bool
+    #: /v2: JSON bodies, JSON errors of another shape, other idempotency rules.
+    v2: bool
+
+
+KINDS: Final[dict[str, Kind]] = {}
+ROUTES: Final[dict[tuple[str, str], Route]] = {}
+
+#: Wire names of the paths that cannot be matched by text alone: method -> number of segments -> templates.
+_PATTERNS: Final[dict[tuple[str, int], list[tuple[tuple[str, ...], Route]]]] = {}
+
+
+def declare_kind(kind: Kind) -> Kind:
+    """Register a kind; its module calls this once."""
+    KINDS[kind.name] = kind
+    return kind
+
+
+def kind_of(name: str) -> Kind:
+    """A declared kind, or a plain one for objects that need no declaration."""
+    return KINDS.get(name) or Kind(name)
+
+
+def route(method: str, template: str, *, writes: bool | None = None) -> Callable[[Handler], Handler]:
+    """Register the handler of an operation. `template` is spelled as in Stripe's description."""
+
+    def register(handler: Handler) -> Handler:
+        entry = Route(
+            method, template, handler, method != "GET" if writes is None else writes, template.startswith("/v2/")
+        )
+        ROUTES[method, template] = entry
+        if "{" in template:
+            segments = tuple(template.split("/"))
+            _PATTERNS.setdefault((method, len(segments)), []).append((segments, entry))
+        return handler
+
+    return register
+
+
+def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+    """The route of a path and its arguments; fixed paths win over `{id}`."""
+    exact = ROUTES.get((method, path))
+    if exact is not None and "{" not in path:
+        return exact, {}
+    segments = path.split("/")
+    for pattern, entry in _PATTERNS.get((method, len(segments)), ()):
+        args = _match(pattern, segments)
+        if args is not None:
+            return entry, args
+    return None
+
+
+def described(method: str, path: str) -> bool:
+    """Whether Stripe's description has this operation, implemented here or not."""
+    segments = path.split("/")
+    for known, template in spec.operations():
+        pattern = template.split("/")
+        if known == method and len(pattern) == len(segments) and _match(tuple(pattern), segments) is not None:
+            return True
+    return False
+
+
+def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:
+    args: dict[str, str] = {}
+    for wanted, segment in zip(pattern, segments, strict=True):
+        if wanted.startswith("{"):
+            if not segment:
+                return None
+            args[wanted[1:-1]] = segment
+        elif wanted != segment:
+            return None
+    return args
+
+
+@dataclass
+class Call:
+    """One request on its way through a handler."""
+
+    method: str
+    path: str
+    params: dict[str, Any]
+    args: dict[str, str]
+    store: Store
+    livemode: bool
+    account: str
+    key: str
+    request_id: str
+    version: str
+    idempotency_key: str | None
+    #: The sandbox's own time, Unix seconds; use `now()`.
+    clock: Callable[[], int]
+    #: Control settings (lag and the like), as `/_sandbox/` set them.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Answer headers a handler adds.
+    headers: dict[str, str] = field(default_factory=dict)
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def now(self, of: Mapping[str, Any] | None = None) -> int:
+        """Unix seconds: the sandbox's clock, or the frozen time of the test clock that `of["test_clock"]` names."""
+        if of is not None:
+            clock_id = of.get("test_clock")
+            if isinstance(clock_id, str):
+                test_clock = self.store.get("test_helpers.test_clock", clock_id)
+                if test_clock is not None:
+                    return int(test_clock["frozen_time"])
+        return self.clock()
+
+    # -- objects ----------------------------------------------------------------------------------------------------
+
+    def mint(self, prefix: str, length: int = 24) -> str:
+        """A new id."""
+        return mint(prefix, length)
+
+    def fetch(self, kind: str, id: str, *, param: str | None = None, status: int = 404) -> Obj:
+        """The object, a deleted one refused; else Stripe's resource_missing, which names the other mode if it is
+        there. `param` defaults to the kind's own, which is right for an id in the path."""
+        found = self.store.get(kind, id)
+        if found is not None and not found.get("deleted"):
+            return found
+        shown = kind_of(kind)
+        where = param if param is not None else shown.missing_param
+        if found is None:
+            here, there = ("live", "test") if self.livemode else ("test", "live")
+            if self.store.in_scope(f"{self.account}:{there}").get(kind, id) is not None:
+                raise refuse("other_mode", status=status, param=where, kind=shown.called, id=id, here=here, there=there)
+        raise refuse("no_such", status=status, param=where, kind=shown.called, id=id)
+
+    def wire(self, obj: Obj) -> Obj:
+        """An object as Stripe would answer it, before `expand`."""
+        kind = kind_of(obj.get("object", ""))
+        if kind.wire is not None:
+            obj = kind.wire(self, obj)
+        return {key: value for key, value in obj.items() if key[0] != "_" and key not in kind.hidden}
+
+    def page(self, kind: str, where: Mapping[str, Any] | None = None, *, url: str | None = None) -> Obj:
+        """A list answer: newest first, `limit` silently kept within 1..100, cursors, a `created` range."""
+        wanted = dict(where or {})
+        if "created" in self.params:
+            wanted["created"] = self.params["created"]
+        limit = min(max(self.params.get("limit", 10), 1), 100)
+        before = after = None
+        if self.params.get("starting_after"):
+            before = self._cursor(kind, "starting_after")
+        if self.params.get("ending_before"):
+            after = self._cursor(kind, "ending_before")
+        backwards = after is not None and before is None
+        rows = self.store.query(kind, wanted, before=before, after=after, limit=limit + 1, oldest_first=backwards)
+        has_more = len(rows) > limit
+        rows = rows[:limit]
+        if backwards:
+            rows.reverse()
+        return {"object": "list", "data": rows, "has_more": has_more, "url": url or self.path}
+
+    def _cursor(self, kind: str, name: str) -> int:
+        id = self.params[name]
+        place = self.store.seq(kind, id)
+        if place is None:
+            self.fetch(kind, id, param=name, status=400)
+            raise refuse("no_such", param=name, kind=kind_of(kind).called, id=id)
+        return place
+
+    def metadata(self, current: Mapping[str, str] | None = None, given: Any = None) -> dict[str, str]:
+        """`params["metadata"]` (or `given`) merged into `current`: a key set to "" goes, and "" alone clears all."""
+        given = self.params.get("metadata") if given is None else given
+        if given == "":
+            return {}
+        merged = dict(current or {})
+        for key, value in (given or {}).items():
+            if value == "":
+                merged.pop(key, None)
+                continue
+            if len(key) > 40:
+                raise refuse("metadata_key", key=key)
+            if len(value) > 500:
+                raise refuse("metadata_value", key=key)
+            merged[key] = value
+        if len(merged) > 50:
+            raise refuse("metadata_count")
+        return merged
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def event(self, type: str, obj: Obj, previous: Mapping[str, Any] | None = None, *, now: int | None = None) -> Obj:
+        """Record an event with a snapshot of `obj`; `previous` are the attributes that an update changed, as they
+        were."""
+        data: dict[str, Any] = {"object": self.wire(obj)}
+        if previous is not None:
+            data["previous_attributes"] = dict(previous)
+        event: Obj = {
+            "id": mint("evt_1"),
+            "object": "event",
+            "api_version": spec.API_VERSION,
+            "created": self.now(obj) if now is None else now,
+            "data": data,
+            "livemode": self.livemode,
+            "pending_webhooks": 0,
+            "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
+            "type": type,
+        }
+        self.store.put(event)
+        return event
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """`previous_attributes` of an update: what `old` held where `new` differs, private fields left out."""
+    return {
+        key: old.get(key) for key in new if not key.startswith("_") and key != "updated" and old.get(key) != new[key]
+    }

@@ -1,0 +1,57 @@
+"""What `/_sandbox/` can set, kept in the file so that every process on it agrees: clock, lag, limits, keys, faults."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, Final
+
+from .store import mint
+
+Settings = dict[str, Any]
+
+DEFAULTS: Final[Settings] = {
+    # Seconds added to the host's clock, or Unix seconds at which time stands still.
+    "clock_offset": 0,
+    "clock_frozen": None,
+    # Seconds until a meter event is validated and seen by summaries and previews.
+    "lag": 0.0,
+    # Requests a second by mode; None is no limit. Stripe's own figures are 25 (test) and 100 (live).
+    "rate_limits": {"test": None, "live": None},
+    # Keys that are not simply accepted: key -> {"status": "expired" | "unknown" | "restricted", ...}.
+    "keys": {},
+    # Requests to spoil, first match first.
+    "faults": [],
+    # Whether requests are written to the log.
+    "log": True,
+}
+
+_seen: tuple[str, Settings] = ("", {})
+
+
+def read(connection: sqlite3.Connection) -> Settings:
+    """The settings as they stand; do not change the answer."""
+    global _seen
+    row = connection.execute("SELECT value FROM settings WHERE name = 'control'").fetchone()
+    if row is None:
+        return {**DEFAULTS, "account": ""}
+    text, parsed = _seen
+    if text != row[0]:
+        parsed = {**DEFAULTS, **json.loads(row[0])}
+        _seen = (row[0], parsed)
+    return parsed
+
+
+def write(connection: sqlite3.Connection, settings: Settings) -> None:
+    """Replace the settings."""
+    connection.execute(
+        "INSERT INTO settings (name, value) VALUES ('control', ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (json.dumps(settings),),
+    )
+
+
+def first(connection: sqlite3.Connection) -> None:
+    """Give a new file its settings and its account id."""
+    if connection.execute("SELECT 1 FROM settings WHERE name = 'control'").fetchone() is None:
+        write(connection, {**DEFAULTS, "account": mint("acct_1", 15)})

@@ -1,0 +1,282 @@
+"""Stripe's own description of its API: which operations there are, what a request may hold, what can be expanded.
+
+The data is `data/stripe-openapi.json.gz` (see `data/README.md` for its source and licence). Parameters are checked as
+Stripe checks them: nested unknown ones too, the first mistake in the order missing, unknown, wrong.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import StripeError, refuse
+
+Check = Callable[[Any, str], Any]
+"""Takes a raw value and the parameter's name as Stripe writes it; gives the typed value or raises a StripeError."""
+
+API_VERSION: Final = "2026-08-26.dahlia"
+#: stripe-python 16.1.0 sends the second; docs/sandbox.md says what is known to differ.
+SPOKEN_VERSIONS: Final = ("2026-08-26.dahlia", "2026-10-28.endive")
+
+_INTEGER = re.compile(r"\A[+-]?[0-9]{1,18}\Z")
+_DECIMAL = re.compile(r"\A[+-]?[0-9]{1,30}(\.[0-9]{0,30})?\Z|\A[+-]?\.[0-9]{1,30}\Z")
+_DATA = Path(__file__).parent / "data" / "stripe-openapi.json.gz"
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole description, as data."""
+    loaded: dict[str, Any] = json.loads(gzip.decompress(_DATA.read_bytes()))
+    return loaded
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """A component schema by its name, `price` or `billing.meter`."""
+    found: dict[str, Any] = document()["components"]["schemas"][name]
+    return found
+
+
+@cache
+def operations() -> frozenset[tuple[str, str]]:
+    """(method, path template) of every operation in the description."""
+    return frozenset((method.upper(), path) for path, methods in document()["paths"].items() for method in methods)
+
+
+# -- additions --------------------------------------------------------------------------------------------------------
+
+_EXTRA_OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {}
+_EXTRA_PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def declare_operation(method: str, path: str, properties: Mapping[str, Any], required: tuple[str, ...] = ()) -> None:
+    """Describe an operation that Stripe has and its v1 description lacks (all of v2, `/v1/account`)."""
+    _EXTRA_OPERATIONS[method, path] = {"type": "object", "properties": dict(properties), "required": list(required)}
+
+
+def declare_parameters(method: str, path: str, properties: Mapping[str, Any]) -> None:
+    """Add parameters that a later spoken version has; each needs a line in docs/sandbox.md."""
+    _EXTRA_PARAMETERS.setdefault((method, path), {}).update(properties)
+
+
+@cache
+def parameters(method: str, path: str) -> Check:
+    """The check of one operation's parameters, query and body together."""
+    if (method, path) in _EXTRA_OPERATIONS:
+        return _object(_EXTRA_OPERATIONS[method, path])
+    operation = document()["paths"][path][method.lower()]
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "query":
+            properties[parameter["name"]] = parameter["schema"]
+            if parameter.get("required"):
+                required.append(parameter["name"])
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        properties.update(content["schema"].get("properties", {}))
+        required.extend(content["schema"].get("required", ()))
+    properties.update(_EXTRA_PARAMETERS.get((method, path), {}))
+    return _object({"type": "object", "properties": properties, "required": required})
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _compile(schema: Mapping[str, Any]) -> Check:
+    if "anyOf" in schema:
+        return _any_of(schema["anyOf"])
+    kind = schema.get("type")
+    if kind == "object":
+        return _object(schema)
+    if kind == "array":
+        return _array(schema)
+    if kind == "integer":
+        return _integer(schema)
+    if kind == "boolean":
+        return _boolean
+    if kind == "number":
+        return _number
+    return _string(schema)
+
+
+def _object(schema: Mapping[str, Any]) -> Check:
+    properties = {name: _compile(value) for name, value in schema.get("properties", {}).items()}
+    required = tuple(schema.get("required", ()))
+    more = schema.get("additionalProperties")
+    other = _compile(more) if isinstance(more, Mapping) else None
+
+    def check(value: Any, param: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise refuse("hash", param=param)
+        for name in required:
+            if name not in value:
+                raise refuse("missing", param=_join(param, name))
+        if other is None:
+            strange = [_join(param, name) for name in value if name not in properties]
+            if len(strange) == 1:
+                raise refuse("unknown", param=strange[0])
+            if strange:
+                raise refuse("unknown_many", param=strange[0], params=", ".join(strange))
+        result: dict[str, Any] = {}
+        for name, item in value.items():
+            inner = _join(param, name)
+            if item == "" and name in required:
+                raise refuse("empty", param=inner)
+            checker = properties.get(name, other)
+            assert checker is not None
+            result[name] = checker(item, inner)
+        return result
+
+    return check
+
+
+def _array(schema: Mapping[str, Any]) -> Check:
+    item_check = _compile(schema["items"])
+
+    def check(value: Any, param: str) -> list[Any]:
+        if isinstance(value, dict) and value and all(k.isascii() and k.isdigit() and len(k) < 10 for k in value):
+            # Form bodies write lists as hashes of indexes; the error names the index that the client wrote.
+            return [item_check(value[key], f"{param}[{key}]") for key in sorted(value, key=int)]
+        if not isinstance(value, list):
+            raise refuse("array", param=param)
+        return [item_check(item, f"{param}[{index}]") for index, item in enumerate(value)]
+
+    return check
+
+
+def _string(schema: Mapping[str, Any]) -> Check:
+    choices = tuple(schema.get("enum", ()))
+    most = schema.get("maxLength")
+    if schema.get("format") == "decimal":
+        return _decimal
+
+    def check(value: Any, param: str) -> str:
+        if isinstance(value, (dict, list)):
+            raise refuse("string", param=param, value=_shown(json.dumps(value)))
+        if not isinstance(value, str):
+            # JSON bodies: Stripe coerces numbers that are sent for strings.
+            value = json.dumps(value)
+        if choices:
+            if value not in choices:
+                raise refuse("enum", param=param, choices=_choices(choices))
+        elif most is not None and len(value) > most:
+            raise refuse("too_long", param=param, value=_shown(value), most=most)
+        return str(value)
+
+    return check
+
+
+def _integer(schema: Mapping[str, Any]) -> Check:
+    lowest, highest = schema.get("minimum"), schema.get("maximum")
+
+    def check(value: Any, param: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)) or not _INTEGER.match(str(value)):
+            raise refuse("integer", param=param, value=_shown(value))
+        number = int(value)
+        if lowest is not None and number < lowest:
+            raise refuse("out_of_range", param=param, rule=f"at least {lowest}")
+        if highest is not None and number > highest:
+            raise refuse("out_of_range", param=param, rule=f"at most {highest}")
+        return number
+
+    return check
+
+
+def _boolean(value: Any, param: str) -> bool:
+    if value is True or value in ("true", "True", "1"):
+        return True
+    if value is False or value in ("false", "False", "0"):
+        return False
+    raise refuse("boolean", param=param, value=_shown(value))
+
+
+def _decimal(value: Any, param: str) -> str:
+    """Decimals stay text: a float would lose the twelfth place."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or (value != "" and not _DECIMAL.match(str(value))):
+        raise refuse("decimal", param=param, value=_shown(value))
+    return str(value)
+
+
+def _number(value: Any, param: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _DECIMAL.match(str(value)):
+        raise refuse("number", param=param, value=_shown(value))
+    return float(value)
+
+
+def _any_of(alternatives: list[Mapping[str, Any]]) -> Check:
+    checks = [(alternative, _compile(alternative)) for alternative in alternatives]
+
+    def check(value: Any, param: str) -> Any:
+        problem: StripeError | None = None
+        best = -1
+        for alternative, attempt in checks:
+            try:
+                return attempt(value, param)
+            except StripeError as refused:
+                closeness = _closeness(alternative, value)
+                if closeness > best:
+                    problem, best = refused, closeness
+        assert problem is not None
+        raise problem
+
+    return check
+
+
+def _closeness(schema: Mapping[str, Any], value: Any) -> int:
+    """Which alternative the client meant: its mistake is the one to report."""
+    kind = schema.get("type")
+    if isinstance(value, list) or (isinstance(value, dict) and value and all(key.isdigit() for key in value)):
+        return 3 if kind == "array" else 2 if kind == "object" else 0
+    if isinstance(value, dict):
+        return 3 if kind == "object" else 1 if kind == "array" else 0
+    if kind in ("object", "array"):
+        return 0
+    if kind == "string" and schema.get("enum") == [""]:
+        return 1
+    return 3 if kind == "integer" else 2
+
+
+def _join(param: str, name: str) -> str:
+    return f"{param}[{name}]" if param else name
+
+
+def _choices(choices: tuple[str, ...]) -> str:
+    named = [choice for choice in choices if choice != ""]
+    if len(named) == 1:
+        return named[0]
+    if len(named) == 2:
+        return f"{named[0]} or {named[1]}"
+    return "one of " + ", ".join(named[:-1]) + ", or " + named[-1]
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else text[:30] + "..." + text[-10:]
+
+
+# -- what can be expanded ---------------------------------------------------------------------------------------------
+
+
+@cache
+def expandable(object_name: str) -> Mapping[str, str | None]:
+    """Fields of an object that `expand` may name -> the kind behind an id there, or None where none is described."""
+    schemas = document()["components"]["schemas"]
+    schema = schemas.get(object_name)
+    if schema is None:
+        return {}
+    result: dict[str, str | None] = {}
+    for name in schema.get("x-expandableFields", ()):
+        target: str | None = None
+        property_schema = schema["properties"].get(name, {})
+        if property_schema.get("type") == "array":
+            property_schema = property_schema.get("items", {})
+        for alternative in property_schema.get("anyOf", ()):
+            reference = alternative.get("$ref")
+            if reference is not None and not reference.rsplit("/", 1)[1].startswith("deleted_"):
+                target = reference.rsplit("/", 1)[1]
+        result[name] = target
+    return result

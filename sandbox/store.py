@@ -1,0 +1,286 @@
+"""The one SQLite file: objects as JSON rows, a connection pool, transactions that several processes can share.
+
+A `Store` is one account and mode (`scope`) inside one open transaction; everything that a request reads and writes goes
+through it, so a request is seen whole or not at all. WAL and `synchronous=NORMAL`: a killed process loses nothing that
+was answered; only a power cut can lose the last moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from .wire import SandboxFileError
+
+Obj = dict[str, Any]
+"""A stored object: Stripe's JSON, plus private fields whose names begin with `_`."""
+
+#: How long a writer waits for another process's transaction before it gives up.
+BUSY_SECONDS: Final = 60.0
+
+_SCHEMA: list[str] = [
+    """CREATE TABLE IF NOT EXISTS objects (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        scope TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        UNIQUE (scope, kind, id)
+    )""",
+    "CREATE INDEX IF NOT EXISTS objects_newest ON objects (scope, kind, seq)",
+    "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+]
+
+_ALPHABET: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#: Bytes 248..255 would favour the first letters; ids need no more than to differ, so they fold onto the last.
+_FOLD: Final = bytes(_ALPHABET[b % 62] for b in range(256))
+
+
+def declare(sql: str) -> None:
+    """Add a table or an index of a kind's own; call it when the module is imported, with `IF NOT EXISTS`."""
+    _SCHEMA.append(sql)
+
+
+def declare_index(kind: str, field: str) -> None:
+    """Make `store.query(kind, {field: ...})` fast. `field` is a path such as `product` or `recurring.meter`."""
+    name = f"objects_{kind}_{field}".replace(".", "_")
+    _SCHEMA.append(
+        f"CREATE INDEX IF NOT EXISTS \"{name}\" ON objects (scope, {_extract(field)}, seq) WHERE kind = '{kind}'"
+    )
+
+
+def mint(prefix: str, length: int = 24) -> str:
+    """A new id: the prefix and random letters and digits."""
+    return prefix + os.urandom(length).translate(_FOLD).decode("ascii")
+
+
+def _extract(field: str) -> str:
+    if field in ("id", "created"):
+        return field
+    path = ".".join('"' + part.replace('"', "") + '"' for part in field.split("."))
+    return "json_extract(body, '$." + path.replace("'", "''") + "')"
+
+
+class Store:
+    """The objects of one account and mode inside one transaction. `connection` is there for a kind's own tables."""
+
+    def __init__(self, connection: sqlite3.Connection, scope: str) -> None:
+        self.connection = connection
+        self.scope = scope
+
+    def get(self, kind: str, id: str) -> Obj | None:
+        """The object, deleted ones that Stripe still answers for included; None where there is none."""
+        row = self.connection.execute(
+            "SELECT body FROM objects WHERE scope = ? AND kind = ? AND id = ?", (self.scope, kind, id)
+        ).fetchone()
+        if row is None:
+            return None
+        loaded: Obj = json.loads(row[0])
+        return loaded
+
+    def put(self, obj: Obj) -> None:
+        """Insert or replace an object (`obj["object"]` is its kind); it keeps its place in lists."""
+        self.connection.execute(
+            "INSERT INTO objects (scope, kind, id, created, body) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (scope, kind, id) DO UPDATE SET body = excluded.body, created = excluded.created",
+            (self.scope, obj["object"], obj["id"], obj.get("created", 0), json.dumps(obj, separators=(",", ":"))),
+        )
+
+    def remove(self, kind: str, id: str) -> None:
+        """Forget an object altogether."""
+        self.connection.execute("DELETE FROM objects WHERE scope = ? AND kind = ? AND id = ?", (self.scope, kind, id))
+
+    def seq(self, kind: str, id: str) -> int | None:
+        """An object's place in the order of creation."""
+        row = self.connection.execute(
+            "SELECT seq FROM objects WHERE scope = ? AND kind = ? AND id = ?", (self.scope, kind, id)
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def query(
+        self,
+        kind: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+        oldest_first: bool = False,
+    ) -> list[Obj]:
+        """Objects of a kind, newest first. `where` maps a field path to a value, None (is null), a collection (any of)
+        or a range `{"gte": .., "lt": ..}`. `before` and `after` are places in the order of creation."""
+        clauses = ["scope = ?", f"kind = '{kind}'"]
+        values: list[Any] = [self.scope]
+        for field, wanted in (where or {}).items():
+            column = _extract(field)
+            if wanted is None:
+                clauses.append(f"{column} IS NULL")
+            elif isinstance(wanted, Mapping):
+                for operator, bound in wanted.items():
+                    clauses.append(f"{column} {_OPERATORS[operator]} ?")
+                    values.append(bound)
+            elif isinstance(wanted, Collection) and not isinstance(wanted, str):
+                clauses.append(f"{column} IN ({','.join('?' * len(wanted))})")
+                values.extend(wanted)
+            else:
+                clauses.append(f"{column} = ?")
+                values.append(wanted)
+        if before is not None:
+            clauses.append("seq < ?")
+            values.append(before)
+        if after is not None:
+            clauses.append("seq > ?")
+            values.append(after)
+        order = "ASC" if oldest_first else "DESC"
+        sql = f"SELECT body FROM objects WHERE {' AND '.join(clauses)} ORDER BY seq {order}"
+        if limit is not None:
+            sql += f" LIMIT {limit:d}"
+        return [json.loads(row[0]) for row in self.connection.execute(sql, values)]
+
+    def first(self, kind: str, where: Mapping[str, Any] | None = None) -> Obj | None:
+        """The newest object that matches."""
+        found = self.query(kind, where, limit=1)
+        return found[0] if found else None
+
+    def in_scope(self, scope: str) -> Store:
+        """The same transaction seen from another account or mode."""
+        return Store(self.connection, scope)
+
+
+_OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+class Database:
+    """The file and its connections. One `Database` serves many threads; a fork opens its own connections."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._idle: list[sqlite3.Connection] = []
+        self._pid = os.getpid()
+        self._pool_lock = threading.Lock()
+        # Writers of one process queue here, in turn, and not in SQLite's sleeping busy loop.
+        self._write_lock = threading.Lock()
+        with self._guard():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connect()
+            try:
+                self._create(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that sees one moment and changes nothing."""
+        with self._guard():
+            connection = self._take()
+            try:
+                connection.execute("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.execute("ROLLBACK")
+            finally:
+                self._give(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of its own, committed at the end, undone by any exception."""
+        with self._guard(), self._write_lock:
+            connection = self._take()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+            finally:
+                self._give(connection)
+
+    def close(self) -> None:
+        """Close every idle connection; the file can be opened again."""
+        with self._pool_lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def erase(self) -> None:
+        """Empty every table: the sandbox as it is on its first day."""
+        with self.writing() as connection:
+            names = [
+                row[0]
+                for row in connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+                )
+            ]
+            for name in names:
+                connection.execute(f'DELETE FROM "{name}"')
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        version = zlib.crc32("\n".join(_SCHEMA).encode()) & 0x7FFFFFFF
+        if connection.execute("PRAGMA user_version").fetchone()[0] == version:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        for sql in _SCHEMA:
+            connection.execute(sql)
+        connection.execute(f"PRAGMA user_version = {version:d}")
+        connection.execute("COMMIT")
+
+    def _take(self) -> sqlite3.Connection:
+        with self._pool_lock:
+            if self._pid != os.getpid():
+                # A connection must not cross a fork; the parent's are left alone, not closed.
+                self._forked, self._idle, self._pid = self._idle, [], os.getpid()
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _give(self, connection: sqlite3.Connection) -> None:
+        with self._pool_lock:
+            self._idle.append(connection)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """SQLite's complaints about the file as one sentence for whoever can act on it."""
+        try:
+            yield
+        except sqlite3.OperationalError as problem:
+            if "locked" in str(problem) or "busy" in str(problem):
+                raise SandboxFileError(
+                    f"The sandbox file {self.path} has been locked by another process for more than "
+                    f"{BUSY_SECONDS:.0f} seconds: end that process, or use another file."
+                ) from problem
+            raise SandboxFileError(
+                f"The sandbox file {self.path} cannot be used ({problem}): check that its folder exists and can be "
+                "written to, and that the disk has room."
+            ) from problem
+        except sqlite3.DatabaseError as problem:
+            if isinstance(problem, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)):
+                raise
+            raise SandboxFileError(
+                f"The sandbox file {self.path} is damaged or is not a sandbox file ({problem}): move it and the files "
+                f"{self.path.name}-wal and {self.path.name}-shm away, and the sandbox starts empty."
+            ) from problem
+        except OSError as problem:
+            raise SandboxFileError(
+                f"The sandbox file {self.path} cannot be opened ({problem.strerror}): check its folder."
+            ) from problem

@@ -1,0 +1,45 @@
+"""What goes in and what comes out: `Request`, `Response`, and the one way a connection can break."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request. `url` is path plus query (`/v1/prices?limit=3`); header names are matched without case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, whatever the case of its name."""
+        wanted = name.lower()
+        for key, value in self.headers.items():
+            if key.lower() == wanted:
+                return value
+        return None
+
+
+@dataclass(frozen=True)
+class Response:
+    """One HTTP answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ConnectionDropped(Exception):
+    """A fault broke the connection. `partial` is what the client still received: nothing, or half an answer."""
+
+    def __init__(self, message: str, partial: Response | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class SandboxFileError(Exception):
+    """The sandbox's file cannot be used; the message names the file and says what to do."""
