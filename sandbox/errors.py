@@ -239,6 +239,156 @@ ANSWERS: Final[dict[str, Answer]] = {
         stored=False,
     ),
     "internal": Answer("An unknown error occurred.", REPORTED, status=500, type="api_error", stored=False),
+    # -- prices -------------------------------------------------------------------------------------------------
+    "lookup_key_taken": Answer("A price (`{price}`) already uses that lookup key.", RECORDED, param="lookup_key"),
+    "transfer_without_key": Answer(
+        "You must specify `lookup_key` when `transfer_lookup_key` is set.", UNRECORDED, param="transfer_lookup_key"
+    ),
+    "metered_without_meter": Answer(
+        "Starting with Stripe version `2025-03-31.basil`, metered prices must be backed by meters.", RECORDED
+    ),
+    "meter_without_metered": Answer(
+        "A price with a meter must have `recurring[usage_type]` set to `metered`.",
+        UNRECORDED,
+        param="recurring[usage_type]",
+    ),
+    "meter_inactive": Answer(
+        "The meter {meter} is inactive and cannot be attached to a price. Reactivate it first.",
+        UNRECORDED,
+        param="recurring[meter]",
+    ),
+    "no_amount": Answer("Prices require an `unit_amount` or `unit_amount_decimal` parameter to be set.", RECORDED),
+    "no_product": Answer("You must specify either `product` or `product_data` when creating a price.", RECORDED),
+    "only_one": Answer("You may only specify one of these parameters: {names}.", RECORDED),
+    "tiered_one_time": Answer(
+        "Prices with `type=one_time` are not supported with tiered billing.", RECORDED, param="interval"
+    ),
+    "tiers_without_scheme": Answer(
+        "`tiers` and `tiers_mode` can only be used with `billing_scheme=tiered`.", UNRECORDED, param="{name}"
+    ),
+    "tiers_missing": Answer("Missing required param: {param}.", RECORDED, code="parameter_missing"),
+    "tiered_with_amount": Answer(
+        "A price with `billing_scheme=tiered` takes its amounts from `tiers` and not from `{param}`.", UNRECORDED
+    ),
+    "tiered_with_transform": Answer(
+        "`transform_quantity` cannot be combined with `tiers`.", DOCUMENTED, param="transform_quantity"
+    ),
+    "tier_without_amount": Answer("An entry in the tiers array is missing an amount.", REPORTED, param="tiers"),
+    "tiers_order": Answer(
+        "The `up_to` of each tier must be a whole number greater than that of the tier before it.",
+        UNRECORDED,
+    ),
+    "tiers_end": Answer("The last tier, and only the last, must have `up_to` set to `inf`.", UNRECORDED),
+    "decimal_places": Answer("Invalid decimal: {value}; must contain at maximum 12 decimal places.", REPORTED),
+    "flat_decimal_whole": Answer(
+        "Invalid decimal: {value}; a flat amount must be a whole number of the smallest currency unit.", DOCUMENTED
+    ),
+    "negative": Answer("Invalid non-negative integer", REPORTED, code="parameter_invalid_integer"),
+    "divide_by": Answer("Invalid positive integer", REPORTED, code="parameter_invalid_integer"),
+    "interval_too_long": Answer(
+        "`recurring[interval_count]` must make an interval of at most three years.",
+        DOCUMENTED,
+        param="recurring[interval_count]",
+    ),
+    "tax_behavior_fixed": Answer(
+        "The `tax_behavior` of this price is already {current} and cannot be changed.",
+        DOCUMENTED,
+        param="tax_behavior",
+    ),
+    "custom_amount_recurring": Answer(
+        "`custom_unit_amount` can only be used with one-time prices.", DOCUMENTED, param="custom_unit_amount"
+    ),
+    "currency_option_shape": Answer(
+        "The currency option `{currency}` must have the shape of the price itself: tiers where the price is tiered, an "
+        "amount where it is not.",
+        UNRECORDED,
+    ),
+    "price_is_default": Answer(
+        "This price cannot be archived because it is the default price of its product.", REPORTED
+    ),
+    "lookup_keys_many": Answer("At most 10 lookup keys can be given.", DOCUMENTED, param="lookup_keys"),
+    # -- meters -------------------------------------------------------------------------------------------------
+    "meter_event_name_taken": Answer(
+        "An active meter already exists for event name '{event_name}'. To create a new meter with the same event name, "
+        "first deactivate the currently active meter.",
+        REPORTED,
+    ),
+    "meter_status": Answer("The meter {meter} is already {already}.", UNRECORDED),
+    "no_active_meter": Answer('No active meter found for event name "{event_name}".', REPORTED),
+    "summary_aligned": Answer("`{param}` must be aligned with {unit} boundaries.", UNRECORDED),
+    "summary_order": Answer("`end_time` must be after `start_time`.", UNRECORDED, param="end_time"),
+    "event_payload_key": Answer(
+        "The payload of the meter event must have the key '{key}'.", UNRECORDED, param="payload"
+    ),
+    "event_value": Answer(
+        "The value of the meter event must be a whole number written as a string; this is '{value}'.",
+        UNRECORDED,
+        param="payload[{key}]",
+    ),
+    "event_value_digits": Answer(
+        "The value of the meter event has more than 15 significant digits.", DOCUMENTED, param="payload[{key}]"
+    ),
+    "event_too_old": Answer(
+        "The timestamp of the meter event must be within the past 35 calendar days.", DOCUMENTED, param="timestamp"
+    ),
+    "event_in_future": Answer(
+        "The timestamp of the meter event must be at most 5 minutes in the future.", DOCUMENTED, param="timestamp"
+    ),
+    "event_exists": Answer(
+        "An event already exists with identifier {identifier}.",
+        REPORTED,
+        param="identifier",
+        headers=(("stripe-should-retry", "false"),),
+    ),
+    "event_in_flight": Answer(
+        "There is another meter event of this customer and meter in progress. Send one at a time, or retry later.",
+        UNRECORDED,
+        status=409,
+        code="too_many_concurrent_requests",
+        stored=False,
+    ),
+    "no_event": Answer(
+        "No meter event found with identifier {identifier}.",
+        UNRECORDED,
+        code="resource_missing",
+        param="cancel[identifier]",
+    ),
+    "event_cancel_late": Answer(
+        "Meter events can only be cancelled within 24 hours of Stripe receiving them.",
+        DOCUMENTED,
+        param="cancel[identifier]",
+    ),
+    "event_cancelled": Answer(
+        "The meter event with identifier {identifier} has already been cancelled.",
+        UNRECORDED,
+        param="cancel[identifier]",
+    ),
+    "stream_size": Answer("A stream request holds 1 to 100 events; this one has {count}.", DOCUMENTED, param="events"),
+    # -- customers and coupons ----------------------------------------------------------------------------------
+    "email": Answer("Invalid email address: {value}", REPORTED, code="email_invalid", param="email"),
+    "payment_method_foreign": Answer(
+        "The customer does not have a payment method with the given id. Attach the payment method to the customer "
+        "first.",
+        REPORTED,
+        code="resource_missing",
+    ),
+    "invoice_prefix": Answer(
+        "The invoice prefix must be 3 to 12 uppercase letters and digits.", DOCUMENTED, param="invoice_prefix"
+    ),
+    "customer_on_clock": Answer(
+        "Test clocks exist in test mode only, and live customers cannot be attached to one.",
+        UNRECORDED,
+        param="test_clock",
+    ),
+    "coupon_discount": Answer("You must specify one of `amount_off` and `percent_off`.", UNRECORDED),
+    "coupon_currency": Answer("You must specify `currency` together with `amount_off`.", UNRECORDED, param="currency"),
+    "coupon_months": Answer(
+        "`duration_in_months` is required when `duration` is `repeating`, and only then.",
+        DOCUMENTED,
+        param="duration_in_months",
+    ),
+    "coupon_percent": Answer("`percent_off` must be greater than 0 and at most 100.", DOCUMENTED, param="percent_off"),
+    "coupon_exists": Answer("Coupon already exists.", REPORTED, code="resource_already_exists"),
     # -- products -----------------------------------------------------------------------------------------------
     "product_has_prices": Answer(
         "This product cannot be deleted because it has one or more user-created prices.", RECORDED
@@ -254,6 +404,168 @@ ANSWERS: Final[dict[str, Answer]] = {
         UNRECORDED,
         param="default_price",
     ),
+    # -- subscriptions ------------------------------------------------------------------------------------------
+    "no_payment_method": Answer(
+        "This customer has no attached payment source or default payment method. Please consider adding a default "
+        "payment method.",
+        RECORDED,
+        code="resource_missing",
+    ),
+    "card_declined": Answer("Your card was declined.", REPORTED, status=402, code="card_declined", type="card_error"),
+    "price_inactive": Answer("The price specified is inactive. This field only accepts active prices.", REPORTED),
+    "price_one_time": Answer(
+        "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`.",
+        REPORTED,
+    ),
+    "price_recurring": Answer(
+        "The price specified is set to `type=recurring` but this field only accepts prices with `type=one_time`.",
+        REPORTED,
+    ),
+    "product_inactive": Answer(
+        "The product {product} is marked as inactive, and thus no new subscriptions can be create to any plans of this "
+        "product. You provided the plan {price}.",
+        REPORTED,
+    ),
+    "metered_quantity": Answer(
+        "Quantity should not be specified where usage_type is `metered`. Remove quantity from `{item}`.", REPORTED
+    ),
+    "negative_quantity": Answer("Invalid non-negative integer", REPORTED, code="parameter_invalid_integer"),
+    "same_price_twice": Answer(
+        "Cannot create a Subscription with multiple Subscription Items with the same Price: {price}",
+        RECORDED,
+        param="plan",
+    ),
+    "too_many_items": Answer(
+        "A subscription can have at most 20 items; this one would have {count}.", UNRECORDED, param="items"
+    ),
+    "item_price": Answer("Each item needs either a `price` or `price_data`.", UNRECORDED),
+    "item_unknown": Answer("No such subscription item: '{id}'", RECORDED, code="resource_missing"),
+    "last_item": Answer(
+        "A subscription must have at least one active plan. To cancel a subscription, please use the cancel API "
+        "endpoint on /v1/subscriptions.",
+        REPORTED,
+    ),
+    "mixed_intervals": Answer(
+        "All prices on a subscription must have the same `recurring.interval` and `recurring.interval_count`.",
+        REPORTED,
+        param="items",
+    ),
+    "uneven_intervals": Answer(
+        "The longer intervals of a subscription must be whole multiples of its shortest.", UNRECORDED, param="items"
+    ),
+    "mixed_currencies": Answer(
+        "The price {price} is not available in {currency}, the currency of this subscription.", UNRECORDED
+    ),
+    "customer_currency": Answer(
+        "You cannot combine currencies on a single customer. This customer has an active subscription, subscription "
+        "schedule, discount, quote, or invoice item with currency {currency}",
+        REPORTED,
+        param="currency",
+    ),
+    "days_until_due_missing": Answer(
+        "If invoice collection method is 'send_invoice', you must specify 'days_until_due'.", RECORDED
+    ),
+    "days_until_due_charged": Answer(
+        "You can only specify `days_until_due` if invoice collection method is 'send_invoice'.",
+        UNRECORDED,
+        param="days_until_due",
+    ),
+    "pending_if_incomplete_create": Answer(
+        "`payment_behavior=pending_if_incomplete` can only be used when updating a subscription.",
+        DOCUMENTED,
+        param="payment_behavior",
+    ),
+    "in_the_past": Answer("Invalid timestamp: must be an integer Unix timestamp in the future.", REPORTED),
+    "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
+    "anchor_too_late": Answer(
+        "`billing_cycle_anchor` cannot be later than the next natural billing date ({latest}).",
+        REPORTED,
+        param="billing_cycle_anchor",
+    ),
+    "backdate_future": Answer("`backdate_start_date` must be in the past.", DOCUMENTED, param="backdate_start_date"),
+    "anchor_config_range": Answer("Invalid billing_cycle_anchor_config: {rule}", UNRECORDED),
+    "cancel_at_period_end_mixed": Answer(
+        "`cancel_at_period_end` cannot be used with items of different intervals; use `cancel_at` with "
+        "`min_period_end` or `max_period_end`.",
+        UNRECORDED,
+        param="cancel_at_period_end",
+    ),
+    "proration_date_range": Answer(
+        "`proration_date` must lie between the start and the end of the current period.",
+        DOCUMENTED,
+        param="proration_date",
+    ),
+    "subscription_canceled": Answer(
+        "A canceled subscription can only update its cancellation_details and metadata.", REPORTED
+    ),
+    "migrate_status": Answer("cannot migrate a subscription that is currently in the {status} status", REPORTED),
+    "migrate_flexible": Answer("The subscription is already in flexible billing mode.", UNRECORDED),
+    "migrate_schedule": Answer("A subscription that a schedule manages cannot be migrated by itself.", UNRECORDED),
+    # -- invoices -----------------------------------------------------------------------------------------------
+    "no_upcoming": Answer(
+        "No upcoming invoices for customer: {customer}", REPORTED, status=404, code="invoice_upcoming_none"
+    ),
+    "preview_of_nothing": Answer(
+        "You must pass `subscription`, `schedule`, `subscription_details[items]`, `schedule_details[phases]` or "
+        "`invoice_items`.",
+        UNRECORDED,
+    ),
+    "preview_conflict": Answer("`{param}` cannot be combined with `{other}`.", DOCUMENTED),
+    "subscription_of_other": Answer(
+        "The subscription {subscription} does not belong to the customer {customer}.", UNRECORDED, param="subscription"
+    ),
+    "invoice_not_draft": Answer(
+        "You can only {action} draft invoices. This invoice is {status}.", UNRECORDED, code="invoice_not_editable"
+    ),
+    "invoice_finalized": Answer(
+        "This invoice is already finalized, you can't re-finalize a non-draft invoice.",
+        REPORTED,
+        code="invoice_not_editable",
+    ),
+    "invoice_paid": Answer("Invoice is already paid", REPORTED, code="invoice_already_paid"),
+    "invoice_not_payable": Answer("This invoice is {status} and cannot be paid.", UNRECORDED),
+    "invoice_not_voidable": Answer(
+        "You can only void open or uncollectible invoices; this one is {status}.", DOCUMENTED
+    ),
+    "invoice_of_subscription": Answer(
+        "You can't delete invoices created by subscriptions.", REPORTED, code="invoice_not_editable"
+    ),
+    "nothing_to_invoice": Answer("Nothing to invoice for customer", REPORTED, code="invoice_no_customer_line_items"),
+    "invoice_item_taken": Answer(
+        "The invoice item {id} is on an invoice that is no longer a draft.", UNRECORDED, code="invoice_not_editable"
+    ),
+    "invoice_item_amount": Answer(
+        "An invoice item needs one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", UNRECORDED
+    ),
+    # -- schedules and test clocks ------------------------------------------------------------------------------
+    "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
+    "schedule_taken": Answer(
+        "The subscription {subscription} already has the schedule {schedule}.", UNRECORDED, param="from_subscription"
+    ),
+    "schedule_over": Answer("The schedule is {status} and can no longer be changed.", UNRECORDED),
+    "schedule_dates": Answer(
+        "Each phase must start where the one before it ends, and end after it starts.", DOCUMENTED, param="phases"
+    ),
+    "schedule_past": Answer(
+        "A phase that has begun keeps its start; pass the current phase first, with its `start_date`.",
+        DOCUMENTED,
+        param="phases",
+    ),
+    "managed_by_schedule": Answer(
+        "The subscription is managed by the subscription schedule `{schedule}`, and updating any cancelation behavior "
+        "directly is not allowed. Please update the schedule instead.",
+        REPORTED,
+    ),
+    "clock_live": Answer("Test clocks cannot be used in live mode.", UNRECORDED),
+    "clock_backwards": Answer(
+        "The `frozen_time` must be later than the test clock's current time.", UNRECORDED, param="frozen_time"
+    ),
+    "clock_too_far": Answer(
+        "Cannot advance a test clock more than two intervals of the shortest subscription on it; the furthest is "
+        "{furthest}.",
+        REPORTED,
+        param="frozen_time",
+    ),
 }
 
 
@@ -263,6 +575,8 @@ def refuse(
     """The error of a row of the table, its template filled in; raise what this returns."""
     row = ANSWERS[name]
     shown = param if param is not None else row.param
+    if shown is not None and param is None:
+        shown = shown.format(**values)
     return StripeError(
         status if status is not None else row.status,
         row.message.format(param=shown, **values),

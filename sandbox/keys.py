@@ -75,7 +75,7 @@ def caller(request: Request, settings: dict[str, Any]) -> Caller:
 
 
 def check_permission(who: Caller, method: str, path: str) -> None:
-    """Refuse what a restricted key may not do. `allow` holds `GET /v1/prices`, `POST /v1/billing/*`, `* /v1/products`."""
+    """Refuse what a restricted key may not do. `allow` holds rules such as `GET /v1/prices` or `* /v1/billing`."""
     if who.allow is None:
         return
     for rule in who.allow:

@@ -55,8 +55,8 @@ def record(connection: sqlite3.Connection, entry: Entry, now: int) -> None:
     if response.status >= 400:
         error = response.body[:2000].decode("utf-8", "replace")
     cursor = connection.execute(
-        "INSERT INTO request_log (created, request_id, mode, key, method, url, idempotency_key, version, body, truncated,"
-        " status, replayed, fault, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO request_log (created, request_id, mode, key, method, url, idempotency_key, version, body,"
+        " truncated, status, replayed, fault, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             now,
             entry.request_id,

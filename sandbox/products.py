@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from . import spec
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
 
 declare_kind(Kind("product"))
 declare_index("product", "active")
+
+_TAX_DETAILS: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "performance_location": {"type": "string"},
+        "tax_code": {"anyOf": [{"type": "string"}, {"type": "string", "enum": [""]}]},
+    },
+}
+_TYPE: Final = {"type": "string", "enum": ["good", "service"]}
+
+spec.declare_parameter("POST", "/v1/products", "tax_details", _TAX_DETAILS)
+spec.declare_parameter(
+    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [_TAX_DETAILS, {"type": "string", "enum": [""]}]}
+)
+spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
+spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
 
 #: Fields that an update sets as they come; "" unsets them.
 _PLAIN: Final = ("description", "statement_descriptor", "tax_code", "unit_label", "url")
@@ -40,7 +57,7 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
         "shippable": params.get("shippable"),
         "statement_descriptor": params.get("statement_descriptor") or None,
         "tax_code": params.get("tax_code") or None,
-        "tax_details": None,
+        "tax_details": params.get("tax_details") or None,
         "type": "service",
         "unit_label": params.get("unit_label") or None,
         "updated": now,
@@ -53,8 +70,16 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
 
 @route("POST", "/v1/products")
 def create(call: Call) -> Obj:
-    """POST /v1/products."""
-    return new_product(call, call.params)
+    """POST /v1/products, with its default price where `default_price_data` describes one."""
+    product = new_product(call, call.params)
+    given = call.params.get("default_price_data")
+    if given:
+        # Imported here: a price may in turn make its product.
+        from .prices import new_price
+
+        product["default_price"] = new_price(call, given, product["id"])["id"]
+        call.store.put(product)
+    return product
 
 
 @route("GET", "/v1/products/{id}")
@@ -66,7 +91,7 @@ def retrieve(call: Call) -> Obj:
 @route("GET", "/v1/products")
 def list_products(call: Call) -> Obj:
     """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
-    where = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
+    where: dict[str, Any] = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
     if "ids" in call.params:
         where["id"] = call.params["ids"]
     if "type" in call.params:
@@ -94,8 +119,9 @@ def update(call: Call) -> Obj:
         product["images"] = list(params["images"] or ())
     if "marketing_features" in params:
         product["marketing_features"] = list(params["marketing_features"] or ())
-    if "package_dimensions" in params:
-        product["package_dimensions"] = params["package_dimensions"] or None
+    for name in ("package_dimensions", "tax_details"):
+        if name in params:
+            product[name] = params[name] or None
     if "metadata" in params:
         product["metadata"] = call.metadata(product["metadata"])
     if "default_price" in params:

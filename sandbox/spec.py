@@ -6,6 +6,7 @@ Stripe checks them: nested unknown ones too, the first mistake in the order miss
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import re
@@ -58,9 +59,30 @@ def declare_operation(method: str, path: str, properties: Mapping[str, Any], req
     _EXTRA_OPERATIONS[method, path] = {"type": "object", "properties": dict(properties), "required": list(required)}
 
 
-def declare_parameters(method: str, path: str, properties: Mapping[str, Any]) -> None:
-    """Add parameters that a later spoken version has; each needs a line in docs/sandbox.md."""
-    _EXTRA_PARAMETERS.setdefault((method, path), {}).update(properties)
+def declare_parameter(method: str, path: str, name: str, schema: Mapping[str, Any]) -> None:
+    """Add a parameter that a later spoken version has, by its dotted name (`recurring.trial_period_days`); each needs
+    a line in docs/sandbox.md."""
+    _EXTRA_PARAMETERS.setdefault((method, path), {})[name] = dict(schema)
+
+
+def extra_parameters() -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    """What `declare_parameter` added, for the documentation."""
+    return _EXTRA_PARAMETERS
+
+
+def _graft(schema: dict[str, Any], name: str, extra: dict[str, Any]) -> None:
+    """Put a property where its dotted name says, through arrays and through the hashes among alternatives."""
+    for alternative in schema.get("anyOf", ()):
+        _graft(alternative, name, extra)
+    if schema.get("type") == "array":
+        _graft(schema["items"], name, extra)
+    if schema.get("type") != "object":
+        return
+    head, _, rest = name.partition(".")
+    if rest:
+        _graft(schema["properties"][head], rest, extra)
+    else:
+        schema["properties"][head] = extra
 
 
 @cache
@@ -79,8 +101,13 @@ def parameters(method: str, path: str) -> Check:
     for content in operation.get("requestBody", {}).get("content", {}).values():
         properties.update(content["schema"].get("properties", {}))
         required.extend(content["schema"].get("required", ()))
-    properties.update(_EXTRA_PARAMETERS.get((method, path), {}))
-    return _object({"type": "object", "properties": properties, "required": required})
+    whole = {"type": "object", "properties": properties, "required": required}
+    extras = _EXTRA_PARAMETERS.get((method, path), {})
+    if extras:
+        whole = copy.deepcopy(whole)
+        for name, extra in extras.items():
+            _graft(whole, name, extra)
+    return _object(whole)
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""Amounts and currencies of catalog objects: integers of the smallest unit, or exact decimals of it, as text."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+from .errors import refuse
+
+MAX_PLACES: Final = 12
+
+#: The currencies that Stripe charges in (docs.stripe.com/currencies).
+CURRENCIES: Final = frozenset(
+    ["aed", "afn", "all", "amd", "ang", "aoa", "ars", "aud", "awg", "azn", "bam", "bbd", "bdt", "bgn", "bhd", "bif", "bmd", "bnd", "bob", "brl", "bsd", "btn", "bwp", "byn", "bzd", "cad", "cdf", "chf", "clp", "cny", "cop", "crc", "cve", "czk", "djf", "dkk", "dop", "dzd", "egp", "etb", "eur", "fjd", "fkp", "gbp", "gel", "gip", "gmd", "gnf", "gtq", "gyd", "hkd", "hnl", "hrk", "htg", "huf", "idr", "ils", "inr", "isk", "jmd", "jod", "jpy", "kes", "kgs", "khr", "kmf", "krw", "kwd", "kyd", "kzt", "lak", "lbp", "lkr", "lrd", "lsl", "mad", "mdl", "mga", "mkd", "mmk", "mnt", "mop", "mro", "mur", "mvr", "mwk", "mxn", "myr", "mzn", "nad", "ngn", "nio", "nok", "npr", "nzd", "omr", "pab", "pen", "pgk", "php", "pkr", "pln", "pyg", "qar", "ron", "rsd", "rub", "rwf", "sar", "sbd", "scr", "sek", "sgd", "shp", "sle", "sll", "sos", "srd", "std", "szl", "thb", "tjs", "tnd", "top", "try", "ttd", "twd", "tzs", "uah", "ugx", "usd", "uyu", "uzs", "vnd", "vuv", "wst", "xaf", "xcd", "xcg", "xof", "xpf", "yer", "zar", "zmw"]
+)
+
+
+def currency(value: str, param: str = "currency") -> str:
+    """A currency code in lower case."""
+    code = value.lower()
+    if code not in CURRENCIES:
+        raise refuse("currency", param=param, value=value)
+    return code
+
+
+def non_negative(value: int, param: str) -> int:
+    """An amount that cannot be negative."""
+    if value < 0:
+        raise refuse("negative", param=param)
+    return value
+
+
+def decimal_text(value: Decimal) -> str:
+    """A decimal as Stripe writes it: no exponent, no zeros at the end, no sign on zero."""
+    if value == 0:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def pair(params: dict[str, Any], name: str, param: str) -> tuple[int | None, str | None] | None:
+    """One of `name` and `name_decimal` as both: `(100, "100")`, `(None, "0.04")`; None when neither is given."""
+    prefix = f"{param}[" if param else ""
+    suffix = "]" if param else ""
+    whole, exact = params.get(name), params.get(f"{name}_decimal")
+    if whole is not None and exact not in (None, ""):
+        raise refuse("only_one", param=f"{prefix}{name}{suffix}", names=f"{name}, {name}_decimal")
+    if whole is not None:
+        number = non_negative(whole, f"{prefix}{name}{suffix}")
+        return number, str(number)
+    if exact in (None, ""):
+        return None
+    where = f"{prefix}{name}_decimal{suffix}"
+    value = Decimal(str(exact))
+    text = decimal_text(value)
+    if value < 0:
+        raise refuse("negative", param=where)
+    if len(text.partition(".")[2]) > MAX_PLACES:
+        raise refuse("decimal_places", param=where, value=exact)
+    if "." in text:
+        if name == "flat_amount":
+            raise refuse("flat_decimal_whole", param=where, value=exact)
+        return None, text
+    return int(text), text

@@ -1,0 +1,89 @@
+"""The sandbox under stripe-python, in process: `stripe.StripeClient(key, http_client=SandboxHTTPClient(path))`.
+
+No port and no daemon: each request is a function call. Every base address of the client ends here, the meter event
+stream's too. The only module of this room that imports `stripe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+import stripe
+
+from .gateway import Sandbox
+from .wire import ConnectionDropped, Request, Response, SandboxFileError
+
+
+class SandboxHTTPClient(stripe.HTTPClient):
+    """stripe-python's transport over a sandbox file, or over a `Sandbox` that is open already."""
+
+    name = "sandbox"
+
+    def __init__(self, sandbox: Sandbox | str | os.PathLike[str], *, clock: Callable[[], float] | None = None) -> None:
+        """`clock` gives Unix seconds to a sandbox that is opened here; the default is the host's."""
+        super().__init__()
+        self.sandbox = sandbox if isinstance(sandbox, Sandbox) else Sandbox(sandbox, clock=clock)
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
+    ) -> tuple[str, int, Mapping[str, str]]:
+        """One request; a fault that breaks the connection is what a broken connection is to this client."""
+        response = self._handle(method, url, headers, post_data)
+        return response.body.decode("utf-8"), response.status, response.headers
+
+    def request_stream(
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
+    ) -> tuple[Any, int, Mapping[str, str]]:
+        """The same with the body as a file."""
+        response = self._handle(method, url, headers, post_data)
+        return BytesIO(response.body), response.status, response.headers
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        """The same for asyncio, on a thread, so that a delay does not stop the loop."""
+        response = await asyncio.to_thread(self._handle, method, url, headers, post_data)
+        return response.body, response.status, response.headers
+
+    async def request_stream_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
+    ) -> tuple[Any, int, Mapping[str, str]]:
+        """The same with the body as an async iterable of chunks."""
+        response = await asyncio.to_thread(self._handle, method, url, headers, post_data)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield response.body
+
+        return chunks(), response.status, response.headers
+
+    async def sleep_async(self, secs: float) -> None:
+        """Between retries."""
+        await asyncio.sleep(secs)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.sandbox.close()
+
+    async def close_async(self) -> None:
+        """Let go of the file."""
+        self.sandbox.close()
+
+    def _handle(self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any) -> Response:
+        parts = urlsplit(url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        body = post_data.encode("utf-8") if isinstance(post_data, str) else (post_data or b"")
+        try:
+            return self.sandbox.handle(Request(method.upper(), target, dict(headers or {}), body))
+        except ConnectionDropped as dropped:
+            raise _broken(f"Sandbox: {dropped}.", retry=True) from dropped
+        except SandboxFileError as problem:
+            raise _broken(str(problem), retry=False) from problem
+
+
+def _broken(message: str, *, retry: bool) -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(message, should_retry=retry)  # type: ignore[no-untyped-call]

@@ -1,0 +1,106 @@
+"""Coupons: create, retrieve, update, list, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import amounts
+from .errors import refuse
+from .router import Call, Kind, changes, declare_kind, route
+from .store import Obj
+
+declare_kind(Kind("coupon", missing_param="coupon", hidden=frozenset({"applies_to", "currency_options"})))
+
+
+@route("POST", "/v1/coupons")
+def create(call: Call) -> Obj:
+    """POST /v1/coupons: an amount or a percentage off, once, for some months or forever."""
+    params = call.params
+    id = params.get("id") or call.mint("", 8)
+    if call.store.get("coupon", id) is not None:
+        raise refuse("coupon_exists", param="id")
+    if ("amount_off" in params) == ("percent_off" in params):
+        raise refuse("coupon_discount")
+    if "amount_off" in params:
+        if params["amount_off"] < 1:
+            raise refuse("divide_by", param="amount_off")
+        if not params.get("currency"):
+            raise refuse("coupon_currency")
+    elif not 0 < params["percent_off"] <= 100:
+        raise refuse("coupon_percent")
+    duration = params.get("duration", "once")
+    if (duration == "repeating") != ("duration_in_months" in params):
+        raise refuse("coupon_months")
+    coupon: Obj = {
+        "id": id,
+        "object": "coupon",
+        "amount_off": params.get("amount_off"),
+        "applies_to": params.get("applies_to", {"products": []}),
+        "created": call.now(),
+        "currency": amounts.currency(params["currency"]) if "amount_off" in params else None,
+        "currency_options": _currency_options(params.get("currency_options") or {}),
+        "duration": duration,
+        "duration_in_months": params.get("duration_in_months"),
+        "livemode": call.livemode,
+        "max_redemptions": params.get("max_redemptions"),
+        "metadata": call.metadata({}, params.get("metadata", {})),
+        "name": params.get("name") or None,
+        "percent_off": params.get("percent_off"),
+        "redeem_by": params.get("redeem_by"),
+        "times_redeemed": 0,
+        "valid": True,
+    }
+    for index, product in enumerate(coupon["applies_to"].get("products", ())):
+        call.fetch("product", product, param=f"applies_to[products][{index}]", status=400)
+    call.store.put(coupon)
+    call.event("coupon.created", coupon)
+    return coupon
+
+
+def _currency_options(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        amounts.currency(code, f"currency_options[{code}]"): {"amount_off": option["amount_off"]}
+        for code, option in given.items()
+    }
+
+
+@route("GET", "/v1/coupons/{coupon}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/coupons/{coupon}."""
+    return call.fetch("coupon", call.args["coupon"])
+
+
+@route("GET", "/v1/coupons")
+def list_coupons(call: Call) -> Obj:
+    """GET /v1/coupons."""
+    return call.page("coupon")
+
+
+@route("POST", "/v1/coupons/{coupon}")
+def update(call: Call) -> Obj:
+    """POST /v1/coupons/{coupon}: its name, metadata and further currencies; what it takes off stays."""
+    coupon = call.fetch("coupon", call.args["coupon"])
+    old = dict(coupon)
+    if "name" in call.params:
+        coupon["name"] = call.params["name"] or None
+    if "metadata" in call.params:
+        coupon["metadata"] = call.metadata(coupon["metadata"])
+    if "currency_options" in call.params:
+        coupon["currency_options"] = {
+            **coupon["currency_options"],
+            **_currency_options(call.params["currency_options"]),
+        }
+    changed = changes(old, coupon)
+    if changed:
+        call.store.put(coupon)
+        call.event("coupon.updated", coupon, changed)
+    return coupon
+
+
+@route("DELETE", "/v1/coupons/{coupon}")
+def delete(call: Call) -> Obj:
+    """DELETE /v1/coupons/{coupon}: nobody else can redeem it; discounts already given stay."""
+    coupon = call.fetch("coupon", call.args["coupon"])
+    call.store.remove("coupon", coupon["id"])
+    call.event("coupon.deleted", coupon)
+    return {"id": coupon["id"], "object": "coupon", "deleted": True}

@@ -1,0 +1,271 @@
+"""Customers: create, retrieve, update, list, delete; and the payment methods that Stripe's test tokens stand for."""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import Any, Final
+
+from . import spec
+from .errors import refuse
+from .router import Call, Kind, changes, declare_kind, route
+from .store import Obj, declare_index
+
+declare_kind(
+    Kind(
+        "customer",
+        hidden=frozenset({"cash_balance", "invoice_credit_balance", "sources", "subscriptions", "tax", "tax_ids"}),
+    )
+)
+declare_kind(Kind("payment_method", noun="PaymentMethod"))
+declare_index("customer", "email")
+declare_index("customer", "test_clock")
+
+for _path in ("/v1/customers", "/v1/customers/{customer}"):
+    spec.declare_parameter("POST", _path, "validate", {"type": "boolean"})
+
+_PLAIN: Final = ("description", "email", "name", "phone")
+#: Only shown once set, as on the wire.
+_NAMES: Final = ("business_name", "individual_name")
+_ADDRESS: Final = ("city", "country", "line1", "line2", "postal_code", "state")
+#: Payment sources of the API before payment methods; refused by name.
+_SOURCES: Final = (
+    "source",
+    "default_source",
+    "bank_account",
+    "card",
+    "default_alipay_account",
+    "default_bank_account",
+    "default_card",
+)
+
+#: Stripe's test tokens for cards whose charges fail (docs.stripe.com/testing): attaching works, paying does not.
+_FAILING: Final = ("chargeCustomerFail", "chargeDeclined")
+_CARDS: Final = {"mastercard": "mastercard", "amex": "amex", "discover": "discover", "diners": "diners", "jcb": "jcb"}
+
+
+@route("POST", "/v1/customers")
+def create(call: Call) -> Obj:
+    """POST /v1/customers."""
+    params = call.params
+    test_clock = params.get("test_clock") or None
+    if test_clock is not None:
+        if call.livemode:
+            raise refuse("customer_on_clock")
+        call.fetch("test_helpers.test_clock", test_clock, param="test_clock", status=400)
+    customer: Obj = {
+        "id": call.mint("cus_", 14),
+        "object": "customer",
+        "address": None,
+        "balance": 0,
+        "created": call.now({"test_clock": test_clock}),
+        "currency": None,
+        "default_source": None,
+        "delinquent": False,
+        "description": None,
+        "discount": None,
+        "email": None,
+        "invoice_prefix": call.mint("", 8).upper(),
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
+        "livemode": call.livemode,
+        "metadata": {},
+        "name": None,
+        "next_invoice_sequence": 1,
+        "phone": None,
+        "preferred_locales": [],
+        "shipping": None,
+        "tax_exempt": "none",
+        "test_clock": test_clock,
+        # Hidden until `expand` asks.
+        "invoice_credit_balance": {},
+        "cash_balance": None,
+        "tax": {"automatic_tax": "unrecognized_location", "ip_address": None, "location": None, "provider": "stripe"},
+    }
+    for name in ("sources", "subscriptions", "tax_ids"):
+        url = f"/v1/customers/{customer['id']}/{name}"
+        customer[name] = {"object": "list", "data": [], "has_more": False, "url": url}
+    _apply(call, customer)
+    if params.get("payment_method"):
+        attach(call, customer, params["payment_method"], "payment_method")
+    for item in params.get("tax_id_data") or ():
+        customer["tax_ids"]["data"].append(_tax_id(call, customer, item))
+    call.store.put(customer)
+    call.event("customer.created", customer)
+    return customer
+
+
+def _apply(call: Call, customer: Obj) -> None:
+    """Set what create and update have in common; "" unsets."""
+    params = call.params
+    for name in _SOURCES:
+        if params.get(name):
+            raise refuse("not_implemented_param", param=name)
+    for name in _PLAIN:
+        if name in params:
+            customer[name] = params[name] or None
+    if customer["email"] is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+", customer["email"]):
+        raise refuse("email", value=customer["email"])
+    for name in _NAMES:
+        if name in params:
+            if params[name]:
+                customer[name] = params[name]
+            else:
+                customer.pop(name, None)
+    for name in ("balance", "next_invoice_sequence"):
+        if name in params:
+            customer[name] = params[name]
+    if "address" in params:
+        customer["address"] = _address(params["address"])
+    if "shipping" in params:
+        customer["shipping"] = _shipping(params["shipping"])
+    if "preferred_locales" in params:
+        customer["preferred_locales"] = list(params["preferred_locales"])
+    if "tax_exempt" in params:
+        customer["tax_exempt"] = params["tax_exempt"] or "none"
+    if params.get("invoice_prefix"):
+        prefix = params["invoice_prefix"]
+        if not 3 <= len(prefix) <= 12 or set(prefix) - set(string.ascii_uppercase + string.digits):
+            raise refuse("invoice_prefix")
+        customer["invoice_prefix"] = prefix
+    if "metadata" in params:
+        customer["metadata"] = call.metadata(customer["metadata"])
+    if "tax" in params and "ip_address" in params["tax"]:
+        customer["tax"] = {**customer["tax"], "ip_address": params["tax"]["ip_address"] or None}
+    mode = params.get("cash_balance", {}).get("settings", {}).get("reconciliation_mode")
+    if mode is not None:
+        customer["cash_balance"] = {
+            "object": "cash_balance",
+            "available": None,
+            "customer": customer["id"],
+            "livemode": call.livemode,
+            "settings": {
+                "reconciliation_mode": "automatic" if mode == "merchant_default" else mode,
+                "using_merchant_default": mode == "merchant_default",
+            },
+        }
+    if "invoice_settings" in params:
+        _apply_invoice_settings(call, customer, params["invoice_settings"])
+
+
+def _apply_invoice_settings(call: Call, customer: Obj, given: dict[str, Any]) -> None:
+    settings = dict(customer["invoice_settings"])
+    if "custom_fields" in given:
+        settings["custom_fields"] = given["custom_fields"] or None
+    if "footer" in given:
+        settings["footer"] = given["footer"] or None
+    if "rendering_options" in given:
+        options = given["rendering_options"]
+        settings["rendering_options"] = (
+            {name: options.get(name) or None for name in ("amount_tax_display", "template")} if options else None
+        )
+    customer["invoice_settings"] = settings
+    if "default_payment_method" in given:
+        where = "invoice_settings[default_payment_method]"
+        if given["default_payment_method"]:
+            settings["default_payment_method"] = attach(call, customer, given["default_payment_method"], where)
+        else:
+            settings["default_payment_method"] = None
+
+
+def attach(call: Call, customer: Obj, name: str, param: str) -> str:
+    """The id of a payment method of this customer. Stripe's test tokens (`pm_card_visa`) make a new one.
+
+    A stored payment method has `_fails`: whether charging it is declined.
+    """
+    if name.startswith("pm_card_") and not call.livemode:
+        token = name.removeprefix("pm_card_")
+        method: Obj = {
+            "id": call.mint("pm_1", 23),
+            "object": "payment_method",
+            "created": call.now(customer),
+            "customer": customer["id"],
+            "livemode": call.livemode,
+            "metadata": {},
+            "type": "card",
+            "card": {"brand": _CARDS.get(token, "visa"), "last4": "4242", "exp_month": 12, "exp_year": 2040},
+            "_fails": token.startswith(_FAILING),
+        }
+        call.store.put(method)
+        return str(method["id"])
+    method = call.fetch("payment_method", name, param=param, status=400)
+    if method["customer"] != customer["id"]:
+        raise refuse("payment_method_foreign", param=param)
+    return str(method["id"])
+
+
+def _tax_id(call: Call, customer: Obj, item: dict[str, Any]) -> Obj:
+    country = item["type"].split("_")[0].upper()
+    return {
+        "id": call.mint("txi_1", 23),
+        "object": "tax_id",
+        "country": country if country != "EU" else item["value"][:2].upper(),
+        "created": call.now(customer),
+        "customer": customer["id"],
+        "livemode": call.livemode,
+        "type": item["type"],
+        "value": item["value"],
+        "verification": {"status": "pending", "verified_address": None, "verified_name": None},
+    }
+
+
+def _address(given: Any) -> dict[str, Any] | None:
+    return {name: given.get(name) or None for name in _ADDRESS} if given else None
+
+
+def _shipping(given: Any) -> dict[str, Any] | None:
+    if not given:
+        return None
+    return {"address": _address(given["address"]), "name": given["name"], "phone": given.get("phone") or None}
+
+
+@route("GET", "/v1/customers/{customer}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/customers/{customer}; a deleted one is answered as `deleted: true`."""
+    found = call.store.get("customer", call.args["customer"])
+    if found is not None and found.get("deleted"):
+        return found
+    return call.fetch("customer", call.args["customer"])
+
+
+@route("GET", "/v1/customers")
+def list_customers(call: Call) -> Obj:
+    """GET /v1/customers, filtered by `email`, `test_clock`; those on a test clock only when it is named."""
+    where: dict[str, Any] = {"deleted": None, "test_clock": call.params.get("test_clock")}
+    if "email" in call.params:
+        where["email"] = call.params["email"]
+    return call.page("customer", where)
+
+
+@route("POST", "/v1/customers/{customer}")
+def update(call: Call) -> Obj:
+    """POST /v1/customers/{customer}."""
+    customer = call.fetch("customer", call.args["customer"])
+    old = dict(customer)
+    _apply(call, customer)
+    changed = changes(old, customer)
+    changed.update({name: old[name] for name in _NAMES if name in old and name not in customer})
+    if changed:
+        call.store.put(customer)
+        call.event("customer.updated", customer, changed)
+    return customer
+
+
+@route("DELETE", "/v1/customers/{customer}")
+def delete(call: Call) -> Obj:
+    """DELETE /v1/customers/{customer}: for good; its subscriptions are cancelled at once."""
+    customer = call.fetch("customer", call.args["customer"])
+    for before_deletion in BEFORE_DELETION:
+        before_deletion(call, customer)
+    gone: Obj = {"id": customer["id"], "object": "customer", "deleted": True}
+    call.event("customer.deleted", customer)
+    call.store.put(gone)
+    return gone
+
+
+#: What other kinds do when a customer goes, functions of (call, customer): subscriptions are cancelled here.
+BEFORE_DELETION: list[Any] = []

@@ -1,0 +1,56 @@
+"""Events: what happened to the objects of this account, newest first; and the account itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import spec
+from .router import Call, Kind, declare_kind, route
+from .store import Obj, declare_index
+
+declare_kind(Kind("event"))
+declare_index("event", "type")
+
+#: Not in the described part of the API; `Account` pins a stack to it.
+spec.declare_operation("GET", "/v1/account", {"expand": {"type": "array", "items": {"type": "string"}}})
+
+
+@route("GET", "/v1/events/{id}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/events/{id}."""
+    return call.fetch("event", call.args["id"])
+
+
+@route("GET", "/v1/events")
+def list_events(call: Call) -> Obj:
+    """GET /v1/events, filtered by `type` (which may end in `*`) or `types`."""
+    where: dict[str, Any] = {}
+    kind = call.params.get("type")
+    if "types" in call.params:
+        where["type"] = call.params["types"]
+    elif kind is not None and kind.endswith("*"):
+        # A prefix as a range: every name that begins so sorts between it and the last character there is.
+        where["type"] = {"gte": kind[:-1], "lt": kind[:-1] + "\U0010ffff"}
+    elif kind is not None:
+        where["type"] = kind
+    if "delivery_success" in call.params:
+        # There are no webhook endpoints here, so nothing has been delivered and nothing has failed.
+        where["pending_webhooks"] = {"gt": 0} if not call.params["delivery_success"] else 0
+    return call.page("event", where)
+
+
+@route("GET", "/v1/account")
+def account(call: Call) -> Obj:
+    """GET /v1/account: whose key this is."""
+    return {
+        "id": call.account,
+        "object": "account",
+        "business_profile": {"name": "Stripe sandbox"},
+        "charges_enabled": True,
+        "country": "US",
+        "default_currency": "usd",
+        "details_submitted": True,
+        "email": None,
+        "payouts_enabled": True,
+        "type": "standard",
+    }

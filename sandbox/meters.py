@@ -1,0 +1,106 @@
+"""Meters: create, retrieve, update, list, deactivate, reactivate. A meter has no DELETE and no metadata."""
+
+from __future__ import annotations
+
+from .errors import refuse
+from .router import Call, Kind, changes, declare_kind, route
+from .store import Obj, declare_index
+
+declare_kind(Kind("billing.meter", missing_param="id", noun="meter"))
+declare_index("billing.meter", "event_name")
+declare_index("billing.meter", "status")
+
+
+@route("POST", "/v1/billing/meters")
+def create(call: Call) -> Obj:
+    """POST /v1/billing/meters; the event name must be free among active meters."""
+    params = call.params
+    _claim_event_name(call, params["event_name"])
+    now = call.now()
+    meter: Obj = {
+        "id": call.mint("mtr_61" if call.livemode else "mtr_test_61", 30),
+        "object": "billing.meter",
+        "created": now,
+        "customer_mapping": params.get("customer_mapping")
+        or {"event_payload_key": "stripe_customer_id", "type": "by_id"},
+        "default_aggregation": params["default_aggregation"],
+        "display_name": params["display_name"],
+        "event_name": params["event_name"],
+        "event_time_window": params.get("event_time_window"),
+        "livemode": call.livemode,
+        "status": "active",
+        "status_transitions": {"deactivated_at": None},
+        "updated": now,
+        "value_settings": params.get("value_settings") or {"event_payload_key": "value"},
+    }
+    call.store.put(meter)
+    call.event("billing.meter.created", meter)
+    return meter
+
+
+def active_meter(call: Call, event_name: str) -> Obj | None:
+    """The active meter of an event name; there is at most one."""
+    return call.store.first("billing.meter", {"event_name": event_name, "status": "active"})
+
+
+def _claim_event_name(call: Call, event_name: str) -> None:
+    if active_meter(call, event_name) is not None:
+        raise refuse("meter_event_name_taken", event_name=event_name)
+
+
+@route("GET", "/v1/billing/meters/{id}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/billing/meters/{id}."""
+    return call.fetch("billing.meter", call.args["id"])
+
+
+@route("GET", "/v1/billing/meters")
+def list_meters(call: Call) -> Obj:
+    """GET /v1/billing/meters, filtered by `status`."""
+    return call.page("billing.meter", {"status": call.params["status"]} if "status" in call.params else {})
+
+
+@route("POST", "/v1/billing/meters/{id}")
+def update(call: Call) -> Obj:
+    """POST /v1/billing/meters/{id}: the display name and nothing else."""
+    meter = call.fetch("billing.meter", call.args["id"])
+    old = dict(meter)
+    if "display_name" in call.params:
+        if not call.params["display_name"]:
+            raise refuse("empty", param="display_name")
+        meter["display_name"] = call.params["display_name"]
+    return _save(call, meter, old, "billing.meter.updated")
+
+
+@route("POST", "/v1/billing/meters/{id}/deactivate")
+def deactivate(call: Call) -> Obj:
+    """POST .../deactivate: no more events are accepted and no price can be attached."""
+    meter = call.fetch("billing.meter", call.args["id"])
+    old = dict(meter)
+    if meter["status"] != "active":
+        raise refuse("meter_status", meter=meter["id"], already="inactive")
+    meter["status"] = "inactive"
+    meter["status_transitions"] = {"deactivated_at": call.now()}
+    return _save(call, meter, old, "billing.meter.deactivated")
+
+
+@route("POST", "/v1/billing/meters/{id}/reactivate")
+def reactivate(call: Call) -> Obj:
+    """POST .../reactivate; its event name must be free again."""
+    meter = call.fetch("billing.meter", call.args["id"])
+    old = dict(meter)
+    if meter["status"] == "active":
+        raise refuse("meter_status", meter=meter["id"], already="active")
+    _claim_event_name(call, meter["event_name"])
+    meter["status"] = "active"
+    meter["status_transitions"] = {"deactivated_at": None}
+    return _save(call, meter, old, "billing.meter.reactivated")
+
+
+def _save(call: Call, meter: Obj, old: Obj, event: str) -> Obj:
+    changed = changes(old, meter)
+    if changed:
+        meter["updated"] = call.now()
+        call.store.put(meter)
+        call.event(event, meter, changed)
+    return meter

@@ -1,0 +1,285 @@
+"""Prices: create, retrieve, update, list. A price has no DELETE; it is archived with `active=false`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from . import amounts, spec
+from .errors import refuse
+from .products import new_product
+from .router import Call, Kind, changes, declare_kind, route
+from .store import Obj, declare_index
+
+declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"})))
+declare_index("price", "product")
+declare_index("price", "lookup_key")
+declare_index("price", "recurring.meter")
+
+spec.declare_parameter("POST", "/v1/prices", "recurring.trial_period_days", {"type": "integer"})
+
+#: Three years, in each interval (docs.stripe.com/api/prices/create).
+MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
+
+
+@route("POST", "/v1/prices")
+def create(call: Call) -> Obj:
+    """POST /v1/prices."""
+    params = call.params
+    if params.get("product") and params.get("product_data"):
+        raise refuse("only_one", param="product", names="product, product_data")
+    if not params.get("product") and not params.get("product_data"):
+        raise refuse("no_product")
+    if params.get("product"):
+        product = call.fetch("product", params["product"], param="product", status=400)
+        return new_price(call, params, str(product["id"]))
+    shape = price_shape(call, params)
+    product = new_product(call, params["product_data"])
+    return _save(call, params, str(product["id"]), shape)
+
+
+def new_price(call: Call, params: dict[str, Any], product: str) -> Obj:
+    """Make a price of a product from create parameters."""
+    return _save(call, params, product, price_shape(call, params))
+
+
+def _save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any]) -> Obj:
+    lookup_key = _claim_lookup_key(call, params, None)
+    price: Obj = {
+        "id": call.mint("price_1", 23),
+        "object": "price",
+        "active": params.get("active", True),
+        "created": call.now(),
+        "livemode": call.livemode,
+        "lookup_key": lookup_key,
+        "metadata": call.metadata({}, params.get("metadata", {})),
+        "nickname": params.get("nickname") or None,
+        "product": product,
+        "tax_behavior": params.get("tax_behavior", "unspecified"),
+        **shape,
+    }
+    price["currency_options"] = _currency_options(price, params.get("currency_options") or {}, {})
+    call.store.put(price)
+    call.event("price.created", price)
+    return price
+
+
+def price_shape(call: Call, params: dict[str, Any], param: str = "") -> dict[str, Any]:
+    """The immutable part of a price: scheme, amounts, tiers, recurrence. Checks every rule between them."""
+    currency = amounts.currency(params["currency"], _name(param, "currency"))
+    recurring = _recurring(call, params["recurring"], param) if "recurring" in params else None
+    scheme = params.get("billing_scheme", "per_unit")
+    transform = params.get("transform_quantity")
+    if transform is not None and transform["divide_by"] < 1:
+        raise refuse("divide_by", param=_name(param, "transform_quantity") + "[divide_by]")
+    custom = params.get("custom_unit_amount")
+    if custom is not None and not custom["enabled"]:
+        custom = None
+    if custom is not None and recurring is not None:
+        raise refuse("custom_amount_recurring")
+    shape: dict[str, Any] = {
+        "billing_scheme": scheme,
+        "currency": currency,
+        "custom_unit_amount": None
+        if custom is None
+        else {name: custom.get(name) for name in ("maximum", "minimum", "preset")},
+        "recurring": recurring,
+        "tiers_mode": None,
+        "transform_quantity": transform,
+        "type": "one_time" if recurring is None else "recurring",
+        "unit_amount": None,
+        "unit_amount_decimal": None,
+    }
+    if scheme == "tiered":
+        if recurring is None:
+            raise refuse("tiered_one_time")
+        for name in ("unit_amount", "unit_amount_decimal", "custom_unit_amount"):
+            if name in params:
+                raise refuse("tiered_with_amount", param=_name(param, name))
+        if transform is not None:
+            raise refuse("tiered_with_transform")
+        for name in ("tiers", "tiers_mode"):
+            if not params.get(name):
+                raise refuse("tiers_missing", param=_name(param, name))
+        shape["tiers_mode"] = params["tiers_mode"]
+        shape["tiers"] = _tiers(params["tiers"], _name(param, "tiers"))
+        return shape
+    for name in ("tiers", "tiers_mode"):
+        if name in params:
+            raise refuse("tiers_without_scheme", param=_name(param, name))
+    amount = amounts.pair(params, "unit_amount", param)
+    if amount is not None and custom is not None:
+        raise refuse("only_one", param="unit_amount", names="unit_amount, custom_unit_amount")
+    if amount is None and custom is None:
+        raise refuse("no_amount")
+    if amount is not None:
+        shape["unit_amount"], shape["unit_amount_decimal"] = amount
+    return shape
+
+
+def _name(param: str, name: str) -> str:
+    return f"{param}[{name}]" if param else name
+
+
+def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
+    where = _name(param, "recurring")
+    count = given.get("interval_count", 1)
+    if count < 1:
+        raise refuse("divide_by", param=f"{where}[interval_count]")
+    if count > MOST_INTERVALS[given["interval"]]:
+        raise refuse("interval_too_long")
+    usage_type = given.get("usage_type", "licensed")
+    meter_id = given.get("meter") or None
+    if usage_type == "metered" and meter_id is None:
+        raise refuse("metered_without_meter")
+    if meter_id is not None:
+        if usage_type != "metered":
+            raise refuse("meter_without_metered")
+        meter = call.fetch("billing.meter", meter_id, param=f"{where}[meter]", status=400)
+        if meter["status"] != "active":
+            raise refuse("meter_inactive", meter=meter_id)
+    return {
+        "interval": given["interval"],
+        "interval_count": count,
+        "meter": meter_id,
+        "trial_period_days": given.get("trial_period_days"),
+        "usage_type": usage_type,
+    }
+
+
+def _tiers(given: list[dict[str, Any]], param: str) -> list[dict[str, Any]]:
+    tiers = []
+    previous = 0
+    for index, tier in enumerate(given):
+        where = f"{param}[{index}]"
+        last = index == len(given) - 1
+        if (tier["up_to"] == "inf") != last:
+            raise refuse("tiers_end", param=f"{where}[up_to]")
+        if not last:
+            if tier["up_to"] <= previous:
+                raise refuse("tiers_order", param=f"{where}[up_to]")
+            previous = tier["up_to"]
+        unit = amounts.pair(tier, "unit_amount", where)
+        flat = amounts.pair(tier, "flat_amount", where)
+        if unit is None and flat is None:
+            raise refuse("tier_without_amount")
+        tiers.append(
+            {
+                "flat_amount": None if flat is None else flat[0],
+                "flat_amount_decimal": None if flat is None else flat[1],
+                "unit_amount": None if unit is None else unit[0],
+                "unit_amount_decimal": None if unit is None else unit[1],
+                "up_to": None if last else tier["up_to"],
+            }
+        )
+    return tiers
+
+
+def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    """The price in every currency it has, its own included, as `expand[]=currency_options` shows it."""
+    own = price["currency"]
+    options: dict[str, Any] = {name: option for name, option in current.items() if name != own}
+    for code, option in given.items():
+        currency = amounts.currency(code, f"currency_options[{code}]")
+        where = f"currency_options[{code}]"
+        tiered = price["billing_scheme"] == "tiered"
+        amount = amounts.pair(option, "unit_amount", where)
+        custom = option.get("custom_unit_amount")
+        if tiered != bool(option.get("tiers")) or (not tiered and amount is None and custom is None):
+            raise refuse("currency_option_shape", param=where, currency=code)
+        if currency == own:
+            # The price's own currency may be repeated; what it costs there is said by the price itself.
+            continue
+        entry: dict[str, Any] = {
+            "custom_unit_amount": None
+            if custom is None or not custom["enabled"]
+            else {name: custom.get(name) for name in ("maximum", "minimum", "preset")},
+            "tax_behavior": option.get("tax_behavior", "unspecified"),
+            "unit_amount": None if amount is None else amount[0],
+            "unit_amount_decimal": None if amount is None else amount[1],
+        }
+        if tiered:
+            entry["tiers"] = _tiers(option["tiers"], f"{where}[tiers]")
+        options[currency] = entry
+    options[own] = {
+        "custom_unit_amount": price["custom_unit_amount"],
+        "tax_behavior": price["tax_behavior"],
+        "unit_amount": price["unit_amount"],
+        "unit_amount_decimal": price["unit_amount_decimal"],
+    }
+    if "tiers" in price:
+        options[own]["tiers"] = price["tiers"]
+    return options
+
+
+def _claim_lookup_key(call: Call, params: dict[str, Any], price_id: str | None) -> str | None:
+    """The lookup key for a price, taken from its holder where `transfer_lookup_key` says so."""
+    lookup_key = params.get("lookup_key") or None
+    if lookup_key is None:
+        if params.get("transfer_lookup_key") and "lookup_key" not in params:
+            raise refuse("transfer_without_key")
+        return None
+    holder = call.store.first("price", {"lookup_key": lookup_key})
+    if holder is None or holder["id"] == price_id:
+        return str(lookup_key)
+    if not params.get("transfer_lookup_key"):
+        raise refuse("lookup_key_taken", price=holder["id"])
+    holder["lookup_key"] = None
+    call.store.put(holder)
+    call.event("price.updated", holder, {"lookup_key": lookup_key})
+    return str(lookup_key)
+
+
+@route("GET", "/v1/prices/{price}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/prices/{price}."""
+    return call.fetch("price", call.args["price"])
+
+
+@route("GET", "/v1/prices")
+def list_prices(call: Call) -> Obj:
+    """GET /v1/prices, filtered by `active`, `currency`, `lookup_keys`, `product`, `recurring`, `type`."""
+    params = call.params
+    where: dict[str, Any] = {name: params[name] for name in ("active", "type", "product") if name in params}
+    if "currency" in params:
+        where["currency"] = amounts.currency(params["currency"])
+    if "lookup_keys" in params:
+        if len(params["lookup_keys"]) > 10:
+            raise refuse("lookup_keys_many")
+        where["lookup_key"] = params["lookup_keys"]
+    for name, value in (params.get("recurring") or {}).items():
+        where[f"recurring.{name}"] = value
+    return call.page("price", where)
+
+
+@route("POST", "/v1/prices/{price}")
+def update(call: Call) -> Obj:
+    """POST /v1/prices/{price}: what is sold stays as it is; only how it is found and labelled changes."""
+    price = call.fetch("price", call.args["price"])
+    old = dict(price)
+    params = call.params
+    if "active" in params:
+        if price["active"] and not params["active"]:
+            product = call.store.get("product", price["product"])
+            if product is not None and product["default_price"] == price["id"]:
+                raise refuse("price_is_default")
+        price["active"] = params["active"]
+    if "nickname" in params:
+        price["nickname"] = params["nickname"] or None
+    if "lookup_key" in params or "transfer_lookup_key" in params:
+        price["lookup_key"] = _claim_lookup_key(call, params, price["id"])
+    if "metadata" in params:
+        price["metadata"] = call.metadata(price["metadata"])
+    if "tax_behavior" in params and params["tax_behavior"] != price["tax_behavior"]:
+        if price["tax_behavior"] != "unspecified":
+            raise refuse("tax_behavior_fixed", current=price["tax_behavior"])
+        price["tax_behavior"] = params["tax_behavior"]
+    given = params.get("currency_options")
+    if given == "":
+        price["currency_options"] = _currency_options(price, {}, {})
+    elif given or "tax_behavior" in params:
+        price["currency_options"] = _currency_options(price, given or {}, price["currency_options"])
+    changed = changes(old, price)
+    if changed:
+        call.store.put(price)
+        call.event("price.updated", price, changed)
+    return price
