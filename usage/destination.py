@@ -1,0 +1,137 @@
+"""Where meter events go. Never guessed: a key means Stripe, STRIPE_MODE=sandbox means the sandbox, neither is an error."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import DestinationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STRIPE_API = "https://api.stripe.com"
+STRIPE_METER_EVENTS = "https://meter-events.stripe.com"
+SANDBOX_FILE = ".stripe-sandbox/stripe.db"
+SANDBOX_KEY = "sk_test_sandbox"
+
+MODES = ("sandbox", "test", "live")
+
+
+class Destination:
+    """A resolved answer to "where": mode, key and addresses. Its repr and label never show the key."""
+
+    __slots__ = ("_api_key", "api_base", "meter_events_base", "mode", "sandbox_file")
+
+    def __init__(
+        self, mode: str, api_key: str, api_base: str | None, meter_events_base: str | None, sandbox_file: str | None
+    ) -> None:
+        self.mode = mode
+        """`sandbox`, `test` or `live`."""
+        self._api_key = api_key
+        self.api_base = api_base
+        """Address of the API without a trailing slash; None is the embedded sandbox."""
+        self.meter_events_base = meter_events_base
+        self.sandbox_file = sandbox_file
+        """Path of the embedded sandbox's file; None when there is an address."""
+
+    @property
+    def api_key(self) -> str:
+        return self._api_key
+
+    @property
+    def sandbox(self) -> bool:
+        """True when nothing sent here can ever bill anybody."""
+        return self.mode == "sandbox"
+
+    @property
+    def label(self) -> str:
+        """Where, in words, for every output."""
+        if self.mode == "sandbox":
+            return f"SANDBOX ({self.api_base or self.sandbox_file}): no real customer is billed"
+        words = f"Stripe, {self.mode} mode"
+        return words if self.api_base == STRIPE_API else f"{words}, through {self.api_base}"
+
+    def __repr__(self) -> str:
+        return f"Destination({self.label!r})"
+
+
+def resolve(
+    *,
+    mode: str | None = None,
+    api_key: str | None = None,
+    api_base: str | None = None,
+    sandbox_file: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Destination:
+    """The destination that the arguments, then the environment, ask for.
+
+    STRIPE_API_KEY is Stripe; a live key also needs `mode="live"`, `--live` or STRIPE_MODE=live, so that no script bills
+    real customers by surprise. STRIPE_MODE=sandbox is the sandbox: embedded in STRIPE_SANDBOX_FILE, or served at
+    STRIPE_API_BASE. Raises DestinationError with what is missing or contradictory.
+    """
+    env = os.environ if environment is None else environment
+    wanted = mode or (None if api_key else env.get("STRIPE_MODE")) or None
+    if wanted is not None and wanted not in MODES:
+        raise DestinationError(f"the mode {wanted!r} is none of {', '.join(MODES)} (see STRIPE_MODE)")
+    base = api_base or env.get("STRIPE_API_BASE") or None
+    if base is not None:
+        base = _checked_base(base)
+    key = api_key or env.get("STRIPE_API_KEY") or None
+    if wanted == "sandbox":
+        if key is not None and key != SANDBOX_KEY:
+            raise DestinationError(
+                "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox); "
+                "unset one of them, so that it is certain where usage goes"
+            )
+        if base is not None:
+            if base in (STRIPE_API, STRIPE_METER_EVENTS):
+                raise DestinationError("STRIPE_MODE=sandbox and STRIPE_API_BASE is Stripe itself; unset one of them")
+            return Destination("sandbox", SANDBOX_KEY, base, base, None)
+        path = sandbox_file or env.get("STRIPE_SANDBOX_FILE") or SANDBOX_FILE
+        return Destination("sandbox", SANDBOX_KEY, None, None, path)
+    if key is None:
+        raise DestinationError(
+            "nothing says where usage goes: set STRIPE_API_KEY to deliver to Stripe, "
+            "or STRIPE_MODE=sandbox to deliver to the local sandbox (recording works without either)"
+        )
+    return _stripe(wanted, key, base)
+
+
+def _stripe(wanted: str | None, key: str, base: str | None) -> Destination:
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise DestinationError("STRIPE_API_KEY has spaces, line breaks or characters that no Stripe key has")
+    prefix, _, rest = key.partition("_")
+    of_key = rest.partition("_")[0]
+    if prefix == "pk":
+        raise DestinationError("STRIPE_API_KEY is a publishable key (pk_...); usage needs a secret or restricted key")
+    if prefix not in ("sk", "rk") or of_key not in ("test", "live"):
+        raise DestinationError("STRIPE_API_KEY is not a secret key (sk_test_..., rk_test_..., sk_live_... or rk_live_...)")
+    if of_key == "live" and wanted != "live":
+        raise DestinationError(
+            "STRIPE_API_KEY is a live key, and real customers would be billed; ask for that by name: "
+            'mode="live", --live or STRIPE_MODE=live'
+            + (f" (the mode asked for is {wanted})" if wanted is not None else "")
+        )
+    if of_key == "test" and wanted == "live":
+        raise DestinationError("live mode is asked for, and STRIPE_API_KEY is a test key; nothing would be billed")
+    if base is None or base == STRIPE_API:
+        return Destination(of_key, key, STRIPE_API, STRIPE_METER_EVENTS, None)
+    return Destination(of_key, key, base, base, None)
+
+
+def _checked_base(base: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(base)
+        port = parts.port
+    except ValueError as problem:
+        raise DestinationError(f"STRIPE_API_BASE {base!r} is not an address: {problem}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise DestinationError("STRIPE_API_BASE must be an address like http://127.0.0.1:12111, without user or query")
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1") and port is None:
+        raise DestinationError(
+            f"STRIPE_API_BASE {base!r} would send the key unencrypted; use https, or name the port if you mean it"
+        )
+    return base.rstrip("/")

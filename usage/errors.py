@@ -1,0 +1,127 @@
+"""Everything `usage` raises: one tree, every message one line for the person who can act on it.
+
+    UsageError
+    ├── InvalidEvent          the event itself is wrong; nothing was recorded (also a ValueError)
+    │   └── IdentifierConflict   the identifier already names a different event
+    ├── SpoolError            the local spool cannot take or give events
+    │   ├── SpoolFull            the bound is reached and `when_full="raise"`
+    │   ├── SpoolLocked          another process holds the file for longer than the patience given
+    │   └── SpoolDamaged         the file is not a readable spool
+    ├── DestinationError      where to deliver is missing, contradictory or refused; no call was made
+    ├── StripeError           Stripe answered with a refusal (`status`, `code`, `param`, `request_id`)
+    │   └── AuthenticationFailed   the key is missing, revoked or may not do this
+    ├── Unreachable           no answer, or only answers that say "later", until the patience ran out
+    ├── NotDelivered          the event is safe in the spool and did not get through yet
+    └── ImportFailed          a file cannot be imported as asked; the rows already recorded stay recorded
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+
+
+class UsageError(Exception):
+    """Base of every error that this module raises on purpose."""
+
+
+class InvalidEvent(UsageError, ValueError):
+    """A meter event that Stripe would refuse or bill wrongly. `field` names the part that is wrong."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[InvalidEvent], tuple[str, str]]:
+        return (type(self), (self.field, self.problem))
+
+
+class IdentifierConflict(InvalidEvent):
+    """The identifier was recorded before with other content; sending both would bill only one of them."""
+
+
+class SpoolError(UsageError):
+    """The spool file cannot be read or written."""
+
+
+class SpoolFull(SpoolError):
+    """The spool holds as many undelivered events as it may; nothing was recorded."""
+
+
+class SpoolLocked(SpoolError):
+    """Another process has kept the spool busy for longer than the patience given."""
+
+
+class SpoolDamaged(SpoolError):
+    """The file is not a spool that SQLite can read."""
+
+
+class DestinationError(UsageError):
+    """Where to deliver is missing, contradictory or not allowed. No call was made."""
+
+
+class StripeError(UsageError):
+    """Stripe (or the sandbox) refused a request for good."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        code: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        details = [part for part in (f"HTTP {self.status}" if self.status else "", self.code or "") if part]
+        if self.request_id:
+            details.append(f"request {self.request_id}")
+        return redact(f"{self.args[0]} ({', '.join(details)})" if details else str(self.args[0]))
+
+
+class AuthenticationFailed(StripeError):
+    """The key is missing, wrong, revoked, or lacks a permission; other events would fail the same way."""
+
+
+class Unreachable(UsageError):
+    """No usable answer until the patience ran out; what was to be sent stays where it was."""
+
+
+class NotDelivered(UsageError):
+    """The event is recorded and safe, and not delivered yet. `identifier` names it."""
+
+    def __init__(self, message: str, identifier: str) -> None:
+        super().__init__(message)
+        self.identifier = identifier
+
+    def __reduce__(self) -> tuple[type[NotDelivered], tuple[str, str]]:
+        return (type(self), (str(self.args[0]), self.identifier))
+
+
+class ImportFailed(UsageError):
+    """A file cannot be imported as asked. Rows recorded before the failure stay recorded."""
+
+
+_secrets: re.Pattern[str] | None = None
+
+
+def redact(text: str) -> str:
+    """Replace anything that looks like a Stripe key or a bearer token.
+
+    Stripe's own messages show a key shortened, but a proxy's error page or an exception's text may not.
+    """
+    global _secrets
+    if _secrets is None:
+        import re
+
+        # Keys and webhook secrets keep their telling prefix; a session token has none and only travels after "Bearer".
+        _secrets = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+", re.I)
+    return _secrets.sub(lambda match: f"{match.group(1) or match.group(2)}***", text)

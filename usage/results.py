@@ -1,0 +1,323 @@
+"""What the calls of this module return: plain frozen values, each able to say itself as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from typing import Any
+
+
+class Result:
+    """A value with `as_json()`: only str, int, bool, None, lists and objects; Decimals as strings."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The value as JSON-ready data; keys are the attribute names."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.as_json()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class Refused(Result):
+    """One event that Stripe refuses for good; it is in the dead-letter table."""
+
+    identifier: str
+    event_name: str
+    customer: str
+    code: str
+    message: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Flush(Result):
+    """What one delivery did, and what is left."""
+
+    destination: str
+    """Where, in words."""
+    sandbox: bool
+    delivered: int
+    """Events that Stripe has now, duplicates included."""
+    duplicates: int
+    """Of those, events that Stripe already had from an earlier attempt whose answer was lost."""
+    refused: tuple[Refused, ...]
+    """The first 20 refusals of this delivery."""
+    refused_count: int
+    unknown: int
+    """Events set aside because nobody can say, inside Stripe's 24 hours, whether they arrived: `usage verify` settles them."""
+    pending: int
+    """Events still to be delivered here."""
+    held: int
+    """Events recorded for another mode (say the sandbox); they are never sent here."""
+    waiting: int
+    """Events in aggregation buckets that are still open."""
+    stopped: str | None = None
+    """Why delivery ended early, in one sentence."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is left undelivered."""
+        return not (self.refused_count or self.unknown or self.pending or self.held or self.waiting or self.stopped)
+
+
+@dataclass(frozen=True)
+class Sent(Result):
+    """One event that is delivered (`usage.send`)."""
+
+    destination: str
+    sandbox: bool
+    identifier: str
+    event_name: str
+    customer: str
+    value: int
+    timestamp: int
+    """UTC seconds."""
+    duplicate: bool = False
+    """Stripe had it already: this call added nothing."""
+    state: str = "delivered"
+    """"delivered", or "queued" when it was handed to an outbox queue."""
+
+
+@dataclass(frozen=True)
+class Status(Result):
+    """What is in the spool. Counts by state; `by_destination` splits them."""
+
+    spool: str
+    destination: str
+    """Where delivery would go now, or what is missing."""
+    sandbox: bool
+    configured: bool
+    pending: int
+    waiting: int
+    unknown: int
+    dead: int
+    delivered: int
+    queued: int
+    held: int
+    oldest_pending_seconds: int | None
+    dead_by_code: dict[str, int] = field(default_factory=dict)
+    by_destination: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """True when everything recorded is delivered (or queued, or cancelled)."""
+        return not (self.pending or self.waiting or self.unknown or self.dead or self.held)
+
+
+@dataclass(frozen=True)
+class Summary(Result):
+    """Usage of one customer in one window, as Stripe aggregated it."""
+
+    customer: str
+    start: int
+    """UTC seconds, inclusive."""
+    end: int
+    """UTC seconds, exclusive."""
+    value: Decimal
+    """`aggregated_value`; a whole number for whole events, kept exact."""
+
+
+@dataclass(frozen=True)
+class Summaries(Result):
+    """Usage read back from Stripe. Iterates over its rows."""
+
+    destination: str
+    sandbox: bool
+    meter: str
+    event_name: str
+    start: int
+    end: int
+    group: str | None
+    rows: tuple[Summary, ...]
+    aligned: bool = False
+    """True when the window was widened to the boundaries that Stripe asks for."""
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def total(self) -> Decimal:
+        """Sum over all rows (meaningful for `sum` and `count` meters)."""
+        return sum((row.value for row in self.rows), Decimal(0))
+
+    def as_json(self) -> dict[str, Any]:
+        return {**super().as_json(), "total": format(self.total, "f")}
+
+
+@dataclass(frozen=True)
+class PreviewLine(Result):
+    """One line of an invoice preview; amounts in minor units (cents)."""
+
+    description: str
+    quantity: Decimal
+    unit_amount: Decimal | None
+    """Minor units a unit, exact."""
+    amount: int
+    start: int
+    end: int
+    price: str | None
+    subscription_item: str | None
+
+
+@dataclass(frozen=True)
+class InvoicePreview(Result):
+    """The next invoice as it would be now; amounts in minor units of `currency`."""
+
+    destination: str
+    sandbox: bool
+    customer: str
+    subscription: str | None
+    currency: str
+    lines: tuple[PreviewLine, ...]
+    subtotal: int
+    total: int
+    amount_due: int
+    period_start: int | None
+    period_end: int | None
+
+    def __iter__(self) -> Any:
+        return iter(self.lines)
+
+
+@dataclass(frozen=True)
+class Difference(Result):
+    """Where the spool and Stripe disagree, for one event name, customer and UTC hour."""
+
+    event_name: str
+    customer: str
+    hour: int
+    expected: Decimal
+    found: Decimal
+    unknown: int
+    """Events of unknown fate in this hour."""
+    verdict: str
+    """"short" (Stripe has less), "over" (it has more, so nothing is resent), or "ambiguous"."""
+
+
+@dataclass(frozen=True)
+class Verification(Result):
+    """The spool against Stripe's summaries."""
+
+    destination: str
+    sandbox: bool
+    start: int
+    end: int
+    checked: int
+    """Pairs of customer and hour that were compared."""
+    matching: int
+    settled_delivered: int
+    """Events of unknown fate that are proved to have arrived."""
+    settled_pending: int
+    """Events of unknown fate that are proved missing; the next flush sends them."""
+    unknown: int
+    """Events whose fate is still unknown."""
+    unchecked: int
+    """Pairs that cannot be compared by total (a `last` meter, an inactive meter)."""
+    differences: tuple[Difference, ...]
+    waited: int
+    """Seconds spent waiting for Stripe's aggregation to catch up."""
+
+    @property
+    def complete(self) -> bool:
+        """True when every total agrees and no fate is unknown."""
+        return not self.differences and not self.unknown and not self.settled_pending
+
+
+@dataclass(frozen=True)
+class Cancelled(Result):
+    """What `cancel` did: nothing left here any more, or Stripe takes the event out of its totals."""
+
+    destination: str
+    sandbox: bool
+    identifier: str
+    outcome: str
+    """"not sent" (it was still in the spool), "cancelled" (at Stripe), or "corrected" (by a negative event)."""
+    correction: str | None = None
+    """Identifier of the negative event."""
+
+
+@dataclass(frozen=True)
+class LineError(Result):
+    """A line of an imported file that is not an event."""
+
+    line: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class EventTotals(Result):
+    """What a file holds for one event name."""
+
+    event_name: str
+    events: int
+    value: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Imported(Result):
+    """What an import (or its dry run) found and recorded."""
+
+    source: str
+    import_id: str
+    dry_run: bool
+    rows: int
+    recorded: int
+    already: int
+    """Rows that were recorded before, by an earlier run of this import."""
+    bad: int
+    errors: tuple[LineError, ...]
+    """The first 20 bad lines."""
+    totals: tuple[EventTotals, ...]
+    resumed_at: int = 0
+    """Line at which an interrupted import was taken up again; 0 for a fresh start."""
+
+
+@dataclass(frozen=True)
+class Reports(Result):
+    """Asynchronous error reports that were taken in."""
+
+    reports: int
+    errors: int
+    """Events that Stripe rejected after accepting them, by its own count."""
+    matched: int
+    """Events of this spool that the reports name; they are dead letters now."""
+    strangers: tuple[str, ...] = ()
+    """Identifiers that this spool does not know."""
+
+
+@dataclass(frozen=True)
+class Drained(Result):
+    """What one drain worker did."""
+
+    destination: str
+    sandbox: bool
+    queue: str
+    messages: int
+    delivered: int
+    duplicates: int
+    refused: int
+    unknown: int
+    returned: int
+    """Messages given back to the queue, to be tried again."""
+    stopped: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True when everything received was delivered."""
+        return not (self.refused or self.unknown or self.returned or self.stopped)
