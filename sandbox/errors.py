@@ -317,6 +317,11 @@ ANSWERS: Final[dict[str, Answer]] = {
     "no_active_meter": Answer('No active meter found for event name "{event_name}".', REPORTED),
     "summary_aligned": Answer("`{param}` must be aligned with {unit} boundaries.", UNRECORDED),
     "summary_order": Answer("`end_time` must be after `start_time`.", UNRECORDED, param="end_time"),
+    "v2_timestamp": Answer(
+        "Invalid timestamp: {value}; must be an RFC 3339 time such as 2026-01-31T12:00:00Z.",
+        UNRECORDED,
+        stored=False,
+    ),
     "event_payload_key": Answer(
         "The payload of the meter event must have the key '{key}'.", UNRECORDED, param="payload"
     ),
@@ -337,7 +342,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     "event_exists": Answer(
         "An event already exists with identifier {identifier}.",
         REPORTED,
-        param="identifier",
         headers=(("stripe-should-retry", "false"),),
     ),
     "event_in_flight": Answer(

@@ -59,6 +59,23 @@ class _Passage:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Visit:
+    """A request that has found its route: all that carrying it out needs."""
+
+    passage: _Passage
+    settings: settings.Settings
+    who: keys.Caller
+    clock: Callable[[], int]
+    route: router.Route
+    args: dict[str, str]
+    path: str
+    raw: dict[str, Any]
+    idempotency_key: str | None
+    version: str
+    fault: control.Fault | None
+
+
 class Sandbox:
     """A stateful Stripe in one SQLite file. Safe to share between threads; any number may be open on one file."""
 
@@ -129,33 +146,6 @@ class Sandbox:
         fault = control.take_fault(self.database, current, request.method, passage.path)
         if fault is not None:
             passage.fault = fault.name
-        with inflight.held(self.database, passage.scope, self._held(passage, fault)):
-            response = None if fault is None else control.before(fault)
-            if response is not None:
-                self._log(passage, response, clock())
-                return response
-            response = self._run(passage, current, who, clock, fault)
-        return response if fault is None else control.after(fault, response)
-
-    def _held(self, passage: _Passage, fault: control.Fault | None) -> inflight.Claim | None:
-        key = passage.request.header("idempotency-key")
-        if key is None or passage.request.method != "POST":
-            return None
-        return inflight.Claim(
-            f"idempotency {key}",
-            lambda: refuse("idempotency_in_use", key=key),
-            shared=fault is not None and fault.delay > 0,
-        )
-
-    def _run(
-        self,
-        passage: _Passage,
-        current: settings.Settings,
-        who: keys.Caller,
-        clock: Callable[[], int],
-        fault: control.Fault | None,
-    ) -> Response:
-        request = passage.request
         version = _version(request)
         path = unquote(passage.path)
         found = router.match(request.method, path)
@@ -165,11 +155,40 @@ class Sandbox:
         keys.check_permission(who, request.method, path)
         if request.header("stripe-account") not in (None, who.account):
             raise refuse("not_implemented_param", param="Stripe-Account")
-        idempotency_key = request.header("idempotency-key") if request.method == "POST" else None
-        if idempotency_key is not None and len(idempotency_key) > 255:
-            raise refuse("idempotency_long", length=len(idempotency_key))
+        key = request.header("idempotency-key") if request.method == "POST" else None
+        if key is not None and len(key) > 255:
+            raise refuse("idempotency_long", length=len(key))
         raw = _decode(passage, route)
+        visit = _Visit(passage, current, who, clock, route, args, path, raw, key, version, fault)
+        with inflight.held(self.database, who.scope, self._claims(visit)):
+            response = None if fault is None else control.before(fault)
+            if response is not None:
+                self._log(passage, response, clock())
+                return response
+            response = self._run(visit)
+        return response if fault is None else control.after(fault, response)
 
+    def _claims(self, visit: _Visit) -> list[inflight.Claim]:
+        claims = []
+        key = visit.idempotency_key
+        if key is not None:
+            # Other processes wait for the transaction; only a delay leaves them time to come in between.
+            delayed = visit.fault is not None and visit.fault.delay > 0
+            claims.append(
+                inflight.Claim(f"idempotency {key}", lambda: refuse("idempotency_in_use", key=key), shared=delayed)
+            )
+        if visit.route.claim is not None:
+            with self.database.reading() as connection:
+                claim = visit.route.claim(Store(connection, visit.who.scope), visit.raw)
+            if claim is not None:
+                claims.append(claim)
+        return claims
+
+    def _run(self, visit: _Visit) -> Response:
+        passage, current, who, route = visit.passage, visit.settings, visit.who, visit.route
+        clock, path, raw, fault = visit.clock, visit.path, visit.raw, visit.fault
+        idempotency_key, version = visit.idempotency_key, visit.version
+        request = passage.request
         opened = self.database.writing() if route.writes else self.database.reading()
         with opened as connection:
             store = Store(connection, who.scope)
@@ -183,7 +202,7 @@ class Sandbox:
                 request.method,
                 path,
                 {},
-                args,
+                visit.args,
                 store,
                 who.livemode,
                 who.account,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,25 +42,31 @@ class Claim:
 
 
 @contextmanager
-def held(database: Database, scope: str, claim: Claim | None) -> Iterator[None]:
-    """Hold a claim while the block runs, or raise its refusal."""
-    if claim is None:
+def held(database: Database, scope: str, claims: Sequence[Claim]) -> Iterator[None]:
+    """Hold claims while the block runs, or raise the refusal of the first that is taken."""
+    with ExitStack() as stack:
+        for claim in claims:
+            stack.enter_context(_held_one(database, scope, claim))
         yield
-        return
+
+
+@contextmanager
+def _held_one(database: Database, scope: str, claim: Claim) -> Iterator[None]:
     entry = (str(database.path), scope, claim.name)
     with _lock:
         if entry in _held:
             raise claim.refusal()
         _held.add(entry)
     try:
-        if claim.shared:
-            _claim_row(database, scope, claim)
+        if not claim.shared:
+            yield
+            return
+        _claim_row(database, scope, claim)
         try:
             yield
         finally:
-            if claim.shared:
-                with database.writing() as connection:
-                    connection.execute("DELETE FROM in_flight WHERE scope = ? AND name = ?", (scope, claim.name))
+            with database.writing() as connection:
+                connection.execute("DELETE FROM in_flight WHERE scope = ? AND name = ?", (scope, claim.name))
     finally:
         with _lock:
             _held.discard(entry)

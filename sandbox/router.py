@@ -41,6 +41,7 @@ from typing import Any, Final
 
 from . import spec
 from .errors import refuse
+from .inflight import Claim
 from .store import Obj, Store, mint
 
 Handler = Callable[["Call"], Obj]
@@ -74,6 +75,8 @@ class Route:
     template: str
     handler: Handler
     writes: bool
+    #: What must not be under way twice: (store, raw parameters) -> claim. See `inflight.py`.
+    claim: Callable[[Store, dict[str, Any]], Claim | None] | None
     #: /v2: JSON bodies, JSON errors of another shape, other idempotency rules.
     v2: bool
 
@@ -96,13 +99,18 @@ def kind_of(name: str) -> Kind:
     return KINDS.get(name) or Kind(name)
 
 
-def route(method: str, template: str, *, writes: bool | None = None) -> Callable[[Handler], Handler]:
+def route(
+    method: str,
+    template: str,
+    *,
+    writes: bool | None = None,
+    claim: Callable[[Store, dict[str, Any]], Claim | None] | None = None,
+) -> Callable[[Handler], Handler]:
     """Register the handler of an operation. `template` is spelled as in Stripe's description."""
 
     def register(handler: Handler) -> Handler:
-        entry = Route(
-            method, template, handler, method != "GET" if writes is None else writes, template.startswith("/v2/")
-        )
+        may_write = method != "GET" if writes is None else writes
+        entry = Route(method, template, handler, may_write, claim, template.startswith("/v2/"))
         ROUTES[method, template] = entry
         if "{" in template:
             segments = tuple(template.split("/"))

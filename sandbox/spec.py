@@ -114,6 +114,8 @@ def parameters(method: str, path: str) -> Check:
 
 
 def _compile(schema: Mapping[str, Any]) -> Check:
+    if schema.get("x-any"):
+        return _anything
     if "anyOf" in schema:
         return _any_of(schema["anyOf"])
     kind = schema.get("type")
@@ -178,6 +180,7 @@ def _array(schema: Mapping[str, Any]) -> Check:
 def _string(schema: Mapping[str, Any]) -> Check:
     choices = tuple(schema.get("enum", ()))
     most = schema.get("maxLength")
+    strict = schema.get("x-strict", False)
     if schema.get("format") == "decimal":
         return _decimal
 
@@ -185,6 +188,8 @@ def _string(schema: Mapping[str, Any]) -> Check:
         if isinstance(value, (dict, list)):
             raise refuse("string", param=param, value=_shown(json.dumps(value)))
         if not isinstance(value, str):
+            if strict:
+                raise refuse("string", param=param, value=_shown(value))
             # JSON bodies: Stripe coerces numbers that are sent for strings.
             value = json.dumps(value)
         if choices:
@@ -195,6 +200,11 @@ def _string(schema: Mapping[str, Any]) -> Check:
         return str(value)
 
     return check
+
+
+def _anything(value: Any, param: str) -> Any:
+    """Left as it came: /v2 judges some of its parts later than the rest."""
+    return value
 
 
 def _integer(schema: Mapping[str, Any]) -> Check:

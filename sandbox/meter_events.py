@@ -1,0 +1,126 @@
+"""Meter events over /v1: create, cancel (adjustments), event summaries."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from . import inflight, metering, usage_totals
+from .errors import refuse
+from .router import Call, Kind, declare_kind, route
+from .store import Obj, Store, mint
+
+declare_kind(Kind("billing.meter_event_summary"))
+
+
+def alone(store: Store, raw: dict[str, Any]) -> inflight.Claim | None:
+    """Stripe takes one event at a time of a customer and meter; the second under way is refused with 409."""
+    name, payload = raw.get("event_name"), raw.get("payload")
+    if not isinstance(name, str) or not isinstance(payload, dict):
+        return None
+    meter = store.first("billing.meter", {"event_name": name, "status": "active"})
+    if meter is None:
+        return None
+    customer = payload.get(meter["customer_mapping"]["event_payload_key"])
+    return inflight.Claim(f"meter event {meter['id']} {customer}", lambda: refuse("event_in_flight"), shared=True)
+
+
+@route("POST", "/v1/billing/meter_events", claim=alone)
+def create(call: Call) -> Obj:
+    """POST /v1/billing/meter_events: checked at once, counted later."""
+    params = call.params
+    event = metering.Event(
+        params["event_name"],
+        params["payload"],
+        params.get("identifier") or mint("", 32),
+        params.get("timestamp"),
+    )
+    verdict = accept(call, event)
+    return {
+        "object": "billing.meter_event",
+        "created": call.now(),
+        "event_name": event.event_name,
+        "identifier": event.identifier,
+        "livemode": call.livemode,
+        "payload": event.payload,
+        "timestamp": verdict.timestamp,
+    }
+
+
+def accept(call: Call, event: metering.Event) -> metering.Accepted | metering.Rejected:
+    """Judge and keep one event, or refuse it at once."""
+    verdict = metering.Desk(call).judge(event)
+    if isinstance(verdict, metering.Rejected) and verdict.at_once:
+        raise verdict.refusal
+    if metering.taken(call, [event.identifier]):
+        raise refuse("event_exists", identifier=event.identifier)
+    metering.keep(call, [verdict])
+    return verdict
+
+
+@route("POST", "/v1/billing/meter_event_adjustments")
+def adjust(call: Call) -> Obj:
+    """POST /v1/billing/meter_event_adjustments: cancel an event within 24 hours."""
+    params = call.params
+    identifier = (params.get("cancel") or {}).get("identifier")
+    if not identifier:
+        raise refuse("missing", param="cancel[identifier]")
+    status = metering.cancel(call, params["event_name"], identifier)
+    return {
+        "object": "billing.meter_event_adjustment",
+        "cancel": {"identifier": identifier},
+        "event_name": params["event_name"],
+        "livemode": call.livemode,
+        "status": status,
+        "type": "cancel",
+    }
+
+
+@route("GET", "/v1/billing/meters/{id}/event_summaries")
+def summaries(call: Call) -> Obj:
+    """GET .../event_summaries: newest first; hours and days without events are left out."""
+    params = call.params
+    meter = call.fetch("billing.meter", call.args["id"])
+    customer = call.fetch("customer", params["customer"], param="customer", status=400)
+    start, end = params["start_time"], params["end_time"]
+    window = params.get("value_grouping_window")
+    length, unit = (60, "minute") if window is None else (usage_totals.SECONDS[window], window)
+    for name, value in (("start_time", start), ("end_time", end)):
+        if value % length != 0:
+            raise refuse("summary_aligned", param=name, unit=unit)
+    if end <= start:
+        raise refuse("summary_order")
+    found = usage_totals.buckets(call.store, meter, customer["id"], start, end, call.now(customer), window)
+    rows = [_summary(call, meter, customer["id"], *bucket) for bucket in reversed(found)]
+    limit = min(max(params.get("limit", 10), 1), 100)
+    first, last = 0, len(rows)
+    if params.get("starting_after"):
+        first = _place(rows, params["starting_after"], "starting_after") + 1
+    if params.get("ending_before"):
+        last = _place(rows, params["ending_before"], "ending_before")
+        first = max(first, last - limit)
+        has_more = first > 0
+    else:
+        has_more = last - first > limit
+    return {"object": "list", "data": rows[first:last][:limit], "has_more": has_more, "url": call.path}
+
+
+def _place(rows: list[Obj], id: str, param: str) -> int:
+    for place, row in enumerate(rows):
+        if row["id"] == id:
+            return place
+    raise refuse("no_such", param=param, kind="meter event summary", id=id)
+
+
+def _summary(call: Call, meter: Obj, customer: str, start: int, end: int, value: Any) -> Obj:
+    # The same summary has the same id whenever it is asked for, so that cursors work without storing any.
+    digest = hashlib.sha256(f"{call.store.scope} {meter['id']} {customer} {start} {end}".encode()).hexdigest()
+    return {
+        "id": f"mtrusg_{'' if call.livemode else 'test_'}{digest[:24]}",
+        "object": "billing.meter_event_summary",
+        "aggregated_value": int(value),
+        "end_time": end,
+        "livemode": call.livemode,
+        "meter": meter["id"],
+        "start_time": start,
+    }
