@@ -502,7 +502,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "subscription_canceled": Answer(
         "A canceled subscription can only update its cancellation_details and metadata.", REPORTED
     ),
-    "migrate_status": Answer("cannot migrate a subscription that is currently in the {status} status", REPORTED),
+    "migrate_status": Answer("cannot migrate a subscription that is currently in the {state} status", REPORTED),
     "migrate_flexible": Answer("The subscription is already in flexible billing mode.", UNRECORDED),
     "migrate_schedule": Answer("A subscription that a schedule manages cannot be migrated by itself.", UNRECORDED),
     # -- invoices -----------------------------------------------------------------------------------------------
@@ -519,7 +519,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "The subscription {subscription} does not belong to the customer {customer}.", UNRECORDED, param="subscription"
     ),
     "invoice_not_draft": Answer(
-        "You can only {action} draft invoices. This invoice is {status}.", UNRECORDED, code="invoice_not_editable"
+        "You can only {action} draft invoices. This invoice is {state}.", UNRECORDED, code="invoice_not_editable"
     ),
     "invoice_finalized": Answer(
         "This invoice is already finalized, you can't re-finalize a non-draft invoice.",
@@ -527,9 +527,9 @@ ANSWERS: Final[dict[str, Answer]] = {
         code="invoice_not_editable",
     ),
     "invoice_paid": Answer("Invoice is already paid", REPORTED, code="invoice_already_paid"),
-    "invoice_not_payable": Answer("This invoice is {status} and cannot be paid.", UNRECORDED),
+    "invoice_not_payable": Answer("This invoice is {state} and cannot be paid.", UNRECORDED),
     "invoice_not_voidable": Answer(
-        "You can only void open or uncollectible invoices; this one is {status}.", DOCUMENTED
+        "You can only void open or uncollectible invoices; this one is {state}.", DOCUMENTED
     ),
     "invoice_of_subscription": Answer(
         "You can't delete invoices created by subscriptions.", REPORTED, code="invoice_not_editable"
@@ -546,7 +546,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "schedule_taken": Answer(
         "The subscription {subscription} already has the schedule {schedule}.", UNRECORDED, param="from_subscription"
     ),
-    "schedule_over": Answer("The schedule is {status} and can no longer be changed.", UNRECORDED),
+    "schedule_over": Answer("The schedule is {state} and can no longer be changed.", UNRECORDED),
     "schedule_dates": Answer(
         "Each phase must start where the one before it ends, and end after it starts.", DOCUMENTED, param="phases"
     ),

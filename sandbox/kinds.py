@@ -5,8 +5,11 @@ from __future__ import annotations
 from . import coupons as coupons
 from . import customers as customers
 from . import events as events
+from . import invoices as invoices
 from . import meter_events as meter_events
 from . import meter_events_v2 as meter_events_v2
 from . import meters as meters
 from . import prices as prices
 from . import products as products
+from . import subscription_items as subscription_items
+from . import subscriptions as subscriptions

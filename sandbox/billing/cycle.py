@@ -180,10 +180,13 @@ def _backdated_fees(contract: Contract, item: Obj, until: int) -> list[Obj]:
 # -- renewal ----------------------------------------------------------------------------------------------------------
 
 
-def renew(contract: Contract, at: int, *, billing_reason: str = "subscription_cycle") -> Draft | None:
+def renew(
+    contract: Contract, at: int, *, billing_reason: str = "subscription_cycle", after: list[Obj] | None = None
+) -> Draft | None:
     """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
 
-    The end of a trial is a renewal too; usage during the trial is free.
+    The end of a trial is a renewal too; usage during the trial is free. `after` are the items of the next period where
+    they differ (the next phase of a schedule): what ends is billed as it was, what begins as it shall be.
     """
     was_trialing = contract.trialing
     if was_trialing:
@@ -191,14 +194,20 @@ def renew(contract: Contract, at: int, *, billing_reason: str = "subscription_cy
     due = [item for item in contract.items if item["current_period_end"] <= at]
     past_start = min((item["current_period_start"] for item in due), default=at)
     lines: list[Obj] = []
+    if not was_trialing:
+        for item in due:
+            if is_metered(contract.price(item)):
+                lines.extend(_usage(contract, item, at))
+    if after is not None:
+        ended = {item["id"] for item in due}
+        known = {item["id"] for item in contract.items}
+        due = [item for item in after if item["id"] in ended or item["id"] not in known]
+        contract.items = after
     for item in due:
-        metered = is_metered(contract.price(item))
-        if metered and not was_trialing:
-            lines.extend(_usage(contract, item, at))
         item["_usage_from"] = at
         item["_debits"] = []
         item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
-        if not metered:
+        if not is_metered(contract.price(item)):
             lines.extend(_fee(contract, item, "create_prorations"))
     return _draft(contract, billing_reason, past_start, at, lines)
 

@@ -1,0 +1,564 @@
+"""Invoices: create, retrieve, update, list, lines, preview, finalize, pay, void, delete a draft."""
+
+from __future__ import annotations
+
+import copy
+from decimal import Decimal
+from typing import Any, Final
+
+from . import customers, invoicing, life, subscriptions, terms
+from .billing import cycle
+from .billing.cycle import Contract, Draft
+from .billing.lines import Obj, invoice_item, line_of_invoice_item
+from .billing.money import to_minor_units
+from .billing.rating import rate, unit_amount
+from .errors import refuse
+from .router import Call, changes, route
+
+#: What a manual invoice or an edit could ask for and the sandbox does not do.
+_NOT_IMPLEMENTED: Final = (
+    "account_tax_ids",
+    "application_fee_amount",
+    "automatically_finalizes_at",
+    "custom_fields",
+    "customer_account",
+    "default_source",
+    "discounts",
+    "from_invoice",
+    "issuer",
+    "number",
+    "on_behalf_of",
+    "payment_settings",
+    "rendering",
+    "shipping_cost",
+    "shipping_details",
+    "transfer_data",
+)
+
+
+def _refuse_unimplemented(params: dict[str, Any]) -> None:
+    for name in _NOT_IMPLEMENTED:
+        if params.get(name):
+            raise refuse("not_implemented_param", param=name)
+    terms.refuse_unimplemented(
+        {name: params[name] for name in ("automatic_tax", "default_tax_rates") if name in params}
+    )
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@route("GET", "/v1/invoices/{invoice}", writes=True)
+def retrieve(call: Call) -> Obj:
+    """GET /v1/invoices/{invoice}; a draft shows the usage that has come in since."""
+    life.settle(call)
+    return _fresh(call, call.fetch("invoice", call.args["invoice"]))
+
+
+def _fresh(call: Call, invoice: Obj) -> Obj:
+    if invoicing.rate_again(call, invoice, call.now(invoice)):
+        invoicing.keep(call, invoice)
+    return invoice
+
+
+@route("GET", "/v1/invoices", writes=True)
+def list_invoices(call: Call) -> Obj:
+    """GET /v1/invoices, filtered by `customer`, `subscription`, `status`, `collection_method`, `due_date`."""
+    life.settle(call)
+    params = call.params
+    where: dict[str, Any] = {
+        name: params[name] for name in ("customer", "status", "collection_method", "due_date") if name in params
+    }
+    if "subscription" in params:
+        where["_subscription"] = params["subscription"]
+    if params.get("customer_account"):
+        raise refuse("not_implemented_param", param="customer_account")
+    page = call.page("invoice", where)
+    page["data"] = [_fresh(call, invoice) for invoice in page["data"]]
+    return page
+
+
+@route("GET", "/v1/invoices/{invoice}/lines", writes=True)
+def lines(call: Call) -> Obj:
+    """GET /v1/invoices/{invoice}/lines: every line, in order."""
+    life.settle(call)
+    invoice = _fresh(call, call.fetch("invoice", call.args["invoice"]))
+    data = invoice["lines"]["data"]
+    limit = min(max(call.params.get("limit", 10), 1), 100)
+    positions = {line["id"]: index for index, line in enumerate(data)}
+    start, end = 0, len(data)
+    for name in ("starting_after", "ending_before"):
+        id = call.params.get(name)
+        if not id:
+            continue
+        if id not in positions:
+            raise refuse("no_such", kind="line_item", id=id, param=name)
+        if name == "starting_after":
+            start = positions[id] + 1
+        else:
+            end = positions[id]
+    if call.params.get("ending_before") and not call.params.get("starting_after"):
+        shown, more = data[max(start, end - limit) : end], end - start > limit
+    else:
+        shown, more = data[start:end][:limit], end - start > limit
+    return {"object": "list", "data": shown, "has_more": more, "url": call.path}
+
+
+# -- previews ---------------------------------------------------------------------------------------------------------
+
+
+@route("POST", "/v1/invoices/create_preview")
+def create_preview(call: Call) -> Obj:
+    """POST /v1/invoices/create_preview: the next invoice of a subscription as it is, or as it would be.
+
+    Nothing is stored: everything below works on copies.
+    """
+    life.settle(call)
+    params = call.params
+    _check_preview(call)
+    details = params.get("subscription_details") or {}
+    if params.get("schedule") or params.get("schedule_details"):
+        raise refuse("not_implemented_param", param="schedule" if params.get("schedule") else "schedule_details")
+    if params.get("subscription"):
+        contract, draft, at = _preview_of_subscription(call, params, details)
+    elif details.get("items"):
+        contract, draft, at = _preview_of_new(call, params, details)
+    else:
+        return _preview_of_items(call, params)
+    return _shown(call, contract, draft, at)
+
+
+def _check_preview(call: Call) -> None:
+    params = call.params
+    for name in ("customer_account", "discounts", "issuer", "on_behalf_of", "customer_details"):
+        if params.get(name):
+            raise refuse("not_implemented_param", param=name)
+    if params.get("preview_mode") == "recurring":
+        raise refuse("not_implemented_param", param="preview_mode=recurring")
+    details = params.get("subscription_details") or {}
+    if details.get("resume_at") or details.get("start_date"):
+        name = "resume_at" if details.get("resume_at") else "start_date"
+        raise refuse("not_implemented_param", param=f"subscription_details[{name}]")
+    terms.refuse_unimplemented({"automatic_tax": params.get("automatic_tax")})
+    terms.refuse_unimplemented(details, "subscription_details")
+    for other in ("subscription", "subscription_details"):
+        for name in ("schedule", "schedule_details"):
+            if params.get(name) and params.get(other):
+                raise refuse("preview_conflict", param=name, other=other)
+
+
+def _preview_of_subscription(
+    call: Call, params: dict[str, Any], details: dict[str, Any]
+) -> tuple[Contract, Draft | None, int]:
+    stored = call.fetch("subscription", params["subscription"], param="subscription")
+    if params.get("customer") and params["customer"] != stored["customer"]:
+        call.fetch("customer", params["customer"], param="customer")
+        raise refuse("subscription_of_other", subscription=stored["id"], customer=params["customer"])
+    if stored["status"] in life.ENDED:
+        raise refuse("no_upcoming", customer=stored["customer"])
+    now = call.now(stored)
+    known = terms.Prices(call, preview=True)
+    contract = life.contract_of(call, copy.deepcopy(stored), now, unstored=known.unstored)
+    _migrate(contract, details)
+    _preview_items(call, contract, known, params, now)
+    draft = terms.apply_changes(call, contract, known, details, now, "subscription_details")
+    if details.get("cancel_now"):
+        if details.get("proration_behavior", "create_prorations") != "none":
+            cycle.credit_the_rest(contract, now)
+        return contract, cycle.close(contract, now), now
+    if draft is not None:
+        return contract, draft, now
+    at = life.next_due(call, contract.subscription)
+    if at is None:
+        raise refuse("no_upcoming", customer=stored["customer"])
+    return contract, cycle_of(contract, at), at
+
+
+def cycle_of(contract: Contract, at: int) -> Draft | None:
+    """What a contract bills at `at`: its end or its renewal."""
+    cancel_at = contract.subscription["cancel_at"]
+    if cancel_at is not None and cancel_at <= at:
+        return cycle.close(contract, at)
+    return cycle.renew(contract, at)
+
+
+def _migrate(contract: Contract, details: dict[str, Any]) -> None:
+    mode = details.get("billing_mode")
+    if mode and mode["type"] != contract.subscription["billing_mode"]["type"]:
+        if mode["type"] == "classic":
+            raise refuse("migrate_flexible")
+        contract.subscription["billing_mode"] = {**contract.subscription["billing_mode"], "type": "flexible"}
+
+
+def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any]) -> tuple[Contract, Draft | None, int]:
+    """The first invoice of a subscription that would be created now."""
+    if not params.get("customer"):
+        raise refuse("missing", param="customer")
+    customer = call.fetch("customer", params["customer"], param="customer")
+    known = terms.Prices(call, preview=True)
+    terms_of_new = {**details, "currency": params["currency"]} if params.get("currency") else dict(details)
+    terms_of_new.pop("metadata", None)
+    contract = subscriptions.new_contract(call, customer, terms_of_new, known, "subscription_details")
+    now = int(contract.subscription["created"])
+    _preview_items(call, contract, known, params, now)
+    draft = cycle.begin(contract, now, details.get("proration_behavior", "create_prorations"))
+    return contract, draft, now
+
+
+def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
+    """What a customer's pending invoice items alone would make."""
+    if not params.get("customer"):
+        raise refuse("preview_of_nothing")
+    customer = call.fetch("customer", params["customer"], param="customer")
+    now = call.now(customer)
+    pending = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}, oldest_first=True)
+    currency = (
+        params.get("currency") or (pending[0]["currency"] if pending else customer["currency"]) or "usd"
+    ).lower()
+    pending = [item for item in pending if item["currency"] == currency]
+    known = terms.Prices(call, preview=True)
+    pending.extend(
+        _preview_item(call, known, entry, customer, currency, now, f"invoice_items[{index}]")
+        for index, entry in enumerate(params.get("invoice_items") or ())
+    )
+    if not pending:
+        raise refuse("no_upcoming", customer=customer["id"])
+    draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
+    return _preview_answer(call, customer, currency, draft, now, None)
+
+
+def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: dict[str, Any], now: int) -> None:
+    """The `invoice_items` of a preview, beside those that wait."""
+    subscription = contract.subscription
+    customer = call.fetch("customer", subscription["customer"])
+    for index, entry in enumerate(params.get("invoice_items") or ()):
+        contract.pending.append(
+            _preview_item(call, known, entry, customer, subscription["currency"], now, f"invoice_items[{index}]")
+        )
+
+
+def _preview_item(
+    call: Call, known: terms.Prices, entry: dict[str, Any], customer: Obj, currency: str, now: int, where: str
+) -> Obj:
+    for name in ("discounts", "invoiceitem", "tax_code", "tax_rates"):
+        if entry.get(name):
+            raise refuse("not_implemented_param", param=f"{where}[{name}]")
+    return described_item(call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where)
+
+
+def described_item(
+    call: Call,
+    known: terms.Prices,
+    entry: dict[str, Any],
+    customer: Obj,
+    currency: str,
+    now: int,
+    where: str,
+    subscription: str | None = None,
+) -> Obj:
+    """An invoice item from an amount, from a one-time price, or from a unit amount and a quantity."""
+    quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
+    price: Obj | None = None
+    each: Decimal | None = None
+    description = entry.get("description")
+    if entry.get("price") or entry.get("price_data"):
+        price = known.find(entry, where, recurring=False)
+        charge = rate(price, quantity)[0]
+        amount, each = charge.amount, charge.unit_amount
+        currency = price["currency"]
+        description = description or call.fetch("product", price["product"])["name"]
+    elif "amount" in entry:
+        amount, each = entry["amount"], None
+    else:
+        each = unit_amount(entry)
+        if each is None:
+            raise refuse("invoice_item_amount")
+        amount = to_minor_units(each * quantity)
+    period = entry.get("period") or {"start": now, "end": now}
+    return invoice_item(
+        id=call.mint("ii_1", 23),
+        customer=customer["id"],
+        amount=amount,
+        currency=currency,
+        description=description,
+        date=now,
+        period=(period["start"], period["end"]),
+        quantity=quantity,
+        livemode=call.livemode,
+        price=price,
+        unit_amount=each,
+        subscription=subscription,
+        test_clock=customer.get("test_clock"),
+        discountable=entry.get("discountable", amount >= 0),
+        metadata=call.metadata({}, entry.get("metadata") or {}),
+    )
+
+
+def _shown(call: Call, contract: Contract, draft: Draft | None, at: int) -> Obj:
+    subscription = contract.subscription
+    if draft is None:
+        raise refuse("no_upcoming", customer=subscription["customer"])
+    customer = call.fetch("customer", subscription["customer"])
+    stored = call.store.get("subscription", subscription["id"]) is not None
+    return _preview_answer(
+        call, customer, subscription["currency"], draft, at, subscription, subscription_stored=stored
+    )
+
+
+def _preview_answer(
+    call: Call,
+    customer: Obj,
+    currency: str,
+    draft: Draft,
+    at: int,
+    subscription: Obj | None,
+    *,
+    subscription_stored: bool = False,
+) -> Obj:
+    id = call.mint("upcoming_in_1", 23)
+    invoice = invoicing.compose(
+        call, customer=customer, currency=currency, draft=draft, at=at, id=id, subscription=subscription
+    )
+    invoice["billing_reason"] = "upcoming"
+    if subscription is not None and not subscription_stored:
+        # A subscription that does not exist has no id to show.
+        invoice["parent"] = None
+        for line in invoice["lines"]["data"]:
+            line["subscription"] = None
+            details = line["parent"][line["parent"]["type"]]
+            line["parent"] = {**line["parent"], line["parent"]["type"]: {**details, "subscription": None}}
+    if invoice["collection_method"] == "send_invoice":
+        days = invoice["_days_until_due"]
+        invoice["due_date"] = at + invoicing.DRAFT_SECONDS + 86_400 * (30 if days is None else days)
+    else:
+        invoice["next_payment_attempt"] = at + invoicing.DRAFT_SECONDS
+    for line in invoice["lines"]["data"]:
+        line["id"] = call.mint("il_tmp_1", 23)
+    return invoice
+
+
+# -- manual invoices --------------------------------------------------------------------------------------------------
+
+
+@route("POST", "/v1/invoices")
+def create(call: Call) -> Obj:
+    """POST /v1/invoices: a draft, with the customer's pending invoice items when asked to include them."""
+    life.settle(call)
+    params = call.params
+    _refuse_unimplemented(params)
+    if not params.get("customer"):
+        raise refuse("missing", param="customer")
+    customer = call.fetch("customer", params["customer"], param="customer")
+    subscription = None
+    if params.get("subscription"):
+        subscription = call.fetch("subscription", params["subscription"], param="subscription", status=400)
+        if subscription["customer"] != customer["id"]:
+            raise refuse("subscription_of_other", subscription=subscription["id"], customer=customer["id"])
+    now = call.now(customer)
+    taken: list[Obj] = []
+    # An invoice of a subscription takes up its pending items unless told not to; any other leaves them alone.
+    if params.get("pending_invoice_items_behavior", "include" if subscription else "exclude") == "include":
+        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}, oldest_first=True)
+    currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
+    taken = [item for item in taken if item["currency"] == currency]
+    if subscription is not None and not taken:
+        raise refuse("nothing_to_invoice")
+    draft = Draft("manual", now, now, [line_of_invoice_item(item) for item in taken], taken)
+    collection = _collection(params)
+    invoice = invoicing.compose(
+        call,
+        customer=customer,
+        currency=currency,
+        draft=draft,
+        at=now,
+        id=call.mint("in_1", 23),
+        subscription=subscription,
+        terms=collection,
+        description=params.get("description") or None,
+        metadata=call.metadata({}),
+    )
+    invoice["auto_advance"] = params.get("auto_advance", False)
+    if invoice["auto_advance"]:
+        invoice["automatically_finalizes_at"] = now + invoicing.DRAFT_SECONDS
+    _edit(call, invoice, customer)
+    invoicing.issue(call, invoice, draft, now)
+    return invoice
+
+
+def _collection(params: dict[str, Any]) -> Obj:
+    collection = {
+        "collection_method": params.get("collection_method", "charge_automatically"),
+        "days_until_due": params.get("days_until_due"),
+    }
+    sent = collection["collection_method"] == "send_invoice"
+    if sent and collection["days_until_due"] is None and params.get("due_date") is None:
+        raise refuse("days_until_due_missing")
+    if not sent and collection["days_until_due"] is not None:
+        raise refuse("days_until_due_charged")
+    return collection
+
+
+def _edit(call: Call, invoice: Obj, customer: Obj) -> None:
+    """What create and update have in common."""
+    params = call.params
+    for name in ("footer", "statement_descriptor"):
+        if name in params:
+            invoice[name] = params[name] or None
+    if "due_date" in params:
+        invoice["due_date"] = params["due_date"]
+    if params.get("effective_at"):
+        invoice["effective_at"] = params["effective_at"]
+    if "default_payment_method" in params:
+        given = params["default_payment_method"]
+        invoice["default_payment_method"] = (
+            customers.attach(call, customer, given, "default_payment_method") if given else None
+        )
+
+
+@route("POST", "/v1/invoices/{invoice}")
+def update(call: Call) -> Obj:
+    """POST /v1/invoices/{invoice}: a draft's fields; of a finalized invoice metadata and `auto_advance` only."""
+    life.settle(call)
+    params = call.params
+    invoice = _fresh(call, call.fetch("invoice", call.args["invoice"]))
+    _refuse_unimplemented(params)
+    if invoice["status"] != "draft" and set(params) - {"metadata", "auto_advance", "expand"}:
+        raise refuse("invoice_not_draft", action="change", state=invoice["status"])
+    old = dict(invoice)
+    customer = call.fetch("customer", invoice["customer"])
+    if "metadata" in params:
+        invoice["metadata"] = call.metadata(invoice["metadata"])
+    if "description" in params:
+        invoice["description"] = params["description"] or None
+    if "collection_method" in params or "days_until_due" in params:
+        merged = {
+            "collection_method": params.get("collection_method", invoice["collection_method"]),
+            "days_until_due": params.get("days_until_due", invoice["_days_until_due"]),
+            "due_date": params.get("due_date", invoice["due_date"]),
+        }
+        collection = _collection(merged)
+        invoice["collection_method"] = collection["collection_method"]
+        invoice["_days_until_due"] = collection["days_until_due"]
+    if "auto_advance" in params:
+        invoice["auto_advance"] = params["auto_advance"]
+        if invoice["status"] == "draft":
+            invoice["automatically_finalizes_at"] = (
+                call.now(invoice) + invoicing.DRAFT_SECONDS if invoice["auto_advance"] else None
+            )
+    _edit(call, invoice, customer)
+    changed = changes(old, invoice)
+    if changed:
+        invoicing.keep(call, invoice)
+        call.event("invoice.updated", invoice, changed)
+    return invoice
+
+
+@route("DELETE", "/v1/invoices/{invoice}")
+def delete(call: Call) -> Obj:
+    """DELETE /v1/invoices/{invoice}: a draft that no subscription made; its invoice items wait again."""
+    life.settle(call)
+    invoice = call.fetch("invoice", call.args["invoice"])
+    if invoice["status"] != "draft":
+        raise refuse("invoice_not_draft", action="delete", state=invoice["status"])
+    if invoice["billing_reason"] != "manual":
+        raise refuse("invoice_of_subscription")
+    for item in call.store.query("invoiceitem", {"invoice": invoice["id"]}):
+        item["invoice"] = None
+        call.store.put(item)
+    call.store.remove("invoice", invoice["id"])
+    call.event("invoice.deleted", invoice)
+    return {"id": invoice["id"], "object": "invoice", "deleted": True}
+
+
+# -- finalizing, paying, voiding --------------------------------------------------------------------------------------
+
+
+@route("POST", "/v1/invoices/{invoice}/finalize")
+def finalize(call: Call) -> Obj:
+    """POST /v1/invoices/{invoice}/finalize: the draft's hour ends now."""
+    life.settle(call)
+    invoice = call.fetch("invoice", call.args["invoice"])
+    if invoice["status"] != "draft":
+        raise refuse("invoice_finalized")
+    if "auto_advance" in call.params:
+        invoice["auto_advance"] = call.params["auto_advance"]
+    with_subscription = _Held(call, invoice)
+    now = call.now(invoice)
+    invoicing.finalize(call, invoice, with_subscription.subscription, now, attempt=invoice["auto_advance"])
+    with_subscription.keep(now)
+    return invoice
+
+
+@route("POST", "/v1/invoices/{invoice}/pay")
+def pay(call: Call) -> Obj:
+    """POST /v1/invoices/{invoice}/pay: with what is on file, with a payment method, or out of band."""
+    life.settle(call)
+    params = call.params
+    for name in ("forgive", "mandate", "source"):
+        if params.get(name):
+            raise refuse("not_implemented_param", param=name)
+    invoice = call.fetch("invoice", call.args["invoice"])
+    if invoice["status"] == "paid":
+        raise refuse("invoice_paid")
+    if invoice["status"] == "void":
+        raise refuse("invoice_not_payable", state="void")
+    held = _Held(call, invoice)
+    now = call.now(invoice)
+    if invoice["status"] == "draft":
+        invoicing.finalize(call, invoice, held.subscription, now, attempt=False)
+    if invoice["status"] != "paid":
+        _collect(call, invoice, held.subscription, now)
+    invoicing.keep(call, invoice)
+    held.keep(now)
+    return invoice
+
+
+def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> None:
+    if call.params.get("paid_out_of_band"):
+        invoicing.settle_paid(call, invoice, subscription, now, out_of_band=True)
+        return
+    given = call.params.get("payment_method")
+    if given:
+        customer = call.fetch("customer", invoice["customer"])
+        method: str | None = customers.attach(call, customer, given, "payment_method")
+    else:
+        method = invoicing.payment_method(call, invoice, subscription)
+    if method is None:
+        raise refuse("no_payment_method")
+    if invoicing.declines(call, method):
+        raise refuse("card_declined")
+    invoice["attempted"] = True
+    invoice["attempt_count"] += 1
+    invoicing.settle_paid(call, invoice, subscription, now)
+
+
+@route("POST", "/v1/invoices/{invoice}/void")
+def void(call: Call) -> Obj:
+    """POST /v1/invoices/{invoice}/void: an open invoice is no longer owed."""
+    life.settle(call)
+    invoice = call.fetch("invoice", call.args["invoice"])
+    if invoice["status"] not in ("open", "uncollectible"):
+        raise refuse("invoice_not_voidable", state=invoice["status"])
+    held = _Held(call, invoice)
+    now = call.now(invoice)
+    invoicing.void(call, invoice, held.subscription, now)
+    invoicing.keep(call, invoice)
+    held.keep(now)
+    return invoice
+
+
+class _Held:
+    """An invoice's subscription while the invoice changes it, stored again if it did."""
+
+    def __init__(self, call: Call, invoice: Obj) -> None:
+        self._call = call
+        id = invoice["_subscription"]
+        self.subscription = None if id is None else call.store.get("subscription", id)
+        self._before = copy.deepcopy(self.subscription)
+
+    def keep(self, now: int) -> None:
+        """Store the subscription and tell of what changed."""
+        if self.subscription is None or self.subscription == self._before:
+            return
+        contract = life.contract_of(self._call, self.subscription, now, alone=True)
+        life.keep(self._call, contract, before=self._before, event="customer.subscription.updated", at=now)

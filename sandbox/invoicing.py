@@ -1,0 +1,414 @@
+"""What happens to an invoice: made from a draft of the billing cycle, rated again while a draft, finalized, paid, void.
+
+The routes are in `invoices.py`; the moments at which subscriptions are billed are in `life.py`. A function that can
+change the invoice's subscription gets it as an argument and changes it in place: who loaded it stores it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+from . import usage_totals
+from .billing.cycle import Draft
+from .billing.lines import Obj, usage_lines
+from .router import Call, Kind, declare_kind
+from .store import declare_index
+
+#: An invoice that a renewal makes stays a draft this long, and takes up usage that comes late.
+DRAFT_SECONDS: Final = 3600
+#: How many lines an invoice shows of itself; `GET /v1/invoices/{id}/lines` has them all.
+LINES_SHOWN: Final = 10
+
+
+class StoredCatalog:
+    """Prices, products and usage of the sandbox's own store, seen at one moment and in one currency."""
+
+    def __init__(self, call: Call, now: int, currency: str, unstored: dict[str, Obj] | None = None) -> None:
+        """`unstored` are prices by id that a preview describes and nobody keeps."""
+        self._call = call
+        self._now = now
+        self._currency = currency
+        self._unstored = {} if unstored is None else unstored
+        self._prices: dict[str, Obj] = {}
+        self._products: dict[str, Obj] = {}
+
+    def price(self, id: str) -> Obj:
+        """A price with its tiers, in the catalog's currency where the price has more than one."""
+        if id not in self._prices:
+            price = self._unstored.get(id) or self._call.fetch("price", id)
+            option = (price.get("currency_options") or {}).get(self._currency)
+            if price["currency"] != self._currency and option is not None:
+                price = {**price, **option, "currency": self._currency}
+            self._prices[id] = price
+        return self._prices[id]
+
+    def product(self, id: str) -> Obj:
+        """A product."""
+        if id not in self._products:
+            self._products[id] = self._call.fetch("product", id)
+        return self._products[id]
+
+    def usage(self, price: Obj, customer: str, start: int, end: int) -> Decimal:
+        """What the price's meter counted for a customer, as far as events have become visible."""
+        if end <= start:
+            return Decimal(0)
+        meter = self._call.store.get("billing.meter", price["recurring"]["meter"])
+        if meter is None:
+            return Decimal(0)
+        return usage_totals.aggregate(self._call.store, meter, customer, start, end, self._now)
+
+
+def wire(call: Call, invoice: Obj) -> Obj:
+    """An invoice as Stripe answers it: its first lines, without what the sandbox remembers about them."""
+    lines = invoice["lines"]
+    shown = [line_wire(call, line) for line in lines["data"][:LINES_SHOWN]]
+    return {
+        **invoice,
+        "lines": {**lines, "data": shown, "has_more": len(lines["data"]) > LINES_SHOWN},
+    }
+
+
+def line_wire(call: Call, line: Obj) -> Obj:
+    """A line without the sandbox's own fields."""
+    return {key: value for key, value in line.items() if key[0] != "_"}
+
+
+declare_kind(Kind("invoice", missing_param="invoice", wire=wire))
+declare_kind(Kind("line_item", wire=line_wire))
+declare_index("invoice", "customer")
+declare_index("invoice", "subscription")
+declare_index("invoice", "_subscription")
+declare_index("invoiceitem", "customer")
+declare_index("invoiceitem", "invoice")
+
+
+# -- making -----------------------------------------------------------------------------------------------------------
+
+
+def compose(
+    call: Call,
+    *,
+    customer: Obj,
+    currency: str,
+    draft: Draft,
+    at: int,
+    id: str,
+    subscription: Obj | None = None,
+    terms: Obj | None = None,
+    description: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Obj:
+    """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` keeps it.
+
+    `terms` says how it is collected (`collection_method`, `days_until_due`, default payment method); the subscription
+    does where there is one.
+    """
+    held = terms if terms is not None else subscription or {}
+    collection_method = held.get("collection_method", "charge_automatically")
+    parent: Obj | None = None
+    if subscription is not None:
+        parent = {
+            "type": "subscription_details",
+            "quote_details": None,
+            "subscription_details": {
+                "metadata": dict(subscription["metadata"]),
+                "subscription": subscription["id"],
+            },
+        }
+    settings = (subscription or {}).get("invoice_settings") or {}
+    invoice: Obj = {
+        "id": id,
+        "object": "invoice",
+        "account_country": "US",
+        "account_name": None,
+        "account_tax_ids": settings.get("account_tax_ids"),
+        "amount_due": 0,
+        "amount_overpaid": 0,
+        "amount_paid": 0,
+        "amount_paid_off_stripe": 0,
+        "amount_remaining": 0,
+        "amount_shipping": 0,
+        "application": None,
+        "attempt_count": 0,
+        "attempted": False,
+        "auto_advance": True,
+        "automatic_tax": {
+            "disabled_reason": None,
+            "enabled": False,
+            "liability": None,
+            "provider": None,
+            "status": None,
+        },
+        "automatically_finalizes_at": None,
+        "billing_reason": draft.billing_reason,
+        "collection_method": collection_method,
+        "created": at,
+        "currency": currency,
+        "custom_fields": settings.get("custom_fields") or (customer.get("invoice_settings") or {}).get("custom_fields"),
+        "customer": customer["id"],
+        "customer_account": None,
+        "customer_address": customer.get("address"),
+        "customer_email": customer.get("email"),
+        "customer_name": customer.get("name"),
+        "customer_phone": customer.get("phone"),
+        "customer_shipping": customer.get("shipping"),
+        "customer_tax_exempt": customer.get("tax_exempt"),
+        "customer_tax_ids": [],
+        "default_payment_method": None,
+        "default_source": None,
+        "default_tax_rates": [],
+        "description": description if description is not None else settings.get("description"),
+        "discounts": [],
+        "due_date": None,
+        "effective_at": None,
+        "ending_balance": None,
+        "footer": settings.get("footer") or (customer.get("invoice_settings") or {}).get("footer"),
+        "from_invoice": None,
+        "hosted_invoice_url": None,
+        "invoice_pdf": None,
+        "issuer": {"type": "self"},
+        "last_finalization_error": None,
+        "latest_revision": None,
+        "lines": {"object": "list", "data": [], "has_more": False, "url": f"/v1/invoices/{id}/lines"},
+        "livemode": call.livemode,
+        "metadata": dict(metadata or {}),
+        "next_payment_attempt": None,
+        "number": None,
+        "on_behalf_of": None,
+        "parent": parent,
+        "payment_settings": {
+            "default_mandate": None,
+            "payment_method_options": None,
+            "payment_method_types": None,
+        },
+        "period_end": draft.period_end,
+        "period_start": draft.period_start,
+        "post_payment_credit_notes_amount": 0,
+        "pre_payment_credit_notes_amount": 0,
+        "receipt_number": None,
+        "rendering": None,
+        "shipping_cost": None,
+        "shipping_details": None,
+        "starting_balance": 0,
+        "statement_descriptor": None,
+        "status": "draft",
+        "status_transitions": {
+            "finalized_at": None,
+            "marked_uncollectible_at": None,
+            "paid_at": None,
+            "voided_at": None,
+        },
+        "subtotal": 0,
+        "subtotal_excluding_tax": 0,
+        "test_clock": customer.get("test_clock"),
+        "threshold_reason": None,
+        "total": 0,
+        "total_discount_amounts": [],
+        "total_excluding_tax": 0,
+        "total_pretax_credit_amounts": [],
+        "total_taxes": [],
+        "webhooks_delivered_at": None,
+        "_days_until_due": held.get("days_until_due"),
+        "_payment_method": held.get("default_payment_method") or held.get("default_source"),
+        "_subscription": None if subscription is None else subscription["id"],
+        "_due": None,
+        "_clock_due": None,
+    }
+    invoice["lines"]["data"] = [_line(call, invoice, line) for line in draft.lines]
+    total_up(invoice, customer)
+    return invoice
+
+
+def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
+    return {"id": call.mint("il_1", 23), "invoice": invoice["id"], "livemode": call.livemode, **line}
+
+
+def total_up(invoice: Obj, customer: Obj) -> None:
+    """Sum the lines and set what is due, the customer's balance taken into account."""
+    lines = invoice["lines"]["data"]
+    invoice["subtotal"] = invoice["subtotal_excluding_tax"] = sum(line["subtotal"] for line in lines)
+    discounted: dict[str, int] = {}
+    for line in lines:
+        for given in line["discount_amounts"]:
+            discounted[given["discount"]] = discounted.get(given["discount"], 0) + given["amount"]
+    invoice["total_discount_amounts"] = [{"amount": amount, "discount": id} for id, amount in discounted.items()]
+    invoice["total"] = invoice["total_excluding_tax"] = invoice["subtotal"] - sum(discounted.values())
+    invoice["starting_balance"] = customer.get("balance") or 0
+    invoice["amount_due"] = max(0, invoice["total"] + invoice["starting_balance"])
+    invoice["amount_remaining"] = invoice["amount_due"] - invoice["amount_paid"]
+
+
+def issue(call: Call, invoice: Obj, draft: Draft, at: int) -> None:
+    """Store a composed invoice and let it take up its invoice items."""
+    for item in draft.taken:
+        item["invoice"] = invoice["id"]
+        call.store.put(item)
+    keep(call, invoice)
+    call.event("invoice.created", invoice, now=at)
+
+
+def keep(call: Call, invoice: Obj) -> None:
+    """Store an invoice, with the moment at which the sandbox must look at it again."""
+    due: int | None = None
+    if invoice["status"] == "draft" and invoice["auto_advance"]:
+        due = invoice["automatically_finalizes_at"]
+    elif invoice["status"] == "open" and invoice["_subscription"] and not invoice.get("_overdue"):
+        due = invoice["due_date"]
+    clock = invoice["test_clock"] is not None
+    invoice["_due"], invoice["_clock_due"] = (None, due) if clock else (due, None)
+    call.store.put(invoice)
+
+
+def rate_again(call: Call, invoice: Obj, at: int) -> bool:
+    """Rate a draft's usage lines again; whether that changed anything. Usage that comes late is billed this way."""
+    rated = [line for line in invoice["lines"]["data"] if line.get("_usage")]
+    if invoice["status"] != "draft" or not rated:
+        return False
+    catalog = StoredCatalog(call, at, invoice["currency"])
+    before = {(*line["_usage"].values(), *line["_part"]): line for line in rated}
+    lines: list[Obj] = []
+    done: set[tuple[Any, ...]] = set()
+    for line in invoice["lines"]["data"]:
+        source = line.get("_usage")
+        if not source:
+            lines.append(line)
+            continue
+        if tuple(source.values()) in done:
+            continue
+        done.add(tuple(source.values()))
+        item = {"id": source["item"], "subscription": line["subscription"]}
+        price = catalog.price(source["price"])
+        usage = catalog.usage(price, invoice["customer"], source["start"], source["end"])
+        period = (source["start"], source["end"])
+        for fresh in usage_lines(item, price, catalog.product(price["product"]), usage, period):
+            known = before.get((*source.values(), *fresh["_part"]))
+            lines.append(_line(call, invoice, fresh) if known is None else {**known, **_rated(fresh)})
+    if lines == invoice["lines"]["data"]:
+        return False
+    invoice["lines"]["data"] = lines
+    total_up(invoice, call.fetch("customer", invoice["customer"]))
+    return True
+
+
+def _rated(line: Obj) -> Obj:
+    return {key: line[key] for key in ("amount", "description", "quantity", "quantity_decimal", "subtotal")}
+
+
+# -- finalizing and paying --------------------------------------------------------------------------------------------
+
+
+def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, attempt: bool = True) -> None:
+    """A draft becomes open: numbered, its amounts fixed, the customer's balance used; paid when nothing is due.
+
+    `attempt` says whether a charge_automatically invoice is charged at once.
+    """
+    rate_again(call, invoice, at)
+    customer = call.fetch("customer", invoice["customer"])
+    total_up(invoice, customer)
+    invoice["number"] = _number(customer)
+    invoice["status"] = "open"
+    invoice["effective_at"] = invoice["status_transitions"]["finalized_at"] = at
+    invoice["automatically_finalizes_at"] = None
+    balance = invoice["total"] + invoice["starting_balance"]
+    invoice["ending_balance"] = min(balance, 0)
+    customer["balance"] = invoice["ending_balance"]
+    call.store.put(customer)
+    if invoice["collection_method"] == "send_invoice" and invoice["due_date"] is None:
+        days = invoice["_days_until_due"]
+        invoice["due_date"] = at + 86_400 * (30 if days is None else days)
+    call.event("invoice.finalized", invoice, now=at)
+    paused = (subscription or {}).get("pause_collection")
+    if invoice["amount_due"] == 0:
+        invoice["attempted"] = True
+        settle_paid(call, invoice, subscription, at)
+    elif paused and paused["behavior"] in ("void", "mark_uncollectible"):
+        _set_aside(call, invoice, paused["behavior"], at)
+    elif attempt and invoice["collection_method"] == "charge_automatically":
+        charge(call, invoice, subscription, at)
+    keep(call, invoice)
+
+
+def _set_aside(call: Call, invoice: Obj, behavior: str, at: int) -> None:
+    if behavior == "void":
+        invoice["status"], invoice["status_transitions"]["voided_at"] = "void", at
+        call.event("invoice.voided", invoice, now=at)
+    else:
+        invoice["status"], invoice["status_transitions"]["marked_uncollectible_at"] = "uncollectible", at
+        call.event("invoice.marked_uncollectible", invoice, now=at)
+
+
+def _number(customer: Obj) -> str:
+    sequence = customer.get("next_invoice_sequence") or 1
+    customer["next_invoice_sequence"] = sequence + 1
+    prefix = customer.get("invoice_prefix") or customer["id"].removeprefix("cus_")[:8].upper()
+    return f"{prefix}-{sequence:04d}"
+
+
+def charge(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> bool:
+    """Try to collect; without a payment method, or with one that declines, the invoice stays open."""
+    method = payment_method(call, invoice, subscription)
+    invoice["attempted"] = True
+    invoice["attempt_count"] += 1
+    if method is not None and not declines(call, method):
+        settle_paid(call, invoice, subscription, at)
+        return True
+    call.event("invoice.payment_failed", invoice, now=at)
+    if subscription is not None and subscription["status"] == "active":
+        subscription["status"] = "past_due"
+    return False
+
+
+def declines(call: Call, method: str) -> bool:
+    """Whether charging a payment method fails."""
+    stored = call.store.get("payment_method", method)
+    return stored is not None and bool(stored.get("_fails"))
+
+
+def payment_method(call: Call, invoice: Obj | None, subscription: Obj | None) -> str | None:
+    """What would be charged: the invoice's method, the subscription's, the customer's."""
+    holder = invoice if invoice is not None else subscription
+    assert holder is not None
+    customer = call.fetch("customer", holder["customer"])
+    choices = (
+        (invoice or {}).get("default_payment_method"),
+        (invoice or {}).get("_payment_method"),
+        (subscription or {}).get("default_payment_method"),
+        (subscription or {}).get("default_source"),
+        (customer.get("invoice_settings") or {}).get("default_payment_method"),
+        customer.get("default_source"),
+    )
+    return next((choice for choice in choices if choice), None)
+
+
+def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, out_of_band: bool = False) -> None:
+    """Mark an invoice as paid, and let a subscription that waited for it go on."""
+    invoice["status"] = "paid"
+    invoice["status_transitions"]["paid_at"] = at
+    invoice["amount_paid"] = invoice["amount_due"]
+    invoice["amount_paid_off_stripe"] = invoice["amount_due"] if out_of_band else 0
+    invoice["amount_remaining"] = 0
+    call.event("invoice.paid", invoice, now=at)
+    if (
+        subscription is not None
+        and subscription["status"] in ("incomplete", "past_due", "unpaid")
+        and (subscription["latest_invoice"] in (None, invoice["id"]))
+    ):
+        subscription["status"] = "active"
+
+
+def void(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
+    """Void an open invoice; a subscription that its first payment would have begun expires."""
+    invoice["status"] = "void"
+    invoice["status_transitions"]["voided_at"] = at
+    invoice["auto_advance"] = False
+    # What the customer's balance paid goes back to it.
+    customer = call.fetch("customer", invoice["customer"])
+    used = invoice["starting_balance"] - (invoice["ending_balance"] or 0)
+    if used:
+        customer["balance"] = (customer.get("balance") or 0) + used
+        call.store.put(customer)
+    call.event("invoice.voided", invoice, now=at)
+    if subscription is not None and subscription["status"] == "incomplete":
+        subscription["status"] = "incomplete_expired"
+        subscription["ended_at"] = at

@@ -1,0 +1,299 @@
+"""Subscriptions through time: what falls due between two moments, done in its order.
+
+Everything that has a time to come keeps it in a private field: `_due` when it goes by the sandbox's own clock,
+`_clock_due` when its customer is on a test clock. `settle` does what the sandbox's clock has passed; handlers that read
+or change subscriptions and invoices call it first, so nothing runs in the background and nothing is late.
+`advance` does the same for a test clock.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any, Final
+
+from . import invoicing
+from .billing import cycle
+from .billing.cycle import Contract, Draft
+from .billing.lines import Obj
+from .router import Call, Kind, changes, declare_kind
+from .store import declare_index, mint
+
+#: A first payment that nobody makes is given up after this long.
+INCOMPLETE_SECONDS: Final = 23 * 3600
+#: States in which nothing is billed any more, and one in which nothing is billed for now.
+ENDED: Final = ("canceled", "incomplete_expired")
+_DORMANT: Final = (*ENDED, "paused")
+
+
+def wire(call: Call, subscription: Obj) -> Obj:
+    """A subscription as Stripe answers it: its items with their prices."""
+    items = subscription["items"]
+    return {**subscription, "items": {**items, "data": [item_wire(call, item) for item in items["data"]]}}
+
+
+def item_wire(call: Call, item: Obj) -> Obj:
+    """A subscription item with its price; a metered one has no quantity."""
+    shown = {key: value for key, value in item.items() if key[0] != "_"}
+    if shown.get("quantity") is None:
+        shown.pop("quantity", None)
+    price = item["price"]
+    if isinstance(price, str):
+        stored = call.store.get("price", price)
+        shown["price"] = call.wire(stored) if stored is not None else price
+    return shown
+
+
+declare_kind(Kind("subscription", wire=wire))
+declare_index("subscription", "customer")
+declare_index("subscription", "status")
+declare_index("subscription", "test_clock")
+for _kind in ("invoice", "subscription", "subscription_schedule"):
+    declare_index(_kind, "_due")
+    declare_index(_kind, "_clock_due")
+for _field in ("subscription", "price"):
+    declare_index("subscription_item", _field)
+
+
+# -- contracts --------------------------------------------------------------------------------------------------------
+
+
+def contract_of(
+    call: Call, subscription: Obj, now: int, *, alone: bool = False, unstored: dict[str, Obj] | None = None
+) -> Contract:
+    """A subscription with what its next invoice would take up: its own pending invoice items and its customer's.
+
+    `now` is when usage is looked at. `alone` leaves the invoice items out; `unstored` are a preview's own prices.
+    """
+    pending: list[Obj] = []
+    if not alone:
+        waiting = call.store.query(
+            "invoiceitem", {"customer": subscription["customer"], "invoice": None}, oldest_first=True
+        )
+        pending = [
+            item
+            for item in waiting
+            if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
+        ]
+    catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
+    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23))
+
+
+def _belongs(item: Obj, subscription_id: str) -> bool:
+    parent = item["parent"]
+    return parent is None or parent["subscription_details"]["subscription"] == subscription_id
+
+
+def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: str | None = None, at: int) -> None:
+    """Store a subscription, new pending invoice items, and tell of it: created, updated with what it was, deleted."""
+    subscription = contract.subscription
+    for item in contract.pending:
+        if call.store.get("invoiceitem", item["id"]) is None:
+            call.store.put(item)
+            call.event("invoiceitem.created", item, now=at)
+    put(call, subscription)
+    if event is not None:
+        previous = None
+        if before is not None:
+            previous = changes(wire(call, before), wire(call, subscription))
+        if previous is None or previous:
+            call.event(event, subscription, previous, now=at)
+
+
+def put(call: Call, subscription: Obj) -> None:
+    """Store a subscription with the moment at which the sandbox must look at it again, and its items' pointers."""
+    due = next_due(call, subscription)
+    clock = subscription["test_clock"] is not None
+    subscription["_due"], subscription["_clock_due"] = (None, due) if clock else (due, None)
+    items = subscription["items"]["data"]
+    subscription["_period_start"] = min(item["current_period_start"] for item in items)
+    subscription["_period_end"] = min(item["current_period_end"] for item in items)
+    call.store.put(subscription)
+    present = {item["id"] for item in subscription["items"]["data"]}
+    known = subscription.get("_item_ids") or []
+    for item in subscription["items"]["data"]:
+        call.store.put(
+            {
+                "id": item["id"],
+                "object": "subscription_item",
+                "created": item["created"],
+                "subscription": subscription["id"],
+                "price": item["price"],
+            }
+        )
+    for id in known:
+        if id not in present:
+            call.store.remove("subscription_item", id)
+    if set(known) != present:
+        subscription["_item_ids"] = sorted(present)
+        call.store.put(subscription)
+
+
+def next_due(call: Call, subscription: Obj) -> int | None:
+    """When a subscription next needs attention, None when never."""
+    if subscription["status"] in _DORMANT:
+        return None
+    if subscription["status"] == "incomplete":
+        return int(subscription["created"]) + INCOMPLETE_SECONDS
+    moments = [item["current_period_end"] for item in subscription["items"]["data"]]
+    if subscription["cancel_at"] is not None:
+        moments.append(subscription["cancel_at"])
+    paused = subscription["pause_collection"]
+    if paused is not None and paused["resumes_at"] is not None:
+        moments.append(paused["resumes_at"])
+    return int(min(moments))
+
+
+# -- invoices ---------------------------------------------------------------------------------------------------------
+
+
+def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, attempt: bool = True) -> Obj:
+    """Make a draft of the cycle an invoice. `hold` keeps it a draft for an hour; else it is finalized at once."""
+    subscription = contract.subscription
+    customer = call.fetch("customer", subscription["customer"])
+    invoice = invoicing.compose(
+        call,
+        customer=customer,
+        currency=subscription["currency"],
+        draft=draft,
+        at=at,
+        id=call.mint("in_1", 23),
+        subscription=subscription,
+    )
+    paused = subscription["pause_collection"]
+    if paused is not None and paused["behavior"] == "keep_as_draft":
+        invoice["auto_advance"], hold = False, True
+    if hold and invoice["auto_advance"]:
+        invoice["automatically_finalizes_at"] = at + invoicing.DRAFT_SECONDS
+    invoicing.issue(call, invoice, draft, at)
+    subscription["latest_invoice"] = invoice["id"]
+    if not hold:
+        invoicing.finalize(call, invoice, subscription, at, attempt=attempt)
+    return invoice
+
+
+def end(call: Call, contract: Contract, at: int, *, reason: str | None) -> None:
+    """Mark a subscription as canceled."""
+    subscription = contract.subscription
+    subscription["status"] = "canceled"
+    subscription["ended_at"] = at
+    subscription["canceled_at"] = subscription["canceled_at"] or at
+    if reason is not None and subscription["cancellation_details"]["reason"] is None:
+        subscription["cancellation_details"]["reason"] = reason
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def settle(call: Call) -> None:
+    """Do what the sandbox's own clock has passed, in order. Objects on a test clock wait for it to be advanced."""
+    now = call.now()
+    while (found := _earliest(call, "_due", now, None)) is not None:
+        _step(call, found, found["_due"])
+
+
+def advance(call: Call, test_clock: str, until: int) -> None:
+    """Do what a test clock passes on its way to `until`, in order."""
+    while (found := _earliest(call, "_clock_due", until, test_clock)) is not None:
+        _step(call, found, found["_clock_due"])
+
+
+def _earliest(call: Call, field: str, until: int, test_clock: str | None) -> Obj | None:
+    """The object whose moment comes first, invoices before what might bill again at the same moment."""
+    found: list[tuple[int, int, Obj]] = []
+    column = f"json_extract(body, '$.\"{field}\"')"
+    for order, kind in enumerate(("invoice", "subscription")):
+        sql = f"SELECT body, {column} FROM objects WHERE scope = ? AND kind = '{kind}' AND {column} <= ?"
+        values: list[Any] = [call.store.scope, until]
+        if test_clock is not None:
+            sql += " AND json_extract(body, '$.\"test_clock\"') = ?"
+            values.append(test_clock)
+        row = call.store.connection.execute(f"{sql} ORDER BY {column}, seq LIMIT 1", values).fetchone()
+        if row is not None:
+            found.append((row[1], order, json.loads(row[0])))
+    return min(found, key=lambda entry: entry[:2])[2] if found else None
+
+
+def _step(call: Call, found: Obj, at: int) -> None:
+    if found["object"] == "invoice":
+        _invoice_step(call, found, at)
+    else:
+        _subscription_step(call, found, at)
+
+
+def _invoice_step(call: Call, invoice: Obj, at: int) -> None:
+    subscription = None
+    if invoice["_subscription"] is not None:
+        subscription = call.store.get("subscription", invoice["_subscription"])
+    before = copy.deepcopy(subscription)
+    if invoice["status"] == "draft":
+        invoicing.finalize(call, invoice, subscription, at)
+    else:
+        invoice["_overdue"] = True
+        invoicing.keep(call, invoice)
+        call.event("invoice.overdue", invoice, now=at)
+        if subscription is not None and subscription["status"] == "active":
+            subscription["status"] = "past_due"
+    if subscription is not None and before is not None and subscription != before:
+        keep(
+            call,
+            contract_of(call, subscription, at, alone=True),
+            before=before,
+            event="customer.subscription.updated",
+            at=at,
+        )
+
+
+def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
+    before = copy.deepcopy(subscription)
+    contract = contract_of(call, subscription, at)
+    event = "customer.subscription.updated"
+    if subscription["status"] == "incomplete":
+        _give_up(call, subscription, at)
+    elif subscription["cancel_at"] is not None and subscription["cancel_at"] <= at:
+        draft = cycle.close(contract, at)
+        end(call, contract, at, reason="cancellation_requested")
+        if draft is not None:
+            bill(call, contract, draft, at, hold=True)
+        event = "customer.subscription.deleted"
+    elif subscription["status"] == "trialing" and subscription["trial_end"] <= at:
+        event = _end_trial(call, contract, at)
+    elif cycle.renewal_due(contract) <= at:
+        renew(call, contract, at)
+    else:
+        subscription["pause_collection"] = None
+    keep(call, contract, before=None if event.endswith("deleted") else before, event=event, at=at)
+
+
+def renew(call: Call, contract: Contract, at: int, after: list[Obj] | None = None) -> None:
+    """Begin the next period, with other items where `after` has them, and bill it."""
+    draft = cycle.renew(contract, at, after=after)
+    if draft is not None:
+        bill(call, contract, draft, at, hold=True)
+
+
+def _end_trial(call: Call, contract: Contract, at: int) -> str:
+    subscription = contract.subscription
+    behavior = ((subscription["trial_settings"] or {}).get("end_behavior") or {}).get("missing_payment_method")
+    if (
+        behavior in ("cancel", "pause")
+        and subscription["collection_method"] == "charge_automatically"
+        and invoicing.payment_method(call, None, subscription) is None
+    ):
+        if behavior == "cancel":
+            end(call, contract, at, reason=None)
+            return "customer.subscription.deleted"
+        subscription["status"] = "paused"
+        return "customer.subscription.paused"
+    renew(call, contract, at)
+    return "customer.subscription.updated"
+
+
+def _give_up(call: Call, subscription: Obj, at: int) -> None:
+    """A first invoice that stayed unpaid for 23 hours is voided and the subscription expires."""
+    subscription["status"] = "incomplete_expired"
+    subscription["ended_at"] = at
+    invoice = call.store.get("invoice", subscription["latest_invoice"] or "")
+    if invoice is not None and invoice["status"] == "open":
+        invoicing.void(call, invoice, None, at)
+        invoicing.keep(call, invoice)

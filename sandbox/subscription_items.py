@@ -1,0 +1,89 @@
+"""Subscription items by themselves: create, retrieve, update, list, delete; each is an update of the subscription."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import life, subscriptions, terms
+from .billing.lines import Obj
+from .errors import refuse
+from .router import Call, Kind, declare_kind, route
+
+
+def wire(call: Call, pointer: Obj) -> Obj:
+    """An item as its subscription holds it; what is stored under its id only says which subscription that is."""
+    if "current_period_end" in pointer:
+        return life.item_wire(call, pointer)
+    found = _find(call, pointer)
+    return pointer if found is None else life.item_wire(call, found)
+
+
+declare_kind(Kind("subscription_item", missing_param="item", noun="subscription item", wire=wire))
+
+
+def _find(call: Call, pointer: Obj) -> Obj | None:
+    subscription = call.store.get("subscription", pointer["subscription"])
+    items = [] if subscription is None else subscription["items"]["data"]
+    return next((item for item in items if item["id"] == pointer["id"]), None)
+
+
+@route("GET", "/v1/subscription_items/{item}", writes=True)
+def retrieve(call: Call) -> Obj:
+    """GET /v1/subscription_items/{item}."""
+    life.settle(call)
+    return call.fetch("subscription_item", call.args["item"])
+
+
+@route("GET", "/v1/subscription_items", writes=True)
+def list_items(call: Call) -> Obj:
+    """GET /v1/subscription_items of one subscription."""
+    life.settle(call)
+    if not call.params.get("subscription"):
+        raise refuse("missing", param="subscription")
+    subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
+    return call.page("subscription_item", {"subscription": subscription["id"]})
+
+
+@route("POST", "/v1/subscription_items")
+def create(call: Call) -> Obj:
+    """POST /v1/subscription_items: add an item."""
+    life.settle(call)
+    subscription = call.fetch("subscription", call.params["subscription"], param="subscription", status=400)
+    before = {item["id"] for item in subscription["items"]["data"]}
+    _change(call, subscription, {})
+    return next(item for item in subscription["items"]["data"] if item["id"] not in before)
+
+
+@route("POST", "/v1/subscription_items/{item}")
+def update(call: Call) -> Obj:
+    """POST /v1/subscription_items/{item}."""
+    life.settle(call)
+    pointer = call.fetch("subscription_item", call.args["item"])
+    subscription = call.fetch("subscription", pointer["subscription"])
+    _change(call, subscription, {"id": pointer["id"]})
+    return next(item for item in subscription["items"]["data"] if item["id"] == pointer["id"])
+
+
+@route("DELETE", "/v1/subscription_items/{item}")
+def delete(call: Call) -> Obj:
+    """DELETE /v1/subscription_items/{item}; the last one cannot go."""
+    life.settle(call)
+    if call.params.get("clear_usage"):
+        # Stripe: it has no effect on prices with meters, and there are no others.
+        raise refuse("not_implemented_param", param="clear_usage")
+    pointer = call.fetch("subscription_item", call.args["item"])
+    subscription = call.fetch("subscription", pointer["subscription"])
+    _change(call, subscription, {"id": pointer["id"], "deleted": True})
+    return {"id": pointer["id"], "object": "subscription_item", "deleted": True}
+
+
+#: What belongs to the change of the subscription; the rest describes the item.
+_OF_CHANGE = ("payment_behavior", "proration_behavior", "proration_date", "off_session")
+
+
+def _change(call: Call, subscription: Obj, entry: dict[str, Any]) -> None:
+    given = {name: value for name, value in call.params.items() if name not in ("expand", "subscription")}
+    params: dict[str, Any] = {name: given.pop(name) for name in _OF_CHANGE if name in given}
+    params["items"] = [{**given, **entry}]
+    terms.refuse_unimplemented(params)
+    subscriptions.change(call, subscription, params)

@@ -1,0 +1,435 @@
+"""Subscriptions: create, retrieve, update, list, cancel, migrate. Search is in `search.py` beside the other kinds'."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from . import customers, invoicing, life, terms
+from .billing import cycle
+from .billing.cycle import Contract, Draft
+from .billing.lines import Obj
+from .billing.periods import Anchor, Interval, anchor_from_config
+from .errors import refuse
+from .router import Call, route
+
+_NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
+_CONFIG_RANGES: Final = {
+    "day_of_month": (1, 31),
+    "month": (1, 12),
+    "hour": (0, 23),
+    "minute": (0, 59),
+    "second": (0, 59),
+}
+
+
+@route("POST", "/v1/subscriptions")
+def create(call: Call) -> Obj:
+    """POST /v1/subscriptions."""
+    life.settle(call)
+    params = call.params
+    terms.refuse_unimplemented(params)
+    if not params.get("customer"):
+        raise refuse("missing", param="customer")
+    customer = call.fetch("customer", params["customer"], param="customer")
+    if params.get("payment_behavior") == "pending_if_incomplete":
+        raise refuse("pending_if_incomplete_create")
+    contract = new_contract(call, customer, params, terms.Prices(call))
+    return begin(call, contract, params)
+
+
+def begin(call: Call, contract: Contract, params: dict[str, Any], *, hold: bool = False) -> Obj:
+    """Bill a new subscription's beginning and store it. `hold` leaves the first invoice a draft, as schedules do."""
+    subscription = contract.subscription
+    now = int(subscription["created"])
+    customer = call.fetch("customer", subscription["customer"])
+    customer["currency"] = subscription["currency"]
+    call.store.put(customer)
+    draft = cycle.begin(contract, now, params.get("proration_behavior", "create_prorations"))
+    _first_payment(call, contract, draft, params.get("payment_behavior", "allow_incomplete"), now, hold=hold)
+    life.keep(call, contract, event="customer.subscription.created", at=now)
+    return subscription
+
+
+def _first_payment(
+    call: Call, contract: Contract, draft: Draft | None, payment_behavior: str, now: int, *, hold: bool
+) -> None:
+    """Bill the beginning. A subscription that is charged begins when its first invoice is paid, or incomplete."""
+    if draft is None:
+        return
+    subscription = contract.subscription
+    if hold or subscription["collection_method"] == "send_invoice":
+        life.bill(call, contract, draft, now, hold=True)
+        return
+    customer = call.fetch("customer", subscription["customer"])
+    if max(0, draft.total + (customer.get("balance") or 0)) == 0:
+        life.bill(call, contract, draft, now, hold=False)
+        return
+    method = invoicing.payment_method(call, None, subscription)
+    if payment_behavior == "default_incomplete":
+        subscription["status"] = "incomplete"
+        life.bill(call, contract, draft, now, hold=False, attempt=False)
+        return
+    if method is None:
+        raise refuse("no_payment_method")
+    if payment_behavior == "error_if_incomplete" and invoicing.declines(call, method):
+        raise refuse("card_declined")
+    subscription["status"] = "incomplete"
+    life.bill(call, contract, draft, now, hold=False)
+
+
+def new_contract(call: Call, customer: Obj, params: dict[str, Any], known: terms.Prices, prefix: str = "") -> Contract:
+    """A subscription from create parameters, not yet billed and not stored; previews begin here too."""
+    now = call.now(customer)
+    given = params.get("items")
+    if not given:
+        raise refuse("missing", param="items" if not prefix else f"{prefix}[items]")
+    subscription = _empty(call, customer, params, now)
+    items = [
+        terms.new_item(call, entry, known.find(entry, where), subscription["id"], now, where)
+        for entry, where in _named(given, prefix)
+    ]
+    first = known.get(items[0]["price"])
+    subscription["currency"] = (params.get("currency") or first["currency"]).lower()
+    terms.check_customer_currency(call, customer, subscription["currency"])
+    subscription["items"]["data"] = items
+    terms.check_items(known, subscription, items)
+    terms.plain_fields(call, subscription, params)
+    _dates(subscription, params, items, known, now, prefix)
+    contract = life.contract_of(call, subscription, now, unstored=known.unstored)
+    terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
+    # The end can be named by the first periods, so those come first.
+    for item in items:
+        item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
+    terms.schedule_end(subscription, params, now, prefix)
+    return contract
+
+
+def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any], str]]:
+    where = f"{prefix}[items]" if prefix else "items"
+    return [(entry, f"{where}[{index}]") for index, entry in enumerate(given)]
+
+
+def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
+    id = call.mint("sub_1", 23)
+    mode = params.get("billing_mode") or {"type": "flexible"}
+    billing_mode: Obj = {"type": mode["type"], "updated_at": now}
+    if mode["type"] == "flexible":
+        # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
+        chosen = (mode.get("flexible") or {}).get("proration_discounts", "included")
+        billing_mode["flexible"] = {"proration_discounts": chosen}
+    elif mode.get("flexible"):
+        raise refuse("unknown", param="billing_mode[flexible]")
+    return {
+        "id": id,
+        "object": "subscription",
+        "application": None,
+        "application_fee_percent": None,
+        "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
+        "billing_cycle_anchor": now,
+        "billing_cycle_anchor_config": None,
+        "billing_mode": billing_mode,
+        "billing_schedules": [],
+        "billing_thresholds": None,
+        "cancel_at": None,
+        "cancel_at_period_end": False,
+        "canceled_at": None,
+        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
+        "collection_method": "charge_automatically",
+        "created": now,
+        "currency": "usd",
+        "customer": customer["id"],
+        "customer_account": None,
+        "days_until_due": None,
+        "default_payment_method": None,
+        "default_source": None,
+        "default_tax_rates": [],
+        "description": None,
+        "discounts": [],
+        "ended_at": None,
+        "invoice_settings": {
+            "account_tax_ids": None,
+            "custom_fields": None,
+            "description": None,
+            "footer": None,
+            "issuer": {"type": "self"},
+        },
+        "items": {
+            "object": "list",
+            "data": [],
+            "has_more": False,
+            "url": f"/v1/subscription_items?subscription={id}",
+        },
+        "latest_invoice": None,
+        "livemode": call.livemode,
+        "managed_payments": None,
+        "metadata": {},
+        "next_pending_invoice_item_invoice": None,
+        "on_behalf_of": None,
+        "pause_collection": None,
+        "payment_settings": {
+            "payment_method_options": None,
+            "payment_method_types": None,
+            "save_default_payment_method": "off",
+        },
+        "pending_invoice_item_interval": None,
+        "pending_setup_intent": None,
+        "pending_update": None,
+        "presentment_details": None,
+        "schedule": None,
+        "start_date": now,
+        "status": "active",
+        "test_clock": customer.get("test_clock"),
+        "transfer_data": None,
+        "trial_end": None,
+        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        "trial_start": None,
+    }
+
+
+def _dates(
+    subscription: Obj, params: dict[str, Any], items: list[Obj], known: terms.Prices, now: int, prefix: str
+) -> None:
+    """Start, trial and anchor of a new subscription."""
+    backdate = params.get("backdate_start_date")
+    if backdate is not None:
+        if backdate > now:
+            raise refuse("backdate_future")
+        subscription["start_date"] = subscription["billing_cycle_anchor"] = backdate
+    trial_end = terms.trial_end(params, items, known, now, prefix)
+    if trial_end is not None:
+        subscription.update(status="trialing", trial_start=now, trial_end=trial_end, billing_cycle_anchor=trial_end)
+    shortest = min((Interval.of(known.get(item["price"])["recurring"]) for item in items), key=lambda i: i.length)
+    begins = subscription["trial_end"] or now
+    config = params.get("billing_cycle_anchor_config")
+    anchor = params.get("billing_cycle_anchor")
+    if config is not None:
+        if anchor is not None:
+            raise refuse(
+                "only_one",
+                param="billing_cycle_anchor_config",
+                names="billing_cycle_anchor, billing_cycle_anchor_config",
+            )
+        subscription["billing_cycle_anchor_config"] = _anchor_config(config, shortest)
+        subscription["billing_cycle_anchor"] = anchor_from_config(config, begins).timestamp
+    elif anchor is not None and anchor != "now":
+        terms.in_future(anchor, now if backdate is None else backdate, "billing_cycle_anchor")
+        latest = Anchor(begins).next_boundary(shortest, begins)
+        if anchor > latest:
+            raise refuse("anchor_too_late", latest=latest)
+        subscription["billing_cycle_anchor"] = anchor
+
+
+def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:
+    for name, (least, most) in _CONFIG_RANGES.items():
+        value = config.get(name)
+        if value is not None and not least <= value <= most:
+            rule = f"{name} must be between {least} and {most}"
+            raise refuse("anchor_config_range", param=f"billing_cycle_anchor_config[{name}]", rule=rule)
+    if interval.unit not in ("month", "year"):
+        rule = "it needs prices that bill by the month or the year"
+        raise refuse("anchor_config_range", param="billing_cycle_anchor_config", rule=rule)
+    if interval.unit == "month" and config.get("month") is not None and interval.count == 1:
+        rule = "month needs prices that bill less often than monthly"
+        raise refuse("anchor_config_range", param="billing_cycle_anchor_config[month]", rule=rule)
+    return {name: config.get(name) for name in _CONFIG_RANGES}
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@route("GET", "/v1/subscriptions/{subscription_exposed_id}", writes=True)
+def retrieve(call: Call) -> Obj:
+    """GET /v1/subscriptions/{id}; canceled ones too."""
+    life.settle(call)
+    return call.fetch("subscription", call.args["subscription_exposed_id"])
+
+
+@route("GET", "/v1/subscriptions", writes=True)
+def list_subscriptions(call: Call) -> Obj:
+    """GET /v1/subscriptions: those not canceled, unless `status` says otherwise."""
+    life.settle(call)
+    params = call.params
+    where: dict[str, Any] = {
+        name: params[name] for name in ("customer", "collection_method", "test_clock") if name in params
+    }
+    for name in ("current_period_start", "current_period_end"):
+        if name in params:
+            where["_" + name.removeprefix("current_")] = params[name]
+    if "automatic_tax" in params:
+        where["automatic_tax.enabled"] = params["automatic_tax"]["enabled"]
+    if params.get("customer_account"):
+        raise refuse("not_implemented_param", param="customer_account")
+    status = params.get("status")
+    if status is None:
+        where["status"] = _NOT_CANCELED
+    elif status == "ended":
+        where["status"] = life.ENDED
+    elif status != "all":
+        where["status"] = status
+    if "price" in params:
+        holders = call.store.query("subscription_item", {"price": params["price"]})
+        where["id"] = sorted({holder["subscription"] for holder in holders})
+    return call.page("subscription", where)
+
+
+# -- changing ---------------------------------------------------------------------------------------------------------
+
+
+@route("POST", "/v1/subscriptions/{subscription_exposed_id}")
+def update(call: Call) -> Obj:
+    """POST /v1/subscriptions/{id}."""
+    life.settle(call)
+    subscription = call.fetch("subscription", call.args["subscription_exposed_id"])
+    return change(call, subscription, call.params)
+
+
+def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
+    """Update a subscription; subscription items are changed through it as well."""
+    if subscription["status"] in life.ENDED:
+        if set(params) - {"metadata", "cancellation_details", "expand"}:
+            raise refuse("subscription_canceled")
+    elif subscription["schedule"] and ({"cancel_at", "cancel_at_period_end"} & set(params)):
+        raise refuse("managed_by_schedule", schedule=subscription["schedule"])
+    terms.refuse_unimplemented(params)
+    for name in ("discounts",):
+        if params.get(name):
+            raise refuse("not_implemented_param", param=name)
+    if params.get("payment_behavior") == "pending_if_incomplete":
+        raise refuse("not_implemented_param", param="payment_behavior=pending_if_incomplete")
+    now = call.now(subscription)
+    before = copy.deepcopy(subscription)
+    known = terms.Prices(call)
+    terms.plain_fields(call, subscription, params)
+    contract = life.contract_of(call, subscription, now)
+    if subscription["status"] in life.ENDED:
+        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+        return subscription
+    draft = terms.apply_changes(call, contract, known, params, now)
+    if draft is not None:
+        _bill_change(call, contract, draft, params, now)
+    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    return subscription
+
+
+def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str, Any], now: int) -> None:
+    subscription = contract.subscription
+    if subscription["collection_method"] == "send_invoice":
+        life.bill(call, contract, draft, now, hold=True)
+        return
+    if params.get("payment_behavior") == "error_if_incomplete" and draft.total > 0:
+        method = invoicing.payment_method(call, None, subscription)
+        if method is None:
+            raise refuse("no_payment_method")
+        if invoicing.declines(call, method):
+            raise refuse("card_declined")
+    life.bill(call, contract, draft, now, hold=False)
+
+
+@route("DELETE", "/v1/subscriptions/{subscription_exposed_id}")
+def cancel(call: Call) -> Obj:
+    """DELETE /v1/subscriptions/{id}: end it now; `invoice_now` bills usage, `prorate` credits unused time."""
+    life.settle(call)
+    subscription = call.fetch("subscription", call.args["subscription_exposed_id"])
+    if subscription["status"] in life.ENDED:
+        raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="id")
+    params = call.params
+    if "cancellation_details" in params:
+        terms.plain_fields(call, subscription, {"cancellation_details": params["cancellation_details"]})
+    end_now(
+        call,
+        subscription,
+        invoice_now=params.get("invoice_now", False),
+        prorate=params.get("prorate", False),
+    )
+    return subscription
+
+
+def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) -> None:
+    """Cancel a subscription at this moment and store it."""
+    now = call.now(subscription)
+    contract = life.contract_of(call, subscription, now)
+    was_incomplete = subscription["status"] == "incomplete"
+    if prorate and not was_incomplete:
+        cycle.credit_the_rest(contract, now)
+    draft = None
+    if invoice_now and not was_incomplete:
+        draft = cycle.close(contract, now)
+    elif not prorate:
+        _drop_prorations(call, contract)
+    life.end(call, contract, now, reason="cancellation_requested")
+    if was_incomplete:
+        _void_first_invoice(call, subscription, now)
+    if draft is not None:
+        life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
+    _stop_collecting(call, subscription)
+    if subscription["schedule"]:
+        schedule = call.fetch("subscription_schedule", subscription["schedule"])
+        schedule.update(status="canceled", canceled_at=now, current_phase=None, _due=None, _clock_due=None)
+        call.store.put(schedule)
+        call.event("subscription_schedule.canceled", schedule, now=now)
+    life.keep(call, contract, event="customer.subscription.deleted", at=now)
+
+
+def _drop_prorations(call: Call, contract: Contract) -> None:
+    """Prorations that wait are removed when a cancellation asks for neither an invoice nor a credit."""
+    kept = []
+    for item in contract.pending:
+        if item["proration"] and item["parent"] is not None:
+            call.store.remove("invoiceitem", item["id"])
+        else:
+            kept.append(item)
+    contract.pending = kept
+
+
+def _void_first_invoice(call: Call, subscription: Obj, now: int) -> None:
+    invoice = call.store.get("invoice", subscription["latest_invoice"] or "")
+    if invoice is not None and invoice["status"] == "open":
+        invoicing.void(call, invoice, None, now)
+        invoicing.keep(call, invoice)
+
+
+def _stop_collecting(call: Call, subscription: Obj) -> None:
+    """Stripe stops automatic collection of a canceled subscription's finalized invoices."""
+    for invoice in call.store.query("invoice", {"_subscription": subscription["id"], "status": "open"}):
+        if invoice["auto_advance"]:
+            invoice["auto_advance"] = False
+            invoicing.keep(call, invoice)
+
+
+def _cancel_all(call: Call, customer: Obj) -> None:
+    """A customer that is deleted takes its subscriptions with it."""
+    life.settle(call)
+    for subscription in call.store.query("subscription", {"customer": customer["id"]}):
+        if subscription["status"] not in life.ENDED:
+            end_now(call, subscription, invoice_now=False, prorate=False)
+    for invoice in call.store.query("invoice", {"customer": customer["id"], "status": ("draft", "open")}):
+        invoice["auto_advance"], invoice["_overdue"] = False, True
+        invoicing.keep(call, invoice)
+
+
+customers.BEFORE_DELETION.append(_cancel_all)
+
+
+@route("POST", "/v1/subscriptions/{subscription}/migrate")
+def migrate(call: Call) -> Obj:
+    """POST /v1/subscriptions/{id}/migrate: from classic billing mode to flexible, for good."""
+    life.settle(call)
+    subscription = call.fetch("subscription", call.args["subscription"])
+    if subscription["status"] in life.ENDED:
+        raise refuse("migrate_status", state=subscription["status"])
+    if subscription["billing_mode"]["type"] == "flexible":
+        raise refuse("migrate_flexible")
+    if subscription["schedule"]:
+        raise refuse("migrate_schedule")
+    now = call.now(subscription)
+    before = copy.deepcopy(subscription)
+    asked = call.params["billing_mode"].get("flexible") or {}
+    subscription["billing_mode"] = {
+        "type": "flexible",
+        "flexible": {"proration_discounts": asked.get("proration_discounts", "included")},
+        "updated_at": now,
+    }
+    contract = life.contract_of(call, subscription, now, alone=True)
+    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    return subscription

@@ -1,0 +1,435 @@
+"""What a subscription may be made of: items, their prices and the parameters beside them, checked as Stripe checks.
+
+Creating, updating, previewing and scheduling subscriptions all read their parameters through these functions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from . import customers, prices
+from .billing import cycle
+from .billing.cycle import Contract, Draft
+from .billing.lines import Obj, invoice_item, is_metered
+from .billing.periods import Interval
+from .billing.rating import rate
+from .errors import refuse
+from .router import Call
+
+MOST_ITEMS: Final = 20
+LONGEST_TRIAL: Final = 730 * 86_400
+
+#: What changes what a subscription costs, or who is paid, in ways that this sandbox does not compute.
+_NOT_IMPLEMENTED: Final = (
+    "application_fee_percent",
+    "billing_schedules",
+    "billing_thresholds",
+    "customer_account",
+    "default_source",
+    "on_behalf_of",
+    "pending_invoice_item_interval",
+    "transfer_data",
+)
+
+
+def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse by name what would be ignored otherwise; what only unsets it is nothing to refuse."""
+    for name in _NOT_IMPLEMENTED:
+        if params.get(name):
+            raise refuse("not_implemented_param", param=_name(prefix, name))
+    if (params.get("automatic_tax") or {}).get("enabled"):
+        raise refuse("not_implemented_param", param=_name(prefix, "automatic_tax") + "[enabled]")
+    issuer = (params.get("invoice_settings") or {}).get("issuer")
+    if issuer and issuer["type"] != "self":
+        raise refuse("not_implemented_param", param=_name(prefix, "invoice_settings") + "[issuer]")
+    for name in ("default_tax_rates", "tax_rates"):
+        for index, rate_id in enumerate(params.get(name) or ()):
+            raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{_name(prefix, name)}[{index}]")
+    for index, item in enumerate(params.get("items") or ()):
+        _refuse_unimplemented_item(item, f"{_name(prefix, 'items')}[{index}]")
+
+
+def _refuse_unimplemented_item(item: Mapping[str, Any], where: str) -> None:
+    for name in ("billing_thresholds", "discounts"):
+        if item.get(name):
+            raise refuse("not_implemented_param", param=f"{where}[{name}]")
+    for index, rate_id in enumerate(item.get("tax_rates") or ()):
+        raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{where}[tax_rates][{index}]")
+
+
+def _name(prefix: str, name: str) -> str:
+    return f"{prefix}[{name}]" if prefix else name
+
+
+# -- items ------------------------------------------------------------------------------------------------------------
+
+
+class Prices:
+    """Prices by id for one request; `price_data` becomes a price, stored unless the request is a preview."""
+
+    def __init__(self, call: Call, *, preview: bool = False) -> None:
+        self._call = call
+        self._preview = preview
+        #: Prices of a preview's `price_data`, which are nowhere else.
+        self.unstored: dict[str, Obj] = {}
+
+    def find(self, given: Mapping[str, Any], where: str, *, recurring: bool = True) -> Obj:
+        """The price that an item names or describes, active and of the right type."""
+        if given.get("price_data"):
+            return self._described(given["price_data"], f"{where}[price_data]")
+        if not given.get("price"):
+            raise refuse("item_price", param=where)
+        price = self._call.fetch("price", given["price"], param=f"{where}[price]", status=400)
+        if not price["active"]:
+            raise refuse("price_inactive", param=f"{where}[price]")
+        product = self._call.fetch("product", price["product"])
+        if not product["active"]:
+            raise refuse("product_inactive", product=product["id"], price=price["id"])
+        if recurring and price["recurring"] is None:
+            raise refuse("price_one_time", param=f"{where}[price]")
+        if not recurring and price["recurring"] is not None:
+            raise refuse("price_recurring", param=f"{where}[price]")
+        return price
+
+    def get(self, id: str) -> Obj:
+        """A price by id, whatever its state."""
+        return self.unstored.get(id) or self._call.fetch("price", id)
+
+    def _described(self, data: Mapping[str, Any], where: str) -> Obj:
+        call = self._call
+        product = call.fetch("product", data["product"], param=f"{where}[product]", status=400)
+        params = {**data, "product": product["id"]}
+        if not self._preview:
+            # Stripe makes such prices inactive: they serve this one subscription.
+            return prices.new_price(call, {**params, "active": False}, product["id"])
+        price = {
+            "id": call.mint("price_1", 23),
+            "object": "price",
+            "active": False,
+            "created": call.now(),
+            "livemode": call.livemode,
+            "lookup_key": None,
+            "metadata": {},
+            "nickname": None,
+            "product": product["id"],
+            "tax_behavior": data.get("tax_behavior", "unspecified"),
+            **prices.price_shape(call, params, where),
+        }
+        self.unstored[price["id"]] = price
+        return price
+
+
+def new_item(call: Call, given: Mapping[str, Any], price: Obj, subscription_id: str, at: int, where: str) -> Obj:
+    """A subscription item from what a request says of it."""
+    item: Obj = {
+        "id": call.mint("si_", 14),
+        "object": "subscription_item",
+        "billing_thresholds": None,
+        "created": at,
+        "current_period_start": at,
+        "current_period_end": at,
+        "discounts": [],
+        "metadata": call.metadata({}, given.get("metadata") or {}),
+        "price": price["id"],
+        "quantity": _quantity(given, price, where, 1),
+        "subscription": subscription_id,
+        "tax_rates": [],
+        "_usage_from": at,
+        "_debits": [],
+    }
+    return item
+
+
+def _quantity(given: Mapping[str, Any], price: Obj, where: str, otherwise: int | None) -> int | None:
+    if is_metered(price):
+        if "quantity" in given:
+            raise refuse("metered_quantity", param=f"{where}[quantity]", item=where)
+        return None
+    quantity = given.get("quantity", 1 if otherwise is None else otherwise)
+    if quantity < 0:
+        raise refuse("negative_quantity", param=f"{where}[quantity]")
+    return int(quantity)
+
+
+def items_after(
+    call: Call, known: Prices, subscription: Obj, given: Sequence[Mapping[str, Any]], at: int, where: str = "items"
+) -> list[Obj]:
+    """A subscription's items as an update leaves them: changed by id, removed with `deleted`, added without an id."""
+    after: list[Obj] = copy.deepcopy(subscription["items"]["data"])
+    for index, entry in enumerate(given):
+        named = f"{where}[{index}]"
+        if not entry.get("id"):
+            if entry.get("deleted"):
+                raise refuse("missing", param=f"{named}[id]")
+            after.append(new_item(call, entry, known.find(entry, named), subscription["id"], at, named))
+            continue
+        position = next((at for at, item in enumerate(after) if item["id"] == entry["id"]), None)
+        if position is None:
+            raise refuse("item_unknown", id=entry["id"], param=f"{named}[id]")
+        if entry.get("deleted"):
+            del after[position]
+            continue
+        change_item(call, known, after[position], entry, named)
+    if not after:
+        raise refuse("last_item")
+    return after
+
+
+def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], where: str) -> None:
+    """Change one item in place."""
+    if (entry.get("price") or entry.get("price_data")) and entry.get("price") != item["price"]:
+        item["price"] = known.find(entry, where)["id"]
+    price = known.get(item["price"])
+    item["quantity"] = _quantity(entry, price, where, item["quantity"])
+    if "metadata" in entry:
+        item["metadata"] = call.metadata(item["metadata"], entry["metadata"])
+
+
+def check_items(known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
+    """The rules between items: number, no price twice, one currency, intervals that go together."""
+    if len(items) > MOST_ITEMS:
+        raise refuse("too_many_items", count=len(items))
+    seen: set[str] = set()
+    intervals: list[Interval] = []
+    for item in items:
+        price = known.get(item["price"])
+        if item["price"] in seen:
+            raise refuse("same_price_twice", price=item["price"])
+        seen.add(item["price"])
+        if subscription["currency"] not in {price["currency"], *(price.get("currency_options") or {})}:
+            raise refuse("mixed_currencies", price=price["id"], currency=subscription["currency"], param="items")
+        intervals.append(Interval.of(price["recurring"]))
+    if len(set(intervals)) == 1:
+        return
+    if subscription["billing_mode"]["type"] == "classic":
+        raise refuse("mixed_intervals")
+    shortest = min(intervals, key=lambda interval: interval.length)
+    if not all(shortest.divides(interval) for interval in intervals):
+        raise refuse("uneven_intervals")
+
+
+def check_customer_currency(call: Call, customer: Obj, currency: str) -> None:
+    """A customer is billed in one currency at a time."""
+    for other in call.store.query("subscription", {"customer": customer["id"]}):
+        if other["status"] not in ("canceled", "incomplete_expired") and other["currency"] != currency:
+            raise refuse("customer_currency", currency=other["currency"])
+
+
+def add_invoice_items(
+    call: Call, contract: Contract, known: Prices, given: Sequence[Mapping[str, Any]], at: int, where: str
+) -> None:
+    """One-time prices that the next invoice of a contract shall carry."""
+    subscription = contract.subscription
+    for index, entry in enumerate(given):
+        named = f"{where}[{index}]"
+        for name in ("discounts", "period"):
+            if entry.get(name):
+                raise refuse("not_implemented_param", param=f"{named}[{name}]")
+        for number, rate_id in enumerate(entry.get("tax_rates") or ()):
+            raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{named}[tax_rates][{number}]")
+        price = known.find(entry, named, recurring=False)
+        quantity = entry.get("quantity", 1)
+        product = call.fetch("product", price["product"])
+        charge = rate(price, quantity)[0]
+        contract.pending.append(
+            invoice_item(
+                id=contract.new_id("ii_"),
+                customer=subscription["customer"],
+                amount=charge.amount,
+                currency=subscription["currency"],
+                description=product["name"],
+                date=at,
+                period=(at, at),
+                quantity=quantity,
+                livemode=call.livemode,
+                price=price,
+                unit_amount=charge.unit_amount,
+                subscription=subscription["id"],
+                test_clock=subscription["test_clock"],
+                discountable=entry.get("discountable", True),
+                metadata=call.metadata({}, entry.get("metadata") or {}),
+            )
+        )
+
+
+# -- everything else --------------------------------------------------------------------------------------------------
+
+
+def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
+    """`collection_method` and `days_until_due`, which need each other."""
+    if "collection_method" in params:
+        subscription["collection_method"] = params["collection_method"]
+    if "days_until_due" in params:
+        subscription["days_until_due"] = params["days_until_due"]
+    if subscription["collection_method"] == "send_invoice":
+        if subscription["days_until_due"] is None:
+            raise refuse("days_until_due_missing")
+    elif params.get("days_until_due") is not None:
+        raise refuse("days_until_due_charged")
+    else:
+        subscription["days_until_due"] = None
+
+
+def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:
+    """What is kept and shown and changes no bill by itself."""
+    collection(subscription, params)
+    if "metadata" in params:
+        subscription["metadata"] = call.metadata(subscription["metadata"], params["metadata"])
+    if "description" in params:
+        subscription["description"] = params["description"] or None
+    if "default_payment_method" in params:
+        given = params["default_payment_method"]
+        customer = call.fetch("customer", subscription["customer"])
+        subscription["default_payment_method"] = (
+            customers.attach(call, customer, given, "default_payment_method") if given else None
+        )
+    if "invoice_settings" in params:
+        settings = dict(subscription["invoice_settings"])
+        for name in ("account_tax_ids", "custom_fields", "description", "footer"):
+            if name in params["invoice_settings"]:
+                settings[name] = params["invoice_settings"][name] or None
+        subscription["invoice_settings"] = settings
+    if "payment_settings" in params:
+        kept = dict(subscription["payment_settings"])
+        for name, value in params["payment_settings"].items():
+            if name == "payment_method_options":
+                options = dict(kept[name] or {})
+                options.update({kind: option or None for kind, option in value.items()})
+                kept[name] = {kind: option for kind, option in options.items() if option is not None} or None
+            else:
+                kept[name] = value or None
+        subscription["payment_settings"] = kept
+    if "trial_settings" in params:
+        subscription["trial_settings"] = params["trial_settings"]
+    if "pause_collection" in params:
+        pause = params["pause_collection"]
+        subscription["pause_collection"] = (
+            {"behavior": pause["behavior"], "resumes_at": pause.get("resumes_at")} if pause else None
+        )
+    if "cancellation_details" in params:
+        details = dict(subscription["cancellation_details"])
+        for name in ("comment", "feedback", "feedback_option"):
+            if name in params["cancellation_details"]:
+                details[name] = params["cancellation_details"][name] or None
+        subscription["cancellation_details"] = details
+
+
+def in_future(value: int, now: int, param: str) -> int:
+    """An instant that must not have passed."""
+    if value <= now:
+        raise refuse("in_the_past", param=param)
+    return value
+
+
+def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, now: int, prefix: str = "") -> int | None:
+    """When the trial that a request asks for ends; None without one. `now` ends one at once and gives None too."""
+    given = params.get("trial_end")
+    if given is not None and params.get("trial_period_days") is not None:
+        raise refuse("only_one", param=_name(prefix, "trial_end"), names="trial_end, trial_period_days")
+    if given == "now":
+        return None
+    if given is not None:
+        end = in_future(int(given), now, _name(prefix, "trial_end"))
+    elif params.get("trial_period_days"):
+        end = now + 86_400 * int(params["trial_period_days"])
+    elif params.get("trial_from_plan"):
+        days = [(known.get(item["price"])["recurring"] or {}).get("trial_period_days") or 0 for item in items]
+        if not max(days, default=0):
+            return None
+        end = now + 86_400 * max(days)
+    else:
+        return None
+    if end - now > LONGEST_TRIAL:
+        raise refuse("trial_too_long", param=_name(prefix, "trial_end"))
+    return end
+
+
+def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix: str = "") -> bool:
+    """`cancel_at` and `cancel_at_period_end`; whether they changed."""
+    before = (subscription["cancel_at"], subscription["cancel_at_period_end"])
+    if "cancel_at" in params and params.get("cancel_at_period_end"):
+        raise refuse("only_one", param=_name(prefix, "cancel_at"), names="cancel_at, cancel_at_period_end")
+    ends = [item["current_period_end"] for item in subscription["items"]["data"]]
+    if "cancel_at_period_end" in params:
+        wanted = params["cancel_at_period_end"]
+        if wanted and len(set(ends)) > 1:
+            raise refuse("cancel_at_period_end_mixed")
+        if wanted:
+            subscription["cancel_at"], subscription["cancel_at_period_end"] = ends[0], True
+        elif subscription["cancel_at_period_end"] or "cancel_at" not in params:
+            subscription["cancel_at"], subscription["cancel_at_period_end"] = None, False
+    if "cancel_at" in params:
+        given = params["cancel_at"]
+        if given == "max_billed_until":
+            raise refuse("not_implemented_param", param=_name(prefix, "cancel_at") + "=max_billed_until")
+        if given in ("min_period_end", "max_period_end"):
+            given = min(ends) if given == "min_period_end" else max(ends)
+        subscription["cancel_at"] = in_future(int(given), now, _name(prefix, "cancel_at")) if given else None
+        subscription["cancel_at_period_end"] = False
+    changed = before != (subscription["cancel_at"], subscription["cancel_at_period_end"])
+    if changed:
+        asked = subscription["cancel_at"] is not None
+        subscription["canceled_at"] = now if asked else None
+        subscription["cancellation_details"] = {
+            **subscription["cancellation_details"],
+            "reason": "cancellation_requested" if asked else None,
+        }
+    return changed
+
+
+def proration_date(contract: Contract, params: Mapping[str, Any], now: int, prefix: str = "") -> int:
+    """The instant that prorations count from: `proration_date`, within the present period, or now."""
+    given = params.get("proration_date")
+    if given is None:
+        return now
+    start = min(item["current_period_start"] for item in contract.items)
+    end = max(item["current_period_end"] for item in contract.items)
+    if not start <= given <= end:
+        raise refuse("proration_date_range", param=_name(prefix, "proration_date"))
+    return int(given)
+
+
+def apply_changes(
+    call: Call, contract: Contract, known: Prices, params: Mapping[str, Any], now: int, prefix: str = ""
+) -> Draft | None:
+    """Change what a subscription bills as an update asks: items, trial, anchor, end. Gives what is billed at once.
+
+    The same for an update and for its preview: nothing is stored here.
+    """
+    subscription = contract.subscription
+    behavior = params.get("proration_behavior", "create_prorations")
+    at = proration_date(contract, params, now, prefix)
+    given = params.get("items") or ()
+    after = items_after(call, known, subscription, given, now, _name(prefix, "items"))
+    check_items(known, subscription, after)
+    add_invoice_items(
+        call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
+    )
+    anchor = params.get("billing_cycle_anchor")
+    wanted_trial = trial_end(params, after, known, now, prefix)
+    draft: Draft | None = None
+    if wanted_trial is not None:
+        if given:
+            cycle.change_items(contract, after, at, behavior)
+        cycle.begin_trial(contract, now, wanted_trial, behavior)
+    elif contract.trialing and params.get("trial_end") == "now":
+        subscription["trial_end"] = now
+        draft = cycle.restart(contract, after, now, behavior)
+    elif anchor == "now" or (given and not contract.trialing and _new_interval(known, contract.items, after)):
+        draft = cycle.restart(contract, after, now, behavior)
+    elif given:
+        cycle.change_items(contract, after, at, behavior)
+    if schedule_end(subscription, params, now, prefix):
+        cycle.move_period_ends(contract, now, behavior)
+    if draft is None and behavior == "always_invoice":
+        draft = cycle.take_pending(contract, "subscription_update", now)
+    return draft
+
+
+def _new_interval(known: Prices, before: Sequence[Obj], after: Sequence[Obj]) -> bool:
+    """Whether a subscription of one interval becomes one of another: its periods then begin anew."""
+    was = {Interval.of(known.get(item["price"])["recurring"]) for item in before}
+    becomes = {Interval.of(known.get(item["price"])["recurring"]) for item in after}
+    return len(was) == 1 and len(becomes) == 1 and was != becomes
