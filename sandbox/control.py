@@ -162,6 +162,9 @@ def handle(sandbox: Sandbox, request: Request, path: str, query: str) -> Respons
     """Answer one control request; the answer is JSON, a mistake is a 400 with a sentence."""
     name = path.removeprefix("/_sandbox").strip("/")
     handler = _HANDLERS.get((request.method, name))
+    if request.header("origin") is not None:
+        # A web page in the user's browser could reach a loopback port; it has no business here.
+        return _json({"error": {"message": "Control requests from a web page are refused."}}, 403)
     try:
         if handler is None:
             known = ", ".join(sorted(f"{method} /_sandbox/{word}" for method, word in _HANDLERS))

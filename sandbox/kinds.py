@@ -11,5 +11,6 @@ from . import meter_events_v2 as meter_events_v2
 from . import meters as meters
 from . import prices as prices
 from . import products as products
+from . import search as search
 from . import subscription_items as subscription_items
 from . import subscriptions as subscriptions

@@ -1,0 +1,87 @@
+"""The command `sandbox`: `serve` a sandbox file on a port, `reset` it, show its `requests`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from .gateway import Sandbox
+from .server import LOOPBACK, SandboxServer
+from .wire import Request, SandboxFileError
+
+DEFAULT_FILE = os.path.join(".stripe-sandbox", "stripe.db")
+DEFAULT_PORT = 12121
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the answer is the exit code."""
+    arguments = _parser().parse_args(argv)
+    path = arguments.file or os.environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_FILE
+    try:
+        sandbox = Sandbox(path)
+        if arguments.command == "serve":
+            return _serve(sandbox, path, arguments.host, arguments.port)
+        if arguments.command == "reset":
+            sandbox.reset()
+            print(f"The sandbox file {path} is empty.")
+            return 0
+        return _requests(sandbox)
+    except SandboxFileError as problem:
+        print(f"sandbox: {problem}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sandbox", description="A stateful local Stripe in one file.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve a sandbox file over HTTP")
+    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes any free one (default: %(default)s)")
+    serve.add_argument("--host", default=LOOPBACK, help="who can reach it (default: %(default)s, this machine only)")
+    reset = commands.add_parser("reset", help="empty a sandbox file")
+    requests = commands.add_parser("requests", help="print the request log, one JSON object a line")
+    for command in (serve, reset, requests):
+        command.add_argument("--file", help=f"the sandbox file (default: STRIPE_SANDBOX_FILE, then {DEFAULT_FILE})")
+    return parser
+
+
+def _serve(sandbox: Sandbox, path: str, host: str, port: int) -> int:
+    try:
+        server = SandboxServer(sandbox, host, port)
+    except (OSError, OverflowError) as problem:
+        print(f"sandbox: cannot listen on {host}, port {port}: {problem}. Choose another with --port.", file=sys.stderr)
+        return 1
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    print(f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ will do. Stop it with Ctrl-C.")
+    sys.stdout.flush()
+    try:
+        server.serve_forever(poll_interval=0.2)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+        sandbox.close()
+    return 0
+
+
+def _requests(sandbox: Sandbox) -> int:
+    answer = sandbox.handle(Request("GET", "/_sandbox/requests"))
+    try:
+        for line in json.loads(answer.body)["data"]:
+            print(json.dumps(line))
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); nothing is left to flush to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
