@@ -1,0 +1,328 @@
+"""One Stripe account, called carefully: guard, pace, retries, idempotency, clean errors.
+
+Everything in `components` that reaches Stripe goes through `Account.request`. A preview builds an account and
+never calls it, so it needs neither a key nor the network; `stripe` itself is imported with the first call.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    import stripe
+
+FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
+#: What an unlimited pace falls back to at the first 429: the limit of Stripe's test mode.
+PACE_AFTER_429 = 25.0
+
+_KEY = re.compile(r"\b((?:sk|rk|pk)_(?:test|live)|whsec)_[A-Za-z0-9*_]+")
+
+
+def redact(text: str) -> str:
+    """The text with every Stripe key in it cut down to its kind: `sk_live_***`."""
+    return _KEY.sub(r"\1_***", text)
+
+
+class AccountError(Exception):
+    """What a person reads when Stripe cannot be called, in one line; it never holds a key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(" ".join(message.split())))
+
+
+class StripeRefusal(AccountError):
+    """Stripe answered a call with an error.
+
+    Attributes:
+        message, code, param, status, request_id: as Stripe sent them; None where it sent none.
+        replayed: the answer is the stored one of an earlier request with the same idempotency key.
+    """
+
+    def __init__(self, subject: str, error: stripe.StripeError, *, replayed: bool) -> None:
+        self.message = redact(error.user_message or "no message")
+        # stripe-python leaves `code` out on some of its error classes; the error object always has it.
+        self.code: str | None = error.code or getattr(error.error, "code", None)
+        self.param: str | None = getattr(error.error, "param", None)
+        self.status: int | None = error.http_status
+        self.request_id = error.request_id
+        self.replayed = replayed
+        facts = [
+            *([f"code {self.code}"] if self.code else []),
+            *([f"parameter {self.param}"] if self.param else []),
+            *([f"HTTP {self.status}"] if self.status else []),
+            *([f"request {self.request_id}"] if self.request_id else []),
+        ]
+        text = f"{subject}: {self.message}"
+        if facts:
+            text += f" ({', '.join(facts)})"
+        super().__init__(text + self._advice())
+
+    def _advice(self) -> str:
+        match self.status:
+            case 401:
+                return " Check stripe:apiKey or STRIPE_API_KEY."
+            case 403:
+                return " Give the restricted key this permission, or use another key."
+            case 429:
+                return " Set stripe:requestsPerSecond lower and run again; what was done stays done."
+            case None:
+                return " Stripe could not be reached; run again: what was done is found, not made twice."
+            case status if status >= 500 or status == 409:
+                return " Run again: what was done is found, not made twice."
+        return ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What Stripe returned: the object as plain data, and whether it is a stored answer."""
+
+    data: dict[str, Any]
+    replayed: bool
+
+
+class Pacer:
+    """Spaces requests evenly, so that no more than `rate` a second leave, whichever thread sends them."""
+
+    def __init__(self, rate: float | None, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Return when the next request may leave."""
+        if self.rate is None:
+            return
+        with self._lock:
+            now = self._clock()
+            # A tenth of a second unused may be caught up: threads do not wake to the millisecond.
+            turn = max(self._next, now - 0.1)
+            self._next = turn + 1.0 / self.rate
+        if turn > now:
+            self._sleep(turn - now)
+
+    def slow_down(self) -> None:
+        """Stripe said too many: go a little slower from here on."""
+        with self._lock:
+            self.rate = PACE_AFTER_429 if self.rate is None else max(1.0, self.rate * 0.9)
+
+
+class Account:
+    """The client for one stack's Stripe account, shared by all providers and threads of a process.
+
+    Attributes:
+        settings: where Stripe is and which money it handles.
+        version: the API version that every request names, pinned by the pinned stripe-python.
+        calls: how many requests have left, retries included.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        http_client: stripe.HTTPClient | None = None,
+    ) -> None:
+        self.settings = settings
+        self.calls = 0
+        self.pacer = Pacer(settings.rate, clock, sleep)
+        self._clock = clock
+        self._sleep = sleep
+        self._http_client = http_client
+        self._lock = threading.RLock()
+        self._pinned: str | None = None
+
+    # -- who we are ---------------------------------------------------------------------------------------------
+
+    @property
+    def livemode(self) -> bool:
+        """Whether real money moves."""
+        return self.settings.mode == "live"
+
+    @cached_property
+    def version(self) -> str:
+        from stripe._api_version import _ApiVersion
+
+        return _ApiVersion.CURRENT
+
+    def pin(self, account_id: object) -> None:
+        """Remember which account the stack's state says its objects are in.
+
+        Every object's state holds the id of its account (output `account`). The first one seen pins it for the
+        process; the first call then compares it with the account that the key opens.
+        """
+        if isinstance(account_id, str) and account_id and self._pinned is None:
+            self._pinned = account_id
+
+    @cached_property
+    def id(self) -> str:
+        """The account that the key opens; asked of Stripe once a process."""
+        with self._lock:
+            try:
+                found = str(self._send("get", "/v1/account", {}, "Stripe account", None).data["id"])
+            except StripeRefusal as error:
+                if error.status != 403:
+                    raise
+                # A restricted key need not be allowed to read the account; then there is nothing to compare.
+                return self._pinned or ""
+            return found
+
+    def verify(self) -> None:
+        """Refuse to work in another account than the one that the state was made in.
+
+        Raises:
+            AccountError: there is no key, or the key opens another account.
+        """
+        with self._lock:
+            if self._pinned is not None and self.id and self.id != self._pinned:
+                raise AccountError(
+                    f"this stack's objects are in Stripe account {self._pinned}, and the key opens {self.id}: "
+                    "use a key of the stack's account (stripe:apiKey or STRIPE_API_KEY), or another stack"
+                )
+
+    # -- calling ------------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: Literal["get", "post", "delete"],
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        subject: str,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Call Stripe once and well: paced, and retried with the same idempotency key under a deadline (stripe:retrySeconds).
+
+        Retried are 429 (which stripe-python leaves to its caller), 409, 5xx and broken connections, unless Stripe
+        says otherwise (`Stripe-Should-Retry`). A stored answer is final: asking again would only repeat it.
+
+        Raises:
+            StripeRefusal: Stripe's last answer, or that it could not be reached.
+            AccountError: there is no key, or it opens another account than the state's.
+        """
+        self.verify()
+        return self._send(method, path, params or {}, subject, idempotency_key)
+
+    def pages(
+        self, path: str, params: Mapping[str, Any], *, subject: str
+    ) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+        """The pages of a list, newest first: (up to 100 objects, whether there are more)."""
+        cursor: dict[str, Any] = {}
+        while True:
+            page = self.request("get", path, {**params, **cursor, "limit": 100}, subject=subject).data
+            more = bool(page.get("has_more")) and bool(page["data"])
+            yield page["data"], more
+            if not more:
+                return
+            # Searches have a cursor of their own.
+            cursor = (
+                {"page": page["next_page"]} if page.get("next_page") else {"starting_after": page["data"][-1]["id"]}
+            )
+
+    def _send(
+        self, method: str, path: str, params: Mapping[str, Any], subject: str, idempotency_key: str | None
+    ) -> Answer:
+        import stripe
+
+        client = self._client
+        options: dict[str, Any] = {}
+        if method == "post":
+            options["idempotency_key"] = idempotency_key or f"once-{uuid.uuid4()}"
+        deadline = self._clock() + self.settings.retry_seconds
+        attempt = 0
+        while True:
+            self.pacer.wait()
+            with self._lock:
+                self.calls += 1
+            try:
+                response = client.raw_request(method, path, **params, **options)
+                return Answer(response.data, _replayed(response.headers))
+            except stripe.StripeError as error:
+                attempt += 1
+                refusal = StripeRefusal(subject, error, replayed=_replayed(error.headers))
+                if error.http_status == 429:
+                    self.pacer.slow_down()
+                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+                if not _worth_retrying(error) or refusal.replayed or self._clock() + delay > deadline:
+                    raise refusal from None
+                self._sleep(delay)
+
+    @cached_property
+    def _client(self) -> stripe.StripeClient:
+        with self._lock:
+            try:
+                key = self.settings.require_key()
+            except SettingsError as error:
+                raise AccountError(str(error)) from None
+            import stripe
+
+            # It would write an id to the user's home and time every call for Stripe.
+            stripe.enable_telemetry = False
+            http_client = self._http_client
+            if http_client is None and self.settings.embedded:
+                from sandbox.client import SandboxHTTPClient
+
+                http_client = SandboxHTTPClient(self.settings.sandbox_file)
+            if http_client is None:
+                http_client = stripe.new_default_http_client(timeout=self.settings.timeout_seconds)
+            base = self.settings.api_base
+            return stripe.StripeClient(
+                key,
+                stripe_version=self.version,
+                base_addresses={"api": base} if base else {},
+                http_client=http_client,
+                max_network_retries=0,
+            )
+
+
+def _replayed(headers: Mapping[str, str] | None) -> bool:
+    return any(
+        name.lower() == "idempotent-replayed" and value.lower() == "true" for name, value in (headers or {}).items()
+    )
+
+
+def _worth_retrying(error: stripe.StripeError) -> bool:
+    import stripe
+
+    wish = next((value for name, value in (error.headers or {}).items() if name.lower() == "stripe-should-retry"), "")
+    if wish in ("true", "false"):
+        return wish == "true"
+    status = error.http_status
+    if status is None:
+        return isinstance(error, stripe.APIConnectionError)
+    return status in (409, 429) or status >= 500
+
+
+_accounts: dict[str, Account] = {}
+_accounts_lock = threading.Lock()
+
+
+def account_for(get: Callable[[str], str | None]) -> Account:
+    """The process's account for a stack's config: one for all providers, so that they share one pace.
+
+    Args:
+        get: answers `stripe:<name>` of the stack's config, or None.
+
+    Raises:
+        AccountError: settings that cannot be meant, such as a live key on a stack in test mode.
+    """
+    try:
+        settings = Settings.read(get, os.environ)
+    except SettingsError as error:
+        raise AccountError(str(error)) from None
+    name = f"{settings!r} {settings.api_key.get_secret_value() if settings.api_key else ''}"
+    with _accounts_lock:
+        return _accounts.setdefault(name, Account(settings))

@@ -1,0 +1,148 @@
+"""Customers. https://docs.stripe.com/api/customers"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from components.providers import rules
+from components.providers.inventory import StripeObject
+from components.providers.kind import Kind, Problem
+from components.providers.lifecycle import StripeProvider
+from components.providers.notices import tell
+from components.providers.values import MISSING, Inputs
+
+
+class OwnArguments(TypedDict):
+    owner: str
+    on_delete: NotRequired[Literal["delete", "keep"]]
+
+
+_PREFIX = re.compile(r"\A[A-Z0-9]{1,12}\Z")
+_EMAIL = re.compile(r"\A[^@\s]+@[^@\s]+\Z")
+
+
+def email(inputs: Inputs) -> Iterator[Problem]:
+    value = rules.find(inputs, "email")
+    if isinstance(value, str) and not _EMAIL.match(value):
+        yield ("email",), "is not an e-mail address: it needs one @ and no spaces"
+
+
+def invoice_prefix(inputs: Inputs) -> Iterator[Problem]:
+    value = rules.find(inputs, "invoice_prefix")
+    if isinstance(value, str) and not _PREFIX.match(value):
+        yield ("invoice_prefix",), f"is {value!r}; must be 1 to 12 capital letters or digits"
+
+
+def custom_fields(inputs: Inputs) -> Iterator[Problem]:
+    yield from custom_fields_at(inputs)
+
+
+def custom_fields_at(inputs: Inputs) -> Iterator[Problem]:
+    """What is printed on every invoice."""
+    fields = rules.find(inputs, "invoice_settings", "custom_fields")
+    for index, each in enumerate(fields if isinstance(fields, list) else ()):
+        for name, limit in (("name", 40), ("value", 140)):
+            value = rules.find(each, name)
+            if isinstance(value, str) and len(value) > limit:
+                path = ("invoice_settings", "custom_fields", index, name)
+                yield path, f"is {len(value)} characters long; Stripe takes at most {limit}"
+
+
+CUSTOMER = Kind(
+    name="Customer",
+    noun="customer",
+    path="/v1/customers",
+    create="stripe.params:CustomerCreateParams",
+    update="stripe.params:CustomerUpdateParams",
+    own=OwnArguments,
+    natural_key="the owner in its metadata",
+    when_deleted="As `on_delete` says: `delete` is for good and cancels the customer's subscriptions at once; `keep` "
+    "leaves the customer in Stripe and says so. The default is `keep` on a live stack and `delete` elsewhere.",
+    when_gone="A deleted customer is made again.",
+    modifiers={"validate": "says whether Stripe validates a payment source in this call"},
+    unreadable={
+        "balance": "Stripe itself changes it with every invoice; resetting it would credit the customer twice",
+        "next_invoice_sequence": "Stripe counts it up with every invoice",
+        "payment_method": "attached when the customer is made; Stripe returns it nowhere on the customer",
+        "tax_id_data": "become objects of their own when the customer is made",
+        "source": "Stripe returns the source that it made, not the token",
+    },
+    cleared={
+        "cash_balance.settings.reconciliation_mode": "merchant_default",
+        "tax_exempt": "none",
+    },
+    kept={
+        "balance": "an amount of money that somebody may count on",
+        "default_source": "Stripe has always one while there are sources",
+        "invoice_prefix": "a customer has always one",
+        "next_invoice_sequence": "numbers of invoices are never used twice",
+        "source": "a source that was added stays",
+        "tax.validate_location": "says how one call validates; Stripe stores nothing",
+    },
+    expand=("tax", "cash_balance"),
+    rules=(
+        rules.metadata,
+        rules.longest(
+            {
+                "name": 256,
+                "email": 512,
+                "phone": 20,
+                "description": 350,
+                "business_name": 150,
+                "individual_name": 150,
+            }
+        ),
+        rules.at_most_items({"invoice_settings.custom_fields": 4, "tax_id_data": 5}),
+        rules.not_below({"next_invoice_sequence": 1}),
+        email,
+        invoice_prefix,
+        custom_fields,
+    ),
+)
+
+
+class CustomerProvider(StripeProvider):
+    kind = CUSTOMER
+
+    def find(self, new: Inputs) -> StripeObject | None:
+        if "test_clock" in new:
+            # Stripe lists the customers of a clock only when it is named.
+            clock = {"test_clock": new["test_clock"], **self.expanded("data.")}
+            for page, _ in self.account.pages(self.kind.path, clock, subject=self.subject(new)):
+                for each in page:
+                    self.inventory.remember(each)
+        return super().find(new)
+
+    def with_defaults(self, inputs: Inputs) -> Inputs:
+        return {"on_delete": "keep" if self.account.livemode else "delete", **inputs}
+
+    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
+        if replaces:
+            fate = (
+                f"{id_} is deleted for good, and with it its subscriptions, balance and payment methods"
+                if old.get("on_delete") == "delete"
+                else f"{id_} stays in Stripe (on_delete=keep), with whatever bills it outside this stack"
+            )
+            yield f"a new customer is made; {fate}"
+
+    def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
+        found = super().returned(name, value, remote)
+        if name == "tax" and isinstance(value, Mapping) and "validate_location" in value:
+            # Says how a call validates; Stripe does not store it.
+            return {**(found or {}), "validate_location": value["validate_location"]}
+        if name == "cash_balance":
+            settings = (remote.get("cash_balance") or {}).get("settings") or {}
+            if settings.get("using_merchant_default"):
+                return {"settings": {"reconciliation_mode": "merchant_default"}} if value else MISSING
+        return found
+
+    def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
+        if known.get("on_delete") == "keep":
+            tell("info", f"{self.subject(known, id_)}: stays in Stripe (on_delete=keep)")
+            return self.inventory.read(id_)
+        self.call("delete", f"{CUSTOMER.path}/{id_}", {}, subject=self.subject(known, id_))
+        return None

@@ -1,0 +1,118 @@
+"""What changed, how to set it, how to unset it, and what Stripe's answer says of it: by shape, for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from components.providers.shapes import Array, Choice, Field, IntegerOr, Map, Scalar, Shape, Struct
+from components.providers.values import MISSING, Inputs, decimal_string
+
+#: What unsets a field that Stripe has no way to unset: nothing is sent, and the value stays as it is.
+KEEP: Final[Any] = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
+
+
+def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> Any:
+    """What to send for a field that was taken out of the program.
+
+    `cleared` names by path what Stripe takes instead of an empty string: the value that a new object has. A field
+    inside an object is cleared by itself, so that what a person set beside it stays.
+
+    Returns:
+        The value to send, or KEEP.
+    """
+    if path in cleared:
+        return cleared[path]
+    if field.clearable:
+        return ""
+    match field.shape:
+        case Scalar("string") | Array() | Map():
+            return ""
+        case Struct(fields=fields) if isinstance(old, Mapping):
+            inner = {
+                name: clearing(f"{path}.{name}", fields[name], value, cleared)
+                for name, value in old.items()
+                if name in fields
+            }
+            kept = {name: value for name, value in inner.items() if value is not KEEP}
+            return kept or KEEP
+    return KEEP
+
+
+def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, Any]) -> Any:
+    """What to send so that a field that was `old` becomes `new`; MISSING means that it is not declared."""
+    if new is MISSING:
+        return clearing(path, field, old, cleared)
+    match field.shape:
+        case Struct(fields=fields) if isinstance(new, Mapping):
+            before = old if isinstance(old, Mapping) else {}
+            sent = {
+                name: setting(f"{path}.{name}", fields[name], before.get(name, MISSING), value, cleared)
+                for name, value in new.items()
+                if name in fields
+            }
+            for name in before.keys() - new.keys():
+                if name in fields:
+                    sent[name] = clearing(f"{path}.{name}", fields[name], before[name], cleared)
+            return {name: value for name, value in sent.items() if value is not KEEP} or KEEP
+        case Map(item=Scalar()) if isinstance(new, Mapping):
+            before = old if isinstance(old, Mapping) else {}
+            changed = {key: value for key, value in new.items() if before.get(key, MISSING) != value}
+            return changed | dict.fromkeys(before.keys() - new.keys(), "") or KEEP
+        case Array() if not new:
+            return clearing(path, field, old, cleared)
+    return new
+
+
+def projected(shape: Shape, declared: Any, remote: Any) -> Any:
+    """The part of Stripe's value that the program declares, in the form in which it declares it.
+
+    Objects and maps are cut down to the declared keys: what Stripe adds and what others set beside them is not
+    drift. Lists are whole.
+    """
+    match shape:
+        case Struct(fields=fields):
+            if not isinstance(remote, Mapping):
+                return MISSING
+            names = declared.keys() if isinstance(declared, Mapping) else remote.keys() & fields.keys()
+            return _present(
+                {
+                    name: projected(
+                        fields[name].shape,
+                        declared.get(name) if isinstance(declared, Mapping) else None,
+                        remote.get(name),
+                    )
+                    for name in fields
+                    if name in names
+                }
+            )
+        case Map(item=item):
+            if not isinstance(remote, Mapping):
+                return MISSING
+            names = declared.keys() if isinstance(declared, Mapping) else remote.keys()
+            wanted = declared if isinstance(declared, Mapping) else {}
+            return _present({name: projected(item, wanted.get(name), remote.get(name)) for name in names})
+        case Array(item=item):
+            # A nested list of Stripe's is an object with the list in `data`.
+            values = remote.get("data") if isinstance(remote, Mapping) else remote
+            if not isinstance(values, list):
+                return MISSING
+            like = declared if isinstance(declared, list) else []
+            return [
+                projected(item, like[index] if index < len(like) else None, value) for index, value in enumerate(values)
+            ]
+        case IntegerOr():
+            return MISSING if remote is None or isinstance(remote, Mapping) else remote
+        case Scalar("decimal" | "number"):
+            return MISSING if remote is None else decimal_string(str(remote)) or str(remote)
+        case Scalar("string"):
+            if isinstance(remote, Mapping):
+                remote = remote.get("id")
+            return MISSING if remote in (None, "") else str(remote)
+        case Scalar() | Choice():
+            return MISSING if remote is None else remote
+    raise AssertionError(shape)
+
+
+def _present(values: Mapping[str, Any]) -> Inputs:
+    return {name: value for name, value in values.items() if value is not MISSING}

@@ -1,0 +1,50 @@
+"""What a provider tells the person at the terminal: the engine's own diagnostics, from the provider process.
+
+Pulumi's supported way to warn in a preview, resource hooks, does not see a replacement (a `before_create` hook has
+no old inputs) and must never be bound to deletes (`pulumi destroy` would refuse to run). `diff` sees everything, so
+the warnings come from there, over the engine's address that the provider process is started with.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Literal
+
+from components.account import redact
+
+_lock = threading.Lock()
+_said: set[str] = set()
+
+
+def tell(severity: Literal["info", "warning"], message: str) -> None:
+    """Show one line, once a process."""
+    line = redact(" ".join(message.split()))
+    with _lock:
+        if line in _said:
+            return
+        _said.add(line)
+    if not _log_to_engine(severity, line):
+        print(f"{severity}: {line}", file=sys.stderr, flush=True)
+
+
+def _log_to_engine(severity: Literal["info", "warning"], line: str) -> bool:
+    # `python -m pulumi.dynamic <engine address>` is how the engine starts the process.
+    if len(sys.argv) != 2 or ":" not in sys.argv[1] or "pulumi" not in sys.argv[0]:
+        return False
+    import grpc
+    from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
+
+    level = engine_pb2.WARNING if severity == "warning" else engine_pb2.INFO
+    try:
+        with grpc.insecure_channel(sys.argv[1]) as channel:
+            engine_pb2_grpc.EngineStub(channel).Log(engine_pb2.LogRequest(severity=level, message=line), timeout=5)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def said() -> frozenset[str]:
+    """What has been told so far in this process."""
+    with _lock:
+        return frozenset(_said)

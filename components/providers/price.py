@@ -1,0 +1,403 @@
+"""Prices: what a product costs, per unit, in tiers, by a meter. https://docs.stripe.com/api/prices
+
+What a price costs never changes: another amount is another price, and the lookup key moves to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from typing_extensions import TypedDict
+
+from components.account import StripeRefusal
+from components.providers import rules
+from components.providers.inventory import StripeObject, owner_of
+from components.providers.kind import Kind, Problem
+from components.providers.lifecycle import ProviderError, StripeProvider
+from components.providers.notices import tell
+from components.providers.shapes import Path
+from components.providers.values import MISSING, Inputs, is_unknown
+
+
+class OwnArguments(TypedDict):
+    owner: str
+
+
+AMOUNTS: Final = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
+#: Three years, in each interval.
+MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
+FIXED_TAX: Final = ("inclusive", "exclusive")
+
+
+# -- rules ----------------------------------------------------------------------------------------------------------
+
+
+def one_product(inputs: Inputs) -> Iterator[Problem]:
+    if not rules.given(inputs, "product") and not rules.given(inputs, "product_data"):
+        yield ("product",), "is required: the id of a product (or product_data)"
+
+
+def one_of_the_amounts(inputs: Inputs) -> Iterator[Problem]:
+    yield from rules.one_amount(inputs, (), AMOUNTS)
+    if not is_tiered(inputs) and not any(rules.given(inputs, name) for name in AMOUNTS):
+        yield ("unit_amount",), "is required, or unit_amount_decimal, custom_unit_amount or tiers"
+
+
+def scheme(inputs: Inputs) -> Iterator[Problem]:
+    """What goes with tiers and what does not."""
+    if not is_tiered(inputs):
+        for name in ("tiers", "tiers_mode"):
+            if rules.given(inputs, name):
+                yield ("billing_scheme",), f'must be "tiered", since {name} is declared'
+                return
+        return
+    for name in ("tiers", "tiers_mode"):
+        if not rules.given(inputs, name) or inputs[name] == []:
+            yield (name,), 'is required with billing_scheme "tiered"'
+    for name in AMOUNTS:
+        if rules.given(inputs, name):
+            yield (name,), 'excludes billing_scheme "tiered": the amounts are in the tiers'
+    if rules.given(inputs, "transform_quantity"):
+        yield (
+            ("transform_quantity",),
+            "excludes tiers: Stripe refuses the two together; put the division in the amounts",
+        )
+    if not rules.given(inputs, "recurring"):
+        yield ("recurring",), 'is required with billing_scheme "tiered": Stripe has no one-time prices in tiers'
+
+
+def tiers(inputs: Inputs) -> Iterator[Problem]:
+    yield from tiers_at(inputs.get("tiers"), ("tiers",))
+
+
+def tiers_at(values: Any, path: Path) -> Iterator[Problem]:
+    """Tiers ascend, the last is open, and each costs something, be it 0."""
+    if not isinstance(values, list) or not values:
+        return
+    previous: int | None = 0
+    for index, tier in enumerate(values):
+        if not isinstance(tier, Mapping):
+            previous = None
+            continue
+        at: Path = (*path, index)
+        last = index == len(values) - 1
+        up_to = tier.get("up_to")
+        if is_unknown(up_to):
+            previous = None
+        elif up_to == "inf":
+            if not last:
+                yield (*at, "up_to"), 'is "inf" and not the last; only the last tier is open'
+        elif last:
+            yield (*at, "up_to"), f'is {up_to}; the last tier must be "inf", or usage above it has no price'
+        elif isinstance(up_to, int):
+            if previous is not None and up_to <= previous:
+                yield (*at, "up_to"), f"is {up_to}; must be above {previous}, where the tier before it ends"
+            previous = up_to
+        for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
+            yield from rules.one_amount(tier, at, names)
+        flat = tier.get("flat_amount_decimal")
+        if isinstance(flat, str) and "." in flat:
+            yield (*at, "flat_amount_decimal"), f"is {flat}; Stripe takes whole minor units for a flat amount"
+        if not any(rules.given(tier, name) for name in ("unit_amount", "unit_amount_decimal")) and not any(
+            rules.given(tier, name) for name in ("flat_amount", "flat_amount_decimal")
+        ):
+            yield at, 'costs nothing; declare unit_amount_decimal, "0" for a free tier'
+
+
+def recurrence(inputs: Inputs) -> Iterator[Problem]:
+    """A metered price needs a meter, and only a metered one."""
+    recurring = rules.find(inputs, "recurring")
+    if not isinstance(recurring, Mapping):
+        return
+    usage_type = recurring.get("usage_type", "licensed")
+    if usage_type == "metered" and not rules.given(recurring, "meter"):
+        yield ("recurring", "meter"), "is required with usage_type metered: the id of the meter that counts the usage"
+    if usage_type == "licensed" and rules.given(recurring, "meter"):
+        yield ("recurring", "usage_type"), "must be metered, since a meter is declared"
+    count, interval = rules.find(recurring, "interval_count"), rules.find(recurring, "interval")
+    if isinstance(count, int) and interval in MOST_INTERVALS and not 1 <= count <= MOST_INTERVALS[interval]:
+        yield ("recurring", "interval_count"), f"is {count}; must be 1 to {MOST_INTERVALS[interval]} {interval}s"
+    if rules.given(inputs, "custom_unit_amount"):
+        yield ("custom_unit_amount",), "excludes recurring: only one-time prices let the customer choose"
+
+
+def custom_amount(inputs: Inputs) -> Iterator[Problem]:
+    yield from custom_amount_at(inputs.get("custom_unit_amount"), ("custom_unit_amount",))
+
+
+def custom_amount_at(values: Any, path: Path) -> Iterator[Problem]:
+    if not isinstance(values, Mapping):
+        return
+    if values.get("enabled") is False:
+        yield (*path, "enabled"), "must be true; leave custom_unit_amount out to switch it off"
+    low, preset, high = (rules.find(values, name) for name in ("minimum", "preset", "maximum"))
+    for name, smaller, larger in (("minimum", low, high), ("preset", preset, high), ("preset", low, preset)):
+        if isinstance(smaller, int) and isinstance(larger, int) and smaller > larger:
+            yield (*path, name), "does not lie in minimum <= preset <= maximum"
+            return
+
+
+def currency_options(inputs: Inputs) -> Iterator[Problem]:
+    for code, option in (rules.find(inputs, "currency_options") or {}).items():
+        path: Path = ("currency_options", code)
+        yield from rules.currency_code(code, path)
+        if not isinstance(option, Mapping):
+            continue
+        yield from rules.one_amount(option, path, AMOUNTS)
+        yield from tiers_at(option.get("tiers"), (*path, "tiers"))
+        yield from custom_amount_at(option.get("custom_unit_amount"), (*path, "custom_unit_amount"))
+        if is_tiered(inputs) and not rules.given(option, "tiers"):
+            yield (*path, "tiers"), 'is required: the price has billing_scheme "tiered"'
+        if not is_tiered(inputs) and not any(rules.given(option, name) for name in AMOUNTS):
+            yield path, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
+
+
+def transfer(inputs: Inputs) -> Iterator[Problem]:
+    if inputs.get("transfer_lookup_key") is True and not rules.given(inputs, "lookup_key"):
+        yield ("transfer_lookup_key",), "needs a lookup_key to transfer"
+
+
+def is_tiered(inputs: Mapping[str, Any]) -> bool:
+    return inputs.get("billing_scheme") == "tiered"
+
+
+PRICE = Kind(
+    name="Price",
+    noun="price",
+    path="/v1/prices",
+    create="stripe.params:PriceCreateParams",
+    update="stripe.params:PriceUpdateParams",
+    own=OwnArguments,
+    natural_key="`lookup_key`, and the owner in its metadata",
+    when_deleted="Archived, and its lookup key let go: Stripe deletes no price. Subscriptions on it go on billing. "
+    "A default-price link to it is cleared first.",
+    when_gone="An archived price shows as `active: false`; one that Stripe does not know is made again.",
+    modifiers={
+        "transfer_lookup_key": "allows taking the lookup key from a price that nobody's program made; from this "
+        "stack's own prices it is taken without being asked, from another stack's never"
+    },
+    unreadable={"product_data": "Stripe returns the product that it made, not these parameters"},
+    cleared={"active": True},
+    kept={
+        "tax_behavior": "once inclusive or exclusive it stays",
+        "currency_options.*.tax_behavior": "once inclusive or exclusive it stays",
+    },
+    watched={"active": True},
+    expand=("tiers", "currency_options"),
+    outputs={"type": "`recurring` or `one_time`"},
+    rules=(
+        rules.metadata,
+        rules.currency,
+        rules.longest({"lookup_key": 200, "nickname": 5_000, "product_data.statement_descriptor": 22}),
+        rules.not_below({"transform_quantity.divide_by": 1, "recurring.trial_period_days": 1}),
+        rules.exclusive("product", "product_data", why="give the id of a product or the parameters of a new one"),
+        one_product,
+        one_of_the_amounts,
+        scheme,
+        tiers,
+        recurrence,
+        custom_amount,
+        currency_options,
+        transfer,
+    ),
+)
+
+
+class PriceProvider(StripeProvider):
+    kind = PRICE
+
+    # -- diff ---------------------------------------------------------------------------------------------------
+
+    def replaces(self, old: Inputs, new: Inputs) -> list[str]:
+        names = set(super().replaces(old, new))
+        if "unit_amount_decimal" in names:
+            # `comparable` knows one spelling of an amount; report the one that the program changed.
+            names -= {"unit_amount_decimal"}
+            names |= {name for name in AMOUNTS if old.get(name) != new.get(name)}
+        if _tax_moves(old, new):
+            names.add("tax_behavior")
+        if any(_tax_moves(*pair) for pair in _options_of_both(old, new)):
+            names.add("currency_options")
+        return sorted(names)
+
+    def comparable(self, arguments: Inputs) -> Inputs:
+        """With one spelling for an amount, and Stripe's defaults written down."""
+        same: Inputs = {"billing_scheme": "per_unit", **arguments}
+        if not is_unknown(same.get("unit_amount", MISSING)) and "unit_amount" in same:
+            same["unit_amount_decimal"] = str(same.pop("unit_amount"))
+        if isinstance(same.get("recurring"), Mapping):
+            same["recurring"] = {"interval_count": 1, "usage_type": "licensed", **same["recurring"]}
+        if isinstance(same.get("tiers"), list):
+            same["tiers"] = [_comparable_tier(tier) for tier in same["tiers"]]
+        return same
+
+    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
+        if replaces:
+            yield (
+                f"{id_} stays in Stripe, archived: whatever is subscribed to it and not moved to the new price here "
+                "goes on paying the old one"
+            )
+        elif new.get("active", True) is False and old.get("active", True) is not False:
+            yield "will be archived: no new subscriptions to it; those that exist go on billing"
+        if not replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
+            yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later makes a new price"
+        if not replaces and "tax_behavior" in old and "tax_behavior" not in new:
+            yield f"tax_behavior stays {old['tax_behavior']} in Stripe, which cannot unset it"
+
+    # -- create -------------------------------------------------------------------------------------------------
+
+    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
+        return bool(remote.get("active")) is bool(new.get("active", True))
+
+    def create_params(self, new: Inputs) -> Inputs:
+        params = super().create_params(new)
+        params.pop("transfer_lookup_key", None)
+        return params
+
+    def make(self, new: Inputs, **more: Any) -> StripeObject:
+        """With the lookup key taken from its holder when that is this stack's: the new price answers to it first."""
+        key = new.get("lookup_key")
+        if (
+            key
+            and not more
+            and any(each.get("lookup_key") == key and self._is_ours(each, new) for each in self.inventory.owned())
+        ):
+            more = {"transfer_lookup_key": True}
+        remote = super().make(new, **more)
+        self._forget_holders(remote)
+        return remote
+
+    def resolve(self, refusal: StripeRefusal, new: Inputs) -> StripeObject:
+        self._may_transfer(refusal, new)
+        return self.make(new, transfer_lookup_key=True)
+
+    def resolve_update(self, refusal: StripeRefusal, id_: str, params: Inputs, new: Inputs) -> Inputs:
+        if "transfer_lookup_key" in params and params["transfer_lookup_key"] is True:
+            raise refusal
+        self._may_transfer(refusal, new)
+        return {**params, "transfer_lookup_key": True}
+
+    def _may_transfer(self, refusal: StripeRefusal, new: Inputs) -> None:
+        """Return when the price that holds the lookup key is one to take it from.
+
+        Raises:
+            ProviderError: it belongs to somebody else.
+            StripeRefusal: it was not about the lookup key.
+        """
+        key = new.get("lookup_key")
+        if not key or refusal.status != 400 or "already uses that lookup key" not in refusal.message:
+            raise refusal
+        found = self.call("get", self.kind.path, {"lookup_keys": [key]}, subject=self.subject(new)).data["data"]
+        for holder in found:
+            owner = owner_of(holder)
+            if self._is_ours(holder, new) or (owner is None and new.get("transfer_lookup_key")):
+                continue
+            raise ProviderError(
+                f"{self.subject(new)}: lookup_key {key!r} belongs to {holder['id']}, which "
+                + (f"{owner} made" if owner else "was not made by a program; transfer_lookup_key=True takes it over")
+            )
+
+    def _is_ours(self, holder: StripeObject, new: Inputs) -> bool:
+        """Whether a price is this stack's: its owner is `<project>/<stack>/...`."""
+        return (owner_of(holder) or "").rpartition("/")[0] == str(new["owner"]).rpartition("/")[0]
+
+    def _forget_holders(self, remote: StripeObject) -> None:
+        for each in self.inventory.owned() if remote.get("lookup_key") else ():
+            if each["id"] != remote["id"] and each.get("lookup_key") == remote["lookup_key"]:
+                self.inventory.remember({**each, "lookup_key": None})
+
+    # -- update -------------------------------------------------------------------------------------------------
+
+    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        before, after = old.get("currency_options") or {}, new.get("currency_options") or {}
+        if after and before.keys() - after.keys():
+            # Stripe can only take all currency options away at once.
+            params = {"currency_options": "", **self.expanded()}
+            self.post(id_, params, new, "currencies", {})
+            old = {name: value for name, value in old.items() if name != "currency_options"}
+        return super().apply(id_, old, new, remote)
+
+    def changes(self, id_: str, old: Inputs, new: Inputs) -> Inputs:
+        params = super().changes(id_, old, new)
+        params.pop("transfer_lookup_key", None)
+        return params
+
+    # -- read ---------------------------------------------------------------------------------------------------
+
+    def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
+        if name in ("tiers", "custom_unit_amount"):
+            remote = {**remote, name: _as_declared(name, remote.get(name))}
+        if name == "currency_options" and isinstance(remote.get(name), Mapping):
+            remote = self._with_tiers_of(value, remote)
+            options = {
+                code: {field: _as_declared(field, each) for field, each in option.items()}
+                for code, option in remote[name].items()
+            }
+            remote = {**remote, name: options}
+        return super().returned(name, value, remote)
+
+    def _with_tiers_of(self, declared: Any, remote: StripeObject) -> StripeObject:
+        """Stripe expands the tiers of a currency only by its name, which a list of prices cannot know."""
+        hidden = [
+            code
+            for code, option in (declared or {}).items()
+            if rules.given(option, "tiers") and "tiers" not in (remote["currency_options"].get(code) or {"tiers": None})
+        ]
+        if not hidden:
+            return remote
+        expand = [*self.kind.expand, *(f"currency_options.{code}.tiers" for code in sorted(hidden))]
+        whole = self.call(
+            "get", f"{self.kind.path}/{remote['id']}", {"expand": expand}, subject=f"price {remote['id']}"
+        ).data
+        self.inventory.remember(whole)
+        return whole
+
+    # -- delete -------------------------------------------------------------------------------------------------
+
+    def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
+        subject = self.subject(known, id_)
+        params: Inputs = {"active": False, **({"lookup_key": ""} if known.get("lookup_key") else {})}
+        try:
+            left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
+        except StripeRefusal as refusal:
+            if "default price" not in refusal.message:
+                raise
+            product = (self.inventory.fetch(id_) or {}).get("product")
+            cleared = {"default_price": ""}
+            self.call("post", f"/v1/products/{product}", cleared, subject=f"{subject}, default price of {product}")
+            left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
+        tell("info", f"{subject}: archived; Stripe keeps it, and what is subscribed to it goes on")
+        return left
+
+
+def _comparable_tier(tier: Any) -> Any:
+    if not isinstance(tier, Mapping):
+        return tier
+    same = dict(tier)
+    for name in ("unit_amount", "flat_amount"):
+        if name in same and not is_unknown(same[name]):
+            same[f"{name}_decimal"] = str(same.pop(name))
+    return same
+
+
+def _as_declared(name: str, value: Any) -> Any:
+    """Stripe's own spelling turned back into the one that it takes."""
+    if name == "tiers" and isinstance(value, list):
+        return [{**tier, "up_to": "inf" if tier.get("up_to") is None else tier["up_to"]} for tier in value]
+    if name == "custom_unit_amount" and isinstance(value, Mapping):
+        return {"enabled": True, **value}
+    return value
+
+
+def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a tax behaviour that Stripe has fixed is to become another."""
+    return old.get("tax_behavior") in FIXED_TAX and new.get("tax_behavior", old["tax_behavior"]) != old["tax_behavior"]
+
+
+def _options_of_both(old: Inputs, new: Inputs) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    before, after = old.get("currency_options"), new.get("currency_options")
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for code in before.keys() & after.keys():
+            if isinstance(before[code], Mapping) and isinstance(after[code], Mapping):
+                yield before[code], after[code]

@@ -1,0 +1,152 @@
+"""Products: what is sold. https://docs.stripe.com/api/products"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from typing_extensions import TypedDict
+
+from components.account import StripeRefusal
+from components.providers import rules
+from components.providers.inventory import StripeObject, owner_of
+from components.providers.kind import Kind, Problem
+from components.providers.lifecycle import ProviderError, StripeProvider
+from components.providers.notices import tell
+from components.providers.values import Inputs, decimals
+
+
+class OwnArguments(TypedDict):
+    owner: str
+
+
+_ID = re.compile(r"\A[A-Za-z0-9_.:-]+\Z")
+_FORBIDDEN_IN_DESCRIPTOR = frozenset("<>\\\"'*")
+
+
+def descriptor(inputs: Inputs) -> Iterator[Problem]:
+    """What is printed on a bank statement."""
+    value = rules.find(inputs, "statement_descriptor")
+    if isinstance(value, str) and (bad := sorted(_FORBIDDEN_IN_DESCRIPTOR & set(value))):
+        yield ("statement_descriptor",), f"holds {' '.join(bad)}, which Stripe refuses on a bank statement"
+    elif isinstance(value, str) and not re.search("[A-Za-z]", value):
+        yield ("statement_descriptor",), "needs at least one letter"
+
+
+def chosen_id(inputs: Inputs) -> Iterator[Problem]:
+    value = rules.find(inputs, "id")
+    if isinstance(value, str) and not _ID.match(value):
+        yield ("id",), f"is {value!r}; use letters, digits, - and _"
+
+
+def url(inputs: Inputs) -> Iterator[Problem]:
+    value = rules.find(inputs, "url")
+    if isinstance(value, str) and not value.startswith(("http://", "https://")):
+        yield ("url",), f"is {value!r}; must be a public web address that starts with https://"
+
+
+def package(inputs: Inputs) -> Iterator[Problem]:
+    for name, value in (rules.find(inputs, "package_dimensions") or {}).items():
+        if isinstance(value, str) and (decimals(value) > 2 or value.startswith("-")):
+            yield ("package_dimensions", name), f"is {value}; must be positive, with at most 2 decimals"
+
+
+def default_price_data(inputs: Inputs) -> Iterator[Problem]:
+    data = rules.find(inputs, "default_price_data")
+    if not isinstance(data, dict):
+        return
+    yield from rules.currency_code(data.get("currency"), ("default_price_data", "currency"))
+    names = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
+    yield from rules.one_amount(data, ("default_price_data",), names)
+    if not any(rules.given(data, name) for name in names):
+        yield ("default_price_data",), "needs unit_amount, unit_amount_decimal or custom_unit_amount"
+    yield from rules.metadata_at(data.get("metadata"), ("default_price_data", "metadata"))
+
+
+PRODUCT = Kind(
+    name="Product",
+    noun="product",
+    path="/v1/products",
+    create="stripe.params:ProductCreateParams",
+    update="stripe.params:ProductUpdateParams",
+    own=OwnArguments,
+    natural_key="a chosen `id`, else the owner in its metadata",
+    when_deleted="Deleted if it never had prices, else archived (Stripe deletes no product with prices).",
+    when_gone="An archived product shows as `active: false`; a deleted one is made again.",
+    spent={"default_price_data": "it makes a price when the product is made; the price lives on by itself"},
+    unreadable={"default_price_data": "Stripe returns the price that it made, not these parameters"},
+    assigned={"id": "Stripe makes one up", "type": "`service`"},
+    cleared={"active": True, "shippable": False},
+    watched={"active": True},
+    outputs={"default_price_id": "the price that is the product's default, by whatever means"},
+    rules=(
+        rules.metadata,
+        rules.longest({"name": 250, "unit_label": 12, "statement_descriptor": 22, "description": 40_000}),
+        rules.at_most_items({"images": 8, "marketing_features": 15}),
+        chosen_id,
+        url,
+        descriptor,
+        package,
+        default_price_data,
+    ),
+)
+
+
+class ProductProvider(StripeProvider):
+    kind = PRODUCT
+
+    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
+        # Of a chosen id there can be only one; another type then needs the old one gone first.
+        return "id" in new and old.get("id") == new.get("id")
+
+    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
+        if replaces:
+            yield f"{id_} is replaced by a new product, and so are all prices on it; links to {id_} stop working"
+        elif new.get("active", True) is False and old.get("active", True) is not False:
+            yield "will be archived: no new subscriptions to its prices; those that exist go on billing"
+
+    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
+        return bool(remote.get("active")) is bool(new.get("active", True))
+
+    def resolve(self, refusal: StripeRefusal, new: Inputs) -> StripeObject:
+        """A chosen id that is taken: by what this resource made before, or by somebody else."""
+        taken = new.get("id")
+        if not taken or refusal.code != "resource_already_exists":
+            raise refusal
+        remote = self.inventory.fetch(taken)
+        if remote is None:
+            raise refusal
+        owner = owner_of(remote)
+        if owner != new["owner"]:
+            raise ProviderError(
+                f"{self.subject(new)}: the id {taken!r} belongs to a product that "
+                + (f"{owner} made" if owner else "was not made here")
+                + "; choose another id, or import it"
+            )
+        if different := self.different(remote, new):
+            raise ProviderError(
+                f"{self.subject(new)}: the archived product {taken!r} has another {' and '.join(different)}, which "
+                "Stripe cannot change; choose another id"
+            )
+        return self.adopt(remote, new)
+
+    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
+        tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
+        old = self.projection({"active": True, **new}, remote)
+        return self.apply(remote["id"], old, {"active": True, **new}, remote) or remote
+
+    def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
+        default = remote.get("default_price")
+        return {"default_price_id": default.get("id") if isinstance(default, dict) else default}
+
+    def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
+        subject = self.subject(known, id_)
+        try:
+            self.call("delete", f"{PRODUCT.path}/{id_}", {}, subject=subject)
+        except StripeRefusal as refusal:
+            if refusal.status != 400 or "cannot be deleted" not in refusal.message:
+                raise
+            left = self.call("post", f"{PRODUCT.path}/{id_}", {"active": False}, subject=subject).data
+            tell("info", f"{subject}: archived; Stripe deletes no product that has had prices")
+            return left
+        return None

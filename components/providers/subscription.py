@@ -1,0 +1,541 @@
+"""Subscriptions: who pays which prices. https://docs.stripe.com/api/subscriptions
+
+Items are declared as a mapping from a key of the program's choice; the key is in the item's metadata in Stripe, so
+that an item is changed, moved to another price or removed as itself, wherever it stands in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from components.providers import rules
+from components.providers.fields import KEEP, projected, setting
+from components.providers.inventory import OWNER_KEY, StripeObject
+from components.providers.kind import Kind, Problem
+from components.providers.lifecycle import ProviderError, StripeProvider
+from components.providers.notices import tell
+from components.providers.shapes import Map, Path, Struct
+from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
+
+
+class CancelArguments(TypedDict):
+    """How the subscription ends: https://docs.stripe.com/api/subscriptions/cancel"""
+
+    when: NotRequired[Literal["now", "period_end"]]
+    invoice_now: NotRequired[bool]
+    prorate: NotRequired[bool]
+    comment: NotRequired[str]
+
+
+class OwnArguments(TypedDict):
+    owner: str
+    cancel: NotRequired[CancelArguments]
+    allow_unbilled_usage: NotRequired[bool]
+
+
+ENDED: Final = ("canceled", "incomplete_expired")
+#: Usage until now is billed and nothing is given back; Stripe's own default leaves metered usage unbilled.
+CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
+MOST_ITEMS: Final = 20
+#: The ways to give an item its price.
+SOURCES: Final = ("price", "price_data", "plan")
+#: Stripe returns the price that came of them.
+UNREADABLE_IN_ITEMS: Final = ("price_data", "plan", "current_trial")
+
+
+# -- rules ----------------------------------------------------------------------------------------------------------
+
+
+def one_customer(inputs: Inputs) -> Iterator[Problem]:
+    if not rules.given(inputs, "customer") and not rules.given(inputs, "customer_account"):
+        yield ("customer",), "is required: the id of a customer (or customer_account)"
+
+
+def items(inputs: Inputs) -> Iterator[Problem]:
+    declared = inputs.get("items")
+    if is_unknown(declared):
+        return
+    if not isinstance(declared, Mapping) or not declared:
+        yield ("items",), 'is required: at least one item by a key of your choice, {"license": {"price": ...}}'
+        return
+    seen: dict[str, str] = {}
+    for key, item in declared.items():
+        path: Path = ("items", key)
+        if len(key) > 40:
+            yield path, f"has a key of {len(key)} characters; at most 40"
+        if not isinstance(item, Mapping):
+            continue
+        sources = [name for name in SOURCES if rules.given(item, name)]
+        if not sources:
+            yield (*path, "price"), "is required: the id of a price (or price_data)"
+        elif len(sources) > 1:
+            yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
+        price = item.get("price")
+        if isinstance(price, str) and price in seen:
+            yield (*path, "price"), f"is {price}, as in items.{seen[price]}; Stripe takes a price once a subscription"
+        elif isinstance(price, str):
+            seen[price] = key
+        quantity = item.get("quantity")
+        if isinstance(quantity, int) and quantity < 0:
+            yield (*path, "quantity"), f"is {quantity}; must be at least 0"
+        yield from rules.metadata_at(item.get("metadata"), (*path, "metadata"))
+        yield from _one_discount(item.get("discounts"), (*path, "discounts"))
+        data = item.get("price_data")
+        if isinstance(data, Mapping):
+            at: Path = (*path, "price_data")
+            yield from rules.currency_code(data.get("currency"), (*at, "currency"))
+            yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
+            if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
+                yield at, "needs unit_amount or unit_amount_decimal"
+
+
+def discounts(inputs: Inputs) -> Iterator[Problem]:
+    yield from _one_discount(inputs.get("discounts"), ("discounts",))
+
+
+def _one_discount(values: Any, path: Path) -> Iterator[Problem]:
+    for index, each in enumerate(values if isinstance(values, list) else ()):
+        names = [name for name in ("coupon", "promotion_code", "discount") if rules.given(each, name)]
+        if isinstance(each, Mapping) and len(names) != 1:
+            yield (*path, index), "needs one of coupon, promotion_code and discount"
+
+
+def collection(inputs: Inputs) -> Iterator[Problem]:
+    """An invoice that is sent has a due date; a charge has none."""
+    method = inputs.get("collection_method", "charge_automatically")
+    if method == "send_invoice" and not rules.given(inputs, "days_until_due"):
+        yield ("days_until_due",), "is required with collection_method send_invoice"
+    if method == "charge_automatically" and rules.given(inputs, "days_until_due"):
+        yield ("days_until_due",), "needs collection_method send_invoice"
+
+
+def billing_mode(inputs: Inputs) -> Iterator[Problem]:
+    mode = rules.find(inputs, "billing_mode", "type")
+    if mode == "classic" and rules.given(rules.find(inputs, "billing_mode"), "flexible"):
+        yield ("billing_mode", "flexible"), "needs type flexible"
+    if mode == "classic" and rules.given(inputs, "billing_schedules"):
+        yield ("billing_schedules",), "needs billing_mode type flexible"
+
+
+def fee_percent(inputs: Inputs) -> Iterator[Problem]:
+    for path in (("application_fee_percent",), ("transfer_data", "amount_percent")):
+        text = decimal_string(rules.find(inputs, *path))
+        if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
+            yield path, f"is {text}; must be 0 to 100 with at most 2 decimals"
+
+
+_ONCE: Final = "acts when the subscription is made"
+_HOW: Final = "says how a change is made"
+
+SUBSCRIPTION = Kind(
+    name="Subscription",
+    noun="subscription",
+    path="/v1/subscriptions",
+    create="stripe.params:SubscriptionCreateParams",
+    update="stripe.params:SubscriptionUpdateParams",
+    own=OwnArguments,
+    natural_key="the owner in its metadata",
+    when_deleted="Cancelled, as `cancel` says: `when` now or at period_end, `invoice_now` with a last invoice for "
+    "usage and prorations, `prorate` with a credit for unused time. The default is now, with a last invoice, without a "
+    "credit. One that is replaced is cancelled now, before the new one is made.",
+    when_gone="A cancelled or expired subscription is made again. Items changed, added or removed elsewhere show under "
+    "their key, or under their `si_` id.",
+    excluded={
+        "items.id": "the key of the item stands for it",
+        "items.deleted": "taking an item out of the program deletes it",
+        "items.clear_usage": "has no effect on prices with a meter, and metered prices have one",
+    },
+    as_map={"items": "by a key of the program's choice"},
+    replaced={"billing_cycle_anchor": "an update can only reset it, with {'type': 'now'}, which is done in place"},
+    updated={"billing_mode": "classic to flexible, through Stripe's migrate; there is no way back"},
+    spent={
+        "backdate_start_date": _ONCE,
+        "billing_cycle_anchor": _ONCE,
+        "billing_cycle_anchor_config": _ONCE,
+        "trial_period_days": _ONCE,
+        "currency": "is the prices' own when it is left out",
+        "customer_account": "stands for the customer",
+    },
+    modifiers={
+        "off_session": _HOW,
+        "payment_behavior": _HOW,
+        "proration_behavior": _HOW,
+        "proration_date": _HOW,
+        "trial_from_plan": _HOW,
+    },
+    unreadable={
+        "add_invoice_items": "charged once, when it is declared and again when it changes",
+        "backdate_start_date": "Stripe returns the start date that came of it",
+        "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
+        "trial_period_days": "Stripe returns the end of the trial that came of it",
+    },
+    cleared={
+        "automatic_tax": {"enabled": False},
+        "automatic_tax.liability": {"type": "self"},
+        "cancel_at_period_end": False,
+        "cancellation_details": {"comment": "", "feedback": ""},
+        "collection_method": "charge_automatically",
+        "invoice_settings.issuer": {"type": "self"},
+        "items.quantity": 1,
+        "payment_settings.save_default_payment_method": "off",
+        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        "trial_settings.end_behavior": {"missing_payment_method": "create_invoice"},
+        "trial_settings.end_behavior.missing_payment_method": "create_invoice",
+    },
+    kept={
+        "add_invoice_items": "what was charged is not given back",
+        "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
+        "days_until_due": "goes with collection_method",
+        "trial_settings.end_behavior.billing_cycle_anchor": "matters only when a trial ends",
+        "items.current_trial": "a trial that was begun runs on",
+    },
+    watched={"cancel_at_period_end": False, "pause_collection": None},
+    assigned={"currency": "the prices' own", "customer_account": "none"},
+    expand=("discounts", "items.data.discounts"),
+    outputs={
+        "item_ids": "the ids of the items, by key",
+        "metered_items": "the keys of the items that are billed by usage",
+        "billing_mode_type": "`classic` or `flexible`",
+    },
+    rules=(
+        rules.metadata,
+        rules.longest({"description": 500}),
+        rules.at_most_items({"items": MOST_ITEMS, "add_invoice_items": 20, "discounts": 20}),
+        rules.not_below({"days_until_due": 0, "trial_period_days": 1}),
+        rules.exclusive("customer", "customer_account", why="a subscription has one payer"),
+        rules.exclusive("trial_end", "trial_period_days", "trial_from_plan", why="they say the same in three ways"),
+        rules.exclusive("cancel_at", "cancel_at_period_end", why="they say the same in two ways"),
+        rules.exclusive("billing_cycle_anchor", "billing_cycle_anchor_config", why="they say the same in two ways"),
+        rules.liability("automatic_tax.liability", "invoice_settings.issuer"),
+        one_customer,
+        items,
+        discounts,
+        collection,
+        billing_mode,
+        fee_percent,
+    ),
+)
+
+
+class SubscriptionProvider(StripeProvider):
+    kind = SUBSCRIPTION
+
+    def with_defaults(self, inputs: Inputs) -> Inputs:
+        cancel = inputs.get("cancel", {})
+        if is_unknown(cancel):
+            return inputs
+        return {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
+
+    # -- diff ---------------------------------------------------------------------------------------------------
+
+    def diff(self, id_: str, olds: Inputs, news: Inputs) -> Any:
+        self._refuse_unbilled_usage(id_, olds, self.arguments(olds), self.arguments(news))
+        return super().diff(id_, olds, news)
+
+    def replaces(self, old: Inputs, new: Inputs) -> list[str]:
+        names = set(super().replaces(old, new))
+        anchor = new.get("billing_cycle_anchor")
+        if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
+            names.discard("billing_cycle_anchor")
+        if _mode(old) == "flexible" and _mode(new) == "classic":
+            names.add("billing_mode")
+        return sorted(names)
+
+    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
+        # Made first, the new one would bill beside the old one.
+        return True
+
+    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
+        if replaces:
+            yield (
+                f"{id_} is cancelled now ({_last_invoice(old)}) and a new subscription made, with a billing period of "
+                "its own; this cannot be undone"
+            )
+            return
+        if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
+            yield "billing_mode becomes flexible, which cannot be undone"
+        for key in sorted(old.get("items", {}).keys() - new.get("items", {}).keys()):
+            unbilled = key in (olds.get("metered_items") or ()) and new.get("proration_behavior") == "none"
+            yield f"item {key} is removed" + (", and its usage in this period is not billed" if unbilled else "")
+
+    def _refuse_unbilled_usage(self, id_: str, olds: Inputs, old: Inputs, new: Inputs) -> None:
+        """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
+
+        https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
+
+        Raises:
+            ProviderError: that would happen, and the program does not allow it by name.
+        """
+        classic = olds.get("billing_mode_type") == "classic" and _mode(new) != "flexible"
+        before, after = old.get("items"), new.get("items")
+        if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or self.replaces(old, new):
+            return
+        for key in olds.get("metered_items") or ():
+            item = after.get(key)
+            was = (before or {}).get(key, {})
+            if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
+                raise self._unbilled_usage(id_, key, new, removed=item is None)
+
+    def _unbilled_usage(self, id_: str, key: str, new: Inputs, *, removed: bool) -> ProviderError:
+        return ProviderError(
+            f"{self.subject(new, id_)}: items.{key} is metered and billing_mode is classic, in which Stripe does not "
+            f"bill the usage of this period once the item is {'removed' if removed else 'moved to another price'}; set "
+            'billing_mode={"type": "flexible"} first, or allow_unbilled_usage=True'
+        )
+
+    # -- create -------------------------------------------------------------------------------------------------
+
+    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
+        return not self.is_gone(remote)
+
+    def create_params(self, new: Inputs) -> Inputs:
+        params = super().create_params(new)
+        if isinstance(params.get("billing_cycle_anchor"), Mapping):
+            del params["billing_cycle_anchor"]
+        params["items"] = [_branded(key, item) for key, item in sorted(new["items"].items())]
+        return params
+
+    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
+        # One that was to end with its period goes on.
+        ending = {"cancel_at_period_end": True} if remote.get("cancel_at_period_end") else {}
+        old = {**self.projection(new, remote), **ending}
+        tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
+        return self.apply(remote["id"], old, new, remote) or remote
+
+    # -- update -------------------------------------------------------------------------------------------------
+
+    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        if _mode(new) == "flexible" and old.get("billing_mode") != new.get("billing_mode"):
+            remote = remote or self.inventory.fetch(id_)
+            if remote is not None and _mode(remote) == "classic":
+                remote = self._migrate(id_, new)
+        changed = super().apply(id_, old, new, remote)
+        return changed or remote
+
+    def _migrate(self, id_: str, new: Inputs) -> StripeObject:
+        params = {"billing_mode": new["billing_mode"], **self.expanded()}
+        remote = self.call("post", f"{self.kind.path}/{id_}/migrate", params, subject=self.subject(new, id_)).data
+        self.inventory.remember(remote)
+        return remote
+
+    def changes(self, id_: str, old: Inputs, new: Inputs) -> Inputs:
+        without_items = [{name: value for name, value in each.items() if name != "items"} for each in (old, new)]
+        params = super().changes(id_, *without_items)
+        if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
+            params["items"] = items
+        anchor = new.get("billing_cycle_anchor")
+        if isinstance(anchor, Mapping) and anchor != old.get("billing_cycle_anchor"):
+            params["billing_cycle_anchor"] = anchor["type"]
+        return params
+
+    def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
+        """What to send so that the items in Stripe become the declared ones.
+
+        Compared with Stripe's items of this moment: a run that was cut short may have changed some.
+        """
+        remote = self.inventory.fetch(id_)
+        if remote is None:
+            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
+        there = _items_by_key(self._with_all_items(remote), new["items"])
+        guarded = _mode(remote) == "classic" and not new.get("allow_unbilled_usage")
+        sent: list[Inputs] = []
+        for key, item in sorted(new["items"].items()):
+            if key not in there:
+                sent.append(_branded(key, item))
+                continue
+            found = there[key]
+            change = _item_change(key, found, old.get("items", {}).get(key) or {}, item)
+            if guarded and _is_metered(found) and change.keys() & set(SOURCES):
+                raise self._unbilled_usage(id_, key, new, removed=False)
+            if change:
+                sent.append({"id": found["id"], **change})
+        for key, found in sorted(there.items()):
+            # What nobody declared is left alone until a refresh has shown it.
+            if key not in new["items"] and (key in old.get("items", {}) or _key_of(found)):
+                if guarded and _is_metered(found):
+                    raise self._unbilled_usage(id_, key, new, removed=True)
+                sent.append({"id": found["id"], "deleted": True})
+        return sent
+
+    # -- read ---------------------------------------------------------------------------------------------------
+
+    def is_gone(self, remote: StripeObject) -> bool:
+        return remote.get("status") in ENDED
+
+    def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
+        match name:
+            case "items":
+                there = _items_by_key(self._with_all_items(remote), value if isinstance(value, Mapping) else {})
+                return {key: _item_projection((value or {}).get(key), item) for key, item in there.items()}
+            case "discounts":
+                return _discounts(value, remote.get("discounts"))
+            case "trial_end" if value == "now":
+                return value
+            case "cancel_at" if isinstance(value, str):
+                return value if remote.get("cancel_at") else MISSING
+            case "billing_cycle_anchor" if isinstance(value, Mapping):
+                return value
+        return super().returned(name, value, remote)
+
+    def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
+        there = _items_by_key(self._with_all_items(remote), arguments.get("items", {}))
+        return {
+            "item_ids": {key: item["id"] for key, item in sorted(there.items())},
+            "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
+            "billing_mode_type": _mode(remote),
+        }
+
+    def _with_all_items(self, remote: StripeObject) -> StripeObject:
+        listed = remote.get("items") or {}
+        if not listed.get("has_more"):
+            return remote
+        params = {"subscription": remote["id"], "expand": ["data.discounts"]}
+        pages = self.account.pages("/v1/subscription_items", params, subject=f"items of {remote['id']}")
+        everything = {**remote, "items": {"data": [item for page, _ in pages for item in page], "has_more": False}}
+        self.inventory.remember(everything)
+        return everything
+
+    # -- delete -------------------------------------------------------------------------------------------------
+
+    def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
+        subject = self.subject(known, id_)
+        cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
+        details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
+        if cancel["when"] == "period_end" and not being_replaced:
+            params = {"cancel_at_period_end": True, **details, **self.expanded()}
+            left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
+            tell("info", f"{subject}: goes on to the end of its period and then ends")
+            return left
+        how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
+        return self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
+
+
+# -- items ----------------------------------------------------------------------------------------------------------
+
+
+def _item_struct() -> Struct:
+    shape = SUBSCRIPTION.struct.fields["items"].shape
+    assert isinstance(shape, Map)
+    assert isinstance(shape.item, Struct)
+    return shape.item
+
+
+def _branded(key: str, item: Mapping[str, Any]) -> Inputs:
+    return {**item, "metadata": {**item.get("metadata", {}), OWNER_KEY: key}}
+
+
+def _key_of(item: Mapping[str, Any]) -> str | None:
+    key = (item.get("metadata") or {}).get(OWNER_KEY)
+    return key if isinstance(key, str) and key else None
+
+
+def _is_metered(item: Mapping[str, Any]) -> bool:
+    return ((item.get("price") or {}).get("recurring") or {}).get("usage_type") == "metered"
+
+
+def _items_by_key(remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
+    """Stripe's items by the program's keys: by metadata, else by price, else under their own id."""
+    found: dict[str, StripeObject] = {}
+    rest: list[StripeObject] = []
+    for item in (remote.get("items") or {}).get("data", []):
+        key = _key_of(item)
+        if key is not None and key not in found:
+            found[key] = item
+        else:
+            rest.append(item)
+    for item in rest:
+        price = (item.get("price") or {}).get("id")
+        key = next(
+            (
+                name
+                for name, each in declared.items()
+                if name not in found and isinstance(each, Mapping) and each.get("price") == price
+            ),
+            item["id"],
+        )
+        found[key] = item
+    return found
+
+
+def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> Inputs:
+    """A declared item as Stripe has it; one that nobody declared with its price and quantity."""
+    price = (item.get("price") or {}).get("id")
+    quantity = item.get("quantity")
+    if declared is None:
+        return {"price": price} if quantity is None else {"price": price, "quantity": quantity}
+    struct = _item_struct()
+    result: Inputs = {}
+    for name, value in declared.items():
+        there: Any
+        match name:
+            case _ if name in UNREADABLE_IN_ITEMS:
+                there = value
+            case "discounts":
+                there = _discounts(value, item.get("discounts"))
+            case _:
+                there = projected(struct.fields[name].shape, value, item.get(name))
+        if there is not MISSING:
+            result[name] = there
+    if "quantity" not in declared and quantity not in (None, 1):
+        result["quantity"] = quantity
+    return result
+
+
+def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: Mapping[str, Any]) -> Inputs:
+    """What to send so that one item of Stripe's becomes the declared one."""
+    there = _item_projection({**before, **new}, found)
+    change: Inputs = {}
+    for name, field in _item_struct().fields.items():
+        old = there.get(name, MISSING) if name in new or name in before else MISSING
+        after = new.get(name, MISSING)
+        if name in UNREADABLE_IN_ITEMS:
+            old = before.get(name, MISSING)
+        # An item has one price however it is given: another way replaces the first, and nothing is to be unset.
+        if (
+            old == after
+            or (name in SOURCES and after is MISSING)
+            or (name == "quantity" and after is MISSING and _is_metered(found))
+        ):
+            continue
+        value = setting(f"items.{name}", field, old, after, SUBSCRIPTION.clearing)
+        if value is not KEEP:
+            change[name] = value
+    if _key_of(found) != key:
+        change["metadata"] = {**(change.get("metadata") or {}), OWNER_KEY: key}
+    return change
+
+
+def _discounts(declared: Any, remote: Any) -> Any:
+    """Stripe's discounts as they were declared: by coupon, by promotion code or by themselves."""
+    if not isinstance(remote, list) or not remote:
+        return MISSING
+    found = []
+    for index, each in enumerate(remote):
+        like = declared[index] if isinstance(declared, list) and index < len(declared) else {}
+        if not isinstance(each, Mapping):
+            found.append({"discount": each} if "discount" in like or not like else dict(like))
+        elif "promotion_code" in like or (not like and each.get("promotion_code")):
+            found.append({"promotion_code": _id(each.get("promotion_code"))})
+        elif "discount" in like:
+            found.append({"discount": each["id"]})
+        else:
+            coupon = (each.get("source") or {}).get("coupon") or each.get("coupon")
+            found.append({"coupon": _id(coupon)})
+    return found
+
+
+def _id(value: Any) -> Any:
+    return value.get("id") if isinstance(value, Mapping) else value
+
+
+def _mode(values: Mapping[str, Any]) -> str | None:
+    mode = values.get("billing_mode")
+    return mode.get("type") if isinstance(mode, Mapping) else None
+
+
+def _last_invoice(old: Mapping[str, Any]) -> str:
+    cancel = {**CANCEL_DEFAULTS, **old.get("cancel", {})}
+    return "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"

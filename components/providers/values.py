@@ -1,0 +1,134 @@
+"""Values as they travel: what Pulumi hands over, what Stripe takes, and one canonical form for each.
+
+Pulumi's dynamic providers get every number as a float and a value that is not known yet as `Unknown`. Here is
+the one place where floats become whole numbers and amounts become canonical strings, so that nothing behind it
+ever holds a float.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from pulumi.output import Unknown
+
+Inputs = dict[str, Any]
+"""A resource's properties, or what Stripe returned: plain data, as JSON has it."""
+
+PROVIDER_KEY: Final = "__provider"
+#: Above this a float no longer holds every whole number, and Pulumi carries numbers as floats.
+LARGEST_EXACT: Final = 2**53
+MAX_DECIMALS: Final = 12
+MISSING: Final[Any] = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool__": lambda self: False})()
+"""No value at all, where None could be one."""
+
+_PLAIN_DECIMAL = re.compile(r"\A[+-]?(\d+(\.\d*)?|\.\d+)\Z")
+
+
+def is_unknown(value: object) -> bool:
+    """Whether Pulumi does not know the value yet (a preview before what it comes from exists)."""
+    return isinstance(value, Unknown)
+
+
+def has_unknown(value: object) -> bool:
+    """Whether any value inside is not known yet."""
+    if isinstance(value, Mapping):
+        return any(has_unknown(item) for item in value.values())
+    if isinstance(value, list):
+        return any(has_unknown(item) for item in value)
+    return is_unknown(value)
+
+
+def whole(value: float) -> int | None:
+    """The whole number that a float stands for, or None."""
+    return int(value) if value.is_integer() and abs(value) <= LARGEST_EXACT else None
+
+
+def decimal_string(value: object) -> str | None:
+    """An amount in its canonical form (`0.040` -> `0.04`, `1E+2` refused), or None where it is no amount.
+
+    A float is an amount only when it is whole: any other has already lost digits.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        value = whole(value)
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str) or not _PLAIN_DECIMAL.match(value):
+        return None
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return None
+    text = format(number, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    if text in ("-0", ""):
+        return "0"
+    return text.removeprefix("+")
+
+
+def decimals(text: str) -> int:
+    """How many digits a canonical amount has behind the point."""
+    return len(text.partition(".")[2])
+
+
+def plain(value: Any) -> Any:
+    """A copy with whole floats as ints and without None and empty strings, which both mean "not set".
+
+    Empty strings inside `metadata` stay, so that `check` can say what is wrong with them.
+    """
+    if isinstance(value, float):
+        number = whole(value)
+        return value if number is None else number
+    if isinstance(value, Mapping):
+        return {
+            str(key): plain(item) if key != "metadata" else _plain_metadata(item)
+            for key, item in value.items()
+            if item is not None and item != ""
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def _plain_metadata(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return plain(value)
+    return {str(key): item if item == "" else plain(item) for key, item in value.items() if item is not None}
+
+
+def declared(props: Mapping[str, Any]) -> Inputs:
+    """The properties without Pulumi's own and without what is not set."""
+    return plain({key: value for key, value in props.items() if key != PROVIDER_KEY and value is not None})  # type: ignore[no-any-return]
+
+
+def fingerprint(*parts: object) -> str:
+    """A short stable name of some plain data, for idempotency keys."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def path_text(path: tuple[str | int, ...]) -> str:
+    """A property path as Pulumi writes it: `tiers[1].up_to`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def floats(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The paths of all floats inside: there must be none in what is sent to Stripe."""
+    if isinstance(value, float):
+        yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from floats(item, (*path, str(key)))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from floats(item, (*path, index))

@@ -1,0 +1,375 @@
+"""Stripe's objects as typed Pulumi resources: `Meter`, `Product`, `DefaultPrice`, `Price`, `Customer`, `Subscription`.
+
+Every parameter that Stripe has is an argument, under Stripe's name; amounts are `str`, `Decimal` or `int` in minor
+units, never `float`. What an argument means is in Stripe's documentation; what changing, taking out or deleting it
+does is in docs/providers.md. Link resources by `.id`: any other output is unknown in the preview of an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Required, TypedDict, Unpack
+
+import pulumi
+from pulumi.dynamic import Resource
+
+from components.providers.customer import CustomerProvider
+from components.providers.default_price import DefaultPriceProvider
+from components.providers.lifecycle import COMMON_OUTPUTS, StripeProvider
+from components.providers.meter import MeterProvider
+from components.providers.price import PriceProvider
+from components.providers.product import ProductProvider
+from components.providers.subscription import SubscriptionProvider
+
+if TYPE_CHECKING:
+    from pulumi import Input
+    from stripe import params
+    from stripe.params import billing
+
+    Amount = Input[str | Decimal | int]
+    Metadata = Input[Mapping[str, Input[str]]]
+    Strings = Input[Sequence[Input[str]]]
+    TaxBehavior = Input[Literal["exclusive", "inclusive", "unspecified"]]
+
+
+# -- arguments ------------------------------------------------------------------------------------------------------
+
+
+class MeterArguments(TypedDict, total=False):
+    active: Input[bool]
+    customer_mapping: Input[billing.MeterCreateParamsCustomerMapping]
+    default_aggregation: Required[Input[billing.MeterCreateParamsDefaultAggregation]]
+    display_name: Required[Input[str]]
+    event_name: Required[Input[str]]
+    event_time_window: Input[Literal["day", "hour"]]
+    value_settings: Input[billing.MeterCreateParamsValueSettings]
+
+
+class ProductArguments(TypedDict, total=False):
+    active: Input[bool]
+    default_price: Input[str]
+    default_price_data: Input[params.ProductCreateParamsDefaultPriceData]
+    description: Input[str]
+    id: Input[str]
+    images: Strings
+    marketing_features: Input[Sequence[params.ProductCreateParamsMarketingFeature]]
+    metadata: Metadata
+    name: Required[Input[str]]
+    package_dimensions: Input[params.ProductCreateParamsPackageDimensions]
+    shippable: Input[bool]
+    statement_descriptor: Input[str]
+    tax_code: Input[str]
+    tax_details: Input[params.ProductCreateParamsTaxDetails]
+    type: Input[Literal["good", "service"]]
+    unit_label: Input[str]
+    url: Input[str]
+
+
+class DefaultPriceArguments(TypedDict):
+    product: Input[str]
+    price: Input[str]
+
+
+class Recurring(TypedDict, total=False):
+    interval: Required[Input[Literal["day", "month", "week", "year"]]]
+    interval_count: Input[int]
+    meter: Input[str]
+    trial_period_days: Input[int]
+    usage_type: Input[Literal["licensed", "metered"]]
+
+
+class Tier(TypedDict, total=False):
+    up_to: Required[Input[int | Literal["inf"]]]
+    flat_amount: Input[int]
+    flat_amount_decimal: Amount
+    unit_amount: Input[int]
+    unit_amount_decimal: Amount
+
+
+class CurrencyOption(TypedDict, total=False):
+    custom_unit_amount: Input[params.PriceCreateParamsCurrencyOptionsCustomUnitAmount]
+    tax_behavior: TaxBehavior
+    tiers: Input[Sequence[Input[Tier]]]
+    unit_amount: Input[int]
+    unit_amount_decimal: Amount
+
+
+class PriceArguments(TypedDict, total=False):
+    active: Input[bool]
+    billing_scheme: Input[Literal["per_unit", "tiered"]]
+    currency: Required[Input[str]]
+    currency_options: Input[Mapping[str, Input[CurrencyOption]]]
+    custom_unit_amount: Input[params.PriceCreateParamsCustomUnitAmount]
+    lookup_key: Input[str]
+    metadata: Metadata
+    nickname: Input[str]
+    product: Input[str]
+    product_data: Input[params.PriceCreateParamsProductData]
+    recurring: Input[Recurring]
+    tax_behavior: TaxBehavior
+    tiers: Input[Sequence[Input[Tier]]]
+    tiers_mode: Input[Literal["graduated", "volume"]]
+    transfer_lookup_key: Input[bool]
+    transform_quantity: Input[params.PriceCreateParamsTransformQuantity]
+    unit_amount: Input[int]
+    unit_amount_decimal: Amount
+
+
+class CustomerArguments(TypedDict, total=False):
+    address: Input[params.CustomerCreateParamsAddress]
+    balance: Input[int]
+    business_name: Input[str]
+    cash_balance: Input[params.CustomerCreateParamsCashBalance]
+    default_source: Input[str]
+    description: Input[str]
+    email: Input[str]
+    individual_name: Input[str]
+    invoice_prefix: Input[str]
+    invoice_settings: Input[params.CustomerCreateParamsInvoiceSettings]
+    metadata: Metadata
+    name: Input[str]
+    next_invoice_sequence: Input[int]
+    on_delete: Input[Literal["delete", "keep"]]
+    payment_method: Input[str]
+    phone: Input[str]
+    preferred_locales: Strings
+    shipping: Input[params.CustomerCreateParamsShipping]
+    source: Input[str]
+    tax: Input[params.CustomerUpdateParamsTax]
+    tax_exempt: Input[Literal["exempt", "none", "reverse"]]
+    tax_id_data: Input[Sequence[params.CustomerCreateParamsTaxIdDatum]]
+    test_clock: Input[str]
+    validate: Input[bool]
+
+
+class Item(TypedDict, total=False):
+    billing_thresholds: Input[params.SubscriptionCreateParamsItemBillingThresholds]
+    current_trial: Input[params.SubscriptionCreateParamsItemCurrentTrial]
+    discounts: Input[Sequence[params.SubscriptionCreateParamsItemDiscount]]
+    metadata: Metadata
+    plan: Input[str]
+    price: Input[str]
+    price_data: Input[params.SubscriptionCreateParamsItemPriceData]
+    quantity: Input[int]
+    tax_rates: Strings
+
+
+class AddInvoiceItem(TypedDict, total=False):
+    discountable: Input[bool]
+    discounts: Input[Sequence[params.SubscriptionCreateParamsAddInvoiceItemDiscount]]
+    metadata: Metadata
+    period: Input[params.SubscriptionCreateParamsAddInvoiceItemPeriod]
+    price: Input[str]
+    price_data: Input[params.SubscriptionCreateParamsAddInvoiceItemPriceData]
+    quantity: Input[int]
+    tax_rates: Strings
+
+
+class Cancel(TypedDict, total=False):
+    when: Input[Literal["now", "period_end"]]
+    invoice_now: Input[bool]
+    prorate: Input[bool]
+    comment: Input[str]
+
+
+class SubscriptionArguments(TypedDict, total=False):
+    add_invoice_items: Input[Sequence[Input[AddInvoiceItem]]]
+    allow_unbilled_usage: Input[bool]
+    application_fee_percent: Input[str | Decimal | int]
+    automatic_tax: Input[params.SubscriptionCreateParamsAutomaticTax]
+    backdate_start_date: Input[int]
+    billing_cycle_anchor: Input[int | params.SubscriptionUpdateParamsBillingCycleAnchor]
+    billing_cycle_anchor_config: Input[params.SubscriptionCreateParamsBillingCycleAnchorConfig]
+    billing_mode: Input[params.SubscriptionCreateParamsBillingMode]
+    billing_schedules: Input[Sequence[params.SubscriptionCreateParamsBillingSchedule]]
+    billing_thresholds: Input[params.SubscriptionCreateParamsBillingThresholds]
+    cancel: Input[Cancel]
+    cancel_at: Input[int | Literal["max_billed_until", "max_period_end", "min_period_end"]]
+    cancel_at_period_end: Input[bool]
+    cancellation_details: Input[params.SubscriptionUpdateParamsCancellationDetails]
+    collection_method: Input[Literal["charge_automatically", "send_invoice"]]
+    currency: Input[str]
+    customer: Input[str]
+    customer_account: Input[str]
+    days_until_due: Input[int]
+    default_payment_method: Input[str]
+    default_source: Input[str]
+    default_tax_rates: Strings
+    description: Input[str]
+    discounts: Input[Sequence[params.SubscriptionCreateParamsDiscount]]
+    invoice_settings: Input[params.SubscriptionCreateParamsInvoiceSettings]
+    items: Required[Input[Mapping[str, Input[Item]]]]
+    metadata: Metadata
+    off_session: Input[bool]
+    on_behalf_of: Input[str]
+    pause_collection: Input[params.SubscriptionUpdateParamsPauseCollection]
+    payment_behavior: Input[
+        Literal["allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"]
+    ]
+    payment_settings: Input[params.SubscriptionCreateParamsPaymentSettings]
+    pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
+    proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
+    proration_date: Input[int]
+    transfer_data: Input[params.SubscriptionCreateParamsTransferData]
+    trial_end: Input[int | Literal["now"]]
+    trial_from_plan: Input[bool]
+    trial_period_days: Input[int]
+    trial_settings: Input[params.SubscriptionCreateParamsTrialSettings]
+
+
+# -- resources ------------------------------------------------------------------------------------------------------
+
+
+class StripeResource(Resource):
+    """What all of them have."""
+
+    provider_class: ClassVar[type[StripeProvider]]
+
+    livemode: pulumi.Output[bool]
+    account: pulumi.Output[str]
+
+    def _declare(self, resource_name: str, opts: pulumi.ResourceOptions | None, arguments: Mapping[str, Any]) -> None:
+        provider = self.provider_class()
+        outputs = dict.fromkeys((*COMMON_OUTPUTS, *provider.kind.outputs, *_attributes(type(self))))
+        owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{resource_name}"
+        properties = {**outputs, **{name: _without_decimals(value) for name, value in arguments.items()}}
+        Resource.__init__(self, provider, resource_name, {**properties, "owner": owner}, opts)
+
+
+class Meter(StripeResource, module="stripe", name="Meter"):
+    """https://docs.stripe.com/api/billing/meter; `active` switches between deactivate and reactivate."""
+
+    provider_class = MeterProvider
+
+    event_name: pulumi.Output[str]
+    display_name: pulumi.Output[str]
+    status: pulumi.Output[str]
+
+    def __init__(
+        self, resource_name: str, /, *, opts: pulumi.ResourceOptions | None = None, **arguments: Unpack[MeterArguments]
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class Product(StripeResource, module="stripe", name="Product"):
+    """https://docs.stripe.com/api/products; for the default price of a product made here use `DefaultPrice`."""
+
+    provider_class = ProductProvider
+
+    name: pulumi.Output[str]
+    active: pulumi.Output[bool | None]
+    default_price_id: pulumi.Output[str | None]
+
+    def __init__(
+        self,
+        resource_name: str,
+        /,
+        *,
+        opts: pulumi.ResourceOptions | None = None,
+        **arguments: Unpack[ProductArguments],
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class DefaultPrice(StripeResource, module="stripe", name="DefaultPrice"):
+    """Which price of a product is its default."""
+
+    provider_class = DefaultPriceProvider
+
+    product: pulumi.Output[str]
+    price: pulumi.Output[str]
+
+    def __init__(
+        self,
+        resource_name: str,
+        /,
+        *,
+        opts: pulumi.ResourceOptions | None = None,
+        **arguments: Unpack[DefaultPriceArguments],
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class Price(StripeResource, module="stripe", name="Price"):
+    """https://docs.stripe.com/api/prices"""
+
+    provider_class = PriceProvider
+
+    lookup_key: pulumi.Output[str | None]
+    product: pulumi.Output[str | None]
+    nickname: pulumi.Output[str | None]
+    currency: pulumi.Output[str]
+    active: pulumi.Output[bool | None]
+    type: pulumi.Output[str]
+
+    def __init__(
+        self, resource_name: str, /, *, opts: pulumi.ResourceOptions | None = None, **arguments: Unpack[PriceArguments]
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class Customer(StripeResource, module="stripe", name="Customer"):
+    """https://docs.stripe.com/api/customers; `on_delete` is `delete`, or `keep` (the default on a live stack)."""
+
+    provider_class = CustomerProvider
+
+    name: pulumi.Output[str | None]
+    email: pulumi.Output[str | None]
+
+    def __init__(
+        self,
+        resource_name: str,
+        /,
+        *,
+        opts: pulumi.ResourceOptions | None = None,
+        **arguments: Unpack[CustomerArguments],
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class Subscription(StripeResource, module="stripe", name="Subscription"):
+    """https://docs.stripe.com/api/subscriptions; items are declared by a key of your choice.
+
+    Args:
+        cancel: how it ends when it is taken out of the program: `when` `now` (default) or `period_end`,
+            `invoice_now` with a last invoice (default), `prorate` with a credit for unused time.
+        allow_unbilled_usage: allows moving or removing a metered item in billing mode classic, where Stripe does
+            not bill the item's usage of the current period.
+    """
+
+    provider_class = SubscriptionProvider
+
+    customer: pulumi.Output[str | None]
+    items: pulumi.Output[Mapping[str, Any]]
+    item_ids: pulumi.Output[Mapping[str, str]]
+    metered_items: pulumi.Output[Sequence[str]]
+    billing_mode_type: pulumi.Output[str]
+
+    def __init__(
+        self,
+        resource_name: str,
+        /,
+        *,
+        opts: pulumi.ResourceOptions | None = None,
+        **arguments: Unpack[SubscriptionArguments],
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+def _attributes(resource: type[StripeResource]) -> list[str]:
+    """The outputs that a class names; Pulumi fills in only what is among the properties."""
+    return [name for name in resource.__annotations__ if name != "provider_class"]
+
+
+def _without_decimals(value: Any) -> Any:
+    """Pulumi carries strings, not `Decimal`s."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, pulumi.Output):
+        return value.apply(_without_decimals)
+    if isinstance(value, Mapping):
+        return {key: _without_decimals(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_decimals(each) for each in value]
+    return value
