@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -21,6 +21,10 @@ DEFAULT_SANDBOX_FILE = ".stripe-sandbox/stripe.db"
 #: Requests a second that Stripe allows an account, by mode (https://docs.stripe.com/rate-limits).
 #: The sandbox is asked no more than Stripe's test mode, except embedded, where there is no one to spare.
 REQUESTS_PER_SECOND: Mapping[Mode, float] = {"sandbox": 25.0, "test": 25.0, "live": 100.0}
+#: How long one call is retried before it fails. Stripe's own outages are longer; an `up` can be run again.
+RETRY_SECONDS: Final = 90.0
+#: How long one answer is waited for; stripe-python's own default.
+TIMEOUT_SECONDS: Final = 80.0
 
 
 class SettingsError(ValueError):
@@ -41,6 +45,8 @@ class Settings(BaseModel):
     api_base: str | None
     sandbox_file: Path
     requests_per_second: float | None
+    retry_seconds: float = RETRY_SECONDS
+    timeout_seconds: float = TIMEOUT_SECONDS
 
     @classmethod
     def read(cls, get: Callable[[str], str | None], environ: Mapping[str, str]) -> Settings:
@@ -57,7 +63,9 @@ class Settings(BaseModel):
             api_key=_key(mode, get("apiKey"), environ.get("STRIPE_API_KEY")),
             api_base=_address(mode, get("apiBase") or environ.get("STRIPE_API_BASE")),
             sandbox_file=Path(get("sandboxFile") or environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE),
-            requests_per_second=_rate(get("requestsPerSecond")),
+            requests_per_second=_number("requestsPerSecond", get("requestsPerSecond"), 25),
+            retry_seconds=_number("retrySeconds", get("retrySeconds"), 90) or RETRY_SECONDS,
+            timeout_seconds=_number("timeoutSeconds", get("timeoutSeconds"), 80) or TIMEOUT_SECONDS,
         )
 
     @property
@@ -143,13 +151,13 @@ def _address(mode: Mode, value: str | None) -> str | None:
     return value.rstrip("/")
 
 
-def _rate(value: str | None) -> float | None:
+def _number(name: str, value: str | None, example: int) -> float | None:
     if not value:
         return None
     try:
-        rate = float(value)
+        number = float(value)
     except ValueError:
-        rate = 0.0
-    if not 0 < rate <= 10_000:
-        raise SettingsError(f"stripe:requestsPerSecond is {value!r}; it must be a number above 0, such as 25")
-    return rate
+        number = 0.0
+    if not 0 < number <= 10_000:
+        raise SettingsError(f"stripe:{name} is {value!r}; it must be a number above 0, such as {example}")
+    return number

@@ -53,6 +53,13 @@ def test_limits_are_stripes() -> None:
     assert read(mode="live", requestsPerSecond="10").rate == 10
 
 
+def test_patience_is_configured() -> None:
+    usual = read(mode="test")
+    assert (usual.retry_seconds, usual.timeout_seconds) == (90, 80)
+    mine = read(mode="test", retrySeconds="600", timeoutSeconds="0.5")
+    assert (mine.retry_seconds, mine.timeout_seconds) == (600, 0.5)
+
+
 @pytest.mark.parametrize(
     ("config", "environ", "message"),
     [
@@ -70,6 +77,8 @@ def test_limits_are_stripes() -> None:
         ({"mode": "live", "apiBase": "http://proxy.example"}, {}, "stripe:apiBase (or STRIPE_API_BASE) is 'http://pr"),
         ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe:requestsPerSecond is '0'"),
         ({"mode": "test", "requestsPerSecond": "fast"}, {}, "stripe:requestsPerSecond is 'fast'"),
+        ({"mode": "test", "retrySeconds": "nan"}, {}, "stripe:retrySeconds is 'nan'"),
+        ({"mode": "test", "timeoutSeconds": "-1"}, {}, "stripe:timeoutSeconds is '-1'"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(config: dict[str, str], environ: dict[str, str], message: str) -> None:
