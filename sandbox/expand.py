@@ -50,6 +50,9 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
     if not isinstance(kind_name, str):
         # A plain part of an object (`recurring`, `parent`): only the way to something deeper.
         if name not in value:
+            if "currency_options" in path.split(".")[:-1]:
+                # `currency_options.tiers` is taken and does nothing: only `currency_options.eur.tiers` brings the tiers.
+                return
             raise refuse("expand", path=path)
         value[name] = _resolve(call, value[name], _PLAIN.get(name), path, needed=bool(rest))
         _expand(call, value[name], rest, path)
