@@ -204,7 +204,7 @@ class Account:
         subject: str,
         idempotency_key: str | None = None,
     ) -> Answer:
-        """Call Stripe once and well: paced, and retried with the same idempotency key under a deadline (stripe:retrySeconds).
+        """Call Stripe once and well: paced, and retried with the same idempotency key for `stripe:retrySeconds`.
 
         Retried are 429 (which stripe-python leaves to its caller), 409, 5xx and broken connections, unless Stripe
         says otherwise (`Stripe-Should-Retry`). A stored answer is final: asking again would only repeat it.
