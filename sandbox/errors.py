@@ -567,7 +567,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "clock_too_far": Answer(
         "Cannot advance a test clock more than two intervals of the shortest subscription on it; the furthest is "
         "{furthest}.",
-        REPORTED,
+        DOCUMENTED,
         param="frozen_time",
     ),
 }

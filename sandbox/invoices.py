@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from decimal import Decimal
 from typing import Any, Final
 
-from . import customers, invoicing, life, subscriptions, terms
+from . import customers, invoice_items, invoicing, life, subscriptions, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, invoice_item, line_of_invoice_item
-from .billing.money import to_minor_units
-from .billing.rating import rate, unit_amount
+from .billing.lines import Obj, line_of_invoice_item
 from .errors import refuse
 from .router import Call, changes, route
 
@@ -243,54 +240,8 @@ def _preview_item(
     for name in ("discounts", "invoiceitem", "tax_code", "tax_rates"):
         if entry.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]")
-    return described_item(call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where)
-
-
-def described_item(
-    call: Call,
-    known: terms.Prices,
-    entry: dict[str, Any],
-    customer: Obj,
-    currency: str,
-    now: int,
-    where: str,
-    subscription: str | None = None,
-) -> Obj:
-    """An invoice item from an amount, from a one-time price, or from a unit amount and a quantity."""
-    quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
-    price: Obj | None = None
-    each: Decimal | None = None
-    description = entry.get("description")
-    if entry.get("price") or entry.get("price_data"):
-        price = known.find(entry, where, recurring=False)
-        charge = rate(price, quantity)[0]
-        amount, each = charge.amount, charge.unit_amount
-        currency = price["currency"]
-        description = description or call.fetch("product", price["product"])["name"]
-    elif "amount" in entry:
-        amount, each = entry["amount"], None
-    else:
-        each = unit_amount(entry)
-        if each is None:
-            raise refuse("invoice_item_amount")
-        amount = to_minor_units(each * quantity)
-    period = entry.get("period") or {"start": now, "end": now}
-    return invoice_item(
-        id=call.mint("ii_1", 23),
-        customer=customer["id"],
-        amount=amount,
-        currency=currency,
-        description=description,
-        date=now,
-        period=(period["start"], period["end"]),
-        quantity=quantity,
-        livemode=call.livemode,
-        price=price,
-        unit_amount=each,
-        subscription=subscription,
-        test_clock=customer.get("test_clock"),
-        discountable=entry.get("discountable", amount >= 0),
-        metadata=call.metadata({}, entry.get("metadata") or {}),
+    return invoice_items.described(
+        call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where
     )
 
 

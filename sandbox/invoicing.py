@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from . import usage_totals
 from .billing.cycle import Draft
-from .billing.lines import Obj, usage_lines
+from .billing.lines import Obj, line_of_invoice_item, usage_lines
 from .router import Call, Kind, declare_kind
 from .store import declare_index
 
@@ -293,6 +293,32 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
 
 def _rated(line: Obj) -> Obj:
     return {key: line[key] for key in ("amount", "description", "quantity", "quantity_decimal", "subtotal")}
+
+
+def take_up(call: Call, invoice: Obj, item: Obj) -> None:
+    """Put an invoice item on a draft, or put it there anew after it changed."""
+    line = _line(call, invoice, line_of_invoice_item(item))
+    lines = invoice["lines"]["data"]
+    for index, present in enumerate(lines):
+        if _item_of(present) == item["id"]:
+            lines[index] = {**line, "id": present["id"]}
+            break
+    else:
+        lines.append(line)
+    total_up(invoice, call.fetch("customer", invoice["customer"]))
+
+
+def drop(call: Call, invoice: Obj, item_id: str) -> None:
+    """Take an invoice item off a draft."""
+    lines = invoice["lines"]["data"]
+    invoice["lines"]["data"] = [line for line in lines if _item_of(line) != item_id]
+    total_up(invoice, call.fetch("customer", invoice["customer"]))
+
+
+def _item_of(line: Obj) -> str | None:
+    details = line["parent"][line["parent"]["type"]]
+    found: str | None = details.get("invoice_item")
+    return found
 
 
 # -- finalizing and paying --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import coupons as coupons
 from . import customers as customers
 from . import events as events
+from . import invoice_items as invoice_items
 from . import invoices as invoices
 from . import meter_events as meter_events
 from . import meter_events_v2 as meter_events_v2
@@ -14,3 +15,4 @@ from . import products as products
 from . import search as search
 from . import subscription_items as subscription_items
 from . import subscriptions as subscriptions
+from . import test_clocks as test_clocks

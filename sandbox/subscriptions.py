@@ -247,7 +247,10 @@ def retrieve(call: Call) -> Obj:
 
 @route("GET", "/v1/subscriptions", writes=True)
 def list_subscriptions(call: Call) -> Obj:
-    """GET /v1/subscriptions: those not canceled, unless `status` says otherwise."""
+    """GET /v1/subscriptions: those not canceled, unless `status` says otherwise.
+
+    As at Stripe, those on a test clock are left out unless the clock or the customer is named.
+    """
     life.settle(call)
     params = call.params
     where: dict[str, Any] = {
@@ -260,6 +263,8 @@ def list_subscriptions(call: Call) -> Obj:
         where["automatic_tax.enabled"] = params["automatic_tax"]["enabled"]
     if params.get("customer_account"):
         raise refuse("not_implemented_param", param="customer_account")
+    if not {"customer", "test_clock"} & set(params):
+        where["test_clock"] = None
     status = params.get("status")
     if status is None:
         where["status"] = _NOT_CANCELED

@@ -1,0 +1,225 @@
+"""Invoice items: create, retrieve, update, list, delete; and how one is described by an amount or a price."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+from . import invoicing, life, terms
+from .billing.lines import Obj, invoice_item
+from .billing.money import to_minor_units
+from .billing.rating import rate, unit_amount
+from .errors import refuse
+from .router import Call, Kind, changes, declare_kind, route
+
+declare_kind(Kind("invoiceitem", missing_param="invoiceitem", noun="invoiceitem"))
+
+_NOT_IMPLEMENTED: Final = ("customer_account", "discounts", "tax_behavior", "tax_code")
+_MONEY: Final = ("amount", "price_data", "pricing", "quantity", "quantity_decimal", "unit_amount_decimal")
+
+
+def described(
+    call: Call,
+    known: terms.Prices,
+    entry: dict[str, Any],
+    customer: Obj,
+    currency: str,
+    now: int,
+    where: str,
+    subscription: str | None = None,
+) -> Obj:
+    """An invoice item from an amount, from a one-time price, or from a unit amount and a quantity."""
+    quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
+    price: Obj | None = None
+    each: Decimal | None = None
+    description = entry.get("description")
+    if entry.get("price") or entry.get("price_data"):
+        price = known.find(entry, where, recurring=False)
+        charge = rate(price, quantity)[0]
+        amount, each = charge.amount, charge.unit_amount
+        currency = price["currency"]
+        description = description or call.fetch("product", price["product"])["name"]
+    elif "amount" in entry:
+        amount, each = entry["amount"], None
+    else:
+        each = unit_amount(entry)
+        if each is None:
+            raise refuse("invoice_item_amount")
+        amount = to_minor_units(each * quantity)
+    period = entry.get("period") or {"start": now, "end": now}
+    return invoice_item(
+        id=call.mint("ii_1", 23),
+        customer=customer["id"],
+        amount=amount,
+        currency=currency,
+        description=description,
+        date=now,
+        period=(period["start"], period["end"]),
+        quantity=quantity,
+        livemode=call.livemode,
+        price=price,
+        unit_amount=each,
+        subscription=subscription,
+        test_clock=customer.get("test_clock"),
+        discountable=entry.get("discountable", amount >= 0),
+        metadata=call.metadata({}, entry.get("metadata") or {}),
+    )
+
+
+@route("POST", "/v1/invoiceitems")
+def create(call: Call) -> Obj:
+    """POST /v1/invoiceitems: on the next invoice, or on a draft that `invoice` names."""
+    life.settle(call)
+    params = call.params
+    _refuse_unimplemented(params)
+    invoice = _draft(call, params["invoice"]) if params.get("invoice") else None
+    if not params.get("customer") and invoice is None:
+        raise refuse("missing", param="customer")
+    customer = call.fetch("customer", params.get("customer") or (invoice or {})["customer"], param="customer")
+    subscription = None
+    if params.get("subscription"):
+        found = call.fetch("subscription", params["subscription"], param="subscription", status=400)
+        if found["customer"] != customer["id"]:
+            raise refuse("subscription_of_other", subscription=found["id"], customer=customer["id"])
+        subscription = found["id"]
+    currency = params.get("currency") or (invoice or customer)["currency"]
+    if not currency:
+        if "amount" in params or "unit_amount_decimal" in params:
+            raise refuse("missing", param="currency")
+        currency = "usd"
+    item = described(
+        call,
+        terms.Prices(call),
+        _entry(params),
+        customer,
+        currency.lower(),
+        call.now(customer),
+        "pricing",
+        subscription,
+    )
+    if invoice is not None:
+        item["invoice"] = invoice["id"]
+        invoicing.take_up(call, invoice, item)
+        invoicing.keep(call, invoice)
+    if customer["currency"] is None:
+        customer["currency"] = item["currency"]
+        call.store.put(customer)
+    call.store.put(item)
+    call.event("invoiceitem.created", item)
+    return item
+
+
+def _entry(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with `pricing[price]` where `described` looks for a price."""
+    entry = {name: value for name, value in params.items() if name != "pricing"}
+    price = (params.get("pricing") or {}).get("price")
+    return {**entry, "price": price} if price else entry
+
+
+def _refuse_unimplemented(params: dict[str, Any]) -> None:
+    for name in _NOT_IMPLEMENTED:
+        if params.get(name):
+            raise refuse("not_implemented_param", param=name)
+    for index, rate_id in enumerate(params.get("tax_rates") or ()):
+        raise refuse("no_such", kind="tax rate", id=rate_id, param=f"tax_rates[{index}]")
+
+
+def _draft(call: Call, id: str) -> Obj:
+    invoice = call.fetch("invoice", id, param="invoice", status=400)
+    if invoice["status"] != "draft":
+        raise refuse("invoice_not_draft", action="add invoice items to", state=invoice["status"])
+    return invoice
+
+
+@route("GET", "/v1/invoiceitems/{invoiceitem}", writes=True)
+def retrieve(call: Call) -> Obj:
+    """GET /v1/invoiceitems/{invoiceitem}."""
+    life.settle(call)
+    return call.fetch("invoiceitem", call.args["invoiceitem"])
+
+
+@route("GET", "/v1/invoiceitems", writes=True)
+def list_items(call: Call) -> Obj:
+    """GET /v1/invoiceitems, filtered by `customer`, `invoice`, `pending`."""
+    life.settle(call)
+    params = call.params
+    if params.get("customer_account"):
+        raise refuse("not_implemented_param", param="customer_account")
+    where: dict[str, Any] = {name: params[name] for name in ("customer", "invoice") if name in params}
+    if params.get("pending"):
+        where["invoice"] = None
+    elif params.get("pending") is False and "invoice" not in params:
+        where["invoice"] = {"gte": ""}
+    return call.page("invoiceitem", where)
+
+
+@route("POST", "/v1/invoiceitems/{invoiceitem}")
+def update(call: Call) -> Obj:
+    """POST /v1/invoiceitems/{invoiceitem}, while it waits or its invoice is a draft."""
+    life.settle(call)
+    params = call.params
+    _refuse_unimplemented(params)
+    item = call.fetch("invoiceitem", call.args["invoiceitem"])
+    invoice = _editable_invoice(call, item)
+    old = dict(item)
+    if any(name in params for name in _MONEY):
+        _reprice(call, item, params)
+    if "description" in params:
+        item["description"] = params["description"] or None
+    if "discountable" in params:
+        item["discountable"] = params["discountable"]
+    if "metadata" in params:
+        item["metadata"] = call.metadata(item["metadata"])
+    if "period" in params:
+        item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
+    changed = changes(old, item)
+    if changed:
+        call.store.put(item)
+        if invoice is not None:
+            invoicing.take_up(call, invoice, item)
+            invoicing.keep(call, invoice)
+        call.event("invoiceitem.updated", item, changed)
+    return item
+
+
+def _reprice(call: Call, item: Obj, params: dict[str, Any]) -> None:
+    customer = call.fetch("customer", item["customer"])
+    entry = _entry({name: params[name] for name in _MONEY if name in params})
+    if not {"amount", "price", "price_data", "unit_amount_decimal"} & set(entry):
+        if item["pricing"] is not None:
+            # Only the quantity changes: the price stays, archived or not.
+            price = call.fetch("price", item["pricing"]["price_details"]["price"])
+            charge = rate(price, Decimal(str(entry.get("quantity_decimal") or entry["quantity"])))[0]
+            item["amount"] = item["net_amount"] = charge.amount
+            item["quantity"] = int(charge.quantity)
+            item["quantity_decimal"] = str(charge.quantity)
+            return
+        entry["unit_amount_decimal"] = str(Decimal(item["amount"]) / Decimal(item["quantity_decimal"]))
+    entry.setdefault("description", item["description"])
+    fresh = described(call, terms.Prices(call), entry, customer, item["currency"], item["date"], "pricing")
+    for name in ("amount", "net_amount", "quantity", "quantity_decimal", "pricing", "currency"):
+        item[name] = fresh[name]
+
+
+@route("DELETE", "/v1/invoiceitems/{invoiceitem}")
+def delete(call: Call) -> Obj:
+    """DELETE /v1/invoiceitems/{invoiceitem}, while it waits or its invoice is a draft."""
+    life.settle(call)
+    item = call.fetch("invoiceitem", call.args["invoiceitem"])
+    invoice = _editable_invoice(call, item)
+    if invoice is not None:
+        invoicing.drop(call, invoice, item["id"])
+        invoicing.keep(call, invoice)
+    call.store.remove("invoiceitem", item["id"])
+    call.event("invoiceitem.deleted", item)
+    return {"id": item["id"], "object": "invoiceitem", "deleted": True}
+
+
+def _editable_invoice(call: Call, item: Obj) -> Obj | None:
+    """The draft that an item is on, None while it waits; anything later is closed."""
+    if item["invoice"] is None:
+        return None
+    invoice = call.fetch("invoice", item["invoice"])
+    if invoice["status"] != "draft":
+        raise refuse("invoice_item_taken", id=item["id"])
+    return invoice
