@@ -51,7 +51,7 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
         # A plain part of an object (`recurring`, `parent`): only the way to something deeper.
         if name not in value:
             if "currency_options" in path.split(".")[:-1]:
-                # `currency_options.tiers` is taken and does nothing: only `currency_options.eur.tiers` brings the tiers.
+                # `currency_options.tiers` is taken and does nothing; `currency_options.eur.tiers` brings the tiers.
                 return
             raise refuse("expand", path=path)
         value[name] = _resolve(call, value[name], _PLAIN.get(name), path, needed=bool(rest))
