@@ -14,6 +14,8 @@ def wire(call: Call, pointer: Obj) -> Obj:
     """An item as its subscription holds it; what is stored under its id only says which subscription that is."""
     if "current_period_end" in pointer:
         return life.item_wire(call, pointer)
+    if pointer.get("deleted"):
+        return pointer
     found = _find(call, pointer)
     return pointer if found is None else life.item_wire(call, found)
 
