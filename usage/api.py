@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         data: dict[str, Any]
         request_id: str | None
 else:
-    Answer = namedtuple("Answer", "data request_id")  # noqa: PYI024
+    Answer = namedtuple("Answer", "data request_id")
 
 STRIPE_VERSION = "2026-10-28.endive"  # the version that the pinned stripe-python sends; a test compares them
 USER_AGENT = "stripe-pricing-usage/0.1"
@@ -80,8 +80,8 @@ class Api:
     ) -> Answer:
         """Make one request until it is answered for good; `deadline` is on the monotonic clock.
 
-        Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, Failed when no attempt got through.
-        A 409, a 429, a 5xx and a broken connection are tried again, unless `Stripe-Should-Retry` says otherwise.
+        Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, Failed when no attempt got
+        through. 409, 429, 5xx and a broken connection are tried again, unless `Stripe-Should-Retry` says otherwise.
         """
         url, headers, body = self._request(path, query, form, json_body, token)
         maybe_done = False
@@ -120,7 +120,9 @@ class Api:
                 self.paces[pace].hold(_retry_after(reply))
         raise Failed(redact(f"{self.destination.label} could not be reached: {last or 'out of time'}"), maybe_done)
 
-    def pages(self, path: str, query: Sequence[tuple[str, str]] = (), *, deadline: float | None = None) -> Iterator[dict[str, Any]]:
+    def pages(
+        self, path: str, query: Sequence[tuple[str, str]] = (), *, deadline: float | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Every object of a v1 list, 100 a page."""
         cursor: list[tuple[str, str]] = []
         while True:

@@ -60,9 +60,9 @@ class Client:
     aggregate: "hour" or "day" sums the events of a customer in closed UTC buckets before sending (`sum` meters only).
     max_pending, when_full: bound of undelivered events; at the bound `record` raises SpoolFull ("raise") or waits for
         room up to `block_timeout` seconds, delivering meanwhile ("block").
-    durable: fsync every record (about 3 ms); without it a record survives any crash of the process, and a power cut only
-        once a delivery or a checkpoint has synced it.
-    background: deliver from a thread every `interval` seconds; the context manager delivers the rest on exit either way.
+    durable: fsync every record (about 3 ms); without it a record survives any crash of the process, and a power cut
+        only once a delivery or a checkpoint has synced it.
+    background: deliver from a thread every `interval` seconds; the context manager delivers the rest on exit anyway.
     limits: "test", "live" or "none" (calls a second, `usage.pacing.LIMITS`); default by mode. share: number of workers
         that share the account's limits.
     """
@@ -263,8 +263,8 @@ class Client:
         """Record one event, deliver it now and wait for the answer.
 
         Raises StripeError when Stripe refuses it (it is a dead letter then), NotDelivered when it did not get through
-        within `timeout` seconds (it stays in the spool), and what `record` raises. Sends through v1 unless told otherwise,
-        since v1 answers for the event itself.
+        within `timeout` seconds (it stays in the spool), and what `record` raises. Sends through v1 unless told
+        otherwise, since v1 answers for the event itself.
         """
         from .results import Sent
 
@@ -274,17 +274,18 @@ class Client:
         )
         new = self.spool.add((event,), self._mode, compare_timestamp=timestamp is not None)
         before = None if new else self.spool.find(event.identifier)
+        name = event.identifier
         if before is not None and before.state == "dead":
-            self.spool.retry(identifiers=[event.identifier])
-        flushed = self._deliver(timeout, [event.identifier], delivery)
-        kept = self.spool.find(event.identifier)
+            name = self.spool.retry(identifiers=[name])[0]
+        flushed = self._deliver(timeout, [name], delivery)
+        kept = self.spool.find(name)
         assert kept is not None
         if kept.state in ("delivered", "queued"):
             again = bool(flushed.duplicates) or (before is not None and before.state == kept.state)
             return Sent(
                 where.label if where else f"the queue {self._outbox_address}",
                 self._mode == "sandbox",
-                event.identifier,
+                name,
                 event.event_name,
                 event.customer,
                 event.value,
@@ -293,22 +294,20 @@ class Client:
                 kept.state,
             )
         if kept.state == "dead":
-            letter = next(letter for letter in self.spool.dead_letters() if letter.event.identifier == event.identifier)
+            letter = next(letter for letter in self.spool.dead_letters() if letter.event.identifier == name)
             raise StripeError(letter.message, status=letter.status, code=letter.code, request_id=letter.request_id)
         reason = flushed.stopped or {
             "unknown": "its fate is unknown since more than 24 hours; `usage verify` settles it",
             "cancelled": "it was cancelled; a new event needs its own identifier",
             "replaced": "it was sent again under another identifier",
         }.get(kept.state, f"it is recorded for {kept.destination or 'another destination'}")
-        raise NotDelivered(
-            f"the event {event.identifier} is safe in {self.spool.path} and not delivered: {reason}", event.identifier
-        )
+        raise NotDelivered(f"the event {name} is safe in {self.spool.path} and not delivered: {reason}", name)
 
     def flush(self, timeout: float | None = None) -> Flush:
         """Deliver everything recorded for this destination and say what happened; `timeout` in seconds.
 
         Safe at any moment and from any number of processes: one of them delivers, the others wait for it. Never raises
-        for an event or a refused key (see the result's `refused` and `stopped`); raises DestinationError and SpoolError.
+        for an event or a refused key (see the result's `refused` and `stopped`), only DestinationError and SpoolError.
         """
         return self._deliver(timeout, None, self._delivery)
 
@@ -393,7 +392,12 @@ class Client:
                 event = claimed.event
                 run.refused.append(
                     Refused(
-                        event.identifier, event.event_name, event.customer, refusal.code, refusal.message, refusal.request_id
+                        event.identifier,
+                        event.event_name,
+                        event.customer,
+                        refusal.code,
+                        refusal.message,
+                        refusal.request_id,
                     )
                 )
 
@@ -406,7 +410,11 @@ class Client:
                 run.stopped = str(problem)
                 return
             if meter is not None and (meter.formula != "sum" or meter.event_time_window is not None):
-                what = f"is a {meter.formula} meter" if meter.formula != "sum" else f"keeps one event an {meter.event_time_window}"
+                what = (
+                    f"is a {meter.formula} meter"
+                    if meter.formula != "sum"
+                    else f"keeps one event an {meter.event_time_window}"
+                )
                 count = self.spool.unfold(event_name)
                 run.notes.append(
                     f"{event_name} {what}, so its {count} events go out one by one: only sum meters can be aggregated"
@@ -481,9 +489,9 @@ class Client:
     ) -> Drained:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
 
-        Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A message
-        is deleted only after all its events are settled; a killed drain's messages reappear after `visibility` seconds and
-        their identifiers make the repeat harmless.
+        Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A
+        message is deleted only after all its events are settled; a killed drain's messages reappear after `visibility`
+        seconds and their identifiers make the repeat harmless.
         """
         from .sqs import Drain, Queue
 
@@ -585,8 +593,8 @@ class Client:
         """Usage as Stripe aggregated it, for one customer or many.
 
         meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
-        The window is widened to the boundaries that Stripe asks for (minutes, or the group's hours or UTC days), and the
-        result says so. Aggregation lags: events of the last minutes may be missing. Raises StripeError, Unreachable.
+        The window is widened to the boundaries that Stripe asks for (minutes, or the group's hours or UTC days), and
+        the result says so. Aggregation lags: events of the last minutes may be missing.
         """
         from .reading import summaries
 
@@ -609,7 +617,7 @@ class Client:
     ) -> Verification:
         """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
 
-        Events of unknown fate are settled only where the totals leave one explanation. Nothing is ever resent on a guess.
+        Events of unknown fate are settled only where the totals leave one explanation; nothing is resent on a guess.
         Default window: the past 35 days.
         """
         from .verifying import verify
@@ -670,7 +678,7 @@ class Client:
                 wait = self._interval
                 continue
             try:
-                # one lane: pools cannot be started while the interpreter ends, and a lane carries 10,000 events a second
+                # one lane: pools cannot be started while the interpreter ends, and one lane is plenty
                 result = self._deliver(None, None, self._delivery, lanes=1)
                 problem = result.stopped
             except UsageError as failure:

@@ -57,7 +57,7 @@ def record(
     *,
     correction: bool = False,
 ) -> str:
-    """Record one meter event on disk and return its identifier; delivery follows in the background (`Client.record`)."""
+    """Record one meter event on disk, return its identifier, deliver in the background (`Client.record`)."""
     return client().record(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         value_key: str
         status: str
 else:
-    Meter = namedtuple("Meter", "id event_name formula event_time_window customer_key value_key status")  # noqa: PYI024
+    Meter = namedtuple("Meter", "id event_name formula event_time_window customer_key value_key status")
 
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 SESSION_SECONDS = 14 * 60  # a token lives 15 minutes; we renew before
@@ -86,7 +86,9 @@ class Meters:
 
 def meter_of(data: dict[str, object]) -> Meter:
     """A meter from Stripe's JSON."""
-    mapping, settings, aggregation = (data.get(key) or {} for key in ("customer_mapping", "value_settings", "default_aggregation"))
+    mapping, settings, aggregation = (
+        data.get(key) or {} for key in ("customer_mapping", "value_settings", "default_aggregation")
+    )
     assert isinstance(mapping, dict)
     assert isinstance(settings, dict)
     assert isinstance(aggregation, dict)
@@ -141,8 +143,8 @@ class Sender:
     def groups(self, events: Sequence[Claimed], lanes: int) -> list[list[Claimed]]:
         """Split events into groups that may travel at the same time.
 
-        v1 takes one call at a time for each customer and meter, so all events of a pair share a group; the stream has no
-        such rule, so any hundred do.
+        v1 takes one call at a time for each customer and meter, so all events of a pair share a group; the stream has
+        no such rule, so any hundred do.
         """
         if self.method == "stream":
             return [list(events[first : first + BATCH]) for first in range(0, len(events), BATCH)]
@@ -176,7 +178,7 @@ class Sender:
         oldest = self.clock() - PAST_SECONDS
         for position, claimed in enumerate(group):
             event = claimed.event
-            if event.timestamp < oldest and not claimed.unknown_before:
+            if event.timestamp < oldest and not claimed.perhaps_since:
                 why = f"its time {iso(event.timestamp)} is more than 35 days ago; Stripe takes it no more"
                 fates.refused.append((claimed, Refusal("timestamp_too_far_in_past", why, 0, None)))
                 continue
@@ -198,7 +200,7 @@ class Sender:
 
     def _keep(self, group: Iterable[Claimed], fates: Fates, *, maybe_done: bool) -> None:
         for claimed in group:
-            (fates.perhaps if maybe_done or claimed.unknown_before else fates.released).append(claimed)
+            (fates.perhaps if maybe_done or claimed.perhaps_since else fates.released).append(claimed)
 
     def _keys(self, event: Event) -> tuple[str, str]:
         meter = self.meters.find(event.event_name)

@@ -1,4 +1,4 @@
-"""Where meter events go. Never guessed: a key means Stripe, STRIPE_MODE=sandbox means the sandbox, neither is an error."""
+"""Where meter events go, never guessed: a key means Stripe, STRIPE_MODE=sandbox the sandbox, neither is an error."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def _stripe(wanted: str | None, key: str, base: str | None) -> Destination:
     if prefix == "pk":
         raise DestinationError("STRIPE_API_KEY is a publishable key (pk_...); usage needs a secret or restricted key")
     if prefix not in ("sk", "rk") or of_key not in ("test", "live"):
-        raise DestinationError("STRIPE_API_KEY is not a secret key (sk_test_..., rk_test_..., sk_live_... or rk_live_...)")
+        raise DestinationError(
+            "STRIPE_API_KEY is not a secret key (sk_test_..., rk_test_..., sk_live_... or rk_live_...)"
+        )
     if of_key == "live" and wanted != "live":
         raise DestinationError(
             "STRIPE_API_KEY is a live key, and real customers would be billed; ask for that by name: "

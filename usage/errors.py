@@ -1,18 +1,18 @@
 """Everything `usage` raises: one tree, every message one line for the person who can act on it.
 
-    UsageError
-    ├── InvalidEvent          the event itself is wrong; nothing was recorded (also a ValueError)
-    │   └── IdentifierConflict   the identifier already names a different event
-    ├── SpoolError            the local spool cannot take or give events
-    │   ├── SpoolFull            the bound is reached and `when_full="raise"`
-    │   ├── SpoolLocked          another process holds the file for longer than the patience given
-    │   └── SpoolDamaged         the file is not a readable spool
-    ├── DestinationError      where to deliver is missing, contradictory or refused; no call was made
-    ├── StripeError           Stripe answered with a refusal (`status`, `code`, `param`, `request_id`)
-    │   └── AuthenticationFailed   the key is missing, revoked or may not do this
-    ├── Unreachable           no answer, or only answers that say "later", until the patience ran out
-    ├── NotDelivered          the event is safe in the spool and did not get through yet
-    └── ImportFailed          a file cannot be imported as asked; the rows already recorded stay recorded
+UsageError
+├── InvalidEvent          the event itself is wrong; nothing was recorded (also a ValueError)
+│   └── IdentifierConflict   the identifier already names a different event
+├── SpoolError            the local spool cannot take or give events
+│   ├── SpoolFull            the bound is reached and `when_full="raise"`
+│   ├── SpoolLocked          another process holds the file for longer than the patience given
+│   └── SpoolDamaged         the file is not a readable spool
+├── DestinationError      where to deliver is missing, contradictory or refused; no call was made
+├── StripeError           Stripe answered with a refusal (`status`, `code`, `param`, `request_id`)
+│   └── AuthenticationFailed   the key is missing, revoked or may not do this
+├── Unreachable           no answer, or only answers that say "later", until the patience ran out
+├── NotDelivered          the event is safe in the spool and did not get through yet
+└── ImportFailed          a file cannot be imported as asked; the rows already recorded stay recorded
 """
 
 from __future__ import annotations
@@ -123,5 +123,7 @@ def redact(text: str) -> str:
         import re
 
         # Keys and webhook secrets keep their telling prefix; a session token has none and only travels after "Bearer".
-        _secrets = re.compile(r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+", re.I)
+        _secrets = re.compile(
+            r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+", re.I
+        )
     return _secrets.sub(lambda match: f"{match.group(1) or match.group(2)}***", text)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         """Further payload keys as a JSON object with sorted keys, or None."""
 else:
     # typing costs 4 ms to import; recording needs only the tuple.
-    Event = namedtuple("Event", "identifier event_name customer value timestamp dimensions")  # noqa: PYI024
+    Event = namedtuple("Event", "identifier event_name customer value timestamp dimensions")
 
 MAX_EVENT_NAME = 100  # https://docs.stripe.com/api/billing/meter-event/create
 MAX_IDENTIFIER = 100
@@ -52,7 +52,9 @@ def whole_value(value: Value, *, correction: bool = False) -> int:
     if kind is int:
         number: int = value  # type: ignore[assignment]
     elif kind is float:
-        raise InvalidEvent("value", f"{value!r} is a float; pass an int, a str or a Decimal, floats lose units silently")
+        raise InvalidEvent(
+            "value", f"{value!r} is a float; pass an int, a str or a Decimal, floats lose units silently"
+        )
     elif kind is bool:
         raise InvalidEvent("value", f"{value!r} is a bool; pass the number of units as an int")
     else:
@@ -85,7 +87,9 @@ def _whole_from_text(value: object) -> int:
     if number.adjusted() > 40:  # 1E+999999 would be expanded digit by digit
         raise InvalidEvent("value", f"{_shown(text)} has more than {MAX_DIGITS} digits, which Stripe refuses")
     if number != number.to_integral_value():
-        raise InvalidEvent("value", f"{_shown(text)} is fractional; Stripe's meters take whole numbers (use a smaller unit)")
+        raise InvalidEvent(
+            "value", f"{_shown(text)} is fractional; Stripe's meters take whole numbers (use a smaller unit)"
+        )
     return int(number)
 
 
@@ -97,7 +101,7 @@ def utc_seconds(timestamp: Timestamp) -> int:
     """
     kind = type(timestamp)
     if kind is int or kind is float:
-        if timestamp != timestamp or timestamp in (float("inf"), float("-inf")):  # type: ignore[operator,comparison-overlap]
+        if timestamp != timestamp or timestamp in (float("inf"), float("-inf")):
             raise InvalidEvent("timestamp", f"{timestamp!r} is not a time")
         seconds = int(timestamp)  # type: ignore[arg-type]
         if seconds > 100_000_000_000:
@@ -168,7 +172,9 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
     for key, value in dimensions.items():
         name = _name("dimensions", key, 100)
         if name in (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY):
-            raise InvalidEvent(f"dimensions[{name}]", "is the payload key of the customer or the value; pass those by name")
+            raise InvalidEvent(
+                f"dimensions[{name}]", "is the payload key of the customer or the value; pass those by name"
+            )
         if type(value) is int:
             value = str(value)
         if type(value) is not str:

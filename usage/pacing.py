@@ -68,13 +68,15 @@ class Paces:
             raise ValueError("share is the number of workers that share the account's limits, at least 1")
         rates = LIMITS[limits]
         common = Pacer(rates.get("all", 0.0) / share)
-        self._pacers = {kind: Pacer(rates[kind] / share) if kind in rates else common for kind in ("api", "meter_events", "stream")}
+        self._pacers = {
+            kind: Pacer(rates[kind] / share) if kind in rates else common for kind in ("api", "meter_events", "stream")
+        }
 
     def __getitem__(self, kind: str) -> Pacer:
         return self._pacers[kind]
 
 
 def backoff(attempt: int, *, rand: Callable[[], float] = random.random) -> float:
-    """Seconds to wait after the attempt with that number (from 0): exponential, with full jitter over the upper half."""
-    most = min(BACKOFF_MOST, BACKOFF_FIRST * 2**attempt)
+    """Seconds to wait after that attempt (from 0): exponential, with jitter over the upper half."""
+    most: float = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
     return most * (0.5 + rand() / 2)

@@ -54,7 +54,7 @@ class Flush(Result):
     """The first 20 refusals of this delivery."""
     refused_count: int
     unknown: int
-    """Events set aside because nobody can say, inside Stripe's 24 hours, whether they arrived: `usage verify` settles them."""
+    """Events set aside: nobody could say inside Stripe's 24 hours whether they arrived. `usage verify` settles them."""
     pending: int
     """Events still to be delivered here."""
     held: int

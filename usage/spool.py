@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     class Claimed(NamedTuple):
-        """An event taken for sending. `unknown_before`: an earlier attempt may already have reached Stripe."""
+        """An event taken for sending. `perhaps_since`: when an earlier attempt may have reached Stripe, or None."""
 
         id: int
         event: Event
-        unknown_before: bool
+        perhaps_since: int | None
 
     class Kept(NamedTuple):
         """What the spool knows of one event. Times are UTC seconds."""
@@ -72,13 +72,11 @@ if TYPE_CHECKING:
         bad_lines: int
         timestamp: int | None
 else:
-    Claimed = namedtuple("Claimed", "id event unknown_before")  # noqa: PYI024
-    Kept = namedtuple("Kept", "id event destination state recorded_at unknown_since settled_at")  # noqa: PYI024
-    DeadLetter = namedtuple(  # noqa: PYI024
-        "DeadLetter", "event destination code message status request_id refused_at reported"
-    )
-    Refusal = namedtuple("Refusal", "code message status request_id")  # noqa: PYI024
-    ImportState = namedtuple("ImportState", "path offset line digest bad_lines timestamp")  # noqa: PYI024
+    Claimed = namedtuple("Claimed", "id event perhaps_since")
+    Kept = namedtuple("Kept", "id event destination state recorded_at unknown_since settled_at")
+    DeadLetter = namedtuple("DeadLetter", "event destination code message status request_id refused_at reported")
+    Refusal = namedtuple("Refusal", "code message status request_id")
+    ImportState = namedtuple("ImportState", "path offset line digest bad_lines timestamp")
 
 DEFAULT_PATH = ".stripe-usage/spool.db"
 PATH_VARIABLE = "STRIPE_USAGE_SPOOL"
@@ -179,7 +177,11 @@ class Spool:
         directory = os.path.dirname(self.path)
         try:
             fresh = not os.path.exists(self.path)
-            os.makedirs(directory, exist_ok=True)
+            if not os.path.isdir(directory):
+                os.makedirs(directory, exist_ok=True)
+                if os.path.basename(directory) == os.path.dirname(DEFAULT_PATH):
+                    with open(os.path.join(directory, ".gitignore"), "w") as ignore:
+                        ignore.write("*\n")  # usage data never belongs in a repository
             connection = sqlite3.connect(
                 self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, cached_statements=64
             )
@@ -187,7 +189,9 @@ class Spool:
                 # usage figures and customer ids are nobody else's business
                 os.chmod(self.path, 0o600)
         except (OSError, sqlite3.Error) as problem:
-            raise SpoolError(f"the spool {self.path} cannot be opened: {problem}; set {PATH_VARIABLE} to another file") from None
+            raise SpoolError(
+                f"the spool {self.path} cannot be opened: {problem}; set {PATH_VARIABLE} to another file"
+            ) from None
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != VERSION:
@@ -321,7 +325,9 @@ class Spool:
 
     def _check_repeats(self, connection: sqlite3.Connection, events: Sequence[Event], compare_timestamp: bool) -> None:
         for event in events:
-            row = connection.execute(f"SELECT {_EVENT} FROM events WHERE identifier = ?", (event.identifier,)).fetchone()
+            row = connection.execute(
+                f"SELECT {_EVENT} FROM events WHERE identifier = ?", (event.identifier,)
+            ).fetchone()
             kept = Event(*row)
             if not compare_timestamp:
                 kept = kept._replace(timestamp=event.timestamp)
@@ -330,7 +336,7 @@ class Spool:
                 raise IdentifierConflict(
                     "identifier",
                     f"{event.identifier!r} is already recorded with another {field} "
-                    f"({getattr(kept, field)!r}, now {getattr(event, field)!r}); a different event needs its own identifier",
+                    f"({getattr(kept, field)!r}, now {getattr(event, field)!r}); a new event needs a new one",
                 )
 
     def import_state(self, import_id: str) -> ImportState | None:
@@ -343,7 +349,9 @@ class Spool:
 
     # -- sending -------------------------------------------------------------------------------------------------
 
-    def claim(self, destination: str, limit: int, *, after: int = 0, identifiers: Sequence[str] | None = None) -> list[Claimed]:
+    def claim(
+        self, destination: str, limit: int, *, after: int = 0, identifiers: Sequence[str] | None = None
+    ) -> list[Claimed]:
         """Take up to `limit` events for `destination`, in the order of recording, with ids above `after`.
 
         Before anything is sent, each is marked as possibly sent, on disk (fsynced): a crash between here and the answer
@@ -363,7 +371,8 @@ class Spool:
             else:
                 marks = ",".join("?" * len(identifiers))
                 rows = connection.execute(
-                    columns + f" WHERE state = 'pending' AND id > ? AND destination IN ('', ?) AND identifier IN ({marks})"
+                    columns
+                    + f" WHERE state = 'pending' AND id > ? AND destination IN ('', ?) AND identifier IN ({marks})"
                     " ORDER BY id LIMIT ?",
                     (after, destination, *identifiers, limit),
                 ).fetchall()
@@ -380,7 +389,7 @@ class Spool:
                 connection.execute(_COUNT, ("", "pending", -len(unbound)))
                 connection.execute(_COUNT, (destination, "pending", len(unbound)))
             gone = set(expired)
-            return [Claimed(row[0], Event(*row[3:]), row[1] is not None) for row in rows if row[0] not in gone]
+            return [Claimed(row[0], Event(*row[3:]), row[1]) for row in rows if row[0] not in gone]
 
     def _moved(self, connection: sqlite3.Connection, destination: str, before: str, after: str, count: int) -> None:
         if count:
@@ -405,7 +414,8 @@ class Spool:
         with self._transaction() as connection:
             if delivered:
                 done = connection.executemany(
-                    "UPDATE events SET state = ?, settled_at = ?, unknown_since = NULL WHERE id = ? AND state = 'pending'",
+                    "UPDATE events SET state = ?, settled_at = ?, unknown_since = NULL"
+                    " WHERE id = ? AND state = 'pending'",
                     [(state, now, id_) for id_ in delivered],
                 ).rowcount
                 self._moved(connection, destination, "pending", state, done)
@@ -420,7 +430,8 @@ class Spool:
                     self._moved(connection, destination, "pending", "dead", 1)
             if released:
                 connection.executemany(
-                    "UPDATE events SET unknown_since = NULL WHERE id = ? AND state = 'pending'", [(id_,) for id_ in released]
+                    "UPDATE events SET unknown_since = NULL WHERE id = ? AND state = 'pending'",
+                    [(id_,) for id_ in released],
                 )
 
     def _bury(self, connection: sqlite3.Connection, id_: int, why: Refusal, now: int, *, reported: bool) -> None:
@@ -476,9 +487,10 @@ class Spool:
                     self._moved(connection, bound, "aggregating", "pending", count)
                     continue
                 part, identifier = 0, ""
-                while not identifier or connection.execute(
-                    "SELECT 1 FROM events WHERE identifier = ?", (identifier,)
-                ).fetchone():
+                while (
+                    not identifier
+                    or connection.execute("SELECT 1 FROM events WHERE identifier = ?", (identifier,)).fetchone()
+                ):
                     parts = (spool_id, event_name, customer, dimensions or "", window, str(bucket), str(part))
                     identifier = derived_identifier("bucket", *parts)
                     part += 1
@@ -486,7 +498,8 @@ class Spool:
                 connection.execute(_INSERT, (*sum_event, bound, "pending", now, None))
                 connection.execute(_COUNT, (bound, "pending", 1))
                 connection.execute(
-                    "UPDATE events SET state = 'aggregated', settled_at = ?, became = ?" + members, (now, identifier, *where)
+                    "UPDATE events SET state = 'aggregated', settled_at = ?, became = ?" + members,
+                    (now, identifier, *where),
                 )
                 self._moved(connection, bound, "aggregating", "aggregated", count)
         return len(groups)
@@ -524,7 +537,9 @@ class Spool:
     def oldest_pending(self) -> int | None:
         """When the oldest undelivered event was recorded (UTC seconds), or None."""
         with self._use() as connection:
-            row = connection.execute("SELECT recorded_at FROM events WHERE state = 'pending' ORDER BY id LIMIT 1").fetchone()
+            row = connection.execute(
+                "SELECT recorded_at FROM events WHERE state = 'pending' ORDER BY id LIMIT 1"
+            ).fetchone()
         return int(row[0]) if row else None
 
     def find(self, identifier: str) -> Kept | None:
@@ -554,16 +569,20 @@ class Spool:
             rows = connection.execute(
                 "SELECT destination, code, message, status, request_id, refused_at, reported,"
                 " identifier, event_name, customer, value, timestamp, dimensions"
-                " FROM dead_letters JOIN events USING (id) WHERE state = 'dead' ORDER BY refused_at DESC, id DESC LIMIT ?",
+                " FROM dead_letters JOIN events USING (id) WHERE state = 'dead'"
+                " ORDER BY refused_at DESC, id DESC LIMIT ?",
                 (limit,),
             ).fetchall()
-        return [DeadLetter(Event(*row[7:]), *row[:6], bool(row[6])) for row in rows]
+        return [
+            DeadLetter(Event(*row[7:]), row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows
+        ]
 
     def dead_letter_codes(self) -> dict[str, int]:
         """Number of dead letters by code."""
         with self._use() as connection:
             rows = connection.execute(
-                "SELECT code, count(*) FROM dead_letters JOIN events USING (id) WHERE state = 'dead' GROUP BY code ORDER BY 2 DESC"
+                "SELECT code, count(*) FROM dead_letters JOIN events USING (id) WHERE state = 'dead'"
+                " GROUP BY code ORDER BY 2 DESC"
             ).fetchall()
         return dict(rows)
 
@@ -591,13 +610,44 @@ class Spool:
 
     # -- settling by hand ----------------------------------------------------------------------------------------
 
+    def adopt(
+        self,
+        events: Sequence[Event],
+        destination: str,
+        state: str,
+        unknown_since: int | None,
+        refusal: Refusal | None = None,
+    ) -> int:
+        """Take events of another spool (a drain's queue) in, as `unknown` or `dead`; returns how many are new."""
+        now = int(self.clock())
+        new = 0
+        with self._transaction() as connection:
+            for event in events:
+                cursor = connection.execute(_INSERT, (*event, destination, state, now, None))
+                if not cursor.rowcount:
+                    continue
+                new += 1
+                id_ = cursor.lastrowid
+                assert id_ is not None
+                connection.execute(
+                    "UPDATE events SET unknown_since = ?, settled_at = ? WHERE id = ?",
+                    (unknown_since, now if refusal else None, id_),
+                )
+                if refusal is not None:
+                    self._bury(connection, id_, refusal, now, reported=False)
+            if new:
+                connection.execute(_COUNT, (destination, state, new))
+        return new
+
     def move(self, ids: Sequence[int], before: str, after: str) -> int:
         """Move events (row ids) from one state to another; returns how many were in the first."""
         now = int(self.clock())
         moved = 0
         with self._transaction() as connection:
             for id_ in ids:
-                row = connection.execute("SELECT destination FROM events WHERE id = ? AND state = ?", (id_, before)).fetchone()
+                row = connection.execute(
+                    "SELECT destination FROM events WHERE id = ? AND state = ?", (id_, before)
+                ).fetchone()
                 if row is None:
                     continue
                 connection.execute(
@@ -671,7 +721,8 @@ class Spool:
                 id_, destination, state = row
                 if state in ("delivered", "unknown", "pending", "queued"):
                     connection.execute(
-                        "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL WHERE id = ?", (now, id_)
+                        "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL WHERE id = ?",
+                        (now, id_),
                     )
                     self._bury(connection, id_, refusal, now, reported=True)
                     self._moved(connection, destination, state, "dead", 1)

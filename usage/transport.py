@@ -36,7 +36,7 @@ if TYPE_CHECKING:
             """Let go of connections and files."""
             ...
 else:
-    Reply = namedtuple("Reply", "status headers body")  # noqa: PYI024
+    Reply = namedtuple("Reply", "status headers body")
 
 IDLE_SECONDS = 45.0  # load balancers drop idle connections after about a minute; reconnecting first is cheaper
 
@@ -121,7 +121,11 @@ class HTTPTransport:
         except (OSError, http.client.HTTPException) as problem:
             self._local.__dict__[host] = (os.getpid(), 0.0, connection)
             self._discard(host)
-            reason = "no answer in time" if isinstance(problem, TimeoutError) else f"the connection broke ({type(problem).__name__})"
+            reason = (
+                "no answer in time"
+                if isinstance(problem, TimeoutError)
+                else f"the connection broke ({type(problem).__name__})"
+            )
             raise LostAnswer(f"{self._bases[host].hostname}: {reason}") from None
         self._local.__dict__[host] = (os.getpid(), time.monotonic(), connection)
         if answer.will_close:
@@ -140,11 +144,11 @@ def _proxy_for(scheme: str, host: str) -> tuple[str, int] | None:
     if scheme != "https" or not (os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")):
         return None
     from urllib.parse import urlsplit
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib.request import getproxies, proxy_bypass
 
-    if proxy_bypass_environment(host):
+    if proxy_bypass(host):
         return None
-    address = getproxies_environment().get("https", "")
+    address = getproxies().get("https", "")
     parts = urlsplit(address if "//" in address else f"//{address}")
     return (parts.hostname, parts.port or 3128) if parts.hostname else None
 

@@ -1,0 +1,560 @@
+"""The command `usage`: record, deliver, read back and put right, from a shell or a cron job."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .errors import StripeError, UsageError, redact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from .client import Client
+    from .importing import Progress
+    from .results import Flush, Result
+
+    Command = Callable[[argparse.Namespace], int]
+
+OK, UNDELIVERED, WRONG = 0, 1, 2
+
+_OVERVIEW = """\
+Send Stripe meter events and read them back: nothing lost, nothing billed twice.
+
+Every event is first written to a spool file (--spool, STRIPE_USAGE_SPOOL, or .stripe-usage/spool.db here), with the
+identifier it keeps for ever, and then delivered. Any command may be killed and run again."""
+
+_WHERE = """\
+where events go is never guessed:
+  STRIPE_API_KEY=sk_test_...   Stripe, test mode
+  STRIPE_API_KEY=sk_live_...   Stripe, live mode, and only with --live (or STRIPE_MODE=live)
+  STRIPE_MODE=sandbox          the local sandbox, in the file STRIPE_SANDBOX_FILE (.stripe-sandbox/stripe.db)
+  STRIPE_API_BASE=http://...   another address: a served sandbox, a proxy
+
+exit code: 0 when everything is delivered (or agrees), 1 when something is not, 2 for a wrong command or setting."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("where")
+    group.add_argument("--spool", metavar="FILE", help="the spool file")
+    mode = group.add_mutually_exclusive_group()
+    mode.add_argument("--mode", choices=("sandbox", "test", "live"), help="insist on this mode")
+    mode.add_argument(
+        "--live", action="store_const", const="live", dest="mode", help="allow a live key: bills real customers"
+    )
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+
+    parser = argparse.ArgumentParser(
+        prog="usage", description=_OVERVIEW, epilog=_WHERE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Command, summary: str, more: str, *examples: str) -> argparse.ArgumentParser:
+        text = "examples:\n" + "\n".join(f"  {example}" for example in examples)
+        made = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}",
+            epilog=text,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(run=run)
+        return made
+
+    def timeout(made: argparse.ArgumentParser, default: float | None, what: str) -> None:
+        made.add_argument("--timeout", type=_seconds, default=default, metavar="SECONDS", help=what)
+
+    send = command(
+        "send",
+        _send,
+        "record one event, deliver it and wait",
+        "Run again with the same --identifier\nit is the same event, and bills once.",
+        "usage send alpaca_ai_tokens --customer cus_123 --value 1200",
+        "usage send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z",
+        "usage send alpaca_ai_tokens --customer cus_123 --value=-200 --correction",
+    )
+    send.add_argument("event", metavar="EVENT", help="event name of the meter")
+    send.add_argument("--customer", required=True, help="cus_...")
+    send.add_argument("--value", default="1", help="whole units (default 1)")
+    send.add_argument("--identifier", help="names the fact, at most 100 characters (default: a new one)")
+    send.add_argument("--timestamp", help="Unix seconds or ISO 8601 with an offset (default now)")
+    send.add_argument("--dimension", action="append", default=[], metavar="KEY=VALUE", help="a further payload key")
+    send.add_argument("--correction", action="store_true", help="allow a negative value")
+    send.add_argument(
+        "--delivery", choices=("v1", "stream"), default="v1", help="v1 answers for the event at once (default)"
+    )
+    send.add_argument("--no-wait", action="store_true", help="only record; `usage flush` delivers")
+    timeout(send, 60.0, "give up waiting after so long (default 60); the event stays in the spool")
+
+    load = command(
+        "import",
+        _import,
+        "record the events of a CSV or JSON Lines file and deliver them",
+        "Columns (or keys): customer, value,\nevent_name, timestamp, identifier, dimensions.NAME. "
+        "Bad lines are named and left out.\n"
+        "Interrupted, it goes on where it stopped; run again, it bills nothing twice.",
+        "usage import tokens.csv --dry-run",
+        "usage import tokens.csv --event alpaca_ai_tokens",
+        "export-usage | usage import - --format jsonl --import-id 2026-11-22",
+    )
+    load.add_argument("file", metavar="FILE", help="a path, or - for standard input")
+    load.add_argument("--format", choices=("csv", "jsonl"), help="default: by the name's ending")
+    load.add_argument("--event", metavar="NAME", help="event name for rows without one")
+    load.add_argument(
+        "--import-id",
+        metavar="NAME",
+        help="names the data; the same name is the same import (default: the file's name)",
+    )
+    load.add_argument("--timestamp", metavar="WHEN", help="time for rows without one: ISO 8601, Unix seconds, or now")
+    load.add_argument("--corrections", action="store_true", help="allow negative values")
+    load.add_argument(
+        "--aggregate", choices=("hour", "day"), help="sum each customer's closed UTC hours or days (sum meters)"
+    )
+    load.add_argument("--rejects", metavar="FILE", help="write the bad lines here, to be corrected and imported")
+    load.add_argument(
+        "--max-pending",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="deliver in between beyond N (default 1,000,000)",
+    )
+    load.add_argument("--dry-run", action="store_true", help="check every line, show totals, record nothing")
+    load.add_argument("--no-flush", action="store_true", help="only record; `usage flush` delivers")
+    load.add_argument("--quiet", action="store_true", help="no progress bar")
+    _delivery(load)
+    timeout(load, None, "stop delivering after so long")
+
+    flush = command(
+        "flush",
+        _flush,
+        "deliver everything recorded",
+        "Safe at any time and from any number of processes; put it in cron.",
+        "usage flush",
+        "usage flush --timeout 50 --json",
+    )
+    _delivery(flush)
+    flush.add_argument("--outbox", metavar="sqs://QUEUE", help="hand the events to this queue instead")
+    timeout(flush, None, "stop after so long; the rest stays for the next flush")
+
+    command("status", _status, "show what is in the spool", "Makes no call.", "usage status", "usage status --json")
+
+    summary = command(
+        "summary",
+        _summary,
+        "show usage as Stripe aggregated it",
+        "The window is aligned for you; Stripe's totals lag by\nseconds to minutes.",
+        "usage summary alpaca_ai_tokens --customer cus_123",
+        "usage summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv",
+    )
+    summary.add_argument("meter", metavar="EVENT|METER_ID", help="event name, or mtr_...")
+    summary.add_argument("--customer", action="append", required=True, help="cus_... (repeat for several)")
+    summary.add_argument("--start", help="ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)")
+    summary.add_argument("--end", help="exclusive (default now)")
+    summary.add_argument("--group", choices=("hour", "day"), help="one row an hour or UTC day")
+    summary.add_argument("--csv", action="store_true", help="print CSV")
+
+    preview = command(
+        "preview-invoice",
+        _preview,
+        "show the next invoice line by line, as it would be now",
+        "",
+        "usage preview-invoice --subscription sub_123",
+        "usage preview-invoice --customer cus_123 --json",
+    )
+    which = preview.add_mutually_exclusive_group(required=True)
+    which.add_argument("--subscription", help="sub_...")
+    which.add_argument("--customer", help="cus_...")
+
+    verify = command(
+        "verify",
+        _verify,
+        "compare the spool with Stripe's totals, hour by hour",
+        "Settles events of unknown fate where the\ntotals prove it, and never resends on a guess.",
+        "usage verify --wait 120",
+        "usage verify --event alpaca_ai_tokens --start 2026-11-01T00:00Z",
+    )
+    verify.add_argument("--event", metavar="NAME", help="only this event name")
+    verify.add_argument("--customer", action="append", default=[], help="only this customer (repeat for several)")
+    verify.add_argument("--start", help="default: 35 days ago")
+    verify.add_argument("--end", help="default: now")
+    verify.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help="wait so long for Stripe's lag")
+
+    errors = command(
+        "errors",
+        _errors,
+        "list refused events, or take in Stripe's asynchronous error reports",
+        "",
+        "usage errors",
+        "usage errors --fetch",
+        "usage errors --report event.json",
+    )
+    source = errors.add_mutually_exclusive_group()
+    source.add_argument("--fetch", action="store_true", help="ask Stripe for the reports since the last one")
+    source.add_argument(
+        "--report", metavar="FILE", help="an error report as a webhook received it (- for standard input)"
+    )
+    errors.add_argument("--limit", type=int, default=50, help="show so many (default 50)")
+
+    retry = command(
+        "retry",
+        _retry,
+        "send refused events again, after the cause is mended",
+        "",
+        "usage retry",
+        "usage retry --code no_meter",
+        "usage retry IDENTIFIER ...",
+    )
+    retry.add_argument("identifiers", nargs="*", metavar="IDENTIFIER", help="only these")
+    retry.add_argument("--code", action="append", default=[], help="only those refused with this code")
+    _delivery(retry)
+    timeout(retry, None, "stop after so long")
+
+    cancel = command(
+        "cancel",
+        _cancel,
+        "take an event back",
+        "Stripe removes it inside 24 hours; after that --correct records a negative event.",
+        "usage cancel IDENTIFIER",
+        "usage cancel IDENTIFIER --correct",
+        "usage cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)",
+    )
+    cancel.add_argument("identifier", metavar="IDENTIFIER")
+    cancel.add_argument("--event", metavar="NAME", help="event name, for an event that is not in the spool")
+    cancel.add_argument("--correct", action="store_true", help="after 24 hours: record a negative event")
+    timeout(cancel, 60.0, "give up delivering the negative event after so long (default 60)")
+
+    drain = command(
+        "drain",
+        _drain,
+        "deliver what producers put into an SQS queue",
+        "Run as many as you like, with --share N each.",
+        "usage drain --queue sqs://usage",
+        "usage drain --queue sqs://usage --forever --share 3",
+        "usage drain --queue sqs://usage --redrive",
+    )
+    drain.add_argument("--queue", required=True, metavar="sqs://QUEUE", help="sqs://NAME or sqs://HOST/ACCOUNT/NAME")
+    drain.add_argument("--share", type=int, default=1, metavar="N", help="N workers share the account's limits")
+    drain.add_argument(
+        "--idle", type=_seconds, default=5.0, metavar="SECONDS", help="end when empty for so long (default 5)"
+    )
+    drain.add_argument(
+        "--forever", action="store_true", help="wait for more until stopped (SIGTERM finishes the batch)"
+    )
+    drain.add_argument(
+        "--visibility", type=int, default=120, metavar="SECONDS", help="hide a message so long (default 120)"
+    )
+    drain.add_argument("--redrive", action="store_true", help="first move the dead-letter queue's messages back")
+    _delivery(drain)
+
+    recover = command(
+        "recover",
+        _recover,
+        "take the readable events out of a damaged spool file into the current one",
+        "",
+        "mv .stripe-usage/spool.db damaged.db && usage recover damaged.db",
+    )
+    recover.add_argument("file", metavar="FILE")
+    return parser
+
+
+def _delivery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--delivery", choices=("stream", "v1"), default="stream", help="v2 stream, 100 events a call (default), or v1"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 31_536_000:
+        raise argparse.ArgumentTypeError("must be between 0 and a year")
+    return seconds
+
+
+def _client(options: argparse.Namespace, **more: object) -> Client:
+    from .client import Client
+
+    return Client(options.spool, mode=options.mode, **more)  # type: ignore[arg-type]
+
+
+def _print(options: argparse.Namespace, result: Result, show: Callable[..., None], *more: object) -> None:
+    from . import output
+
+    if options.json:
+        output.print_json(output.as_json(result))
+    else:
+        show(result, *more)
+
+
+def _send(options: argparse.Namespace) -> int:
+    from . import output
+
+    dimensions: dict[str, str] = {}
+    for pair in options.dimension:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--dimension {pair!r} is not KEY=VALUE")
+        dimensions[key] = value
+    client = _client(options)
+    arguments = (options.event, options.customer, options.value, options.timestamp, options.identifier, dimensions)
+    if options.no_wait:
+        identifier = client.record(*arguments, correction=options.correction)
+        if options.json:
+            output.print_json(
+                {"identifier": identifier, "state": "pending", "spool": client.spool.path, "complete": False}
+            )
+        else:
+            print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
+        return UNDELIVERED
+    sent = client.send(*arguments, correction=options.correction, delivery=options.delivery, timeout=options.timeout)
+    _print(options, sent, output.show_sent)
+    left = client.status()
+    if left.pending and not options.json:
+        print(f"{output.count(left.pending, 'other event')} waiting in the spool: `usage flush`")
+    return OK
+
+
+def _import(options: argparse.Namespace) -> int:
+    from . import output
+
+    client = _client(options, aggregate=options.aggregate, max_pending=options.max_pending, delivery=options.delivery)
+    if not options.dry_run and not options.no_flush:
+        _ = client.destination  # say what is missing before a long file is read
+    rejects = open(options.rejects, "wb") if options.rejects else None  # noqa: SIM115
+    try:
+        with _progress(options) as progress:
+            source = sys.stdin.buffer if options.file == "-" else options.file
+            imported = client.import_file(
+                source,
+                format=options.format,
+                event_name=options.event,
+                import_id=options.import_id,
+                timestamp=options.timestamp,
+                corrections=options.corrections,
+                dry_run=options.dry_run,
+                rejects=rejects,
+                progress=progress,
+            )
+    finally:
+        if rejects is not None:
+            rejects.close()
+    flushed = None if options.dry_run or options.no_flush else client.flush(options.timeout)
+    if options.json:
+        data = {**output.as_json(imported), "flush": output.as_json(flushed) if flushed else None}
+        where = client._destination
+        data["sandbox"] = bool(where and where.sandbox)
+        output.print_json(data)
+    else:
+        where = client._destination
+        output.show_imported(imported, where.label if where else "nowhere yet: " + client._problem)
+        if flushed is not None:
+            output.show_flush(flushed)
+    if imported.bad:
+        return UNDELIVERED
+    if options.dry_run:
+        return OK
+    return OK if flushed is not None and flushed.complete and client.status().complete else UNDELIVERED
+
+
+def _progress(options: argparse.Namespace) -> AbstractContextManager[Progress | None]:
+    """A progress bar by bytes on a terminal; nothing elsewhere."""
+    import os
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar() -> Iterator[Progress | None]:
+        if options.quiet or options.json or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as ProgressBar
+
+        size = os.path.getsize(options.file) if os.path.isfile(options.file) else None
+        columns = (TextColumn("reading"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"), TimeRemainingColumn())
+        with ProgressBar(*columns, console=Console(stderr=True), transient=True) as shown:
+            task = shown.add_task("", total=size, rows=0)
+
+            def update(done: int, rows: int) -> None:
+                shown.update(task, completed=done, rows=rows)
+
+            yield update
+
+    return bar()
+
+
+def _flush(options: argparse.Namespace) -> int:
+    from . import output
+
+    client = _client(options, delivery=options.delivery, outbox=options.outbox)
+    return _flushed(options, client, client.flush(options.timeout), output.show_flush)
+
+
+def _flushed(options: argparse.Namespace, client: Client, flushed: Flush, show: Callable[..., None]) -> int:
+    _print(options, flushed, show)
+    left = client.status()
+    if left.dead > flushed.refused_count and not options.json:
+        print(f"  {left.dead - flushed.refused_count:,} refused earlier: `usage errors`")
+    return OK if flushed.complete and left.complete else UNDELIVERED
+
+
+def _status(options: argparse.Namespace) -> int:
+    from . import output
+
+    status = _client(options).status()
+    _print(options, status, output.show_status)
+    return OK if status.complete else UNDELIVERED
+
+
+def _summary(options: argparse.Namespace) -> int:
+    from . import output
+
+    result = _client(options).summaries(
+        options.meter, options.customer, options.start, options.end, group=options.group
+    )
+    if options.csv and not options.json:
+        where = "sandbox" if result.sandbox else "stripe"
+        rows = [(result.event_name, *row, where) for row in output.summary_rows(result)]
+        output.write_csv(("event_name", "customer", "start", "end", "value", "destination"), rows)
+    else:
+        _print(options, result, output.show_summaries)
+    return OK
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from . import output
+
+    result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
+    _print(options, result, output.show_preview)
+    return OK
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from . import output
+
+    result = _client(options).verify(
+        options.start, options.end, event_name=options.event, customers=options.customer, wait=options.wait
+    )
+    _print(options, result, output.show_verification)
+    return OK if result.complete else UNDELIVERED
+
+
+def _errors(options: argparse.Namespace) -> int:
+    from . import output
+
+    client = _client(options)
+    if options.fetch or options.report:
+        if options.fetch:
+            taken = client.fetch_error_reports()
+        elif options.report == "-":
+            taken = client.error_report(sys.stdin.buffer.read())
+        else:
+            with open(options.report, "rb") as file:
+                taken = client.error_report(file.read())
+        _print(options, taken, output.show_reports)
+        return OK if not taken.errors else UNDELIVERED
+    letters = client.dead_letters(options.limit)
+    if options.json:
+        output.print_json({"errors": [output.letter_json(letter) for letter in letters]})
+    elif letters:
+        output.show_letters(letters)
+    else:
+        print("no event was refused")
+    return UNDELIVERED if letters else OK
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from . import output
+
+    client = _client(options, delivery=options.delivery)
+    _ = client.destination
+    again = client.retry(codes=options.code, identifiers=options.identifiers)
+    if not options.json:
+        print(f"{output.count(len(again))} to be sent again")
+    return _flushed(options, client, client.flush(options.timeout), output.show_flush)
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    from . import output
+
+    client = _client(options)
+    result = client.cancel(options.identifier, event_name=options.event, correct=options.correct)
+    flushed = client.flush(options.timeout) if result.outcome == "corrected" else None
+    _print(options, result, output.show_cancelled)
+    if flushed is not None and not options.json:
+        output.show_flush(flushed)
+    return OK if flushed is None or flushed.complete else UNDELIVERED
+
+
+def _drain(options: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from . import output
+
+    client = _client(options, share=options.share, delivery=options.delivery, outbox=options.queue)
+    _ = client.destination
+    moved = 0
+    if options.redrive:
+        from .sqs import Queue
+
+        moved = Queue(options.queue).redrive()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    idle = None if options.forever else options.idle
+    result = client.drain(idle_seconds=idle, visibility=options.visibility, stop=stop)
+    if options.redrive and not options.json:
+        print(f"{output.count(moved, 'message')} moved back from the dead-letter queue")
+    _print(options, result, output.show_drained)
+    return OK if result.complete else UNDELIVERED
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from . import output
+
+    client = _client(options)
+    copied, unreadable = client.spool.recover_from(options.file)
+    if options.json:
+        output.print_json({"copied": copied, "unreadable_places": unreadable, "spool": client.spool.path})
+    else:
+        print(f"{output.count(copied)} copied into {client.spool.path}")
+        if unreadable:
+            print(f"{output.count(unreadable, 'place')} in the file (up to 50 events each) could not be read")
+    return UNDELIVERED if unreadable else OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (UsageError, ValueError, OSError) as problem:
+        return _failed(options, problem)
+    except KeyboardInterrupt:
+        print("usage: interrupted; what was recorded is in the spool", file=sys.stderr)
+        return 130
+
+
+def _failed(options: argparse.Namespace, problem: Exception) -> int:
+    from .errors import DestinationError, ImportFailed, InvalidEvent
+
+    message = redact(str(problem)).replace("\n", " ")
+    if options.json:
+        from . import output
+
+        error = {"type": type(problem).__name__, "message": message}
+        if isinstance(problem, StripeError):
+            error.update(code=problem.code or "", request_id=problem.request_id or "")
+        output.print_json({"error": error, "complete": False})
+    print(f"usage: {message}", file=sys.stderr)
+    wrong = isinstance(problem, (DestinationError, InvalidEvent, ImportFailed)) or not isinstance(problem, UsageError)
+    return WRONG if wrong else UNDELIVERED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

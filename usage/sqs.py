@@ -1,0 +1,333 @@
+"""A fleet's outbox on Amazon SQS: producers put batches of 100 events in a message, drains deliver and delete them.
+
+The spool stays in front: an event is on the producer's disk before it is in the queue. SQS delivers a message at least
+once; the identifiers inside make the second time harmless within Stripe's 24 hours, and each message carries since when
+its events may have been sent, so that nobody resends them after that.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+from .errors import DestinationError, UsageError
+from .events import Event
+from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Claimed, Refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from .client import Client
+    from .delivery import Fates
+    from .results import Drained
+
+MESSAGE_EVENTS = 100  # one stream request
+CALL_MESSAGES = 10  # SendMessageBatch and ReceiveMessage: at most ten
+CALL_BYTES = 240_000  # below the 256 KiB that every SQS takes in one call
+VERSION = 1
+
+
+def check_address(address: str) -> None:
+    """Raise DestinationError unless `address` is sqs://NAME or sqs://HOST/ACCOUNT/NAME."""
+    rest = address.removeprefix("sqs://")
+    parts = rest.split("/")
+    if rest == address or len(parts) not in (1, 3) or not all(parts) or "@" in rest or "?" in rest:
+        raise DestinationError(f"the outbox {address!r} is not sqs://NAME or sqs://HOST/ACCOUNT/NAME")
+
+
+class Queue:
+    """One SQS queue. Region, credentials and endpoint come from boto3's usual places (AWS_REGION, profiles, roles)."""
+
+    def __init__(self, address: str) -> None:
+        check_address(address)
+        try:
+            import boto3
+            from botocore.config import Config
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError:
+            raise UsageError("an SQS outbox needs boto3: install the extra `sqs` (stripe-pricing[sqs])") from None
+        self.address = address
+        self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
+        name = address.removeprefix("sqs://")
+        try:
+            # a long poll waits 20 s by itself
+            config = Config(retries={"mode": "standard", "max_attempts": 5}, read_timeout=60, connect_timeout=10)
+            self._sqs: Any = boto3.client("sqs", config=config)
+            if "/" in name:
+                scheme = self._sqs.meta.endpoint_url.partition("://")[0]
+                self.url = f"{scheme}://{name}"
+            else:
+                self.url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        except self._errors as problem:
+            raise DestinationError(f"the queue {address} cannot be used: {problem}") from None
+
+    def put(self, events: Sequence[Claimed], mode: str) -> Iterator[Fates]:
+        """Put events into the queue, one group of messages a call; yields what became of each group."""
+        group: list[tuple[str, list[Claimed]]] = []
+        size = 0
+        for packed in self._packed(events):
+            body = _body(packed, mode)
+            if group and (len(group) == CALL_MESSAGES or size + len(body) > CALL_BYTES):
+                yield self._put(group)
+                group, size = [], 0
+            group.append((body, packed))
+            size += len(body)
+        if group:
+            yield self._put(group)
+
+    def _packed(self, events: Sequence[Claimed]) -> Iterator[list[Claimed]]:
+        # events that may be in the queue already travel apart, so that only they carry a "since"
+        for wanted in (False, True):
+            some = [claimed for claimed in events if (claimed.perhaps_since is not None) is wanted]
+            for first in range(0, len(some), MESSAGE_EVENTS):
+                batch = some[first : first + MESSAGE_EVENTS]
+                while batch and len(_body(batch, "sandbox")) > CALL_BYTES:
+                    yield batch[: len(batch) // 10]
+                    batch = batch[len(batch) // 10 :]
+                yield batch
+
+    def _put(self, group: list[tuple[str, list[Claimed]]]) -> Fates:
+        from .delivery import Fates
+
+        fates = Fates()
+        entries = [{"Id": str(number), "MessageBody": body} for number, (body, _) in enumerate(group)]
+        try:
+            answer = self._sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+        except self._errors as problem:
+            fates.lost = f"the queue {self.address} did not take a batch: {problem}"
+            for _, packed in group:
+                fates.perhaps.extend(packed)
+            return fates
+        for done in answer.get("Successful", ()):
+            fates.delivered.extend(group[int(done["Id"])][1])
+        for failed in answer.get("Failed", ()):
+            fates.lost = f"the queue {self.address} refused a message: {failed.get('Message') or failed.get('Code')}"
+            self._keep(group[int(failed["Id"])][1], fates)
+        return fates
+
+    def _keep(self, packed: list[Claimed], fates: Fates) -> None:
+        for claimed in packed:
+            (fates.released if claimed.perhaps_since is None else fates.perhaps).append(claimed)
+
+    def take(self, visibility: int, wait: int) -> list[dict[str, Any]]:
+        """Up to ten messages, hidden from the other drains for `visibility` seconds; waits up to `wait` seconds."""
+        try:
+            answer = self._sqs.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=CALL_MESSAGES,
+                WaitTimeSeconds=wait,
+                VisibilityTimeout=visibility,
+                MessageSystemAttributeNames=["All"],
+            )
+        except self._errors as problem:
+            raise UsageError(f"the queue {self.address} cannot be read: {problem}") from None
+        messages: list[dict[str, Any]] = answer.get("Messages", [])
+        return messages
+
+    def delete(self, messages: Sequence[dict[str, Any]]) -> None:
+        """Remove messages whose events are settled. A failure only makes them come again, which is harmless."""
+        for first in range(0, len(messages), CALL_MESSAGES):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                for number, message in enumerate(messages[first : first + CALL_MESSAGES])
+            ]
+            try:
+                self._sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
+            except self._errors:
+                return
+
+    def hide(self, message: dict[str, Any], seconds: int) -> None:
+        """Keep a message hidden for `seconds` from now; 0 gives it back at once."""
+        try:
+            self._sqs.change_message_visibility(
+                QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=seconds
+            )
+        except self._errors:
+            pass  # it was deleted, or its time is over and another drain has it: both are fine
+
+    def redrive(self) -> int:
+        """Move every message of the queue's dead-letter queue back; returns how many.
+
+        Each keeps, as `since`, the moment from which its events may have been sent.
+        """
+        try:
+            attributes = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
+            policy = json.loads(attributes.get("Attributes", {}).get("RedrivePolicy", "{}"))
+            arn = policy.get("deadLetterTargetArn")
+            if not arn:
+                raise DestinationError(f"the queue {self.address} has no dead-letter queue (RedrivePolicy)")
+            dead_url = self._sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
+            moved = 0
+            while True:
+                answer = self._sqs.receive_message(
+                    QueueUrl=dead_url, MaxNumberOfMessages=CALL_MESSAGES, MessageSystemAttributeNames=["All"]
+                )
+                messages = answer.get("Messages", [])
+                if not messages:
+                    return moved
+                for message in messages:
+                    self._sqs.send_message(QueueUrl=self.url, MessageBody=_again(message))
+                    self._sqs.delete_message(QueueUrl=dead_url, ReceiptHandle=message["ReceiptHandle"])
+                    moved += 1
+        except self._errors as problem:
+            raise UsageError(f"the dead-letter queue of {self.address} cannot be emptied: {problem}") from None
+
+
+def _body(events: Sequence[Claimed], mode: str) -> str:
+    since = min((claimed.perhaps_since for claimed in events if claimed.perhaps_since is not None), default=None)
+    return json.dumps(
+        {"usage": VERSION, "mode": mode, "since": since, "events": [list(claimed.event) for claimed in events]},
+        separators=(",", ":"),
+    )
+
+
+def _again(message: dict[str, Any]) -> str:
+    """The body of a message that was received before, with the moment from which its events may have been sent."""
+    body: str = message["Body"]
+    try:
+        data = json.loads(body)
+        sent = int(message["Attributes"]["SentTimestamp"]) // 1000
+        data["since"] = min(sent, data["since"]) if data.get("since") else sent
+    except (ValueError, KeyError, TypeError):
+        return body  # not ours; whoever put it there gets it back as it was
+    return json.dumps(data, separators=(",", ":"))
+
+
+class Drain:
+    """One worker: takes messages, delivers their events, deletes what is settled.
+
+    Events that are refused, or whose fate is unknown for too long, go into this worker's spool before the message is
+    deleted, where `usage status`, `retry` and `verify` find them.
+    """
+
+    def __init__(self, client: Client, queue: Queue, *, visibility: int) -> None:
+        if not 10 <= visibility <= 43_200:
+            raise ValueError("visibility is between 10 seconds and 12 hours")
+        self.client = client
+        self.queue = queue
+        self.visibility = visibility
+        self.messages = self.delivered = self.duplicates = self.refused = self.unknown = self.returned = 0
+        self.stopped: str | None = None
+        self._hidden: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def run(self, *, max_messages: int | None, idle_seconds: float | None, stop: threading.Event | None) -> Drained:
+        """See `Client.drain`."""
+        from .results import Drained
+
+        where = self.client.destination
+        stop = stop or threading.Event()
+        heart = threading.Event()
+        beat = threading.Thread(target=self._heartbeat, args=(heart,), name="usage-visibility", daemon=True)
+        beat.start()
+        idle_since = time.monotonic()
+        try:
+            while not stop.is_set() and self.stopped is None:
+                if max_messages is not None and self.messages >= max_messages:
+                    break
+                left = 20.0 if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
+                messages = self.queue.take(self.visibility, max(0, min(20, round(left))))
+                if not messages:
+                    if idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
+                        break
+                    if left < 1:
+                        stop.wait(0.05)
+                    continue
+                self._work(messages, stop)
+                idle_since = time.monotonic()
+        finally:
+            heart.set()
+            beat.join()
+        return Drained(
+            where.label,
+            where.sandbox,
+            self.queue.address,
+            self.messages,
+            self.delivered,
+            self.duplicates,
+            self.refused,
+            self.unknown,
+            self.returned,
+            self.stopped,
+        )
+
+    def _heartbeat(self, done: threading.Event) -> None:
+        """Keep the messages in hand hidden for as long as their delivery takes."""
+        while not done.wait(self.visibility / 3):
+            with self._lock:
+                held = list(self._hidden.values())
+            for message in held:
+                self.queue.hide(message, self.visibility)
+
+    def _work(self, messages: list[dict[str, Any]], stop: threading.Event) -> None:
+        with self._lock:
+            self._hidden = {message["ReceiptHandle"]: message for message in messages}
+        done: list[dict[str, Any]] = []
+        for message in messages:
+            if stop.is_set() or self.stopped is not None:
+                self._give_back(message, 0)
+                continue
+            self.messages += 1
+            if self._deliver(message):
+                done.append(message)
+        self.queue.delete(done)
+        with self._lock:
+            self._hidden = {}
+
+    def _give_back(self, message: dict[str, Any], seconds: int) -> None:
+        with self._lock:
+            self._hidden.pop(message["ReceiptHandle"], None)
+        self.queue.hide(message, seconds)
+        self.returned += 1
+
+    def _deliver(self, message: dict[str, Any]) -> bool:
+        """Deliver one message; True when all its events are settled and it can be deleted."""
+        where = self.client.destination
+        attributes = message.get("Attributes", {})
+        times = int(attributes.get("ApproximateReceiveCount", "1"))
+        try:
+            data = json.loads(message["Body"])
+            if data["usage"] != VERSION:
+                raise ValueError
+            events = [Event(*fields) for fields in data["events"]]
+            since = data["since"]
+            mode = data["mode"]
+        except (ValueError, KeyError, TypeError):
+            # not ours: it stays, and the queue's own redrive policy moves it away
+            self._give_back(message, self.visibility)
+            return False
+        if mode not in ("", where.mode):
+            self.stopped = f"the queue holds events recorded for {mode}; this drain delivers to {where.label}"
+            self._give_back(message, 0)
+            return False
+        if times > 1:
+            first = int(attributes.get("ApproximateFirstReceiveTimestamp", "0")) // 1000 or int(self.client.clock())
+            since = min(first, since) if since else first
+        if since is not None and since < self.client.clock() - UNIQUENESS_SECONDS + RESEND_MARGIN:
+            self.client.spool.adopt(events, where.mode, "unknown", since)
+            self.unknown += len(events)
+            return True
+        group = [Claimed(number, event, since) for number, event in enumerate(events)]
+        left: list[Fates] = []
+        sender = self.client._sender(self.client._delivery)
+        deadline = time.monotonic() + 600
+        for part in sender.groups(group, 1):
+            sender.send(part, deadline, left.append)
+        settled = True
+        for fates in left:
+            self.delivered += len(fates.delivered)
+            self.duplicates += fates.duplicates
+            for claimed, refusal in fates.refused:
+                self.refused += self._bury(claimed.event, refusal)
+            settled = settled and not fates.perhaps and not fates.released
+        if not settled:
+            self.stopped = self.stopped or sender.stopped
+            # the receive count is the number of attempts: wait longer each time
+            self._give_back(message, min(900, 2 ** min(times, 9)) if self.stopped is None else 0)
+        return settled
+
+    def _bury(self, event: Event, refusal: Refusal) -> int:
+        return self.client.spool.adopt([event], self.client.destination.mode, "dead", None, refusal)
