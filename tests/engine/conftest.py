@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,14 @@ class Project:
     folder: Path
     environ: dict[str, str]
     stack: str = "dev"
-    client: stripe.StripeClient = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.sandbox_file = self.folder / "stripe.db"
-        self.client = stripe.StripeClient("sk_test_sandbox", http_client=SandboxHTTPClient(self.sandbox_file))
+    @property
+    def sandbox_file(self) -> Path:
+        return self.folder / "stripe.db"
+
+    @cached_property
+    def client(self) -> stripe.StripeClient:
+        return stripe.StripeClient("sk_test_sandbox", http_client=SandboxHTTPClient(self.sandbox_file))
 
     def write(self, program: str) -> None:
         (self.folder / "__main__.py").write_text(program)
@@ -126,7 +130,7 @@ class Project:
         return [r for r in deployment.get("resources", []) if r["type"].startswith("pulumi-python:dynamic/stripe:")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
     """Make projects: `new_project(program_text, mode="sandbox", stack="dev")`."""
 
