@@ -259,7 +259,6 @@ class Product(StripeResource, module="stripe", name="Product"):
 
     name: pulumi.Output[str]
     active: pulumi.Output[bool | None]
-    default_price_id: pulumi.Output[str | None]
 
     def __init__(
         self,

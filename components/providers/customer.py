@@ -122,12 +122,12 @@ class CustomerProvider(StripeProvider):
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
-            fate = (
-                f"{id_} is deleted for good, and with it its subscriptions, balance and payment methods"
+            yield (
+                "is deleted for good, with its subscriptions, balance and payment methods, and a new customer made"
                 if old.get("on_delete") == "delete"
-                else f"{id_} stays in Stripe (on_delete=keep), with whatever bills it outside this stack"
+                else "stays in Stripe (on_delete=keep), with whatever bills it outside this stack, and a new customer "
+                "is made"
             )
-            yield f"a new customer is made; {fate}"
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         found = super().returned(name, value, remote)

@@ -62,8 +62,8 @@ class MeterProvider(StripeProvider):
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
             yield (
-                f"{id_} is deactivated and a new meter made; usage recorded so far stays with {id_}, is billed only "
-                "by prices on it, and does not move to the new meter"
+                "is deactivated and a new meter made; usage recorded so far stays with this one and is billed only by "
+                "prices on it"
             )
         elif new.get("active", True) is False and old.get("active", True) is not False:
             yield "will be inactive: Stripe refuses its meter events, and nothing that happens meanwhile is billed"

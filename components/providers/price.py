@@ -235,8 +235,8 @@ class PriceProvider(StripeProvider):
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
             yield (
-                f"{id_} stays in Stripe, archived: whatever is subscribed to it and not moved to the new price here "
-                "goes on paying the old one"
+                "stays in Stripe, archived; subscriptions that are on it and are not moved to the new price by this "
+                "program go on paying the old one"
             )
         elif new.get("active", True) is False and old.get("active", True) is not False:
             yield "will be archived: no new subscriptions to it; those that exist go on billing"

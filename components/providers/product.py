@@ -78,7 +78,6 @@ PRODUCT = Kind(
     assigned={"id": "Stripe makes one up", "type": "`service`"},
     cleared={"active": True, "shippable": False},
     watched={"active": True},
-    outputs={"default_price_id": "the price that is the product's default, by whatever means"},
     rules=(
         rules.metadata,
         rules.longest({"name": 250, "unit_label": 12, "statement_descriptor": 22, "description": 40_000}),
@@ -101,7 +100,7 @@ class ProductProvider(StripeProvider):
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
-            yield f"{id_} is replaced by a new product, and so are all prices on it; links to {id_} stop working"
+            yield "is replaced by a new product, and so are all prices on it; links to this one stop working"
         elif new.get("active", True) is False and old.get("active", True) is not False:
             yield "will be archived: no new subscriptions to its prices; those that exist go on billing"
 
@@ -134,10 +133,6 @@ class ProductProvider(StripeProvider):
         tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
         old = self.projection({"active": True, **new}, remote)
         return self.apply(remote["id"], old, {"active": True, **new}, remote) or remote
-
-    def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
-        default = remote.get("default_price")
-        return {"default_price_id": default.get("id") if isinstance(default, dict) else default}
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)

@@ -169,6 +169,7 @@ SUBSCRIPTION = Kind(
     unreadable={
         "add_invoice_items": "charged once, when it is declared and again when it changes",
         "backdate_start_date": "Stripe returns the start date that came of it",
+        "billing_cycle_anchor": "Stripe moves it, at the end of a trial for one",
         "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
         "trial_period_days": "Stripe returns the end of the trial that came of it",
     },
@@ -251,8 +252,8 @@ class SubscriptionProvider(StripeProvider):
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
             yield (
-                f"{id_} is cancelled now ({_last_invoice(old)}) and a new subscription made, with a billing period of "
-                "its own; this cannot be undone"
+                f"is cancelled now ({_last_invoice(old)}) and a new subscription made, with a billing period of its "
+                "own; this cannot be undone"
             )
             return
         if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
@@ -328,7 +329,7 @@ class SubscriptionProvider(StripeProvider):
             params["items"] = items
         anchor = new.get("billing_cycle_anchor")
         if isinstance(anchor, Mapping) and anchor != old.get("billing_cycle_anchor"):
-            params["billing_cycle_anchor"] = anchor["type"]
+            params["billing_cycle_anchor"] = dict(anchor)
         return params
 
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
@@ -376,8 +377,6 @@ class SubscriptionProvider(StripeProvider):
                 return value
             case "cancel_at" if isinstance(value, str):
                 return value if remote.get("cancel_at") else MISSING
-            case "billing_cycle_anchor" if isinstance(value, Mapping):
-                return value
         return super().returned(name, value, remote)
 
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:

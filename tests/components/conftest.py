@@ -1,0 +1,27 @@
+"""Fixtures for the providers: a Stripe account of one's own, and what was said to the person at the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.providers import notices
+from tests.components.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An empty account."""
+    made = World(tmp_path / "stripe.db")
+    yield made
+    made.sandbox.close()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What the providers have told during the test."""
+    heard: set[str] = set()
+    monkeypatch.setattr(notices, "_said", heard)
+    return heard
