@@ -175,7 +175,6 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "pending_invoice_item_interval": None,
         "pending_setup_intent": None,
         "pending_update": None,
-        "presentment_details": None,
         "schedule": None,
         "start_date": now,
         "status": "active",

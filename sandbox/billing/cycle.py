@@ -193,11 +193,9 @@ def renew(
         contract.subscription["status"] = "active"
     due = [item for item in contract.items if item["current_period_end"] <= at]
     past_start = min((item["current_period_start"] for item in due), default=at)
-    lines: list[Obj] = []
+    billed: list[tuple[Obj, list[Obj]]] = []
     if not was_trialing:
-        for item in due:
-            if is_metered(contract.price(item)):
-                lines.extend(_usage(contract, item, at))
+        billed = [(item, _usage(contract, item, at)) for item in due if is_metered(contract.price(item))]
     if after is not None:
         ended = {item["id"] for item in due}
         known = {item["id"] for item in contract.items}
@@ -208,8 +206,11 @@ def renew(
         item["_debits"] = []
         item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
         if not is_metered(contract.price(item)):
-            lines.extend(_fee(contract, item, "create_prorations"))
-    return _draft(contract, billing_reason, past_start, at, lines)
+            billed.append((item, _fee(contract, item, "create_prorations")))
+    places = {item["id"]: place for place, item in enumerate(contract.items)}
+    # Stripe: subscription items in reverse chronological order; those made together keep theirs.
+    billed.sort(key=lambda entry: (-entry[0]["created"], places.get(entry[0]["id"], -1)))
+    return _draft(contract, billing_reason, past_start, at, [line for _, lines in billed for line in lines])
 
 
 # -- changes ----------------------------------------------------------------------------------------------------------
@@ -327,6 +328,8 @@ def _draft(contract: Contract, billing_reason: str, start: int, end: int, lines:
     taken, contract.pending = contract.pending, []
     if not taken and not lines:
         return None
+    # Stripe: pending invoice items in reverse chronological order, before what the subscription's items bill.
+    taken = sorted(taken, key=lambda item: -int(item["date"]))
     return Draft(billing_reason, start, end, [*(line_of_invoice_item(item) for item in taken), *lines], taken)
 
 
