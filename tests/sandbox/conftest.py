@@ -1,0 +1,113 @@
+"""What every test of the sandbox gets: a sandbox of its own, stripe-python over it, and a check of every answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+
+from sandbox import ConnectionDropped, Request, Response, Sandbox
+from sandbox.client import SandboxHTTPClient
+
+from .response_schema import check
+
+#: 2026-01-01T00:00:00Z: where tests that need a time start.
+NEW_YEAR = 1767225600
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a sandbox of this process answers in a test must be valid against Stripe's response schema."""
+    plain = Sandbox.handle
+
+    def handle(self: Sandbox, request: Request) -> Response:
+        try:
+            response = plain(self, request)
+        except ConnectionDropped:
+            raise
+        if response.headers.get("content-type") == "application/json":
+            check(request, response)
+        return response
+
+    monkeypatch.setattr(Sandbox, "handle", handle)
+    monkeypatch.setattr(stripe, "enable_telemetry", False)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self, now: float = NEW_YEAR) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, clock: Clock) -> Iterator[Sandbox]:
+    opened = Sandbox(tmp_path / "stripe.db", clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def http(sandbox: Sandbox) -> SandboxHTTPClient:
+    return SandboxHTTPClient(sandbox)
+
+
+@pytest.fixture
+def client(http: SandboxHTTPClient) -> stripe.StripeClient:
+    return stripe.StripeClient("sk_test_sandbox", http_client=http)
+
+
+@pytest.fixture
+def live(http: SandboxHTTPClient) -> stripe.StripeClient:
+    return stripe.StripeClient("sk_live_sandbox", http_client=http)
+
+
+class Control:
+    """`/_sandbox/` for tests."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def __call__(self, method: str, name: str, **params: Any) -> Any:
+        body = json.dumps(params).encode() if method == "POST" else b""
+        response = self._sandbox.handle(Request(method, f"/_sandbox/{name}", {}, body))
+        answer = json.loads(response.body)
+        assert response.status == 200, answer
+        return answer
+
+
+@pytest.fixture
+def control(sandbox: Sandbox) -> Control:
+    return Control(sandbox)
+
+
+Raw = Callable[..., tuple[int, Any, dict[str, str]]]
+
+
+@pytest.fixture
+def raw(sandbox: Sandbox) -> Raw:
+    """Requests that stripe-python would not make: raw(method, url, body, **headers) -> status, JSON, headers."""
+
+    def call(method: str, url: str, body: bytes | str = b"", **headers: str) -> tuple[int, Any, dict[str, str]]:
+        sent = {"Authorization": "Bearer sk_test_sandbox", "Content-Type": "application/x-www-form-urlencoded"}
+        sent.update({name.replace("_", "-"): value for name, value in headers.items()})
+        data = body.encode() if isinstance(body, str) else body
+        response = sandbox.handle(Request(method, url, {k: v for k, v in sent.items() if v}, data))
+        return response.status, json.loads(response.body), dict(response.headers)
+
+    return call

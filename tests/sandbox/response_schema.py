@@ -1,0 +1,210 @@
+"""Every answer of the sandbox against Stripe's own response schemas, with a hand-made few for /v2 and the account.
+
+`check(request, response)` raises AssertionError where an answer is not what Stripe describes: a wrong type, a missing
+field, and also a field that Stripe's object does not have (the schemas themselves allow those).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+
+from sandbox import Request, Response, router, spec
+
+#: Fields that Stripe's test mode sends (recorded bodies, or stripe-python's types) and the description leaves out.
+BEYOND: dict[str, frozenset[str]] = {
+    "product": frozenset({"attributes", "type", "tax_details"}),
+    "price": frozenset(),
+    "recurring": frozenset({"trial_period_days"}),
+    "customer": frozenset(),
+    "payment_method": frozenset(),
+}
+
+_TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
+_BOOL = {"type": "boolean"}
+_STRING = {"type": "string"}
+
+
+def _closed(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+_THIN_EVENT = _closed(
+    {
+        "id": _STRING,
+        "object": {"const": "v2.core.event"},
+        "changes": {"type": "null"},
+        "context": {"type": "null"},
+        "created": _TIME,
+        "data": {"type": "object"},
+        "livemode": _BOOL,
+        "reason": {"type": "null"},
+        "related_object": _closed({"id": _STRING, "type": _STRING, "url": _STRING}),
+        "snapshot_event": {"type": "null"},
+        "type": _STRING,
+    },
+    optional=("related_object",),
+)
+_URL = {"anyOf": [_STRING, {"type": "null"}]}
+
+#: From stripe-python's response types; the v1 description has none of them.
+OWN: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/v2/billing/meter_events"): _closed(
+        {
+            "object": {"const": "v2.billing.meter_event"},
+            "created": _TIME,
+            "event_name": _STRING,
+            "identifier": _STRING,
+            "livemode": _BOOL,
+            "payload": {"type": "object", "additionalProperties": _STRING},
+            "timestamp": _TIME,
+        }
+    ),
+    ("POST", "/v2/billing/meter_event_session"): _closed(
+        {
+            "object": {"const": "v2.billing.meter_event_session"},
+            "authentication_token": _STRING,
+            "created": _TIME,
+            "expires_at": _TIME,
+            "id": _STRING,
+            "livemode": _BOOL,
+        }
+    ),
+    ("POST", "/v2/billing/meter_event_stream"): _closed({}),
+    ("POST", "/v2/billing/meter_event_adjustments"): _closed(
+        {
+            "object": {"const": "v2.billing.meter_event_adjustment"},
+            "cancel": _closed({"identifier": _STRING}),
+            "created": _TIME,
+            "event_name": _STRING,
+            "id": _STRING,
+            "livemode": _BOOL,
+            "status": {"enum": ["complete", "pending"]},
+            "type": {"const": "cancel"},
+        }
+    ),
+    ("GET", "/v2/core/events"): _closed(
+        {"data": {"type": "array", "items": _THIN_EVENT}, "next_page_url": _URL, "previous_page_url": _URL}
+    ),
+    ("GET", "/v2/core/events/{id}"): _THIN_EVENT,
+    ("GET", "/v1/account"): {
+        "type": "object",
+        "properties": {"id": {"type": "string", "pattern": "^acct_"}, "object": {"const": "account"}},
+        "required": ["id", "object"],
+    },
+}
+
+_V2_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {"code": _STRING, "message": _STRING},
+            "required": ["code", "message"],
+        }
+    },
+    "required": ["error"],
+}
+
+
+def check(request: Request, response: Response) -> None:
+    """Raise AssertionError where the answer is not what Stripe describes for this request."""
+    path = request.url.partition("?")[0]
+    if path.startswith("/_sandbox/") or response.headers.get("content-type") != "application/json":
+        return
+    body = json.loads(response.body)
+    if response.status >= 400:
+        if path.startswith("/v2/"):
+            problem = _problem(_v2_error(), body)
+        else:
+            problem = _problem(_error(), body)
+            error = body["error"]
+            assert ("doc_url" in error) == ("code" in error), f"doc_url must go with code: {error}"
+    else:
+        found = router.match(request.method, path)
+        assert found is not None, f"{request.method} {path} answered {response.status} without a route"
+        key = (found[0].method, found[0].template)
+        if body.get("deleted") is True:
+            # Retrieving a deleted customer: the description, as it was cut down, lost this alternative.
+            problem = _problem(_component(f"deleted_{body['object']}"), body)
+        else:
+            problem = _problem(_operation(*key), body)
+        _check_names(body, f"{request.method} {path}")
+    assert problem is None, f"{request.method} {request.url} -> {response.status}: {problem}\n{body}"
+
+
+def check_object(name: str, value: Any) -> None:
+    """The same for one object, by the name of its schema."""
+    problem = _problem(_component(name), value)
+    assert problem is None, f"{name}: {problem}\n{value}"
+
+
+def _problem(validator: Any, value: Any) -> str | None:
+    for error in validator.iter_errors(value):
+        return f"{'/'.join(str(part) for part in error.instance_path)}: {error.message}"
+    return None
+
+
+def _check_names(value: Any, where: str) -> None:
+    """Objects have only the fields of their schema, however deep they sit."""
+    if isinstance(value, list):
+        for item in value:
+            _check_names(item, where)
+    elif isinstance(value, dict):
+        name = value.get("object")
+        schemas = spec.document()["components"]["schemas"]
+        if isinstance(name, str) and name in schemas and not value.get("deleted"):
+            strange = set(value) - set(schemas[name]["properties"]) - BEYOND.get(name, frozenset())
+            assert not strange, f"{where}: Stripe's {name} has no {', '.join(sorted(strange))}"
+            if name == "event" and value["data"]["object"].get("object") in schemas:
+                check_object(value["data"]["object"]["object"], value["data"]["object"])
+        for item in value.values():
+            _check_names(item, where)
+
+
+@cache
+def _components() -> dict[str, Any]:
+    converted = _convert(spec.document()["components"])
+    assert isinstance(converted, dict)
+    return converted
+
+
+def _convert(schema: Any) -> Any:
+    """OpenAPI's `nullable` as JSON Schema says it."""
+    if isinstance(schema, list):
+        return [_convert(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: _convert(value) for key, value in schema.items() if key not in ("nullable", "x-expandableFields")}
+    return {"anyOf": [inner, {"type": "null"}]} if schema.get("nullable") is True else inner
+
+
+def _validator(schema: dict[str, Any]) -> Any:
+    return jsonschema_rs.validator_for({**_convert(schema), "components": _components()})
+
+
+@cache
+def _operation(method: str, template: str) -> Any:
+    if (method, template) in OWN:
+        return jsonschema_rs.validator_for(OWN[method, template])
+    operation = spec.document()["paths"][template][method.lower()]
+    return _validator(operation["responses"]["200"]["content"]["application/json"]["schema"])
+
+
+@cache
+def _component(name: str) -> Any:
+    return _validator({"$ref": f"#/components/schemas/{name}"})
+
+
+@cache
+def _error() -> Any:
+    return _component("error")
+
+
+@cache
+def _v2_error() -> Any:
+    return jsonschema_rs.validator_for(_V2_ERROR)
