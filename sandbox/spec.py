@@ -283,6 +283,8 @@ def _join(param: str, name: str) -> str:
 
 def _choices(choices: tuple[str, ...]) -> str:
     named = [choice for choice in choices if choice != ""]
+    if not named:
+        return "empty"
     if len(named) == 1:
         return named[0]
     if len(named) == 2:
