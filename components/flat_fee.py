@@ -95,7 +95,7 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
             default_aggregation={"formula": "sum"},
             opts=kept,
         )
-        self.product = Product(f"{name}-product", name=plan.name, unit_label=plan.unit, opts=child)
+        self.product = Product(f"{name}-product", name=plan.name, opts=child)
         self.license = Price(
             f"{name}-license",
             product=self.product.id,

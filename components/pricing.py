@@ -87,7 +87,7 @@ class Plan(_Value):
     currency: Annotated[str, Field(pattern=r"^[a-z]{3}$")] = "usd"
     interval: Interval = "month"
     fee: Money
-    unit: Annotated[str, Field(min_length=1, max_length=12)] = "unit"
+    unit: Annotated[str, Field(min_length=1, max_length=40)] = "unit"
     included: Annotated[int, Field(ge=0, strict=True)] = 0
     overage: Overage
 

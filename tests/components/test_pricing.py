@@ -74,7 +74,7 @@ def test_the_business_view_reads_as_a_price_list() -> None:
         ({"included": 1.5}, "Plan.included: Input should be a valid integer"),
         ({"included": -1}, "Plan.included: Input should be greater than or equal to 0"),
         ({"interval": "fortnight"}, "Plan.interval: Input should be 'day', 'week', 'month' or 'year'"),
-        ({"unit": "a very long unit"}, "Plan.unit: String should have at most 12 characters"),
+        ({"unit": "u" * 41}, "Plan.unit: String should have at most 40 characters"),
         ({"overage": {"amount": "0.04", "per": 0}}, "Plan.overage.per: Input should be greater than or equal to 1"),
         ({"overage": {"amount": 0.04}}, "Plan.overage.amount: 0.04 is a float"),
         ({"overage": {"amount": "1", "per": 3}}, "Plan: overage.amount is 33.33333"),
