@@ -100,12 +100,7 @@ def invoice_item(
         if subscription_item is not None:
             details["subscription_item"] = subscription_item
         parent = {"type": "subscription_details", "subscription_details": details}
-    proration_details: Obj | None = None
-    if proration:
-        proration_details = {"discount_amounts": []}
-        if credited_items is not None:
-            proration_details["credited_items"] = credited_items
-    return {
+    item: Obj = {
         "id": id,
         "object": "invoiceitem",
         "amount": amount,
@@ -124,12 +119,16 @@ def invoice_item(
         "period": {"start": period[0], "end": period[1]},
         "pricing": None if price is None else _pricing(price, unit_amount),
         "proration": proration,
-        "proration_details": proration_details,
         "quantity": int(quantity),
         "quantity_decimal": decimal_string(quantity),
         "tax_rates": [],
         "test_clock": test_clock,
     }
+    if proration:
+        item["proration_details"] = {"discount_amounts": []}
+        if credited_items is not None:
+            item["proration_details"]["credited_items"] = credited_items
+    return item
 
 
 def line_of_invoice_item(pending: Obj) -> Obj:

@@ -147,8 +147,8 @@ def lines(invoice: stripe.Invoice) -> list[tuple[str | None, int]]:
     return shown
 
 
-def refusal(act: Callable[[], Any]) -> stripe.StripeError:
-    """The error that an act is refused with."""
+def refusal(act: Callable[[], Any]) -> Any:
+    """The error that an act is refused with, one of stripe-python's, with `param` where Stripe names one."""
     try:
         act()
     except stripe.StripeError as error:
