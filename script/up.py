@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -18,8 +16,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+import usage
 from components.pricing import minor_unit_exponent
 from components.settings import DEFAULT_SANDBOX_FILE, key_mode
+from usage.results import InvoicePreview
 
 ROOT = Path(__file__).resolve().parents[1]
 #: A month of the example customer: 26 events of 1,000 tokens, 1,000 of them included in the fee.
@@ -71,16 +71,18 @@ def chain(stack: str) -> None:
 
     changes, outputs = apply(stack)
     customer, subscription = outputs["customers"]["first-customer"], outputs["subscriptions"]["first-customer"]
-    usage = Usage(outputs["event_name"], customer, subscription)
-
-    step("usage import: a month of meter events")
-    sent = usage.send()
-    step("usage summary, usage preview-invoice: what Stripe counted, and what it would bill")
-    counted = usage.wait_until_counted()
-    screen.print()
-    screen.print(invoice_table(stack, usage.preview_invoice()))
+    month = Month(outputs["event_name"], customer, subscription)
+    try:
+        step("import usage: send a month of meter events")
+        sent = month.send()
+        step("read back what Stripe counted, and what it would bill")
+        counted = month.wait_until_counted()
+        invoice = month.invoice()
+    except usage.UsageError as error:
+        raise Stop(str(error)) from None
+    screen.print(invoice_table(stack, invoice))
     screen.print(f"Summary: Stripe counted {counted:,} tokens this period.")
-    screen.print(outcome(changes, sent))
+    screen.print(outcome(changes, sent), soft_wrap=True)
     hints(stack, customer)
 
 
@@ -111,43 +113,40 @@ def step(command: str) -> None:
 
 
 @dataclass
-class Usage:
-    """The usage commands, as a script would call them."""
+class Month:
+    """The example customer's billing period, as a script of your own would fill it and read it back."""
 
     event_name: str
     customer: str
     subscription: str
 
     def send(self) -> int:
-        """Send what this billing period still lacks of the example's events. Returns how many."""
-        period_start = self.preview_invoice()["period_start"]
+        """Send the period's meter events, unless Stripe has them. Returns how many were sent."""
         if self.counted() >= EVENTS * TOKENS_PER_EVENT:
             screen.print("This period's events are there already: nothing to send.")
             return 0
-        # An identifier is billed once, however often it is sent.
-        events = [
+        period_start = self.invoice().period_start
+        usage.record_many(
             {
+                "event_name": self.event_name,
                 "customer": self.customer,
                 "value": TOKENS_PER_EVENT,
+                # Billed once under this identifier, however often it is sent.
                 "identifier": f"script-up-{self.subscription}-{period_start}-{number}",
             }
             for number in range(EVENTS)
-        ]
-        self._run(
-            [
-                *["import", "-", "--format", "jsonl", "--event", self.event_name, "--timestamp", "now"],
-                *["--import-id", f"script-up-{self.subscription}-{period_start}"],
-            ],
-            input="\n".join(json.dumps(event) for event in events),
-            show=True,
+        )
+        flushed = usage.flush(timeout=COUNTING_SECONDS)
+        if not flushed.complete:
+            raise Stop("not every meter event was delivered; `usage status` and `usage errors` say why")
+        screen.print(
+            f"{EVENTS} events of {TOKENS_PER_EVENT:,} tokens delivered to {flushed.destination}.", soft_wrap=True
         )
         return EVENTS
 
     def counted(self) -> int:
         """What Stripe has counted for the customer in this billing period."""
-        start = str(self.preview_invoice()["period_start"])
-        words = ["summary", self.event_name, "--customer", self.customer, "--start", start, "--json"]
-        return int(Decimal(json.loads(self._run(words))["total"]))
+        return int(usage.summaries(self.event_name, self.customer, self.invoice().period_start).total)
 
     def wait_until_counted(self) -> int:
         deadline = time.monotonic() + COUNTING_SECONDS
@@ -156,36 +155,24 @@ class Usage:
                 time.sleep(2)
         return counted
 
-    def preview_invoice(self) -> dict[str, Any]:
-        parsed: dict[str, Any] = json.loads(
-            self._run(["preview-invoice", "--subscription", self.subscription, "--json"])
-        )
-        return parsed
-
-    def _run(self, words: list[str], *, input: str | None = None, show: bool = False) -> str:
-        done = subprocess.run(
-            ["usage", *words], check=False, text=True, input=input, stdout=None if show else subprocess.PIPE
-        )
-        if done.returncode != 0:
-            raise Stop(f"`usage {words[0]}` ended with exit code {done.returncode}; the lines above say why")
-        return done.stdout or ""
+    def invoice(self) -> InvoicePreview:
+        return usage.preview_invoice(subscription=self.subscription)
 
 
-def invoice_table(stack: str, invoice: Mapping[str, Any]) -> Table:
+def invoice_table(stack: str, invoice: InvoicePreview) -> Table:
     where = "the sandbox" if stack == "dev" else "Stripe's test mode"
     table = Table(title=f"The next invoice, previewed by {where}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("line")
     table.add_column("quantity", justify="right")
     table.add_column("amount", justify="right")
-    for line in invoice["lines"]:
-        table.add_row(str(line["description"]), f"{Decimal(line['quantity'] or 0):,}", money(line["amount"], invoice))
+    for line in invoice.lines:
+        table.add_row(line.description, f"{line.quantity:,}", money(line.amount, invoice.currency))
     table.add_section()
-    table.add_row("total", "", money(invoice["total"], invoice), style="bold")
+    table.add_row("total", "", money(invoice.total, invoice.currency), style="bold")
     return table
 
 
-def money(minor: int, invoice: Mapping[str, Any]) -> str:
-    currency = str(invoice["currency"])
+def money(minor: int, currency: str) -> str:
     exponent = minor_unit_exponent(currency)
     return f"{Decimal(minor).scaleb(-exponent):,.{exponent}f} {currency.upper()}"
 
