@@ -248,7 +248,8 @@ def show_imported(result: Imported, where: str) -> None:
     print(line + (f"; taken up again at line {result.resumed_at:,}" if result.resumed_at else ""))
     for total in result.totals:
         print(
-            f"  {total.event_name}: {count(total.events)}, {total.value:,} units, {iso(total.first)} to {iso(total.last)}"
+            f"  {total.event_name}: {count(total.events)}, {total.value:,} units, "
+            f"{iso(total.first)} to {iso(total.last)}"
         )
     for error in result.errors:
         print(f"  line {error.line}: {error.problem}")

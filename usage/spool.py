@@ -231,6 +231,11 @@ class Spool:
             if connection is not None:
                 connection.close()
 
+    def __del__(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
         """The open connection, with SQLite's errors turned into sentences."""

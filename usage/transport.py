@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import namedtuple
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ class LostAnswer(Exception):
 
 
 class HTTPTransport:
-    """Keep-alive HTTP/1.1, one connection per thread and host; dropped, not shared, in a forked child."""
+    """Keep-alive HTTP/1.1: idle connections wait for whichever thread sends next; a fork leaves them behind."""
 
     def __init__(self, destination: Destination) -> None:
         from urllib.parse import urlsplit
@@ -58,22 +59,23 @@ class HTTPTransport:
         assert destination.api_base is not None
         assert destination.meter_events_base is not None
         self._bases = {"api": urlsplit(destination.api_base), "meter_events": urlsplit(destination.meter_events_base)}
-        self._local = threading.local()
-        self._open: set[http.client.HTTPConnection] = set()
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[tuple[float, http.client.HTTPConnection]]] = {"api": [], "meter_events": []}
+        self._pid = os.getpid()
         self._context: Any = None
 
     def _connection(self, host: str, timeout: float) -> http.client.HTTPConnection:
-        import time
-
-        pool: dict[str, tuple[int, float, http.client.HTTPConnection]] = self._local.__dict__
-        known = pool.get(host)
-        if known is not None:
-            pid, used, connection = known
-            if pid == os.getpid() and time.monotonic() - used < IDLE_SECONDS and connection.sock is not None:
-                connection.sock.settimeout(timeout)
-                return connection
-            if pid == os.getpid():
-                self._discard(host)
+        with self._lock:
+            if self._pid != os.getpid():
+                # the parent's sockets: two processes must not talk on one
+                self._idle = {"api": [], "meter_events": []}
+                self._pid = os.getpid()
+            while self._idle[host]:
+                since, connection = self._idle[host].pop()
+                if time.monotonic() - since < IDLE_SECONDS and connection.sock is not None:
+                    connection.sock.settimeout(timeout)
+                    return connection
+                connection.close()
         return self._connect(host, timeout)
 
     def _connect(self, host: str, timeout: float) -> http.client.HTTPConnection:
@@ -100,43 +102,42 @@ class HTTPTransport:
         except (OSError, http.client.HTTPException) as problem:
             connection.close()
             raise NotSent(f"no connection to {name}:{port}: {problem}") from None
-        self._open.add(connection)
         return connection
-
-    def _discard(self, host: str) -> None:
-        known = self._local.__dict__.pop(host, None)
-        if known is not None:
-            self._open.discard(known[2])
-            known[2].close()
 
     def send(self, method: str, host: str, url: str, headers: dict[str, str], body: bytes, timeout: float) -> Reply:
         import http.client
-        import time
 
         connection = self._connection(host, timeout)
         try:
             connection.request(method, self._bases[host].path + url, body or None, headers)
             answer = connection.getresponse()
             content = answer.read()
-        except (OSError, http.client.HTTPException) as problem:
-            self._local.__dict__[host] = (os.getpid(), 0.0, connection)
-            self._discard(host)
-            reason = (
-                "no answer in time"
-                if isinstance(problem, TimeoutError)
-                else f"the connection broke ({type(problem).__name__})"
-            )
+        except BaseException as problem:
+            connection.close()
+            if not isinstance(problem, (OSError, http.client.HTTPException)):
+                raise
+            slow = isinstance(problem, TimeoutError)
+            reason = "no answer in time" if slow else f"the connection broke ({type(problem).__name__})"
             raise LostAnswer(f"{self._bases[host].hostname}: {reason}") from None
-        self._local.__dict__[host] = (os.getpid(), time.monotonic(), connection)
         if answer.will_close:
-            self._discard(host)
+            connection.close()
+        else:
+            with self._lock:
+                self._idle[host].append((time.monotonic(), connection))
         return Reply(answer.status, {name.lower(): text for name, text in answer.getheaders()}, content)
 
     def close(self) -> None:
-        for connection in list(self._open):
-            connection.close()
-        self._open.clear()
-        self._local = threading.local()
+        with self._lock:
+            for pool in self._idle.values():
+                while pool:
+                    pool.pop()[1].close()
+
+    def __del__(self) -> None:
+        # A client that is dropped without close(): its idle sockets go with it. Without the lock, which may be held for
+        # ever when this runs in a forked child.
+        for pool in getattr(self, "_idle", {}).values():
+            for _, connection in pool:
+                connection.close()
 
 
 def _proxy_for(scheme: str, host: str) -> tuple[str, int] | None:
