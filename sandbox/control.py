@@ -23,10 +23,10 @@ key remembers the answer).
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from . import forms, log, settings
@@ -129,7 +129,7 @@ def _meets(entry: dict[str, Any], method: str, path: str) -> bool:
 def before(fault: Fault) -> Response | None:
     """What a fault does before the request is carried out; a Response stands in for it."""
     if fault.delay > 0:
-        time.sleep(fault.delay)
+        sleep(fault.delay)
     if fault.when != "before":
         return None
     if fault.drop:

@@ -84,7 +84,7 @@ def create(call: Call) -> Obj:
         # Hidden until `expand` asks.
         "invoice_credit_balance": {},
         "cash_balance": None,
-        "tax": {"automatic_tax": "unrecognized_location", "ip_address": None, "location": None, "provider": "stripe"},
+        "tax": {"automatic_tax": "unrecognized_location", "ip_address": None, "provider": "stripe"},
     }
     for name in ("sources", "subscriptions", "tax_ids"):
         url = f"/v1/customers/{customer['id']}/{name}"

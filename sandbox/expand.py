@@ -67,8 +67,9 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
         stored = call.store.get(kind_name, value["id"]) if "id" in value else None
         if stored is not None and name in stored:
             value[name] = stored[name]
-    value[name] = _resolve(call, value.get(name), targets[name], path, needed=False)
-    _expand(call, value[name], rest, path)
+    if name in value:
+        value[name] = _resolve(call, value[name], targets[name], path, needed=False)
+        _expand(call, value[name], rest, path)
 
 
 #: Ids below plain parts of objects, whose kind the description does not name beside them.

@@ -14,5 +14,6 @@ from . import prices as prices
 from . import products as products
 from . import search as search
 from . import subscription_items as subscription_items
+from . import subscription_schedules as subscription_schedules
 from . import subscriptions as subscriptions
 from . import test_clocks as test_clocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import stripe
 
-from sandbox import ConnectionDropped, Request, Response, Sandbox
+from sandbox import Request, Response, Sandbox
+from sandbox import control as sandbox_control
 from sandbox.client import SandboxHTTPClient
 
 from .response_schema import check
@@ -25,10 +27,7 @@ def every_answer_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Sandbox.handle
 
     def handle(self: Sandbox, request: Request) -> Response:
-        try:
-            response = plain(self, request)
-        except ConnectionDropped:
-            raise
+        response = plain(self, request)
         if response.headers.get("content-type") == "application/json":
             check(request, response)
         return response
@@ -83,7 +82,7 @@ class Control:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    def __call__(self, method: str, name: str, **params: Any) -> Any:
+    def __call__(self, method: str, name: str, /, **params: Any) -> Any:
         body = json.dumps(params).encode() if method == "POST" else b""
         response = self._sandbox.handle(Request(method, f"/_sandbox/{name}", {}, body))
         answer = json.loads(response.body)
@@ -94,6 +93,27 @@ class Control:
 @pytest.fixture
 def control(sandbox: Sandbox) -> Control:
     return Control(sandbox)
+
+
+class Held:
+    """Requests that a `delay` fault holds: a test knows when one is held, and lets it go."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        self.reached.set()
+        assert self.released.wait(60)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """`delay` faults wait for `held.released` and not for the clock."""
+    holder = Held()
+    monkeypatch.setattr(sandbox_control, "sleep", holder.sleep)
+    yield holder
+    holder.released.set()
 
 
 Raw = Callable[..., tuple[int, Any, dict[str, str]]]

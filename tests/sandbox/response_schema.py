@@ -170,6 +170,9 @@ def _check_names(value: Any, where: str) -> None:
 def _components() -> dict[str, Any]:
     converted = _convert(spec.document()["components"])
     assert isinstance(converted, dict)
+    # The description, as it was cut down, has ids where these lists hold objects that are not part of it.
+    for name in ("tax_ids", "sources"):
+        converted["schemas"]["customer"]["properties"][name]["properties"]["data"]["items"] = {"type": "object"}
     return converted
 
 

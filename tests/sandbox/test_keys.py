@@ -1,0 +1,131 @@
+"""Keys and modes: wrong, missing, expired and restricted keys; test and live objects that do not mix."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+import stripe
+
+from sandbox.client import SandboxHTTPClient
+from sandbox.keys import redacted
+
+from .conftest import Control, Raw
+
+
+def client_with(http: SandboxHTTPClient, key: str) -> stripe.StripeClient:
+    return stripe.StripeClient(key, http_client=http)
+
+
+def test_no_key(raw: Raw) -> None:
+    status, answer, headers = raw("GET", "/v1/products", Authorization="")
+    assert status == 401
+    assert answer["error"]["message"].startswith("You did not provide an API key.")
+    assert headers["www-authenticate"] == 'Bearer realm="Stripe"'
+
+
+@pytest.mark.parametrize("key", ["nope", "sk_nope", "sk_test_", "sk_prod_1", "whsec_1", "sk_test_a-b"])
+def test_a_key_that_is_none(http: SandboxHTTPClient, key: str) -> None:
+    with pytest.raises(stripe.AuthenticationError, match="Invalid API Key provided") as caught:
+        client_with(http, key).v1.products.list()
+    assert caught.value.http_status == 401
+
+
+def test_a_publishable_key(http: SandboxHTTPClient) -> None:
+    with pytest.raises(stripe.AuthenticationError, match="publishable API key") as caught:
+        client_with(http, "pk_test_1").v1.products.list()
+    assert caught.value.error is not None
+    assert caught.value.error.code == "secret_key_required"
+
+
+def test_a_revoked_and_an_expired_key(http: SandboxHTTPClient, control: Control) -> None:
+    control("POST", "keys", key="sk_test_revoked1234", status="unknown")
+    control("POST", "keys", key="rk_test_old1234", status="expired")
+    with pytest.raises(stripe.AuthenticationError, match=r"Invalid API Key provided: sk_test_\*+1234"):
+        client_with(http, "sk_test_revoked1234").v1.products.list()
+    with pytest.raises(stripe.AuthenticationError, match=r"Expired API Key provided: rk_test_\*+1234") as caught:
+        client_with(http, "rk_test_old1234").v1.products.list()
+    assert caught.value.error is not None
+    assert caught.value.error.code == "api_key_expired"
+
+
+def test_a_restricted_key_may_do_what_it_may(http: SandboxHTTPClient, control: Control) -> None:
+    control("POST", "keys", key="rk_test_narrow", status="restricted", allow=["GET /v1/prices", "* /v1/billing/*"])
+    narrow = client_with(http, "rk_test_narrow")
+    narrow.v1.prices.list()
+    narrow.v1.billing.meters.list()
+    for call in (narrow.v1.products.list, lambda: narrow.v1.products.create({"name": "A"})):
+        refused: Any = call
+        with pytest.raises(stripe.PermissionError, match="does not have the required permissions") as caught:
+            refused()
+        assert caught.value.http_status == 403
+        assert "rk_test_narrow" not in str(caught.value)
+
+
+def test_an_unrestricted_restricted_key_may_everything(http: SandboxHTTPClient) -> None:
+    assert client_with(http, "rk_test_wide").v1.products.create({"name": "A"}).livemode is False
+
+
+def test_keys_can_come_as_a_user_name(raw: Raw) -> None:
+    """As `curl -u sk_test_...:` sends them."""
+    basic = base64.b64encode(b"sk_test_x:").decode()
+    assert raw("GET", "/v1/products", Authorization=f"Basic {basic}")[0] == 200
+    assert raw("GET", "/v1/products", Authorization="Basic ???")[0] == 401
+
+
+def test_modes_do_not_mix(client: stripe.StripeClient, live: stripe.StripeClient) -> None:
+    ours = client.v1.products.create({"name": "test"})
+    theirs = live.v1.products.create({"name": "live"})
+    assert (ours.livemode, theirs.livemode) == (False, True)
+    assert [found.id for found in client.v1.products.list().data] == [ours.id]
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        client.v1.products.retrieve(theirs.id)
+    assert caught.value.user_message == (
+        f"No such product: '{theirs.id}'; a similar object exists in live mode, but a test mode key was used to make "
+        "this request."
+    )
+    with pytest.raises(stripe.InvalidRequestError, match="exists in test mode, but a live mode key") as caught:
+        live.v1.prices.create({"currency": "usd", "unit_amount": 1, "product": ours.id})
+    assert (caught.value.http_status, caught.value.code) == (400, "resource_missing")
+
+
+def test_the_same_chosen_id_lives_in_both_modes(client: stripe.StripeClient, live: stripe.StripeClient) -> None:
+    client.v1.products.create({"id": "alpaca", "name": "test"})
+    live.v1.products.create({"id": "alpaca", "name": "live"})
+    assert client.v1.products.retrieve("alpaca").name == "test"
+
+
+def test_keys_of_another_account_see_another_account(http: SandboxHTTPClient, control: Control) -> None:
+    control("POST", "keys", key="sk_test_other", account="acct_other")
+    other, own = client_with(http, "sk_test_other"), client_with(http, "sk_test_own")
+    product = own.v1.products.create({"name": "A"})
+    assert other.v1.accounts.retrieve_current().id == "acct_other"
+    with pytest.raises(stripe.InvalidRequestError, match=f"No such product: '{product.id}'$"):
+        other.v1.products.retrieve(product.id)
+
+
+def test_a_connected_account_is_refused_by_name(raw: Raw) -> None:
+    status, answer, _ = raw("GET", "/v1/products", Stripe_Account="acct_other")
+    assert status == 501
+    assert "Stripe-Account" in answer["error"]["message"]
+
+
+def test_keys_are_never_shown_whole(control: Control, client: stripe.StripeClient) -> None:
+    client.v1.products.list()
+    (line,) = control("GET", "requests")["data"]
+    assert line["key"] == "sk_test_***dbox"
+    assert redacted("sk_live_abc") == "sk_live_***"
+
+
+@pytest.mark.parametrize("version", ["2026-08-26.dahlia", "2026-10-28.endive", ""])
+def test_both_versions_are_spoken(raw: Raw, version: str) -> None:
+    status, _, headers = raw("GET", "/v1/products", Stripe_Version=version)
+    assert (status, headers["stripe-version"]) == (200, version or "2026-08-26.dahlia")
+
+
+@pytest.mark.parametrize("version", ["2020-08-27", "2026-03-25.preview", "nope"])
+def test_other_versions_are_refused(raw: Raw, version: str) -> None:
+    status, answer, _ = raw("GET", "/v1/products", Stripe_Version=version)
+    assert status == 400
+    assert version in answer["error"]["message"]
