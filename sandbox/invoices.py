@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from . import customers, invoice_items, invoicing, life, subscriptions, terms
+from . import customers, invoice_items, invoicing, life, subscription_schedules, subscriptions, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, line_of_invoice_item
@@ -115,7 +115,9 @@ def create_preview(call: Call) -> Obj:
     _check_preview(call)
     details = params.get("subscription_details") or {}
     if params.get("schedule") or params.get("schedule_details"):
-        raise refuse("not_implemented_param", param="schedule" if params.get("schedule") else "schedule_details")
+        return _shown(call, *subscription_schedules.preview(call, params))
+    if not params.get("subscription") and not details.get("items"):
+        params = {**params, "subscription": _next_to_bill(call, params.get("customer"))}
     if params.get("subscription"):
         contract, draft, at = _preview_of_subscription(call, params, details)
     elif details.get("items"):
@@ -123,6 +125,21 @@ def create_preview(call: Call) -> Obj:
     else:
         return _preview_of_items(call, params)
     return _shown(call, contract, draft, at)
+
+
+def _next_to_bill(call: Call, customer: str | None) -> str | None:
+    """The customer's subscription that bills next: what a preview without a subscription or items is of.
+
+    https://docs.stripe.com/api/invoices/create_preview (`subscription`)
+    """
+    if customer is None:
+        return None
+    moments = [
+        (at, str(subscription["id"]))
+        for subscription in call.store.query("subscription", {"customer": customer})
+        if (at := life.next_due(call, subscription)) is not None
+    ]
+    return min(moments)[1] if moments else None
 
 
 def _check_preview(call: Call) -> None:
@@ -168,15 +185,7 @@ def _preview_of_subscription(
     at = life.next_due(call, contract.subscription)
     if at is None:
         raise refuse("no_upcoming", customer=stored["customer"])
-    return contract, cycle_of(contract, at), at
-
-
-def cycle_of(contract: Contract, at: int) -> Draft | None:
-    """What a contract bills at `at`: its end or its renewal."""
-    cancel_at = contract.subscription["cancel_at"]
-    if cancel_at is not None and cancel_at <= at:
-        return cycle.close(contract, at)
-    return cycle.renew(contract, at)
+    return contract, cycle.bill_at(contract, at), at
 
 
 def _migrate(contract: Contract, details: dict[str, Any]) -> None:

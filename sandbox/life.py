@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from . import invoicing
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
+from .errors import StripeError
 from .router import Call, Kind, changes, declare_kind
 from .store import declare_index, mint
+
+_logger = logging.getLogger("sandbox")
 
 #: A first payment that nobody makes is given up after this long.
 INCOMPLETE_SECONDS: Final = 23 * 3600
@@ -202,7 +207,7 @@ def _earliest(call: Call, field: str, until: int, test_clock: str | None) -> Obj
     """The object whose moment comes first, invoices before what might bill again at the same moment."""
     found: list[tuple[int, int, Obj]] = []
     column = f"json_extract(body, '$.\"{field}\"')"
-    for order, kind in enumerate(("invoice", "subscription")):
+    for order, kind in enumerate(("invoice", "subscription_schedule", "subscription")):
         sql = f"SELECT body, {column} FROM objects WHERE scope = ? AND kind = '{kind}' AND {column} <= ?"
         values: list[Any] = [call.store.scope, until]
         if test_clock is not None:
@@ -215,10 +220,34 @@ def _earliest(call: Call, field: str, until: int, test_clock: str | None) -> Obj
 
 
 def _step(call: Call, found: Obj, at: int) -> None:
+    """Do what an object's moment brings. One that cannot be done is undone, logged and not tried again: it must not
+    stop every later request."""
+    connection = call.store.connection
+    connection.execute("SAVEPOINT moment")
+    try:
+        _handle(call, found, at)
+    except StripeError as problem:
+        connection.execute("ROLLBACK TO moment")
+        _logger.error("%s at %d was not done: %s", found["id"], at, problem.message)
+        stored = call.store.get(found["object"], found["id"])
+        assert stored is not None
+        stored["_due"] = stored["_clock_due"] = None
+        call.store.put(stored)
+    finally:
+        connection.execute("RELEASE moment")
+
+
+def _handle(call: Call, found: Obj, at: int) -> None:
     if found["object"] == "invoice":
         _invoice_step(call, found, at)
-    else:
+    elif found["object"] == "subscription":
         _subscription_step(call, found, at)
+    else:
+        STEPS[found["object"]](call, found, at)
+
+
+#: How the moments of kinds that stand above this module are handled: functions of (call, object, moment) by kind.
+STEPS: dict[str, Callable[[Call, Obj, int], None]] = {}
 
 
 def _invoice_step(call: Call, invoice: Obj, at: int) -> None:

@@ -78,9 +78,20 @@ def _first_payment(
     life.bill(call, contract, draft, now, hold=False)
 
 
-def new_contract(call: Call, customer: Obj, params: dict[str, Any], known: terms.Prices, prefix: str = "") -> Contract:
-    """A subscription from create parameters, not yet billed and not stored; previews begin here too."""
-    now = call.now(customer)
+def new_contract(
+    call: Call,
+    customer: Obj,
+    params: dict[str, Any],
+    known: terms.Prices,
+    prefix: str = "",
+    *,
+    at: int | None = None,
+) -> Contract:
+    """A subscription from create parameters, not yet billed and not stored; previews begin here too.
+
+    `at` is when it begins; a schedule's first phase can begin before anybody looks, or later than now.
+    """
+    now = call.now(customer) if at is None else at
     given = params.get("items")
     if not given:
         raise refuse("missing", param="items" if not prefix else f"{prefix}[items]")

@@ -69,9 +69,11 @@ def _name(prefix: str, name: str) -> str:
 class Prices:
     """Prices by id for one request; `price_data` becomes a price, stored unless the request is a preview."""
 
-    def __init__(self, call: Call, *, preview: bool = False) -> None:
+    def __init__(self, call: Call, *, preview: bool = False, archived: bool = False) -> None:
+        """`archived` takes archived prices too: what was planned while they were active goes on."""
         self._call = call
         self._preview = preview
+        self._archived = archived
         #: Prices of a preview's `price_data`, which are nowhere else.
         self.unstored: dict[str, Obj] = {}
 
@@ -82,10 +84,10 @@ class Prices:
         if not given.get("price"):
             raise refuse("item_price", param=where)
         price = self._call.fetch("price", given["price"], param=f"{where}[price]", status=400)
-        if not price["active"]:
+        if not price["active"] and not self._archived:
             raise refuse("price_inactive", param=f"{where}[price]")
         product = self._call.fetch("product", price["product"])
-        if not product["active"]:
+        if not product["active"] and not self._archived:
             raise refuse("product_inactive", product=product["id"], price=price["id"])
         if recurring and price["recurring"] is None:
             raise refuse("price_one_time", param=f"{where}[price]")

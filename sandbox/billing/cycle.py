@@ -316,6 +316,12 @@ def close(contract: Contract, at: int) -> Draft | None:
     return _draft(contract, "subscription_cycle", start, at, lines)
 
 
+def bill_at(contract: Contract, at: int) -> Draft | None:
+    """What a contract bills at `at`: its end where that has come, else a renewal."""
+    cancel_at = contract.subscription["cancel_at"]
+    return close(contract, at) if cancel_at is not None and cancel_at <= at else renew(contract, at)
+
+
 def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | None:
     """An invoice of the waiting invoice items alone."""
     return _draft(contract, billing_reason, at, at, [])
