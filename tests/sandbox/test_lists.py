@@ -98,7 +98,7 @@ def test_expand_in_lists(client: stripe.StripeClient) -> None:
     catalog(client)
     page = client.v1.prices.list({"expand": ["data.product", "data.tiers"]})
     assert all(isinstance(price.product, stripe.Product) for price in page.data)
-    assert [len(price.tiers) for price in page.data if price.tiers is not None] == [2]
+    assert [len(plain(price)["tiers"]) for price in page.data if "tiers" in price] == [2]
 
 
 def test_expand_reaches_at_most_four_levels(raw: Raw, client: stripe.StripeClient) -> None:

@@ -1,0 +1,262 @@
+"""The sandbox on a port: stripe-python, curl's and the Stripe CLI's request shapes, broken connections, the command."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import stripe
+
+from sandbox import Sandbox
+from sandbox.server import SandboxServer, serving
+
+from .catalog import catalog
+from .conftest import Control
+
+
+@pytest.fixture
+def server(sandbox: Sandbox) -> Iterator[SandboxServer]:
+    with serving(sandbox) as running:
+        yield running
+
+
+@pytest.fixture
+def remote(server: SandboxServer) -> Iterator[stripe.StripeClient]:
+    """stripe-python with its own transport, over the port."""
+    transport = stripe.RequestsClient()
+    addresses: Any = {"api": server.url, "meter_events": server.url}
+    yield stripe.StripeClient("sk_test_x", base_addresses=addresses, http_client=transport)
+    transport.close()
+
+
+def exchange(server: SandboxServer, text: str | bytes) -> bytes:
+    """What the server answers to these very bytes, until it closes the connection."""
+    data = text.replace("\n", "\r\n").encode() if isinstance(text, str) else text
+    with socket.create_connection((server.server_name, server.server_port), timeout=30) as connection:
+        connection.sendall(data)
+        received = b""
+        while True:
+            try:
+                chunk = connection.recv(65536)
+            except ConnectionResetError:
+                return received
+            if not chunk:
+                return received
+            received += chunk
+
+
+def test_stripe_python_over_the_port(remote: stripe.StripeClient, server: SandboxServer) -> None:
+    things = catalog(remote)
+    remote.v1.billing.meter_events.create(
+        {"event_name": things.meter.event_name, "payload": {"stripe_customer_id": things.customer.id, "value": "5"}}
+    )
+    token = remote.v2.billing.meter_event_session.create().authentication_token
+    addresses: Any = {"api": server.url, "meter_events": server.url}
+    transport = stripe.RequestsClient()
+    stream = stripe.StripeClient(token, base_addresses=addresses, http_client=transport)
+    payload: Any = {"stripe_customer_id": things.customer.id, "value": "6"}
+    stream.v2.billing.meter_event_stream.create(
+        {"events": [{"event_name": things.meter.event_name, "payload": payload}] * 2}
+    )
+    transport.close()
+    now = things.meter.created
+    summary = remote.v1.billing.meters.event_summaries.list(
+        things.meter.id,
+        {"customer": things.customer.id, "start_time": now - now % 60, "end_time": now - now % 60 + 60},
+    )
+    assert summary.data[0].aggregated_value == 17
+    with pytest.raises(stripe.InvalidRequestError, match="No such product"):
+        remote.v1.products.retrieve("prod_nope")
+
+
+def test_only_this_machine_can_reach_it(server: SandboxServer) -> None:
+    assert server.server_name == "127.0.0.1"
+
+
+CURL = """POST /v1/products HTTP/1.1
+Host: localhost
+Authorization: Basic c2tfdGVzdF94Og==
+User-Agent: curl/8.5.0
+Accept: */*
+Content-Length: 37
+Content-Type: application/x-www-form-urlencoded
+Connection: close
+
+name=From+curl&metadata%5Border%5D=15"""
+
+#: What `stripe products create --api-base http://localhost:...` sends.
+CLI = """POST /v1/products HTTP/1.1
+Host: localhost
+User-Agent: Stripe/v1 stripe-cli/1.30.0
+Content-Length: 15
+Authorization: Bearer sk_test_x
+Content-Type: application/x-www-form-urlencoded
+X-Stripe-Client-User-Agent: {"name":"stripe-cli","version":"1.30.0","publisher":"stripe","os":"linux"}
+Accept-Encoding: identity
+Connection: close
+
+name=From%20CLI"""
+
+
+@pytest.mark.parametrize(("text", "name"), [(CURL, "From curl"), (CLI, "From CLI")])
+def test_other_clients_shapes(server: SandboxServer, text: str, name: str) -> None:
+    head, _, body = exchange(server, text).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert json.loads(body)["name"] == name
+
+
+def test_real_curl(server: SandboxServer) -> None:
+    try:
+        done = subprocess.run(
+            ["curl", "-sS", f"{server.url}/v1/products", "-u", "sk_test_x:", "-d", "name=Real", "-d", "metadata[a]=1"],
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no curl on this machine")
+    assert json.loads(done.stdout)["metadata"] == {"a": "1"}
+
+
+def test_a_connection_is_kept(server: SandboxServer) -> None:
+    connection = http.client.HTTPConnection(server.server_name, server.server_port, timeout=30)
+    connection.connect()
+    first = connection.sock
+    for number in range(5):
+        connection.request("POST", "/v1/products", f"name={number}", {"Authorization": "Bearer sk_test_x"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.getheader("content-length") == str(len(answer.read()))
+    assert connection.sock is first
+    connection.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_dropped_connection(remote: stripe.StripeClient, control: Control, when: str) -> None:
+    control("POST", "faults", method="POST", path="/v1/products", drop=True, when=when)
+    with pytest.raises(stripe.APIConnectionError):
+        remote.v1.products.create({"name": "A"})
+    assert len(remote.v1.products.list().data) == (1 if when == "after" else 0)
+
+
+def test_half_a_body_over_the_port(server: SandboxServer, control: Control) -> None:
+    control("POST", "faults", method="POST", path="/v1/products", half_body=True, when="after")
+    head, _, body = exchange(server, CURL).partition(b"\r\n\r\n")
+    announced = re.search(rb"content-length: (\d+)", head)
+    assert announced is not None
+    assert 0 < len(body) < int(announced.group(1))
+    assert body.startswith(b'{"id":"prod_')
+
+
+def test_a_retry_after_half_a_body_finds_the_object(remote: stripe.StripeClient, control: Control) -> None:
+    control("POST", "faults", method="POST", path="/v1/products", half_body=True, when="after")
+    options: Any = {"idempotency_key": "k"}
+    with pytest.raises((stripe.APIConnectionError, stripe.APIError)):
+        remote.v1.products.create({"name": "A"}, options)
+    again = remote.v1.products.create({"name": "A"}, options)
+    assert [found.id for found in remote.v1.products.list().data] == [again.id]
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("POST /v1/products HTTP/1.1\nHost: x\nContent-Length: abc\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nHost: x\nContent-Length: -1\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nHost: x\nContent-Length: 99999999999\n\n", 413),
+        ("POST /v1/products HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\n\n0\n\n", 411),
+        ("NONSENSE\n\n", 400),
+        ("GET / HTTP/1.1\nHost: x\nConnection: close\n\n", 401),
+        ("PATCH /v1/products HTTP/1.1\nHost: x\nAuthorization: Bearer sk_test_x\nConnection: close\n\n", 404),
+        ("BREW /v1/products HTTP/1.1\nHost: x\nConnection: close\n\n", 501),
+        ("GET /" + "x" * 70_000 + " HTTP/1.1\n\n", 414),
+    ],
+)
+def test_broken_requests_get_an_answer(server: SandboxServer, text: str, status: int) -> None:
+    first = exchange(server, text).split(b"\r\n", 1)[0]
+    assert str(status).encode() in first
+
+
+def test_a_client_that_goes_away_in_the_middle_harms_nobody(server: SandboxServer, remote: stripe.StripeClient) -> None:
+    with socket.create_connection((server.server_name, server.server_port)) as connection:
+        connection.sendall(b"POST /v1/products HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nname=")
+    assert remote.v1.products.list().data == []
+
+
+def test_many_clients_at_once(server: SandboxServer) -> None:
+    def work(number: int) -> list[int]:
+        connection = http.client.HTTPConnection(server.server_name, server.server_port, timeout=60)
+        statuses = []
+        for turn in range(20):
+            body = f"name=c{number}t{turn}"
+            connection.request("POST", "/v1/products", body, {"Authorization": "Bearer sk_test_x"})
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        connection.close()
+        return statuses
+
+    with ThreadPoolExecutor(8) as threads:
+        assert {status for statuses in threads.map(work, range(8)) for status in statuses} == {200}
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_serve_says_where_and_keeps_its_file(tmp_path: Path, stop: signal.Signals) -> None:
+    path = tmp_path / "stripe.db"
+    command = [sys.executable, "-m", "sandbox", "serve", "--port", "0", "--file", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.match(r"Sandbox on (http://127\.0\.0\.1:\d+), file (.+)\. Any key", line)
+        assert found is not None, line
+        assert found.group(2) == str(path)
+        address = urlsplit(found.group(1))
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+        connection.request("POST", "/v1/products", "name=Kept", {"Authorization": "Bearer sk_test_x"})
+        assert connection.getresponse().status == 200
+        connection.close()
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=60)
+        assert errors == ""
+        assert process.returncode == (0 if stop != signal.SIGKILL else -signal.SIGKILL)
+    log = run("requests", "--file", str(path))
+    assert [json.loads(line)["url"] for line in log.stdout.splitlines()] == ["/v1/products"]
+    assert run("reset", STRIPE_SANDBOX_FILE=str(path)).stdout == f"The sandbox file {path} is empty.\n"
+    assert run("requests", "--file", str(path)).stdout == ""
+
+
+def test_serve_on_a_taken_port_and_on_a_damaged_file(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--port", port, "--file", str(tmp_path / "a.db"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"sandbox: cannot listen on 127.0.0.1, port {port}")
+    (tmp_path / "b.db").write_bytes(b"garbage" * 1000)
+    done = run("serve", "--file", str(tmp_path / "b.db"))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "b.db" in done.stderr

@@ -1,0 +1,189 @@
+"""The file: damaged, killed, shared by processes, forked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+
+from sandbox import Request, Sandbox, SandboxFileError
+from sandbox.client import SandboxHTTPClient
+from sandbox.store import mint
+
+KEY = {"Authorization": "Bearer sk_test_x", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+def create(sandbox: Sandbox, name: str) -> int:
+    return sandbox.handle(Request("POST", "/v1/products", KEY, f"name={name}".encode())).status
+
+
+def count(path: Path) -> int:
+    sandbox = Sandbox(path)
+    with sandbox.database.reading() as connection:
+        found = connection.execute("SELECT count(*) FROM objects WHERE kind = 'product'").fetchone()[0]
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    sandbox.close()
+    return int(found)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database at all, just some text" * 100, b"SQLite format 3\0" + b"\xff" * 4096]
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "stripe.db"
+    path.write_bytes(content)
+    with pytest.raises(SandboxFileError) as caught:
+        Sandbox(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "move it" in message
+    assert "\n" not in message
+    assert path.read_bytes() == content
+
+
+def test_a_file_that_is_damaged_later_is_a_clear_error_for_stripe_python(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.db"
+    first = Sandbox(path)
+    for number in range(200):
+        create(first, f"p{number}")
+    with first.database.reading() as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:size] + b"\xee" * (len(whole) - size))
+    with pytest.raises((SandboxFileError, stripe.APIConnectionError)) as caught:
+        stripe.StripeClient("sk_test_x", http_client=SandboxHTTPClient(path)).v1.products.list()
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SandboxFileError, match="cannot be used|cannot be opened"):
+        Sandbox(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SandboxFileError, match="check its folder"):
+        Sandbox(tmp_path / "file" / "stripe.db")
+
+
+def test_state_survives_a_new_sandbox(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "stripe.db"
+    first = Sandbox(path)
+    assert create(first, "A") == 200
+    first.close()
+    assert count(path) == 1
+
+
+def _create_for_ever(path: str) -> None:
+    sandbox = Sandbox(path)
+    number = 0
+    while True:
+        assert create(sandbox, f"p{number}") == 200
+        number += 1
+        print(number, flush=True)
+
+
+def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.db"
+    program = f"from tests.sandbox.test_store import _create_for_ever; _create_for_ever({str(path)!r})"
+    for round_number in range(3):
+        before = count(path)
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(25 * (round_number + 1)):
+                line = process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+            rest = process.stdout.read().split()
+        answered = int(rest[-1] if rest else line)
+        assert before + answered <= count(path) <= before + answered + 1
+
+
+def _create_some(arguments: tuple[str, int, int]) -> int:
+    path, worker, amount = arguments
+    sandbox = Sandbox(path)
+    done = sum(create(sandbox, f"w{worker}p{number}") == 200 for number in range(amount))
+    sandbox.close()
+    return done
+
+
+def test_several_processes_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.db"
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4) as pool:
+        # The file does not exist yet: they make it together, too.
+        assert sum(pool.map(_create_some, [(str(path), worker, 40) for worker in range(4)])) == 160
+    assert count(path) == 160
+
+
+def test_many_threads_share_a_sandbox(sandbox: Sandbox) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda number: create(sandbox, f"p{number}"), range(200))) == {200}
+    assert count(sandbox.database.path) == 200
+
+
+def test_the_same_idempotency_key_from_many_threads_makes_one_object(sandbox: Sandbox) -> None:
+    def call(number: int) -> int:
+        headers = {**KEY, "Idempotency-Key": "same"}
+        return sandbox.handle(Request("POST", "/v1/products", headers, b"name=A")).status
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = set(threads.map(call, range(100)))
+    assert statuses <= {200, 409}
+    assert count(sandbox.database.path) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_opens_connections_of_its_own(sandbox: Sandbox) -> None:
+    create(sandbox, "before")
+    child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        status = 1
+        try:
+            status = 0 if create(sandbox, "child") == 200 else 1
+        finally:
+            os._exit(status)
+    assert create(sandbox, "parent") == 200
+    assert os.waitpid(child, 0)[1] == 0
+    assert count(sandbox.database.path) == 3
+
+
+def test_ids_do_not_repeat() -> None:
+    ids: set[Any] = {mint("prod_", 14) for _ in range(10_000)}
+    assert len(ids) == 10_000
+    assert all(len(id) == 19 and id.isascii() for id in ids)
+
+
+def test_the_log_is_cut(sandbox: Sandbox) -> None:
+    from sandbox import log
+
+    create(sandbox, "A")
+    with sandbox.database.writing() as connection:
+        connection.execute("UPDATE sqlite_sequence SET seq = 12998 WHERE name = 'request_log'")
+    for name in ("B", "C", "D"):
+        create(sandbox, name)
+    with sandbox.database.reading() as connection:
+        kept = [row[0] for row in connection.execute("SELECT seq FROM request_log ORDER BY seq")]
+    assert kept == [12999, 13000, 13001]
+    assert log.KEEP == 10_000
+
+
+def test_damage_while_running_does_not_hang(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.db"
+    sandbox = Sandbox(path)
+    create(sandbox, "A")
+    sandbox.close()
+    for leftover in tmp_path.glob("stripe.db*"):
+        leftover.unlink()
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(SandboxFileError, match="move it"):
+        create(sandbox, "B")
