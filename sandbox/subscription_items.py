@@ -12,6 +12,8 @@ from .router import Call, Kind, declare_kind, route
 
 def wire(call: Call, pointer: Obj) -> Obj:
     """An item as its subscription holds it; what is stored under its id only says which subscription that is."""
+    if pointer.get("deleted"):
+        return pointer
     if "current_period_end" in pointer:
         return life.item_wire(call, pointer)
     if pointer.get("deleted"):
