@@ -1,0 +1,130 @@
+"""Every command in the README, run in its order as a newcomer would, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+#: Blocks of commands; what they print is in blocks marked `text`.
+COMMANDS = [
+    line for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL) for line in block.splitlines()
+]
+TIMEOUT = 400
+
+#: Runs beside the tests already: it is what runs them.
+ELSEWHERE = {"script/test"}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The tracked and the new files of this checkout in a folder of their own, with this environment."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
+    return tmp_path
+
+
+def newcomer() -> dict[str, str]:
+    """An environment without anything of ours or of the machine's owner."""
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_", "VIRTUAL_ENV"))
+    }
+    return {**kept, "NO_COLOR": "1"}
+
+
+def bash(script: str, checkout: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=checkout,
+        env={**newcomer(), "PULUMI_HOME": str(checkout / "pulumi-home")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def test_the_two_commands_come_first() -> None:
+    assert COMMANDS[:2] == ["script/up", "script/test"]
+
+
+@pytest.mark.timeout(900)
+def test_every_command_of_the_readme(checkout: Path) -> None:
+    first = bash("script/up", checkout)
+    assert re.search(r"total +310\.00 USD", first)
+    assert "Stripe counted 26,000 tokens" in first
+    assert "Applied: 9 resources changed. Sent: 26 meter events." in first
+    # What the README shows is what it prints.
+    table = first[first.index("The next invoice") : first.index("Applied:")]
+    for line in filter(None, map(str.strip, table.splitlines())):
+        assert line in README, f"the README does not show: {line}"
+
+    again = bash("script/up", checkout)
+    assert "no changes" in again
+    assert "Sent: nothing" in again
+
+    customer = re.search(r"cus_\w+", again)
+    assert customer
+    port = free_port()
+    commands = [line.replace("cus_...", customer[0]).replace("12121", str(port)) for line in COMMANDS]
+    rest = [line for line in commands if line not in ELSEWHERE and line != "script/up"]
+    test_mode = next(line for line in rest if "sk_test_..." in line)
+    usage_block = rest[rest.index("source .venv/bin/activate") :][:5]
+    serve, through_port = rest[-2:]
+    pulumi = [line for line in rest if line.startswith("script/pulumi")]
+    assert sorted([test_mode, *usage_block, serve, through_port, *pulumi]) == sorted(rest), "a command is not run here"
+
+    preview, up, refresh, destroy, prod = pulumi
+    text = bash("\n".join(usage_block), checkout)
+    assert "delivered: alpaca_ai_tokens 1,200" in text
+    assert re.search(r"27,200", text)
+    assert "no real customer is billed" in text
+
+    program = checkout / "__main__.py"
+    program.write_text(program.read_text().replace('"100.00"', '"120.00"'))
+    text = bash(preview, checkout)
+    assert '"100.00 USD per seat and month" => "120.00 USD per seat and month"' in text
+    assert '~ unit_amount_decimal: "10000" => "12000"' in text
+    bash(up, checkout)
+    assert "unchanged" in bash(refresh, checkout)
+    assert "alpaca-ai-license create" in bash(prod, checkout)
+    assert "9 deleted" in bash(destroy, checkout)
+
+    # A served sandbox stands in for Stripe where the README's reader has a key and an account.
+    server = (
+        f"{serve} >served.log 2>&1 & server=$!; trap 'kill $server' EXIT; until [ -s served.log ]; do sleep 0.1; done"
+    )
+    text = bash(f"source .venv/bin/activate; {server}; {through_port}", checkout)
+    assert "Stripe's test mode" in text
+    assert re.search(r"total +370\.00 USD", text)  # 3 x 120.00 + 10.00
+    through = f"export STRIPE_API_BASE=http://127.0.0.1:{port}; {test_mode.replace('sk_test_...', 'sk_test_readme')}"
+    assert "no changes" in bash(f"source .venv/bin/activate; {server}; {through}", checkout)
