@@ -80,6 +80,7 @@ CUSTOMER = Kind(
         "default_source": "Stripe has always one while there are sources",
         "invoice_prefix": "a customer has always one",
         "next_invoice_sequence": "numbers of invoices are never used twice",
+        "preferred_locales": "Stripe's API cannot empty the list",
         "source": "a source that was added stays",
         "tax.validate_location": "says how one call validates; Stripe stores nothing",
     },

@@ -23,12 +23,18 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
     """
     if path in cleared:
         return cleared[path]
+    if isinstance(field.shape, Map) and isinstance(field.shape.item, Scalar) and isinstance(old, Mapping):
+        # Key by key: an empty string for the whole would take away what others have set, and who made the object.
+        return dict.fromkeys(old, "") or KEEP
     if field.clearable:
         return ""
     match field.shape:
-        case Scalar("string") | Array() | Map():
+        case Scalar("string"):
             return ""
         case Struct(fields=fields) if isinstance(old, Mapping):
+            if any(name in fields and fields[name].required for name in old):
+                # It cannot be there without that, and that cannot be empty.
+                return KEEP
             inner = {
                 name: clearing(f"{path}.{name}", fields[name], value, cleared)
                 for name, value in old.items()
@@ -72,6 +78,9 @@ def projected(shape: Shape, declared: Any, remote: Any) -> Any:
     """
     match shape:
         case Struct(fields=fields):
+            if declared == {}:
+                # Nothing is declared in it, so there is nothing that could have changed.
+                return {}
             if not isinstance(remote, Mapping):
                 return MISSING
             names = declared.keys() if isinstance(declared, Mapping) else remote.keys() & fields.keys()

@@ -22,7 +22,7 @@ Reasons = Mapping[str, str]
 NEVER_ARGUMENTS: Reasons = {"expand": "the providers expand what they read"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """One kind of object.
 

@@ -177,7 +177,7 @@ SUBSCRIPTION = Kind(
         "automatic_tax": {"enabled": False},
         "automatic_tax.liability": {"type": "self"},
         "cancel_at_period_end": False,
-        "cancellation_details": {"comment": "", "feedback": ""},
+        "cancellation_details": {"comment": "", "feedback": "", "feedback_option": ""},
         "collection_method": "charge_automatically",
         "invoice_settings.issuer": {"type": "self"},
         "items.quantity": 1,
@@ -241,6 +241,12 @@ class SubscriptionProvider(StripeProvider):
         anchor = new.get("billing_cycle_anchor")
         if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
             names.discard("billing_cycle_anchor")
+        if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
+            None,
+            _proration_discounts(old) or "included",
+        ):
+            # Stripe chooses once how flexible billing shows discounts, when it begins.
+            names.add("billing_mode")
         if _mode(old) == "flexible" and _mode(new) == "classic":
             names.add("billing_mode")
         return sorted(names)
@@ -327,6 +333,9 @@ class SubscriptionProvider(StripeProvider):
         params = super().changes(id_, *without_items)
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
+        if {"cancel_at", "cancel_at_period_end"} <= params.keys():
+            # Stripe takes one of the two, and setting one unsets the other.
+            del params["cancel_at" if params["cancel_at"] == "" else "cancel_at_period_end"]
         anchor = new.get("billing_cycle_anchor")
         if isinstance(anchor, Mapping) and anchor != old.get("billing_cycle_anchor"):
             params["billing_cycle_anchor"] = dict(anchor)
@@ -533,6 +542,10 @@ def _id(value: Any) -> Any:
 def _mode(values: Mapping[str, Any]) -> str | None:
     mode = values.get("billing_mode")
     return mode.get("type") if isinstance(mode, Mapping) else None
+
+
+def _proration_discounts(values: Mapping[str, Any]) -> Any:
+    return rules.find(values, "billing_mode", "flexible", "proration_discounts")
 
 
 def _last_invoice(old: Mapping[str, Any]) -> str:

@@ -1,0 +1,657 @@
+"""Every parameter that the pinned stripe-python has for the five kinds, through set, change and clear.
+
+The cases are generated from the SDK's own types: a field that a new SDK brings is a new case, and one that nobody
+gave a sample for fails `test_every_field_is_covered`. Fields that Stripe cannot change go through replacement.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from components.account import StripeRefusal
+from components.providers.customer import CUSTOMER, CustomerProvider
+from components.providers.fields import KEEP, clearing
+from components.providers.kind import Kind
+from components.providers.lifecycle import StripeProvider
+from components.providers.meter import METER, MeterProvider
+from components.providers.price import PRICE, PriceProvider
+from components.providers.product import PRODUCT, ProductProvider
+from components.providers.shapes import Array, Choice, IntegerOr, Map, Scalar, Shape, Struct
+from components.providers.subscription import SUBSCRIPTION, SubscriptionProvider
+from sandbox import spec
+from tests.components.world import State, World, as_pulumi_sends, licensed, metered
+
+NOW = int(time.time())
+DAY = 86_400
+ABSENT: Any = object()
+
+KINDS: dict[Kind, type[StripeProvider]] = {
+    METER: MeterProvider,
+    PRODUCT: ProductProvider,
+    PRICE: PriceProvider,
+    CUSTOMER: CustomerProvider,
+    SUBSCRIPTION: SubscriptionProvider,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Two values of a field, and what else must be declared so that Stripe takes them.
+
+    Attributes:
+        beside: replaces arguments of the base declaration; ABSENT takes one out. `beside_second` with the second.
+        refused: what the sandbox says about the parameter when it does not implement it; then the request itself
+            is what can be checked.
+    """
+
+    first: Any
+    second: Any
+    beside: Mapping[str, Any] | None = None
+    beside_second: Mapping[str, Any] | None = None
+    refused: str | None = None
+
+
+TIERS = [{"up_to": 1000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.04"}]
+MORE_TIERS = [
+    {"up_to": 500, "unit_amount": 0, "flat_amount": 100},
+    {"up_to": "inf", "unit_amount_decimal": "0.000000000001", "flat_amount_decimal": "200"},
+]
+IN_TIERS = {
+    "unit_amount_decimal": ABSENT,
+    "billing_scheme": "tiered",
+    "tiers_mode": "graduated",
+    "tiers": TIERS,
+}
+ONE_TIME = {"recurring": ABSENT, "unit_amount_decimal": ABSENT}
+ADDRESS = {
+    "city": "Lima",
+    "country": "PE",
+    "line1": "Calle 1",
+    "line2": "Piso 2",
+    "postal_code": "15001",
+    "state": "Lima",
+}
+NOT_IMPLEMENTED = "does not implement the parameter"
+
+#: Values are given where not just any will do; `$name` stands for something that the test's world makes.
+SAMPLES: dict[Kind, dict[str, Sample]] = {
+    METER: {
+        "customer_mapping": Sample(
+            {"event_payload_key": "who", "type": "by_id"}, {"event_payload_key": "whom", "type": "by_id"}
+        ),
+        "default_aggregation": Sample({"formula": "count"}, {"formula": "last"}),
+        "event_name": Sample("a", "b"),
+        "value_settings": Sample({"event_payload_key": "tokens"}, {"event_payload_key": "words"}),
+    },
+    PRODUCT: {
+        "active": Sample(False, True),
+        "default_price": Sample("$own_price", "$other_own_price"),
+        "default_price_data": Sample(
+            {"currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}},
+            {"currency": "usd", "unit_amount_decimal": "1.5"},
+        ),
+        "id": Sample("chosen-1", "chosen-2"),
+        "images": Sample(["https://example.com/1.png"], ["https://example.com/1.png", "https://example.com/2.png"]),
+        "package_dimensions": Sample(
+            {"height": 1.5, "length": 2, "weight": 3.25, "width": 4},
+            {"height": 2, "length": 2, "weight": 2, "width": 2},
+        ),
+        "tax_code": Sample("txcd_10000000", "txcd_10103000"),
+        "type": Sample("service", "good", refused="type"),
+        "url": Sample("https://example.com/1", "https://example.com/2"),
+    },
+    PRICE: {
+        "active": Sample(False, True),
+        "billing_scheme": Sample("per_unit", "tiered", {"unit_amount_decimal": "5"}),
+        "currency": Sample("eur", "jpy"),
+        "currency_options": Sample(
+            {
+                "eur": {"unit_amount": 900, "tax_behavior": "exclusive"},
+                "gbp": {"unit_amount_decimal": "0.000000000001"},
+            },
+            {"eur": {"unit_amount": 950, "tax_behavior": "exclusive"}},
+        ),
+        "custom_unit_amount": Sample(
+            {"enabled": True, "minimum": 100, "preset": 200, "maximum": 300}, {"enabled": True, "minimum": 50}, ONE_TIME
+        ),
+        "product": Sample("$product", "$other_product"),
+        "product_data": Sample(
+            {"name": "One", "unit_label": "seat"}, {"name": "Two", "statement_descriptor": "TWO"}, {"product": ABSENT}
+        ),
+        "recurring": Sample(
+            {"interval": "month", "interval_count": 2, "trial_period_days": 7},
+            {"interval": "year", "usage_type": "metered", "meter": "$meter"},
+        ),
+        "tax_behavior": Sample("unspecified", "exclusive"),
+        "tiers": Sample(TIERS, MORE_TIERS, IN_TIERS),
+        "tiers_mode": Sample("graduated", "volume", IN_TIERS),
+        "transfer_lookup_key": Sample(True, False, {"lookup_key": "key"}),
+        "transform_quantity": Sample({"divide_by": 100, "round": "up"}, {"divide_by": 100, "round": "down"}),
+        "unit_amount": Sample(100, 0, {"unit_amount_decimal": ABSENT}),
+        "unit_amount_decimal": Sample("0.000000000001", "123456789.123456789012"),
+    },
+    CUSTOMER: {
+        "address": Sample(ADDRESS, {**ADDRESS, "city": "Cusco"}),
+        "default_source": Sample("src_1", "src_2", refused=NOT_IMPLEMENTED),
+        "email": Sample("one@example.com", "two@example.com"),
+        "invoice_prefix": Sample("ABC", "DEF"),
+        "invoice_settings": Sample(
+            {
+                "custom_fields": [{"name": "PO", "value": "1"}],
+                "default_payment_method": "$card",
+                "footer": "Thank you",
+                "rendering_options": {"amount_tax_display": "exclude_tax", "template": "inrtem_1"},
+            },
+            {
+                "custom_fields": [{"name": "PO", "value": "2"}, {"name": "VAT", "value": "3"}],
+                "default_payment_method": "$other_card",
+                "footer": "Bye",
+                "rendering_options": {"amount_tax_display": "include_inclusive_tax", "template": "inrtem_2"},
+            },
+        ),
+        "payment_method": Sample("pm_card_visa", "pm_card_mastercard"),
+        "preferred_locales": Sample(["es"], ["en", "es"]),
+        "shipping": Sample(
+            {"name": "Acme", "phone": "1", "address": ADDRESS}, {"name": "Acme 2", "address": {"line1": "Calle 2"}}
+        ),
+        "source": Sample("tok_visa", "tok_amex", refused=NOT_IMPLEMENTED),
+        "tax": Sample(
+            {"ip_address": "203.0.113.1", "validate_location": "deferred"},
+            {"ip_address": "203.0.113.2", "validate_location": "deferred"},
+        ),
+        "tax_id_data": Sample(
+            [{"type": "eu_vat", "value": "DE123456789"}], [{"type": "us_ein", "value": "12-3456789"}]
+        ),
+        "test_clock": Sample("$clock", "$other_clock"),
+    },
+    SUBSCRIPTION: {
+        "add_invoice_items": Sample(
+            [{"price": "$one_time", "quantity": 2, "discountable": False, "metadata": {"a": "b"}}],
+            [{"price_data": {"currency": "usd", "product": "$product", "unit_amount": 500}}],
+        ),
+        "application_fee_percent": Sample(10, "12.5", refused=NOT_IMPLEMENTED),
+        "automatic_tax": Sample(
+            {"enabled": True, "liability": {"type": "self"}},
+            {"enabled": True, "liability": {"type": "account", "account": "acct_1"}},
+            refused=NOT_IMPLEMENTED,
+        ),
+        "backdate_start_date": Sample(NOW - 3 * DAY, NOW - 5 * DAY),
+        "billing_cycle_anchor": Sample(NOW + 5 * DAY, NOW + 7 * DAY),
+        "billing_cycle_anchor_config": Sample({"day_of_month": 1, "hour": 2}, {"day_of_month": 15}),
+        "billing_mode": Sample(
+            {"type": "flexible"}, {"type": "flexible", "flexible": {"proration_discounts": "included"}}
+        ),
+        "billing_schedules": Sample(
+            [{"key": "a", "applies_to": [{"type": "price", "price": "$price"}], "bill_until": {"type": "timestamp"}}],
+            [{"bill_until": {"type": "duration", "duration": {"interval": "month", "interval_count": 3}}}],
+            refused=NOT_IMPLEMENTED,
+        ),
+        "billing_thresholds": Sample(
+            {"amount_gte": 5000, "reset_billing_cycle_anchor": True}, {"amount_gte": 6000}, refused=NOT_IMPLEMENTED
+        ),
+        "cancel_at": Sample(NOW + 100 * DAY, "max_period_end"),
+        "cancel_at_period_end": Sample(True, False),
+        "cancellation_details": Sample(
+            {"comment": "Bye", "feedback": "unused", "feedback_option": "other"},
+            {"comment": "Moved", "feedback": "too_complex", "feedback_option": "more"},
+        ),
+        "collection_method": Sample(
+            "charge_automatically",
+            "send_invoice",
+            {"days_until_due": ABSENT, "collection_method": ABSENT},
+            {"days_until_due": 3},
+        ),
+        "currency": Sample("usd", "eur"),
+        "customer": Sample("$customer", "$other_customer"),
+        "customer_account": Sample("acct_1", "acct_2", {"customer": ABSENT}, refused="customer"),
+        "days_until_due": Sample(10, 20),
+        "default_payment_method": Sample("$card", "$other_card"),
+        "default_source": Sample("src_1", "src_2", refused=NOT_IMPLEMENTED),
+        "default_tax_rates": Sample(["txr_1"], ["txr_1", "txr_2"], refused="No such tax rate"),
+        "discounts": Sample([{"coupon": "$coupon"}], [{"promotion_code": "promo_1"}], refused=NOT_IMPLEMENTED),
+        "invoice_settings": Sample(
+            {
+                "account_tax_ids": ["atxi_1"],
+                "custom_fields": [{"name": "PO", "value": "1"}],
+                "description": "For tokens",
+                "footer": "Thank you",
+            },
+            {
+                "account_tax_ids": ["atxi_1", "atxi_2"],
+                "custom_fields": [{"name": "PO", "value": "2"}],
+                "description": "For words",
+                "footer": "Bye",
+            },
+        ),
+        "items": Sample(
+            {"license": {"price": "$price", "quantity": 2, "metadata": {"a": "b"}}},
+            {"license": {"price": "$other_price"}, "usage": {"price": "$usage"}},
+        ),
+        "on_behalf_of": Sample("acct_1", "acct_2", refused=NOT_IMPLEMENTED),
+        "pause_collection": Sample({"behavior": "void", "resumes_at": NOW + DAY}, {"behavior": "keep_as_draft"}),
+        "payment_behavior": Sample("allow_incomplete", "default_incomplete"),
+        "pending_invoice_item_interval": Sample(
+            {"interval": "week", "interval_count": 1}, {"interval": "day"}, refused=NOT_IMPLEMENTED
+        ),
+        "proration_date": Sample(NOW, NOW + 1),
+        "transfer_data": Sample(
+            {"destination": "acct_1", "amount_percent": "12.5"}, {"destination": "acct_2"}, refused=NOT_IMPLEMENTED
+        ),
+        "trial_end": Sample(NOW + 10 * DAY, NOW + 20 * DAY),
+        "trial_from_plan": Sample(True, False),
+        "trial_period_days": Sample(7, 14),
+        "trial_settings": Sample(
+            {"end_behavior": {"missing_payment_method": "cancel"}},
+            {"end_behavior": {"missing_payment_method": "pause"}},
+        ),
+    },
+}
+
+#: Nested fields whose values the samples above leave out, with the reason.
+LEFT_OUT: dict[str, str] = {
+    "billing_schedules.bill_until.timestamp": "the other form is sent",
+    "invoice_settings.issuer": "the sandbox does not implement it; its rule is tested in test_bad_input",
+    "trial_settings.end_behavior.billing_cycle_anchor": "newer than the sandbox's description of Stripe",
+}
+
+
+def any_value(shape: Shape, second: bool) -> Any:
+    """Some value of a shape; another one when `second`."""
+    match shape:
+        case Scalar("string"):
+            return "two" if second else "one"
+        case Scalar("integer"):
+            return 2 if second else 1
+        case Scalar("boolean"):
+            return not second
+        case Scalar():
+            return "2.5" if second else "1.5"
+        case Choice(values=values):
+            return values[-1] if second else values[0]
+        case Array(item=item):
+            return [any_value(item, second)]
+        case Map(item=item):
+            return {"two" if second else "one": any_value(item, second), "both": any_value(item, second)}
+        case Struct(fields=fields):
+            return {name: any_value(field.shape, second) for name, field in fields.items()}
+        case IntegerOr():
+            return 2 if second else 1
+    raise AssertionError(shape)
+
+
+def sample(kind: Kind, name: str) -> Sample:
+    found = SAMPLES[kind].get(name)
+    if found is not None:
+        return found
+    shape = kind.struct.fields[name].shape
+    first, second = (spoken(kind, name, any_value(shape, second=second)) for second in (False, True))
+    return Sample(first, second)
+
+
+def spoken(kind: Kind, name: str, value: Any) -> Any:
+    """A value less what the pinned SDK has and the sandbox's description of Stripe has not yet."""
+    content = spec.document()["paths"][kind.path]["post"]["requestBody"]["content"]
+    [schema] = [each["schema"] for each in content.values()]
+    return _spoken(value, schema["properties"].get(name, {}))
+
+
+def _spoken(value: Any, schema: Mapping[str, Any]) -> Any:
+    options = [option for option in schema.get("anyOf", [schema]) if "properties" in option or "items" in option]
+    if isinstance(value, Mapping) and options and "properties" in options[0]:
+        known = options[0]["properties"]
+        return {key: _spoken(each, known[key]) for key, each in value.items() if key in known}
+    if isinstance(value, list) and options and "items" in options[0]:
+        return [_spoken(each, options[0]["items"]) for each in value]
+    if isinstance(value, str) and (choices := _choices(schema)) and value not in choices:
+        return choices[0]
+    return value
+
+
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    found = [each for option in schema.get("anyOf", [schema]) for each in option.get("enum", ())]
+    return [each for each in found if each]
+
+
+def arguments_of(kind: Kind) -> list[str]:
+    return sorted(set(kind.struct.fields) - set(kind.own_struct.fields))
+
+
+# -- the world of a case --------------------------------------------------------------------------------------------
+
+
+class Case:
+    """One kind's base declaration in a world of its own, and the names that samples use."""
+
+    def __init__(self, world: World, kind: Kind) -> None:
+        self.world, self.kind = world, kind
+        self.provider = KINDS[kind]
+        self._made: dict[str, str] = {}
+
+    def base(self) -> dict[str, Any]:
+        match self.kind.name:
+            case "Meter":
+                return {"display_name": "T", "event_name": "t", "default_aggregation": {"formula": "sum"}}
+            case "Product":
+                return {"name": "P"}
+            case "Price":
+                return licensed(self.made("product"))
+            case "Customer":
+                return {"name": "C"}
+        return {
+            "customer": self.made("customer"),
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+            "items": {"license": {"price": self.made("price")}},
+        }
+
+    def made(self, name: str) -> str:
+        """The id of something that samples refer to, made when it is first needed."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> str:
+        world, kind = self.world, name.removeprefix("other_")
+        match kind:
+            case "product":
+                return world.product(name).id
+            case "price":
+                return world.price(self.made("product"), name, currency_options={"eur": {"unit_amount": 5}}).id
+            case "one_time":
+                return world.price(self.made("product"), name, recurring=None).id
+            case "usage":
+                return world.up(PriceProvider, name, metered(self.made("product"), self.made("meter"))).id
+            case "meter":
+                return world.meter().id
+            case "customer":
+                return world.customer(name, invoice_settings={"default_payment_method": "pm_card_visa"}).id
+            case "clock":
+                return str(world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=NOW)["id"])
+            case "coupon":
+                return str(world.stripe("post", "/v1/coupons", percent_off=10, duration="once")["id"])
+        raise AssertionError(name)
+
+    def value(self, value: Any) -> Any:
+        """A sample with what it names filled in; a card is the customer's own, made and attached here."""
+        if isinstance(value, str) and value.startswith("$"):
+            return value if value.endswith(("card", "own_price")) else self.made(value[1:])
+        if isinstance(value, Mapping):
+            return {key: self.value(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self.value(each) for each in value]
+        return value
+
+    def with_own(self, value: Any, state: State | None, customer: str | None) -> Any:
+        """A sample with the cards of its customer and the prices of its product, which must exist first."""
+        if isinstance(value, str) and value.startswith("$"):
+            owner = customer if value.endswith("card") else state.id if state else None
+            if owner is None:
+                return ABSENT
+            key = f"{value} of {owner}"
+            if key not in self._made:
+                self._made[key] = self._card(owner) if value.endswith("card") else self.world.price(owner, key).id
+            return self._made[key]
+        if isinstance(value, Mapping):
+            filled = {key: self.with_own(each, state, customer) for key, each in value.items()}
+            return {key: each for key, each in filled.items() if each is not ABSENT}
+        return value
+
+    def _card(self, customer: str) -> str:
+        path = f"/v1/customers/{customer}"
+        made = self.world.stripe("post", path, invoice_settings={"default_payment_method": "pm_card_visa"})
+        if self.kind is CUSTOMER:
+            self.world.stripe("post", path, invoice_settings={"default_payment_method": ""})
+        return str(made["invoice_settings"]["default_payment_method"])
+
+    def up(self, arguments: Mapping[str, Any], state: State | None = None) -> State:
+        customer = state.id if state and self.kind is CUSTOMER else arguments.get("customer")
+        filled = self.with_own(dict(arguments), state, customer)
+        return self.world.up(self.provider, "case", filled, state)
+
+    def remote(self, state: State) -> dict[str, Any]:
+        """The object as it is in Stripe, less what moves by itself."""
+        params = {"expand": list(self.kind.expand)} if self.kind.expand else {}
+        found = self.world.stripe("get", f"{self.kind.path}/{state.id}", **params)
+        return {name: value for name, value in found.items() if name not in ("created", "updated", "latest_invoice")}
+
+    def assert_as_declared(self, state: State) -> None:
+        """A refresh finds nothing."""
+        after = self.world.refresh(self.provider, state)
+        assert after is not None
+        assert after.inputs == state.inputs
+
+
+def declared(case: Case, given: Sample, value: Any = ABSENT, name: str = "") -> dict[str, Any]:
+    beside = {**(given.beside or {}), **((given.beside_second or {}) if value is given.second else {})}
+    arguments = {**case.base(), **case.value(beside)}
+    if value is not ABSENT:
+        arguments[name] = case.value(value)
+    return {key: each for key, each in arguments.items() if each is not ABSENT}
+
+
+# -- the cases ------------------------------------------------------------------------------------------------------
+
+
+def cases(updatable: bool) -> Iterator[Any]:
+    for kind in KINDS:
+        for name in arguments_of(kind):
+            if (name in kind.updatable or name in kind.updated) == updatable and name not in kind.modifiers:
+                yield pytest.param(kind, name, id=f"{kind.name}.{name}")
+
+
+@pytest.mark.parametrize(("kind", "name"), list(cases(updatable=True)))
+def test_an_updatable_field_is_set_changed_and_cleared(world: World, kind: Kind, name: str) -> None:
+    case, given = Case(world, kind), sample(kind, name)
+    required = kind.struct.fields[name].required or name in ("items",)
+    base = declared(case, given)
+    before = case.up(base if not required else declared(case, given, given.first, name))
+    untouched = case.remote(before)
+
+    if given.refused is not None:
+        with pytest.raises(StripeRefusal, match=given.refused):
+            case.up(declared(case, given, given.first, name), before)
+        return
+    first = case.up(declared(case, given, given.first, name), before)
+    assert first.id == before.id
+    case.assert_as_declared(first)
+
+    second = case.up(declared(case, given, given.second, name), first)
+    assert second.id == before.id
+    case.assert_as_declared(second)
+
+    if required:
+        return
+    cleared = case.up(base, second)
+    assert cleared.id == before.id
+    case.assert_as_declared(cleared)
+    after = case.remote(cleared)
+    if name in kind.kept or name in kind.updated:
+        return
+    assert comparable(after, name) == comparable(untouched, name)
+
+
+@pytest.mark.parametrize(("kind", "name"), list(cases(updatable=True)))
+def test_an_updatable_field_is_set_at_creation_and_cleared(world: World, kind: Kind, name: str) -> None:
+    case, given = Case(world, kind), sample(kind, name)
+    required = kind.struct.fields[name].required or name in ("items",)
+    if name == "discounts":
+        pytest.skip("the sandbox takes discounts at creation and gives none")
+    if given.refused is not None:
+        with pytest.raises(StripeRefusal, match=given.refused):
+            case.up(declared(case, given, given.first, name))
+        return
+    made = case.up(declared(case, given, given.first, name))
+    case.assert_as_declared(made)
+    if required or name in kind.kept or name in kind.updated:
+        return
+    cleared = case.up(declared(case, given), made)
+    assert cleared.id == made.id
+    case.assert_as_declared(cleared)
+
+
+def comparable(remote: Mapping[str, Any], name: str) -> Any:
+    """A field in Stripe, where "nothing" has several spellings."""
+    value = remote.get(name)
+    if name == "cash_balance" and isinstance(value, Mapping) and value["settings"]["using_merchant_default"]:
+        return None
+    if isinstance(value, Mapping):
+        return {key: comparable(value, key) for key in value if comparable(value, key) not in (None, [], {})}
+    return value or None
+
+
+@pytest.mark.parametrize(("kind", "name"), list(cases(updatable=False)))
+def test_a_create_only_field_replaces(world: World, kind: Kind, name: str) -> None:
+    case, given = Case(world, kind), sample(kind, name)
+    if given.refused is not None:
+        with pytest.raises(StripeRefusal, match=given.refused):
+            case.up(declared(case, given, given.second, name))
+        return
+    first = case.up(declared(case, given, given.first, name))
+    case.assert_as_declared(first)
+    arguments = declared(case, given, given.second, name)
+    if name == "billing_scheme":
+        arguments = {**arguments, "unit_amount_decimal": None, "tiers_mode": "graduated", "tiers": TIERS}
+    second = case.up(arguments, first)
+    assert second.id != first.id
+    case.assert_as_declared(second)
+    old = world.refresh(case.provider, first)
+    assert old is None or old.inputs.get("active") is False
+    if name in kind.spent:
+        # What acted once has nothing to undo.
+        assert case.up(declared(case, given), second).id == second.id
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_field_is_covered(kind: Kind) -> None:
+    """Each argument has samples, and the samples together have each field inside."""
+    assert not SAMPLES[kind].keys() - set(arguments_of(kind)), "a sample of a field that is no more"
+    for name in arguments_of(kind):
+        given = sample(kind, name)
+        assert given.first != given.second or name == "billing_mode"
+        seen = set(paths_in(given.first)) | set(paths_in(given.second))
+        wanted = {path for path in paths_of(kind.struct.fields[name].shape) if path not in ("",)}
+        unspoken = set()
+        if name not in SAMPLES[kind]:
+            everything = any_value(kind.struct.fields[name].shape, second=False)
+            unspoken = set(paths_in(everything)) - set(paths_in(spoken(kind, name, everything)))
+        missing = {f"{name}.{path}" for path in wanted - seen - unspoken}
+        missing = {path for path in missing if not any(path.startswith(prefix) for prefix in LEFT_OUT)}
+        assert not missing or name in PARTIAL, missing
+
+
+#: Fields whose inside is covered elsewhere or goes through unchanged, with the reason.
+PARTIAL: dict[str, str] = {
+    "add_invoice_items": "what the sandbox does not implement: discounts, periods, tax rates",
+    "billing_cycle_anchor": "the form {'type': 'now'} is tested in test_provider_subscription",
+    "billing_cycle_anchor_config": "minutes and months go the way of hours",
+    "billing_mode": "classic is tested in test_provider_subscription",
+    "currency_options": "tiers and custom amounts are tested in test_provider_price",
+    "default_price_data": "its inside is a price's",
+    "discounts": "the sandbox has no discounts on subscriptions",
+    "items": "each field of an item is tested in test_provider_subscription",
+    "product_data": "its inside is a product's",
+}
+
+
+def paths_of(shape: Shape, path: str = "") -> Iterator[str]:
+    match shape:
+        case Struct(fields=fields):
+            for name, field in fields.items():
+                yield from paths_of(field.shape, f"{path}.{name}" if path else name)
+        case Array(item=item):
+            yield from paths_of(item, path)
+        case Map(item=item):
+            yield from paths_of(item, f"{path}.*" if path else "*")
+        case IntegerOr(struct=struct):
+            yield from paths_of(struct, path)
+        case _:
+            yield path
+
+
+def paths_in(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from paths_in(each, f"{path}.{name}" if path else name)
+            yield from paths_in(each, f"{path}.*" if path else "*")
+    elif isinstance(value, list):
+        for each in value:
+            yield from paths_in(each, path)
+    else:
+        yield path
+
+
+def nested_paths(shape: Shape, value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The paths of everything inside a sample that may be left out."""
+    if isinstance(shape, Struct) and isinstance(value, Mapping):
+        for name, each in value.items():
+            if not shape.fields[name].required:
+                yield (*path, name)
+            yield from nested_paths(shape.fields[name].shape, each, (*path, name))
+
+
+def nested_cases() -> Iterator[Any]:
+    for kind in KINDS:
+        for name in arguments_of(kind):
+            given = sample(kind, name)
+            if name in kind.updatable and given.refused is None:
+                for path in nested_paths(kind.struct.fields[name].shape, given.first, (name,)):
+                    yield pytest.param(kind, path, id=f"{kind.name}.{'.'.join(path)}")
+
+
+def test_what_clearing_sends_is_said_for_every_field() -> None:
+    """A field that Stripe's types give no way to unset is in `cleared` or `kept`, so that nobody is surprised."""
+    undecided = []
+    for kind in KINDS:
+        for name in kind.updatable:
+            given = sample(kind, name)
+            if kind.struct.fields[name].required or name in kind.unreadable or name in kind.as_map:
+                continue
+            field = kind.struct.fields[name]
+            if clearing(name, field, given.first, kind.clearing) is KEEP and name not in kind.kept:
+                undecided.append(f"{kind.name}.{name}")
+    assert undecided == []
+
+
+@pytest.mark.parametrize(("kind", "path"), list(nested_cases()))
+def test_a_field_inside_an_object_is_cleared_alone(world: World, kind: Kind, path: tuple[str, ...]) -> None:
+    """What is taken out inside an object is unset in Stripe, and what stands beside it stays."""
+    case = Case(world, kind)
+    given = sample(kind, path[0])
+    made = case.up(declared(case, given, given.first, path[0]))
+    if kind is CUSTOMER and "card" in str(given.first):
+        made = case.up(declared(case, given, given.first, path[0]), made)
+    without = taken_out(given.first, path[1:])
+    if not without:
+        pytest.skip("nothing would be left")
+    changed = case.up(declared(case, given, without, path[0]), made)
+    assert changed.id == made.id
+    if ".".join(path) in kind.kept:
+        return
+    case.assert_as_declared(changed)
+    there = case.remote(changed)
+    value: Any = there
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    assert is_nothing(value) or value == cleared_value(kind, path), value
+
+
+def is_nothing(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(is_nothing(each) for each in value.values())
+    return value in (None, "", [])
+
+
+def cleared_value(kind: Kind, path: tuple[str, ...]) -> Any:
+    return as_pulumi_sends(kind.cleared.get(".".join(path)))
+
+
+def taken_out(value: Any, path: tuple[str, ...]) -> Any:
+    if len(path) == 1:
+        return {name: each for name, each in value.items() if name != path[0]}
+    inner = taken_out(value[path[0]], path[1:])
+    return {**value, path[0]: inner} if inner else {name: each for name, each in value.items() if name != path[0]}
