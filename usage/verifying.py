@@ -6,6 +6,7 @@ import time
 from decimal import Decimal
 from itertools import combinations
 
+from .errors import StripeError
 from .events import PAST_SECONDS
 from .reading import aligned, customer_summaries, find_meter
 from .results import Difference, Verification
@@ -125,7 +126,13 @@ def _compared(
 ) -> list[Difference]:
     """Compare one customer's hours; what is explained is removed from `hours` or noted in `settled`."""
     start, end = min(hours), max(hours) + 3600
-    found = {row.start: row.value for row in customer_summaries(client, meter.id, customer, start, end, "hour")}
+    found: dict[int, Decimal] = {}
+    try:
+        found = {row.start: row.value for row in customer_summaries(client, meter.id, customer, start, end, "hour")}
+    except StripeError as problem:
+        if problem.code != "resource_missing":
+            raise
+        # the stream takes events of customers that do not exist: nothing of them is there
     wrong: list[Difference] = []
     for hour, kept in sorted(hours.items()):
         there = found.get(hour, Decimal(0))

@@ -89,7 +89,7 @@ def test_a_whole_replay_fails_nothing(served: str, world: World, meter: str, cus
                     "customer": customer,
                     "value": 1,
                     "identifier": f"fact-{number}",
-                    "timestamp": int(time.time()),
+                    "timestamp": now,
                 }
                 for number in range(20)
             )
@@ -268,9 +268,8 @@ def test_a_retry_after_the_cause_is_mended(served: str, world: World, meter: str
 
 
 def test_the_payload_keys_are_the_meters_own(served: str, world: World, customer: str) -> None:
-    odd = world.meter(
-        "odd", **{"customer_mapping[event_payload_key]": "who", "customer_mapping[type]": "by_id", "value_settings[event_payload_key]": "much"}
-    )  # fmt: skip
+    keys = {"customer_mapping[event_payload_key]": "who", "value_settings[event_payload_key]": "much"}
+    odd = world.meter("odd", **keys, **{"customer_mapping[type]": "by_id"})
     with client() as sender:
         sender.record("odd", customer, 5, dimensions={"region": "eu"})
         assert sender.flush().complete

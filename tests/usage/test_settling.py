@@ -1,0 +1,370 @@
+"""Verifying against Stripe's totals, cancelling, error reports, aggregation: what happens after and around delivery."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import usage
+from sandbox import Request
+from usage.client import Client
+
+from .conftest import EVENT, World
+
+HOUR, DAY = 3600, 86_400
+
+
+def lose_answers(world: World) -> None:
+    world.control("faults", method="POST", path="/v2/billing/meter_event_stream", when="after", drop=True, count=None)
+
+
+def refuse_all(world: World) -> None:
+    world.control("faults", method="POST", path="/v2/billing/meter_event_stream", when="before", drop=True, count=None)
+
+
+def mend(world: World) -> None:
+    world.sandbox.handle(Request("DELETE", "/_sandbox/faults", {}, b""))
+
+
+def aged(world: World, customer: str, values: list[int], fault: Any) -> Client:
+    """A client, a day later, whose events of these values have an unknown fate."""
+    now = time.time()
+    sender = Client(attempts=1, clock=lambda: now)
+    fault(world)
+    sender.record_many({"event_name": EVENT, "customer": customer, "value": value} for value in values)
+    sender.flush()
+    mend(world)
+    later = Client(clock=lambda: now + DAY)
+    assert later.flush().unknown == len(values)
+    return later
+
+
+def test_a_spool_that_agrees_verifies(embedded: World, meter: str, customer: str) -> None:
+    with Client() as client:
+        client.record(EVENT, customer, 5)
+        client.record(EVENT, customer, 6, timestamp=int(time.time()) - 2 * HOUR)
+        client.flush()
+        result = client.verify()
+    assert result.complete
+    assert (result.checked, result.matching) == (2, 2)
+
+
+def test_an_unknown_event_that_arrived_is_settled_as_delivered(embedded: World, meter: str, customer: str) -> None:
+    client = aged(embedded, customer, [7], lose_answers)
+    result = client.verify()
+    assert (result.settled_delivered, result.settled_pending, result.unknown) == (1, 0, 0)
+    assert client.flush().complete
+    assert embedded.total(meter, customer) == 7
+
+
+def test_an_unknown_event_that_did_not_arrive_is_sent_again(embedded: World, meter: str, customer: str) -> None:
+    client = aged(embedded, customer, [7], refuse_all)
+    result = client.verify()
+    assert (result.settled_delivered, result.settled_pending, result.unknown) == (0, 1, 0)
+    assert not result.complete
+    assert client.flush().complete
+    assert embedded.total(meter, customer) == 7
+
+
+def test_of_several_unknown_events_the_totals_may_tell_which_arrived(
+    embedded: World, meter: str, customer: str
+) -> None:
+    client = aged(embedded, customer, [1, 2, 4], refuse_all)
+    first = client.spool.with_states(["unknown"])[0].event
+    with Client(spool="other.db") as other:  # one of them had arrived
+        other.send(EVENT, customer, 1, identifier=first.identifier, timestamp=first.timestamp)
+    result = client.verify()
+    assert (result.settled_delivered, result.settled_pending) == (1, 2)
+    assert client.flush().complete
+    assert embedded.total(meter, customer) == 7
+
+
+def test_where_several_explanations_fit_nothing_is_guessed(embedded: World, meter: str, customer: str) -> None:
+    client = aged(embedded, customer, [5, 5], refuse_all)
+    first = client.spool.with_states(["unknown"])[0].event
+    with Client(spool="other.db") as other:
+        other.send(EVENT, customer, 5, timestamp=first.timestamp)
+    result = client.verify()
+    assert (result.settled_delivered, result.settled_pending, result.unknown) == (0, 0, 2)
+    assert [row.verdict for row in result.differences] == ["ambiguous"]
+    assert client.flush().delivered == 0
+
+
+def test_a_shortfall_and_an_overshoot_are_told_apart_and_never_resent(
+    embedded: World, meter: str, customer: str
+) -> None:
+    other = embedded.customer("Bob")
+    with Client() as client:
+        client.record(EVENT, customer, 5, identifier="gone")
+        client.record(EVENT, other, 5)
+        client.flush()
+        form = {"event_name": EVENT, "type": "cancel", "cancel[identifier]": "gone"}
+        embedded.call("POST", "/v1/billing/meter_event_adjustments", form)
+        stamp = str(int(time.time()))
+        extra = {"event_name": EVENT, "timestamp": stamp, "payload[stripe_customer_id]": other, "payload[value]": "1"}
+        embedded.call("POST", "/v1/billing/meter_events", extra)
+        result = client.verify()
+        assert sorted((row.verdict, int(row.expected), int(row.found)) for row in result.differences) == [
+            ("over", 5, 6),
+            ("short", 5, 0),
+        ]
+        assert not result.complete
+        assert client.flush().delivered == 0
+
+
+def test_verify_waits_for_stripes_lag(embedded: World, meter: str, customer: str) -> None:
+    embedded.control("lag", seconds=1.5)
+    with Client() as client:
+        client.send(EVENT, customer, 5)
+        assert [row.verdict for row in client.verify().differences] == ["short"]
+        assert client.verify(wait=30).complete
+
+
+def test_a_count_meter_is_compared_by_count_and_an_unknown_customer_is_a_shortfall(
+    embedded: World, meter: str, customer: str
+) -> None:
+    embedded.meter("calls", "count")
+    with Client() as client:
+        client.record("calls", customer, 50)
+        client.record("calls", customer, 60)
+        client.record(EVENT, "cus_nobody", 1)
+        client.flush()
+        result = client.verify(event_name="calls")
+        assert result.complete
+        assert result.checked == 1
+        assert [(row.customer, row.verdict) for row in client.verify().differences] == [("cus_nobody", "short")]
+
+
+def test_cancel_before_sending_means_it_is_never_sent(embedded: World, meter: str, customer: str) -> None:
+    with Client() as client:
+        client.record(EVENT, customer, 5, identifier="oops")
+        assert client.cancel("oops").outcome == "not sent"
+        assert client.flush().complete
+        with pytest.raises(usage.NotDelivered, match="cancelled"):
+            client.send(EVENT, customer, 5, identifier="oops")
+    assert embedded.total(meter, customer) == 0
+
+
+def test_cancel_inside_24_hours_takes_it_out_of_stripes_total(embedded: World, meter: str, customer: str) -> None:
+    with Client() as client:
+        client.send(EVENT, customer, 5, identifier="oops")
+        assert client.cancel("oops").outcome == "cancelled"
+        assert client.cancel("oops").outcome == "cancelled"
+        assert client.verify().complete
+    assert embedded.total(meter, customer) == 0
+
+
+def test_after_24_hours_cancel_offers_a_negative_event_once(embedded: World, meter: str, customer: str) -> None:
+    with Client() as client:
+        client.send(EVENT, customer, 5, identifier="oops")
+    now = time.time() + 25 * HOUR
+    with Client(clock=lambda: now) as later:
+        with pytest.raises(usage.StripeError, match="--correct"):
+            later.cancel("oops")
+        first = later.cancel("oops", correct=True)
+        again = later.cancel("oops", correct=True)
+        assert first.outcome == "corrected"
+        assert first.correction == again.correction
+        assert later.flush().delivered == 1
+    assert embedded.total(meter, customer) == 0
+
+
+def test_cancel_of_an_event_of_another_spool_needs_its_name(embedded: World, meter: str, customer: str) -> None:
+    with Client(spool="other.db") as other:
+        other.send(EVENT, customer, 5, identifier="theirs")
+    with Client() as client:
+        with pytest.raises(usage.UsageError, match="event name"):
+            client.cancel("theirs")
+        assert client.cancel("theirs", event_name=EVENT).outcome == "cancelled"
+    assert embedded.total(meter, customer) == 0
+
+
+def test_an_error_report_finds_its_events(embedded: World, meter: str, customer: str) -> None:
+    with Client() as client:
+        client.record(EVENT, "cus_nobody", 5, identifier="stray")
+        client.record(EVENT, customer, 5)
+        assert client.flush().delivered == 2  # the stream says nothing of the customer
+        embedded.control("clock", advance=60)  # the report comes at the end of its window
+        taken = client.fetch_error_reports()
+        assert (taken.reports, taken.matched, taken.strangers) == (1, 1, ())
+        letter = client.dead_letters()[0]
+        assert (letter.event.identifier, letter.code, letter.reported) == (
+            "stray",
+            "meter_event_customer_not_found",
+            True,
+        )
+        assert client.fetch_error_reports().matched == 0  # the same report again changes nothing
+        (again,) = client.retry()
+        assert again != "stray"  # Stripe may hold the old identifier as used
+        kept = client.spool.find("stray")
+        assert kept is not None
+        assert kept.state == "replaced"
+
+
+REPORT = {
+    "id": "evt_test_1",
+    "object": "v2.core.event",
+    "type": "v1.billing.meter.error_report_triggered",
+    "created": "2026-11-22T10:00:00.000Z",
+    "related_object": {"id": "mtr_1", "type": "billing.meter"},
+    "data": {
+        "developer_message_summary": "There is 1 invalid event",
+        "reason": {
+            "error_count": 3,
+            "error_types": [
+                {
+                    "code": "meter_event_customer_not_found",
+                    "error_count": 2,
+                    "sample_errors": [
+                        {"error_message": "Customer mapping key gives no customer", "request": {"identifier": "mine"}},
+                        {
+                            "error_message": "Customer mapping key gives no customer",
+                            "request": {"identifier": "theirs"},
+                        },
+                    ],
+                },
+                {
+                    "code": "duplicate_meter_event",
+                    "error_count": 1,
+                    "sample_errors": [{"error_message": "twice", "request": {"identifier": "twice"}}],
+                },
+            ],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("sample", ["mine", "mine/0a1b2c3d"], ids=["identifier", "idempotency-key"])
+def test_a_report_from_a_webhook_is_taken_once(embedded: World, meter: str, customer: str, sample: str) -> None:
+    report = json.loads(json.dumps(REPORT).replace('"mine"', f'"{sample}"'))
+    with Client() as client:
+        client.send(EVENT, customer, 5, identifier="mine")
+        client.send(EVENT, customer, 5, identifier="twice")
+        taken = client.error_report(json.dumps(report))
+        assert (taken.errors, taken.matched, taken.strangers) == (3, 1, ("theirs",))
+        assert client.error_report(report).matched == 0
+        assert client.status().dead == 1
+        assert client.status().delivered == 1
+        for wrong in ("not json", b"[]", {"type": "invoice.paid", "id": "evt_1"}):
+            with pytest.raises(usage.InvalidEvent):
+                client.error_report(wrong)
+
+
+def moving_clock() -> tuple[list[float], Any]:
+    now = [float(int(time.time()) // HOUR * HOUR - 10 * HOUR)]
+    return now, lambda: now[0]
+
+
+def test_closed_buckets_are_summed_and_open_ones_wait(embedded: World, meter: str, customer: str) -> None:
+    other = embedded.customer("Bob")
+    now, clock = moving_clock()
+    client = Client(aggregate="hour", clock=clock)
+    for _ in range(30):
+        now[0] += 120
+        client.record(EVENT, customer, 1)
+        client.record(EVENT, other, 2)
+    result = client.flush()
+    assert (result.delivered, result.waiting) == (0, 60)
+    assert not result.complete
+    now[0] += HOUR + 299  # the second hour, which holds the events of its first second, still takes late ones
+    assert (client.flush().delivered, client.status().waiting) == (2, 2)
+    now[0] += 1
+    result = client.flush()
+    assert (result.delivered, result.waiting, result.complete) == (2, 0, True)
+    assert (embedded.total(meter, customer), embedded.total(meter, other)) == (30, 60)
+    assert client.verify().complete
+    client.close()
+
+
+def test_late_events_of_a_bucket_make_another_part(embedded: World, meter: str, customer: str) -> None:
+    now, clock = moving_clock()
+    client = Client(aggregate="hour", clock=clock)
+    stamp = int(now[0])
+    client.record(EVENT, customer, 5, timestamp=stamp)
+    now[0] += 2 * HOUR
+    assert client.flush().delivered == 1
+    client.record(EVENT, customer, 6, timestamp=stamp)
+    assert client.flush().delivered == 1
+    assert embedded.total(meter, customer) == 11
+    client.close()
+
+
+def test_two_machines_with_the_same_bucket_do_not_swallow_each_other(
+    embedded: World, meter: str, customer: str
+) -> None:
+    now, clock = moving_clock()
+    clients = [Client(spool=name, aggregate="hour", clock=clock) for name in ("one.db", "two.db")]
+    for client in clients:
+        client.record(EVENT, customer, 5)
+    now[0] += 2 * HOUR
+    assert [client.flush().delivered for client in clients] == [1, 1]
+    assert embedded.total(meter, customer) == 10
+    for client in clients:
+        client.close()
+
+
+def test_only_sum_meters_are_aggregated(embedded: World, meter: str, customer: str) -> None:
+    calls = embedded.meter("calls", "count")
+    newest = embedded.meter("newest", "last")
+    now, clock = moving_clock()
+    client = Client(aggregate="day", clock=clock)
+    for value in (3, 4):
+        client.record("calls", customer, value)
+        client.record("newest", customer, value)
+        now[0] += 60
+    now[0] += 2 * DAY
+    result = client.flush()
+    assert result.delivered == 4
+    assert result.complete
+    assert any("only sum meters" in note for note in result.notes)
+    assert embedded.total(calls, customer) == 2
+    assert embedded.total(newest, customer) == 4
+    client.close()
+
+
+def test_dimensions_keep_their_own_buckets(embedded: World, meter: str, customer: str) -> None:
+    now, clock = moving_clock()
+    client = Client(aggregate="hour", clock=clock)
+    for region in ("eu", "us", "eu"):
+        client.record(EVENT, customer, 1, dimensions={"region": region})
+    now[0] += 2 * HOUR
+    assert client.flush().delivered == 2
+    client.close()
+
+
+def test_a_crash_while_folding_loses_and_doubles_nothing(
+    embedded: World, meter: str, customer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, clock = moving_clock()
+    client = Client(aggregate="hour", clock=clock)
+    client.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(10))
+    now[0] += 2 * HOUR
+    monkeypatch.setattr(client.spool, "_moved", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        client.flush()
+    monkeypatch.undo()
+    monkeypatch.setenv("STRIPE_MODE", "sandbox")
+    assert client.spool.counts()["sandbox"] == {"aggregating": 10}
+    assert client.flush().delivered == 1
+    assert embedded.total(meter, customer) == 10
+    client.close()
+
+
+def test_flushes_of_many_threads_deliver_once(embedded: World, meter: str, customer: str) -> None:
+    clients = [Client(delivery="v1") for _ in range(4)]
+    clients[0].record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(40))
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda one=one: results.append(one.flush())) for one in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(result.delivered for result in results) == 40
+    assert all(result.duplicates == 0 for result in results)
+    assert embedded.total(meter, customer) == 40
+    for client in clients:
+        client.close()
