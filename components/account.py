@@ -144,6 +144,8 @@ class Account:
         self._http_client = http_client
         self._lock = threading.RLock()
         self._pinned: str | None = None
+        #: What the embedded sandbox raises for a file that is none; without one, nothing does.
+        self._unusable_file: type[Exception] | tuple[()] = ()
 
     # -- who we are ---------------------------------------------------------------------------------------------
 
@@ -237,7 +239,6 @@ class Account:
     ) -> Answer:
         import stripe
 
-        client = self._client
         options: dict[str, Any] = {}
         if method == "post":
             options["idempotency_key"] = idempotency_key or f"once-{uuid.uuid4()}"
@@ -248,8 +249,10 @@ class Account:
             with self._lock:
                 self.calls += 1
             try:
-                response = client.raw_request(method, path, **params, **options)
+                response = self._client.raw_request(method, path, **params, **options)
                 return Answer(response.data, _replayed(response.headers))
+            except self._unusable_file as error:
+                raise AccountError(f"{subject}: {error}") from None
             except stripe.StripeError as error:
                 attempt += 1
                 refusal = StripeRefusal(subject, error, replayed=_replayed(error.headers))
@@ -273,8 +276,10 @@ class Account:
             stripe.enable_telemetry = False
             http_client = self._http_client
             if http_client is None and self.settings.embedded:
+                from sandbox import SandboxFileError
                 from sandbox.client import SandboxHTTPClient
 
+                self._unusable_file = SandboxFileError
                 http_client = SandboxHTTPClient(self.settings.sandbox_file)
             if http_client is None:
                 http_client = stripe.new_default_http_client(timeout=self.settings.timeout_seconds)

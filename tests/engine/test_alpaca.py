@@ -122,3 +122,15 @@ def test_a_key_of_the_other_mode_is_refused(new_project: Callable[..., Project],
         assert "STRIPE_API_KEY is a" in result.text
         assert "secret" not in result.text
     assert project.state() == []
+
+
+def test_a_damaged_sandbox_file_is_named_in_one_line(alpaca: Project) -> None:
+    alpaca.sandbox_file.write_bytes(b"not a sandbox " * 1000)
+    result = alpaca.up()
+    assert result.code != 0
+    errors = [line.strip() for line in result.text.splitlines() if "stripe.db is damaged" in line]
+    assert errors
+    assert "the sandbox starts empty" in errors[0]
+    assert "Traceback" not in result.text
+    assert "sqlite3" not in result.text
+    assert alpaca.state() == []
