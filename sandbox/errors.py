@@ -480,6 +480,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="payment_behavior",
     ),
     "in_the_past": Answer("Invalid timestamp: must be an integer Unix timestamp in the future.", REPORTED),
+    "timestamp_range": Answer("Invalid timestamp: this sandbox's calendar goes from 1970 to 2099.", UNRECORDED),
     "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
     "anchor_too_late": Answer(
         "`billing_cycle_anchor` cannot be later than the next natural billing date ({latest}).",

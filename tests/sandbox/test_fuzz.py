@@ -131,7 +131,7 @@ class Monkey:
         return self.dice.choice(["", "x", "inf", "0", "-1", "1", "é\x00", "[]", "a" * 600, "usd", "tokens", "' OR 1"])
 
     def v2(self) -> dict[str, Any]:
-        event = {
+        event: dict[str, Any] = {
             "event_name": self.dice.choice(["tokens", "nope", 7, None]),
             "payload": {"stripe_customer_id": self.id(), "value": self.dice.choice(["1", "x", 3, None, []])},
         }
@@ -187,11 +187,11 @@ class Monkey:
 
 
 #: What most requests need to get past the first check.
-_LIKELY = frozenset(
-    ["name", "currency", "product", "unit_amount", "display_name", "event_name", "default_aggregation", "customer"]
-    + ["items", "price", "subscription", "percent_off", "duration", "phases", "frozen_time", "query"]
-    + ["start_time", "end_time"]
-)
+_LIKELY = {
+    *("name", "currency", "product", "unit_amount", "display_name", "event_name", "default_aggregation", "customer"),
+    *("items", "price", "subscription", "percent_off", "duration", "phases", "frozen_time", "query"),
+    *("start_time", "end_time"),
+}
 
 
 @pytest.mark.slow
