@@ -24,7 +24,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, Answer, StripeRefusal, account_for
+from components.account import Account, AccountError, Answer, StripeRefusal, account_for, redact
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, is_gone, owner_of
 from components.providers.kind import Kind
@@ -83,7 +83,7 @@ class StripeProvider(ResourceProvider):
         for rule in self.kind.rules:
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
-        failures = [CheckFailure("", f"{path_text(path)}: {sentence}") for path, sentence in problems]
+        failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
         return CheckResult(inputs, failures)
 
     def with_defaults(self, inputs: Inputs) -> Inputs:

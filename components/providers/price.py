@@ -40,17 +40,18 @@ def one_product(inputs: Inputs) -> Iterator[Problem]:
 
 def one_of_the_amounts(inputs: Inputs) -> Iterator[Problem]:
     yield from rules.one_amount(inputs, (), AMOUNTS)
-    if not is_tiered(inputs) and not any(rules.given(inputs, name) for name in AMOUNTS):
+    if scheme_of(inputs) == "per_unit" and not any(rules.given(inputs, name) for name in AMOUNTS):
         yield ("unit_amount",), "is required, or unit_amount_decimal, custom_unit_amount or tiers"
 
 
 def scheme(inputs: Inputs) -> Iterator[Problem]:
     """What goes with tiers and what does not."""
-    if not is_tiered(inputs):
+    if scheme_of(inputs) == "per_unit":
         for name in ("tiers", "tiers_mode"):
             if rules.given(inputs, name):
                 yield ("billing_scheme",), f'must be "tiered", since {name} is declared'
                 return
+    if scheme_of(inputs) != "tiered":
         return
     for name in ("tiers", "tiers_mode"):
         if not rules.given(inputs, name) or inputs[name] == []:
@@ -147,9 +148,9 @@ def currency_options(inputs: Inputs) -> Iterator[Problem]:
         yield from rules.one_amount(option, path, AMOUNTS)
         yield from tiers_at(option.get("tiers"), (*path, "tiers"))
         yield from custom_amount_at(option.get("custom_unit_amount"), (*path, "custom_unit_amount"))
-        if is_tiered(inputs) and not rules.given(option, "tiers"):
+        if scheme_of(inputs) == "tiered" and not rules.given(option, "tiers"):
             yield (*path, "tiers"), 'is required: the price has billing_scheme "tiered"'
-        if not is_tiered(inputs) and not any(rules.given(option, name) for name in AMOUNTS):
+        if scheme_of(inputs) == "per_unit" and not any(rules.given(option, name) for name in AMOUNTS):
             yield path, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
 
 
@@ -158,8 +159,10 @@ def transfer(inputs: Inputs) -> Iterator[Problem]:
         yield ("transfer_lookup_key",), "needs a lookup_key to transfer"
 
 
-def is_tiered(inputs: Mapping[str, Any]) -> bool:
-    return inputs.get("billing_scheme") == "tiered"
+def scheme_of(inputs: Mapping[str, Any]) -> str | None:
+    """`per_unit` or `tiered`; None while it is not known."""
+    scheme = inputs.get("billing_scheme", "per_unit")
+    return None if is_unknown(scheme) else str(scheme)
 
 
 PRICE = Kind(

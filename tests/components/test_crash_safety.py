@@ -1,0 +1,243 @@
+"""A run that is cut short: whatever Stripe has already done is found by the next run, and nothing is done twice.
+
+A kill between Stripe's answer and the state file is a process whose result is thrown away; a lost response is the
+sandbox's fault `after`, which carries the request out and breaks the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from components.account import StripeRefusal
+from components.providers.customer import CustomerProvider
+from components.providers.default_price import DefaultPriceProvider
+from components.providers.lifecycle import ProviderError, StripeProvider
+from components.providers.meter import MeterProvider
+from components.providers.price import PriceProvider
+from components.providers.product import ProductProvider
+from components.providers.subscription import SubscriptionProvider
+from tests.components.world import World, licensed
+
+CREATED = (MeterProvider, ProductProvider, PriceProvider, CustomerProvider, SubscriptionProvider)
+
+
+def arguments(world: World, provider: type[StripeProvider]) -> dict[str, Any]:
+    """What to declare of each kind, with what it needs made beforehand."""
+    if provider is MeterProvider:
+        return {"display_name": "T", "event_name": "t", "default_aggregation": {"formula": "sum"}}
+    if provider is ProductProvider:
+        return {"name": "P"}
+    if provider is CustomerProvider:
+        return {"name": "C", "email": "c@example.com"}
+    product = world.product("beforehand")
+    if provider is PriceProvider:
+        return {**licensed(product.id), "lookup_key": "p"}
+    fee, customer = world.price(product.id, "beforehand"), world.customer("beforehand")
+    return {
+        "customer": customer.id,
+        "collection_method": "send_invoice",
+        "days_until_due": 30,
+        "items": {"license": {"price": fee.id}},
+    }
+
+
+#: A change of each kind that a person makes between the run that was killed and the next.
+CHANGED: dict[type[StripeProvider], dict[str, Any]] = {
+    MeterProvider: {"display_name": "Tokens"},
+    ProductProvider: {"name": "Pro"},
+    PriceProvider: {"nickname": "Fee"},
+    CustomerProvider: {"name": "Acme"},
+    SubscriptionProvider: {"description": "Acme's"},
+}
+
+
+def count(world: World, provider: type[StripeProvider]) -> int:
+    """How many objects of the kind there are that this test did not make beforehand."""
+    found = world.stripe("get", provider.kind.path, limit=100)["data"]
+    return sum("beforehand" not in str((each.get("metadata") or {}).get("pulumi")) for each in found)
+
+
+@pytest.mark.parametrize("provider", CREATED)
+def test_killed_before_the_state_is_written(world: World, provider: type[StripeProvider]) -> None:
+    declared = arguments(world, provider)
+    lost = world.up(provider, "n", declared)
+    state = world.up(provider, "n", declared)
+    assert state.id == lost.id
+    assert count(world, provider) == 1
+
+
+@pytest.mark.parametrize("provider", CREATED)
+def test_killed_and_then_changed(world: World, provider: type[StripeProvider]) -> None:
+    """Other parameters are another idempotency key; the owner in the metadata is what finds the object."""
+    declared = arguments(world, provider)
+    lost = world.up(provider, "n", declared)
+    state = world.up(provider, "n", {**declared, **CHANGED[provider]})
+    assert state.id == lost.id
+    assert count(world, provider) == 1
+    after = world.refresh(provider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
+
+
+@pytest.mark.parametrize("provider", CREATED)
+def test_killed_and_run_again_after_two_days(world: World, provider: type[StripeProvider]) -> None:
+    """Stripe has forgotten the idempotency key by then."""
+    declared = arguments(world, provider)
+    lost = world.up(provider, "n", declared)
+    world.control("clock", advance=2 * 86_400)
+    state = world.up(provider, "n", declared)
+    assert state.id == lost.id
+    assert count(world, provider) == 1
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"half_body": True}, {"status": 500}, {"status": 503}])
+@pytest.mark.parametrize("provider", CREATED)
+def test_the_response_is_lost_after_stripe_acted(
+    world: World, provider: type[StripeProvider], fault: dict[str, Any]
+) -> None:
+    declared = arguments(world, provider)
+    world.control("faults", method="POST", path=f"{provider.kind.path}*", when="after", **fault)
+    world.up(provider, "n", declared)
+    assert count(world, provider) == 1
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 500}])
+@pytest.mark.parametrize("provider", CREATED)
+def test_every_response_is_lost_until_the_run_gives_up(
+    world: World, provider: type[StripeProvider], fault: dict[str, Any]
+) -> None:
+    declared = arguments(world, provider)
+    world.control("faults", method="POST", path=f"{provider.kind.path}*", when="after", count=None, **fault)
+    process = world.process()
+    with pytest.raises(StripeRefusal) as caught:
+        world.up(provider, "n", declared, process=process)
+    assert "\n" not in str(caught.value)
+    # The time it gave up after is the account's, spent asleep and not in this test.
+    assert sum(process.clock.slept) <= process.account.settings.retry_seconds
+    world.control("faults", method="DELETE")
+    world.up(provider, "n", declared)
+    assert count(world, provider) == 1
+
+
+@pytest.mark.parametrize("provider", CREATED)
+def test_a_stored_failure_does_not_last_a_day(world: World, provider: type[StripeProvider]) -> None:
+    """Stripe repeats the stored 500 for a day; once it is sure that nothing was made, another key is used."""
+    declared = arguments(world, provider)
+    world.control("faults", method="POST", path=f"{provider.kind.path}*", when="stored", status=500)
+    world.up(provider, "n", declared)
+    assert count(world, provider) == 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "end"),
+    [
+        (ProductProvider, lambda world, id_: world.stripe("post", f"/v1/products/{id_}", active=False)),
+        (ProductProvider, lambda world, id_: world.stripe("delete", f"/v1/products/{id_}")),
+        (PriceProvider, lambda world, id_: world.stripe("post", f"/v1/prices/{id_}", active=False, lookup_key="")),
+        (CustomerProvider, lambda world, id_: world.stripe("delete", f"/v1/customers/{id_}")),
+        (SubscriptionProvider, lambda world, id_: world.stripe("delete", f"/v1/subscriptions/{id_}")),
+    ],
+)
+def test_a_replayed_answer_whose_object_has_ended_is_not_success(
+    world: World, provider: type[StripeProvider], end: Callable[[World, str], Any]
+) -> None:
+    """Made, ended and made again within the day that Stripe remembers keys: the answer of the first is not enough."""
+    declared = arguments(world, provider)
+    first = world.up(provider, "n", declared)
+    end(world, first.id)
+    second = world.up(provider, "n", declared)
+    end(world, second.id)
+    third = world.up(provider, "n", declared)
+    assert len({first.id, second.id, third.id}) == 3
+    alive = world.refresh(provider, third)
+    assert alive is not None
+    assert alive.inputs == third.inputs
+
+
+def test_a_meter_is_reactivated_when_its_shape_is_the_same(world: World, said: set[str]) -> None:
+    declared = arguments(world, MeterProvider)
+    first = world.up(MeterProvider, "n", declared)
+    world.destroy(MeterProvider, first)
+    again = world.up(MeterProvider, "n", {**declared, "display_name": "New"})
+    assert again.id == first.id
+    assert world.stripe("get", f"/v1/billing/meters/{first.id}")["status"] == "active"
+    assert any("reactivated" in line for line in said)
+
+
+def test_a_meter_of_another_shape_says_what_differs(world: World) -> None:
+    declared = arguments(world, MeterProvider)
+    world.up(MeterProvider, "n", declared)
+    with pytest.raises(ProviderError, match=r"active meter mtr_.* has default_aggregation .*sum.* where .*count"):
+        world.up(MeterProvider, "n", {**declared, "default_aggregation": {"formula": "count"}})
+    with pytest.raises(ProviderError, match="value_settings"):
+        world.up(MeterProvider, "n", {**declared, "value_settings": {"event_payload_key": "words"}})
+
+
+def test_an_update_is_not_charged_twice(world: World) -> None:
+    """What an update adds to the next invoice is added once, however often the run is cut short."""
+    declared = arguments(world, SubscriptionProvider)
+    once = world.price(world.product("once").id, "once", recurring=None)
+    state = world.up(SubscriptionProvider, "n", declared)
+    charged = {**declared, "add_invoice_items": [{"price": once.id}]}
+    world.up(SubscriptionProvider, "n", charged, state)
+    after = world.up(SubscriptionProvider, "n", charged, state)
+    again = world.up(SubscriptionProvider, "n", {**charged, "description": "x"}, after)
+    items = world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]
+    assert len(items) == 1
+    # Taking it out gives nothing back and charges nothing.
+    world.up(SubscriptionProvider, "n", {**declared, "description": "x"}, again)
+    assert len(world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]) == 1
+
+
+def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) -> None:
+    declared = arguments(world, CustomerProvider)
+    state = world.up(CustomerProvider, "n", declared)
+    for name in ("B", "A", "B", "A", "B"):
+        state = world.up(CustomerProvider, "n", {**declared, "name": name}, state)
+        assert world.stripe("get", f"/v1/customers/{state.id}")["name"] == name
+
+
+def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:
+    """The new price exists and answers to the lookup key; the state knows the old one only."""
+    declared = arguments(world, PriceProvider)
+    old = world.up(PriceProvider, "n", declared)
+    dearer = {**declared, "unit_amount_decimal": "12000"}
+    run = world.process().provider(PriceProvider)
+    checked = run.check({}, {**dearer, "owner": "project/dev/n"})
+    lost = run.create(checked.inputs)
+    done = world.up(PriceProvider, "n", dearer, old)
+    assert done.id == lost.id
+    prices = {each["id"]: each for each in world.stripe("get", "/v1/prices")["data"]}
+    assert prices[done.id]["lookup_key"] == "p"
+    assert prices[done.id]["active"] is True
+    assert prices[old.id]["active"] is False
+    assert count(world, PriceProvider) == 2
+
+
+def test_a_default_price_link_is_set_again(world: World) -> None:
+    product = world.product()
+    fee = world.price(product.id)
+    link = {"product": product.id, "price": fee.id}
+    world.up(DefaultPriceProvider, "n", link)
+    assert world.up(DefaultPriceProvider, "n", link).id == product.id
+
+
+def test_a_cancelled_at_period_end_subscription_goes_on_when_it_is_declared_again(world: World) -> None:
+    declared = {**arguments(world, SubscriptionProvider), "cancel": {"when": "period_end"}}
+    first = world.up(SubscriptionProvider, "n", declared)
+    world.destroy(SubscriptionProvider, first)
+    assert world.stripe("get", f"/v1/subscriptions/{first.id}")["cancel_at_period_end"] is True
+    again = world.up(SubscriptionProvider, "n", declared)
+    assert again.id == first.id
+    assert world.stripe("get", f"/v1/subscriptions/{first.id}")["cancel_at_period_end"] is False
+
+
+def test_another_stack_finds_nothing_of_ours(world: World) -> None:
+    declared = arguments(world, ProductProvider)
+    ours = world.up(ProductProvider, "n", declared)
+    run = world.process().provider(ProductProvider)
+    theirs = run.create({**declared, "owner": "project/prod/n"})
+    assert theirs.id != ours.id
