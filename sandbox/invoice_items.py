@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from . import invoicing, life, terms
 from .billing.lines import Obj, invoice_item
-from .billing.money import to_minor_units
+from .billing.money import EXACT, decimal_string, to_minor_units
 from .billing.rating import rate, unit_amount
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
@@ -45,9 +45,9 @@ def described(
         each = unit_amount(entry)
         if each is None:
             raise refuse("invoice_item_amount")
-        amount = to_minor_units(each * quantity)
+        amount = to_minor_units(EXACT.multiply(each, quantity))
     period = entry.get("period") or {"start": now, "end": now}
-    return invoice_item(
+    item = invoice_item(
         id=call.mint("ii_1", 23),
         customer=customer["id"],
         amount=amount,
@@ -64,6 +64,9 @@ def described(
         discountable=entry.get("discountable", amount >= 0),
         metadata=call.metadata({}, entry.get("metadata") or {}),
     )
+    # What a later quantity multiplies, where no price says it.
+    item["_unit_amount"] = None if each is None else decimal_string(each)
+    return item
 
 
 @route("POST", "/v1/invoiceitems")
@@ -192,12 +195,14 @@ def _reprice(call: Call, item: Obj, params: dict[str, Any]) -> None:
             charge = rate(price, Decimal(str(entry.get("quantity_decimal") or entry["quantity"])))[0]
             item["amount"] = item["net_amount"] = charge.amount
             item["quantity"] = int(charge.quantity)
-            item["quantity_decimal"] = str(charge.quantity)
+            item["quantity_decimal"] = decimal_string(charge.quantity)
             return
-        entry["unit_amount_decimal"] = str(Decimal(item["amount"]) / Decimal(item["quantity_decimal"]))
+        if item.get("_unit_amount") is None:
+            raise refuse("invoice_item_amount")
+        entry["unit_amount_decimal"] = item["_unit_amount"]
     entry.setdefault("description", item["description"])
     fresh = described(call, terms.Prices(call), entry, customer, item["currency"], item["date"], "pricing")
-    for name in ("amount", "net_amount", "quantity", "quantity_decimal", "pricing", "currency"):
+    for name in ("amount", "net_amount", "quantity", "quantity_decimal", "pricing", "currency", "_unit_amount"):
         item[name] = fresh[name]
 
 

@@ -14,7 +14,7 @@ from . import customers, life, subscriptions, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
-from .billing.periods import Anchor, Interval
+from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 
@@ -39,6 +39,7 @@ def _phases(
     call: Call, given: Sequence[Mapping[str, Any]], start: int, known: terms.Prices, where: str = "phases"
 ) -> list[Obj]:
     """Phases one after the other from `start`, checked and in Stripe's shape."""
+    terms.in_range(start, f"{where}[0][start_date]")
     if not given:
         raise refuse("missing", param=where)
     phases: list[Obj] = []
@@ -58,6 +59,8 @@ def _phase(call: Call, given: Mapping[str, Any], start: int, known: terms.Prices
     trial_end = given.get("trial_end")
     if given.get("trial"):
         trial_end = end
+    elif trial_end not in (None, "now"):
+        terms.in_range(int(trial_end), f"{where}[trial_end]")
     settings = given.get("invoice_settings")
     currency = str(given.get("currency") or known.get(items[0]["price"])["currency"]).lower()
     return {
@@ -129,8 +132,12 @@ def _phase_end(
         raise refuse("only_one", param=f"{where}[end_date]", names="end_date, duration")
     if given.get("end_date") is not None:
         end = call.now() if given["end_date"] == "now" else int(given["end_date"])
+        terms.in_range(end, f"{where}[end_date]")
     elif given.get("duration"):
         every = Interval(given["duration"]["interval"], given["duration"].get("interval_count", 1))
+        if not 0 < every.count <= LONGEST_INTERVAL_COUNTS[every.unit]:
+            rule = f"1 to {LONGEST_INTERVAL_COUNTS[every.unit]}"
+            raise refuse("out_of_range", param=f"{where}[duration][interval_count]", rule=rule)
         end = Anchor(start).boundary(every, 1)
     elif last:
         intervals = [Interval.of(known.get(item["price"])["recurring"]) for item in items]

@@ -205,6 +205,8 @@ def _dates(
     if backdate is not None:
         if backdate > now:
             raise refuse("backdate_future")
+        if now - backdate > terms.LONGEST_BACKDATE:
+            raise refuse("not_implemented_param", param="backdate_start_date more than five years ago")
         subscription["start_date"] = subscription["billing_cycle_anchor"] = backdate
     trial_end = terms.trial_end(params, items, known, now, prefix)
     if trial_end is not None:
@@ -307,9 +309,6 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     elif subscription["schedule"] and ({"cancel_at", "cancel_at_period_end"} & set(params)):
         raise refuse("managed_by_schedule", schedule=subscription["schedule"])
     terms.refuse_unimplemented(params)
-    for name in ("discounts",):
-        if params.get(name):
-            raise refuse("not_implemented_param", param=name)
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise refuse("not_implemented_param", param="payment_behavior=pending_if_incomplete")
     now = call.now(subscription)

@@ -20,6 +20,10 @@ from .router import Call
 
 MOST_ITEMS: Final = 20
 LONGEST_TRIAL: Final = 730 * 86_400
+LONGEST_BACKDATE: Final = 5 * 366 * 86_400
+LONGEST_DUE_DAYS: Final = 3650
+#: 1 January 2100.
+END_OF_TIME: Final = 4_102_444_800
 
 #: What changes what a subscription costs, or who is paid, in ways that this sandbox does not compute.
 _NOT_IMPLEMENTED: Final = (
@@ -28,6 +32,7 @@ _NOT_IMPLEMENTED: Final = (
     "billing_thresholds",
     "customer_account",
     "default_source",
+    "discounts",
     "on_behalf_of",
     "pending_invoice_item_interval",
     "transfer_data",
@@ -264,7 +269,10 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
     if "collection_method" in params:
         subscription["collection_method"] = params["collection_method"]
     if "days_until_due" in params:
-        subscription["days_until_due"] = params["days_until_due"]
+        days = params["days_until_due"]
+        if not 0 <= days <= LONGEST_DUE_DAYS:
+            raise refuse("out_of_range", param="days_until_due", rule=f"0 to {LONGEST_DUE_DAYS}")
+        subscription["days_until_due"] = days
     if subscription["collection_method"] == "send_invoice":
         if subscription["days_until_due"] is None:
             raise refuse("days_until_due_missing")
@@ -307,6 +315,8 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         subscription["trial_settings"] = params["trial_settings"]
     if "pause_collection" in params:
         pause = params["pause_collection"]
+        if pause and pause.get("resumes_at") is not None:
+            in_range(pause["resumes_at"], "pause_collection[resumes_at]")
         subscription["pause_collection"] = (
             {"behavior": pause["behavior"], "resumes_at": pause.get("resumes_at")} if pause else None
         )
@@ -318,11 +328,18 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         subscription["cancellation_details"] = details
 
 
+def in_range(value: int, param: str) -> int:
+    """An instant that a calendar has: from 1970 to the end of the century."""
+    if not 0 <= value < END_OF_TIME:
+        raise refuse("timestamp_range", param=param)
+    return value
+
+
 def in_future(value: int, now: int, param: str) -> int:
     """An instant that must not have passed."""
     if value <= now:
         raise refuse("in_the_past", param=param)
-    return value
+    return in_range(value, param)
 
 
 def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, now: int, prefix: str = "") -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import customers, life
+from . import customers, life, terms
 from .billing.lines import Obj
 from .billing.periods import Anchor, Interval
 from .errors import refuse
@@ -24,6 +24,7 @@ def create(call: Call) -> Obj:
         raise refuse("clock_live")
     if call.params.get("customer"):
         raise refuse("not_implemented_param", param="customer")
+    terms.in_range(call.params["frozen_time"], "frozen_time")
     now = call.now()
     clock: Obj = {
         "id": call.mint("clock_1", 23),
@@ -61,6 +62,7 @@ def advance(call: Call) -> Obj:
     """
     clock = call.fetch(KIND, call.args["test_clock"])
     target = call.params["frozen_time"]
+    terms.in_range(target, "frozen_time")
     if target <= clock["frozen_time"]:
         raise refuse("clock_backwards")
     furthest = _furthest(call, clock)

@@ -12,8 +12,8 @@ ZERO_DECIMAL_CURRENCIES = frozenset(
 _THREE_DECIMAL_CURRENCIES = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 _SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "krw": "₩", "brl": "R$"}
 
-# 50 digits: usage (15 digits) times an amount (12 decimals) times seconds in a period stays exact.
-EXACT = Context(prec=50)
+# 120 digits: the longest quantity and amount that a request can name, times the seconds of a period, stay exact.
+EXACT = Context(prec=120)
 
 
 def to_minor_units(amount: Decimal) -> int:

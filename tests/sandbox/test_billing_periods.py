@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from sandbox.billing.periods import Anchor, Interval, anchor_from_config, day_text
 from sandbox.billing.proration import Debit, credit, share
 
+from .bills import at, searched
+
 MONTH = Interval("month")
-
-
-def at(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
 def dates(anchor: Anchor, interval: Interval, count: int) -> list[str]:
@@ -103,6 +101,7 @@ intervals = st.builds(Interval, st.sampled_from(["day", "week", "month", "year"]
 instants = st.integers(at("2000-01-01"), at("2040-01-01"))
 
 
+@searched
 @given(instants, intervals, instants)
 def test_every_instant_is_in_exactly_one_period(anchored: int, interval: Interval, instant: int) -> None:
     anchor = Anchor(anchored)
@@ -111,6 +110,7 @@ def test_every_instant_is_in_exactly_one_period(anchored: int, interval: Interva
     assert anchor.next_boundary(interval, start) == end
 
 
+@searched
 @given(st.integers(-(10**9), 10**9), st.integers(1, 10**7), st.data())
 def test_a_share_is_never_more_than_the_whole(amount: int, whole: int, data: st.DataObject) -> None:
     part = data.draw(st.integers(0, whole))

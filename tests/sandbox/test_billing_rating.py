@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from sandbox.billing.money import amount_text, decimal_string, split, to_minor_units
 from sandbox.billing.rating import Charge, rate, total
 
+from .bills import searched
+
 
 def per_unit(unit_amount_decimal: str, transform_quantity: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
@@ -168,6 +170,7 @@ def graduated_prices(draw: st.DrawFn) -> dict[str, Any]:
     return tiered("graduated", *((bound, draw(tier_amounts), draw(flat_amounts)) for bound in [*bounds, None]))
 
 
+@searched
 @given(graduated_prices(), st.integers(0, 2_000_000))
 def test_the_sum_of_graduated_lines_is_the_total_and_all_units_are_on_them(price: dict[str, Any], units: int) -> None:
     charges = rate(price, units)
@@ -175,11 +178,13 @@ def test_the_sum_of_graduated_lines_is_the_total_and_all_units_are_on_them(price
     assert total(price, units) == sum(charge.amount for charge in charges)
 
 
+@searched
 @given(graduated_prices(), st.integers(0, 2_000_000), st.integers(0, 2_000_000))
 def test_more_usage_never_costs_less(price: dict[str, Any], units: int, more: int) -> None:
     assert total(price, units + more) >= total(price, units)
 
 
+@searched
 @given(
     tier_amounts, st.integers(1, 1000), st.sampled_from(["up", "down"]), st.integers(0, 10**9), st.integers(0, 10**9)
 )
@@ -188,6 +193,7 @@ def test_more_packages_never_cost_less(each: str, divide_by: int, rounding: str,
     assert total(price, units + more) >= total(price, units)
 
 
+@searched
 @given(st.integers(1, 10**9), tier_amounts, st.data())
 def test_included_usage_costs_nothing(included: int, each: str, data: st.DataObject) -> None:
     price = tiered("graduated", (included, "0", None), (None, each, None))
@@ -195,6 +201,7 @@ def test_included_usage_costs_nothing(included: int, each: str, data: st.DataObj
     assert total(price, units) == 0
 
 
+@searched
 @given(st.integers(0, 10**9), tier_amounts)
 def test_one_tier_costs_what_per_unit_costs_in_either_mode(units: int, each: str) -> None:
     expected = total(per_unit(each), units)
@@ -202,6 +209,7 @@ def test_one_tier_costs_what_per_unit_costs_in_either_mode(units: int, each: str
     assert total(tiered("volume", (None, each, None)), units) == expected
 
 
+@searched
 @given(st.integers(-(10**9), 10**9), st.lists(st.integers(0, 10**6), min_size=1, max_size=8))
 def test_a_discount_is_shared_out_to_the_last_cent(amount: int, weights: list[int]) -> None:
     shares = split(amount, weights)

@@ -1,0 +1,215 @@
+"""What holds for every bill, whatever the prices, the usage and the changes: searched for a counter-example."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.billing import cycle
+from sandbox.billing.cycle import Contract, Draft
+from sandbox.billing.rating import total
+
+from .bills import at, searched
+
+START, END = at("2026-04-01"), at("2026-05-01")
+LENGTH = END - START
+
+
+@dataclass
+class Shelf:
+    """Prices and usage in memory."""
+
+    prices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: list[tuple[int, int]] = field(default_factory=list)
+
+    def price(self, id: str) -> dict[str, Any]:
+        return self.prices[id]
+
+    def product(self, id: str) -> dict[str, Any]:
+        return {"id": id, "name": id, "unit_label": None}
+
+    def usage(self, price: dict[str, Any], customer: str, start: int, end: int) -> Decimal:
+        return Decimal(sum(value for when, value in self.events if start <= when < end))
+
+    def add(self, id: str, *, metered: bool = False, **amounts: Any) -> str:
+        self.prices[id] = {
+            "id": id,
+            "product": id,
+            "currency": "usd",
+            "billing_scheme": "per_unit",
+            "recurring": {
+                "interval": "month",
+                "interval_count": 1,
+                "usage_type": "metered" if metered else "licensed",
+            },
+            **amounts,
+        }
+        return id
+
+
+def item(price: str, quantity: int | None, id: str = "si_1") -> dict[str, Any]:
+    return {
+        "id": id,
+        "price": price,
+        "quantity": quantity,
+        "subscription": "sub_1",
+        "created": START,
+        "current_period_start": START,
+        "current_period_end": END,
+        "_usage_from": START,
+        "_debits": [],
+    }
+
+
+def contract(shelf: Shelf, *items: dict[str, Any], mode: str = "flexible") -> Contract:
+    numbers = itertools.count()
+    subscription: dict[str, Any] = {
+        "id": "sub_1",
+        "billing_cycle_anchor": START,
+        "billing_cycle_anchor_config": None,
+        "billing_mode": {"type": mode},
+        "cancel_at": None,
+        "cancel_at_period_end": False,
+        "currency": "usd",
+        "customer": "cus_1",
+        "items": {"data": list(items)},
+        "livemode": False,
+        "start_date": START,
+        "status": "active",
+        "test_clock": None,
+        "trial_end": None,
+    }
+    return Contract(subscription, [], shelf, lambda prefix: f"{prefix}{next(numbers)}")
+
+
+def amount(draft: Draft | None) -> int:
+    return 0 if draft is None else draft.total
+
+
+amounts = st.decimals(min_value=0, max_value=1_000, places=3).map(str)
+modes = st.sampled_from(["flexible", "classic"])
+
+
+@st.composite
+def tiers(draw: st.DrawFn) -> list[dict[str, Any]]:
+    bounds: list[int | None] = [*sorted(draw(st.sets(st.integers(1, 100_000), max_size=3))), None]
+    return [
+        {
+            "up_to": bound,
+            "unit_amount_decimal": draw(amounts),
+            "flat_amount_decimal": draw(st.none() | st.integers(0, 5_000).map(str)),
+        }
+        for bound in bounds
+    ]
+
+
+usage = st.lists(st.tuples(st.integers(START, END - 1), st.integers(0, 50_000)), max_size=6)
+
+
+def renewal(graduated: list[dict[str, Any]], events: list[tuple[int, int]], mode: str) -> Draft:
+    shelf = Shelf(events=events)
+    shelf.add("fee", unit_amount_decimal="10000")
+    shelf.add("usage", metered=True, billing_scheme="tiered", tiers_mode="graduated", tiers=graduated)
+    held = contract(shelf, item("fee", 2, "si_1"), item("usage", None, "si_2"), mode=mode)
+    cycle.begin(held, START, "create_prorations")
+    draft = cycle.renew(held, END)
+    assert draft is not None
+    return draft
+
+
+@searched
+@given(tiers(), usage, modes)
+def test_the_lines_of_a_renewal_sum_to_the_fee_and_the_rated_usage(
+    graduated: list[dict[str, Any]], events: list[tuple[int, int]], mode: str
+) -> None:
+    draft = renewal(graduated, events, mode)
+    price = {"billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": graduated}
+    used = sum(value for _, value in events)
+    assert sum(line["amount"] for line in draft.lines) == draft.total == 20_000 + total(price, used)
+
+
+@searched
+@given(tiers(), usage, st.tuples(st.integers(START, END - 1), st.integers(0, 50_000)), modes)
+def test_one_more_event_never_makes_the_invoice_smaller(
+    graduated: list[dict[str, Any]], events: list[tuple[int, int]], more: tuple[int, int], mode: str
+) -> None:
+    assert renewal(graduated, [*events, more], mode).total >= renewal(graduated, events, mode).total
+
+
+@searched
+@given(st.integers(1, 10**6), amounts, st.data(), modes)
+def test_what_is_included_costs_nothing(included: int, each: str, data: st.DataObject, mode: str) -> None:
+    free: list[dict[str, Any]] = [
+        {"up_to": included, "unit_amount_decimal": "0", "flat_amount_decimal": None},
+        {"up_to": None, "unit_amount_decimal": each, "flat_amount_decimal": None},
+    ]
+    used = data.draw(st.integers(0, included))
+    assert renewal(free, [(START, used)], mode).total == 20_000
+
+
+changes = st.lists(
+    st.tuples(st.integers(START, END - 1), st.sampled_from(["cheap", "dear"]), st.integers(0, 20)),
+    max_size=6,
+).map(lambda steps: sorted(steps, key=lambda step: step[0]))
+
+
+@searched
+@given(changes, st.integers(START, END), modes)
+def test_prorated_changes_cost_what_was_held_for_as_long_as_it_was_held(
+    steps: list[tuple[int, str, int]], ends: int, mode: str
+) -> None:
+    shelf = Shelf()
+    shelf.add("cheap", unit_amount_decimal="1000")
+    shelf.add("dear", unit_amount_decimal="7777")
+    held = contract(shelf, item("cheap", 3), mode=mode)
+    paid = amount(cycle.begin(held, START, "create_prorations"))
+    owed, since, price, quantity = Decimal(0), START, "cheap", 3
+    for when, becomes, count in steps:
+        if when > ends:
+            break
+        owed += Decimal(total(shelf.price(price), quantity) * (when - since)) / LENGTH
+        since, price, quantity = when, becomes, count
+        cycle.change_items(held, [{**held.items[0], "price": becomes, "quantity": count}], when, "create_prorations")
+    owed += Decimal(total(shelf.price(price), quantity) * (ends - since)) / LENGTH
+    cycle.credit_the_rest(held, ends)
+    paid += amount(cycle.close(held, ends))
+    # each change rounds a credit and a debit, the end one credit more
+    assert abs(paid - owed) <= Decimal(len(steps) + 1)
+
+
+@searched
+@given(changes, modes)
+def test_without_proration_nothing_is_billed_in_mid_period(steps: list[tuple[int, str, int]], mode: str) -> None:
+    shelf = Shelf()
+    shelf.add("cheap", unit_amount_decimal="1000")
+    shelf.add("dear", unit_amount_decimal="7777")
+    held = contract(shelf, item("cheap", 3), mode=mode)
+    cycle.begin(held, START, "create_prorations")
+    for when, becomes, count in steps:
+        cycle.change_items(held, [{**held.items[0], "price": becomes, "quantity": count}], when, "none")
+    assert held.pending == []
+    last = held.items[0]
+    assert amount(cycle.renew(held, END)) == total(shelf.price(last["price"]), last["quantity"])
+
+
+@searched
+@given(usage, st.lists(st.integers(START, END - 1), max_size=4).map(sorted), modes)
+def test_swapped_metered_prices_bill_every_event_once_in_flexible_mode_and_the_last_stretch_in_classic(
+    events: list[tuple[int, int]], swaps: list[int], mode: str
+) -> None:
+    shelf = Shelf(events=events)
+    for name in ("a", "b"):
+        shelf.add(name, metered=True, unit_amount_decimal="1")
+    held = contract(shelf, item("a", None), mode=mode)
+    cycle.begin(held, START, "create_prorations")
+    for when in swaps:
+        other = "b" if held.items[0]["price"] == "a" else "a"
+        cycle.change_items(held, [{**held.items[0], "price": other}], when, "create_prorations")
+    billed = amount(cycle.renew(held, END))
+    since = START if mode == "flexible" or not swaps else swaps[-1]
+    assert billed == sum(value for when, value in events if when >= since)
