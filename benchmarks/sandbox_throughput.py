@@ -3,7 +3,8 @@
     python benchmarks/sandbox_throughput.py [--seconds 3]
 
 Every figure is of this machine, with the client on the same cores: over the port the client is a process of its own, a
-bare `http.client`, so that the sandbox and not stripe-python is measured. It asserts counts, never times.
+bare `http.client`, so that the sandbox and not stripe-python is measured. The second figure is the rate for each second
+of the sandbox's own processor time: what one core would give if nothing else ran. It asserts counts, never times.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,23 +41,35 @@ def main() -> None:
             response = sandbox.handle(Request(method, url, headers, body))
             return response.status, response.body
 
-        rows("in process", embedded, seconds)
+        rows("in process", embedded, seconds, os.getpid())
         sandbox.close()
         over_a_port(Path(folder) / "served.db", seconds)
 
 
 def start(path: Path) -> float:
-    """Seconds from nothing to the first answer, the best of five."""
+    """Seconds from nothing to the first answer, the best of six."""
     program = (
         "from sandbox import Request, Sandbox; import sys;"
         f"assert Sandbox(sys.argv[1]).handle(Request('GET', '/v1/products', {KEY!r})).status == 200"
     )
+    # As where bytecode is kept, which is everywhere but in some containers.
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": f"{path}.pyc"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     best = float("inf")
-    for attempt in range(5):
+    for attempt in range(6):
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program, f"{path}{attempt}"], check=True)
+        subprocess.run([sys.executable, "-c", program, f"{path}{attempt}"], check=True, env=environment)
         best = min(best, time.perf_counter() - begin)
     return best
+
+
+def processor_time(pid: int) -> float | None:
+    """Seconds of processor time that a process has used; None where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def over_a_port(path: Path, seconds: float) -> None:
@@ -73,12 +87,12 @@ def over_a_port(path: Path, seconds: float) -> None:
             answer = connection.getresponse()
             return answer.status, answer.read()
 
-        rows("over a port", served, seconds)
+        rows("over a port", served, seconds, process.pid)
         connection.close()
         process.terminate()
 
 
-def rows(where: str, send: Send, seconds: float) -> None:
+def rows(where: str, send: Send, seconds: float, pid: int) -> None:
     """Measure one way of reaching a sandbox."""
 
     def post(path: str, body: str, **more: str) -> dict[str, str]:
@@ -108,10 +122,10 @@ def rows(where: str, send: Send, seconds: float) -> None:
         events = [{"event_name": "t", "identifier": f"s{number}-{i}", "payload": payload} for i in range(100)]
         assert send("POST", "/v2/billing/meter_event_stream", stream, json.dumps({"events": events}).encode())[0] == 200
 
-    measure(f"{where}: create a product", create, seconds, 1, "requests/s")
-    measure(f"{where}: retrieve a product", retrieve, seconds, 1, "requests/s")
-    singles = measure(f"{where}: v1 meter event", event, seconds, 1, "events/s")
-    streamed = measure(f"{where}: v2 stream, 100 events a request", batch, seconds, 100, "events/s")
+    measure(f"{where}: create a product", create, seconds, 1, "requests", pid)
+    measure(f"{where}: retrieve a product", retrieve, seconds, 1, "requests", pid)
+    singles = measure(f"{where}: v1 meter event", event, seconds, 1, "events", pid)
+    streamed = measure(f"{where}: v2 stream, 100 events a request", batch, seconds, 100, "events", pid)
     now = int(time.time()) // 3600 * 3600
     query = f"customer={customer}&start_time={now - 3600}&end_time={now + 7200}"
     begin = time.perf_counter()
@@ -122,15 +136,18 @@ def rows(where: str, send: Send, seconds: float) -> None:
     print(f"{f'{where}: summary of {singles + streamed:,} events':<58}{took:>9.3f} s")
 
 
-def measure(name: str, work: Callable[[int], None], seconds: float, each: int, unit: str) -> int:
-    """Repeat some work for a time, print its rate, give how much was done."""
+def measure(name: str, work: Callable[[int], None], seconds: float, each: int, unit: str, pid: int) -> int:
+    """Repeat some work for a time, print its rates, give how much was done."""
     done = 0
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), processor_time(pid)
     while time.perf_counter() - begin < seconds:
         work(done)
         done += 1
-    rate = done * each / (time.perf_counter() - begin)
-    print(f"{name:<58}{rate:>9,.0f} {unit}")
+    took, after = time.perf_counter() - begin, processor_time(pid)
+    line = f"{name:<58}{done * each / took:>9,.0f} {unit}/s"
+    if used is not None and after is not None and after > used:
+        line += f"  ({done * each / (after - used):,.0f} a processor second)"
+    print(line)
     return done * each
 
 

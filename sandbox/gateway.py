@@ -101,7 +101,7 @@ class Sandbox:
         if path.startswith("/_sandbox/"):
             return control.handle(self, request, path, query)
         try:
-            with self.database.reading() as connection:
+            with self.database.glancing() as connection:
                 current = settings.read(connection)
             return self._serve(passage, current)
         except (ConnectionDropped, SandboxFileError):
@@ -128,8 +128,9 @@ class Sandbox:
         if current["clock_frozen"] is not None:
             frozen = int(current["clock_frozen"])
             return lambda: frozen
-        offset = current["clock_offset"]
-        return lambda: int(self._host_clock() + offset)
+        # One request has one time, however often its handler asks.
+        moment = int(self._host_clock() + current["clock_offset"])
+        return lambda: moment
 
     # -- the way of a request ---------------------------------------------------------------------------------------
 
@@ -321,8 +322,11 @@ class Sandbox:
                 log.record(connection, self._entry(passage, response), now)
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _encode(value).encode("ascii")
 
 
 def _version(request: Request) -> str:

@@ -69,6 +69,9 @@ def _extract(field: str) -> str:
     return "json_extract(body, '$." + path.replace("'", "''") + "')"
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Store:
     """The objects of one account and mode inside one transaction. `connection` is there for a kind's own tables."""
 
@@ -91,7 +94,7 @@ class Store:
         self.connection.execute(
             "INSERT INTO objects (scope, kind, id, created, body) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (scope, kind, id) DO UPDATE SET body = excluded.body, created = excluded.created",
-            (self.scope, obj["object"], obj["id"], obj.get("created", 0), json.dumps(obj, separators=(",", ":"))),
+            (self.scope, obj["object"], obj["id"], obj.get("created", 0), _encode(obj)),
         )
 
     def remove(self, kind: str, id: str) -> None:
@@ -189,6 +192,16 @@ class Database:
                     yield connection
                 finally:
                     connection.execute("ROLLBACK")
+            finally:
+                self._give(connection)
+
+    @contextmanager
+    def glancing(self) -> Iterator[sqlite3.Connection]:
+        """A connection for a single SELECT, which needs no transaction around it."""
+        with self._guard():
+            connection = self._take()
+            try:
+                yield connection
             finally:
                 self._give(connection)
 

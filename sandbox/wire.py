@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,12 @@ class Request:
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """The value of a header, whatever the case of its name."""
-        wanted = name.lower()
-        for key, value in self.headers.items():
-            if key.lower() == wanted:
-                return value
-        return None
+        """The value of a header; `name` is lower case, the client's spelling may be any."""
+        return self._lower.get(name)
+
+    @cached_property
+    def _lower(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _close(transport: stripe.RequestsClient) -> None:
 def exchange(server: SandboxServer, text: str | bytes) -> bytes:
     """What the server answers to these very bytes, until it closes the connection."""
     data = text.replace("\n", "\r\n").encode() if isinstance(text, str) else text
-    with socket.create_connection((server.server_name, server.server_port), timeout=30) as connection:
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
         connection.sendall(data)
         received = b""
         while True:
@@ -86,7 +86,7 @@ def test_stripe_python_over_the_port(remote: stripe.StripeClient, server: Sandbo
 
 
 def test_only_this_machine_can_reach_it(server: SandboxServer) -> None:
-    assert server.server_name == "127.0.0.1"
+    assert server.host == "127.0.0.1"
 
 
 CURL = """POST /v1/products HTTP/1.1
@@ -135,7 +135,7 @@ def test_real_curl(server: SandboxServer) -> None:
 
 
 def test_a_connection_is_kept(server: SandboxServer) -> None:
-    connection = http.client.HTTPConnection(server.server_name, server.server_port, timeout=30)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     connection.connect()
     first = connection.sock
     for number in range(5):
@@ -184,6 +184,13 @@ def test_a_retry_after_half_a_body_finds_the_object(remote: stripe.StripeClient,
         ("GET / HTTP/1.1\nHost: x\nConnection: close\n\n", 401),
         ("PATCH /v1/products HTTP/1.1\nHost: x\nAuthorization: Bearer sk_test_x\nConnection: close\n\n", 404),
         ("BREW /v1/products HTTP/1.1\nHost: x\nConnection: close\n\n", 501),
+        ("GET /v1/products HTTP/2.0\n\n", 400),
+        ("GET http://x/v1/products HTTP/1.1\n\n", 400),
+        ("GET / HTTP/1.1\nno name\n\n", 400),
+        ("GET / HTTP/1.1\n: x\n\n", 400),
+        ("GET / HTTP/1.1\n" + "a: b\n" * 101 + "\n", 431),
+        ("GET / HTTP/1.1\na: " + "x" * 70_000 + "\n\n", 431),
+        ("GET / HTTP/1.0\n\n", 401),
         ("GET /" + "x" * 70_000 + " HTTP/1.1\n\n", 414),
     ],
 )
@@ -192,15 +199,27 @@ def test_broken_requests_get_an_answer(server: SandboxServer, text: str, status:
     assert str(status).encode() in first
 
 
+def test_a_body_that_waits_to_be_asked_for(server: SandboxServer) -> None:
+    """As curl sends large ones."""
+    text = CURL.replace("Connection: close", "Connection: close\nExpect: 100-continue")
+    assert exchange(server, text).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+def test_requests_in_a_row_on_one_connection(server: SandboxServer) -> None:
+    one = CURL.replace("Connection: close\n", "")
+    answers = exchange(server, one + one + CURL)
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(server: SandboxServer, remote: stripe.StripeClient) -> None:
-    with socket.create_connection((server.server_name, server.server_port)) as connection:
+    with socket.create_connection((server.host, server.port)) as connection:
         connection.sendall(b"POST /v1/products HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nname=")
     assert remote.v1.products.list().data == []
 
 
 def test_many_clients_at_once(server: SandboxServer) -> None:
     def work(number: int) -> list[int]:
-        connection = http.client.HTTPConnection(server.server_name, server.server_port, timeout=60)
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
         statuses = []
         for turn in range(20):
             body = f"name=c{number}t{turn}"
