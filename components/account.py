@@ -245,11 +245,12 @@ class Account:
         deadline = self._clock() + self.settings.retry_seconds
         attempt = 0
         while True:
-            self.pacer.wait()
-            with self._lock:
-                self.calls += 1
             try:
-                response = self._client.raw_request(method, path, **params, **options)
+                client = self._client
+                self.pacer.wait()
+                with self._lock:
+                    self.calls += 1
+                response = client.raw_request(method, path, **params, **options)
                 return Answer(response.data, _replayed(response.headers))
             except self._unusable_file as error:
                 raise AccountError(f"{subject}: {error}") from None

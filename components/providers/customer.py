@@ -61,7 +61,8 @@ CUSTOMER = Kind(
     own=OwnArguments,
     natural_key="the owner in its metadata",
     when_deleted="As `on_delete` says: `delete` is for good and cancels the customer's subscriptions at once; `keep` "
-    "leaves the customer in Stripe and says so. The default is `keep` on a live stack and `delete` elsewhere.",
+    "leaves the customer in Stripe and says so. The default is `keep` on a live stack and `delete` elsewhere. A "
+    "customer stays while it has a subscription that goes on to the end of its period.",
     when_gone="A deleted customer is made again.",
     modifiers={"validate": "says whether Stripe validates a payment source in this call"},
     unreadable={
@@ -145,5 +146,19 @@ class CustomerProvider(StripeProvider):
         if known.get("on_delete") == "keep":
             tell("info", f"{self.subject(known, id_)}: stays in Stripe (on_delete=keep)")
             return self.inventory.read(id_)
+        # Deleting a customer cancels what it is subscribed to, at once and without a last invoice.
+        listed = self.call(
+            "get", "/v1/subscriptions", {"customer": id_, "limit": 100}, subject=self.subject(known, id_)
+        )
+        ending = [each["id"] for each in listed.data["data"] if each.get("cancel_at")]
+        if ending:
+            tell(
+                "warning",
+                f"{self.subject(known, id_)}: stays in Stripe, since {' and '.join(ending)} goes on to the end of its "
+                "period; delete it in Stripe after that",
+            )
+            return self.inventory.read(id_)
+        for each in listed.data["data"]:
+            tell("warning", f"{self.subject(known, id_)}: deleted, and {each['id']}, which nobody cancelled, with it")
         self.call("delete", f"{CUSTOMER.path}/{id_}", {}, subject=self.subject(known, id_))
         return None

@@ -87,6 +87,12 @@ class MeterProvider(StripeProvider):
                     f"{remote['id']}, which has {_differences(different)}; deactivate that meter or use another "
                     "event_name"
                 )
+        for remote in same_name[:1]:
+            tell(
+                "info",
+                f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
+                f"{_differences(self.different(remote, new))}",
+            )
         return None
 
     def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:

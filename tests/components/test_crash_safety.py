@@ -117,7 +117,7 @@ def test_every_response_is_lost_until_the_run_gives_up(
     assert "\n" not in str(caught.value)
     # The time it gave up after is the account's, spent asleep and not in this test.
     assert sum(process.clock.slept) <= process.account.settings.retry_seconds
-    world.control("faults", method="DELETE")
+    world.heal()
     world.up(provider, "n", declared)
     assert count(world, provider) == 1
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from components.account import Account
 from components.providers.customer import CustomerProvider
@@ -52,6 +53,36 @@ class Clock:
         self.now += seconds
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A request as it left stripe-python."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class Recording(SandboxHTTPClient):
+    """The sandbox's transport, and a list of what went through it."""
+
+    def __init__(self, sandbox: Sandbox, sent: list[Sent]) -> None:
+        super().__init__(sandbox)
+        self._sent = sent
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **more: Any
+    ) -> tuple[str, int, Mapping[str, str]]:
+        parts = urlsplit(url)
+        lowered = {name.lower(): str(value) for name, value in (headers or {}).items()}
+        self._sent.append(Sent(method.upper(), parts.path, parts.query, lowered, str(post_data or "")))
+        return super().request(method, url, headers, post_data, **more)
+
+
 class Process:
     """One provider process: what it knows is gone with it, what Stripe knows stays."""
 
@@ -62,7 +93,7 @@ class Process:
             Settings.read(config.get, {}),
             clock=self.clock,
             sleep=self.clock.sleep,
-            http_client=SandboxHTTPClient(world.sandbox),
+            http_client=Recording(world.sandbox, world.sent),
         )
         self._providers: dict[type[StripeProvider], StripeProvider] = {}
 
@@ -90,36 +121,36 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.sandbox = Sandbox(path)
+        self.sent: list[Sent] = []
         self.mode = "sandbox"
 
     # -- Stripe -------------------------------------------------------------------------------------------------
 
     def control(self, name: str, **body: Any) -> Any:
-        """Tell the sandbox something, or (`method="GET"`) ask it."""
-        method = body.pop("method", "POST")
-        query = body.pop("query", "")
-        request = Request(
-            method,
-            f"/_sandbox/{name}{query}",
-            {"content-type": "application/json"},
-            json.dumps(body).encode() if body else b"",
-        )
-        response = self.sandbox.handle(request)
+        """Tell the sandbox something about itself: a fault, its clock, a key."""
+        headers = {"content-type": "application/json"}
+        response = self.sandbox.handle(Request("POST", f"/_sandbox/{name}", headers, json.dumps(body).encode()))
         assert response.status == 200, response.body
         return json.loads(response.body)
+
+    def heal(self) -> None:
+        """Forget all faults."""
+        assert self.sandbox.handle(Request("DELETE", "/_sandbox/faults")).status == 200
 
     def stripe(self, method: str, path: str, **params: Any) -> dict[str, Any]:
         """A call by somebody else, in the dashboard say."""
         client = Process(self, mode=self.mode, **({"apiKey": LIVE_KEY} if self.mode == "live" else {})).account
-        return client.request(method, path, params, subject="somebody else").data  # type: ignore[arg-type]
+        before = list(self.sent)
+        found = client.request(method, path, params, subject="somebody else").data  # type: ignore[arg-type]
+        self.sent[:] = before
+        return found
 
     def calls(self) -> list[str]:
-        """What was asked of Stripe since `forget_calls`: `POST /v1/prices`."""
-        entries = self.control("requests", method="GET", query="?limit=1000")["data"]
-        return [f"{entry['method']} {entry['path']}" for entry in entries]
+        """What the providers have asked of Stripe since `forget_calls`: `POST /v1/prices`."""
+        return [str(each) for each in self.sent]
 
     def forget_calls(self) -> None:
-        self.control("requests", method="DELETE")
+        self.sent.clear()
 
     # -- Pulumi -------------------------------------------------------------------------------------------------
 

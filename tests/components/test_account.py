@@ -1,0 +1,275 @@
+"""One Stripe account, called carefully: guard, pace, retries, one-line errors, and no key anywhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pulumi.dynamic import Config, ConfigureRequest
+
+from components.account import Account, AccountError, Pacer, StripeRefusal, account_for, redact
+from components.providers.meter import MeterProvider
+from components.providers.product import ProductProvider
+from components.settings import Settings
+from tests.components.world import LIVE_KEY, PULUMI, Clock, World
+
+TEST_KEY = LIVE_KEY.replace("live", "test")
+
+
+@pytest.fixture(autouse=True)
+def _no_stripe_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("STRIPE_")]:
+        monkeypatch.delenv(name)
+
+
+def get(config: dict[str, str]) -> Any:
+    return config.get
+
+
+# -- guard ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "environment", "expected"),
+    [
+        ({}, {}, "stripe:mode is not set"),
+        ({"mode": "prod"}, {}, "stripe:mode is 'prod'"),
+        ({"mode": "test", "apiKey": LIVE_KEY}, {}, "stripe:apiKey is a live key and stripe:mode is test"),
+        ({"mode": "sandbox"}, {"STRIPE_API_KEY": LIVE_KEY}, "STRIPE_API_KEY is a live key and stripe:mode is sandbox"),
+        ({"mode": "live", "apiKey": TEST_KEY}, {}, "stripe:apiKey is a test key and stripe:mode is live"),
+        ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe:apiKey is not a secret or restricted Stripe key"),
+        ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe:requestsPerSecond"),
+        ({"mode": "test", "apiBase": "ftp://x"}, {}, "stripe:apiBase"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, str], environment: dict[str, str], expected: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AccountError) as caught:
+        account_for(get(config))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert LIVE_KEY not in str(caught.value)
+    assert TEST_KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["test", "live"])
+def test_a_preview_needs_no_key_and_an_up_says_which_is_missing(mode: str) -> None:
+    account = account_for(get({"mode": mode}))
+    provider = ProductProvider()
+    provider.use(account)
+    checked = provider.check({}, {"name": "P", "owner": "project/dev/p", **PULUMI})
+    assert checked.failures == []
+    assert provider.diff("prod_1", {**checked.inputs, "account": "acct_1"}, checked.inputs).replaces == []
+    with pytest.raises(AccountError, match=rf"stripe:mode is {mode} and there is no API key: .*sk_{mode}_"):
+        provider.create(checked.inputs)
+    assert account.calls == 0
+
+
+def test_all_providers_of_a_process_share_one_account() -> None:
+    config = {"mode": "sandbox", "sandboxFile": "shared.db"}
+    assert account_for(get(config)) is account_for(get(dict(config)))
+    assert account_for(get({**config, "requestsPerSecond": "7"})) is not account_for(get(config))
+
+
+def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "tracebacklimit", 10, raising=False)
+    monkeypatch.chdir(tmp_path)
+    provider = MeterProvider()
+    provider.configure(ConfigureRequest(Config({"stripe:mode": "sandbox", "stripe:requestsPerSecond": "3"}, "project")))
+    assert provider.account.settings.rate == 3
+    # One line at the terminal instead of a traceback.
+    assert sys.tracebacklimit == 0
+    monkeypatch.setenv("STRIPE_PRICING_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "tracebacklimit", 10)
+    MeterProvider().configure(ConfigureRequest(Config({"stripe:mode": "sandbox"}, "project")))
+    assert sys.tracebacklimit == 10
+
+
+def test_another_account_than_the_state_s_is_refused(world: World, tmp_path: Path) -> None:
+    product = world.product()
+    other = World(tmp_path / "other.db")
+    for act in (
+        lambda: other.refresh(ProductProvider, product),
+        lambda: other.destroy(ProductProvider, product),
+        lambda: other.up(ProductProvider, "pro", {"name": "New"}, product),
+    ):
+        with pytest.raises(
+            AccountError, match=r"this stack's objects are in Stripe account acct_\w+, and the key opens"
+        ):
+            act()
+    assert [call for call in other.calls() if call != "GET /v1/account"] == []
+    other.sandbox.close()
+
+
+def test_a_restricted_key_need_not_read_the_account(world: World) -> None:
+    restricted = "rk_" + "test_" + "restricted"
+    world.control("keys", key=restricted, status="restricted", allow=["* /v1/products"])
+    product = world.product()
+    run = world.process(mode="test", apiKey=restricted)
+    state = world.up(ProductProvider, "pro", {"name": "New"}, product, run)
+    assert state.outs["account"] == product.outs["account"]
+    with pytest.raises(StripeRefusal, match=r"HTTP 403.*Give the restricted key this permission") as caught:
+        world.up(
+            MeterProvider,
+            "m",
+            {"display_name": "M", "event_name": "m", "default_aggregation": {"formula": "sum"}},
+            process=run,
+        )
+    assert "restricted" not in str(caught.value).replace("restricted key", "")
+
+
+# -- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_says_what_failed_on_which_object_and_what_stripe_said(world: World) -> None:
+    with pytest.raises(StripeRefusal) as caught:
+        world.customer("acme", test_clock="clock_nope")
+    text = str(caught.value)
+    assert text.startswith("Customer 'acme': No such ")
+    assert "parameter test_clock, HTTP 400, request req_" in text
+    assert "\n" not in text
+
+
+def test_an_exception_prints_without_its_module(world: World) -> None:
+    for error in (AccountError, StripeRefusal):
+        assert error.__module__ == "builtins"
+
+
+@pytest.mark.parametrize("key", [LIVE_KEY, TEST_KEY, "rk_" + "live_abc", "pk_" + "test_abc", "whsec_" + "abc"])
+def test_keys_are_cut_out_of_every_message(world: World, key: str) -> None:
+    assert redact(f"a {key} b") == f"a {key[: key.rindex('_')]}_*** b"
+    world.control("faults", method="POST", path="/v1/products", status=400, message=f"Bad key {key}")
+    with pytest.raises(StripeRefusal) as caught:
+        world.product()
+    assert key not in str(caught.value)
+    assert key not in repr(caught.value)
+    assert key not in str(vars(caught.value))
+
+
+def test_a_key_that_stripe_does_not_know(world: World) -> None:
+    world.control("keys", key=TEST_KEY, status="expired")
+    with pytest.raises(StripeRefusal, match=r"HTTP 401.*Check stripe:apiKey or STRIPE_API_KEY") as caught:
+        world.up(ProductProvider, "p", {"name": "P"}, process=world.process(mode="test", apiKey=TEST_KEY))
+    assert TEST_KEY not in str(caught.value)
+
+
+# -- retries --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 429},
+        {"status": 429, "code": "lock_timeout"},
+        {"status": 409},
+        {"status": 500},
+        {"status": 502, "body": "<html>Bad gateway</html>"},
+        {"status": 503},
+        {"drop": True},
+        {"half_body": True},
+        {"status": 400, "headers": {"stripe-should-retry": "true"}},
+    ],
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_may_pass_is_retried_with_the_same_key(world: World, fault: dict[str, Any], when: str) -> None:
+    world.control("faults", method="POST", path="/v1/products", when=when, count=3, **fault)
+    process = world.process()
+    world.up(ProductProvider, "p", {"name": "P"}, process=process)
+    posts = [call for call in world.sent if call.method == "POST"]
+    keys = {call.headers["idempotency-key"] for call in posts}
+    assert len(posts) == 4
+    assert len(keys) == 1
+    assert len(world.stripe("get", "/v1/products")["data"]) == 1
+    # Full backoff, with jitter: each wait is between half of its step and the step.
+    waits = [slept for slept in process.clock.slept if slept > 0.2]
+    assert len(waits) == 3
+    for wait, step in zip(waits, (0.5, 1.0, 2.0), strict=True):
+        assert step / 2 <= wait <= step
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 400}, {"status": 402}, {"status": 404}, {"status": 500, "headers": {"stripe-should-retry": "false"}}],
+)
+def test_what_cannot_pass_is_not_retried(world: World, fault: dict[str, Any]) -> None:
+    world.control("faults", method="POST", path="/v1/products", **fault)
+    process = world.process()
+    with pytest.raises(StripeRefusal):
+        world.up(ProductProvider, "p", {"name": "P"}, process=process)
+    assert world.calls().count("POST /v1/products") == 1
+
+
+def test_retries_end_at_the_deadline(world: World) -> None:
+    world.control("faults", method="POST", path="/v1/products", count=None, status=429)
+    process = world.process(retrySeconds="30")
+    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Set stripe:requestsPerSecond lower"):
+        world.up(ProductProvider, "p", {"name": "P"}, process=process)
+    assert 15 < sum(process.clock.slept) <= 30
+
+
+# -- pace -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "config", "rate"),
+    [
+        ("test", {}, 25),
+        ("live", {}, 100),
+        ("sandbox", {}, None),
+        ("sandbox", {"apiBase": "http://127.0.0.1:1"}, 25),
+        ("live", {"requestsPerSecond": "10"}, 10),
+    ],
+)
+def test_the_pace_is_stripe_s_limit(mode: str, config: dict[str, str], rate: float | None) -> None:
+    assert Account(Settings.read({"mode": mode, **config}.get, {})).pacer.rate == rate
+
+
+def test_requests_are_spaced_evenly() -> None:
+    clock = Clock()
+    pacer = Pacer(25, clock, clock.sleep)
+    started = clock.now
+    for _ in range(100):
+        pacer.wait()
+    # The tenth of a second that an idle pacer may catch up, and no more.
+    assert 100 / 25 - 0.15 <= clock.now - started <= 100 / 25
+
+
+def test_threads_share_the_pace() -> None:
+    clock = Clock()
+    lock = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        with lock:
+            clock.slept.append(seconds)
+
+    pacer = Pacer(10, clock, sleep)
+    threads = [threading.Thread(target=lambda: [pacer.wait() for _ in range(5)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Twenty turns of a tenth of a second; time stands still, so the last one waits longest.
+    assert max(clock.slept) == pytest.approx(20 / 10 - 0.1 - 0.1)
+
+
+def test_a_limit_that_nobody_told_us_is_learnt(world: World) -> None:
+    world.control("faults", method="POST", path="/v1/products", status=429)
+    process = world.process()
+    assert process.account.pacer.rate is None
+    world.up(ProductProvider, "p", {"name": "P"}, process=process)
+    assert process.account.pacer.rate == 25
+
+
+def test_the_api_version_is_the_pinned_sdk_s(world: World) -> None:
+    from stripe._api_version import _ApiVersion
+
+    world.product()
+    versions = {call.headers["stripe-version"] for call in world.sent}
+    assert versions == {_ApiVersion.CURRENT}
