@@ -500,6 +500,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         DOCUMENTED,
         param="proration_date",
     ),
+    "coupon_expired": Answer("Coupon expired: {coupon}", REPORTED, code="coupon_expired"),
+    "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),
     "subscription_canceled": Answer(
         "A canceled subscription can only update its cancellation_details and metadata.", REPORTED
     ),

@@ -50,9 +50,6 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
     if not isinstance(kind_name, str):
         # A plain part of an object (`recurring`, `parent`): only the way to something deeper.
         if name not in value:
-            if "currency_options" in path.split(".")[:-1]:
-                # `currency_options.tiers` is taken and does nothing; `currency_options.eur.tiers` brings the tiers.
-                return
             raise refuse("expand", path=path)
         value[name] = _resolve(call, value[name], _PLAIN.get(name), path, needed=bool(rest))
         _expand(call, value[name], rest, path)
@@ -66,10 +63,25 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
     if name not in value and name in kind_of(kind_name).hidden:
         stored = call.store.get(kind_name, value["id"]) if "id" in value else None
         if stored is not None and name in stored:
-            value[name] = stored[name]
-    if name in value:
+            value[name] = _currencies(stored[name]) if name == "currency_options" else stored[name]
+    if kind_name == "price" and name == "currency_options":
+        _expand_currency(call, value, rest)
+    elif name in value:
         value[name] = _resolve(call, value[name], targets[name], path, needed=False)
         _expand(call, value[name], rest, path)
+
+
+def _currencies(options: dict[str, Obj]) -> dict[str, Obj]:
+    return {code: {key: part for key, part in option.items() if key != "tiers"} for code, option in options.items()}
+
+
+def _expand_currency(call: Call, price: Obj, rest: list[str]) -> None:
+    """`currency_options.eur.tiers` brings the tiers of one currency; `currency_options.tiers` is taken and does
+    nothing, and `currency_options` alone brings none."""
+    stored = call.store.get("price", price["id"]) if len(rest) == 2 and rest[1] == "tiers" else None
+    option = stored["currency_options"].get(rest[0]) if stored is not None else None
+    if option is not None and "tiers" in option:
+        price["currency_options"][rest[0]]["tiers"] = option["tiers"]
 
 
 #: Ids below plain parts of objects, whose kind the description does not name beside them.

@@ -277,7 +277,7 @@ class Sandbox:
         return response
 
     def _no_route(self, method: str, path: str) -> StripeError:
-        if router.described(method, path):
+        if router.known_to_stripe(method, path):
             return refuse("not_implemented", method=method, path=path)
         return refuse("no_route", method=method, path=path)
 

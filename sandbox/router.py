@@ -133,14 +133,13 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     return None
 
 
-def described(method: str, path: str) -> bool:
-    """Whether Stripe's description has this operation, implemented here or not."""
+def known_to_stripe(method: str, path: str) -> bool:
+    """Whether Stripe has this operation, implemented here or not."""
     segments = path.split("/")
-    for known, template in spec.operations():
-        pattern = template.split("/")
-        if known == method and len(pattern) == len(segments) and _match(tuple(pattern), segments) is not None:
-            return True
-    return False
+    return any(
+        method in methods and len(pattern) == len(segments) and _match(pattern, segments) is not None
+        for pattern, methods in spec.stripe_paths()
+    )
 
 
 def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:

@@ -27,6 +27,7 @@ SPOKEN_VERSIONS: Final = ("2026-08-26.dahlia", "2026-10-28.endive")
 _INTEGER = re.compile(r"\A[+-]?[0-9]{1,18}\Z")
 _DECIMAL = re.compile(r"\A[+-]?[0-9]{1,30}(\.[0-9]{0,30})?\Z|\A[+-]?\.[0-9]{1,30}\Z")
 _DATA = Path(__file__).parent / "data" / "stripe-openapi.json.gz"
+_PATHS = Path(__file__).parent / "data" / "stripe-paths.txt.gz"
 
 
 @cache
@@ -43,9 +44,13 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 @cache
-def operations() -> frozenset[tuple[str, str]]:
-    """(method, path template) of every operation in the description."""
-    return frozenset((method.upper(), path) for path, methods in document()["paths"].items() for method in methods)
+def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
+    """(segments of a path, methods) of every endpoint that Stripe has; read only when a request finds no route."""
+    found = []
+    for line in gzip.decompress(_PATHS.read_bytes()).decode("ascii").splitlines():
+        path, *methods = line.split(" ")
+        found.append((tuple(path.split("/")), frozenset(methods)))
+    return tuple(found)
 
 
 # -- additions --------------------------------------------------------------------------------------------------------

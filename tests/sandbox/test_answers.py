@@ -402,6 +402,30 @@ ROWS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/charges"),
+        ("POST", "/v1/payment_intents/pi_1/confirm"),
+        ("GET", "/v1/billing/alerts"),
+        ("GET", "/v1/products/prod_1/features"),
+        ("GET", "/v2/core/accounts"),
+        ("POST", "/v1/checkout/sessions"),
+    ],
+)
+def test_what_stripe_has_and_the_sandbox_has_not_is_refused_by_name(raw: Raw, method: str, path: str) -> None:
+    status, answer, _ = raw(method, path)
+    assert status == 501
+    assert f"does not implement {method} {path}, which Stripe has" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/", "/v1/products/", "/v3/products", "/v1/charges/ch_1/nope", "/v1//x"]
+)
+def test_what_nobody_has_is_not_found(raw: Raw, path: str) -> None:
+    assert raw("GET", path)[0] == 404
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_mistake(row: Row, client: stripe.StripeClient, raw: Raw) -> None:
     things = catalog(client)

@@ -101,17 +101,33 @@ def test_only_a_product_without_prices_can_be_deleted(client: stripe.StripeClien
 
 def test_tiers_and_currency_options_are_shown_only_when_expanded(client: stripe.StripeClient) -> None:
     things = catalog(client)
-    plain = client.v1.prices.retrieve(things.usage.id)
-    assert "tiers" not in plain
-    assert "currency_options" not in plain
-    assert plain.unit_amount is None
-    assert plain.unit_amount_decimal is None
+    bare = client.v1.prices.retrieve(things.usage.id)
+    assert "tiers" not in bare
+    assert "currency_options" not in bare
+    assert bare.unit_amount is None
+    assert bare.unit_amount_decimal is None
     full = client.v1.prices.retrieve(things.usage.id, {"expand": ["tiers", "currency_options"]})
     assert full.tiers is not None
     assert [tier.up_to for tier in full.tiers] == [1000, None]
     assert [tier.unit_amount_decimal for tier in full.tiers] == [Decimal(0), Decimal("0.04")]
-    assert full.currency_options is not None
-    assert full.currency_options["usd"].tiers is not None
+    assert "tiers" not in plain(full.currency_options)["usd"]
+
+
+def test_the_tiers_of_a_currency_are_shown_by_its_name_only(client: stripe.StripeClient) -> None:
+    things = catalog(client)
+    tiers: Any = [{"up_to": "inf", "unit_amount": 3}]
+    price = usage_price(client, things.meter.id, things.product.id, currency_options={"eur": {"tiers": tiers}})
+
+    def shown(*expand: str) -> dict[str, bool]:
+        options = plain(client.v1.prices.retrieve(price.id, {"expand": list(expand)}))["currency_options"]
+        return {code: "tiers" in option for code, option in options.items()}
+
+    assert shown("currency_options") == {"eur": False, "usd": False}
+    assert shown("currency_options.tiers") == {"eur": False, "usd": False}
+    assert shown("currency_options", "currency_options.eur.tiers") == {"eur": True, "usd": False}
+    assert shown("currency_options.usd.tiers", "currency_options.eur.tiers") == {"eur": True, "usd": True}
+    page = client.v1.prices.list({"expand": ["data.currency_options.eur.tiers"]})
+    assert "tiers" in plain(page.data[0])["currency_options"]["eur"]
 
 
 def test_twelve_decimals_survive_and_thirteen_are_refused(client: stripe.StripeClient) -> None:
