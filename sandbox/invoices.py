@@ -179,6 +179,7 @@ def _preview_of_subscription(
     if details.get("cancel_now"):
         if details.get("proration_behavior", "create_prorations") != "none":
             cycle.credit_the_rest(contract, now)
+            terms.refuse_discounted_prorations(call, contract, contract.pending, now)
         return contract, cycle.close(contract, now), now
     if draft is not None:
         return contract, draft, now

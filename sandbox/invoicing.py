@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from . import usage_totals
+from .billing import discounts
 from .billing.cycle import Draft
 from .billing.lines import Obj, line_of_invoice_item, usage_lines
 from .router import Call, Kind, declare_kind
@@ -210,15 +211,27 @@ def compose(
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
         "webhooks_delivered_at": None,
+        "_discounts": [] if subscription is None else active_discounts(call, subscription, at),
         "_days_until_due": held.get("days_until_due"),
         "_payment_method": held.get("default_payment_method") or held.get("default_source"),
         "_subscription": None if subscription is None else subscription["id"],
         "_due": None,
         "_clock_due": None,
     }
+    invoice["discounts"] = [discount["id"] for discount in invoice["_discounts"]]
     invoice["lines"]["data"] = [_line(call, invoice, line) for line in draft.lines]
     total_up(invoice, customer)
     return invoice
+
+
+def active_discounts(call: Call, subscription: Obj, at: int) -> list[Obj]:
+    """A subscription's discounts that still apply: each its id and its coupon as it is now."""
+    found = []
+    for id in subscription["discounts"]:
+        discount = call.store.get("discount", id)
+        if discount is not None and (discount["end"] is None or at < discount["end"]):
+            found.append({"id": id, "coupon": discount["_coupon"]})
+    return found
 
 
 def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
@@ -226,8 +239,9 @@ def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
 
 
 def total_up(invoice: Obj, customer: Obj) -> None:
-    """Sum the lines and set what is due, the customer's balance taken into account."""
+    """Discount and sum the lines, and set what is due, the customer's balance taken into account."""
     lines = invoice["lines"]["data"]
+    discounts.apply(lines, invoice["_discounts"], invoice["currency"])
     invoice["subtotal"] = invoice["subtotal_excluding_tax"] = sum(line["subtotal"] for line in lines)
     discounted: dict[str, int] = {}
     for line in lines:

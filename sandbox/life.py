@@ -12,10 +12,11 @@ import copy
 import json
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final
 
 from . import invoicing
-from .billing import cycle
+from .billing import cycle, discounts
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
 from .errors import StripeError
@@ -81,7 +82,11 @@ def contract_of(
             if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
         ]
     catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
-    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23))
+    coupons = [discount["coupon"] for discount in invoicing.active_discounts(call, subscription, now)]
+    kept = discounts.kept(coupons)
+    return Contract(
+        subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), Decimal(1) if kept is None else kept
+    )
 
 
 def _belongs(item: Obj, subscription_id: str) -> bool:
@@ -171,10 +176,25 @@ def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, a
     if hold and invoice["auto_advance"]:
         invoice["automatically_finalizes_at"] = at + invoicing.DRAFT_SECONDS
     invoicing.issue(call, invoice, draft, at)
+    cycle.discounted(contract, invoice["lines"]["data"])
+    _use_up(call, subscription, invoice, at)
     subscription["latest_invoice"] = invoice["id"]
     if not hold:
         invoicing.finalize(call, invoice, subscription, at, attempt=attempt)
     return invoice
+
+
+def _use_up(call: Call, subscription: Obj, invoice: Obj, at: int) -> None:
+    """Take off the subscription what an invoice has used up (a coupon for `once`) and what has run out."""
+    used = {given["discount"] for given in invoice["total_discount_amounts"] if given["amount"]}
+    for id in list(subscription["discounts"]):
+        discount = call.store.get("discount", id)
+        assert discount is not None
+        once = discount["_coupon"]["duration"] == "once" and id in used
+        if once or (discount["end"] is not None and discount["end"] <= at):
+            discount["end"] = discount["end"] or at
+            call.store.put(discount)
+            subscription["discounts"].remove(id)
 
 
 def end(call: Call, contract: Contract, at: int, *, reason: str | None) -> None:

@@ -446,6 +446,13 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
 
 def enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
     """Give a subscription a phase's items; what is billed at once. Changes nothing but the contract."""
+    draft = _enter(call, contract, phase, at)
+    billed = [*contract.pending, *([] if draft is None else draft.taken)]
+    terms.refuse_discounted_prorations(call, contract, billed, at)
+    return draft
+
+
+def _enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
     subscription = contract.subscription
     after = _items_of(call, phase, subscription, at)
     terms.check_items(terms.Prices(call), subscription, after)

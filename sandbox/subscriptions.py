@@ -62,7 +62,16 @@ def _first_payment(
         life.bill(call, contract, draft, now, hold=True)
         return
     customer = call.fetch("customer", subscription["customer"])
-    if max(0, draft.total + (customer.get("balance") or 0)) == 0:
+    shown = invoicing.compose(
+        call,
+        customer=customer,
+        currency=subscription["currency"],
+        draft=draft,
+        at=now,
+        id="",
+        subscription=subscription,
+    )
+    if shown["amount_due"] == 0:
         life.bill(call, contract, draft, now, hold=False)
         return
     method = invoicing.payment_method(call, None, subscription)
@@ -107,6 +116,8 @@ def new_contract(
     terms.check_items(known, subscription, items)
     terms.plain_fields(call, subscription, params)
     _dates(subscription, params, items, known, now, prefix)
+    if params.get("discounts"):
+        terms.set_discounts(call, subscription, params["discounts"], now)
     contract = life.contract_of(call, subscription, now, unstored=known.unstored)
     terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
     # The end can be named by the first periods, so those come first.
@@ -315,6 +326,8 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     before = copy.deepcopy(subscription)
     known = terms.Prices(call)
     terms.plain_fields(call, subscription, params)
+    if "discounts" in params:
+        terms.set_discounts(call, subscription, params["discounts"], now)
     contract = life.contract_of(call, subscription, now)
     if subscription["status"] in life.ENDED:
         life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
@@ -366,6 +379,7 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
     was_incomplete = subscription["status"] == "incomplete"
     if prorate and not was_incomplete:
         cycle.credit_the_rest(contract, now)
+        terms.refuse_discounted_prorations(call, contract, contract.pending, now)
     draft = None
     if invoice_now and not was_incomplete:
         draft = cycle.close(contract, now)

@@ -9,8 +9,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, prices
-from .billing import cycle
+from . import customers, invoicing, prices
+from .billing import cycle, discounts
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
 from .billing.periods import Interval
@@ -32,7 +32,6 @@ _NOT_IMPLEMENTED: Final = (
     "billing_thresholds",
     "customer_account",
     "default_source",
-    "discounts",
     "on_behalf_of",
     "pending_invoice_item_interval",
     "transfer_data",
@@ -328,6 +327,74 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         subscription["cancellation_details"] = details
 
 
+def set_discounts(call: Call, subscription: Obj, given: Any, now: int) -> None:
+    """`discounts` of a subscription: the whole list anew; one that is kept is named by its id."""
+    kept: list[str] = []
+    for index, entry in enumerate(given or ()):
+        where = f"discounts[{index}]"
+        if entry.get("promotion_code"):
+            raise refuse("no_such", kind="promotion code", id=entry["promotion_code"], param=f"{where}[promotion_code]")
+        if entry.get("discount"):
+            if entry["discount"] not in subscription["discounts"]:
+                raise refuse("no_such", kind="discount", id=entry["discount"], param=f"{where}[discount]")
+            kept.append(entry["discount"])
+            continue
+        if not entry.get("coupon"):
+            raise refuse("missing", param=f"{where}[coupon]")
+        kept.append(_redeem(call, subscription, entry["coupon"], now, f"{where}[coupon]"))
+    subscription["discounts"] = kept
+
+
+def _redeem(call: Call, subscription: Obj, id: str, now: int, where: str) -> str:
+    """A discount from a coupon, the present one where the subscription has it already."""
+    coupon = call.fetch("coupon", id, param=where, status=400)
+    for present in subscription["discounts"]:
+        held = call.store.get("discount", present)
+        if held is not None and held["source"]["coupon"] == id:
+            return str(present)
+    over = coupon["redeem_by"] is not None and coupon["redeem_by"] <= now
+    full = coupon["max_redemptions"] is not None and coupon["times_redeemed"] >= coupon["max_redemptions"]
+    if over or full or not coupon["valid"]:
+        raise refuse("coupon_expired", param=where, coupon=id)
+    currencies = {coupon["currency"], *(coupon.get("currency_options") or {})}
+    if coupon["amount_off"] is not None and subscription["currency"] not in currencies:
+        raise refuse("coupon_other_currency", param=where, coupon=id, currency=subscription["currency"])
+    discount: Obj = {
+        "id": call.mint("di_1", 23),
+        "object": "discount",
+        "checkout_session": None,
+        "created": now,
+        "customer": subscription["customer"],
+        "customer_account": None,
+        "end": discounts.end_of(coupon, now),
+        "invoice": None,
+        "invoice_item": None,
+        "promotion_code": None,
+        "source": {"type": "coupon", "coupon": id},
+        "start": now,
+        "subscription": subscription["id"],
+        "subscription_item": None,
+        # What was promised stays, whatever happens to the coupon.
+        "_coupon": coupon,
+    }
+    call.store.put(discount)
+    coupon["times_redeemed"] += 1
+    call.store.put(coupon)
+    return str(discount["id"])
+
+
+def refuse_discounted_prorations(call: Call, contract: Contract, items: Sequence[Obj], now: int) -> None:
+    """Prorations are net of percentages; what an amount or a product limit leaves of one is not computed here."""
+    if not any(item["proration"] and call.store.get("invoiceitem", item["id"]) is None for item in items):
+        return
+    active = invoicing.active_discounts(call, contract.subscription, now)
+    if discounts.kept([discount["coupon"] for discount in active]) is None:
+        raise refuse(
+            "not_implemented_param",
+            param="proration_behavior (prorating under a coupon with amount_off or applies_to; pass none)",
+        )
+
+
 def in_range(value: int, param: str) -> int:
     """An instant that a calendar has: from 1970 to the end of the century."""
     if not 0 <= value < END_OF_TIME:
@@ -427,6 +494,8 @@ def apply_changes(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )
     anchor = params.get("billing_cycle_anchor")
+    if anchor == "unchanged" and params.get("trial_end") is not None:
+        raise refuse("not_implemented_param", param=_name(prefix, "billing_cycle_anchor") + "=unchanged")
     wanted_trial = trial_end(params, after, known, now, prefix)
     draft: Draft | None = None
     if wanted_trial is not None:
@@ -444,6 +513,7 @@ def apply_changes(
         cycle.move_period_ends(contract, now, behavior)
     if draft is None and behavior == "always_invoice":
         draft = cycle.take_pending(contract, "subscription_update", now)
+    refuse_discounted_prorations(call, contract, [*contract.pending, *([] if draft is None else draft.taken)], now)
     return draft
 
 

@@ -28,6 +28,7 @@ from sandbox.billing.lines import (
     trial_line,
     usage_lines,
 )
+from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 from sandbox.billing.proration import Debit, credit, share
 from sandbox.billing.rating import rate, total
@@ -73,6 +74,9 @@ class Contract:
     pending: list[Obj]
     catalog: Catalog
     new_id: Callable[[str], str]
+    #: The share of a fee that the subscription's discounts leave: prorations are net of them
+    #: (`proration_discounts=included`), while whole fees are discounted on the invoice.
+    kept: Decimal = Decimal(1)
 
     @property
     def items(self) -> list[Obj]:
@@ -327,6 +331,18 @@ def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | No
     return _draft(contract, billing_reason, at, at, [])
 
 
+def discounted(contract: Contract, lines: list[Obj]) -> None:
+    """Remember of each fee just billed what its discounts left: a later credit gives back no more than was charged."""
+    items = {item["id"]: item for item in contract.items}
+    for line in lines:
+        details = line["parent"]["subscription_item_details"]
+        if details is None or details["invoice_item"] is not None:
+            continue
+        item = items.get(details["subscription_item"])
+        if item is not None and item["_debits"]:
+            item["_debits"][-1]["amount"] -= sum(given["amount"] for given in line["discount_amounts"])
+
+
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 
@@ -429,7 +445,8 @@ def _creditable(contract: Contract, item: Obj, at: int, end: int) -> list[Debit]
     if contract.flexible:
         return [debit for debit in (Debit(**stored) for stored in item["_debits"]) if debit.end > at]
     start = end - contract.period_length(item, at)
-    return [Debit(total(contract.price(item), item["quantity"]), start, end, item["quantity"], item["price"])]
+    fee = to_minor_units(contract.kept * total(contract.price(item), item["quantity"]))
+    return [Debit(fee, start, end, item["quantity"], item["price"])]
 
 
 def _product_of(contract: Contract, debit: Debit) -> str:
@@ -439,7 +456,8 @@ def _product_of(contract: Contract, debit: Debit) -> str:
 def _debit(contract: Contract, item: Obj, start: int, end: int, proration_behavior: str) -> None:
     if contract.trialing or proration_behavior == "none" or end <= start:
         return
-    amount = share(total(contract.price(item), item["quantity"]), end - start, contract.period_length(item, start))
+    fee = contract.kept * total(contract.price(item), item["quantity"])
+    amount = share(fee, end - start, contract.period_length(item, start))
     if amount:
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
         _add(contract, item, amount, text, (start, end), item["quantity"])

@@ -62,7 +62,6 @@ def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period
         pricing=_pricing(price, None),
         parent=_item_parent(item, proration=True),
         subscription=item["subscription"],
-        discountable=False,
     )
 
 
