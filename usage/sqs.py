@@ -1,4 +1,4 @@
-"""A fleet's outbox on Amazon SQS: producers put batches of 100 events in a message, drains deliver and delete them.
+"""A fleet's outbox on Amazon SQS: producers put batches of events in messages, drains deliver and delete them.
 
 The spool stays in front: an event is on the producer's disk before it is in the queue. SQS delivers a message at least
 once; the identifiers inside make the second time harmless within Stripe's 24 hours, and each message carries since when
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .delivery import Fates
     from .results import Drained
 
-MESSAGE_EVENTS = 100  # one stream request
+MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat when a worker dies
 CALL_MESSAGES = 10  # SendMessageBatch and ReceiveMessage: at most ten
 CALL_BYTES = 240_000  # below the 256 KiB that every SQS takes in one call
 VERSION = 1
