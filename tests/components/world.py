@@ -119,8 +119,8 @@ class State:
 class World:
     """A Stripe account of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self.sandbox = Sandbox(path)
+    def __init__(self, sandbox: Path | Sandbox) -> None:
+        self.sandbox = sandbox if isinstance(sandbox, Sandbox) else Sandbox(sandbox)
         self.sent: list[Sent] = []
         self.mode = "sandbox"
 
@@ -212,6 +212,9 @@ class World:
 
     def price(self, product: str, name: str = "license", **more: Any) -> State:
         return self.up(PriceProvider, name, {**licensed(product), **more})
+
+    def price_change(self, product: str, state: State, name: str = "license", **more: Any) -> State:
+        return self.up(PriceProvider, name, {**licensed(product), **more}, state)
 
     def customer(self, name: str = "acme", **more: Any) -> State:
         return self.up(CustomerProvider, name, {"name": name, "email": "billing@example.com", **more})
