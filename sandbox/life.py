@@ -112,34 +112,32 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
 
 def put(call: Call, subscription: Obj) -> None:
     """Store a subscription with the moment at which the sandbox must look at it again, and its items' pointers."""
-    due = next_due(call, subscription)
+    due = next_due(subscription)
     clock = subscription["test_clock"] is not None
     subscription["_due"], subscription["_clock_due"] = (None, due) if clock else (due, None)
     items = subscription["items"]["data"]
     subscription["_period_start"] = min(item["current_period_start"] for item in items)
     subscription["_period_end"] = min(item["current_period_end"] for item in items)
+    known: dict[str, str] = subscription.get("_pointers") or {}
+    pointers = {item["id"]: item["price"] for item in items}
+    subscription["_pointers"] = pointers
     call.store.put(subscription)
-    present = {item["id"] for item in subscription["items"]["data"]}
-    known = subscription.get("_item_ids") or []
-    for item in subscription["items"]["data"]:
-        call.store.put(
-            {
-                "id": item["id"],
-                "object": "subscription_item",
-                "created": item["created"],
-                "subscription": subscription["id"],
-                "price": item["price"],
-            }
-        )
-    for id in known:
-        if id not in present:
-            call.store.remove("subscription_item", id)
-    if set(known) != present:
-        subscription["_item_ids"] = sorted(present)
-        call.store.put(subscription)
+    for item in items:
+        if known.get(item["id"]) != item["price"]:
+            call.store.put(
+                {
+                    "id": item["id"],
+                    "object": "subscription_item",
+                    "created": item["created"],
+                    "subscription": subscription["id"],
+                    "price": item["price"],
+                }
+            )
+    for id in known.keys() - pointers.keys():
+        call.store.remove("subscription_item", id)
 
 
-def next_due(call: Call, subscription: Obj) -> int | None:
+def next_due(subscription: Obj) -> int | None:
     """When a subscription next needs attention, None when never."""
     if subscription["status"] in _DORMANT:
         return None

@@ -692,7 +692,7 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
     """What is billed next: by the period's end, or by a phase that changes before it."""
     while True:
         phase = schedule["phases"][schedule["_phase"]]
-        at = life.next_due(call, contract.subscription)
+        at = life.next_due(contract.subscription)
         if at is None:
             raise refuse("no_upcoming", customer=schedule["customer"])
         if phase["end_date"] > at:
@@ -701,7 +701,7 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
         if schedule["_phase"] + 1 >= len(schedule["phases"]):
             if schedule["end_behavior"] == "cancel":
                 return contract, cycle.close(contract, at), at
-            at = life.next_due(call, contract.subscription) or at
+            at = life.next_due(contract.subscription) or at
             return contract, cycle.bill_at(contract, at), at
         schedule["_phase"] += 1
         draft = enter(call, contract, schedule["phases"][schedule["_phase"]], at)

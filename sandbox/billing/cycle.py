@@ -300,9 +300,9 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
             continue
         if not is_metered(contract.price(item)):
             if becomes < was:
-                _credit(contract, item, becomes, proration_behavior, until=was)
+                _credit(contract, item, becomes, proration_behavior, until=was, today=at)
             else:
-                _debit(contract, item, was, becomes, proration_behavior)
+                _debit(contract, item, was, becomes, proration_behavior, today=at)
         item["current_period_end"] = becomes
 
 
@@ -425,7 +425,16 @@ def _take_on(contract: Contract, item: Obj, present: Obj | None, at: int, prorat
         _debit(contract, item, at, item["current_period_end"], proration_behavior)
 
 
-def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, until: int | None = None) -> None:
+def _credit(
+    contract: Contract,
+    item: Obj,
+    at: int,
+    proration_behavior: str,
+    *,
+    until: int | None = None,
+    today: int | None = None,
+) -> None:
+    """Give back what was charged for the time after `at`, up to `until` or the period's end."""
     if contract.trialing or proration_behavior == "none":
         return
     end = item["current_period_end"] if until is None else until
@@ -433,7 +442,8 @@ def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, 
         amount = credit(debit, at)
         if amount:
             text = proration_text("Unused", debit.quantity, contract.catalog.product(_product_of(contract, debit)), at)
-            _add(contract, item, amount, text, (at, debit.end), debit.quantity or 0, price=debit.price)
+            span = (at, debit.end)
+            _add(contract, item, amount, text, span, debit.quantity or 0, price=debit.price, today=today)
     item["_debits"] = [
         {**debit, "amount": debit["amount"] + credit(Debit(**debit), at), "end": min(debit["end"], at)}
         for debit in item["_debits"]
@@ -453,14 +463,17 @@ def _product_of(contract: Contract, debit: Debit) -> str:
     return str(contract.catalog.price(debit.price)["product"])
 
 
-def _debit(contract: Contract, item: Obj, start: int, end: int, proration_behavior: str) -> None:
+def _debit(
+    contract: Contract, item: Obj, start: int, end: int, proration_behavior: str, *, today: int | None = None
+) -> None:
+    """Charge for an item from `start` to `end`, the rest of its period."""
     if contract.trialing or proration_behavior == "none" or end <= start:
         return
     fee = contract.kept * total(contract.price(item), item["quantity"])
     amount = share(fee, end - start, contract.period_length(item, start))
     if amount:
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
-        _add(contract, item, amount, text, (start, end), item["quantity"])
+        _add(contract, item, amount, text, (start, end), item["quantity"], today=today)
     _remember(item, amount, start, end)
 
 
@@ -477,6 +490,7 @@ def _add(
     quantity: int,
     *,
     price: str | None = None,
+    today: int | None = None,
 ) -> None:
     subscription = contract.subscription
     contract.pending.append(
@@ -486,7 +500,7 @@ def _add(
             amount=amount,
             currency=subscription["currency"],
             description=description,
-            date=period[0],
+            date=period[0] if today is None else today,
             period=period,
             quantity=quantity,
             livemode=subscription["livemode"],

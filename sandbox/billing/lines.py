@@ -89,7 +89,6 @@ def invoice_item(
     proration: bool = False,
     test_clock: str | None = None,
     discountable: bool = True,
-    credited_items: Obj | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Obj:
     """An invoice item in Stripe's shape, pending until an invoice takes it up."""
@@ -125,8 +124,6 @@ def invoice_item(
     }
     if proration:
         item["proration_details"] = {"discount_amounts": []}
-        if credited_items is not None:
-            item["proration_details"]["credited_items"] = credited_items
     return item
 
 
@@ -139,7 +136,7 @@ def line_of_invoice_item(pending: Obj) -> Obj:
     shared = {
         "invoice_item": pending["id"],
         "proration": pending["proration"],
-        "proration_details": {"credited_items": _credited_lines(pending)} if pending["proration"] else None,
+        "proration_details": {"credited_items": None} if pending["proration"] else None,
         "subscription": subscription,
     }
     if subscription_item is None:
@@ -178,14 +175,6 @@ def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
         return rated
     label = product.get("unit_label")
     return f"{decimal_string(charge.quantity)} {label + ' ' if label else ''}× {rated}"
-
-
-def _credited_lines(pending: Obj) -> Obj | None:
-    credited = pending["proration_details"].get("credited_items")
-    if credited is None or credited["type"] != "invoice_line_items":
-        return None
-    details: Obj = credited["invoice_line_item_details"]
-    return details
 
 
 def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tuple[int, int]) -> Obj:

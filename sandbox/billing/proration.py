@@ -10,17 +10,13 @@ from sandbox.billing.money import EXACT, to_minor_units
 
 @dataclass(frozen=True)
 class Debit:
-    """An amount that was charged for `start` to `end`, which a later change may credit in part.
-
-    `source` is the invoice line or invoice item it was charged on, once there is one.
-    """
+    """An amount that was charged for `start` to `end`, which a later change may credit in part."""
 
     amount: int
     start: int
     end: int
     quantity: int | None
     price: str
-    source: str | None = None
 
 
 def share(amount: int | Decimal, part: int, whole: int) -> int:

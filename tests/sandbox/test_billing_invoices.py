@@ -147,6 +147,12 @@ def test_a_preview_of_a_customers_waiting_items_alone(world: World) -> None:
     assert preview(world, customer=world.customer.id).total == 250
 
 
+def test_a_preview_of_a_customer_is_of_the_subscription_that_bills_next(world: World, license: str) -> None:
+    world.subscribe(world.price("Yearly", "100000", interval="year"))
+    world.subscribe((license, 2))
+    assert lines(preview(world, customer=world.customer.id)) == [("2 × License (at $100.00 / month)", 20_000)]
+
+
 def test_a_canceled_subscription_has_no_next_invoice(world: World, license: str) -> None:
     subscription = world.subscribe(license)
     world.v1.subscriptions.cancel(subscription.id)
