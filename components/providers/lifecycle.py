@@ -247,7 +247,7 @@ class StripeProvider(ResourceProvider):
     def read(self, id_: str, props: Inputs) -> ReadResult:
         self.account.pin(props.get("account"))
         known = self.arguments(props)
-        remote = self.inventory.read(self.stripe_id(id_))
+        remote = self.inventory.read(self.stripe_id(id_), known.get("owner"))
         if remote is None or self.is_gone(remote):
             return ReadResult("", {})
         inputs = self.projection(known, remote)

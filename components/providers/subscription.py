@@ -494,7 +494,9 @@ def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> 
 
 def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: Mapping[str, Any]) -> Inputs:
     """What to send so that one item of Stripe's becomes the declared one."""
-    there = _item_projection({**before, **new}, found)
+    # What is there is read under every name that was or is declared, inside metadata too.
+    names = {name: {**_mapping(before.get(name)), **_mapping(new.get(name))} for name in before.keys() & new.keys()}
+    there = _item_projection({**before, **new, **{name: each for name, each in names.items() if each}}, found)
     change: Inputs = {}
     for name, field in _item_struct().fields.items():
         old = there.get(name, MISSING) if name in new or name in before else MISSING
@@ -533,6 +535,10 @@ def _discounts(declared: Any, remote: Any) -> Any:
             coupon = (each.get("source") or {}).get("coupon") or each.get("coupon")
             found.append({"coupon": _id(coupon)})
     return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _id(value: Any) -> Any:

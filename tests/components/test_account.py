@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,12 @@ def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_another_account_than_the_state_s_is_refused(world: World, tmp_path: Path) -> None:
     product = world.product()
     other = World(tmp_path / "other.db")
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: other.refresh(ProductProvider, product),
         lambda: other.destroy(ProductProvider, product),
         lambda: other.up(ProductProvider, "pro", {"name": "New"}, product),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(
             AccountError, match=r"this stack's objects are in Stripe account acct_\w+, and the key opens"
         ):
@@ -250,7 +252,12 @@ def test_threads_share_the_pace() -> None:
             clock.slept.append(seconds)
 
     pacer = Pacer(10, clock, sleep)
-    threads = [threading.Thread(target=lambda: [pacer.wait() for _ in range(5)]) for _ in range(4)]
+
+    def five_turns() -> None:
+        for _ in range(5):
+            pacer.wait()
+
+    threads = [threading.Thread(target=five_turns) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,7 +20,7 @@ from tests.components.world import LIVE_KEY, PULUMI, Process, World, as_pulumi_s
 METER = {"display_name": "T", "event_name": "t", "default_aggregation": {"formula": "sum"}}
 PRODUCT = {"name": "P"}
 PRICE = {"product": "prod_1", "currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}
-TIERS = [{"up_to": 10, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]
+TIERS: list[dict[str, Any]] = [{"up_to": 10, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]
 TIERED = {
     "product": "prod_1",
     "currency": "usd",

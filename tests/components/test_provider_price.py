@@ -1,0 +1,282 @@
+"""Prices: replaced in the right order, lookup keys taken from nobody else, amounts exact to the twelfth decimal."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pulumi.output import UNKNOWN
+
+from components.providers.default_price import DefaultPriceProvider
+from components.providers.lifecycle import ProviderError
+from components.providers.price import PriceProvider
+from components.providers.product import ProductProvider
+from components.providers.values import decimal_string
+from tests.components.world import PULUMI, World, as_pulumi_sends, licensed, metered
+
+
+def prices(world: World) -> dict[str, dict[str, Any]]:
+    return {each["id"]: each for each in world.stripe("get", "/v1/prices", limit=100)["data"]}
+
+
+# -- replacement ----------------------------------------------------------------------------------------------------
+
+
+def test_the_new_price_answers_to_the_lookup_key_before_the_old_one_is_archived(world: World) -> None:
+    product = world.product()
+    old = world.price(product.id, lookup_key="pro")
+    world.forget_calls()
+    new = world.price_change(product.id, old, lookup_key="pro", unit_amount_decimal="12000")
+    posts = [f"{each.method} {each.path} {unquote(each.body)}" for each in world.sent if each.method == "POST"]
+    assert len(posts) == 2
+    assert "transfer_lookup_key=true" in posts[0]
+    assert posts[1].startswith(f"POST /v1/prices/{old.id} ")
+    assert "active=false" in posts[1]
+    there = prices(world)
+    assert (there[new.id]["lookup_key"], there[new.id]["active"]) == ("pro", True)
+    assert (there[old.id]["lookup_key"], there[old.id]["active"]) == (None, False)
+
+
+def test_a_key_that_moves_between_two_prices_of_the_stack(world: World) -> None:
+    """A plan's versions: the offered one has the key, and it moves in place."""
+    product = world.product()
+    first = world.price(product.id, "v1", lookup_key="offered")
+    second = world.price(product.id, "v2", lookup_key="offered", unit_amount_decimal="1")
+    assert prices(world)[second.id]["lookup_key"] == "offered"
+    again = world.price_change(product.id, first, "v1", lookup_key="offered", nickname="back")
+    assert again.id == first.id
+    assert prices(world)[first.id]["lookup_key"] is None
+    back = world.price_change(product.id, again, "v1", nickname="without")
+    world.price_change(product.id, back, "v1", lookup_key="offered")
+    assert prices(world)[first.id]["lookup_key"] == "offered"
+    assert prices(world)[second.id]["lookup_key"] is None
+
+
+def test_another_stack_s_lookup_key_is_never_taken(world: World) -> None:
+    product = world.product()
+    theirs = world.process().provider(PriceProvider)
+    held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
+    for more in ({}, {"transfer_lookup_key": True}):
+        with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
+            world.price(product.id, lookup_key="pro", **more)
+    assert prices(world)[held.id]["lookup_key"] == "pro"
+
+
+def test_nobody_s_lookup_key_is_taken_only_when_the_program_says_so(world: World) -> None:
+    product = world.product()
+    hand_made = world.stripe("post", "/v1/prices", product=product.id, currency="usd", unit_amount=1, lookup_key="pro")
+    with pytest.raises(ProviderError, match="transfer_lookup_key=True takes it over"):
+        world.price(product.id, lookup_key="pro")
+    plain = world.price(product.id)
+    with pytest.raises(ProviderError, match="was not made by a program"):
+        world.price_change(product.id, plain, lookup_key="pro")
+    taken = world.price_change(product.id, plain, lookup_key="pro", transfer_lookup_key=True)
+    assert taken.id == plain.id
+    assert prices(world)[taken.id]["lookup_key"] == "pro"
+    assert prices(world)[hand_made["id"]]["lookup_key"] is None
+
+
+def test_a_default_price_is_let_go_before_it_is_archived(world: World) -> None:
+    product = world.product()
+    fee = world.price(product.id)
+    world.stripe("post", f"/v1/products/{product.id}", default_price=fee.id)
+    world.destroy(PriceProvider, fee)
+    assert world.stripe("get", f"/v1/products/{product.id}")["default_price"] is None
+    assert prices(world)[fee.id]["active"] is False
+
+
+def test_a_default_price_is_replaced_by_way_of_the_link(world: World) -> None:
+    """In Pulumi's order: the new price, the link to it, the old price."""
+    product = world.product()
+    old = world.price(product.id)
+    link = world.up(DefaultPriceProvider, "pro", {"product": product.id, "price": old.id})
+    run = world.process()
+    provider = run.provider(PriceProvider)
+    checked = provider.check({}, {**licensed(product.id), "unit_amount_decimal": "1", "owner": "project/dev/license"})
+    assert provider.diff(old.id, old.outs, checked.inputs).replaces == ["unit_amount_decimal"]
+    new = provider.create(checked.inputs)
+    link = world.up(DefaultPriceProvider, "pro", {"product": product.id, "price": new.id}, link, run)
+    world.forget_calls()
+    provider.delete(old.id, old.outs)
+    assert world.calls() == [f"POST /v1/prices/{old.id}"]
+    assert world.stripe("get", f"/v1/products/{product.id}")["default_price"] == new.id
+
+
+def test_a_forced_replacement_makes_another_price(world: World) -> None:
+    """`pulumi up --replace` with nothing changed: the old object must not be found and then archived."""
+    product = world.product()
+    old = world.price(product.id, lookup_key="pro")
+    provider = world.process().provider(PriceProvider)
+    provider.diff(old.id, {**old.outs, **PULUMI}, {**old.inputs, **PULUMI})
+    new = provider.create(old.inputs)
+    provider.delete(old.id, old.outs)
+    assert new.id != old.id
+    assert prices(world)[new.id]["active"] is True
+    assert prices(world)[new.id]["lookup_key"] == "pro"
+
+
+# -- diffs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "replaces"),
+    [
+        ({}, {"nickname": "x"}, []),
+        ({}, {"unit_amount_decimal": "10000.000"}, []),
+        ({}, {"unit_amount": 10000, "unit_amount_decimal": None}, []),
+        ({}, {"unit_amount": 10001, "unit_amount_decimal": None}, ["unit_amount", "unit_amount_decimal"]),
+        ({}, {"billing_scheme": "per_unit"}, []),
+        ({}, {"recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}}, []),
+        ({}, {"recurring": {"interval": "month", "interval_count": 2}}, ["recurring"]),
+        ({}, {"recurring": None}, ["recurring"]),
+        ({}, {"product": UNKNOWN}, ["product"]),
+        ({}, {"unit_amount_decimal": UNKNOWN}, ["unit_amount_decimal"]),
+        ({}, {"tax_behavior": "exclusive"}, []),
+        ({"tax_behavior": "unspecified"}, {"tax_behavior": "inclusive"}, []),
+        ({"tax_behavior": "exclusive"}, {"tax_behavior": "inclusive"}, ["tax_behavior"]),
+        ({"tax_behavior": "exclusive"}, {"tax_behavior": None}, []),
+        (
+            {"currency_options": {"eur": {"unit_amount": 1, "tax_behavior": "exclusive"}}},
+            {"currency_options": {"eur": {"unit_amount": 2, "tax_behavior": "exclusive"}}},
+            [],
+        ),
+        (
+            {"currency_options": {"eur": {"unit_amount": 1, "tax_behavior": "exclusive"}}},
+            {"currency_options": {"eur": {"unit_amount": 1, "tax_behavior": "inclusive"}}},
+            ["currency_options"],
+        ),
+        ({"metadata": {"a": "1"}}, {"metadata": {"a": "2", "b": "3"}}, []),
+        ({"lookup_key": "a"}, {"lookup_key": "b"}, []),
+        ({"active": True}, {"active": False}, []),
+    ],
+)
+def test_what_replaces_and_what_does_not(
+    world: World, old: dict[str, Any], new: dict[str, Any], replaces: list[str]
+) -> None:
+    provider = world.process().provider(PriceProvider)
+    base = {**licensed("prod_1"), "owner": "project/dev/p"}
+    before = as_pulumi_sends(provider.check({}, {**base, **old}).inputs)
+    after = provider.check(before, {**base, **old, **new})
+    assert after.failures == []
+    result = provider.diff("price_1", {**before, **PULUMI}, {**after.inputs, **PULUMI})
+    assert result.replaces == replaces
+    # The engine compares the inputs itself and shows only what changed.
+    assert result.changes is None
+    assert result.delete_before_replace is False
+    assert world.calls() == []
+
+
+def test_a_replacement_says_what_keeps_the_old_price(world: World, said: set[str]) -> None:
+    provider = world.process().provider(PriceProvider)
+    old = {**licensed("prod_1"), "owner": "project/dev/fee"}
+    provider.diff("price_1", old, {**old, "unit_amount_decimal": "1"})
+    assert [line for line in said if line.startswith("Price 'fee' (price_1): stays in Stripe, archived; subscriptions")]
+    provider.diff("price_1", old, {**old, "tax_behavior": "exclusive"})
+    assert [line for line in said if "cannot be undone" in line]
+
+
+# -- currencies, tiers ----------------------------------------------------------------------------------------------
+
+
+def test_one_of_several_currencies_is_taken_away(world: World) -> None:
+    product = world.product()
+    both = {"eur": {"unit_amount": 900}, "gbp": {"unit_amount_decimal": "800.5"}}
+    price = world.price(product.id, currency_options=both)
+    less = world.price_change(product.id, price, currency_options={"gbp": {"unit_amount_decimal": "800.5"}})
+    assert less.id == price.id
+    there = world.stripe("get", f"/v1/prices/{price.id}", expand=["currency_options"])["currency_options"]
+    assert sorted(there) == ["gbp", "usd"]
+    after = world.refresh(PriceProvider, less)
+    assert after is not None
+    assert after.inputs == less.inputs
+
+
+def test_tiers_of_a_currency(world: World) -> None:
+    product, meter = world.product(), world.meter()
+    euro = [{"up_to": 1000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.035"}]
+    arguments = {**metered(product.id, meter.id), "currency_options": {"eur": {"tiers": euro}}}
+    price = world.up(PriceProvider, "usage", arguments)
+    after = world.refresh(PriceProvider, price)
+    assert after is not None
+    assert after.inputs == price.inputs
+
+
+def test_a_custom_amount_in_a_currency(world: World) -> None:
+    product = world.product()
+    custom = {"enabled": True, "minimum": 100}
+    arguments = {
+        "product": product.id,
+        "currency": "usd",
+        "custom_unit_amount": custom,
+        "currency_options": {"eur": {"custom_unit_amount": {**custom, "maximum": 900}}},
+    }
+    price = world.up(PriceProvider, "gift", arguments)
+    after = world.refresh(PriceProvider, price)
+    assert after is not None
+    assert after.inputs == price.inputs
+
+
+def test_a_product_made_with_its_price_is_not_seen_as_drift(world: World) -> None:
+    price = world.up(PriceProvider, "one", {"product_data": {"name": "P"}, "currency": "usd", "unit_amount": 1})
+    after = world.refresh(PriceProvider, price)
+    assert after is not None
+    assert after.inputs == price.inputs
+
+
+# -- numbers --------------------------------------------------------------------------------------------------------
+
+AMOUNTS = st.decimals(min_value=0, max_value=10**9, places=12, allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(amount=AMOUNTS)
+def test_twelve_decimals_survive_a_round_trip(world: World, amount: Any) -> None:
+    product = world.process().provider(ProductProvider).create({"name": "P", "owner": f"project/dev/{amount}"})
+    price = world.price(product.id, f"p{amount}", unit_amount_decimal=format(amount, "f"))
+    after = world.refresh(PriceProvider, price)
+    assert after is not None
+    assert after.inputs["unit_amount_decimal"] == decimal_string(format(amount, "f"))
+    assert after.inputs == price.inputs
+
+
+def test_no_float_reaches_stripe(world: World) -> None:
+    """Pulumi hands every number over as a float; on the wire there is none."""
+    product, meter = (
+        world.product(package_dimensions={"height": 1.5, "length": 2, "weight": 3, "width": 4}),
+        world.meter(),
+    )
+    world.forget_calls()
+    world.up(PriceProvider, "usage", {**metered(product.id, meter.id), "metadata": {"n": "1.0"}})
+    body = unquote(next(each.body for each in world.sent if each.method == "POST"))
+    assert "tiers[0][up_to]=1000&" in body
+    assert "tiers[1][unit_amount_decimal]=0.04&" in body
+    assert ".0" not in body.replace("=0.04", "").replace("metadata[n]=1.0", "")
+
+
+@pytest.mark.parametrize(
+    ("given_value", "canonical"),
+    [
+        ("0.040", "0.04"),
+        ("00.04", "0.04"),
+        (".5", "0.5"),
+        ("5.", "5"),
+        ("+3", "3"),
+        ("-0", "0"),
+        (4.0, "4"),
+        (10**15, "1000000000000000"),
+        ("123456789012345678901234567890.000000000001", "123456789012345678901234567890.000000000001"),
+        ("1e3", None),
+        ("0x1", None),
+        ("1,5", None),
+        ("", None),
+        ("Infinity", None),
+        (0.1, None),
+        (True, None),
+        (None, None),
+    ],
+)
+def test_amounts_have_one_spelling(given_value: object, canonical: str | None) -> None:
+    assert decimal_string(given_value) == canonical

@@ -1,0 +1,338 @@
+"""Subscriptions: items by key, one bill at a time, and no usage lost without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from components.providers.customer import CustomerProvider
+from components.providers.lifecycle import ProviderError
+from components.providers.price import PriceProvider
+from components.providers.subscription import SubscriptionProvider
+from tests.components.world import State, World, invoiced, licensed, metered
+
+
+class Acme:
+    """A customer, two fees, two usage prices, and a subscription that changes."""
+
+    def __init__(self, world: World, **more: Any) -> None:
+        self.world = world
+        self.product, self.meter = world.product().id, world.meter().id
+        self.fee, self.dearer = world.price(self.product).id, world.price(self.product, "dearer").id
+        self.usage = world.up(PriceProvider, "usage", metered(self.product, self.meter)).id
+        self.other_usage = world.up(PriceProvider, "other", metered(self.product, self.meter)).id
+        self.customer = world.customer().id
+        self.more = more
+        self.items: dict[str, Any] = {"license": {"price": self.fee, "quantity": 3}, "usage": {"price": self.usage}}
+        self.state = self.up(None)
+
+    def up(self, state: State | None, **more: Any) -> State:
+        arguments = {**invoiced(self.customer), "items": self.items, **self.more, **more}
+        self.state = self.world.up(SubscriptionProvider, "acme", arguments, state)
+        return self.state
+
+    def change(self, items: dict[str, Any], **more: Any) -> State:
+        self.items = items
+        return self.up(self.state, **more)
+
+    def remote(self) -> dict[str, Any]:
+        return self.world.stripe("get", f"/v1/subscriptions/{self.state.id}")
+
+    def prices(self) -> dict[str, tuple[str, Any]]:
+        """Item id -> (price, quantity), as Stripe has it."""
+        return {item["id"]: (item["price"]["id"], item.get("quantity")) for item in self.remote()["items"]["data"]}
+
+    def refreshed(self) -> State:
+        after = self.world.refresh(SubscriptionProvider, self.state)
+        assert after is not None
+        return after
+
+
+@pytest.fixture
+def acme(world: World) -> Acme:
+    return Acme(world)
+
+
+# -- items ----------------------------------------------------------------------------------------------------------
+
+
+def test_seats_change_in_place(acme: Acme) -> None:
+    ids = acme.state.outs["item_ids"]
+    acme.world.forget_calls()
+    after = acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 5}})
+    assert after.outs["item_ids"] == ids
+    assert acme.prices() == {ids["license"]: (acme.fee, 5), ids["usage"]: (acme.usage, None)}
+    posts = [unquote(each.body) for each in acme.world.sent if each.method == "POST"]
+    assert len(posts) == 1
+    # Only what changed is sent.
+    assert "price" not in posts[0]
+    assert acme.refreshed().inputs == after.inputs
+
+
+def test_an_item_moves_to_another_price_as_itself(acme: Acme) -> None:
+    ids = acme.state.outs["item_ids"]
+    acme.change({**acme.items, "license": {"price": acme.dearer, "quantity": 3}})
+    assert acme.prices()[ids["license"]] == (acme.dearer, 3)
+    acme.change({**acme.items, "usage": {"price": acme.other_usage}})
+    assert acme.prices()[ids["usage"]] == (acme.other_usage, None)
+    assert acme.state.outs["item_ids"] == ids
+
+
+def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
+    ids = acme.state.outs["item_ids"]
+    after = acme.change({"usage": {"price": acme.usage}})
+    assert list(acme.prices()) == [ids["usage"]]
+    assert after.outs["item_ids"] == {"usage": ids["usage"]}
+    assert acme.refreshed().inputs == after.inputs
+
+
+def test_an_item_is_added_beside_the_others(acme: Acme) -> None:
+    ids = acme.state.outs["item_ids"]
+    after = acme.change({"a-first": {"price": acme.dearer, "metadata": {"why": "more"}}, **acme.items})
+    assert {key: after.outs["item_ids"][key] for key in ids} == ids
+    assert acme.prices()[after.outs["item_ids"]["a-first"]] == (acme.dearer, 1)
+    assert acme.refreshed().inputs == after.inputs
+
+
+def test_renaming_a_key_makes_another_item(acme: Acme) -> None:
+    """The key is the item's name; Stripe takes a price once, so the price must move on."""
+    acme.change({"seats": {"price": acme.dearer, "quantity": 3}, "usage": {"price": acme.usage}})
+    assert sorted(acme.prices().values(), key=str) == sorted([(acme.dearer, 3), (acme.usage, None)], key=str)
+
+
+def test_what_is_taken_out_of_an_item_is_unset(acme: Acme) -> None:
+    rich = {"price": acme.fee, "quantity": 3, "metadata": {"a": "1", "b": "2"}}
+    acme.change({**acme.items, "license": rich})
+    after = acme.change({**acme.items, "license": {"price": acme.fee, "metadata": {"b": "2"}}})
+    item = acme.world.stripe("get", f"/v1/subscription_items/{after.outs['item_ids']['license']}")
+    assert item["quantity"] == 1
+    assert item["metadata"] == {"b": "2", "pulumi": "license"}
+    assert acme.refreshed().inputs == after.inputs
+
+
+def test_an_item_of_its_own_price(acme: Acme) -> None:
+    data = {
+        "currency": "usd",
+        "product": acme.product,
+        "recurring": {"interval": "month"},
+        "unit_amount_decimal": "1234",
+    }
+    after = acme.change({**acme.items, "license": {"price_data": data, "quantity": 3}})
+    assert acme.refreshed().inputs == after.inputs
+    ids = after.outs["item_ids"]
+    assert acme.prices()[ids["license"]][0] not in (acme.fee, acme.dearer)
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 3}})
+    assert acme.prices()[ids["license"]] == (acme.fee, 3)
+
+
+def test_items_changed_behind_our_back_show_and_are_put_right(acme: Acme) -> None:
+    ids = acme.state.outs["item_ids"]
+    path = f"/v1/subscriptions/{acme.state.id}"
+    acme.world.stripe(
+        "post", path, items=[{"id": ids["license"], "quantity": 9}, {"id": ids["usage"], "deleted": True}]
+    )
+    foreign = acme.world.stripe("post", path, items=[{"price": acme.dearer, "quantity": 2}])
+    added = next(item["id"] for item in foreign["items"]["data"] if item["price"]["id"] == acme.dearer)
+    drifted = acme.refreshed()
+    assert drifted.inputs["items"] == {
+        "license": {"price": acme.fee, "quantity": 9},
+        added: {"price": acme.dearer, "quantity": 2},
+    }
+    acme.up(drifted)
+    assert sorted(acme.prices().values(), key=str) == sorted([(acme.fee, 3), (acme.usage, None)], key=str)
+
+
+def test_an_item_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
+    """Without a refresh an update removes only what the program took out."""
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 4}})
+    assert len(acme.prices()) == 3
+
+
+def test_twenty_items_are_all_read(world: World) -> None:
+    """Stripe answers a subscription with its first items only; the rest are in a list of their own."""
+    product, customer = world.product().id, world.customer().id
+    items = {f"i{n:02}": {"price": world.price(product, f"p{n}").id} for n in range(20)}
+    state = world.subscription(customer, items)
+    assert len(state.outs["item_ids"]) == 20
+    after = world.refresh(SubscriptionProvider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
+
+
+# -- billing modes --------------------------------------------------------------------------------------------------
+
+
+class TestClassic:
+    @pytest.fixture
+    def acme(self, world: World) -> Acme:
+        return Acme(world, billing_mode={"type": "classic"})
+
+    @pytest.mark.parametrize("moved", [True, False])
+    def test_usage_is_not_dropped_without_a_word(self, acme: Acme, moved: bool) -> None:
+        items = {**acme.items}
+        if moved:
+            items["usage"] = {"price": acme.other_usage}
+        else:
+            del items["usage"]
+        acme.world.forget_calls()
+        with pytest.raises(ProviderError, match=r"items.usage is metered .* allow_unbilled_usage=True"):
+            acme.change(items)
+        # It was refused in the preview, which asks nobody.
+        assert acme.world.calls() == []
+        acme.change(items, allow_unbilled_usage=True)
+        assert (acme.other_usage if moved else acme.fee) in str(acme.prices())
+
+    def test_it_is_refused_too_when_the_state_does_not_know(self, acme: Acme) -> None:
+        acme.state.outs["metered_items"] = []
+        with pytest.raises(ProviderError, match=r"items\.usage is metered"):
+            acme.change({**acme.items, "usage": {"price": acme.other_usage}})
+        assert acme.usage in str(acme.prices())
+
+    def test_seats_change_freely(self, acme: Acme) -> None:
+        acme.change({**acme.items, "license": {"price": acme.dearer, "quantity": 1}})
+        assert acme.dearer in str(acme.prices())
+
+    def test_flexible_by_migration_and_then_the_swap(self, acme: Acme, said: set[str]) -> None:
+        before = acme.state.id
+        acme.more = {"billing_mode": {"type": "flexible"}}
+        acme.world.forget_calls()
+        after = acme.change({**acme.items, "usage": {"price": acme.other_usage}})
+        assert after.id == before
+        assert acme.remote()["billing_mode"]["type"] == "flexible"
+        assert acme.other_usage in str(acme.prices())
+        posts = [each.path.rpartition("/")[2] for each in acme.world.sent if each.method == "POST"]
+        assert posts[0] == "migrate"
+        assert any("cannot be undone" in line for line in said)
+        assert acme.refreshed().inputs == after.inputs
+
+
+def test_flexible_does_not_go_back(acme: Acme) -> None:
+    old = acme.up(acme.state, billing_mode={"type": "flexible"})
+    new = acme.up(old, billing_mode={"type": "classic"})
+    assert new.id != old.id
+    assert acme.remote()["billing_mode"]["type"] == "classic"
+
+
+def test_how_flexible_billing_shows_discounts_is_chosen_once(acme: Acme) -> None:
+    old = acme.state
+    mode = {"type": "flexible", "flexible": {"proration_discounts": "itemized"}}
+    new = acme.up(old, billing_mode=mode)
+    assert new.id != old.id
+    assert acme.refreshed().inputs == new.inputs
+
+
+# -- endings --------------------------------------------------------------------------------------------------------
+
+
+def test_a_replaced_subscription_ends_before_the_new_one_bills(acme: Acme, said: set[str]) -> None:
+    old, other = acme.state, acme.world.customer("other").id
+    acme.more = {"cancel": {"when": "period_end"}}
+    old = acme.up(old)
+    acme.world.forget_calls()
+    acme.customer = other
+    new = acme.up(old)
+    calls = [call for call in acme.world.calls() if not call.startswith("GET")]
+    # Now, whatever `cancel` says for the day it is taken out of the program.
+    assert calls == [f"DELETE /v1/subscriptions/{old.id}", "POST /v1/subscriptions"]
+    live = acme.world.stripe("get", "/v1/subscriptions")["data"]
+    assert [each["id"] for each in live] == [new.id]
+    assert any("cancelled now" in line and "cannot be undone" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("cancel", "sent"),
+    [
+        ({}, "invoice_now=true&prorate=false"),
+        ({"invoice_now": False, "prorate": True}, "invoice_now=false&prorate=true"),
+        ({"comment": "Bye"}, "cancellation_details[comment]=Bye"),
+    ],
+)
+def test_it_is_cancelled_as_declared(world: World, cancel: dict[str, Any], sent: str) -> None:
+    acme = Acme(world, **({"cancel": cancel} if cancel else {}))
+    assert acme.state.inputs["cancel"]["when"] == "now"
+    world.forget_calls()
+    world.destroy(SubscriptionProvider, acme.state)
+    [call] = [each for each in world.sent if each.method == "DELETE"]
+    assert sent in unquote(f"{call.query}&{call.body}")
+    assert acme.remote()["status"] == "canceled"
+    assert world.refresh(SubscriptionProvider, acme.state) is None
+
+
+def test_at_the_end_of_the_period(world: World, said: set[str]) -> None:
+    acme = Acme(world, cancel={"when": "period_end"})
+    world.destroy(SubscriptionProvider, acme.state)
+    there = acme.remote()
+    assert (there["status"], there["cancel_at_period_end"]) == ("active", True)
+    assert any(acme.state.id in line and "goes on to the end of its period" in line for line in said)
+
+
+def test_a_customer_with_an_ending_subscription_stays(world: World, said: set[str]) -> None:
+    """`pulumi destroy` takes the subscription and then the customer; deleting it would cut the period short."""
+    acme = Acme(world, cancel={"when": "period_end"})
+    customer = world.customer()
+    world.destroy(SubscriptionProvider, acme.state)
+    world.destroy(CustomerProvider, customer)
+    assert acme.remote()["status"] == "active"
+    assert any(customer.id in line and "stays in Stripe" in line for line in said)
+
+
+def test_an_end_set_in_the_dashboard_shows(acme: Acme) -> None:
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", cancel_at_period_end=True)
+    drifted = acme.refreshed()
+    assert drifted.inputs["cancel_at_period_end"] is True
+    acme.up(drifted)
+    assert acme.remote()["cancel_at_period_end"] is False
+
+
+def test_paused_in_the_dashboard_shows(acme: Acme) -> None:
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", pause_collection={"behavior": "void"})
+    drifted = acme.refreshed()
+    assert drifted.inputs["pause_collection"] == {"behavior": "void"}
+    acme.up(drifted)
+    assert acme.remote()["pause_collection"] is None
+
+
+def test_one_way_to_end_becomes_the_other(acme: Acme) -> None:
+    first = acme.up(acme.state, cancel_at_period_end=True)
+    second = acme.up(first, cancel_at="max_period_end")
+    assert (acme.remote()["cancel_at_period_end"], acme.remote()["cancel_at"] is None) == (False, False)
+    acme.up(second, cancel_at_period_end=True)
+    assert acme.remote()["cancel_at_period_end"] is True
+
+
+def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
+    provider = acme.world.process().provider(SubscriptionProvider)
+    new = {**acme.state.inputs, "billing_cycle_anchor": {"type": "now"}}
+    assert provider.diff(acme.state.id, acme.state.outs, new).replaces == []
+    assert provider.changes(acme.state.id, provider.arguments(acme.state.outs), new) == {
+        "billing_cycle_anchor": {"type": "now"}
+    }
+
+
+def test_how_a_change_is_made_goes_with_the_change_and_alone_makes_no_call(acme: Acme) -> None:
+    acme.world.forget_calls()
+    after = acme.up(acme.state, proration_behavior="none", payment_behavior="allow_incomplete")
+    assert acme.world.calls() == []
+    acme.state = after
+    acme.more = {"proration_behavior": "none"}
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 9}})
+    [body] = [unquote(each.body) for each in acme.world.sent if each.method == "POST"]
+    assert "proration_behavior=none" in body
+
+
+def test_a_price_change_moves_a_subscription_in_pulumi_s_order(world: World) -> None:
+    """The new price, the item, the old price: nobody is ever without a price."""
+    acme = Acme(world)
+    fee = world.up(PriceProvider, "fee", licensed(acme.product))
+    acme.change({**acme.items, "license": {"price": fee.id, "quantity": 3}})
+    run = world.process()
+    provider = run.provider(PriceProvider)
+    dearer = {**fee.inputs, "unit_amount_decimal": "1"}
+    assert provider.diff(fee.id, fee.outs, dearer).replaces == ["unit_amount_decimal"]
+    new = provider.create(dearer)
+    acme.change({**acme.items, "license": {"price": new.id, "quantity": 3}})
+    provider.delete(fee.id, fee.outs)
+    assert acme.prices()[acme.state.outs["item_ids"]["license"]] == (new.id, 3)
