@@ -1,0 +1,55 @@
+"""Every v1 request of a whole life through the real engine is one that stripe-mock, Stripe's own validator, takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.engine.conftest import Project
+from tests.sandbox.stripe_mock import replay, running
+
+
+@pytest.mark.timeout(900)
+def test_up_update_refresh_usage_and_destroy(alpaca: Project) -> None:
+    alpaca.up().ok()
+    outputs = alpaca.outputs()
+    customer, subscription = outputs["customers"]["first-customer"], outputs["subscriptions"]["first-customer"]
+    for words in (
+        ["send", "alpaca_ai_tokens", "--customer", customer, "--value", "26000", "--delivery", "v1"],
+        ["summary", "alpaca_ai_tokens", "--customer", customer, "--group", "day"],
+        ["preview-invoice", "--subscription", subscription],
+    ):
+        run(alpaca, "usage", *words)
+    alpaca.edit('Decimal("100.00")', 'Decimal("120.00")')
+    alpaca.edit("included=1_000", "included=2_000")
+    alpaca.edit("seats=3", "seats=5")
+    alpaca.edit('name="First Customer"', 'name="First Customer Inc."')
+    alpaca.up().ok()
+    alpaca.refresh().ok()
+    alpaca.destroy().ok()
+
+    lines = [json.loads(line) for line in run(alpaca, "sandbox", "requests").splitlines()]
+    # A product that has had prices cannot be deleted: Stripe says so, and it is archived.
+    refused = [(line["method"], line["url"].rsplit("/", 1)[0]) for line in lines if line["status"] != 200]
+    assert refused == [("DELETE", "/v1/products")]
+    assert {"POST", "GET", "DELETE"} <= {line["method"] for line in lines}
+    with running() as address:
+        sent, complaints = replay(address, lines)
+    assert complaints == []
+    assert sent >= 20
+
+
+def run(project: Project, *words: str) -> str:
+    done = subprocess.run(
+        words,
+        cwd=project.folder,
+        env={**project.environ, "STRIPE_MODE": "sandbox"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
