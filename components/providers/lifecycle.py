@@ -100,7 +100,7 @@ class StripeProvider(ResourceProvider):
             self._in_state.add(id_)
             (self._being_replaced.add if replaces else self._being_replaced.discard)(id_)
         if old != new:
-            for warning in self.warnings(id_, olds, old, new, replaces):
+            for warning in (*self.warnings(id_, olds, old, new, replaces), *self.staying(old, new, replaces)):
                 tell("warning", f"{self.subject(new, id_)}: {warning}")
         # Not True or False: the engine then compares the inputs itself and prints only what changed.
         return DiffResult(
@@ -130,6 +130,13 @@ class StripeProvider(ResourceProvider):
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         """What a reviewer should know and a diff does not say."""
         yield from ()
+
+    def staying(self, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
+        """Arguments that leave the program and stay in Stripe."""
+        for name in sorted(old.keys() - new.keys()) if not replaces else ():
+            field = self.kind.updatable.get(name)
+            if field is not None and setting(name, field, old[name], MISSING, self.kind.clearing) is KEEP:
+                yield f"{name} stays as it is in Stripe: {self.kind.kept.get(name, 'there is no way to unset it')}"
 
     # -- create -------------------------------------------------------------------------------------------------
 
@@ -314,9 +321,7 @@ class StripeProvider(ResourceProvider):
             if before == after:
                 continue
             value = setting(name, field, before, after, self.kind.clearing)
-            if value is KEEP:
-                tell("warning", f"{self.subject(new, id_)}: {name} stays as it is, Stripe cannot unset it")
-            else:
+            if value is not KEEP:
                 params[name] = value
         if self.kind.has_metadata and old.get("owner") != new.get("owner"):
             params["metadata"] = {**params.get("metadata", {}), OWNER_KEY: new["owner"]}

@@ -1,152 +1,71 @@
-"""How many calls it takes: listing instead of fetching, finding before making, in an empty account and a full one."""
+"""How many calls it takes to read what is in Stripe: lists where that is cheaper, never more than twice a call each."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.providers.customer import CustomerProvider
-from components.providers.meter import MeterProvider
-from components.providers.product import ProductProvider
-from sandbox.wire import Request
-from tests.components.world import Process, State, World, as_pulumi_sends
+from sandbox.store import Store
+from tests.components.world import PULUMI, World
+
+MINE = "project/dev"
+
+
+def crowd(world: World, count: int, owner: str | None, first: int = 0, **more: Any) -> list[str]:
+    """Put customers into the account, newer than what is there; their ids in the order of creation."""
+    ids = [f"cus_{owner or 'nobody'}{n}".replace("/", "") for n in range(first, first + count)]
+    with world.sandbox.database.writing() as connection:
+        (scope,) = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()
+        store = Store(connection, scope)
+        like = store.query("customer", limit=1)[0]
+        for id_ in ids:
+            metadata = {"pulumi": f"{owner}/{id_}"} if owner else {}
+            store.put({**like, "id": id_, "metadata": metadata, **more})
+    return ids
+
+
+def calls_to_read(world: World, ids: list[str], stack: str = MINE) -> int:
+    """How many requests a refresh of these takes, in a new process; one of them asks whose key it is."""
+    process = world.process()
+    provider = process.provider(CustomerProvider)
+    for id_ in ids:
+        found = provider.read(id_, {"name": "acme", "owner": f"{stack}/{id_}", **PULUMI})
+        assert found.id == id_
+    return process.account.calls - 1
 
 
 @pytest.fixture
-def many(world: World) -> list[State]:
-    """250 products of one stack."""
-    process = world.process()
-    return [world.up(ProductProvider, f"p{n}", {"name": f"P{n}"}, process=process) for n in range(250)]
+def world(world: World) -> World:
+    world.customer()
+    return world
 
 
-def foreign(world: World, path: str, number: int, **params: str) -> None:
-    """Objects that somebody else made."""
-    for n in range(number):
-        body = "&".join(f"{name}={value}" for name, value in {"name": f"Foreign{n}", **params}.items())
-        headers = {"authorization": "Bearer sk_test_sandbox", "content-type": "application/x-www-form-urlencoded"}
-        assert world.sandbox.handle(Request("POST", path, headers, body.encode())).status == 200
+def test_a_thousand_objects_alone_in_the_account_take_a_list_and_one_call(world: World) -> None:
+    ids = crowd(world, 1000, MINE)
+    assert calls_to_read(world, ids) <= 1 + 11
+    assert calls_to_read(world, ids[::-1]) <= 1 + 11
 
 
-def test_making_many_takes_little_more_than_a_call_each(world: World, many: list[State]) -> None:
-    calls = world.calls()
-    assert calls.count("POST /v1/products") == 250
-    assert len(calls) <= 250 * 1.1
-    assert len(calls) == 250 + 2  # the account and one page
+@pytest.mark.parametrize("foreigner", [None, "project/prod", "another/dev"])
+def test_behind_foreign_objects_it_takes_no_more_than_two_calls_each(world: World, foreigner: str | None) -> None:
+    ids = crowd(world, 7, MINE)
+    crowd(world, 3000, foreigner)
+    assert calls_to_read(world, ids[:1]) == 1
+    assert calls_to_read(world, ids[:2]) <= 4
+    assert calls_to_read(world, ids) <= 14
 
 
-def test_refreshing_many_lists_them(world: World, many: list[State]) -> None:
-    world.forget_calls()
-    process = world.process()
-    for state in many:
-        after = world.refresh(ProductProvider, state, process)
-        assert after is not None
-        assert after.inputs == state.inputs
-    # The first one is fetched, then there are three pages; and the account, once.
-    assert len(world.calls()) == 1 + 3 + 1
+def test_what_this_stack_has_let_go_is_no_reason_to_read_on(world: World) -> None:
+    ids = crowd(world, 3, MINE)
+    crowd(world, 3000, MINE, active=False)
+    assert calls_to_read(world, ids) <= 6
 
 
-@pytest.mark.parametrize("ours", [1, 2, 5])
-def test_refreshing_a_few_among_foreign_ones_never_takes_two_calls_each(world: World, ours: int) -> None:
-    process = world.process()
-    states = [world.up(ProductProvider, f"p{n}", {"name": f"P{n}"}, process=process) for n in range(ours)]
-    foreign(world, "/v1/products", 650)
-    world.forget_calls()
-    process = world.process()
-    for state in states:
-        assert world.refresh(ProductProvider, state, process) is not None
-    calls = [call for call in world.calls() if call != "GET /v1/account"]
-    assert len(calls) <= 2 * ours
-
-
-def test_meters_cannot_say_whose_they_are_and_are_listed_all_the_same(world: World) -> None:
-    process = world.process()
-
-    def meter(n: int) -> State:
-        arguments = {"display_name": "M", "event_name": f"m{n}", "default_aggregation": {"formula": "sum"}}
-        return world.up(MeterProvider, f"m{n}", arguments, process=process)
-
-    states = [meter(n) for n in range(120)]
-    assert len(world.calls()) <= 120 * 1.1
-    world.forget_calls()
-    process = world.process()
-    for state in states:
-        assert world.refresh(MeterProvider, state, process) is not None
-    assert len(world.calls()) <= 6
-
-
-class TestInAFullAccount:
-    """3 pages of customers that somebody else made, 2 days ago, and a customer of ours older than all of them."""
-
-    @pytest.fixture
-    def full(self, tmp_path: Path) -> Iterator[tuple[World, State]]:
-        world = World(tmp_path / "full.db")
-        world.control("clock", now=int(time.time()) - 2 * 86_400)
-        ours = world.customer("old")
-        foreign(world, "/v1/customers", 250)
-        world.control("clock", real=True)
-        world.forget_calls()
-        yield world, ours
-        world.sandbox.close()
-
-    def test_what_was_made_long_ago_is_found_by_a_search(self, full: tuple[World, State]) -> None:
-        world, ours = full
-        again = world.customer("old")
-        assert again.id == ours.id
-        assert sorted(world.calls()) == ["GET /v1/account", "GET /v1/customers", "GET /v1/customers/search"]
-
-    def test_without_search_the_list_is_read_to_its_end(self, full: tuple[World, State]) -> None:
-        """Some accounts have no search, and some keys may not use it."""
-        world, ours = full
-        world.control(
-            "faults", method="GET", path="/v1/customers/search", status=403, message="no search here", count=None
-        )
-        again = world.customer("old")
-        assert again.id == ours.id
-        assert world.calls().count("GET /v1/customers") == 3
-
-    def test_what_the_search_index_does_not_know_yet_is_in_the_list(self, full: tuple[World, State]) -> None:
-        world, _ = full
-        lost = world.customer("new")
-        world.forget_calls()
-        # The index lags: it answers that there is nothing.
-        world.control(
-            "faults",
-            method="GET",
-            path="/v1/customers/search",
-            status=200,
-            body='{"object": "search_result", "data": [], "has_more": false, "next_page": null}',
-            count=None,
-        )
-        assert world.customer("new").id == lost.id
-        assert "POST /v1/customers" not in world.calls()
-
-    def test_many_are_made_with_one_look(self, full: tuple[World, State]) -> None:
-        world, _ = full
-        process: Process = world.process()
-        for n in range(40):
-            world.up(CustomerProvider, f"c{n}", {"name": f"C{n}"}, process=process)
-        assert len(world.calls()) <= 40 * 1.1
-
-
-def test_what_this_process_changed_is_newer_than_what_it_listed(world: World, many: list[State]) -> None:
-    process = world.process()
-    world.refresh(ProductProvider, many[0], process)
-    world.refresh(ProductProvider, many[1], process)
-    changed = world.up(ProductProvider, "p2", {"name": "New"}, many[2], process)
-    after = world.refresh(ProductProvider, changed, process)
-    assert after is not None
-    assert after.inputs == as_pulumi_sends(changed.inputs)
-    world.destroy(ProductProvider, many[3], process)
-    assert world.refresh(ProductProvider, many[3], process) is None
-
-
-def test_a_customer_on_a_test_clock_is_found(world: World) -> None:
-    """Stripe lists the customers of a clock only when it is named."""
-    clock: Any = world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=1_800_000_000)
-    lost = world.customer("clocked", test_clock=clock["id"])
-    world.control("clock", advance=2 * 86_400)
-    assert world.customer("clocked", test_clock=clock["id"]).id == lost.id
+def test_scattered_among_foreign_objects_it_takes_no_more_than_two_calls_each(world: World) -> None:
+    ids: list[str] = []
+    for n in range(40):
+        ids += crowd(world, 1, MINE, first=n)
+        crowd(world, 150, "somebody/else", first=150 * n)
+    assert calls_to_read(world, ids) <= 2 * len(ids)
