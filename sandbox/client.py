@@ -19,6 +19,20 @@ from .gateway import Sandbox
 from .wire import ConnectionDropped, Request, Response, SandboxFileError
 
 
+class Headers(dict[str, str]):
+    """Answer headers that are found whatever the case of the name, as with stripe-python's own transports."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a header, else `default`."""
+        return super().get(name.lower(), default)
+
+
 class SandboxHTTPClient(stripe.HTTPClient):
     """stripe-python's transport over a sandbox file, or over a `Sandbox` that is open already."""
 
@@ -34,21 +48,21 @@ class SandboxHTTPClient(stripe.HTTPClient):
     ) -> tuple[str, int, Mapping[str, str]]:
         """One request; a fault that breaks the connection is what a broken connection is to this client."""
         response = self._handle(method, url, headers, post_data)
-        return response.body.decode("utf-8"), response.status, response.headers
+        return response.body.decode("utf-8"), response.status, Headers(response.headers)
 
     def request_stream(
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
     ) -> tuple[Any, int, Mapping[str, str]]:
         """The same with the body as a file."""
         response = self._handle(method, url, headers, post_data)
-        return BytesIO(response.body), response.status, response.headers
+        return BytesIO(response.body), response.status, Headers(response.headers)
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """The same for asyncio, on a thread, so that a delay does not stop the loop."""
         response = await asyncio.to_thread(self._handle, method, url, headers, post_data)
-        return response.body, response.status, response.headers
+        return response.body, response.status, Headers(response.headers)
 
     async def request_stream_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
@@ -59,7 +73,7 @@ class SandboxHTTPClient(stripe.HTTPClient):
         async def chunks() -> AsyncIterator[bytes]:
             yield response.body
 
-        return chunks(), response.status, response.headers
+        return chunks(), response.status, Headers(response.headers)
 
     async def sleep_async(self, secs: float) -> None:
         """Between retries."""

@@ -29,15 +29,13 @@ from fnmatch import fnmatchcase
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from . import forms, log, settings
+from . import forms, limits, log, settings
 from .errors import ANSWERS, StripeError, refuse
 from .store import Database, mint
 from .wire import ConnectionDropped, Request, Response
 
 if TYPE_CHECKING:
     from .gateway import Sandbox
-
-STRIPE_RATE_LIMITS: Final = {"test": 25, "live": 100}
 
 
 class _Refused(Exception):
@@ -263,9 +261,9 @@ def _lag(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rate_limits(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
-    _only(params, "test", "live", "stripe")
-    wanted: dict[str, float | None] = dict(STRIPE_RATE_LIMITS) if _flag(params, "stripe") else {}
-    for mode in ("test", "live"):
+    _only(params, *limits.STRIPE, "stripe")
+    wanted: dict[str, float | None] = dict(limits.STRIPE) if _flag(params, "stripe") else {}
+    for mode in limits.STRIPE:
         if mode in params:
             rate = None if params[mode] in (None, "") else _number(params, mode)
             if rate is not None and rate < 1:

@@ -9,7 +9,15 @@ from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj
 
-declare_kind(Kind("coupon", missing_param="coupon", hidden=frozenset({"applies_to", "currency_options"})))
+
+def _wire(call: Call, coupon: Obj) -> Obj:
+    """Whether it can still be redeemed depends on the time."""
+    late = coupon["redeem_by"] is not None and call.now() > coupon["redeem_by"]
+    full = coupon["max_redemptions"] is not None and coupon["times_redeemed"] >= coupon["max_redemptions"]
+    return {**coupon, "valid": coupon["valid"] and not late and not full}
+
+
+declare_kind(Kind("coupon", missing_param="coupon", hidden=frozenset({"applies_to", "currency_options"}), wire=_wire))
 
 
 @route("POST", "/v1/coupons")

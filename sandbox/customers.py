@@ -11,15 +11,30 @@ from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
 
+
+def _reveal(call: Call, customer: Obj, field: str) -> Any:
+    """A hidden field; the subscriptions are looked up, the cancelled ones left out as in Stripe's list of them."""
+    if field != "subscriptions":
+        return customer[field]
+    found = call.store.query("subscription", {"customer": customer["id"]})
+    running = [call.wire(item) for item in found if item["status"] not in ("canceled", "incomplete_expired")]
+    return {**customer[field], "data": running[:SHOWN], "has_more": len(running) > SHOWN}
+
+
+#: A list inside an object holds as many as a page does by default.
+SHOWN: Final = 10
+
 declare_kind(
     Kind(
         "customer",
         hidden=frozenset({"cash_balance", "invoice_credit_balance", "sources", "subscriptions", "tax", "tax_ids"}),
+        reveal=_reveal,
     )
 )
 declare_kind(Kind("payment_method", noun="PaymentMethod"))
 declare_index("customer", "email")
 declare_index("customer", "test_clock")
+declare_index("subscription", "customer")
 
 for _path in ("/v1/customers", "/v1/customers/{customer}"):
     spec.declare_parameter("POST", _path, "validate", {"type": "boolean"})

@@ -62,17 +62,14 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
         raise refuse("expand", path=path)
     if name not in value and name in kind_of(kind_name).hidden:
         stored = call.store.get(kind_name, value["id"]) if "id" in value else None
+        reveal = kind_of(kind_name).reveal
         if stored is not None and name in stored:
-            value[name] = _currencies(stored[name]) if name == "currency_options" else stored[name]
+            value[name] = stored[name] if reveal is None else reveal(call, stored, name)
     if kind_name == "price" and name == "currency_options":
         _expand_currency(call, value, rest)
     elif name in value:
         value[name] = _resolve(call, value[name], targets[name], path, needed=False)
         _expand(call, value[name], rest, path)
-
-
-def _currencies(options: dict[str, Obj]) -> dict[str, Obj]:
-    return {code: {key: part for key, part in option.items() if key != "tiers"} for code, option in options.items()}
 
 
 def _expand_currency(call: Call, price: Obj, rest: list[str]) -> None:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
 
-from . import control, expand, forms, inflight, keys, kinds, log, router, settings, spec, v2
+from . import control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2
 from .errors import StripeError, refuse
-from .limits import Limiter
 from .store import Database, Store, declare, mint
 from .wire import ConnectionDropped, Request, Response, SandboxFileError
 
@@ -83,7 +82,6 @@ class Sandbox:
         """`path` is made when missing. `clock` gives Unix seconds; the default is the host's."""
         self._host_clock = clock if clock is not None else time.time
         self.database = Database(path)
-        self._limiter = Limiter()
         with self.database.reading() as connection:
             ready = connection.execute("SELECT 1 FROM settings WHERE name = 'control'").fetchone()
         if ready is None:
@@ -143,7 +141,7 @@ class Sandbox:
             who = keys.caller(request, current)
         passage.livemode, passage.account, passage.scope = who.livemode, who.account, who.scope
         passage.key = keys.redacted(who.key)
-        self._limiter.check(self.database, current, who, time.time())
+        limits.check(self.database, current, who, passage.path, time.time())
         fault = control.take_fault(self.database, current, request.method, passage.path)
         if fault is not None:
             passage.fault = fault.name
@@ -154,8 +152,9 @@ class Sandbox:
             raise self._no_route(request.method, path)
         route, args = found
         keys.check_permission(who, request.method, path)
-        if request.header("stripe-account") not in (None, who.account):
-            raise refuse("not_implemented_param", param="Stripe-Account")
+        for name in ("Stripe-Account", "Stripe-Context"):
+            if request.header(name.lower()) not in (None, "", who.account):
+                raise refuse("not_implemented_param", param=name)
         key = request.header("idempotency-key") if request.method == "POST" else None
         if key is not None and len(key) > 255:
             raise refuse("idempotency_long", length=len(key))

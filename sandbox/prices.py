@@ -10,7 +10,18 @@ from .products import new_product
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
 
-declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"})))
+
+def _reveal(call: Call, price: Obj, field: str) -> Any:
+    """The tiers of a currency are not shown with it; `currency_options.eur.tiers` asks for them."""
+    if field != "currency_options":
+        return price[field]
+    return {
+        code: {name: value for name, value in option.items() if name != "tiers"}
+        for code, option in price[field].items()
+    }
+
+
+declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"}), reveal=_reveal))
 declare_index("price", "product")
 declare_index("price", "lookup_key")
 declare_index("price", "recurring.meter")

@@ -60,6 +60,8 @@ class Kind:
     noun: str = ""
     #: Stored form -> answer, for kinds that embed others.
     wire: Callable[[Call, Obj], Obj] | None = None
+    #: A hidden field that is worked out when asked for: (call, stored object, field) -> its value.
+    reveal: Callable[[Call, Obj, str], Any] | None = None
 
     @property
     def called(self) -> str:
@@ -210,6 +212,8 @@ class Call:
 
     def wire(self, obj: Obj) -> Obj:
         """An object as Stripe would answer it, before `expand`."""
+        if obj.get("deleted") is True:
+            return obj
         kind = kind_of(obj.get("object", ""))
         if kind.wire is not None:
             obj = kind.wire(self, obj)

@@ -16,8 +16,8 @@ DEFAULTS: Final[Settings] = {
     "clock_frozen": None,
     # Seconds until a meter event is validated and seen by summaries and previews.
     "lag": 0.0,
-    # Requests a second by mode; None is no limit. Stripe's own figures are 25 (test) and 100 (live).
-    "rate_limits": {"test": None, "live": None},
+    # Requests a second; a name of `limits.STRIPE` that is not here has no limit.
+    "rate_limits": {},
     # Keys that are not simply accepted: key -> {"status": "expired" | "unknown" | "restricted", ...}.
     "keys": {},
     # Requests to spoil, first match first.

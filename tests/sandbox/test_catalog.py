@@ -338,6 +338,24 @@ def test_a_deleted_customer_is_answered_as_deleted_and_takes_no_update(client: s
     assert (error.http_status, error.code) == (404, "resource_missing")
 
 
+def test_the_subscriptions_of_a_customer(client: stripe.StripeClient) -> None:
+    things = catalog(client)
+    terms: Any = {
+        "customer": things.customer.id,
+        "items": [{"price": things.license.id}],
+        "collection_method": "send_invoice",
+        "days_until_due": 30,
+    }
+    gone = client.v1.subscriptions.create(terms)
+    kept = client.v1.subscriptions.create(terms)
+    client.v1.subscriptions.cancel(gone.id)
+    full = client.v1.customers.retrieve(things.customer.id, {"expand": ["subscriptions.data.latest_invoice"]})
+    assert isinstance(full, stripe.Customer)
+    assert full.subscriptions is not None
+    assert [item.id for item in full.subscriptions.data] == [kept.id]
+    assert isinstance(full.subscriptions.data[0].latest_invoice, stripe.Invoice)
+
+
 def test_test_tokens_stand_for_cards(client: stripe.StripeClient) -> None:
     customer = client.v1.customers.create({"invoice_settings": {"default_payment_method": "pm_card_visa"}})
     method = customer.invoice_settings
@@ -369,6 +387,13 @@ def test_coupons(client: stripe.StripeClient) -> None:
     assert [coupon.id for coupon in client.v1.coupons.list().data] == [months.id, half.id]
     client.v1.coupons.delete(half.id)
     assert refused(lambda: client.v1.coupons.retrieve(half.id)).http_status == 404
+
+
+def test_a_coupon_is_valid_until_it_must_be_redeemed(client: stripe.StripeClient, clock: Clock) -> None:
+    coupon = client.v1.coupons.create({"percent_off": 5, "redeem_by": NEW_YEAR + 60})
+    assert coupon.valid is True
+    clock.advance(61)
+    assert client.v1.coupons.retrieve(coupon.id).valid is False
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,17 @@ def test_requests_above_the_limit_are_refused_as_stripe_does(
     assert [raw("GET", "/v1/products")[0] for _ in range(50)] == [200] * 50
 
 
+def test_live_meter_events_have_limits_of_their_own(
+    raw: Raw, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", Clock(1000.0))
+    control("POST", "rate_limits", live=2, live_meter_events=3, test=1)
+    live = {"Authorization": "Bearer sk_live_x"}
+    assert [raw("POST", "/v1/billing/meter_events", **live)[0] for _ in range(4)] == [400, 400, 400, 429]
+    assert [raw("GET", "/v1/products", **live)[0] for _ in range(3)] == [200, 200, 429]
+    assert [raw("POST", "/v1/billing/meter_events")[0] for _ in range(2)] == [400, 429]
+
+
 def test_a_rate_limited_create_does_nothing_and_its_key_stays_free(
     raw: Raw, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:

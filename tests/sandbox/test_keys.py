@@ -109,6 +109,7 @@ def test_a_connected_account_is_refused_by_name(raw: Raw) -> None:
     status, answer, _ = raw("GET", "/v1/products", Stripe_Account="acct_other")
     assert status == 501
     assert "Stripe-Account" in answer["error"]["message"]
+    assert raw("GET", "/v1/products", Stripe_Context="ctx_other")[0] == 501
 
 
 def test_keys_are_never_shown_whole(control: Control, client: stripe.StripeClient) -> None:
