@@ -65,6 +65,10 @@ CUSTOMER = Kind(
     "customer stays while it has a subscription that goes on to the end of its period.",
     when_gone="A deleted customer is made again.",
     modifiers={"validate": "says whether Stripe validates a payment source in this call"},
+    spent={
+        "payment_method": "it is attached when the customer is made",
+        "tax_id_data": "the tax ids are objects of their own once the customer is made",
+    },
     unreadable={
         "balance": "Stripe itself changes it with every invoice; resetting it would credit the customer twice",
         "next_invoice_sequence": "Stripe counts it up with every invoice",

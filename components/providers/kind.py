@@ -37,10 +37,12 @@ class Kind:
         excluded: parameters that are not arguments.
         as_map: lists of Stripe's that are declared as a mapping from a key of the program's choice.
         replaced: an update has the field, and yet a change replaces the object.
+        replaced_when: changed in place, except in one case, which replaces the object.
         updated: an update has no such field, and yet a change is made in place.
         spent: acts once, when the object is created; taking it out later changes nothing.
         modifiers: says how a call is made, not what the object is; a change of it alone makes no call.
         unreadable: Stripe does not return it, so that drift cannot show.
+        partly_readable: what a refresh cannot tell; for the documentation.
         cleared: by path, what is sent for a field taken out, where Stripe takes no empty string.
         kept: by path, what stays as it is when it is taken out, since Stripe cannot unset it.
         watched: shown as drift also when it is not declared and not this value.
@@ -62,10 +64,12 @@ class Kind:
     excluded: Reasons = field(default_factory=dict)
     as_map: Reasons = field(default_factory=dict)
     replaced: Reasons = field(default_factory=dict)
+    replaced_when: Reasons = field(default_factory=dict)
     updated: Reasons = field(default_factory=dict)
     spent: Reasons = field(default_factory=dict)
     modifiers: Reasons = field(default_factory=dict)
     unreadable: Reasons = field(default_factory=dict)
+    partly_readable: Reasons = field(default_factory=dict)
     cleared: Mapping[str, Any] = field(default_factory=dict)
     kept: Reasons = field(default_factory=dict)
     watched: Mapping[str, Any] = field(default_factory=dict)

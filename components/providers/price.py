@@ -186,6 +186,10 @@ PRICE = Kind(
         "tax_behavior": "once inclusive or exclusive it stays",
         "currency_options.*.tax_behavior": "once inclusive or exclusive it stays",
     },
+    replaced_when={
+        "currency_options": "the tax_behavior of a currency, inclusive or exclusive, is to be another",
+        "tax_behavior": "it is inclusive or exclusive and is to be another",
+    },
     watched={"active": True},
     expand=("tiers", "currency_options"),
     outputs={"type": "`recurring` or `one_time`"},
@@ -245,8 +249,6 @@ class PriceProvider(StripeProvider):
             yield "will be archived: no new subscriptions to it; those that exist go on billing"
         if not replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
             yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later makes a new price"
-        if not replaces and "tax_behavior" in old and "tax_behavior" not in new:
-            yield f"tax_behavior stays {old['tax_behavior']} in Stripe, which cannot unset it"
 
     # -- create -------------------------------------------------------------------------------------------------
 

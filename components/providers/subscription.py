@@ -150,6 +150,7 @@ SUBSCRIPTION = Kind(
     },
     as_map={"items": "by a key of the program's choice"},
     replaced={"billing_cycle_anchor": "an update can only reset it, with {'type': 'now'}, which is done in place"},
+    replaced_when={"billing_mode": "flexible is to be classic, or to show discounts in another way"},
     updated={"billing_mode": "classic to flexible, through Stripe's migrate; there is no way back"},
     spent={
         "backdate_start_date": _ONCE,
@@ -172,6 +173,10 @@ SUBSCRIPTION = Kind(
         "billing_cycle_anchor": "Stripe moves it, at the end of a trial for one",
         "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
         "trial_period_days": "Stripe returns the end of the trial that came of it",
+    },
+    partly_readable={
+        "discounts": "one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
+        "items.price_data": "Stripe returns the price that it made",
     },
     cleared={
         "automatic_tax": {"enabled": False},
@@ -333,6 +338,9 @@ class SubscriptionProvider(StripeProvider):
         params = super().changes(id_, *without_items)
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
+        if params.get("discounts") and old.get("discounts"):
+            there = (self.inventory.fetch(id_) or {}).get("discounts") or []
+            params["discounts"] = _discount_changes(old["discounts"], new["discounts"], there) or ""
         if {"cancel_at", "cancel_at_period_end"} <= params.keys():
             # Stripe takes one of the two, and setting one unsets the other.
             del params["cancel_at" if params["cancel_at"] == "" else "cancel_at_period_end"]
@@ -519,22 +527,42 @@ def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: 
 
 
 def _discounts(declared: Any, remote: Any) -> Any:
-    """Stripe's discounts as they were declared: by coupon, by promotion code or by themselves."""
-    if not isinstance(remote, list) or not remote:
-        return MISSING
-    found = []
-    for index, each in enumerate(remote):
-        like = declared[index] if isinstance(declared, list) and index < len(declared) else {}
-        if not isinstance(each, Mapping):
-            found.append({"discount": each} if "discount" in like or not like else dict(like))
-        elif "promotion_code" in like or (not like and each.get("promotion_code")):
-            found.append({"promotion_code": _id(each.get("promotion_code"))})
-        elif "discount" in like:
-            found.append({"discount": each["id"]})
+    """The declared discounts, and those that somebody else has added.
+
+    A discount that is used up leaves the subscription by itself. So one that is missing is no drift: putting it back
+    would give it a second time.
+    """
+    wanted = list(declared) if isinstance(declared, list) else []
+    there = list(remote) if isinstance(remote, list) else []
+    # Stripe's ids alone do not tell by which coupon they came; the first ones are the declared ones.
+    unnamed = [{"discount": each} for each in there if isinstance(each, str)][len(wanted) :]
+    added = [_discount(each) for each in there if isinstance(each, Mapping) and not _names(each, wanted)]
+    return [*wanted, *added, *unnamed] or MISSING
+
+
+def _discount(remote: Mapping[str, Any]) -> Inputs:
+    if remote.get("promotion_code"):
+        return {"promotion_code": _id(remote["promotion_code"])}
+    return {"coupon": _id((remote.get("source") or {}).get("coupon") or remote.get("coupon"))}
+
+
+def _names(remote: Mapping[str, Any], declared: list[Any]) -> bool:
+    """Whether one of the declared discounts is this one."""
+    return _discount(remote) in declared or {"discount": remote.get("id")} in declared
+
+
+def _discount_changes(old: list[Any], new: list[Any], remote: list[Any]) -> list[Any]:
+    """What to send so that the declared discounts become others: those that stay by their id, used up ones not."""
+    sent = []
+    for each in new:
+        if each not in old or "discount" in each:
+            sent.append(each)
         else:
-            coupon = (each.get("source") or {}).get("coupon") or each.get("coupon")
-            found.append({"coupon": _id(coupon)})
-    return found
+            kept = [_id(there) for there in remote if isinstance(there, Mapping) and _discount(there) == each]
+            if not kept and all(isinstance(there, str) for there in remote) and len(remote) > old.index(each):
+                kept = [remote[old.index(each)]]
+            sent += [{"discount": id_} for id_ in kept[:1]]
+    return sent
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -59,7 +59,8 @@ def test_another_stack_s_lookup_key_is_never_taken(world: World) -> None:
     product = world.product()
     theirs = world.process().provider(PriceProvider)
     held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
-    for more in ({}, {"transfer_lookup_key": True}):
+    nothing: dict[str, Any] = {}
+    for more in (nothing, {"transfer_lookup_key": True}):
         with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
             world.price(product.id, lookup_key="pro", **more)
     assert prices(world)[held.id]["lookup_key"] == "pro"

@@ -303,6 +303,23 @@ def test_one_way_to_end_becomes_the_other(acme: Acme) -> None:
     assert acme.remote()["cancel_at_period_end"] is True
 
 
+def test_a_discount_that_is_used_up_is_not_given_again(acme: Acme) -> None:
+    once = acme.world.stripe("post", "/v1/coupons", percent_off=10, duration="once")["id"]
+    always = acme.world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"]
+    customer = acme.world.customer("discounted").id
+    items = {"license": {"price": acme.fee}}
+    first = acme.world.subscription(customer, items, "d", discounts=[{"coupon": once}, {"coupon": always}])
+    path = f"/v1/subscriptions/{first.id}"
+    [kept] = acme.world.stripe("get", path)["discounts"]
+    after = acme.world.refresh(SubscriptionProvider, first)
+    assert after is not None
+    assert after.inputs == first.inputs
+    provider = acme.world.process().provider(SubscriptionProvider)
+    new = {**first.inputs, "discounts": [{"coupon": always}]}
+    sent = provider.changes(first.id, provider.arguments(first.outs), new)
+    assert sent["discounts"] in ([{"discount": kept}], "")
+
+
 def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     provider = acme.world.process().provider(SubscriptionProvider)
     new = {**acme.state.inputs, "billing_cycle_anchor": {"type": "now"}}

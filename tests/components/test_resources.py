@@ -1,0 +1,167 @@
+"""What a program declares with: typed from Stripe's own types, light to import, and pickled as states remember it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.dynamic.dynamic import serialize_provider
+
+from components import resources
+from components.providers.lifecycle import StripeProvider
+from components.providers.shapes import Array, Map, Struct
+from tests.components.world import PROVIDERS
+
+ARGUMENTS = {
+    resources.Meter: resources.MeterArguments,
+    resources.Product: resources.ProductArguments,
+    resources.DefaultPrice: resources.DefaultPriceArguments,
+    resources.Price: resources.PriceArguments,
+    resources.Customer: resources.CustomerArguments,
+    resources.Subscription: resources.SubscriptionArguments,
+}
+
+#: Every stack's state holds these: the import path of each class. To change one is to strand every stack.
+PICKLES = {
+    "MeterProvider": "gASVMwAAAAAAAACMGmNvbXBvbmVudHMucHJvdmlkZXJzLm1ldGVylIwNTWV0ZXJQcm92aWRlcpSTlCmBlC4=",
+    "ProductProvider": "gASVNwAAAAAAAACMHGNvbXBvbmVudHMucHJvdmlkZXJzLnByb2R1Y3SUjA9Qcm9kdWN0UHJvdmlkZXKUk5QpgZQu",
+    "PriceProvider": "gASVMwAAAAAAAACMGmNvbXBvbmVudHMucHJvdmlkZXJzLnByaWNllIwNUHJpY2VQcm92aWRlcpSTlCmBlC4=",
+    "DefaultPriceProvider": "gASVQgAAAAAAAACMImNvbXBvbmVudHMucHJvdmlkZXJzLmRlZmF1bHRfcHJpY2WUjBREZWZhdWx0UHJpY2VQcm92"
+    "aWRlcpSTlCmBlC4=",
+    "CustomerProvider": "gASVOQAAAAAAAACMHWNvbXBvbmVudHMucHJvdmlkZXJzLmN1c3RvbWVylIwQQ3VzdG9tZXJQcm92aWRlcpSTlCmBlC4=",
+    "SubscriptionProvider": "gASVQQAAAAAAAACMIWNvbXBvbmVudHMucHJvdmlkZXJzLnN1YnNjcmlwdGlvbpSMFFN1YnNjcmlwdGlvblByb3Zp"
+    "ZGVylJOUKYGULg==",
+}
+
+
+@pytest.mark.parametrize("resource", ARGUMENTS, ids=lambda resource: resource.__name__)
+def test_the_arguments_are_all_that_the_pinned_sdk_has(resource: type[resources.StripeResource]) -> None:
+    """A parameter that a new stripe-python brings, or takes away, fails here."""
+    kind = resource.provider_class.kind
+    typed = ARGUMENTS[resource]
+    assert set(typed.__annotations__) == set(kind.struct.fields) - {"owner"}
+    required = set(typed.__required_keys__) if hasattr(typed, "__required_keys__") else set()
+    assert required <= set(typed.__annotations__)
+    for name, annotation in typed.__annotations__.items():
+        text = getattr(annotation, "__forward_arg__", str(annotation))
+        wanted = kind.struct.fields[name].required or (kind.name == "Subscription" and name == "items")
+        if resource is not resources.DefaultPrice:
+            assert text.startswith("Required[") == wanted, name
+
+
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        (resources.Recurring, "Price.recurring"),
+        (resources.Tier, "Price.tiers"),
+        (resources.CurrencyOption, "Price.currency_options"),
+        (resources.Item, "Subscription.items"),
+        (resources.AddInvoiceItem, "Subscription.add_invoice_items"),
+        (resources.Cancel, "Subscription.cancel"),
+    ],
+)
+def test_the_nested_arguments_are_all_there(typed: Any, path: str) -> None:
+    name, _, field = path.partition(".")
+    kind = next(each.kind for each in PROVIDERS if each.kind.name == name)
+    shape = kind.struct.fields[field].shape
+    if isinstance(shape, Array | Map):
+        shape = shape.item
+    assert isinstance(shape, Struct)
+    assert set(typed.__annotations__) == set(shape.fields)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_provider_is_pickled_as_every_state_remembers_it(provider: type[StripeProvider]) -> None:
+    """https://www.pulumi.com/docs/iac/concepts/resources/dynamic-providers/#how-dynamic-providers-work"""
+    assert serialize_provider(provider()) == PICKLES[provider.__name__]
+    assert provider.serialize_as_secret_always is False
+
+
+def test_the_program_process_does_not_import_stripe() -> None:
+    """It would pay for it at every preview; only the provider process calls Stripe."""
+    code = "import sys, components.resources; print(sorted({'stripe', 'requests', 'sandbox'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_output_has_the_name_of_an_argument_of_another_meaning() -> None:
+    for provider in PROVIDERS:
+        kind = provider.kind
+        assert not set(kind.outputs) & set(kind.struct.fields), kind.name
+
+
+# -- in a program ---------------------------------------------------------------------------------------------------
+
+
+class Recorder(pulumi.runtime.Mocks):
+    """Takes every resource, and says what it was declared with."""
+
+    def __init__(self) -> None:
+        self.declared: dict[str, dict[str, Any]] = {}
+        self.types: dict[str, str] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        self.declared[args.name], self.types[args.name] = args.inputs, args.typ
+        return f"{args.name}-id", {**args.inputs, "livemode": False}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        return {}, None
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    made = Recorder()
+    pulumi.runtime.set_mocks(made, project="shop", stack="dev", preview=False)
+    return made
+
+
+def test_a_program_declares_with_decimals_and_links(recorder: Recorder) -> None:
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> pulumi.Output[Any]:
+        product = resources.Product("pro", name="Pro", id="chosen")
+        price = resources.Price(
+            "usage",
+            product=product.id,
+            currency="usd",
+            billing_scheme="tiered",
+            tiers_mode="graduated",
+            tiers=[
+                {"up_to": 1000, "unit_amount_decimal": Decimal("0")},
+                {"up_to": "inf", "unit_amount_decimal": pulumi.Output.from_input(Decimal("0.04"))},
+            ],
+            recurring={"interval": "month"},
+        )
+        return pulumi.Output.all(price.id, price.lookup_key, product.id, price.livemode)
+
+    program()
+    declared = recorder.declared["usage"]
+    assert recorder.types["usage"] == "pulumi-python:dynamic/stripe:Price"
+    assert declared["owner"] == "shop/dev/usage"
+    assert declared["product"] == "pro-id"
+    assert [tier["unit_amount_decimal"] for tier in declared["tiers"]] == ["0", "0.04"]
+    assert recorder.declared["pro"]["id"] == "chosen"
+
+
+def test_a_wrong_argument_is_a_type_error_before_it_is_anything_else() -> None:
+    """Editors and mypy know every field: this file is checked with --strict, and these lines must not pass it."""
+    wrong: list[Any] = []
+
+    def program() -> None:
+        wrong.append(resources.Price("p", product="prod_1", currency="usd", nickame="x"))  # type: ignore[call-arg]
+        wrong.append(resources.Price("p", product="prod_1", currency="usd", unit_amount_decimal=0.04))  # type: ignore[arg-type]
+        wrong.append(
+            resources.Price(
+                "p",
+                product="prod_1",
+                currency="usd",
+                recurring={"interval": "monthly"},  # type: ignore[arg-type]
+            )
+        )
+        wrong.append(resources.Meter("m", display_name="M"))  # type: ignore[call-arg]
+
+    # Warnings about unused ignores make this a test; running it is left to Pulumi.
+    assert callable(program)
