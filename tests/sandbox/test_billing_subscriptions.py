@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import stripe
 
+from sandbox import life
+
 from .bills import World, at, lines, refusal
 from .conftest import NEW_YEAR, Clock
 
@@ -306,6 +308,19 @@ def test_without_a_test_clock_renewals_come_with_the_sandboxs_own_time(
         at("2026-04-01"),
     ]
     assert all(invoice.status == "paid" for invoice in found)
+
+
+def test_a_leap_of_years_is_done_over_several_requests(
+    client: stripe.StripeClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "MOST_MOMENTS", 5)
+    world = World(client)
+    world.customer = client.v1.customers.create({"invoice_settings": {"default_payment_method": "pm_card_visa"}})
+    subscription = world.subscribe(world.price("Daily", "100", interval="day"))
+    clock.advance(10 * 86_400)
+    # each day renews and, an hour later, finalizes: two moments a day, the tenth day's invoice still a draft
+    found = [len(world.invoices(subscription.id)) for _ in range(5)]
+    assert found == [4, 6, 9, 11, 11]
 
 
 def test_test_clocks_advance_two_intervals_at_most_and_never_back(world: World, license: str) -> None:
