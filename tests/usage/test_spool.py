@@ -171,6 +171,31 @@ def test_forked_children_record_into_the_same_spool_while_a_thread_does() -> Non
     assert counts["cus_parent"] == 51
 
 
+ORPHANED = """
+import os, sys, usage
+client = usage.Client()
+client.record("tokens", "cus_parent", 1)
+client.spool.counts()                       # the file is open when we fork
+reading, writing = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(reading, 1)                     # until the parent, the last to hold the file open, has closed it
+    for value in range(20):
+        client.record("tokens", "cus_child", value)
+    os._exit(0)
+client.close()
+os.write(writing, b"x")
+os.waitpid(child, 0)
+"""
+
+
+def test_a_child_records_safely_after_its_parent_closed_the_spool() -> None:
+    """Sharing the parent's connection, the child would write into a log that the parent's close has unlinked."""
+    run = subprocess.run([sys.executable, "-c", ORPHANED], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert Spool().counts() == {"": {"pending": 21}}
+
+
 def test_only_one_delivers_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     path = str(tmp_path / "spool.db")
     first, second = DeliveryLock(path), DeliveryLock(path)
