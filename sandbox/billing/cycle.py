@@ -339,8 +339,9 @@ def discounted(contract: Contract, lines: list[Obj]) -> None:
         if details is None or details["invoice_item"] is not None:
             continue
         item = items.get(details["subscription_item"])
-        if item is not None and item["_debits"]:
-            item["_debits"][-1]["amount"] -= sum(given["amount"] for given in line["discount_amounts"])
+        for debit in () if item is None else item["_debits"]:
+            if debit["start"] == line["period"]["start"]:
+                debit["amount"] -= sum(given["amount"] for given in line["discount_amounts"])
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

@@ -118,6 +118,15 @@ def test_a_credit_is_never_more_than_was_charged_though_the_discount_is_gone(wor
     assert totals(world) == [5_000, -2_500]
 
 
+def test_a_credit_in_a_backdated_subscription_is_of_its_own_period(world: World, license: str) -> None:
+    world.go("2026-05-16")
+    off = coupon(world, percent_off=50, duration="forever")
+    subscription = world.subscribe(license, discounts=off, backdate_start_date=at("2026-04-01"))
+    world.v1.subscriptions.cancel(subscription.id, {"invoice_now": True, "prorate": True})
+    # April and May at half price; 16 of May's 31 days of 50.00 back: 2,580.6
+    assert totals(world) == [10_000, -2_581]
+
+
 def test_discounts_are_set_anew_kept_by_id_and_cleared(world: World, license: str) -> None:
     first, second = coupon(world, percent_off=10), coupon(world, percent_off=20, duration="forever")
     subscription = world.subscribe(license)
