@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .gateway import Sandbox
 
 
+#: 2100-01-01: dates beyond it are accidents, and not every calendar reaches them.
+LAST_MOMENT: Final = 4_102_444_800
+
+
 class _Refused(Exception):
     """A control request that makes no sense."""
 
@@ -246,6 +250,8 @@ def _clock(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
             fresh["clock_frozen"] += int(_number(params, "advance"))
         else:
             fresh["clock_offset"] += _number(params, "advance")
+        if not 0 <= sandbox.clock_of(fresh)() < LAST_MOMENT:
+            raise _Refused("The clock goes from 1970 to 2099.")
 
     return _change(sandbox, change)
 
@@ -324,6 +330,11 @@ def _faults(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
         "headers": {name.lower(): value for name, value in headers.items()},
         "body": params.get("body"),
     }
+    for name in ("code", "message", "body"):
+        if entry[name] is not None and not isinstance(entry[name], str):
+            raise _Refused(f"{name} must be text.")
+    if (entry["count"] is not None and entry["count"] < 1) or entry["skip"] < 0:
+        raise _Refused("count must be at least 1, or null for every request, and skip at least 0.")
     if entry["when"] not in ("before", "after", "stored"):
         raise _Refused("when must be before, after or stored.")
     if entry["status"] is not None and not 200 <= entry["status"] <= 599:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from . import metering, spec, v2
@@ -158,7 +159,7 @@ def list_events(call: Call) -> Obj:
             name: metering.parse_rfc3339(value, f"created[{name}]") for name, value in params["created"].items()
         }
     limit = min(max(params.get("limit", 20), 1), 100)
-    before = int(params["page"]) if params.get("page", "").isascii() and params.get("page", "").isdigit() else None
+    before = int(params["page"]) if re.fullmatch(r"[0-9]{1,15}", params.get("page", "")) else None
     rows = call.store.query("v2.core.event", where, before=before, limit=limit + 1)
     following = None
     if len(rows) > limit:

@@ -12,7 +12,7 @@ from .store import Obj, declare_index
 declare_kind(Kind("product"))
 declare_index("product", "active")
 
-_TAX_DETAILS: Final[dict[str, Any]] = {
+TAX_DETAILS: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
         "performance_location": {"type": "string"},
@@ -21,9 +21,9 @@ _TAX_DETAILS: Final[dict[str, Any]] = {
 }
 _TYPE: Final = {"type": "string", "enum": ["good", "service"]}
 
-spec.declare_parameter("POST", "/v1/products", "tax_details", _TAX_DETAILS)
+spec.declare_parameter("POST", "/v1/products", "tax_details", TAX_DETAILS)
 spec.declare_parameter(
-    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [_TAX_DETAILS, {"type": "string", "enum": [""]}]}
+    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [TAX_DETAILS, {"type": "string", "enum": [""]}]}
 )
 spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
 spec.declare_parameter("GET", "/v1/products", "type", _TYPE)

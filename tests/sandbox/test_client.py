@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,12 @@ def test_a_file_that_cannot_be_used_is_a_connection_error_that_is_not_retried(tm
     with pytest.raises(stripe.APIConnectionError, match="move it") as caught:
         client.v1.products.list()
     assert caught.value.should_retry is False
+
+
+def test_only_the_client_needs_stripe_python() -> None:
+    program = (
+        "import sys, sandbox, sandbox.cli, sandbox.server;"
+        "sys.exit(', '.join({'stripe', 'pulumi', 'pydantic', 'requests', 'components', 'usage'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -77,6 +77,37 @@ def test_any_parameters_are_typed_or_refused(
     assert answer is None or (answer.status == 400 and answer.param is not None)
 
 
+_CONTROL = ["clock", "lag", "rate_limits", "keys", "faults", "log", "requests", "state", ""]
+_CONTROL_NAMES = [
+    *("now", "advance", "frozen", "real", "seconds", "test", "live", "stripe", "key", "status", "allow", "account"),
+    *("method", "path", "count", "skip", "when", "delay", "drop", "half_body", "code", "message", "headers", "body"),
+    *("on", "after", "limit", "kind"),
+]
+
+
+def test_any_control_request_is_answered(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "stripe.db")
+
+    @given(
+        st.sampled_from(["GET", "POST", "DELETE"]),
+        st.sampled_from(_CONTROL),
+        st.dictionaries(st.sampled_from(_CONTROL_NAMES), _tree, max_size=3),
+    )
+    @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+    def check(method: str, name: str, params: dict[str, Any]) -> None:
+        if isinstance(params.get("delay"), (int, float)):
+            params["delay"] = 0
+        response = sandbox.handle(Request(method, f"/_sandbox/{name}", {}, json.dumps(params).encode()))
+        assert response.status in (200, 400, 404)
+        sandbox.handle(Request("DELETE", "/_sandbox/faults"))
+        assert sandbox.handle(Request("GET", "/v1/products", {"Authorization": "Bearer sk_test_x"})).status in (
+            200,
+            429,
+        )
+
+    check()
+
+
 def _names(method: str, template: str) -> list[str]:
     schema = _schema(method, template)
     return sorted(schema["properties"])
