@@ -443,7 +443,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "A subscription can have at most 20 items; this one would have {count}.", UNRECORDED, param="items"
     ),
     "item_price": Answer("Each item needs either a `price` or `price_data`.", UNRECORDED),
-    "item_unknown": Answer("No such subscription item: '{id}'", RECORDED, code="resource_missing"),
+    "item_unknown": Answer("No such subscription item: '{id}'", REPORTED, code="resource_missing"),
     "last_item": Answer(
         "A subscription must have at least one active plan. To cancel a subscription, please use the cancel API "
         "endpoint on /v1/subscriptions.",
@@ -483,7 +483,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "timestamp_range": Answer("Invalid timestamp: this sandbox's calendar goes from 1970 to 2099.", UNRECORDED),
     "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
     "anchor_too_late": Answer(
-        "`billing_cycle_anchor` cannot be later than the next natural billing date ({latest}).",
+        "billing_cycle_anchor cannot be later than next natural billing date ({latest}) for plan",
         REPORTED,
         param="billing_cycle_anchor",
     ),
@@ -500,7 +500,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         DOCUMENTED,
         param="proration_date",
     ),
-    "coupon_expired": Answer("Coupon expired: {coupon}", REPORTED, code="coupon_expired"),
+    "coupon_expired": Answer("Coupon expired: {coupon}", UNRECORDED, code="coupon_expired"),
     "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),
     "subscription_canceled": Answer(
         "A canceled subscription can only update its cancellation_details and metadata.", REPORTED
@@ -529,7 +529,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         REPORTED,
         code="invoice_not_editable",
     ),
-    "invoice_paid": Answer("Invoice is already paid", REPORTED, code="invoice_already_paid"),
+    "invoice_paid": Answer("Invoice is already paid", UNRECORDED, code="invoice_already_paid"),
     "invoice_not_payable": Answer("This invoice is {state} and cannot be paid.", UNRECORDED),
     "invoice_not_voidable": Answer(
         "You can only void open or uncollectible invoices; this one is {state}.", DOCUMENTED
