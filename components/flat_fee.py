@@ -80,7 +80,7 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
             "fee": plan.fee_text,
             "included": plan.included_text,
             "overage": plan.overage_text,
-            "seats": {subscriber.key: subscriber.seats for subscriber in subscribers},
+            "seats": seats_text(subscribers),
         }
         super().__init__("stripe-pricing:index:FlatFeeWithOverages", name, business_view, opts)
         self.lookup_keys = {"license": f"{name}:license", "usage": f"{name}:usage"}
@@ -136,6 +136,12 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
                 opts=kept,
             )
         self.register_outputs({})
+
+
+def seats_text(subscribers: Sequence[Subscriber]) -> str:
+    """All seats in one line, since the engine prints what has not changed as well; who has how many is below it."""
+    total, count = sum(subscriber.seats for subscriber in subscribers), len(subscribers)
+    return f"{total:,} ({count:,} subscriber{'' if count == 1 else 's'})"
 
 
 def usage_price(plan: Plan) -> dict[str, Any]:

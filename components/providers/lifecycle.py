@@ -27,7 +27,7 @@ from pulumi.dynamic import (
 from components.account import Account, AccountError, Answer, StripeRefusal, account_for, redact
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, is_gone, owner_of
-from components.providers.kind import Kind
+from components.providers.kind import Kind, Problem
 from components.providers.notices import tell
 from components.providers.values import MISSING, Inputs, declared, fingerprint, has_unknown, path_text
 
@@ -69,6 +69,7 @@ class StripeProvider(ResourceProvider):
         self.account = account
         self.inventory = inventory_of(account, self.kind)
         self._lock = threading.Lock()
+        self._claims: dict[tuple[str, str], str] = {}
         self._made: set[str] = set()
         self._kept: set[str] = set()
         self._in_state: set[str] = set()
@@ -80,11 +81,25 @@ class StripeProvider(ResourceProvider):
         inputs, problems = self.kind.schema.check(declared(news))
         inputs = self.with_defaults(inputs)
         known = {path for path, _ in problems}
-        for rule in self.kind.rules:
+        for rule in (*self.kind.rules, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
         return CheckResult(inputs, failures)
+
+    def _claimed_once(self, inputs: Inputs) -> Iterator[Problem]:
+        """Two resources of a program that claim the same name in Stripe would take it from each other at each run."""
+        owner = inputs.get("owner")
+        for name in self.kind.unique:
+            value = inputs.get(name)
+            if isinstance(value, str) and isinstance(owner, str):
+                with self._lock:
+                    holder = self._claims.setdefault((name, value), owner)
+                if holder != owner:
+                    yield (
+                        (name,),
+                        f"is {value!r}, as in {holder.rpartition('/')[2]}; only one {self.kind.noun} can have it",
+                    )
 
     def with_defaults(self, inputs: Inputs) -> Inputs:
         """Fill in our own arguments, so that a preview shows what will happen."""
@@ -98,6 +113,7 @@ class StripeProvider(ResourceProvider):
         replaces = self.replaces(old, new)
         with self._lock:
             self._in_state.add(id_)
+            NAMES[id_] = f"{self.kind.name} '{_name(new)}'"
             (self._being_replaced.add if replaces else self._being_replaced.discard)(id_)
         if old != new:
             for warning in (*self.warnings(id_, olds, old, new, replaces), *self.staying(old, new, replaces)):
@@ -434,15 +450,21 @@ class StripeProvider(ResourceProvider):
 
     def subject(self, arguments: Mapping[str, Any], id_: str | None = None) -> str:
         """How messages name the resource: `Price 'alpaca-ai-usage' (price_1)`."""
-        owner = arguments.get("owner")
-        name = str(owner).rpartition("/")[2] if isinstance(owner, str) else "?"
-        return f"{self.kind.name} '{name}'" + (f" ({id_})" if id_ else "")
+        return f"{self.kind.name} '{_name(arguments)}'" + (f" ({id_})" if id_ else "")
+
+
+def _name(arguments: Mapping[str, Any]) -> str:
+    owner = arguments.get("owner")
+    return owner.rpartition("/")[2] if isinstance(owner, str) else "?"
 
 
 COMMON_OUTPUTS: Final = {
     "livemode": "whether it is real money",
     "account": "the Stripe account that it is in; a key of another account is refused",
 }
+
+#: What the program calls the objects that this process has compared, by id; for sentences about other objects.
+NAMES: Final[dict[str, str]] = {}
 
 _inventories: WeakKeyDictionary[Account, dict[str, Inventory]] = WeakKeyDictionary()
 _inventories_lock = threading.Lock()

@@ -15,7 +15,7 @@ from components.providers import rules
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, StripeObject
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import ProviderError, StripeProvider
+from components.providers.lifecycle import NAMES, ProviderError, StripeProvider
 from components.providers.notices import tell
 from components.providers.shapes import Map, Path, Struct
 from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
@@ -269,9 +269,18 @@ class SubscriptionProvider(StripeProvider):
             return
         if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
             yield "billing_mode becomes flexible, which cannot be undone"
-        for key in sorted(old.get("items", {}).keys() - new.get("items", {}).keys()):
-            unbilled = key in (olds.get("metered_items") or ()) and new.get("proration_behavior") == "none"
-            yield f"item {key} is removed" + (", and its usage in this period is not billed" if unbilled else "")
+        before, after = old.get("items", {}), new.get("items")
+        if not isinstance(after, Mapping):
+            return
+        for key, item in sorted(before.items()):
+            metered = key in (olds.get("metered_items") or ())
+            if key not in after:
+                yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
+                continue
+            was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
+            if isinstance(was, str) and isinstance(now, str) and was != now:
+                fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
+                yield f"item {key} moves from {NAMES.get(was, was)} to {NAMES.get(now, now)}; {fate}"
 
     def _refuse_unbilled_usage(self, id_: str, olds: Inputs, old: Inputs, new: Inputs) -> None:
         """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
@@ -281,7 +290,7 @@ class SubscriptionProvider(StripeProvider):
         Raises:
             ProviderError: that would happen, and the program does not allow it by name.
         """
-        classic = olds.get("billing_mode_type") == "classic" and _mode(new) != "flexible"
+        classic = _is_classic(olds, new)
         before, after = old.get("items"), new.get("items")
         if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or self.replaces(old, new):
             return
@@ -580,6 +589,27 @@ def _mode(values: Mapping[str, Any]) -> str | None:
 
 def _proration_discounts(values: Mapping[str, Any]) -> Any:
     return rules.find(values, "billing_mode", "flexible", "proration_discounts")
+
+
+def _is_classic(olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a subscription bills in classic mode and goes on to."""
+    return olds.get("billing_mode_type") == "classic" and _mode(new) != "flexible"
+
+
+def _the_rest(new: Mapping[str, Any], *, metered: bool, classic: bool) -> str:
+    """What becomes of the current period of an item that goes or moves to another price.
+
+    https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
+    """
+    how = new.get("proration_behavior", "create_prorations")
+    when = "at once" if how == "always_invoice" else "on the next invoice"
+    if metered:
+        if classic or how == "none":
+            return "its usage in this period is not billed"
+        return f"its usage so far is billed {when}"
+    if how == "none":
+        return "the rest of the period is not prorated"
+    return f"the rest of the period is prorated {when}"
 
 
 def _last_invoice(old: Mapping[str, Any]) -> str:
