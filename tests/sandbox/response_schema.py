@@ -122,7 +122,7 @@ def check(request: Request, response: Response) -> None:
             problem = _problem(_v2_error(), body)
         else:
             problem = _problem(_error(), body)
-            error = body["error"]
+            error = body.get("error", {})
             assert ("doc_url" in error) == ("code" in error), f"doc_url must go with code: {error}"
     else:
         found = router.match(request.method, path)

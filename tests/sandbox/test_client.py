@@ -53,7 +53,8 @@ def test_a_file_that_cannot_be_used_is_a_connection_error_that_is_not_retried(tm
 def test_only_the_client_needs_stripe_python() -> None:
     program = (
         "import sys, sandbox, sandbox.cli, sandbox.server;"
-        "sys.exit(', '.join({'stripe', 'pulumi', 'pydantic', 'requests', 'components', 'usage'} & set(sys.modules)) or None)"
+        "foreign = {'stripe', 'pulumi', 'pydantic', 'requests', 'components', 'usage'} & set(sys.modules);"
+        "sys.exit(', '.join(foreign) or None)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
