@@ -37,6 +37,7 @@ DEFAULT_PRICE = Kind(
     update=f"{__name__}:UpdateParams",
     own=OwnArguments,
     natural_key="the product",
+    unique=("product",),
     when_deleted="Cleared, if it still is this price.",
     when_gone="Another default price shows as another `price`; a product without one has the link made again.",
 )

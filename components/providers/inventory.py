@@ -88,10 +88,10 @@ class Inventory:
             self._reads += 1
             if id_ not in self._objects and self._reads > 1:
                 self._page_until(id_, stack_of(owner))
-            if id_ in self._objects:
-                found: StripeObject | None = self._objects[id_]
-            else:
-                found = self.fetch(id_)
+            found = self._objects.get(id_)
+        if found is None:
+            # Not under the lock: the other threads' reads need not wait for this answer.
+            found = self.fetch(id_)
         return None if found is None or is_gone(found) else found
 
     def fetch(self, id_: str) -> StripeObject | None:
@@ -119,7 +119,12 @@ class Inventory:
     def _next_page(self) -> list[StripeObject]:
         if self._pages is None:
             self._pages = self._account.pages(self._path, self._expanded("data."), subject=f"list of {self._noun}s")
-        objects, more = next(self._pages)
+        try:
+            objects, more = next(self._pages)
+        except StripeRefusal:
+            # A generator that has raised is at its end; the next one begins anew.
+            self._pages = None
+            raise
         self._pages_read += 1
         self._complete = not more
         for each in objects:

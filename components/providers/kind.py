@@ -45,6 +45,7 @@ class Kind:
         partly_readable: what a refresh cannot tell; for the documentation.
         cleared: by path, what is sent for a field taken out, where Stripe takes no empty string.
         kept: by path, what stays as it is when it is taken out, since Stripe cannot unset it.
+        unique: arguments whose value only one resource of a program can have.
         watched: shown as drift also when it is not declared and not this value.
         assigned: Stripe fills it in when it is left out.
         defaults: what leaving a create-only field out means; writing that down is no change.
@@ -72,6 +73,7 @@ class Kind:
     partly_readable: Reasons = field(default_factory=dict)
     cleared: Mapping[str, Any] = field(default_factory=dict)
     kept: Reasons = field(default_factory=dict)
+    unique: tuple[str, ...] = ()
     watched: Mapping[str, Any] = field(default_factory=dict)
     assigned: Reasons = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)

@@ -38,6 +38,7 @@ METER = Kind(
         "value_settings": {"event_payload_key": "value"},
     },
     searchable=False,
+    unique=("event_name",),
     outputs={"status": "`active` or `inactive`"},
     rules=(
         rules.longest(
@@ -118,8 +119,9 @@ class MeterProvider(StripeProvider):
         return super().returned(name, value, remote)
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
-        if not _is_active(self.inventory.fetch(id_) or {}):
-            return None
+        there = self.inventory.read(id_)
+        if there is None or not _is_active(there):
+            return there
         left = self.call("post", f"{METER.path}/{id_}/deactivate", {}, subject=self.subject(known, id_)).data
         tell("info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it and its usage")
         return left

@@ -191,6 +191,7 @@ PRICE = Kind(
         "tax_behavior": "it is inclusive or exclusive and is to be another",
     },
     watched={"active": True},
+    unique=("lookup_key",),
     expand=("tiers", "currency_options"),
     outputs={"type": "`recurring` or `one_time`"},
     rules=(

@@ -78,6 +78,7 @@ PRODUCT = Kind(
     assigned={"id": "Stripe makes one up", "type": "`service`"},
     cleared={"active": True, "shippable": False},
     watched={"active": True},
+    unique=("id",),
     rules=(
         rules.metadata,
         rules.longest({"name": 250, "unit_label": 12, "statement_descriptor": 22, "description": 40_000}),

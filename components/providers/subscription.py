@@ -270,7 +270,7 @@ class SubscriptionProvider(StripeProvider):
         if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
             yield "billing_mode becomes flexible, which cannot be undone"
         before, after = old.get("items", {}), new.get("items")
-        if not isinstance(after, Mapping):
+        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
             return
         for key, item in sorted(before.items()):
             metered = key in (olds.get("metered_items") or ())

@@ -106,6 +106,33 @@ def test_the_response_is_lost_after_stripe_acted(
 
 @pytest.mark.parametrize("fault", [{"drop": True}, {"status": 500}])
 @pytest.mark.parametrize("provider", CREATED)
+def test_the_response_to_a_change_is_lost(world: World, provider: type[StripeProvider], fault: dict[str, Any]) -> None:
+    declared = arguments(world, provider)
+    state = world.up(provider, "n", declared)
+    world.control("faults", method="POST", path=f"{provider.kind.path}*", when="after", **fault)
+    changed = world.up(provider, "n", {**declared, **CHANGED[provider]}, state)
+    assert changed.id == state.id
+    after = world.refresh(provider, changed)
+    assert after is not None
+    assert after.inputs == changed.inputs
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 500}])
+@pytest.mark.parametrize("provider", CREATED)
+def test_the_response_to_a_deletion_is_lost(
+    world: World, provider: type[StripeProvider], fault: dict[str, Any]
+) -> None:
+    state = world.up(provider, "n", arguments(world, provider))
+    for method in ("POST", "DELETE"):
+        world.control("faults", method=method, path=f"{provider.kind.path}*", when="after", **fault)
+    world.destroy(provider, state)
+    world.heal()
+    after = world.refresh(provider, state)
+    assert after is None or after.inputs["active"] is False
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"status": 500}])
+@pytest.mark.parametrize("provider", CREATED)
 def test_every_response_is_lost_until_the_run_gives_up(
     world: World, provider: type[StripeProvider], fault: dict[str, Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -133,6 +134,85 @@ def test_a_live_customer_is_kept_unless_the_program_says_otherwise(world: World,
     assert world.stripe("get", f"/v1/customers/{kept.id}").get("deleted") is None
     assert world.stripe("get", f"/v1/customers/{gone.id}")["deleted"] is True
     assert any(kept.id in line and "stays" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("provider", "arguments", "name"),
+    [
+        (
+            MeterProvider,
+            {"display_name": "M", "event_name": "m", "default_aggregation": {"formula": "sum"}},
+            "event_name",
+        ),
+        (ProductProvider, {"name": "P", "id": "chosen"}, "id"),
+        (PriceProvider, {**licensed("prod_1"), "lookup_key": "pro"}, "lookup_key"),
+        (DefaultPriceProvider, {"product": "prod_1", "price": "price_1"}, "product"),
+    ],
+)
+def test_two_resources_that_claim_one_name_are_refused_in_the_preview(
+    world: World, provider: type[StripeProvider], arguments: dict[str, Any], name: str
+) -> None:
+    run = world.process().provider(provider)
+    for _ in range(2):
+        assert run.check({}, {**arguments, "owner": "project/dev/first"}).failures == []
+    [failure] = run.check({}, {**arguments, "owner": "project/dev/second"}).failures
+    assert failure.reason.startswith(f"{name}: is {arguments[name]!r}, as in first; only one ")
+
+
+def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
+    world.stripe("post", "/v1/products", id="chosen", name="Hand-made")
+    with pytest.raises(ProviderError, match="the id 'chosen' belongs to a product that was not made here"):
+        world.product("pro", id="chosen")
+    run = world.process().provider(ProductProvider)
+    run.create({"name": "P", "id": "theirs", "owner": "project/prod/p"})
+    with pytest.raises(ProviderError, match="that project/prod/p made"):
+        world.product("pro", id="theirs")
+
+
+def test_a_product_of_a_chosen_id_comes_back_from_the_archive(world: World) -> None:
+    first = world.product("pro", id="chosen", description="old")
+    world.price(first.id)
+    world.destroy(ProductProvider, first)
+    again = world.product("pro", id="chosen")
+    assert again.id == "chosen"
+    after = world.refresh(ProductProvider, again)
+    assert after is not None
+    assert after.inputs == again.inputs
+    assert world.stripe("get", "/v1/products/chosen")["active"] is True
+
+
+def test_foreign_metadata_survives_and_a_lost_owner_shows(world: World) -> None:
+    product = world.product("pro", metadata={"a": "1", "b": "2"})
+    path = f"/v1/products/{product.id}"
+    world.stripe("post", path, metadata={"crm": "x"})
+    changed = world.up(ProductProvider, "pro", {"name": "pro", "metadata": {"b": "3"}}, product)
+    assert world.stripe("get", path)["metadata"] == {"b": "3", "crm": "x", "pulumi": "project/dev/pro"}
+    none = world.up(ProductProvider, "pro", {"name": "pro"}, changed)
+    assert world.stripe("get", path)["metadata"] == {"crm": "x", "pulumi": "project/dev/pro"}
+    world.stripe("post", path, metadata={"pulumi": ""})
+    drifted = world.refresh(ProductProvider, none)
+    assert drifted is not None
+    assert "owner" not in drifted.inputs
+    world.up(ProductProvider, "pro", {"name": "pro"}, drifted)
+    assert world.stripe("get", path)["metadata"] == {"crm": "x", "pulumi": "project/dev/pro"}
+
+
+def test_four_threads_share_a_provider(world: World) -> None:
+    """As Pulumi calls it: nothing is made twice and nothing is lost."""
+    process = world.process()
+    with ThreadPoolExecutor(4) as pool:
+        states = list(
+            pool.map(lambda n: world.up(ProductProvider, f"p{n}", {"name": f"P{n}"}, None, process), range(40))
+        )
+    assert len({state.id for state in states}) == 40
+    assert len(world.stripe("get", "/v1/products", limit=100)["data"]) == 40
+    world.forget_calls()
+    process = world.process()
+    with ThreadPoolExecutor(4) as pool:
+        refreshed = list(pool.map(lambda state: world.refresh(ProductProvider, state, process), states))
+    assert [each.inputs for each in refreshed if each] == [state.inputs for state in states]
+    # Up to four threads may each fetch one before there is a list.
+    assert len(world.calls()) <= 4 + 1 + 1
 
 
 def test_two_resources_of_one_name_are_refused(world: World) -> None:
