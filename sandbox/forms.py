@@ -41,12 +41,14 @@ def decode_json(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        value = json.loads(raw, parse_constant=_not_a_number)
+        value = json.loads(raw.decode("utf-8"), parse_constant=_not_a_number)
     except (ValueError, RecursionError) as problem:
         raise refuse("body", reason="it is not valid JSON") from problem
     if not isinstance(value, dict):
         raise refuse("body", reason="it is not a JSON object")
-    _check_strings(value, 0)
+    _check_depth(value)
+    if b"\\u" in raw:
+        _check_strings(value)
     return value
 
 
@@ -54,10 +56,22 @@ def _not_a_number(name: str) -> Any:
     raise ValueError(name)
 
 
-def _check_strings(value: Any, depth: int) -> None:
-    """Half a surrogate pair is legal in JSON and cannot be stored as text."""
-    if depth > MAX_DEPTH:
-        raise refuse("body", reason=f"it is nested deeper than {MAX_DEPTH} levels")
+def _check_depth(value: Any) -> None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if type(node) is dict else node)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return
+    raise refuse("body", reason=f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_strings(value: Any) -> None:
+    """Half a surrogate pair can be written as an escape in JSON, and cannot be stored as text."""
     if isinstance(value, str):
         try:
             value.encode("utf-8")
@@ -65,11 +79,11 @@ def _check_strings(value: Any, depth: int) -> None:
             raise refuse("body", reason="it holds half of a surrogate pair") from problem
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check_strings(key, depth)
-            _check_strings(item, depth + 1)
+            _check_strings(key)
+            _check_strings(item)
     elif isinstance(value, list):
         for item in value:
-            _check_strings(item, depth + 1)
+            _check_strings(item)
 
 
 def _text(raw: bytes) -> str:

@@ -194,7 +194,9 @@ class Sandbox:
             store = Store(connection, who.scope)
             digest = b""
             if idempotency_key is not None:
-                digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).digest()
+                # A form may come in another order and is the same request; a JSON body is repeated as it was.
+                same = request.body if route.v2 else json.dumps(raw, sort_keys=True).encode()
+                digest = hashlib.sha256(same).digest()
                 replay = self._replay(store, passage, route, idempotency_key, digest, clock())
                 if replay is not None:
                     return replay

@@ -87,7 +87,7 @@ class Desk:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._meters: dict[str, Obj | None] = {}
-        self._customers: dict[str, Obj | None] = {}
+        self._customers: dict[str, int | None] = {}
         self._now = call.now()
 
     def judge(self, event: Event) -> Accepted | Rejected:
@@ -99,9 +99,9 @@ class Desk:
             return self._no(event, meter, code, refuse("no_active_meter", event_name=event.event_name), now)
         mapping = meter["customer_mapping"]["event_payload_key"]
         customer_id = event.payload.get(mapping)
-        customer = self._customer(customer_id) if isinstance(customer_id, str) else None
-        if customer is not None:
-            now = self._call.now(customer)
+        own_time = self._time_of(customer_id) if isinstance(customer_id, str) else None
+        if own_time is not None:
+            now = own_time
         timestamp = now if event.timestamp is None else event.timestamp
         if timestamp < now - PAST_SECONDS:
             return self._no(event, meter, "timestamp_too_far_in_past", refuse("event_too_old"), now, timestamp)
@@ -117,17 +117,17 @@ class Desk:
             if not isinstance(raw, str) or not _WHOLE.match(raw) or len(raw) > 100:
                 wrong = refuse("event_value", key=key, value=str(raw)[:60])
                 return self._no(event, meter, "meter_event_invalid_value", wrong, now, timestamp)
-            if len(raw.lstrip("-").lstrip("0")) > MAX_DIGITS:
+            if len(raw) > MAX_DIGITS and len(raw.lstrip("-").lstrip("0")) > MAX_DIGITS:
                 long = refuse("event_value_digits", key=key)
                 return self._no(event, meter, "meter_event_value_too_many_digits", long, now, timestamp)
             value = int(raw)
         if not customer_id:
             nobody = refuse("event_payload_key", key=mapping)
             return self._no(event, meter, "meter_event_no_customer_defined", nobody, now, timestamp)
-        if customer is None:
+        if own_time is None:
             unknown = refuse("no_such", kind="customer", id=str(customer_id)[:60])
             return self._no(event, meter, "meter_event_customer_not_found", unknown, now, timestamp)
-        return Accepted(event, meter, customer["id"], value, timestamp, now)
+        return Accepted(event, meter, customer_id, value, timestamp, now)
 
     def _no(
         self, event: Event, meter: Obj | None, code: str, refusal: StripeError, now: int, timestamp: int = 0
@@ -142,10 +142,11 @@ class Desk:
             self._meters[event_name] = next(iter(active or found), None)
         return self._meters[event_name]
 
-    def _customer(self, id: str) -> Obj | None:
+    def _time_of(self, id: str) -> int | None:
+        """The time of a customer, its test clock's if it has one; None where there is no such customer."""
         if id not in self._customers:
             found = self._call.store.get("customer", id)
-            self._customers[id] = None if found is None or found.get("deleted") else found
+            self._customers[id] = None if found is None or found.get("deleted") else self._call.now(found)
         return self._customers[id]
 
 

@@ -142,23 +142,23 @@ def _object(schema: Mapping[str, Any]) -> Check:
     required = tuple(schema.get("required", ()))
     more = schema.get("additionalProperties")
     other = _compile(more) if isinstance(more, Mapping) else None
+    allowed, needed = frozenset(properties), frozenset(required)
 
     def check(value: Any, param: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise refuse("hash", param=param)
-        for name in required:
-            if name not in value:
-                raise refuse("missing", param=_join(param, name))
-        if other is None:
+        if not needed <= value.keys():
+            absent = next(name for name in required if name not in value)
+            raise refuse("missing", param=_join(param, absent))
+        if other is None and not value.keys() <= allowed:
             strange = [_join(param, name) for name in value if name not in properties]
             if len(strange) == 1:
                 raise refuse("unknown", param=strange[0])
-            if strange:
-                raise refuse("unknown_many", param=strange[0], params=", ".join(strange))
+            raise refuse("unknown_many", param=strange[0], params=", ".join(strange))
         result: dict[str, Any] = {}
         for name, item in value.items():
-            inner = _join(param, name)
-            if item == "" and name in required:
+            inner = f"{param}[{name}]" if param else name
+            if item == "" and name in needed:
                 raise refuse("empty", param=inner)
             checker = properties.get(name, other)
             assert checker is not None

@@ -70,6 +70,8 @@ def test_json() -> None:
         b"[]",
         b'"a"',
         b"\xff",
+        b'{"a": "\xed\xa0\x80"}',
+        '{"a": 1}'.encode("utf-16"),
         b'{"a": NaN}',
         b'{"a": Infinity}',
         b'{"a": "\\ud800"}',
