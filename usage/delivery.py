@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     from .api import Api
-    from .events import Event
     from .spool import Claimed
 
     class Meter(NamedTuple):
@@ -66,6 +65,10 @@ class Meters:
             if stale and self.readable:
                 self._read()
             return self._by_name.get(event_name)
+
+    def known(self, event_name: str) -> Meter | None:
+        """The meter as last read; makes no call."""
+        return self._by_name.get(event_name)
 
     def names(self) -> list[str]:
         """Event names of the active meters, as last read."""
@@ -175,6 +178,7 @@ class Sender:
     def _checked(self, group: list[Claimed], fates: Fates) -> list[Claimed]:
         """Refuse here what Stripe would refuse later and less clearly, and find each event's meter."""
         ready: list[Claimed] = []
+        names: dict[str, Meter | None] = {}
         oldest = self.clock() - PAST_SECONDS
         for position, claimed in enumerate(group):
             event = claimed.event
@@ -182,15 +186,15 @@ class Sender:
                 why = f"its time {iso(event.timestamp)} is more than 35 days ago; Stripe takes it no more"
                 fates.refused.append((claimed, Refusal("timestamp_too_far_in_past", why, 0, None)))
                 continue
-            try:
-                meter = self.meters.find(event.event_name) if self.stopped is None else None
-            except (StripeError, Unreachable) as problem:
-                self.stopped = str(problem)
-                meter = None
-            if self.stopped is not None:
-                self._keep(group[position:], fates, maybe_done=False)
-                return ready
-            if meter is None and self.meters.readable:
+            if event.event_name not in names:
+                try:
+                    names[event.event_name] = self.meters.find(event.event_name) if self.stopped is None else None
+                except (StripeError, Unreachable) as problem:
+                    self.stopped = str(problem)
+                if self.stopped is not None:
+                    self._keep(group[position:], fates, maybe_done=False)
+                    return ready
+            if names[event.event_name] is None and self.meters.readable:
                 known = ", ".join(self.meters.names()[:8]) or "none"
                 why = f'No active meter found for event name "{event.event_name}" (active ones: {known}).'
                 fates.refused.append((claimed, Refusal("no_meter", why, 0, None)))
@@ -202,15 +206,16 @@ class Sender:
         for claimed in group:
             (fates.perhaps if maybe_done or claimed.perhaps_since else fates.released).append(claimed)
 
-    def _keys(self, event: Event) -> tuple[str, str]:
-        meter = self.meters.find(event.event_name)
+    def _keys(self, event_name: str) -> tuple[str, str]:
+        meter = self.meters.known(event_name)
         return (meter.customer_key, meter.value_key) if meter else (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY)
 
     def _stream(self, batch: list[Claimed], deadline: float | None, fates: Fates) -> None:
         if self._over(deadline):
             self._keep(batch, fates, maybe_done=False)
             return
-        objects = [v2_object(claimed.event, *self._keys(claimed.event)) for claimed in batch]
+        keys = {name: self._keys(name) for name in {claimed.event.event_name for claimed in batch}}
+        objects = [v2_object(claimed.event, *keys[claimed.event.event_name]) for claimed in batch]
         body = json.dumps({"events": objects}, separators=(",", ":")).encode("ascii")
         try:
             self._post_stream(body, deadline)
@@ -265,7 +270,7 @@ class Sender:
         if self._over(deadline):
             self._keep([claimed], fates, maybe_done=False)
             return
-        form = v1_form(claimed.event, *self._keys(claimed.event))
+        form = v1_form(claimed.event, *self._keys(claimed.event.event_name))
         try:
             self.api.call(
                 "POST",

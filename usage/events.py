@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import namedtuple
+from functools import lru_cache
 
 from .errors import InvalidEvent
 
@@ -234,6 +235,7 @@ def derived_identifier(kind: str, *parts: str) -> str:
     return f"{kind}-{digest.hexdigest()}"
 
 
+@lru_cache(1024)  # a batch has few different seconds
 def iso(timestamp: int) -> str:
     """UTC seconds as RFC 3339, as the v2 API wants it; what no calendar holds stays a number."""
     try:

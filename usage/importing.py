@@ -139,6 +139,7 @@ class _Importer:
         self.source = source
         self.path = path
         self.import_id = import_id
+        self.prefix = derived_identifier("import", import_id)[:23]
         self.named = named
         self.event_name = event_name
         self.timestamp = timestamp
@@ -199,8 +200,8 @@ class _Importer:
                     "has neither timestamp nor identifier, so a repeat of it cannot be recognised; "
                     "name this import with --import-id"
                 )
-            line = str(self.source.line)
-            identifier = derived_identifier("import", self.import_id, line, raw.decode("utf-8", "surrogateescape"))
+            # line before content: ascending identifiers keep the spool's unique index append-only, also for 10 million
+            identifier = f"{self.prefix}-{self.source.line:010d}-{blake2b(raw, digest_size=10).hexdigest()}"
         return make_event(
             fields.get("event_name") or self.event_name or "",
             fields.get("customer") or "",

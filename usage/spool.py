@@ -195,6 +195,8 @@ class Spool:
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != VERSION:
+                # half the usual page: a commit writes and checksums whole pages, and ours touches four
+                connection.execute("PRAGMA page_size = 2048")
                 self._prepare(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = " + ("FULL" if self.durable else "NORMAL"))
@@ -450,6 +452,8 @@ class Spool:
     def closed_buckets(self, destination: str, grace: int) -> list[str]:
         """Event names that have events waiting in buckets that are closed: ended more than `grace` seconds ago."""
         before = int(self.clock()) - grace
+        if not any(states.get("aggregating") for states in self.counts().values()):
+            return []
         with self._use() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT event_name FROM events WHERE state = 'aggregating' AND destination IN ('', ?)"
@@ -747,6 +751,10 @@ class Spool:
         """
         before = int(self.clock()) - KEEP_SECONDS
         removed = 0
+        with self._use() as connection:
+            oldest = connection.execute("SELECT recorded_at FROM events ORDER BY id LIMIT 1").fetchone()
+        if oldest is None or oldest[0] >= before:
+            return 0
         with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT id, destination, state, settled_at FROM events ORDER BY id LIMIT ?", (limit,)
