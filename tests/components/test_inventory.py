@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from components.account import StripeRefusal
 from components.providers.customer import CustomerProvider
 from sandbox.store import Store
 from tests.components.world import PULUMI, World
@@ -70,12 +69,3 @@ def test_scattered_among_foreign_objects_it_takes_no_more_than_two_calls_each(wo
         ids += crowd(world, 1, MINE, first=n)
         crowd(world, 150, "somebody/else", first=150 * n)
     assert calls_to_read(world, ids) <= 2 * len(ids)
-
-
-def test_a_list_that_failed_is_read_again(world: World, many: list[State]) -> None:
-    process = world.process()
-    world.refresh(ProductProvider, many[0], process)
-    world.control("faults", method="GET", path="/v1/products", status=400)
-    with pytest.raises(StripeRefusal, match="list of products"):
-        world.refresh(ProductProvider, many[1], process)
-    assert world.refresh(ProductProvider, many[1], process) is not None

@@ -1,0 +1,192 @@
+"""How many calls an up and a refresh take: finding before making, in an empty account and in a full one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.account import StripeRefusal
+from components.providers.customer import CustomerProvider
+from components.providers.lifecycle import StripeProvider
+from components.providers.meter import MeterProvider
+from components.providers.price import PriceProvider
+from components.providers.product import ProductProvider
+from components.providers.subscription import SubscriptionProvider
+from sandbox.wire import Request
+from tests.components.world import Process, State, World, as_pulumi_sends, invoiced, metered
+
+
+@pytest.fixture
+def many(world: World) -> list[State]:
+    """250 products of one stack."""
+    process = world.process()
+    return [world.up(ProductProvider, f"p{n}", {"name": f"P{n}"}, process=process) for n in range(250)]
+
+
+def foreign(world: World, path: str, number: int, **params: str) -> None:
+    """Objects that somebody else made."""
+    for n in range(number):
+        body = "&".join(f"{name}={value}" for name, value in {"name": f"Foreign{n}", **params}.items())
+        headers = {"authorization": "Bearer sk_test_sandbox", "content-type": "application/x-www-form-urlencoded"}
+        assert world.sandbox.handle(Request("POST", path, headers, body.encode())).status == 200
+
+
+def test_making_many_takes_little_more_than_a_call_each(world: World, many: list[State]) -> None:
+    calls = world.calls()
+    assert calls.count("POST /v1/products") == 250
+    assert len(calls) <= 250 * 1.1
+    assert len(calls) == 250 + 2  # the account and one page
+
+
+def test_refreshing_many_lists_them(world: World, many: list[State]) -> None:
+    world.forget_calls()
+    process = world.process()
+    for state in many:
+        after = world.refresh(ProductProvider, state, process)
+        assert after is not None
+        assert after.inputs == state.inputs
+    # The first one is fetched, then there are three pages; and the account, once.
+    assert len(world.calls()) == 1 + 3 + 1
+
+
+@pytest.mark.parametrize("ours", [1, 2, 5])
+def test_refreshing_a_few_among_foreign_ones_never_takes_two_calls_each(world: World, ours: int) -> None:
+    process = world.process()
+    states = [world.up(ProductProvider, f"p{n}", {"name": f"P{n}"}, process=process) for n in range(ours)]
+    foreign(world, "/v1/products", 650)
+    world.forget_calls()
+    process = world.process()
+    for state in states:
+        assert world.refresh(ProductProvider, state, process) is not None
+    calls = [call for call in world.calls() if call != "GET /v1/account"]
+    assert len(calls) <= 2 * ours
+
+
+def test_meters_cannot_say_whose_they_are_and_are_listed_all_the_same(world: World) -> None:
+    process = world.process()
+
+    def meter(n: int) -> State:
+        arguments = {"display_name": "M", "event_name": f"m{n}", "default_aggregation": {"formula": "sum"}}
+        return world.up(MeterProvider, f"m{n}", arguments, process=process)
+
+    states = [meter(n) for n in range(120)]
+    assert len(world.calls()) <= 120 * 1.1
+    world.forget_calls()
+    process = world.process()
+    for state in states:
+        assert world.refresh(MeterProvider, state, process) is not None
+    assert len(world.calls()) <= 6
+
+
+class TestInAFullAccount:
+    """3 pages of customers that somebody else made, 2 days ago, and a customer of ours older than all of them."""
+
+    @pytest.fixture
+    def full(self, tmp_path: Path) -> Iterator[tuple[World, State]]:
+        world = World(tmp_path / "full.db")
+        world.control("clock", now=int(time.time()) - 2 * 86_400)
+        ours = world.customer("old")
+        foreign(world, "/v1/customers", 250)
+        world.control("clock", real=True)
+        world.forget_calls()
+        yield world, ours
+        world.sandbox.close()
+
+    def test_what_was_made_long_ago_is_found_by_a_search(self, full: tuple[World, State]) -> None:
+        world, ours = full
+        again = world.customer("old")
+        assert again.id == ours.id
+        assert sorted(world.calls()) == ["GET /v1/account", "GET /v1/customers", "GET /v1/customers/search"]
+
+    def test_without_search_the_list_is_read_to_its_end(self, full: tuple[World, State]) -> None:
+        """Some accounts have no search, and some keys may not use it."""
+        world, ours = full
+        world.control(
+            "faults", method="GET", path="/v1/customers/search", status=403, message="no search here", count=None
+        )
+        again = world.customer("old")
+        assert again.id == ours.id
+        assert world.calls().count("GET /v1/customers") == 3
+
+    def test_what_the_search_index_does_not_know_yet_is_in_the_list(self, full: tuple[World, State]) -> None:
+        world, _ = full
+        lost = world.customer("new")
+        world.forget_calls()
+        # The index lags: it answers that there is nothing.
+        world.control(
+            "faults",
+            method="GET",
+            path="/v1/customers/search",
+            status=200,
+            body='{"object": "search_result", "data": [], "has_more": false, "next_page": null}',
+            count=None,
+        )
+        assert world.customer("new").id == lost.id
+        assert "POST /v1/customers" not in world.calls()
+
+    def test_many_are_made_with_one_look(self, full: tuple[World, State]) -> None:
+        world, _ = full
+        process: Process = world.process()
+        for n in range(40):
+            world.up(CustomerProvider, f"c{n}", {"name": f"C{n}"}, process=process)
+        assert len(world.calls()) <= 40 * 1.1
+
+
+def test_what_this_process_changed_is_newer_than_what_it_listed(world: World, many: list[State]) -> None:
+    process = world.process()
+    world.refresh(ProductProvider, many[0], process)
+    world.refresh(ProductProvider, many[1], process)
+    changed = world.up(ProductProvider, "p2", {"name": "New"}, many[2], process)
+    after = world.refresh(ProductProvider, changed, process)
+    assert after is not None
+    assert after.inputs == as_pulumi_sends(changed.inputs)
+    world.destroy(ProductProvider, many[3], process)
+    assert world.refresh(ProductProvider, many[3], process) is None
+
+
+def test_a_customer_on_a_test_clock_is_found(world: World) -> None:
+    """Stripe lists the customers of a clock only when it is named."""
+    clock: Any = world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=1_800_000_000)
+    lost = world.customer("clocked", test_clock=clock["id"])
+    world.control("clock", advance=2 * 86_400)
+    assert world.customer("clocked", test_clock=clock["id"]).id == lost.id
+
+
+def test_a_list_that_failed_is_read_again(world: World, many: list[State]) -> None:
+    process = world.process()
+    world.refresh(ProductProvider, many[0], process)
+    world.control("faults", method="GET", path="/v1/products", status=400)
+    with pytest.raises(StripeRefusal, match="list of products"):
+        world.refresh(ProductProvider, many[1], process)
+    assert world.refresh(ProductProvider, many[1], process) is not None
+
+
+def test_a_thousand_objects_of_five_kinds(world: World) -> None:
+    """At most 1.1 calls an object to make them, and twenty calls to refresh them all."""
+    process = world.process()
+    made: list[tuple[type[StripeProvider], State]] = []
+
+    def up(provider: type[StripeProvider], name: str, arguments: dict[str, Any]) -> State:
+        made.append((provider, world.up(provider, name, arguments, process=process)))
+        return made[-1][1]
+
+    for n in range(200):
+        named = {"display_name": "M", "event_name": f"m{n}", "default_aggregation": {"formula": "sum"}}
+        meter = up(MeterProvider, f"m{n}", named)
+        product = up(ProductProvider, f"p{n}", {"name": "P"})
+        price = up(PriceProvider, f"u{n}", {**metered(product.id, meter.id), "lookup_key": f"k{n}"})
+        customer = up(CustomerProvider, f"c{n}", {"name": "C"})
+        up(SubscriptionProvider, f"s{n}", {**invoiced(customer.id), "items": {"usage": {"price": price.id}}})
+    assert len(made) == 1000
+    assert len(world.calls()) <= 1100
+    world.forget_calls()
+    process = world.process()
+    for provider, state in made:
+        after = world.refresh(provider, state, process)
+        assert after is not None
+        assert after.inputs == state.inputs
+    assert len(world.calls()) <= 20
