@@ -62,10 +62,8 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
     )
     print(f"{options.rows:,} rows in {found['seconds']:.0f} s, {options.rows / found['seconds']:,.0f} a second")
-    print(
     above = (found["peak"] - found["bare"]) / mega
     print(f"peak {found['peak'] / mega:.1f} MB, {above:.1f} MB above the bare interpreter")
-    )
     print(f"spool {found['spool_bytes'] / options.rows:.0f} bytes a row")
 
 
