@@ -162,6 +162,9 @@ class Store:
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
+_inherited: list[sqlite3.Connection] = []
+
+
 class Database:
     """The file and its connections. One `Database` serves many threads; a fork opens its own connections."""
 
@@ -229,6 +232,11 @@ class Database:
         for connection in idle:
             connection.close()
 
+    def __del__(self) -> None:
+        """A forgotten sandbox lets go of its file; newer Pythons warn about connections that nobody closed."""
+        if getattr(self, "_pid", None) == os.getpid():
+            self.close()
+
     def erase(self) -> None:
         """Empty every table: the sandbox as it is on its first day."""
         with self.writing() as connection:
@@ -272,8 +280,10 @@ class Database:
     def _take(self) -> sqlite3.Connection:
         with self._pool_lock:
             if self._pid != os.getpid():
-                # A connection must not cross a fork; the parent's are left alone, not closed.
-                self._forked, self._idle, self._pid = self._idle, [], os.getpid()
+                # A connection must not cross a fork. The parent's are kept and never touched: even closing one here
+                # could take the parent's write-ahead log away.
+                _inherited.extend(self._idle)
+                self._idle, self._pid = [], os.getpid()
             if self._idle:
                 return self._idle.pop()
         return self._connect()
