@@ -278,9 +278,10 @@ class SubscriptionProvider(StripeProvider):
                 yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
                 continue
             was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
-            if isinstance(was, str) and isinstance(now, str) and was != now:
+            if was != now and now in NAMES:
+                # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
                 fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
-                yield f"item {key} moves from {NAMES.get(was, was)} to {NAMES.get(now, now)}; {fate}"
+                yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
 
     def _refuse_unbilled_usage(self, id_: str, olds: Inputs, old: Inputs, new: Inputs) -> None:
         """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
