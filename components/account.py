@@ -68,6 +68,10 @@ class StripeRefusal(AccountError):
             text += f" ({', '.join(facts)})"
         super().__init__(text + self._advice())
 
+    def advise(self, advice: str) -> None:
+        """Add what to do about it."""
+        self.args = (f"{self.args[0]} {redact(advice)}",)
+
     def _advice(self) -> str:
         match self.status:
             case 401:
@@ -309,7 +313,8 @@ def _worth_retrying(error: stripe.StripeError) -> bool:
     status = error.http_status
     if status is None:
         return isinstance(error, stripe.APIConnectionError)
-    return status in (409, 429) or status >= 500
+    # A success that cannot be read was cut off on its way, or is a proxy's page.
+    return status in (409, 429) or status >= 500 or status < 300
 
 
 _accounts: dict[str, Account] = {}

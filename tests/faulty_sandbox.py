@@ -69,6 +69,7 @@ RECOVERABLE: Final = (
     Spoiled("connection dropped", drop=True),
     Spoiled("lost response", drop=True, after=True),
     Spoiled("half a body", half_body=True, after=True),
+    Spoiled("200 that is no JSON", status=200, body='{"id": "cus_1", "obj', after=True),
     Spoiled("timeout", stall=True),
     Spoiled("timeout after Stripe has acted", stall=True, after=True),
 )

@@ -139,6 +139,15 @@ def test_a_refusal_says_what_failed_on_which_object_and_what_stripe_said(world: 
     assert "\n" not in text
 
 
+def test_a_refusal_says_what_to_do_where_that_is_known(world: World) -> None:
+    fee, customer = world.price(world.product().id), world.customer()
+    items = {"license": {"price": fee.id}}
+    with pytest.raises(StripeRefusal, match="no attached payment source") as caught:
+        world.subscription(customer.id, items, collection_method=None, days_until_due=None)
+    assert 'Declare collection_method="send_invoice" with days_until_due' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_exception_prints_without_its_module(world: World) -> None:
     for error in (AccountError, StripeRefusal):
         assert error.__module__ == "builtins"
@@ -176,6 +185,7 @@ def test_a_key_that_stripe_does_not_know(world: World) -> None:
         {"status": 503},
         {"drop": True},
         {"half_body": True},
+        {"status": 200, "body": '{"id": "cus_1", "obj'},
         {"status": 400, "headers": {"stripe-should-retry": "true"}},
     ],
 )
