@@ -1,0 +1,1 @@
+"""What the project costs in calls and time; see README.md beside this file."""

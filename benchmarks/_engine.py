@@ -1,0 +1,189 @@
+"""What the engine benchmarks share: a program of n objects, a project to run it in, its calls and its time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sandbox import Request, Sandbox
+from tests.engine.conftest import PULUMI_YAML, Project, engine_path
+
+#: A catalogue with its customers: of a thousand objects 10 meters, 90 products, 300 of each other kind.
+PROGRAM = '''"""A benchmark's program: {total} objects."""
+import pulumi
+from components.resources import Customer, Meter, Price, Product, Subscription
+
+meters = [
+    Meter(f"meter-{{n}}", display_name=f"{{n}}", event_name=f"event_{{n}}", default_aggregation={{"formula": "sum"}})
+    for n in range({meters})
+]
+products = [Product(f"product-{{n}}", name=f"Product {{n}}", unit_label="token") for n in range({products})]
+prices = []
+for n in range({prices}):
+    product = products[n % {products}]
+    if n % 2:
+        prices.append(Price(
+            f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}", unit_amount_decimal="10000",
+            recurring={{"interval": "month", "usage_type": "licensed"}},
+        ))
+    else:
+        prices.append(Price(
+            f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}", billing_scheme="tiered",
+            tiers_mode="graduated",
+            tiers=[{{"up_to": 1000, "unit_amount_decimal": "0"}}, {{"up_to": "inf", "unit_amount_decimal": "0.04"}}],
+            recurring={{"interval": "month", "usage_type": "metered", "meter": meters[n % {meters}].id}},
+        ))
+for n in range({customers}):
+    customer = Customer(f"customer-{{n}}", name=f"Customer {{n}}", email=f"customer-{{n}}@example.com")
+    if n < {subscriptions}:
+        Subscription(
+            f"subscription-{{n}}", customer=customer.id, collection_method="send_invoice", days_until_due=30,
+            items={{"usage": {{"price": prices[2 * n % {prices}].id}},
+                   "license": {{"price": prices[(2 * n + 1) % {prices}].id, "quantity": 3}}}},
+        )
+'''
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many objects of each kind."""
+
+    meters: int
+    products: int
+    prices: int
+    customers: int
+    subscriptions: int
+
+    @classmethod
+    def of(cls, total: int) -> Size:
+        """The same mix for another total."""
+        meters, products, each = max(1, total // 100), max(1, total * 9 // 100), max(2, total * 3 // 10 // 2 * 2)
+        return cls(meters, products, each, total - meters - products - 2 * each, each)
+
+    @property
+    def total(self) -> int:
+        return self.meters + self.products + self.prices + self.customers + self.subscriptions
+
+    def program(self) -> str:
+        return PROGRAM.format(total=self.total, **vars(self))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one engine command took.
+
+    Attributes:
+        seconds, processor: on the clock, and of all its processes' time on the processor.
+        calls: what it asked of Stripe: method and path without ids -> how often.
+        refused: answers that were no success (429 among them).
+    """
+
+    seconds: float
+    processor: float
+    calls: Counter[str]
+    refused: int
+
+    @property
+    def total(self) -> int:
+        return self.calls.total()
+
+
+def options(description: str) -> argparse.Namespace:
+    """The command line of every benchmark here."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--objects", type=int, default=1000, help="how many objects (default: %(default)s)")
+    return parser.parse_args()
+
+
+@contextmanager
+def project(program: str) -> Iterator[Project]:
+    """A project in sandbox mode, in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name)
+        (folder / "Pulumi.yaml").write_text(PULUMI_YAML)
+        (folder / "state").mkdir()
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_"))}
+        environ |= {
+            "PATH": engine_path(),
+            "VIRTUAL_ENV": str(Path(sys.executable).parents[1]),
+            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_CONFIG_PASSPHRASE": "",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_HOME": str(folder / "home"),
+            "STRIPE_SANDBOX_FILE": str(folder / "stripe.db"),
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+        made = Project(folder, environ)
+        made.write(program)
+        made.pulumi("stack", "init", made.stack).ok()
+        made.config("stripe:mode", "sandbox")
+        yield made
+
+
+#: Lets the engine write its state once, at the end: https://www.pulumi.com/docs/iac/cli/environment-variables/
+WITHOUT_CHECKPOINTS = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
+
+
+def built(made: Project) -> None:
+    """Bring a project's objects into its embedded sandbox, as fast as it goes."""
+    made.up(env=WITHOUT_CHECKPOINTS).ok()
+
+
+def measured(made: Project, verb: str, *arguments: str, env: dict[str, str] | None = None) -> Measured:
+    """Run one engine command, which must succeed, and say what it took."""
+    sandbox = Sandbox(made.sandbox_file)
+    try:
+        _control(sandbox, "DELETE", "requests")
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        result = made.run(verb, "--suppress-progress", *arguments, env=env)
+        seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        lines = _control(sandbox, "GET", "requests")["data"]
+    finally:
+        sandbox.close()
+    if result.code:
+        # The steps of a thousand objects are no help; what went wrong stands at the end.
+        raise SystemExit(f"{result.command} ended with {result.code}:\n{result.text[-3000:]}")
+    calls = Counter(f"{line['method']} {_without_id(urlsplit(line['url']).path)}" for line in lines)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(seconds, processor, calls, sum(line["status"] >= 400 for line in lines))
+
+
+def control(made: Project, method: str, name: str, **params: object) -> None:
+    """Set the sandbox: `control(project, "POST", "rate_limits", test=25)`."""
+    sandbox = Sandbox(made.sandbox_file)
+    try:
+        _control(sandbox, method, name, **params)
+    finally:
+        sandbox.close()
+
+
+def _control(sandbox: Sandbox, method: str, name: str, **params: object) -> dict[str, Any]:
+    answer = sandbox.handle(Request(method, f"/_sandbox/{name}", {}, json.dumps(params).encode() if params else b""))
+    assert answer.status == 200, answer.body
+    parsed: dict[str, Any] = json.loads(answer.body)
+    return parsed
+
+
+def _without_id(path: str) -> str:
+    head, _, last = path.rpartition("/")
+    return f"{head}/*" if "_" in last and last not in ("meter_events", "subscription_items") else path
+
+
+def show(title: str, took: Measured) -> None:
+    """Print one command's figures."""
+    print(f"{title}: {took.seconds:.1f} s ({took.processor:.1f} s on the processor), {took.total} calls")
+    for call, count in sorted(took.calls.items()):
+        print(f"    {count:6} {call}")
