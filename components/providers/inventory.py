@@ -177,6 +177,11 @@ class Inventory:
         with self._lock:
             self._objects[remote["id"]] = remote
 
+    def known(self, id_: str) -> StripeObject | None:
+        """The object if this process has seen it; nothing is asked."""
+        with self._lock:
+            return self._objects.get(id_)
+
     def forget(self, id_: str) -> None:
         """The object is not there any more."""
         with self._lock:

@@ -49,6 +49,7 @@ class Kind:
         watched: shown as drift also when it is not declared and not this value.
         assigned: Stripe fills it in when it is left out.
         defaults: what leaving a create-only field out means; writing that down is no change.
+        advice: what to do about an answer of Stripe's, by a part of its message.
         outputs: what the resource has beside its arguments.
         when_deleted, when_gone: for the documentation.
     """
@@ -79,6 +80,7 @@ class Kind:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     expand: tuple[str, ...] = ()
     searchable: bool = True
+    advice: Reasons = field(default_factory=dict)
     outputs: Reasons = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 

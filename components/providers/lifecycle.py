@@ -6,11 +6,12 @@ How Pulumi calls a dynamic provider: https://www.pulumi.com/docs/iac/concepts/re
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from pulumi.dynamic import (
@@ -29,12 +30,15 @@ from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, is_gone, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.notices import tell
-from components.providers.values import MISSING, Inputs, declared, fingerprint, has_unknown, path_text
+from components.providers.values import MISSING, Inputs, declared, fingerprint, path_text
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
 TRACEBACK_VARIABLE: Final = "STRIPE_PRICING_TRACEBACK"
 #: A replayed answer whose object is gone leads to the next generation of its key; nobody gets this far.
 MOST_GENERATIONS: Final = 50
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class ProviderError(AccountError):
@@ -44,6 +48,29 @@ class ProviderError(AccountError):
 # Python prints an exception with its module's name, which tells the person at the terminal nothing.
 for _error in (AccountError, StripeRefusal, ProviderError):
     _error.__module__ = "builtins"
+
+
+def one_line(method: Method) -> Method:
+    """A provider method whose failures are all one line, those that nobody foresaw too."""
+
+    @functools.wraps(method)
+    def guarded(self: StripeProvider, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except AccountError:
+            raise
+        except Exception as error:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            owners = [
+                each["owner"] for each in args if isinstance(each, Mapping) and isinstance(each.get("owner"), str)
+            ]
+            raise ProviderError(
+                f"{self.subject({'owner': owners[-1]} if owners else {})}: {method.__name__} failed unexpectedly: "
+                f"{type(error).__name__}: {error}; {TRACEBACK_VARIABLE}=1 shows where"
+            ) from None
+
+    return cast(Method, guarded)
 
 
 class StripeProvider(ResourceProvider):
@@ -77,6 +104,7 @@ class StripeProvider(ResourceProvider):
 
     # -- check --------------------------------------------------------------------------------------------------
 
+    @one_line
     def check(self, _olds: Inputs, news: Inputs) -> CheckResult:
         inputs, problems = self.kind.schema.check(declared(news))
         inputs = self.with_defaults(inputs)
@@ -107,6 +135,7 @@ class StripeProvider(ResourceProvider):
 
     # -- diff ---------------------------------------------------------------------------------------------------
 
+    @one_line
     def diff(self, id_: str, olds: Inputs, news: Inputs) -> DiffResult:
         old, new = self.arguments(olds), self.arguments(news)
         self.account.pin(olds.get("account"))
@@ -156,6 +185,7 @@ class StripeProvider(ResourceProvider):
 
     # -- create -------------------------------------------------------------------------------------------------
 
+    @one_line
     def create(self, props: Inputs) -> CreateResult:
         new = self.arguments(props)
         owner = str(new["owner"])
@@ -202,9 +232,11 @@ class StripeProvider(ResourceProvider):
     def different(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
         """What cannot be changed and is not as declared: (in Stripe, declared) by name."""
         wanted = self.comparable(new)
-        unseen = self.kind.unreadable.keys() | self.kind.spent.keys()
+        unasked = self.kind.assigned.keys() | self.kind.spent.keys()
         names = [
-            name for name in sorted(self.kind.create_only - unseen) if name in wanted or name not in self.kind.assigned
+            name
+            for name in sorted(self.kind.create_only - self.kind.unreadable.keys())
+            if name in wanted or name not in unasked
         ]
         there = {name: self.returned(name, wanted.get(name), remote) for name in names}
         there = self.comparable({name: value for name, value in there.items() if value is not MISSING})
@@ -267,6 +299,7 @@ class StripeProvider(ResourceProvider):
 
     # -- read ---------------------------------------------------------------------------------------------------
 
+    @one_line
     def read(self, id_: str, props: Inputs) -> ReadResult:
         self.account.pin(props.get("account"))
         known = self.arguments(props)
@@ -308,6 +341,7 @@ class StripeProvider(ResourceProvider):
 
     # -- update -------------------------------------------------------------------------------------------------
 
+    @one_line
     def update(self, id_: str, olds: Inputs, news: Inputs) -> UpdateResult:
         self.account.pin(olds.get("account"))
         old, new = self.arguments(olds), self.arguments(news)
@@ -377,6 +411,7 @@ class StripeProvider(ResourceProvider):
 
     # -- delete -------------------------------------------------------------------------------------------------
 
+    @one_line
     def delete(self, id_: str, props: Inputs) -> None:
         self.account.pin(props.get("account"))
         with self._lock:
@@ -437,8 +472,14 @@ class StripeProvider(ResourceProvider):
     def call(
         self, method: Any, path: str, params: Inputs, *, subject: str, idempotency_key: str | None = None
     ) -> Answer:
-        """Ask Stripe."""
-        return self.account.request(method, path, params, subject=subject, idempotency_key=idempotency_key)
+        """Ask Stripe; what it refuses says what to do where the kind knows."""
+        try:
+            return self.account.request(method, path, params, subject=subject, idempotency_key=idempotency_key)
+        except StripeRefusal as refusal:
+            for fragment, advice in self.kind.advice.items():
+                if fragment in refusal.message:
+                    refusal.advise(advice)
+            raise
 
     def id_of(self, remote: StripeObject) -> str:
         """The resource's id."""
@@ -447,6 +488,10 @@ class StripeProvider(ResourceProvider):
     def stripe_id(self, id_: str) -> str:
         """The id of the Stripe object behind a resource's id."""
         return id_
+
+    def is_ours(self, remote: StripeObject, new: Inputs) -> bool:
+        """Whether an object is this stack's: its owner is `<project>/<stack>/...`."""
+        return (owner_of(remote) or "").rpartition("/")[0] == str(new["owner"]).rpartition("/")[0]
 
     def subject(self, arguments: Mapping[str, Any], id_: str | None = None) -> str:
         """How messages name the resource: `Price 'alpaca-ai-usage' (price_1)`."""
@@ -477,8 +522,3 @@ def inventory_of(account: Account, kind: Kind) -> Inventory:
         if kind.path not in mine:
             mine[kind.path] = Inventory(account, kind.noun, kind.path, expand=kind.expand, searchable=kind.searchable)
         return mine[kind.path]
-
-
-def unknown_in(*values: object) -> bool:
-    """Whether a rule has to wait: something that it needs is not known yet."""
-    return any(has_unknown(value) for value in values)

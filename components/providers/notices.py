@@ -42,9 +42,3 @@ def _log_to_engine(severity: Literal["info", "warning"], line: str) -> bool:
     except grpc.RpcError:
         return False
     return True
-
-
-def said() -> frozenset[str]:
-    """What has been told so far in this process."""
-    with _lock:
-        return frozenset(_said)

@@ -193,6 +193,11 @@ PRICE = Kind(
     watched={"active": True},
     unique=("lookup_key",),
     expand=("tiers", "currency_options"),
+    advice={
+        "metered prices must be backed by meters": "Declare recurring.meter.",
+        "No such product": "Link it by the id of a Product: product=product.id.",
+        "No such meter": "Link it by the id of a Meter: meter=meter.id.",
+    },
     outputs={"type": "`recurring` or `one_time`"},
     rules=(
         rules.metadata,
@@ -267,7 +272,7 @@ class PriceProvider(StripeProvider):
         if (
             key
             and not more
-            and any(each.get("lookup_key") == key and self._is_ours(each, new) for each in self.inventory.owned())
+            and any(each.get("lookup_key") == key and self.is_ours(each, new) for each in self.inventory.owned())
         ):
             more = {"transfer_lookup_key": True}
         remote = super().make(new, **more)
@@ -297,16 +302,12 @@ class PriceProvider(StripeProvider):
         found = self.call("get", self.kind.path, {"lookup_keys": [key]}, subject=self.subject(new)).data["data"]
         for holder in found:
             owner = owner_of(holder)
-            if self._is_ours(holder, new) or (owner is None and new.get("transfer_lookup_key")):
+            if self.is_ours(holder, new) or (owner is None and new.get("transfer_lookup_key")):
                 continue
             raise ProviderError(
                 f"{self.subject(new)}: lookup_key {key!r} belongs to {holder['id']}, which "
                 + (f"{owner} made" if owner else "was not made by a program; transfer_lookup_key=True takes it over")
             )
-
-    def _is_ours(self, holder: StripeObject, new: Inputs) -> bool:
-        """Whether a price is this stack's: its owner is `<project>/<stack>/...`."""
-        return (owner_of(holder) or "").rpartition("/")[0] == str(new["owner"]).rpartition("/")[0]
 
     def _forget_holders(self, remote: StripeObject) -> None:
         for each in self.inventory.owned() if remote.get("lookup_key") else ():

@@ -117,7 +117,9 @@ class ProductProvider(StripeProvider):
         if remote is None:
             raise refusal
         owner = owner_of(remote)
-        if owner != new["owner"]:
+        # Another resource of this stack made it and has left the program: the resource was renamed.
+        renamed = self.is_ours(remote, new) and remote["id"] not in self._in_state
+        if owner != new["owner"] and not renamed:
             raise ProviderError(
                 f"{self.subject(new)}: the id {taken!r} belongs to a product that "
                 + (f"{owner} made" if owner else "was not made here")

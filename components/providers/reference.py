@@ -25,6 +25,14 @@ PROVIDERS: tuple[type[StripeProvider], ...] = (
     SubscriptionProvider,
 )
 
+
+def api_version() -> str:
+    """The API version that every request names."""
+    from stripe._api_version import _ApiVersion
+
+    return _ApiVersion.CURRENT
+
+
 INTRODUCTION = f"""\
 # Providers
 
@@ -42,6 +50,7 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
 - **Traces**: a failure is one line; `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.
+- **API version**: every request names `{api_version()}`, the one that the pinned stripe-python is made for.
 - **Warnings** about what cannot be undone come with the preview. They are sent by `diff`, which sees a replacement
   as one; Pulumi's resource hooks see it as a creation, and stop `pulumi destroy` when they are bound to deletes.
 """

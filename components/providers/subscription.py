@@ -12,10 +12,11 @@ from typing import Any, Final, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from components.providers import rules
+from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, StripeObject
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import NAMES, ProviderError, StripeProvider
+from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, inventory_of
 from components.providers.notices import tell
 from components.providers.shapes import Map, Path, Struct
 from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
@@ -201,6 +202,11 @@ SUBSCRIPTION = Kind(
     watched={"cancel_at_period_end": False, "pause_collection": None},
     assigned={"currency": "the prices' own", "customer_account": "none"},
     expand=("discounts", "items.data.discounts"),
+    advice={
+        "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
+        'payment_behavior="default_incomplete", or give the customer a payment method.',
+        "price specified is inactive": "Link the item to a price of this program: price=price.id.",
+    },
     outputs={
         "item_ids": "the ids of the items, by key",
         "metered_items": "the keys of the items that are billed by usage",
@@ -309,6 +315,16 @@ class SubscriptionProvider(StripeProvider):
         )
 
     # -- create -------------------------------------------------------------------------------------------------
+
+    def find(self, new: Inputs) -> StripeObject | None:
+        customer = inventory_of(self.account, CUSTOMER).known(str(new.get("customer")))
+        if customer is not None and customer.get("test_clock"):
+            # Stripe lists the subscriptions of a customer on a test clock only when the customer is named.
+            of_customer = {"customer": customer["id"], **self.expanded("data.")}
+            for page, _ in self.account.pages(self.kind.path, of_customer, subject=self.subject(new)):
+                for each in page:
+                    self.inventory.remember(each)
+        return super().find(new)
 
     def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
         return not self.is_gone(remote)

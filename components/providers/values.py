@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -32,15 +32,6 @@ _PLAIN_DECIMAL = re.compile(r"\A[+-]?(\d+(\.\d*)?|\.\d+)\Z")
 def is_unknown(value: object) -> bool:
     """Whether Pulumi does not know the value yet (a preview before what it comes from exists)."""
     return isinstance(value, Unknown)
-
-
-def has_unknown(value: object) -> bool:
-    """Whether any value inside is not known yet."""
-    if isinstance(value, Mapping):
-        return any(has_unknown(item) for item in value.values())
-    if isinstance(value, list):
-        return any(has_unknown(item) for item in value)
-    return is_unknown(value)
 
 
 def whole(value: float) -> int | None:
@@ -120,15 +111,3 @@ def path_text(path: tuple[str | int, ...]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def floats(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The paths of all floats inside: there must be none in what is sent to Stripe."""
-    if isinstance(value, float):
-        yield path
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from floats(item, (*path, str(key)))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from floats(item, (*path, index))

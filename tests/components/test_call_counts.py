@@ -153,7 +153,14 @@ def test_a_customer_on_a_test_clock_is_found(world: World) -> None:
     clock: Any = world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=1_800_000_000)
     lost = world.customer("clocked", test_clock=clock["id"])
     world.control("clock", advance=2 * 86_400)
-    assert world.customer("clocked", test_clock=clock["id"]).id == lost.id
+    again = world.process()
+    customer = world.up(CustomerProvider, "clocked", {"name": "clocked", "test_clock": clock["id"]}, process=again)
+    assert customer.id == lost.id
+    fee = world.price(world.product().id)
+    items = {"license": {"price": fee.id}}
+    cut_short = world.subscription(customer.id, items)
+    arguments = {**invoiced(customer.id), "items": items, "description": "changed since"}
+    assert world.up(SubscriptionProvider, "acme", arguments, process=again).id == cut_short.id
 
 
 def test_a_list_that_failed_is_read_again(world: World, many: list[State]) -> None:

@@ -169,6 +169,40 @@ def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
         world.product("pro", id="theirs")
 
 
+def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
+    """Pulumi makes the new resource, and then deletes the old one, which is the same product."""
+    old = world.product("old-name", id="chosen")
+    run = world.process()
+    new = world.up(ProductProvider, "new-name", {"name": "P", "id": "chosen"}, process=run)
+    world.destroy(ProductProvider, old, run)
+    there = world.stripe("get", "/v1/products/chosen")
+    assert (there["active"], there["metadata"]["pulumi"]) == (True, "project/dev/new-name")
+    assert new.id == old.id
+
+
+def test_a_renamed_meter_stays(world: World) -> None:
+    old = world.meter("tokens")
+    run = world.process()
+    arguments = {"display_name": "T", "event_name": "tokens", "default_aggregation": {"formula": "sum"}}
+    new = world.up(MeterProvider, "new-name", arguments, process=run)
+    world.destroy(MeterProvider, old, run)
+    assert new.id == old.id
+    assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
+
+
+def test_what_nobody_foresaw_is_one_line_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = world.process().provider(ProductProvider)
+    monkeypatch.setattr(provider, "find", lambda new: new["no such name"])
+    with pytest.raises(ProviderError) as caught:
+        provider.create({"name": "P", "owner": "project/dev/pro"})
+    assert str(caught.value) == (
+        "Product 'pro': create failed unexpectedly: KeyError: 'no such name'; STRIPE_PRICING_TRACEBACK=1 shows where"
+    )
+    monkeypatch.setenv("STRIPE_PRICING_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        provider.create({"name": "P", "owner": "project/dev/pro"})
+
+
 def test_a_product_of_a_chosen_id_comes_back_from_the_archive(world: World) -> None:
     first = world.product("pro", id="chosen", description="old")
     world.price(first.id)
