@@ -475,8 +475,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="days_until_due",
     ),
     "pending_if_incomplete_create": Answer(
-        "`payment_behavior=pending_if_incomplete` can only be used when updating a subscription.",
-        DOCUMENTED,
+        "Setting `payment_behavior` to `pending_if_incomplete` has no effect when creating a subscription.",
+        RECORDED,
         param="payment_behavior",
     ),
     "in_the_past": Answer("Invalid timestamp: must be an integer Unix timestamp in the future.", REPORTED),
@@ -503,7 +503,15 @@ ANSWERS: Final[dict[str, Answer]] = {
     "coupon_expired": Answer("Coupon expired: {coupon}", UNRECORDED, code="coupon_expired"),
     "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),
     "subscription_canceled": Answer(
-        "A canceled subscription can only update its cancellation_details and metadata.", REPORTED
+        "A canceled subscription can only update its cancellation_details and metadata.",
+        RECORDED,
+        code="invalid_canceled_subscription_fields",
+    ),
+    "subscription_incomplete": Answer(
+        "The first payment of this subscription is still to be made. Until then only its metadata, description and "
+        "payment method can be updated.",
+        UNRECORDED,
+        code="status_transition_invalid",
     ),
     "migrate_status": Answer("cannot migrate a subscription that is currently in the {state} status", REPORTED),
     "migrate_flexible": Answer("The subscription is already in flexible billing mode.", UNRECORDED),
@@ -521,26 +529,23 @@ ANSWERS: Final[dict[str, Answer]] = {
     "subscription_of_other": Answer(
         "The subscription {subscription} does not belong to the customer {customer}.", UNRECORDED, param="subscription"
     ),
-    "invoice_not_draft": Answer(
-        "You can only {action} draft invoices. This invoice is {state}.", UNRECORDED, code="invoice_not_editable"
+    "invoice_delete": Answer("You can only delete draft invoices.", RECORDED),
+    "invoice_update": Answer("Finalized invoices can't be updated in this way", RECORDED),
+    "invoice_not_editable": Answer(
+        "Invalid invoice: This invoice is no longer editable", RECORDED, code="invoice_not_editable", param="invoice"
     ),
     "invoice_finalized": Answer(
-        "This invoice is already finalized, you can't re-finalize a non-draft invoice.",
-        REPORTED,
-        code="invoice_not_editable",
+        "This invoice is already finalized, you can't re-finalize a non-draft invoice.", RECORDED
     ),
-    "invoice_paid": Answer("Invoice is already paid", UNRECORDED, code="invoice_already_paid"),
-    "invoice_not_payable": Answer("This invoice is {state} and cannot be paid.", UNRECORDED),
-    "invoice_not_voidable": Answer(
-        "You can only void open or uncollectible invoices; this one is {state}.", DOCUMENTED
-    ),
-    "invoice_of_subscription": Answer(
-        "You can't delete invoices created by subscriptions.", REPORTED, code="invoice_not_editable"
-    ),
+    "invoice_paid": Answer("Invoice is already paid", RECORDED),
+    "invoice_not_open": Answer("You can only pass in open invoices. This invoice isn't open.", RECORDED),
+    "invoice_void_paid": Answer("Invoices with `paid` payments cannot be voided.", RECORDED),
+    "invoice_of_subscription": Answer("You can't delete invoices created by subscriptions.", REPORTED),
     "nothing_to_invoice": Answer("Nothing to invoice for customer", REPORTED, code="invoice_no_customer_line_items"),
-    "invoice_item_taken": Answer(
-        "The invoice item {id} is on an invoice that is no longer a draft.", UNRECORDED, code="invoice_not_editable"
+    "invoice_item_delete": Answer(
+        "Can't delete an invoice item that is attached to an invoice that is no longer editable", RECORDED
     ),
+    "invoice_item_update": Answer("This invoice item has been deleted.", RECORDED),
     "invoice_item_amount": Answer(
         "An invoice item needs one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", UNRECORDED
     ),
