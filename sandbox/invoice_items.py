@@ -130,7 +130,7 @@ def _refuse_unimplemented(params: dict[str, Any]) -> None:
 def _draft(call: Call, id: str) -> Obj:
     invoice = call.fetch("invoice", id, param="invoice", status=400)
     if invoice["status"] != "draft":
-        raise refuse("invoice_not_draft", action="add invoice items to", state=invoice["status"])
+        raise refuse("invoice_not_editable")
     return invoice
 
 
@@ -163,7 +163,7 @@ def update(call: Call) -> Obj:
     params = call.params
     _refuse_unimplemented(params)
     item = call.fetch("invoiceitem", call.args["invoiceitem"])
-    invoice = _editable_invoice(call, item)
+    invoice = _editable_invoice(call, item, "invoice_item_update")
     old = dict(item)
     if any(name in params for name in _MONEY):
         _reprice(call, item, params)
@@ -211,7 +211,7 @@ def delete(call: Call) -> Obj:
     """DELETE /v1/invoiceitems/{invoiceitem}, while it waits or its invoice is a draft."""
     life.settle(call)
     item = call.fetch("invoiceitem", call.args["invoiceitem"])
-    invoice = _editable_invoice(call, item)
+    invoice = _editable_invoice(call, item, "invoice_item_delete")
     if invoice is not None:
         invoicing.drop(call, invoice, item["id"])
         invoicing.keep(call, invoice)
@@ -220,11 +220,11 @@ def delete(call: Call) -> Obj:
     return {"id": item["id"], "object": "invoiceitem", "deleted": True}
 
 
-def _editable_invoice(call: Call, item: Obj) -> Obj | None:
-    """The draft that an item is on, None while it waits; anything later is closed."""
+def _editable_invoice(call: Call, item: Obj, refusal: str) -> Obj | None:
+    """The draft that an item is on, None while it waits; with anything later, or a deleted draft, it is closed."""
     if item["invoice"] is None:
         return None
-    invoice = call.fetch("invoice", item["invoice"])
-    if invoice["status"] != "draft":
-        raise refuse("invoice_item_taken", id=item["id"])
+    invoice = call.store.get("invoice", item["invoice"])
+    if invoice is None or invoice["status"] != "draft":
+        raise refuse(refusal)
     return invoice

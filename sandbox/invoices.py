@@ -285,13 +285,9 @@ def _preview_answer(
         # A subscription that does not exist has no id to show.
         invoice["parent"] = None
         for line in invoice["lines"]["data"]:
-            line["subscription"] = None
             details = line["parent"][line["parent"]["type"]]
             line["parent"] = {**line["parent"], line["parent"]["type"]: {**details, "subscription": None}}
-    if invoice["collection_method"] == "send_invoice":
-        days = invoice["_days_until_due"]
-        invoice["due_date"] = at + invoicing.DRAFT_SECONDS + 86_400 * (30 if days is None else days)
-    else:
+    if invoice["collection_method"] == "charge_automatically":
         invoice["next_payment_attempt"] = at + invoicing.DRAFT_SECONDS
     for line in invoice["lines"]["data"]:
         line["id"] = call.mint("il_tmp_1", 23)
@@ -340,7 +336,7 @@ def create(call: Call) -> Obj:
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
     if invoice["auto_advance"]:
-        invoice["automatically_finalizes_at"] = now + invoicing.DRAFT_SECONDS
+        invoicing.schedule_finalization(invoice, now)
     _edit(call, invoice, customer)
     invoicing.issue(call, invoice, draft, now)
     return invoice
@@ -383,8 +379,9 @@ def update(call: Call) -> Obj:
     params = call.params
     invoice = _fresh(call, call.fetch("invoice", call.args["invoice"]))
     _refuse_unimplemented(params)
-    if invoice["status"] != "draft" and set(params) - {"metadata", "auto_advance", "expand"}:
-        raise refuse("invoice_not_draft", action="change", state=invoice["status"])
+    closed = sorted(set(params) - {"metadata", "auto_advance", "expand"})
+    if invoice["status"] != "draft" and closed:
+        raise refuse("invoice_update", param=closed[0])
     old = dict(invoice)
     customer = call.fetch("customer", invoice["customer"])
     if "metadata" in params:
@@ -399,13 +396,15 @@ def update(call: Call) -> Obj:
         }
         collection = _collection(merged)
         invoice["collection_method"] = collection["collection_method"]
-        invoice["_days_until_due"] = collection["days_until_due"]
+        invoice["_days_until_due"] = days = collection["days_until_due"]
+        invoice["due_date"] = None if days is None else invoice["created"] + 86_400 * days
     if "auto_advance" in params:
         invoice["auto_advance"] = params["auto_advance"]
-        if invoice["status"] == "draft":
-            invoice["automatically_finalizes_at"] = (
-                call.now(invoice) + invoicing.DRAFT_SECONDS if invoice["auto_advance"] else None
-            )
+    if invoice["status"] == "draft":
+        # Recorded: counted from the draft's creation whenever it is set anew.
+        invoice["automatically_finalizes_at"] = invoice["next_payment_attempt"] = None
+        if invoice["auto_advance"]:
+            invoicing.schedule_finalization(invoice, invoice["created"])
     _edit(call, invoice, customer)
     changed = changes(old, invoice)
     if changed:
@@ -416,16 +415,13 @@ def update(call: Call) -> Obj:
 
 @route("DELETE", "/v1/invoices/{invoice}")
 def delete(call: Call) -> Obj:
-    """DELETE /v1/invoices/{invoice}: a draft that no subscription made; its invoice items wait again."""
+    """DELETE /v1/invoices/{invoice}: a draft that no subscription made. Recorded: its invoice items go with it."""
     life.settle(call)
     invoice = call.fetch("invoice", call.args["invoice"])
     if invoice["status"] != "draft":
-        raise refuse("invoice_not_draft", action="delete", state=invoice["status"])
+        raise refuse("invoice_delete")
     if invoice["billing_reason"] != "manual":
         raise refuse("invoice_of_subscription")
-    for item in call.store.query("invoiceitem", {"invoice": invoice["id"]}):
-        item["invoice"] = None
-        call.store.put(item)
     call.store.remove("invoice", invoice["id"])
     call.event("invoice.deleted", invoice)
     return {"id": invoice["id"], "object": "invoice", "deleted": True}
@@ -445,7 +441,12 @@ def finalize(call: Call) -> Obj:
         invoice["auto_advance"] = call.params["auto_advance"]
     with_subscription = _Held(call, invoice)
     now = call.now(invoice)
-    invoicing.finalize(call, invoice, with_subscription.subscription, now, attempt=invoice["auto_advance"])
+    # Recorded: nothing is attempted within the request; what advances by itself is charged an hour on.
+    invoicing.finalize(call, invoice, with_subscription.subscription, now, attempt=False)
+    charged = invoice["collection_method"] == "charge_automatically"
+    if invoice["status"] == "open" and invoice["auto_advance"] and charged:
+        invoice["next_payment_attempt"] = now + invoicing.DRAFT_SECONDS
+        invoicing.keep(call, invoice)
     with_subscription.keep(now)
     return invoice
 
@@ -462,7 +463,7 @@ def pay(call: Call) -> Obj:
     if invoice["status"] == "paid":
         raise refuse("invoice_paid")
     if invoice["status"] == "void":
-        raise refuse("invoice_not_payable", state="void")
+        raise refuse("invoice_not_open")
     held = _Held(call, invoice)
     now = call.now(invoice)
     if invoice["status"] == "draft":
@@ -498,8 +499,10 @@ def void(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}/void: an open invoice is no longer owed."""
     life.settle(call)
     invoice = call.fetch("invoice", call.args["invoice"])
+    if invoice["status"] == "paid":
+        raise refuse("invoice_void_paid")
     if invoice["status"] not in ("open", "uncollectible"):
-        raise refuse("invoice_not_voidable", state=invoice["status"])
+        raise refuse("invoice_not_open")
     held = _Held(call, invoice)
     now = call.now(invoice)
     invoicing.void(call, invoice, held.subscription, now)

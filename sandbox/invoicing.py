@@ -13,6 +13,7 @@ from . import usage_totals
 from .billing import discounts
 from .billing.cycle import Draft
 from .billing.lines import Obj, line_of_invoice_item, usage_lines
+from .billing.money import least_charge
 from .router import Call, Kind, declare_kind
 from .store import declare_index
 
@@ -221,6 +222,10 @@ def compose(
     invoice["discounts"] = [discount["id"] for discount in invoice["_discounts"]]
     invoice["lines"]["data"] = [_line(call, invoice, line) for line in draft.lines]
     total_up(invoice, customer)
+    if collection_method == "send_invoice":
+        # Recorded: counted from the draft's creation.
+        days = invoice["_days_until_due"]
+        invoice["due_date"] = at + 86_400 * (30 if days is None else days)
     return invoice
 
 
@@ -254,9 +259,17 @@ def total_up(invoice: Obj, customer: Obj) -> None:
     invoice["amount_remaining"] = invoice["amount_due"] - invoice["amount_paid"]
 
 
+def schedule_finalization(invoice: Obj, at: int) -> None:
+    """Let a draft finalize by itself an hour on, and charge it then where it is charged."""
+    invoice["automatically_finalizes_at"] = at + DRAFT_SECONDS
+    if invoice["collection_method"] == "charge_automatically":
+        invoice["next_payment_attempt"] = at + DRAFT_SECONDS
+
+
 def issue(call: Call, invoice: Obj, draft: Draft, at: int) -> None:
     """Store a composed invoice and let it take up its invoice items."""
-    for item in draft.taken:
+    # The last first: lists are newest first, and Stripe's show a credit before the debit beside it.
+    for item in reversed(draft.taken):
         item["invoice"] = invoice["id"]
         call.store.put(item)
     keep(call, invoice)
@@ -268,6 +281,8 @@ def keep(call: Call, invoice: Obj) -> None:
     due: int | None = None
     if invoice["status"] == "draft" and invoice["auto_advance"]:
         due = invoice["automatically_finalizes_at"]
+    elif invoice["status"] == "open" and invoice["auto_advance"] and invoice["next_payment_attempt"] is not None:
+        due = invoice["next_payment_attempt"]
     elif invoice["status"] == "open" and invoice["_subscription"] and not invoice.get("_overdue"):
         due = invoice["due_date"]
     clock = invoice["test_clock"] is not None
@@ -292,7 +307,7 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
         if tuple(source.values()) in done:
             continue
         done.add(tuple(source.values()))
-        item = {"id": source["item"], "subscription": line["subscription"]}
+        item = {"id": source["item"], "subscription": line["_subscription"]}
         price = catalog.price(source["price"])
         usage = catalog.usage(price, invoice["customer"], source["start"], source["end"])
         period = (source["start"], source["end"])
@@ -353,11 +368,14 @@ def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, att
     invoice["automatically_finalizes_at"] = None
     balance = invoice["total"] + invoice["starting_balance"]
     invoice["ending_balance"] = min(balance, 0)
+    charged = invoice["collection_method"] == "charge_automatically"
+    if charged and 0 < balance < least_charge(invoice["currency"]):
+        # Too little to charge: recorded, the customer owes it on the next invoice and this one counts as paid.
+        invoice["ending_balance"] = balance
+        invoice["amount_due"] = invoice["amount_remaining"] = 0
     customer["balance"] = invoice["ending_balance"]
     call.store.put(customer)
-    if invoice["collection_method"] == "send_invoice" and invoice["due_date"] is None:
-        days = invoice["_days_until_due"]
-        invoice["due_date"] = at + 86_400 * (30 if days is None else days)
+    invoice["next_payment_attempt"] = None
     call.event("invoice.finalized", invoice, now=at)
     paused = (subscription or {}).get("pause_collection")
     if invoice["amount_due"] == 0:
@@ -365,7 +383,7 @@ def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, att
         settle_paid(call, invoice, subscription, at)
     elif paused and paused["behavior"] in ("void", "mark_uncollectible"):
         _set_aside(call, invoice, paused["behavior"], at)
-    elif attempt and invoice["collection_method"] == "charge_automatically":
+    elif attempt and charged:
         charge(call, invoice, subscription, at)
     keep(call, invoice)
 
@@ -391,6 +409,7 @@ def charge(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> bool:
     method = payment_method(call, invoice, subscription)
     invoice["attempted"] = True
     invoice["attempt_count"] += 1
+    invoice["next_payment_attempt"] = None
     if method is not None and not declines(call, method):
         settle_paid(call, invoice, subscription, at)
         return True
@@ -425,6 +444,8 @@ def payment_method(call: Call, invoice: Obj | None, subscription: Obj | None) ->
 def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, out_of_band: bool = False) -> None:
     """Mark an invoice as paid, and let a subscription that waited for it go on."""
     invoice["status"] = "paid"
+    invoice["auto_advance"] = False
+    invoice["next_payment_attempt"] = None
     invoice["status_transitions"]["paid_at"] = at
     invoice["amount_paid"] = invoice["amount_due"]
     invoice["amount_paid_off_stripe"] = invoice["amount_due"] if out_of_band else 0

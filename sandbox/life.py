@@ -75,9 +75,7 @@ def contract_of(
     """
     pending: list[Obj] = []
     if not alone:
-        waiting = call.store.query(
-            "invoiceitem", {"customer": subscription["customer"], "invoice": None}, oldest_first=True
-        )
+        waiting = call.store.query("invoiceitem", {"customer": subscription["customer"], "invoice": None})
         pending = [
             item
             for item in waiting
@@ -99,7 +97,8 @@ def _belongs(item: Obj, subscription_id: str) -> bool:
 def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: str | None = None, at: int) -> None:
     """Store a subscription, new pending invoice items, and tell of it: created, updated with what it was, deleted."""
     subscription = contract.subscription
-    for item in contract.pending:
+    # The last first: lists are newest first, and Stripe's show a credit before the debit beside it.
+    for item in reversed(contract.pending):
         if call.store.get("invoiceitem", item["id"]) is None:
             call.store.put(item)
             call.event("invoiceitem.created", item, now=at)
@@ -174,7 +173,7 @@ def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, a
     if paused is not None and paused["behavior"] == "keep_as_draft":
         invoice["auto_advance"], hold = False, True
     if hold and invoice["auto_advance"]:
-        invoice["automatically_finalizes_at"] = at + invoicing.DRAFT_SECONDS
+        invoicing.schedule_finalization(invoice, at)
     invoicing.issue(call, invoice, draft, at)
     cycle.discounted(contract, invoice["lines"]["data"])
     _use_up(call, subscription, invoice, at)
@@ -283,6 +282,9 @@ def _invoice_step(call: Call, invoice: Obj, at: int) -> None:
     before = copy.deepcopy(subscription)
     if invoice["status"] == "draft":
         invoicing.finalize(call, invoice, subscription, at)
+    elif invoice["next_payment_attempt"] is not None:
+        invoicing.charge(call, invoice, subscription, at)
+        invoicing.keep(call, invoice)
     else:
         invoice["_overdue"] = True
         invoicing.keep(call, invoice)
@@ -327,21 +329,32 @@ def renew(call: Call, contract: Contract, at: int, after: list[Obj] | None = Non
         bill(call, contract, draft, at, hold=True)
 
 
+def without_payment_method(call: Call, subscription: Obj) -> str | None:
+    """What `trial_settings` say for a trial that ends with nothing to charge; None where there is a way to collect."""
+    if subscription["collection_method"] != "charge_automatically":
+        return None
+    if invoicing.payment_method(call, None, subscription) is not None:
+        return None
+    settings = (subscription["trial_settings"] or {}).get("end_behavior") or {}
+    return str(settings.get("missing_payment_method", "create_invoice"))
+
+
 def _end_trial(call: Call, contract: Contract, at: int) -> str:
-    subscription = contract.subscription
-    behavior = ((subscription["trial_settings"] or {}).get("end_behavior") or {}).get("missing_payment_method")
-    if (
-        behavior in ("cancel", "pause")
-        and subscription["collection_method"] == "charge_automatically"
-        and invoicing.payment_method(call, None, subscription) is None
-    ):
-        if behavior == "cancel":
-            end(call, contract, at, reason=None)
-            return "customer.subscription.deleted"
-        subscription["status"] = "paused"
-        return "customer.subscription.paused"
+    behavior = without_payment_method(call, contract.subscription)
+    if behavior in ("cancel", "pause"):
+        return end_unpaid_trial(call, contract, behavior, at)
     renew(call, contract, at)
     return "customer.subscription.updated"
+
+
+def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> str:
+    """A trial ends without anything to charge: cancel or pause, as `trial_settings` say. Gives the event's type."""
+    if behavior == "cancel":
+        # Recorded: the reason is the same as of a cancellation that somebody asked for.
+        end(call, contract, at, reason="cancellation_requested")
+        return "customer.subscription.deleted"
+    contract.subscription["status"] = "paused"
+    return "customer.subscription.paused"
 
 
 def _give_up(call: Call, subscription: Obj, at: int) -> None:

@@ -459,8 +459,7 @@ def _enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
     behavior = phase["proration_behavior"]
     if phase["trial_end"] is not None and phase["trial_end"] > at:
         cycle.change_items(contract, after, at, behavior)
-        cycle.begin_trial(contract, at, phase["trial_end"], behavior)
-        return None
+        return cycle.begin_trial(contract, at, phase["trial_end"], behavior)
     intervals = [{contract.interval(item) for item in items} for items in (contract.items, after)]
     if phase["billing_cycle_anchor"] == "phase_start" or (
         len(intervals[0]) == len(intervals[1]) == 1 and intervals[0] != intervals[1]

@@ -14,6 +14,17 @@ from .errors import refuse
 from .router import Call, route
 
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
+#: What can be updated while the first payment is still to be made.
+_OF_INCOMPLETE: Final = {
+    "cancellation_details",
+    "default_payment_method",
+    "default_source",
+    "description",
+    "expand",
+    "metadata",
+    "off_session",
+    "payment_settings",
+}
 _CONFIG_RANGES: Final = {
     "day_of_month": (1, 31),
     "month": (1, 12),
@@ -184,7 +195,7 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         },
         "latest_invoice": None,
         "livemode": call.livemode,
-        "managed_payments": None,
+        "managed_payments": {"enabled": False},
         "metadata": {},
         "next_pending_invoice_item_invoice": None,
         "on_behalf_of": None,
@@ -317,6 +328,8 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     if subscription["status"] in life.ENDED:
         if set(params) - {"metadata", "cancellation_details", "expand"}:
             raise refuse("subscription_canceled")
+    elif subscription["status"] == "incomplete" and set(params) - _OF_INCOMPLETE:
+        raise refuse("subscription_incomplete")
     elif subscription["schedule"] and ({"cancel_at", "cancel_at_period_end"} & set(params)):
         raise refuse("managed_by_schedule", schedule=subscription["schedule"])
     terms.refuse_unimplemented(params)
@@ -332,6 +345,12 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     if subscription["status"] in life.ENDED:
         life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
         return subscription
+    if subscription["status"] == "trialing" and params.get("trial_end") == "now":
+        behavior = life.without_payment_method(call, subscription)
+        if behavior in ("cancel", "pause"):
+            event = life.end_unpaid_trial(call, contract, behavior, now)
+            life.keep(call, contract, event=event, at=now)
+            return subscription
     draft = terms.apply_changes(call, contract, known, params, now)
     if draft is not None:
         _bill_change(call, contract, draft, params, now)
@@ -344,11 +363,13 @@ def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str,
     if subscription["collection_method"] == "send_invoice":
         life.bill(call, contract, draft, now, hold=True)
         return
-    if params.get("payment_behavior") == "error_if_incomplete" and draft.total > 0:
+    ends_trial = params.get("trial_end") == "now"
+    if (ends_trial or params.get("payment_behavior") == "error_if_incomplete") and draft.total > 0:
+        # Recorded: a trial that is ended without anything to charge is refused, and nothing is written.
         method = invoicing.payment_method(call, None, subscription)
         if method is None:
             raise refuse("no_payment_method")
-        if invoicing.declines(call, method):
+        if invoicing.declines(call, method) and not ends_trial:
             raise refuse("card_declined")
     life.bill(call, contract, draft, now, hold=False)
 
@@ -389,7 +410,9 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
     if was_incomplete:
         _void_first_invoice(call, subscription, now)
     if draft is not None:
-        life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
+        # Recorded: a draft for an hour, like a renewal.
+        life.bill(call, contract, draft, now, hold=True)
+    _orphan(call, contract)
     _stop_collecting(call, subscription)
     if subscription["schedule"]:
         schedule = call.fetch("subscription_schedule", subscription["schedule"])
@@ -408,6 +431,15 @@ def _drop_prorations(call: Call, contract: Contract) -> None:
         else:
             kept.append(item)
     contract.pending = kept
+
+
+def _orphan(call: Call, contract: Contract) -> None:
+    """What still waits is the customer's: recorded, it no longer names the subscription."""
+    for item in contract.pending:
+        if item["parent"] is not None:
+            item["parent"] = None
+            item.pop("proration_details", None)
+            call.store.put(item)
 
 
 def _void_first_invoice(call: Call, subscription: Obj, now: int) -> None:

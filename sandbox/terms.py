@@ -501,20 +501,30 @@ def apply_changes(
     if wanted_trial is not None:
         if given:
             cycle.change_items(contract, after, at, behavior)
-        cycle.begin_trial(contract, now, wanted_trial, behavior)
+        draft = cycle.begin_trial(contract, now, wanted_trial, behavior)
     elif contract.trialing and params.get("trial_end") == "now":
         subscription["trial_end"] = now
         draft = cycle.restart(contract, after, now, behavior)
-    elif anchor == "now" or (given and not contract.trialing and _new_interval(known, contract.items, after)):
+    elif _begins_anew(contract, known, after, anchor):
         draft = cycle.restart(contract, after, now, behavior)
-    elif given:
-        cycle.change_items(contract, after, at, behavior)
+    else:
+        if given:
+            cycle.change_items(contract, after, at, behavior)
+        if anchor == "now":
+            cycle.move_anchor(contract, now, behavior)
     if schedule_end(subscription, params, now, prefix):
         cycle.move_period_ends(contract, now, behavior)
     if draft is None and behavior == "always_invoice":
         draft = cycle.take_pending(contract, "subscription_update", now)
     refuse_discounted_prorations(call, contract, [*contract.pending, *([] if draft is None else draft.taken)], now)
     return draft
+
+
+def _begins_anew(contract: Contract, known: Prices, after: Sequence[Obj], anchor: str | None) -> bool:
+    """Whether a change ends the present periods and bills new ones at once."""
+    if anchor == "now":
+        return contract.trialing or not contract.flexible
+    return not contract.trialing and _new_interval(known, contract.items, after)
 
 
 def _new_interval(known: Prices, before: Sequence[Obj], after: Sequence[Obj]) -> bool:

@@ -245,7 +245,7 @@ def change_items(contract: Contract, after: list[Obj], at: int, proration_behavi
 def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
     """Begin new periods at `at`, which becomes the anchor, with the items as they shall be; bill at once.
 
-    A new interval does this, `billing_cycle_anchor=now`, and the end of a trial before its time.
+    A new interval does this, the end of a trial before its time, and in classic mode `billing_cycle_anchor=now`.
     """
     before = {item["id"]: item for item in contract.items}
     kept = {item["id"]: item for item in after}
@@ -265,8 +265,35 @@ def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: s
     return renew(contract, at, billing_reason="subscription_update")
 
 
-def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior: str) -> None:
-    """Make the time from `at` to `trial_end` free and count periods from its end; credit what was paid for it."""
+def move_anchor(contract: Contract, at: int, proration_behavior: str) -> None:
+    """Make `at` the anchor in flexible billing mode: new periods begin, and what they add to the old ones is debited.
+
+    Recorded: no invoice at once, and one pending "Remaining time" from the old period's end to the new one's. What is
+    paid for is not credited. Usage up to `at` becomes invoice items, as when its price goes.
+    """
+    ends = {item["id"]: item["current_period_end"] for item in contract.items}
+    contract.subscription["billing_cycle_anchor"] = at
+    contract.subscription["billing_cycle_anchor_config"] = None
+    for item in contract.items:
+        was, becomes = ends[item["id"]], contract.next_end(item, at)
+        if is_metered(contract.price(item)):
+            _usage_items(contract, item, at, proration_behavior)
+            item["_usage_from"] = at
+        elif becomes > was:
+            _debit(contract, item, was, becomes, proration_behavior, today=at)
+        else:
+            _credit(contract, item, becomes, proration_behavior, until=was, today=at)
+        item["current_period_start"], item["current_period_end"] = at, becomes
+
+
+def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior: str) -> Draft | None:
+    """Make the time from `at` to `trial_end` free and count periods from its end; credit what was paid for it.
+
+    Recorded: an active subscription gets an invoice at once, of the credit and the zero line of the trial; one in a
+    trial already gets none.
+    """
+    extends = contract.trialing
+    past_start = min(item["current_period_start"] for item in contract.items)
     for item in contract.items:
         if is_metered(contract.price(item)):
             _usage_items(contract, item, at, proration_behavior)
@@ -281,6 +308,14 @@ def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior:
     contract.subscription.update(
         status="trialing", trial_end=trial_end, billing_cycle_anchor=trial_end, billing_cycle_anchor_config=None
     )
+    if extends:
+        return None
+    lines = [
+        trial_line(item, contract.price(item), contract.product(item), _period(item))
+        for item in contract.items
+        if not is_metered(contract.price(item))
+    ]
+    return _draft(contract, "subscription_update", past_start, at, lines)
 
 
 def credit_the_rest(contract: Contract, at: int) -> None:
@@ -328,7 +363,8 @@ def bill_at(contract: Contract, at: int) -> Draft | None:
 
 def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | None:
     """An invoice of the waiting invoice items alone."""
-    return _draft(contract, billing_reason, at, at, [])
+    start = min(item["current_period_start"] for item in contract.items)
+    return _draft(contract, billing_reason, start, at, [])
 
 
 def discounted(contract: Contract, lines: list[Obj]) -> None:
@@ -472,7 +508,7 @@ def _debit(
         return
     fee = contract.kept * total(contract.price(item), item["quantity"])
     amount = share(fee, end - start, contract.period_length(item, start))
-    if amount:
+    if fee:  # a share that rounds to nothing is an invoice item all the same: recorded
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
         _add(contract, item, amount, text, (start, end), item["quantity"], today=today)
     _remember(item, amount, start, end)

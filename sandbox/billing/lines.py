@@ -42,7 +42,7 @@ def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> 
     return _line(
         amount=0,
         currency=price["currency"],
-        description=f"Trial period for {product['name']}",
+        description=f"Free trial for {item['quantity']} × {product['name']}",
         period=period,
         quantity=Decimal(item["quantity"]),
         pricing=_pricing(price, Decimal(0)),
@@ -123,6 +123,7 @@ def invoice_item(
         "test_clock": test_clock,
     }
     if proration:
+        item["frozen_fields"] = ["pricing", "quantity", "discounts"]
         item["proration_details"] = {"discount_amounts": []}
     return item
 
@@ -239,7 +240,8 @@ def _line(
         "pricing": pricing,
         "quantity": int(quantity),
         "quantity_decimal": decimal_string(quantity),
-        "subscription": subscription,
         "subtotal": amount,
         "taxes": [],
+        # Not on the wire: live lines name their subscription in `parent` alone.
+        "_subscription": subscription,
     }

@@ -10,6 +10,11 @@ ZERO_DECIMAL_CURRENCIES = frozenset(
     ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"],
 )
 _THREE_DECIMAL_CURRENCIES = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+# https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
+_LEAST_CHARGES = {
+    "aed": 200, "bgn": 100, "czk": 1500, "dkk": 250, "gbp": 30, "hkd": 400, "huf": 17500, "jpy": 50, "mxn": 1000,
+    "myr": 200, "nok": 300, "pln": 200, "ron": 200, "sek": 300, "thb": 1000,
+}  # fmt: skip
 _SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "krw": "₩", "brl": "R$"}
 
 # 120 digits: the longest quantity and amount that a request can name, times the seconds of a period, stay exact.
@@ -50,13 +55,20 @@ def amount_text(amount: Decimal | int, currency: str) -> str:
 
 
 def split(total: int, weights: Iterable[int]) -> list[int]:
-    """Share a whole amount out in proportion to weights, so that the shares sum to it exactly (largest remainder)."""
+    """Share a whole amount out in proportion to weights: each share rounded down, what is left to the last.
+
+    Stripe's example: 5.00 off 10.00 and 20.00 is 1.66 and 3.34 (https://docs.stripe.com/billing/subscriptions/coupons).
+    """
     weighed = list(weights)
     sum_of_weights = sum(weighed)
     if sum_of_weights == 0:
         return [0 for _ in weighed]
     shares = [total * weight // sum_of_weights for weight in weighed]
-    remainders = [(total * weight % sum_of_weights, -index) for index, weight in enumerate(weighed)]
-    for _, negative_index in sorted(remainders, reverse=True)[: total - sum(shares)]:
-        shares[-negative_index] += 1
+    last = max(index for index, weight in enumerate(weighed) if weight)
+    shares[last] += total - sum(shares)
     return shares
+
+
+def least_charge(currency: str) -> int:
+    """The smallest amount that can be charged, in minor units; less than that waits on the customer's balance."""
+    return _LEAST_CHARGES.get(currency, 50)

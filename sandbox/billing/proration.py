@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
-from sandbox.billing.money import EXACT, to_minor_units
+from sandbox.billing.money import EXACT
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,16 @@ class Debit:
 
 
 def share(amount: int | Decimal, part: int, whole: int) -> int:
-    """`amount` times `part` seconds of `whole`, rounded to the whole minor unit."""
+    """`amount` times `part` seconds of `whole`, rounded to the nearest minor unit, a half to the lower one.
+
+    Recorded on 2026-08-26.dahlia (Kiln-AI/stripe_world, cassette 01): 4.5 becomes 4, 7.5 becomes 7, -2.5 becomes -3,
+    -666.67 becomes -667 and 333.33 becomes 333, each line by itself. A lower whole for every fraction would fit these
+    too; Stripe's own older sample, in which -166.35 becomes -166, does not.
+    """
     if whole <= 0:
         return 0
-    return to_minor_units(EXACT.divide(EXACT.multiply(Decimal(amount), Decimal(part)), Decimal(whole)))
+    exact = EXACT.divide(EXACT.multiply(Decimal(amount), Decimal(part)), Decimal(whole))
+    return int(EXACT.subtract(exact, Decimal("0.5")).to_integral_value(rounding=ROUND_CEILING))
 
 
 def credit(debit: Debit, at: int) -> int:
@@ -31,4 +37,4 @@ def credit(debit: Debit, at: int) -> int:
     if at >= debit.end:
         return 0
     unused = debit.end - max(at, debit.start)
-    return -share(debit.amount, unused, debit.end - debit.start)
+    return share(-debit.amount, unused, debit.end - debit.start)

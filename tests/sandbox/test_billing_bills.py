@@ -241,7 +241,7 @@ def test_renewals_are_alike_in_both_modes(world: World, tokens: str) -> None:
 def test_a_trial_begins_with_an_invoice_of_nothing(world: World) -> None:
     subscription = world.subscribe((world.price("License", "10000"), 3), trial_period_days=14)
     assert (subscription.status, subscription.trial_end) == ("trialing", at("2026-01-15"))
-    assert world.bill() == [("Trial period for License", 0)]
+    assert world.bill() == [("Free trial for 3 × License", 0)]
     assert world.invoices()[-1].status == "paid"
 
 
@@ -443,15 +443,131 @@ def test_from_monthly_to_yearly_begins_a_year_now(world: World) -> None:
     assert renewed.current_period_end == at("2027-04-16")
 
 
-def test_the_billing_day_moved_to_now(world: World, tokens: str) -> None:
+def test_the_billing_day_moved_to_now_in_classic_mode_bills_at_once(world: World, tokens: str) -> None:
     world.go("2026-04-01")
-    subscription = world.subscribe((world.price("License", "10000"), 1), tokens)
+    license = world.price("License", "10000")
+    subscription = world.subscribe((license, 1), tokens, billing_mode={"type": "classic"})
     world.use("tokens", 3_500)
     world.go("2026-04-16")
     world.change(subscription.id, billing_cycle_anchor="now")
     # −50.00 for the rest of April, 100.00 to 16 May, 2,500 × 0.04 cents = 1.00 used so far
     assert [amount for _, amount in world.bill()] == [-5_000, 10_000, 0, 100]
     assert world.preview(subscription.id).total == 10_000
+
+
+def test_the_billing_day_moved_to_now_in_flexible_mode_debits_what_the_period_gains(world: World, tokens: str) -> None:
+    # Recorded: no invoice, one pending item from the old period's end to the new one's
+    world.go("2026-04-01")
+    subscription = world.subscribe((world.price("License", "10000"), 1), tokens)
+    world.use("tokens", 3_500)
+    world.go("2026-04-16")
+    changed = world.change(subscription.id, billing_cycle_anchor="now")
+    ends = [item.current_period_end for item in changed["items"].data]
+    assert ends == [at("2026-05-16"), at("2026-05-16")]
+    assert len(world.invoices()) == 1
+    # 1 to 16 May is 15 days of the period of 30: 50.00; 2,500 × 0.04 cents = 1.00 used so far; the fee from 16 May
+    assert lines(world.preview(subscription.id)) == [
+        ("Remaining time on License after 01 May 2026", 5_000),
+        ("2500 × Tokens (Tier 2 at $0.0004 / month)", 100),
+        ("1 × License (at $100.00 / month)", 10_000),
+        ("0 × Tokens (Tier 1 at $0.00 / month)", 0),
+    ]
+
+
+# -- as recorded from Stripe ------------------------------------------------------------------------------------------
+# Kiln-AI/stripe_world, tests/conformance/cassettes/01_proration_half_cent.json, API 2026-08-26.dahlia, flexible mode.
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seconds", "amounts"),
+    [
+        (("1000", 1), ("1800", 1), 6_480, [-3, 4]),  # 1/400 of 30 days: −2.5 and +4.5
+        (("1000", 1), ("1000", 3), 6_480, [-3, 7]),  # −2.5 and +7.5: the whole item, not the two seats that are new
+        (("2000", 1), ("1000", 1), 864_000, [-667, 333]),  # a third: −666.67 and +333.33
+    ],
+)
+def test_prorations_round_as_recorded(
+    world: World, old: tuple[str, int], new: tuple[str, int], seconds: int, amounts: list[int]
+) -> None:
+    world.go("2026-04-01")
+    prices = {cents: world.price(f"{cents} cents", cents) for cents in {old[0], new[0]}}
+    subscription = world.subscribe((prices[old[0]], old[1]))
+    item = subscription["items"].data[0]
+    changed = {"id": item.id, "price": prices[new[0]], "quantity": new[1]}
+    world.change(
+        subscription.id,
+        changed,
+        proration_behavior="always_invoice",
+        proration_date=item.current_period_end - seconds,
+    )
+    assert [amount for _, amount in world.bill()] == amounts
+
+
+def test_what_is_too_little_to_charge_waits_on_the_balance_as_recorded(world: World) -> None:
+    world.go("2026-04-01")
+    subscription = world.subscribe(world.price("Basic", "1000"))
+    item = subscription["items"].data[0]
+    world.change(
+        subscription.id,
+        {"id": item.id, "price": world.price("Pro", "1800")},
+        proration_behavior="always_invoice",
+        proration_date=item.current_period_end - 6_480,
+    )
+    invoice = world.invoices()[-1]
+    # a total of 1 cent: paid without an attempt, owed with the next invoice
+    assert (invoice.total, invoice.amount_due, invoice.ending_balance) == (1, 0, 1)
+    assert (invoice.status, invoice.attempted, invoice.attempt_count) == ("paid", True, 0)
+    world.subscribe(world.price("Other", "1000"))
+    assert world.invoices()[-1].amount_due == 1_001
+
+
+def test_a_refund_on_the_balance_as_recorded(world: World) -> None:
+    world.go("2026-04-01")
+    subscription = world.subscribe(world.price("Dear", "2000"))
+    item = subscription["items"].data[0]
+    world.change(
+        subscription.id,
+        {"id": item.id, "price": world.price("Cheap", "1000")},
+        proration_behavior="always_invoice",
+        proration_date=item.current_period_end - 864_000,
+    )
+    invoice = world.invoices()[-1]
+    assert (invoice.total, invoice.status, invoice.billing_reason) == (-334, "paid", "subscription_update")
+    assert world.v1.customers.retrieve(world.customer.id).balance == -334
+
+
+def test_a_credit_gives_back_what_was_debited_and_its_price_as_recorded(world: World) -> None:
+    # swapped with `none`, then cancelled: 10.00 back, not the 18.00 that nobody paid
+    world.go("2026-04-01")
+    old, new = world.price("Basic", "1000"), world.price("Pro", "1800")
+    subscription = world.subscribe(old)
+    item = subscription["items"].data[0].id
+    world.change(subscription.id, {"id": item, "price": new}, proration_behavior="none")
+    world.v1.subscriptions.cancel(subscription.id, {"prorate": True})
+    waiting = world.v1.invoice_items.list({"customer": world.customer.id, "pending": True}).data
+    assert [(item.amount, item.description) for item in waiting] == [(-1_000, "Unused time on Basic after 01 Apr 2026")]
+    # the subscription is gone from it, so the customer's next invoice takes it up
+    assert waiting[0].parent is None
+    world.subscribe(world.price("Other", "3000"))
+    assert [amount for _, amount in world.bill()] == [-1_000, 3_000]
+
+
+def test_an_active_subscription_put_into_a_trial_is_credited_at_once_as_recorded(world: World) -> None:
+    world.go("2026-04-01")
+    subscription = world.subscribe((world.price("License", "10000"), 1))
+    world.go("2026-04-16")
+    changed = world.change(subscription.id, trial_end=at("2026-05-10"))
+    assert (changed.status, changed.trial_start, changed.billing_cycle_anchor) == (
+        "trialing",
+        at("2026-04-16"),
+        at("2026-05-10"),
+    )
+    assert world.bill() == [
+        ("Unused time on License after 16 Apr 2026", -5_000),
+        ("Free trial for 1 × License", 0),
+    ]
+    assert world.invoices()[-1].billing_reason == "subscription_update"
+    assert world.v1.customers.retrieve(world.customer.id).balance == -5_000
 
 
 # -- swaps of metered prices ------------------------------------------------------------------------------------------
@@ -587,6 +703,11 @@ def test_cancelled_at_once_with_invoice_and_credit(world: World, tokens: str) ->
         ("1000 × Tokens (Tier 1 at $0.00 / month)", 0),
         ("10000 × Tokens (Tier 2 at $0.0004 / month)", 400),
     ]
+    draft = world.invoices()[-1]
+    # Recorded: a draft for an hour, as a renewal is
+    assert (draft.status, draft.billing_reason, draft.auto_advance) == ("draft", "subscription_cycle", True)
+    assert (draft.period_start, draft.period_end) == (at("2026-04-01"), at("2026-04-16"))
+    world.go("2026-04-16T01:00:00")
     invoice = world.invoices()[-1]
     assert (invoice.total, invoice.amount_due, invoice.status, invoice.ending_balance) == (-4_600, 0, "paid", -4_600)
     assert world.v1.customers.retrieve(world.customer.id).balance == -4_600
@@ -620,6 +741,7 @@ def test_the_credit_of_a_cancellation_pays_the_next_invoice(world: World) -> Non
     subscription = world.subscribe((license, 1))
     world.go("2026-04-16")
     world.v1.subscriptions.cancel(subscription.id, {"invoice_now": True, "prorate": True})
+    world.go("2026-04-16T01:00:00")
     world.subscribe((license, 1))
     invoice = world.invoices()[-1]
     # 100.00 less the 50.00 that the cancellation gave back

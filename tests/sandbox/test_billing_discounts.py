@@ -74,8 +74,8 @@ def test_an_amount_is_shared_out_over_the_lines(world: World, license: str) -> N
     off = coupon(world, amount_off=1_000, currency="usd", duration="once")
     world.subscribe((license, 1), (world.price("Support", "5000"), 1), discounts=off)
     shares = [given.amount for line in world.invoices()[-1].lines.data for given in line.discount_amounts or ()]
-    # 10.00 over 100.00 and 50.00: 6.66⅔ and 3.33⅓, the cent that is left to the greater remainder
-    assert shares == [667, 333]
+    # 10.00 over 100.00 and 50.00: 6.66⅔ and 3.33⅓, each rounded down, the cent that is left to the last
+    assert shares == [666, 334]
     assert totals(world) == [14_000]
 
 

@@ -187,7 +187,7 @@ def test_send_invoice_needs_days_and_no_card(world: World, license: str) -> None
     assert (subscription.status, world.invoices()[-1].status) == ("active", "draft")
     world.go("2026-01-01T01:00:00")
     invoice = world.invoices()[-1]
-    assert (invoice.status, invoice.due_date) == ("open", at("2026-01-31T01:00:00"))
+    assert (invoice.status, invoice.due_date) == ("open", at("2026-01-31"))
 
 
 def test_an_overdue_invoice_makes_the_subscription_past_due_until_it_is_paid(world: World, license: str) -> None:
@@ -216,6 +216,20 @@ def test_collection_paused_as_drafts_leaves_drafts(world: World, license: str) -
     assert (world.invoices()[-1].status, world.invoices()[-1].auto_advance) == ("draft", False)
 
 
+def test_a_trial_that_is_ended_without_a_card_is_refused_or_does_as_told(world: World, license: str) -> None:
+    world.customer = world.new_customer(invoice_settings={})
+    plain = world.subscribe(license, trial_period_days=7)
+    error = refusal(lambda: world.change(plain.id, trial_end="now"))
+    assert (error.code, error.user_message) == ("resource_missing", NO_CARD)
+    for behavior, status in (("pause", "paused"), ("cancel", "canceled")):
+        told = world.subscribe(
+            world.price(behavior, "100"),
+            trial_period_days=7,
+            trial_settings={"end_behavior": {"missing_payment_method": behavior}},
+        )
+        assert world.change(told.id, trial_end="now").status == status
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +245,8 @@ def test_a_canceled_subscription_can_be_read_and_hardly_changed(world: World, li
     )
     assert world.v1.subscriptions.retrieve(subscription.id).status == "canceled"
     error = refusal(lambda: world.change(subscription.id, description="x"))
-    assert error.user_message == ("A canceled subscription can only update its cancellation_details and metadata.")
+    assert error.user_message == "A canceled subscription can only update its cancellation_details and metadata."
+    assert error.code == "invalid_canceled_subscription_fields"
     assert world.change(subscription.id, metadata={"a": "b"}).metadata.to_dict() == {"a": "b"}
     again = refusal(lambda: world.v1.subscriptions.cancel(subscription.id))
     assert (again.http_status, again.code) == (404, "resource_missing")
@@ -501,7 +516,17 @@ MISTAKES: dict[str, tuple[Mistake, dict[str, Any]]] = {
     ),
     "pending_if_incomplete at creation": (
         lambda w, lic, use: w.subscribe(lic, payment_behavior="pending_if_incomplete"),
-        {"param": "payment_behavior"},
+        {
+            "message": "Setting `payment_behavior` to `pending_if_incomplete` has no effect when creating a "
+            "subscription.",
+            "param": "payment_behavior",
+        },
+    ),
+    "a change while the first payment is to be made": (
+        lambda w, lic, use: w.change(
+            w.subscribe(lic, payment_behavior="default_incomplete").id, cancel_at_period_end=True
+        ),
+        {"code": "status_transition_invalid"},
     ),
     "a payment behaviour that is none": (
         lambda w, lic, use: w.subscribe(lic, payment_behavior="whatever"),
