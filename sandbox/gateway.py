@@ -9,13 +9,13 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
 from . import control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2
 from .errors import StripeError, refuse
-from .store import Database, Store, declare, mint
+from .store import Database, Store, declare, erase, mint
 from .wire import ConnectionDropped, Request, Response, SandboxFileError
 
 assert kinds  # imported for its routes
@@ -50,12 +50,9 @@ class _Passage:
     query: str
     v2: bool
     livemode: bool = False
-    account: str = ""
-    scope: str = ""
     key: str = ""
     replayed: bool = False
     fault: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,9 @@ class Sandbox:
         """`path` is made when missing. `clock` gives Unix seconds; the default is the host's."""
         self._host_clock = clock if clock is not None else time.time
         self.database = Database(path)
-        with self.database.reading() as connection:
-            ready = connection.execute("SELECT 1 FROM settings WHERE name = 'control'").fetchone()
-        if ready is None:
+        with self.database.glancing() as connection:
+            ready = settings.made(connection)
+        if not ready:
             with self.database.writing() as connection:
                 settings.first(connection)
 
@@ -105,11 +102,11 @@ class Sandbox:
         except (ConnectionDropped, SandboxFileError):
             raise
         except StripeError as refused:
-            return self._refusal(passage, refused, logged=True)
+            return self._refusal(passage, refused)
         except Exception:
             # The one place where anything unforeseen ends: the client gets Stripe's own 500, the trace is logged.
             _logger.exception("%s %s failed", request.method, path)
-            return self._refusal(passage, refuse("internal"), logged=True)
+            return self._refusal(passage, refuse("internal"))
 
     def host_clock(self) -> float:
         """The time that the sandbox's own clock is set against, in Unix seconds."""
@@ -117,8 +114,8 @@ class Sandbox:
 
     def reset(self) -> None:
         """Empty the file: no objects, no settings, a new account."""
-        self.database.erase()
         with self.database.writing() as connection:
+            erase(connection)
             settings.first(connection)
 
     def clock_of(self, current: settings.Settings) -> Callable[[], int]:
@@ -139,8 +136,7 @@ class Sandbox:
             who = v2.session_caller(self.database, request, clock())
         else:
             who = keys.caller(request, current)
-        passage.livemode, passage.account, passage.scope = who.livemode, who.account, who.scope
-        passage.key = keys.redacted(who.key)
+        passage.livemode, passage.key = who.livemode, keys.redacted(who.key)
         limits.check(self.database, current, who, passage.path, time.time())
         fault = control.take_fault(self.database, current, request.method, passage.path)
         if fault is not None:
@@ -161,7 +157,12 @@ class Sandbox:
         raw = _decode(passage, route)
         visit = _Visit(passage, current, who, clock, route, args, path, raw, key, version, fault)
         with inflight.held(self.database, who.scope, self._claims(visit)):
-            response = None if fault is None else control.before(fault)
+            try:
+                response = None if fault is None else control.before(fault)
+            except ConnectionDropped:
+                # Nothing was answered, and the log says that it was asked.
+                self._log(passage, Response(0, {}, b""), clock())
+                raise
             if response is not None:
                 self._log(passage, response, clock())
                 return response
@@ -199,6 +200,8 @@ class Sandbox:
                 digest = hashlib.sha256(same).digest()
                 replay = self._replay(store, passage, route, idempotency_key, digest, clock())
                 if replay is not None:
+                    if current["log"]:
+                        log.record(connection, self._entry(passage, replay), clock())
                     return replay
             call = router.Call(
                 request.method,
@@ -273,9 +276,7 @@ class Sandbox:
         headers = self._headers(passage, {}, key, spec.API_VERSION)
         headers["idempotent-replayed"] = "true"
         headers["original-request"] = first_request
-        response = Response(status, headers, body)
-        log.record(store.connection, self._entry(passage, response), now)
-        return response
+        return Response(status, headers, body)
 
     def _no_route(self, method: str, path: str) -> StripeError:
         if router.known_to_stripe(method, path):
@@ -298,12 +299,11 @@ class Sandbox:
             headers["original-request"] = passage.request_id
         return headers
 
-    def _refusal(self, passage: _Passage, refused: StripeError, *, logged: bool) -> Response:
+    def _refusal(self, passage: _Passage, refused: StripeError) -> Response:
         body = _json(v2.error_body(refused) if passage.v2 else refused.body())
         headers = self._headers(passage, refused.headers, None, spec.API_VERSION)
         response = Response(refused.status, headers, body)
-        if logged:
-            self._log(passage, response, int(self._host_clock()))
+        self._log(passage, response, int(self._host_clock()))
         return response
 
     def _entry(self, passage: _Passage, response: Response) -> log.Entry:

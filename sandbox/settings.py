@@ -33,8 +33,7 @@ def read(connection: sqlite3.Connection) -> Settings:
     """The settings as they stand; do not change the answer."""
     global _seen
     row = connection.execute("SELECT value FROM settings WHERE name = 'control'").fetchone()
-    if row is None:
-        return {**DEFAULTS, "account": ""}
+    assert row is not None, "a sandbox makes its settings before it answers"
     text, parsed = _seen
     if text != row[0]:
         parsed = {**DEFAULTS, **json.loads(row[0])}
@@ -51,7 +50,12 @@ def write(connection: sqlite3.Connection, settings: Settings) -> None:
     )
 
 
+def made(connection: sqlite3.Connection) -> bool:
+    """Whether the file has its settings."""
+    return connection.execute("SELECT 1 FROM settings WHERE name = 'control'").fetchone() is not None
+
+
 def first(connection: sqlite3.Connection) -> None:
     """Give a new file its settings and its account id."""
-    if connection.execute("SELECT 1 FROM settings WHERE name = 'control'").fetchone() is None:
+    if not made(connection):
         write(connection, {**DEFAULTS, "account": mint("acct_1", 15)})

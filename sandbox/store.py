@@ -162,6 +162,13 @@ class Store:
 _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
+def erase(connection: sqlite3.Connection) -> None:
+    """Empty every table: the file as it is on its first day."""
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    for (name,) in names.fetchall():
+        connection.execute(f'DELETE FROM "{name}"')
+
+
 _inherited: list[sqlite3.Connection] = []
 
 
@@ -236,18 +243,6 @@ class Database:
         """A forgotten sandbox lets go of its file; newer Pythons warn about connections that nobody closed."""
         if getattr(self, "_pid", None) == os.getpid():
             self.close()
-
-    def erase(self) -> None:
-        """Empty every table: the sandbox as it is on its first day."""
-        with self.writing() as connection:
-            names = [
-                row[0]
-                for row in connection.execute(
-                    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-                )
-            ]
-            for name in names:
-                connection.execute(f'DELETE FROM "{name}"')
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

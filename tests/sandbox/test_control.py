@@ -241,8 +241,20 @@ def test_the_log_holds_every_request(raw: Raw, control: Control) -> None:
     control("DELETE", "requests")
     control("POST", "log", on=False)
     raw("GET", "/v1/products")
-    raw("POST", "/v1/products", "name=B")
+    raw("POST", "/v1/products", "name=B", Idempotency_Key="b")
+    raw("POST", "/v1/products", "name=B", Idempotency_Key="b")
     assert control("GET", "requests")["data"] == []
+
+
+@pytest.mark.parametrize(("when", "status"), [("before", 0), ("after", 200)])
+def test_the_log_holds_dropped_requests_too(
+    client: stripe.StripeClient, control: Control, when: str, status: int
+) -> None:
+    control("POST", "faults", path="/v1/products", drop=True, when=when)
+    with pytest.raises(stripe.APIConnectionError):
+        client.v1.products.list()
+    (line,) = control("GET", "requests")["data"]
+    assert (line["status"], line["fault"] is None) == (status, False)
 
 
 def test_state_and_overview(client: stripe.StripeClient, live: stripe.StripeClient, control: Control) -> None:
