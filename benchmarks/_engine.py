@@ -56,6 +56,10 @@ for n in range({customers}):
 '''
 
 
+#: For one engine command; a busy machine takes minutes over a thousand objects.
+TIMEOUT_SECONDS = 1800.0
+
+
 @dataclass(frozen=True)
 class Size:
     """How many objects of each kind."""
@@ -126,7 +130,7 @@ def project(program: str) -> Iterator[Project]:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
-        made = Project(folder, environ)
+        made = Project(folder, environ, timeout=TIMEOUT_SECONDS)
         made.write(program)
         made.pulumi("stack", "init", made.stack).ok()
         made.config("stripe:mode", "sandbox")

@@ -68,6 +68,7 @@ class Project:
     folder: Path
     environ: dict[str, str]
     stack: str = "dev"
+    timeout: float = ENGINE_TIMEOUT
 
     @property
     def sandbox_file(self) -> Path:
@@ -93,7 +94,7 @@ class Project:
             env={**self.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=ENGINE_TIMEOUT,
+            timeout=self.timeout,
             check=False,
         )
         return Result(" ".join(["pulumi", *arguments]), done.returncode, done.stdout, done.stderr)
