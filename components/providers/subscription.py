@@ -199,7 +199,7 @@ SUBSCRIPTION = Kind(
         "trial_settings.end_behavior.billing_cycle_anchor": "matters only when a trial ends",
         "items.current_trial": "a trial that was begun runs on",
     },
-    watched={"cancel_at_period_end": False, "pause_collection": None},
+    watched={"cancel_at": None, "cancel_at_period_end": False, "pause_collection": None},
     assigned={"currency": "the prices' own", "customer_account": "none"},
     expand=("discounts", "items.data.discounts"),
     advice={
@@ -338,7 +338,11 @@ class SubscriptionProvider(StripeProvider):
 
     def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
         # One that was to end with its period goes on.
-        ending = {"cancel_at_period_end": True} if remote.get("cancel_at_period_end") else {}
+        ending = {}
+        if remote.get("cancel_at_period_end"):
+            ending = {"cancel_at_period_end": True}
+        elif remote.get("cancel_at") and "cancel_at" not in new:
+            ending = {"cancel_at": remote["cancel_at"]}
         old = {**self.projection(new, remote), **ending}
         tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
         return self.apply(remote["id"], old, new, remote) or remote
@@ -418,6 +422,9 @@ class SubscriptionProvider(StripeProvider):
                 return _discounts(value, remote.get("discounts"))
             case "trial_end" if value == "now":
                 return value
+            case "cancel_at" if remote.get("cancel_at_period_end"):
+                # Stripe says when that will be; it is not another end.
+                return MISSING
             case "cancel_at" if isinstance(value, str):
                 return value if remote.get("cancel_at") else MISSING
         return super().returned(name, value, remote)
@@ -447,7 +454,11 @@ class SubscriptionProvider(StripeProvider):
         cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
         details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
         if cancel["when"] == "period_end" and not being_replaced:
-            params = {"cancel_at_period_end": True, **details, **self.expanded()}
+            listed = ((self.inventory.read(id_, known.get("owner")) or {}).get("items") or {}).get("data", [])
+            # Where the items' periods end at different times, Stripe wants to be told which end is meant.
+            together = len({item.get("current_period_end") for item in listed}) < 2
+            end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}
+            params = {**end, **details, **self.expanded()}
             left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
             tell("info", f"{subject}: goes on to the end of its period and then ends")
             return left

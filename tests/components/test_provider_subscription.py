@@ -269,6 +269,30 @@ def test_at_the_end_of_the_period(world: World, said: set[str]) -> None:
     assert any(acme.state.id in line and "goes on to the end of its period" in line for line in said)
 
 
+def test_at_the_end_of_the_longest_period(world: World) -> None:
+    acme = Acme(world)
+    yearly = world.price(acme.product, "yearly", recurring={"interval": "year"}).id
+    items = {"license": {"price": acme.fee}, "support": {"price": yearly}}
+    declared = {**invoiced(acme.customer), "items": items, "cancel": {"when": "period_end"}}
+    first = world.up(SubscriptionProvider, "mixed", declared)
+    world.destroy(SubscriptionProvider, first)
+    there = world.stripe("get", f"/v1/subscriptions/{first.id}")
+    assert there["cancel_at"] == max(item["current_period_end"] for item in there["items"]["data"])
+    again = world.up(SubscriptionProvider, "mixed", declared)
+    assert again.id == first.id
+    assert world.stripe("get", f"/v1/subscriptions/{first.id}")["cancel_at"] is None
+
+
+def test_a_date_to_end_set_in_the_dashboard_shows(acme: Acme) -> None:
+    path = f"/v1/subscriptions/{acme.state.id}"
+    at = acme.world.stripe("get", path)["created"] + 86_400
+    acme.world.stripe("post", path, cancel_at=at)
+    drifted = acme.refreshed()
+    assert drifted.inputs["cancel_at"] == at
+    acme.up(drifted)
+    assert acme.remote()["cancel_at"] is None
+
+
 def test_a_customer_with_an_ending_subscription_stays(world: World, said: set[str]) -> None:
     """`pulumi destroy` takes the subscription and then the customer; deleting it would cut the period short."""
     acme = Acme(world, cancel={"when": "period_end"})
