@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -122,6 +123,39 @@ def test_several_processes_write_one_file(tmp_path: Path) -> None:
         # The file does not exist yet: they make it together, too.
         assert sum(pool.map(_create_some, [(str(path), worker, 40) for worker in range(4)])) == 160
     assert count(path) == 160
+
+
+def _send_some(arguments: tuple[str, str, int, int]) -> tuple[int, int]:
+    """Events of one customer, each until it is taken: (taken, refused because another was under way)."""
+    path, customer, worker, amount = arguments
+    sandbox = Sandbox(path)
+    taken = refused = 0
+    while taken < amount:
+        body = f"event_name=m&payload[stripe_customer_id]={customer}&payload[value]=1&identifier={worker}-{taken}"
+        status = sandbox.handle(Request("POST", "/v1/billing/meter_events", KEY, body.encode())).status
+        assert status in (200, 409)
+        taken, refused = taken + (status == 200), refused + (status == 409)
+    sandbox.close()
+    return taken, refused
+
+
+def test_events_from_several_processes_count_once_each(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.db"
+    sandbox = Sandbox(path)
+
+    def post(url: str, body: str) -> Any:
+        return json.loads(sandbox.handle(Request("POST", url, KEY, body.encode())).body)
+
+    meter = post("/v1/billing/meters", "display_name=M&event_name=m&default_aggregation[formula]=sum")
+    customer = post("/v1/customers", "name=Ada")["id"]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        results = pool.map(_send_some, [(str(path), customer, worker, 30) for worker in range(3)])
+    assert [taken for taken, _ in results] == [30, 30, 30]
+    start = meter["created"] // 3600 * 3600
+    url = f"/v1/billing/meters/{meter['id']}/event_summaries?customer={customer}&start_time={start}"
+    answer = json.loads(sandbox.handle(Request("GET", f"{url}&end_time={start + 7200}", KEY)).body)
+    assert answer["data"][0]["aggregated_value"] == 90
 
 
 def test_many_threads_share_a_sandbox(sandbox: Sandbox) -> None:
