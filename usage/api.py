@@ -111,6 +111,7 @@ class Api:
                 return Answer(_parsed(reply.body), reply.headers.get("request-id"))
             refusal = _refusal(reply)
             if not self._again(reply):
+                refusal.maybe_done = maybe_done
                 raise refusal
             last = str(refusal)
             if reply.status >= 500:

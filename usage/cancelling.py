@@ -25,7 +25,7 @@ def cancel(client: Client, identifier: str, *, event_name: str | None, correct: 
         return _done(client, identifier, "cancelled")
     if kept.state == "cancelled":
         return _done(client, identifier, "cancelled")
-    if kept.state in ("pending", "aggregating", "dead") and kept.unknown_since is None:
+    if kept.state == "dead" or (kept.state in ("pending", "aggregating") and kept.unknown_since is None):
         if not client.spool.move([kept.id], kept.state, "cancelled"):
             raise UsageError(f"{identifier} is being sent at this moment; cancel it again when `usage flush` is done")
         return _done(client, identifier, "not sent")

@@ -343,21 +343,36 @@ def _import(options: argparse.Namespace) -> int:
         if rejects is not None:
             rejects.close()
     flushed = None if options.dry_run or options.no_flush else client.flush(options.timeout)
+    strange = _strange_names(client, [total.event_name for total in imported.totals]) if options.dry_run else []
     if options.json:
-        data = {**output.as_json(imported), "flush": output.as_json(flushed) if flushed else None}
+        data = {
+            **output.as_json(imported),
+            "unknown_event_names": strange,
+            "flush": output.as_json(flushed) if flushed else None,
+        }
         where = client._destination
         data["sandbox"] = bool(where and where.sandbox)
         output.print_json(data)
     else:
         where = client._destination
         output.show_imported(imported, where.label if where else "nowhere yet: " + client._problem)
+        for name in strange:
+            print(f'  no active meter has the event name "{name}"; these events would be refused')
         if flushed is not None:
             output.show_flush(flushed)
-    if imported.bad:
+    if imported.bad or strange:
         return UNDELIVERED
     if options.dry_run:
         return OK
     return OK if flushed is not None and flushed.complete and client.status().complete else UNDELIVERED
+
+
+def _strange_names(client: Client, names: Sequence[str]) -> list[str]:
+    """Event names that no active meter has, where there is a destination to ask."""
+    if client._destination is None:
+        return []
+    meters = client._sender(client._delivery).meters
+    return [name for name in names if meters.find(name) is None and meters.readable]
 
 
 def _progress(options: argparse.Namespace) -> AbstractContextManager[Progress | None]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 AGGREGATION_GRACE = 300
 """Seconds after its end in which a bucket still takes late events before it is folded."""
+BUSY = "another process is delivering from this spool and did not finish in time"
 CHUNK = 4000
 """Events taken from the spool at a time: one fsync for forty batches."""
 
@@ -312,7 +313,14 @@ class Client:
         return self._deliver(timeout, None, self._delivery)
 
     def _deliver(
-        self, timeout: float | None, identifiers: Sequence[str] | None, method: str, *, lanes: int | None = None
+        self,
+        timeout: float | None,
+        identifiers: Sequence[str] | None,
+        method: str,
+        *,
+        lanes: int | None = None,
+        patience: float | None = None,
+        interrupted: Callable[[], bool] = bool,
     ) -> Flush:
         deadline = None if timeout is None else time.monotonic() + timeout
         queue = self._outbox()
@@ -320,8 +328,9 @@ class Client:
         run = _Run()
         lock = DeliveryLock(self.spool.path)
         self.spool.counts()  # makes the file, so that the lock has a folder to be in
-        if not lock.acquire(86_400.0 if timeout is None else timeout):
-            run.stopped = "another process is delivering from this spool and did not finish in time"
+        wait = timeout if patience is None else patience
+        if not lock.acquire(86_400.0 if wait is None else wait):
+            run.stopped = BUSY
             return self._flushed(run)
         try:
             if queue is not None:
@@ -329,6 +338,7 @@ class Client:
             else:
                 sender = self._sender(method)
                 sender.reset()
+                sender.interrupted = interrupted
                 if identifiers is None:
                     self._fold(sender, mode, run)
                     self.spool.prune()
@@ -352,7 +362,7 @@ class Client:
         def settle(fates: Fates) -> None:
             self._settle(mode, fates, run)
 
-        while sender.stopped is None and (deadline is None or time.monotonic() < deadline):
+        while not sender.over(deadline):
             chunk = self.spool.claim(mode, CHUNK, after=after, identifiers=identifiers)
             if not chunk:
                 break
@@ -379,7 +389,10 @@ class Client:
         self.spool.settle(
             mode,
             delivered=[claimed.id for claimed in fates.delivered],
-            refused=[(claimed.id, refusal) for claimed, refusal in fates.refused],
+            refused=[
+                (claimed.id, refusal, claimed.perhaps_since is None and claimed.id not in fates.doubtful)
+                for claimed, refusal in fates.refused
+            ],
             released=[claimed.id for claimed in fates.released],
             state=state,
         )
@@ -679,8 +692,9 @@ class Client:
                 continue
             try:
                 # one lane: pools cannot be started while the interpreter ends, and one lane is plenty
-                result = self._deliver(None, None, self._delivery, lanes=1)
-                problem = result.stopped
+                closing = self._closing.is_set
+                result = self._deliver(None, None, self._delivery, lanes=1, patience=0.0, interrupted=closing)
+                problem = None if result.stopped == BUSY else result.stopped
             except UsageError as failure:
                 problem = str(failure)
             if problem is None:
@@ -703,6 +717,7 @@ class Client:
         delivery's result, or None when there was nothing to deliver or nowhere to deliver to.
         """
         patience = self._exit_timeout if timeout is None else timeout
+        deadline = time.monotonic() + patience
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._closing.set()
@@ -715,7 +730,8 @@ class Client:
                 mine = [counts.get(destination, {}) for destination in {"", self._mode}]
                 if any(states.get("pending") or states.get("aggregating") for states in mine):
                     self._closing.clear()
-                    result = self._deliver(patience, None, self._delivery, lanes=1)
+                    left = max(0.0, deadline - time.monotonic())
+                    result = self._deliver(left, None, self._delivery, lanes=1)
                     if result.stopped:
                         self._warn(result.stopped)
         except UsageError as problem:

@@ -8,7 +8,7 @@ import time
 from collections import namedtuple
 
 from .api import Failed, is_duplicate
-from .errors import AuthenticationFailed, StripeError, Unreachable
+from .errors import AuthenticationFailed, DestinationError, StripeError, Unreachable
 from .events import (
     DEFAULT_CUSTOMER_KEY,
     DEFAULT_VALUE_KEY,
@@ -43,7 +43,7 @@ else:
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 SESSION_SECONDS = 14 * 60  # a token lives 15 minutes; we renew before
 METERS_SECONDS = 300.0
-LOST_CALLS = 3  # after so many calls in a row without an answer, the rest waits for the next delivery
+LOST_CALLS = 2  # after so many calls in a row without an answer, the rest waits for the next delivery
 METHODS = ("stream", "v1")
 
 
@@ -114,6 +114,8 @@ class Fates:
         self.delivered: list[Claimed] = []
         self.duplicates = 0
         self.refused: list[tuple[Claimed, Refusal]] = []
+        self.doubtful: set[int] = set()
+        """Row ids among the refused that an earlier attempt, whose answer was lost, may have delivered."""
         self.released: list[Claimed] = []
         """Certainly not delivered, and still to be sent."""
         self.perhaps: list[Claimed] = []
@@ -133,6 +135,8 @@ class Sender:
         self.meters = Meters(api)
         self.stopped: str | None = None
         """Why no further call makes sense (the key is refused), in one sentence."""
+        self.interrupted: Callable[[], bool] = bool
+        """Says whether to stop before the next call."""
         self._lost_in_a_row = 0
         self._session_lock = threading.Lock()
         self._token: str | None = None
@@ -172,8 +176,10 @@ class Sender:
             self._single(claimed, deadline, fates)
             settle(fates)
 
-    def _over(self, deadline: float | None) -> bool:
-        return self.stopped is not None or (deadline is not None and time.monotonic() >= deadline)
+    def over(self, deadline: float | None) -> bool:
+        """True when no further call should be made."""
+        late = deadline is not None and time.monotonic() >= deadline
+        return late or self.stopped is not None or self.interrupted()
 
     def _checked(self, group: list[Claimed], fates: Fates) -> list[Claimed]:
         """Refuse here what Stripe would refuse later and less clearly, and find each event's meter."""
@@ -189,7 +195,7 @@ class Sender:
             if event.event_name not in names:
                 try:
                     names[event.event_name] = self.meters.find(event.event_name) if self.stopped is None else None
-                except (StripeError, Unreachable) as problem:
+                except (StripeError, Unreachable, DestinationError) as problem:
                     self.stopped = str(problem)
                 if self.stopped is not None:
                     self._keep(group[position:], fates, maybe_done=False)
@@ -211,7 +217,7 @@ class Sender:
         return (meter.customer_key, meter.value_key) if meter else (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY)
 
     def _stream(self, batch: list[Claimed], deadline: float | None, fates: Fates) -> None:
-        if self._over(deadline):
+        if self.over(deadline):
             self._keep(batch, fates, maybe_done=False)
             return
         keys = {name: self._keys(name) for name in {claimed.event.event_name for claimed in batch}}
@@ -219,7 +225,7 @@ class Sender:
         body = json.dumps({"events": objects}, separators=(",", ":")).encode("ascii")
         try:
             self._post_stream(body, deadline)
-        except AuthenticationFailed as problem:
+        except (AuthenticationFailed, DestinationError) as problem:
             self.stopped = str(problem)
             self._keep(batch, fates, maybe_done=False)
         except StripeError as problem:
@@ -267,7 +273,7 @@ class Sender:
             return self._token
 
     def _single(self, claimed: Claimed, deadline: float | None, fates: Fates) -> None:
-        if self._over(deadline):
+        if self.over(deadline):
             self._keep([claimed], fates, maybe_done=False)
             return
         form = v1_form(claimed.event, *self._keys(claimed.event.event_name))
@@ -280,7 +286,7 @@ class Sender:
                 idempotency=claimed.event.identifier,
                 deadline=deadline,
             )
-        except AuthenticationFailed as problem:
+        except (AuthenticationFailed, DestinationError) as problem:
             self.stopped = str(problem)
             self._keep([claimed], fates, maybe_done=False)
         except StripeError as problem:
@@ -299,6 +305,8 @@ class Sender:
             return
         code = problem.code or ("no_meter" if "No active meter" in str(problem.args[0]) else f"http_{problem.status}")
         fates.refused.append((claimed, Refusal(code, str(problem.args[0]), problem.status, problem.request_id)))
+        if problem.maybe_done:
+            fates.doubtful.add(claimed.id)
 
     def _lost(self, problem: Failed, group: list[Claimed], fates: Fates) -> None:
         fates.lost = str(problem)

@@ -79,6 +79,8 @@ class StripeError(UsageError):
         self.code = code
         self.param = param
         self.request_id = request_id
+        self.maybe_done = False
+        """An earlier attempt of the same call lost its answer, so it may have been carried out before this refusal."""
 
     def __str__(self) -> str:
         details = [part for part in (f"HTTP {self.status}" if self.status else "", self.code or "") if part]

@@ -124,8 +124,8 @@ def utc_seconds(timestamp: Timestamp) -> int:
         raise InvalidEvent("timestamp", f"is a {kind.__name__}; pass Unix seconds, an aware datetime or ISO 8601 text")
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
-    # floor, also before 1970, so that an event never moves into the second after it
-    return int(moment.timestamp() // 1)
+    # floored before it becomes a float, so that an event never moves into the second after it
+    return int(moment.replace(microsecond=0).timestamp() // 1)
 
 
 def _not_a_time(text: str) -> int:

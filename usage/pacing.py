@@ -43,8 +43,6 @@ class Pacer:
 
     def wait(self) -> None:
         """Return when the next call may leave."""
-        if not self.interval:
-            return
         with self._lock:
             now = self._monotonic()
             at = max(now, self._next)

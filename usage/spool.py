@@ -408,14 +408,15 @@ class Spool:
         destination: str,
         *,
         delivered: Sequence[int] = (),
-        refused: Sequence[tuple[int, Refusal]] = (),
+        refused: Sequence[tuple[int, Refusal, bool]] = (),
         released: Sequence[int] = (),
         state: str = "delivered",
     ) -> None:
         """Write down what became of claimed events (row ids), in one commit.
 
         `released` events certainly did not reach Stripe: their fate is known again and they stay pending. `state` is
-        "delivered", or "queued" when they were handed to an outbox queue.
+        "delivered", or "queued" when they were handed to an outbox queue. The last member of a refusal says whether it
+        is certain that no earlier attempt was carried out; if not, a retry after Stripe's 24 hours needs `verify` first.
         """
         now = int(self.clock())
         with self._transaction() as connection:
@@ -426,11 +427,11 @@ class Spool:
                     [(state, now, id_) for id_ in delivered],
                 ).rowcount
                 self._moved(connection, destination, "pending", state, done)
-            for id_, refusal in refused:
+            for id_, refusal, certain in refused:
                 done = connection.execute(
-                    "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL"
-                    " WHERE id = ? AND state = 'pending'",
-                    (now, id_),
+                    "UPDATE events SET state = 'dead', settled_at = ?,"
+                    " unknown_since = CASE WHEN ? THEN NULL ELSE unknown_since END WHERE id = ? AND state = 'pending'",
+                    (now, certain, id_),
                 ).rowcount
                 if done:
                     self._bury(connection, id_, refusal, now, reported=False)

@@ -12,6 +12,8 @@ import threading
 import time
 from collections import namedtuple
 
+from .errors import DestinationError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import http.client
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
         body: bytes
 
     class Transport(Protocol):
-        """Sends one request and returns the answer, or raises NotSent or LostAnswer. Called from several threads."""
+        """Sends one request; returns the answer, or raises NotSent or LostAnswer, or DestinationError when trying again
+        is of no use. Called from several threads."""
 
         def send(self, method: str, host: str, url: str, headers: dict[str, str], body: bytes, timeout: float) -> Reply:
             """`host` is "api" or "meter_events"; `url` is path and query; `timeout` in seconds."""
@@ -171,7 +174,7 @@ class SandboxTransport:
                 try:
                     self._sandbox = sandbox.Sandbox(self.path)
                 except sandbox.SandboxFileError as problem:
-                    raise NotSent(str(problem)) from None
+                    raise DestinationError(str(problem)) from None
                 self._pid = os.getpid()
             opened = self._sandbox
         try:
@@ -179,7 +182,7 @@ class SandboxTransport:
         except sandbox.ConnectionDropped as problem:
             raise LostAnswer(f"the sandbox dropped the connection: {problem}") from None
         except sandbox.SandboxFileError as problem:
-            raise NotSent(str(problem)) from None
+            raise DestinationError(str(problem)) from None
         return Reply(answer.status, dict(answer.headers), answer.body)
 
     def close(self) -> None:

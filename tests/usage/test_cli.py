@@ -158,6 +158,8 @@ def test_import_delivers_and_its_exit_code_tells(
     (tmp_path / "rows.csv").write_text("customer,value,timestamp\n" + rows)
     assert run("import", "rows.csv", "--event", EVENT, "--dry-run") == 0
     assert "300 events, 45,150 units" in run.out
+    assert run("import", "rows.csv", "--event", "alpaca_ai_tokenz", "--dry-run") == 1
+    assert 'no active meter has the event name "alpaca_ai_tokenz"' in run.out
     assert embedded.total(meter, customer) == 0
     assert run("import", "rows.csv", "--event", EVENT) == 0
     assert "300 events delivered" in run.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -386,3 +387,67 @@ def test_stripe_should_retry_overrides_the_status(served: str, world: World, met
     with client() as sender, pytest.raises(usage.StripeError):
         sender.send(EVENT, customer, 5)
     assert sum(entry["path"] == "/v1/billing/meter_events" for entry in world.log()) == 1
+
+
+def test_a_damaged_sandbox_file_is_said_at_once_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "stripe.db").write_bytes(b"this is not a database" * 500)
+    monkeypatch.setenv("STRIPE_MODE", "sandbox")
+    monkeypatch.setenv("STRIPE_SANDBOX_FILE", "stripe.db")
+    sender = client()
+    with pytest.raises(usage.NotDelivered, match=r"stripe\.db"):
+        sender.send(EVENT, "cus_1", 1, identifier="kept")
+    kept = sender.spool.find("kept")
+    assert kept is not None
+    assert (kept.state, kept.unknown_since) == ("pending", None)
+    assert sender.api.retries == 0
+
+
+def test_retry_after_is_kept_even_without_a_pace(served: str, world: World, meter: str, customer: str) -> None:
+    world.control("faults", path="/v1/billing/meter_events", status=429, headers={"retry-after": "0.4"})
+    with client() as sender:
+        before = time.monotonic()
+        sender.send(EVENT, customer, 1)
+        assert time.monotonic() - before >= 0.4
+
+
+def test_closing_interrupts_the_background_and_keeps_what_it_had_in_hand(
+    served: str, world: World, meter: str, customer: str
+) -> None:
+    world.control("faults", method="POST", path="/v1/billing/meter_events", delay=0.05, count=None)
+    sender = client(delivery="v1", background=True, interval=0.01, exit_timeout=0.5)
+    sender.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(200))
+    for _ in range(200):
+        if sender.status().delivered:
+            break
+        time.sleep(0.02)
+    sender.close(0.2)
+    left = sender.status()
+    assert left.delivered + left.pending == 200
+    assert left.pending > 0
+    world.sandbox.handle(request("DELETE", "/_sandbox/faults"))
+    assert sender.flush().complete
+    assert world.total(meter, customer) == 200
+    sender.close()
+
+
+def test_a_refusal_after_a_lost_answer_is_not_taken_as_proof_that_nothing_arrived(
+    served: str, world: World, meter: str, customer: str
+) -> None:
+    """Delivered, answer lost, meter deactivated, so refused: a retry days later must not bill it again."""
+    now = time.time()
+    world.control("faults", method="POST", path="/v1/billing/meter_events", when="after", drop=True, count=1)
+    sender = client(delivery="v1", attempts=1, clock=lambda: now)
+    sender.record(EVENT, customer, 7, identifier="doubtful")
+    assert sender.flush().pending == 1
+    world.call("POST", f"/v1/billing/meters/{meter}/deactivate")
+    with client(clock=lambda: now + 60) as soon:
+        assert soon.flush().refused_count == 1
+    world.call("POST", f"/v1/billing/meters/{meter}/reactivate")
+    with client(clock=lambda: now + 2 * 86_400) as later:
+        assert later.retry() == ["doubtful"]
+        result = later.flush()
+        assert (result.delivered, result.unknown) == (0, 1)
+        assert later.verify().settled_delivered == 1
+    assert world.total(meter, customer) == 7

@@ -315,7 +315,7 @@ def test_counters_agree_with_the_rows_after_everything() -> None:
     spool.settle(
         "test",
         delivered=[one.id for one in claimed[:5]],
-        refused=[(claimed[5].id, Refusal("no_meter", "none", 400, None))],
+        refused=[(claimed[5].id, Refusal("no_meter", "none", 400, None), True)],
         released=[claimed[6].id],
     )
     now[0] += 25 * 3600
