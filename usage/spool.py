@@ -416,7 +416,7 @@ class Spool:
 
         `released` events certainly did not reach Stripe: their fate is known again and they stay pending. `state` is
         "delivered", or "queued" when they were handed to an outbox queue. The last member of a refusal says whether it
-        is certain that no earlier attempt was carried out; if not, a retry after Stripe's 24 hours needs `verify` first.
+        is certain that no earlier attempt was carried out; if not, a retry after 24 hours needs `verify` first.
         """
         now = int(self.clock())
         with self._transaction() as connection:
