@@ -30,7 +30,7 @@ def sandbox_of(project: Project) -> Sandbox:
     return SandboxHTTPClient(project.sandbox_file).sandbox
 
 
-def control(project: Project, method: str, name: str, **params: Any) -> dict[str, Any]:
+def control(project: Project, method: str, name: str, /, **params: Any) -> dict[str, Any]:
     """Ask the sandbox's control interface."""
     body = json.dumps(params).encode() if params else b""
     answer = sandbox_of(project).handle(Request(method, f"/_sandbox/{name}", {}, body))
@@ -97,7 +97,8 @@ def ids(project: Project) -> dict[str, str]:
     return {
         f"{resource['type'].rpartition(':')[2]} {resource['urn'].rpartition('::')[2]}": resource["id"]
         for resource in resources
-        if resource["type"].startswith("pulumi-python:dynamic/stripe:")
+        # One that is replaced and not deleted yet is not the resource any more.
+        if resource["type"].startswith("pulumi-python:dynamic/stripe:") and not resource.get("delete")
     }
 
 
