@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from typing import Any, Literal, ParamSpec, Self, TypeVar
 
     from .events import Timestamp, Value
-    from .results import Cancelled, Flush, InvoicePreview, Sent, Status, Summaries, Verification
+    from .results import Cancelled, Flush, InvoicePreview, Reports, Sent, Status, Summaries, Verification
+    from .spool import DeadLetter
 
     P = ParamSpec("P")
     T = TypeVar("T")
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same arguments, methods, errors and files; every method is awaited.
+    """`Client` for asyncio: the same arguments, errors and files; every method is awaited.
+
+    All methods are here but `import_file` and `drain`, which are whole programs.
 
     A call that is cancelled while it waits still finishes on its thread: what was recorded stays recorded.
     """
@@ -122,6 +125,18 @@ class AsyncClient:
     async def cancel(self, identifier: str, *, event_name: str | None = None, correct: bool = False) -> Cancelled:
         """See `Client.cancel`."""
         return await self._run(self.client.cancel, identifier, event_name=event_name, correct=correct)
+
+    async def dead_letters(self, limit: int = -1) -> list[DeadLetter]:
+        """See `Client.dead_letters`."""
+        return await self._run(self.client.dead_letters, limit)
+
+    async def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
+        """See `Client.error_report`."""
+        return await self._run(self.client.error_report, report)
+
+    async def fetch_error_reports(self) -> Reports:
+        """See `Client.fetch_error_reports`."""
+        return await self._run(self.client.fetch_error_reports)
 
     async def close(self, timeout: float | None = None) -> Flush | None:
         """See `Client.close`."""

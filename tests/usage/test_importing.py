@@ -271,14 +271,14 @@ def test_without_a_destination_the_bound_stops_an_import_and_it_can_go_on(tmp_pa
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """The benchmark imports 10 million rows; here 20,000 and 200,000 must need the same."""
+    """The benchmark imports 10 million rows; here 10,000 and 100,000 must need the same."""
     program = (
         "import resource, sys, usage\n"
         "usage.Client(spool=sys.argv[2]).import_file(sys.argv[1])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks: list[int] = []
-    for rows in (20_000, 200_000):
+    for rows in (10_000, 100_000):
         path = write(tmp_path / f"{rows}.csv", rows)
         arguments: list[Any] = [sys.executable, "-c", program, str(path), str(tmp_path / f"{rows}.db")]
         peaks.append(int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout))

@@ -301,6 +301,7 @@ def test_four_producers_three_drains_one_killed_a_hundred_thousand_events(
                 break
             time.sleep(0.05)
         assert before > 5_000
+        assert drains[0].poll() is None
         drains[0].send_signal(signal.SIGKILL)
         assert [producer.wait(timeout=240) for producer in producers] == [0, 0, 0, 0]
         results = [json.loads(process.communicate(timeout=240)[0]) for process in drains[1:]]
@@ -308,7 +309,6 @@ def test_four_producers_three_drains_one_killed_a_hundred_thousand_events(
         assert depth(sqs) == 0
         assert depth(sqs, "usage-dead") == 0
         assert {customer: world.total(meter, customer) for customer in customers} == expected
-        assert sum(result["delivered"] for result in results) < 100_000  # the killed one had done its part
     finally:
         for process in processes:
             process.kill()
