@@ -401,9 +401,13 @@ class StripeProvider(ResourceProvider):
             current = self.inventory.fetch(id_)
             if current is not None:
                 declared_now = {name: value for name, value in wanted.items() if value is not MISSING}
-                if self.projection(declared_now, current) == declared_now:
+                if self.is_as_wanted(declared_now, current):
                     return current
         raise ProviderError(f"{self.subject(new, id_)}: the same change was made {MOST_GENERATIONS} times today")
+
+    def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
+        """Whether an update that was answered from memory has been made and still holds."""
+        return self.projection(wanted, remote) == wanted
 
     def resolve_update(self, refusal: StripeRefusal, id_: str, params: Inputs, new: Inputs) -> Inputs:
         """What to send instead of what Stripe refused, where there is a safe way."""

@@ -319,9 +319,9 @@ class PriceProvider(StripeProvider):
     def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
         before, after = old.get("currency_options") or {}, new.get("currency_options") or {}
         if after and before.keys() - after.keys():
-            # Stripe can only take all currency options away at once.
+            # Stripe can only take all currency options away at once; the declared ones then come back.
             params = {"currency_options": "", **self.expanded()}
-            self.post(id_, params, new, "currencies", {})
+            self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
             old = {name: value for name, value in old.items() if name != "currency_options"}
         return super().apply(id_, old, new, remote)
 

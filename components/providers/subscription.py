@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NotRequired
 
+from pulumi.dynamic import DiffResult
 from typing_extensions import TypedDict
 
 from components.providers import rules
@@ -16,7 +17,7 @@ from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, StripeObject
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, inventory_of
+from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, inventory_of, one_line
 from components.providers.notices import tell
 from components.providers.shapes import Map, Path, Struct
 from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
@@ -243,7 +244,8 @@ class SubscriptionProvider(StripeProvider):
 
     # -- diff ---------------------------------------------------------------------------------------------------
 
-    def diff(self, id_: str, olds: Inputs, news: Inputs) -> Any:
+    @one_line
+    def diff(self, id_: str, olds: Inputs, news: Inputs) -> DiffResult:
         self._refuse_unbilled_usage(id_, olds, self.arguments(olds), self.arguments(news))
         return super().diff(id_, olds, news)
 
@@ -356,6 +358,13 @@ class SubscriptionProvider(StripeProvider):
                 remote = self._migrate(id_, new)
         changed = super().apply(id_, old, new, remote)
         return changed or remote
+
+    def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
+        """Items that nobody declared are not the update's business."""
+        found = self.projection(wanted, remote)
+        if "items" in wanted:
+            found["items"] = {key: item for key, item in found.get("items", {}).items() if key in wanted["items"]}
+        return found == wanted
 
     def _migrate(self, id_: str, new: Inputs) -> StripeObject:
         params = {"billing_mode": new["billing_mode"], **self.expanded()}

@@ -195,6 +195,16 @@ def test_one_of_several_currencies_is_taken_away(world: World) -> None:
     assert after.inputs == less.inputs
 
 
+def test_a_currency_goes_and_comes_and_goes_within_a_day(world: World) -> None:
+    product = world.product()
+    one, both = {"gbp": {"unit_amount": 8}}, {"eur": {"unit_amount": 9}, "gbp": {"unit_amount": 8}}
+    price = world.price(product.id, currency_options=both)
+    for options in (one, both, one, both, one):
+        price = world.price_change(product.id, price, currency_options=options)
+        there = world.stripe("get", f"/v1/prices/{price.id}", expand=["currency_options"])["currency_options"]
+        assert there.keys() - {"usd"} == options.keys()
+
+
 def test_tiers_of_a_currency(world: World) -> None:
     product, meter = world.product(), world.meter()
     euro = [{"up_to": 1000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.035"}]

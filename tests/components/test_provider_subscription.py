@@ -151,6 +151,21 @@ def test_an_item_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
     assert len(acme.prices()) == 3
 
 
+def test_a_lost_response_beside_an_item_of_somebody_else(acme: Acme) -> None:
+    """The update is known to have been made although the subscription holds more than it declares."""
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
+    acme.world.control("faults", method="POST", path="/v1/subscriptions/*", when="after", drop=True)
+    once = acme.world.price(acme.product, "once", recurring=None).id
+    acme.world.forget_calls()
+    items = {**acme.items, "more": {"price": acme.other_usage}}
+    acme.change(items, add_invoice_items=[{"price": once}])
+    assert len(acme.prices()) == 4
+    charged = acme.world.stripe("get", "/v1/invoiceitems", customer=acme.customer)["data"]
+    assert [each["pricing"]["price_details"]["price"] for each in charged].count(once) == 1
+    posts = [each for each in acme.world.sent if each.method == "POST"]
+    assert len({each.headers["idempotency-key"] for each in posts}) == 1
+
+
 def test_twenty_items_are_all_read(world: World) -> None:
     """Stripe answers a subscription with its first items only; the rest are in a list of their own."""
     product, customer = world.product().id, world.customer().id
