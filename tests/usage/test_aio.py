@@ -28,6 +28,10 @@ def test_everything_can_be_awaited(embedded: World, meter: str, customer: str) -
             assert (await client.verify()).complete
             assert (await client.cancel("fact")).outcome == "cancelled"
             assert await client.retry() == []
+            assert await client.dead_letters() == []
+            assert (await client.fetch_error_reports()).reports == 0
+            with pytest.raises(usage.InvalidEvent):
+                await client.error_report("{}")
             assert (await client.status()).complete
             with pytest.raises(usage.InvalidEvent):
                 await client.record(EVENT, customer, -1)
