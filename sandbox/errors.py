@@ -439,10 +439,19 @@ ANSWERS: Final[dict[str, Answer]] = {
         RECORDED,
         param="plan",
     ),
+    "price_on_other_item": Answer(
+        "A new item with Price {price} can't be added to this Subscription because an existing Subscription Item "
+        "{item} is already using that Price. If you want to update the existing item (e.g., to adjust the quantity), "
+        "pass the existing Subscription Item's `id` in your update request: "
+        "https://stripe.com/docs/api/subscriptions/update#update_subscription-items-id",
+        RECORDED,
+        param="plan",
+    ),
     "too_many_items": Answer(
         "A subscription can have at most 20 items; this one would have {count}.", UNRECORDED, param="items"
     ),
     "item_price": Answer("Each item needs either a `price` or `price_data`.", UNRECORDED),
+    "invalid_item_id": Answer("Invalid subscription_item id: {id}", RECORDED),
     "item_unknown": Answer("No such subscription item: '{id}'", REPORTED, code="resource_missing"),
     "last_item": Answer(
         "A subscription must have at least one active plan. To cancel a subscription, please use the cancel API "
@@ -458,7 +467,15 @@ ANSWERS: Final[dict[str, Answer]] = {
         "The longer intervals of a subscription must be whole multiples of its shortest.", UNRECORDED, param="items"
     ),
     "mixed_currencies": Answer(
-        "The price {price} is not available in {currency}, the currency of this subscription.", UNRECORDED
+        "This `price` has `currency={own}`, but other items use `currency={currency}`. All items must have pricing in "
+        "the same currency. When using multi-currency prices, you can specify `currency` at the top level, to be used "
+        "by all items.",
+        RECORDED,
+    ),
+    "other_currency": Answer(
+        "The price specified only supports `{own}`. This doesn't match the expected currency: `{currency}`.",
+        RECORDED,
+        param="price",
     ),
     "customer_currency": Answer(
         "You cannot combine currencies on a single customer. This customer has an active subscription, subscription "
@@ -470,9 +487,13 @@ ANSWERS: Final[dict[str, Answer]] = {
         "If invoice collection method is 'send_invoice', you must specify 'days_until_due'.", RECORDED
     ),
     "days_until_due_charged": Answer(
-        "You can only specify `days_until_due` if invoice collection method is 'send_invoice'.",
-        UNRECORDED,
-        param="days_until_due",
+        "You can only specify 'days_until_due' if invoice collection method is 'send_invoice'.", RECORDED
+    ),
+    "invoice_due_missing": Answer(
+        "If invoice collection method is 'send_invoice', you must specify 'due_date' or 'days_until_due'.", RECORDED
+    ),
+    "invoice_due_charged": Answer(
+        "You can only specify 'due_date' or 'days_until_due' if invoice collection method is 'send_invoice'.", RECORDED
     ),
     "pending_if_incomplete_create": Answer(
         "Setting `payment_behavior` to `pending_if_incomplete` has no effect when creating a subscription.",
@@ -480,6 +501,14 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="payment_behavior",
     ),
     "in_the_past": Answer("Invalid timestamp: must be an integer Unix timestamp in the future.", REPORTED),
+    "trial_in_the_past": Answer(
+        "The parameter `trial_end` expects a unix timestamp representing a date and time in the future. You specified "
+        "the value `{value}` which is in the past.",
+        RECORDED,
+    ),
+    "trial_from_plan_alone": Answer(
+        "You cannot set `trial_end` or `trial_period_days` when `trial_from_plan=true`.", RECORDED
+    ),
     "timestamp_range": Answer("Invalid timestamp: this sandbox's calendar goes from 1970 to 2099.", UNRECORDED),
     "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
     "anchor_too_late": Answer(
