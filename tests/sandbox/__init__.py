@@ -1,0 +1,1 @@
+"""Tests of the local Stripe, through stripe-python and over a port."""
