@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -56,13 +56,13 @@ def branch(project: Project, folder: Path) -> Project:
 class Run:
     """A `pulumi up` or `destroy` under way, to be broken by a plan."""
 
-    def __init__(self, project: Project, verb: str) -> None:
+    def __init__(self, project: Project, verb: str, env: Mapping[str, str] | None = None) -> None:
         self.verb = verb
         arguments = [verb, "--stack", project.stack, "--yes", "--skip-preview", "--suppress-progress"]
         self.process = subprocess.Popen(
             ["pulumi", *arguments, "--non-interactive", "--color", "never"],
             cwd=project.folder,
-            env=project.environ,
+            env={**project.environ, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -90,6 +90,11 @@ class Run:
         deadline = time.monotonic() + 10
         while any(alive(pid) for pid in found) and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def kill_everything(self) -> None:
+        """SIGKILL the engine and all that it has started: no state is written any more."""
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            end(pid, signal.SIGKILL)
 
     def interrupt(self) -> None:
         """What ^C does: SIGINT to the terminal's process group, once. The engine keeps its plugins out of it."""

@@ -352,3 +352,28 @@ def test_a_run_interrupted_once_keeps_what_it_did_in_the_state(
     # What was under way was finished and written down.
     assert in_state(project) == alive(project)
     assert_converged(phase, project, sandbox)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("create", "POST /v1/subscriptions alpaca-ai-first-customer"),
+        ("change", "POST /v1/prices/*"),
+        ("destroy", "POST /v1/billing/meters/*/deactivate"),
+    ],
+)
+def test_an_engine_killed_before_it_wrote_any_state_is_made_up_for_by_the_next_run(
+    name: str, title: str, broken: Callable[..., tuple[Phase, Project, FaultySandbox]]
+) -> None:
+    """Without checkpoints the state knows nothing of the run: all that it made is found, all that it undid is gone."""
+    phase, project, sandbox = broken(name)
+    before = in_state(project) if name != "create" else None
+    run: list[Run] = []
+    with at(sandbox, title, lambda: run[0].kill_everything()):
+        run.append(Run(project, phase.verb, env={"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}))
+        assert run[0].result().code != 0
+    if before is not None:
+        assert in_state(project) == before, "a checkpoint was written"
+    # The lock of the killed run.
+    project.run("cancel", "--yes").ok()
+    assert_converged(phase, project, sandbox)
