@@ -463,7 +463,10 @@ class SubscriptionProvider(StripeProvider):
         cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
         details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
         if cancel["when"] == "period_end" and not being_replaced:
-            listed = ((self.inventory.read(id_, known.get("owner")) or {}).get("items") or {}).get("data", [])
+            there = self.inventory.read(id_, known.get("owner"))
+            if there is None or self.is_gone(there):
+                return there
+            listed = (there.get("items") or {}).get("data", [])
             # Where the items' periods end at different times, Stripe wants to be told which end is meant.
             together = len({item.get("current_period_end") for item in listed}) < 2
             end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}

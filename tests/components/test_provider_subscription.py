@@ -281,6 +281,9 @@ def test_at_the_end_of_the_period(world: World, said: set[str]) -> None:
     world.destroy(SubscriptionProvider, acme.state)
     there = acme.remote()
     assert (there["status"], there["cancel_at_period_end"]) == ("active", True)
+    # Ended by somebody else in between, there is nothing left to end.
+    world.stripe("delete", f"/v1/subscriptions/{acme.state.id}")
+    world.destroy(SubscriptionProvider, acme.state)
     assert any(acme.state.id in line and "goes on to the end of its period" in line for line in said)
 
 
