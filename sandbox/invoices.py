@@ -349,9 +349,9 @@ def _collection(params: dict[str, Any]) -> Obj:
     }
     sent = collection["collection_method"] == "send_invoice"
     if sent and collection["days_until_due"] is None and params.get("due_date") is None:
-        raise refuse("days_until_due_missing")
-    if not sent and collection["days_until_due"] is not None:
-        raise refuse("days_until_due_charged")
+        raise refuse("invoice_due_missing")
+    if not sent and (collection["days_until_due"] is not None or params.get("due_date") is not None):
+        raise refuse("invoice_due_charged")
     return collection
 
 
@@ -388,16 +388,19 @@ def update(call: Call) -> Obj:
         invoice["metadata"] = call.metadata(invoice["metadata"])
     if "description" in params:
         invoice["description"] = params["description"] or None
-    if "collection_method" in params or "days_until_due" in params:
+    if {"collection_method", "days_until_due", "due_date"} & set(params):
+        method = params.get("collection_method", invoice["collection_method"])
+        # What was agreed for sending does not outlive it.
+        old_due = (invoice["_days_until_due"], invoice["due_date"]) if method == "send_invoice" else (None, None)
         merged = {
-            "collection_method": params.get("collection_method", invoice["collection_method"]),
-            "days_until_due": params.get("days_until_due", invoice["_days_until_due"]),
-            "due_date": params.get("due_date", invoice["due_date"]),
+            "collection_method": method,
+            "days_until_due": params.get("days_until_due", None if "due_date" in params else old_due[0]),
+            "due_date": params.get("due_date", old_due[1]),
         }
         collection = _collection(merged)
         invoice["collection_method"] = collection["collection_method"]
         invoice["_days_until_due"] = days = collection["days_until_due"]
-        invoice["due_date"] = None if days is None else invoice["created"] + 86_400 * days
+        invoice["due_date"] = merged["due_date"] if days is None else invoice["created"] + 86_400 * days
     if "auto_advance" in params:
         invoice["auto_advance"] = params["auto_advance"]
     if invoice["status"] == "draft":

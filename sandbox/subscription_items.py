@@ -16,8 +16,6 @@ def wire(call: Call, pointer: Obj) -> Obj:
         return pointer
     if "current_period_end" in pointer:
         return life.item_wire(call, pointer)
-    if pointer.get("deleted"):
-        return pointer
     found = _find(call, pointer)
     return pointer if found is None else life.item_wire(call, found)
 
@@ -35,24 +33,45 @@ def _find(call: Call, pointer: Obj) -> Obj | None:
 def retrieve(call: Call) -> Obj:
     """GET /v1/subscription_items/{item}."""
     life.settle(call)
-    return call.fetch("subscription_item", call.args["item"])
+    found = call.store.get("subscription_item", call.args["item"])
+    if found is None or found.get("deleted"):
+        # Recorded: an answer of its own, with neither code nor param.
+        raise refuse("invalid_item_id", status=404, id=call.args["item"])
+    return found
 
 
 @route("GET", "/v1/subscription_items", writes=True)
 def list_items(call: Call) -> Obj:
-    """GET /v1/subscription_items of one subscription."""
+    """GET /v1/subscription_items of one subscription: recorded, the only list that begins with the oldest."""
     life.settle(call)
     if not call.params.get("subscription"):
         raise refuse("missing", param="subscription")
     subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
-    return call.page("subscription_item", {"subscription": subscription["id"]})
+    items = subscription["items"]["data"]
+    ids = [item["id"] for item in items]
+    params = call.params
+    limit = min(max(params.get("limit", 10), 1), 100)
+    for name in ("starting_after", "ending_before"):
+        if params.get(name) and params[name] not in ids:
+            raise refuse("no_such", kind="subscription item", id=params[name], param=name)
+    if params.get("ending_before") and not params.get("starting_after"):
+        rest = items[: ids.index(params["ending_before"])]
+        shown = rest[-limit:]
+    else:
+        rest = items[ids.index(params["starting_after"]) + 1 :] if params.get("starting_after") else items
+        shown = rest[:limit]
+    url = f"/v1/subscription_items?subscription={subscription['id']}"
+    return {"object": "list", "data": shown, "has_more": len(rest) > len(shown), "url": url}
 
 
 @route("POST", "/v1/subscription_items")
 def create(call: Call) -> Obj:
     """POST /v1/subscription_items: add an item."""
     life.settle(call)
-    subscription = call.fetch("subscription", call.params["subscription"], param="subscription", status=400)
+    subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
+    if subscription["status"] in life.ENDED:
+        # Recorded: to this endpoint one that is over does not exist.
+        raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="subscription")
     before = {item["id"] for item in subscription["items"]["data"]}
     _change(call, subscription, {})
     return next(item for item in subscription["items"]["data"] if item["id"] not in before)

@@ -455,7 +455,7 @@ def enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
 def _enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
     subscription = contract.subscription
     after = _items_of(call, phase, subscription, at)
-    terms.check_items(terms.Prices(call), subscription, after)
+    terms.check_items(terms.Prices(call), subscription, after, contract.items)
     behavior = phase["proration_behavior"]
     if phase["trial_end"] is not None and phase["trial_end"] > at:
         cycle.change_items(contract, after, at, behavior)

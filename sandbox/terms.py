@@ -193,19 +193,32 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
         item["metadata"] = call.metadata(item["metadata"], entry["metadata"])
 
 
-def check_items(known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
-    """The rules between items: number, no price twice, one currency, intervals that go together."""
+def check_items(
+    known: Prices, subscription: Obj, items: Sequence[Obj], present: Sequence[Obj] = (), where: str = "items"
+) -> None:
+    """The rules between items: number, no price twice, one currency, intervals that go together.
+
+    `present` are the items before a change: Stripe words the refusal of what is added to them differently.
+    """
     if len(items) > MOST_ITEMS:
         raise refuse("too_many_items", count=len(items))
-    seen: set[str] = set()
+    here = {item["id"] for item in present}
+    seen: dict[str, str] = {}
     intervals: list[Interval] = []
-    for item in items:
+    for index, item in enumerate(items):
         price = known.get(item["price"])
         if item["price"] in seen:
+            holder = seen[item["price"]]
+            if holder in here:
+                raise refuse("price_on_other_item", price=item["price"], item=holder)
             raise refuse("same_price_twice", price=item["price"])
-        seen.add(item["price"])
-        if subscription["currency"] not in {price["currency"], *(price.get("currency_options") or {})}:
-            raise refuse("mixed_currencies", price=price["id"], currency=subscription["currency"], param="items")
+        seen[item["price"]] = item["id"]
+        currency = subscription["currency"]
+        if currency not in {price["currency"], *(price.get("currency_options") or {})}:
+            if present:
+                raise refuse("other_currency", own=price["currency"], currency=currency)
+            named = f"{where}[{index}][price]"
+            raise refuse("mixed_currencies", own=price["currency"], currency=currency, param=named)
         intervals.append(Interval.of(price["recurring"]))
     if len(set(intervals)) == 1:
         return
@@ -414,10 +427,14 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
     given = params.get("trial_end")
     if given is not None and params.get("trial_period_days") is not None:
         raise refuse("only_one", param=_name(prefix, "trial_end"), names="trial_end, trial_period_days")
+    if params.get("trial_from_plan") and (given is not None or params.get("trial_period_days") is not None):
+        raise refuse("trial_from_plan_alone")
     if given == "now":
         return None
     if given is not None:
-        end = in_future(int(given), now, _name(prefix, "trial_end"))
+        if int(given) <= now:
+            raise refuse("trial_in_the_past", param=_name(prefix, "trial_end"), value=given)
+        end = in_range(int(given), _name(prefix, "trial_end"))
     elif params.get("trial_period_days"):
         end = now + 86_400 * int(params["trial_period_days"])
     elif params.get("trial_from_plan"):
@@ -489,7 +506,7 @@ def apply_changes(
     at = proration_date(contract, params, now, prefix)
     given = params.get("items") or ()
     after = items_after(call, known, subscription, given, now, _name(prefix, "items"))
-    check_items(known, subscription, after)
+    check_items(known, subscription, after, contract.items)
     add_invoice_items(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )

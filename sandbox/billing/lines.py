@@ -137,7 +137,7 @@ def line_of_invoice_item(pending: Obj) -> Obj:
     shared = {
         "invoice_item": pending["id"],
         "proration": pending["proration"],
-        "proration_details": {"credited_items": None} if pending["proration"] else None,
+        "proration_details": {"credited_items": None},
         "subscription": subscription,
     }
     if subscription_item is None:
@@ -206,7 +206,7 @@ def _item_parent(item: Obj, *, proration: bool = False) -> Obj:
         "subscription_item_details": {
             "invoice_item": None,
             "proration": proration,
-            "proration_details": {"credited_items": None} if proration else None,
+            "proration_details": {"credited_items": None},
             "subscription": item["subscription"],
             "subscription_item": item["id"],
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -423,3 +424,27 @@ def test_mistakes_are_refused(world: World, license: str, mistake: str) -> None:
     act, status, code = MISTAKES[mistake]
     error = refusal(lambda: act(world, license))
     assert (error.http_status, error.error.code if error.error else None) == (status, code)
+
+
+def test_how_an_invoice_falls_due_is_said_when_it_is_sent_and_only_then(world: World) -> None:
+    customer = world.customer.id
+    error = refusal(lambda: world.v1.invoices.create({"customer": customer, "collection_method": "send_invoice"}))
+    assert error.user_message == (
+        "If invoice collection method is 'send_invoice', you must specify 'due_date' or 'days_until_due'."
+    )
+    charged: Any
+    for charged in ({"days_until_due": 5}, {"due_date": at("2026-03-01")}):
+        charged["customer"] = customer
+        error = refusal(partial(world.v1.invoices.create, charged))
+        assert error.user_message == (
+            "You can only specify 'due_date' or 'days_until_due' if invoice collection method is 'send_invoice'."
+        )
+    sent = world.v1.invoices.create(
+        {"customer": customer, "collection_method": "send_invoice", "due_date": at("2026-03-01")}
+    )
+    # The date stays when the same method is said again, gives way to days, and goes with the method.
+    again = world.v1.invoices.update(sent.id, {"collection_method": "send_invoice"})
+    assert again.due_date == at("2026-03-01")
+    assert world.v1.invoices.update(sent.id, {"days_until_due": 2}).due_date == sent.created + 2 * 86_400
+    assert world.v1.invoices.update(sent.id, {"due_date": at("2026-03-05")}).due_date == at("2026-03-05")
+    assert world.v1.invoices.update(sent.id, {"collection_method": "charge_automatically"}).due_date is None

@@ -108,7 +108,13 @@ def test_items_can_be_listed_read_changed_added_and_removed(world: World, licens
     changed = world.v1.subscription_items.update(first, {"quantity": 4, "metadata": {"seat": "yes"}})
     assert (changed.quantity, changed.metadata.to_dict()) == (4, {"seat": "yes"})
     listed = world.v1.subscription_items.list({"subscription": subscription.id}).data
-    assert [item.id for item in listed] == [added.id, first]
+    assert [item.id for item in listed] == [first, added.id]  # recorded: the oldest first
+    page = world.v1.subscription_items.list({"subscription": subscription.id, "limit": 1})
+    assert ([item.id for item in page.data], page.has_more) == ([first], True)
+    page = world.v1.subscription_items.list({"subscription": subscription.id, "limit": 1, "starting_after": first})
+    assert ([item.id for item in page.data], page.has_more) == ([added.id], False)
+    page = world.v1.subscription_items.list({"subscription": subscription.id, "limit": 1, "ending_before": added.id})
+    assert ([item.id for item in page.data], page.has_more) == ([first], False)
     assert world.v1.subscription_items.retrieve(added.id).price.id == tokens
     assert world.v1.subscription_items.delete(added.id).deleted is True
     assert refusal(lambda: world.v1.subscription_items.retrieve(added.id)).http_status == 404
@@ -450,7 +456,19 @@ MISTAKES: dict[str, tuple[Mistake, dict[str, Any]]] = {
     ),
     "two currencies": (
         lambda w, lic, use: w.subscribe(lic, w.price("Euro", "1", currency="eur")),
-        {"param": "items"},
+        {
+            "param": "items[1][price]",
+            "message": "This `price` has `currency=eur`, but other items use `currency=usd`. All items must have "
+            "pricing in the same currency. When using multi-currency prices, you can specify `currency` at the top "
+            "level, to be used by all items.",
+        },
+    ),
+    "a second currency added": (
+        lambda w, lic, use: w.change(w.subscribe(lic).id, {"price": w.price("Euro", "1", currency="eur")}),
+        {
+            "param": "price",
+            "message": "The price specified only supports `eur`. This doesn't match the expected currency: `usd`.",
+        },
     ),
     "a second currency of one customer": (
         lambda w, lic, use: (w.subscribe(lic), w.subscribe(w.price("Euro", "1", currency="eur"))),
@@ -483,8 +501,30 @@ MISTAKES: dict[str, tuple[Mistake, dict[str, Any]]] = {
         {"code": "resource_missing", "param": "items[0][id]"},
     ),
     "a trial in the past": (
-        lambda w, lic, use: w.subscribe(lic, trial_end=at("2025-12-01")),
-        {"param": "trial_end"},
+        lambda w, lic, use: w.subscribe(lic, trial_end=1000),
+        {
+            "param": "trial_end",
+            "message": "The parameter `trial_end` expects a unix timestamp representing a date and time in the future. "
+            "You specified the value `1000` which is in the past.",
+        },
+    ),
+    "the price's own trial beside another": (
+        lambda w, lic, use: w.subscribe(lic, trial_from_plan=True, trial_period_days=3),
+        {"param": None, "message": "You cannot set `trial_end` or `trial_period_days` when `trial_from_plan=true`."},
+    ),
+    "an unknown item by itself": (
+        lambda w, lic, use: w.v1.subscription_items.retrieve("si_nope"),
+        {"status": 404, "param": None, "code": None, "message": "Invalid subscription_item id: si_nope"},
+    ),
+    "an item for what is over": (
+        lambda w, lic, use: w.v1.subscription_items.create(
+            {"subscription": w.v1.subscriptions.cancel(w.subscribe(lic).id).id, "price": use}
+        ),
+        {"status": 404, "param": "subscription", "code": "resource_missing"},
+    ),
+    "a price that another item has": (
+        lambda w, lic, use: w.v1.subscription_items.create({"subscription": w.subscribe(lic).id, "price": lic}),
+        {"param": "plan"},
     ),
     "a trial of three years": (
         lambda w, lic, use: w.subscribe(lic, trial_period_days=1100),
@@ -512,7 +552,10 @@ MISTAKES: dict[str, tuple[Mistake, dict[str, Any]]] = {
     ),
     "days until due of what is charged": (
         lambda w, lic, use: w.subscribe(lic, days_until_due=3),
-        {"param": "days_until_due"},
+        {
+            "param": None,
+            "message": "You can only specify 'days_until_due' if invoice collection method is 'send_invoice'.",
+        },
     ),
     "pending_if_incomplete at creation": (
         lambda w, lic, use: w.subscribe(lic, payment_behavior="pending_if_incomplete"),
