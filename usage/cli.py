@@ -432,9 +432,7 @@ def _summary(options: argparse.Namespace) -> int:
         options.meter, options.customer, options.start, options.end, group=options.group
     )
     if options.csv and not options.json:
-        where = "sandbox" if result.sandbox else "stripe"
-        rows = [(result.event_name, *row, where) for row in output.summary_rows(result)]
-        output.write_csv(("event_name", "customer", "start", "end", "value", "destination"), rows)
+        sys.stdout.write(result.as_csv())
     else:
         _print(options, result, output.show_summaries)
     return OK

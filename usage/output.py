@@ -49,11 +49,6 @@ def number(value: Decimal) -> str:
     return f"{value.normalize():,f}" if value else "0"
 
 
-def plain_number(value: Decimal) -> str:
-    """A Decimal as programs read it: no separators, no exponent."""
-    return f"{value.normalize():f}" if value else "0"
-
-
 def count(amount: int, noun: str = "event") -> str:
     """ "1 event", "2,000 events"."""
     return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
@@ -85,15 +80,6 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def write_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """CSV on standard output."""
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
 
 
 def show_sent(sent: Sent) -> None:
@@ -155,14 +141,9 @@ def show_status(status: Status) -> None:
         print(f"  refused with {code}: {amount:,}")
 
 
-def summary_rows(result: Summaries) -> list[tuple[str, str, str, str]]:
-    """Rows of a summary: customer, start, end, value."""
-    return [(row.customer, iso(row.start), iso(row.end), plain_number(row.value)) for row in result.rows]
-
-
 def show_summaries(result: Summaries) -> None:
     """Usage as a table."""
-    rows = [(customer, start, end, number(Decimal(value))) for customer, start, end, value in summary_rows(result)]
+    rows = [(row.customer, iso(row.start), iso(row.end), number(row.value)) for row in result.rows]
     caption = result.destination
     if result.aligned:
         caption += f"\nthe window was widened to {result.group or 'minute'} boundaries, as Stripe asks for"

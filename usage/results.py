@@ -157,6 +157,22 @@ class Summaries(Result):
     def as_json(self) -> dict[str, Any]:
         return {**super().as_json(), "total": format(self.total, "f")}
 
+    def as_csv(self) -> str:
+        """The rows as CSV with a header; times in RFC 3339, and a column that tells the sandbox from Stripe."""
+        import csv
+        import io
+
+        from .events import iso
+
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("event_name", "customer", "start", "end", "value", "destination"))
+        where = "sandbox" if self.sandbox else "stripe"
+        for row in self.rows:
+            value = format(row.value.normalize(), "f") if row.value else "0"
+            writer.writerow((self.event_name, row.customer, iso(row.start), iso(row.end), value, where))
+        return text.getvalue()
+
 
 @dataclass(frozen=True)
 class PreviewLine(Result):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 import usage
 from usage.client import Client
-from usage.sqs import Queue, check_address
+from usage.sqs import Drain, Queue, check_address
 
 from .conftest import EVENT, World
 
@@ -240,6 +241,42 @@ def test_a_queue_that_does_not_exist_is_a_sentence(embedded: World, sqs: Any) ->
 def test_a_full_address_names_the_queue(sqs: Any, aws: dict[str, str]) -> None:
     host = aws["AWS_ENDPOINT_URL_SQS"].removeprefix("http://")
     assert Queue(f"sqs://{host}/123456789012/usage").take(1, 0) == []
+
+
+def test_messages_stay_hidden_for_as_long_as_their_delivery_takes(
+    embedded: World, meter: str, customer: str, sqs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(10, customer)
+    extended = threading.Event()
+    monkeypatch.setattr(Queue, "hide", lambda *_: extended.set())
+    with Client(spool="drain.db") as worker:
+        slow = worker._sender("stream")
+        send = slow.send
+
+        def wait_then_send(*arguments: Any) -> None:
+            assert extended.wait(60)  # the heartbeat comes while the delivery is under way
+            send(*arguments)
+
+        monkeypatch.setattr(slow, "send", wait_then_send)
+        drain = Drain(worker, Queue(QUEUE), visibility=10)
+        drain.visibility = 1
+        assert drain.run(max_messages=1, idle_seconds=0, stop=None).delivered == 10
+    assert extended.is_set()
+
+
+def test_sigterm_ends_a_drain_in_order(embedded: World, meter: str, customer: str, sqs: Any) -> None:
+    put(10, customer)
+    command = [sys.executable, "-m", "usage.cli", "drain", "--queue", QUEUE, "--forever", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if embedded.total(meter, customer) == 10:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    put(1, customer)  # wakes the long poll
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode in (0, 1)  # 1 when it had just taken the last message and gave it back
+    assert json.loads(out)["delivered"] >= 10
 
 
 PRODUCER = """
