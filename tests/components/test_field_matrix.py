@@ -598,7 +598,9 @@ def nested_cases() -> Iterator[Any]:
             given = sample(kind, name)
             if name in kind.updatable and given.refused is None:
                 for path in nested_paths(kind.struct.fields[name].shape, given.first, (name,)):
-                    yield pytest.param(kind, path, id=f"{kind.name}.{'.'.join(path)}")
+                    # Where nothing would be left it is the whole field that is cleared, which is tested above.
+                    if taken_out(given.first, path[1:]):
+                        yield pytest.param(kind, path, id=f"{kind.name}.{'.'.join(path)}")
 
 
 def test_what_clearing_sends_is_said_for_every_field() -> None:
@@ -624,8 +626,6 @@ def test_a_field_inside_an_object_is_cleared_alone(world: World, kind: Kind, pat
     if kind is CUSTOMER and "card" in str(given.first):
         made = case.up(declared(case, given, given.first, path[0]), made)
     without = taken_out(given.first, path[1:])
-    if not without:
-        pytest.skip("nothing would be left")
     changed = case.up(declared(case, given, without, path[0]), made)
     assert changed.id == made.id
     if ".".join(path) in kind.kept:
