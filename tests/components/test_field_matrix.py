@@ -592,6 +592,13 @@ def nested_paths(shape: Shape, value: Any, path: tuple[str, ...]) -> Iterator[tu
             yield from nested_paths(shape.fields[name].shape, each, (*path, name))
 
 
+def taken_out(value: Any, path: tuple[str, ...]) -> Any:
+    if len(path) == 1:
+        return {name: each for name, each in value.items() if name != path[0]}
+    inner = taken_out(value[path[0]], path[1:])
+    return {**value, path[0]: inner} if inner else {name: each for name, each in value.items() if name != path[0]}
+
+
 def nested_cases() -> Iterator[Any]:
     for kind in KINDS:
         for name in arguments_of(kind):
@@ -646,10 +653,3 @@ def is_nothing(value: Any) -> bool:
 
 def cleared_value(kind: Kind, path: tuple[str, ...]) -> Any:
     return as_pulumi_sends(kind.cleared.get(".".join(path)))
-
-
-def taken_out(value: Any, path: tuple[str, ...]) -> Any:
-    if len(path) == 1:
-        return {name: each for name, each in value.items() if name != path[0]}
-    inner = taken_out(value[path[0]], path[1:])
-    return {**value, path[0]: inner} if inner else {name: each for name, each in value.items() if name != path[0]}
