@@ -1,10 +1,11 @@
-"""Every v1 request that the sandbox takes in a whole session is one that stripe-mock takes too."""
+"""Every v1 request that the sandbox takes in a whole session is one that stripe-mock takes too.
+
+The log of a life through the real engine is replayed in tests/engine/test_requests_are_stripes.py.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,6 @@ import stripe
 from .catalog import catalog
 from .conftest import NEW_YEAR, Control
 from .stripe_mock import ask, replay, running
-
-#: Logs of real runs, as `sandbox requests` prints them: one JSON object a line.
-LOGS = Path(__file__).parent / "request_logs"
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +39,6 @@ def test_a_whole_session(client: stripe.StripeClient, control: Control, mock: tu
     sent, complaints = replay(mock, lines)
     assert complaints == []
     assert sent > 40
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("log", sorted(LOGS.glob("*.jsonl")), ids=lambda path: path.stem)
-def test_a_recorded_run(log: Path, mock: tuple[str, int]) -> None:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    sent, complaints = replay(mock, lines)
-    assert complaints == []
-    assert sent > 0
 
 
 def session(client: stripe.StripeClient) -> None:
