@@ -262,3 +262,15 @@ def test_interrupting_keeps_what_was_recorded(tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert 0 < client.status().pending < 300_000
     client.close()
+
+
+def test_a_reader_that_stops_early_is_no_error(embedded: World, meter: str, customer: str) -> None:
+    with Client() as client:
+        client.record_many(
+            {"event_name": "no_meter_" + "x" * 80, "customer": customer, "value": number} for number in range(3000)
+        )
+        client.flush()
+    command = f"{sys.executable} -m usage.cli errors --limit 3000 --json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
