@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat when a worker dies
 CALL_MESSAGES = 10  # SendMessageBatch and ReceiveMessage: at most ten
 CALL_BYTES = 240_000  # below the 256 KiB that every SQS takes in one call
+LONG_POLL = 5  # seconds; SQS allows 20, but SIGTERM waits for the poll, and container runtimes give 10
 VERSION = 1
 
 
@@ -53,7 +54,7 @@ class Queue:
         self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
         name = address.removeprefix("sqs://")
         try:
-            # a long poll waits 20 s by itself
+            # a long poll waits some seconds by itself
             config = Config(retries={"mode": "standard", "max_attempts": 5}, read_timeout=60, connect_timeout=10)
             self._sqs: Any = boto3.client("sqs", config=config)
             if "/" in name:
@@ -228,8 +229,8 @@ class Drain:
             while not stop.is_set() and self.stopped is None:
                 if max_messages is not None and self.messages >= max_messages:
                     break
-                left = 20.0 if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
-                messages = self.queue.take(self.visibility, max(0, min(20, round(left))))
+                left = LONG_POLL if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
+                messages = self.queue.take(self.visibility, max(0, min(LONG_POLL, round(left))))
                 if not messages:
                     if idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
                         break
