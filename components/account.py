@@ -194,6 +194,12 @@ class Account:
         """
         with self._lock:
             if self._pinned is not None and self.id and self.id != self._pinned:
+                if self.settings.embedded:
+                    raise AccountError(
+                        f"this stack's objects are in another sandbox than the file {self.settings.sandbox_file}: "
+                        "bring that file back (stripe:sandboxFile or STRIPE_SANDBOX_FILE), or forget the stack's state "
+                        "(pulumi stack rm --force) and start anew"
+                    )
                 raise AccountError(
                     f"this stack's objects are in Stripe account {self._pinned}, and the key opens {self.id}: "
                     "use a key of the stack's account (stripe:apiKey or STRIPE_API_KEY), or another stack"

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -239,9 +239,12 @@ class Database:
         for connection in idle:
             connection.close()
 
-    def __del__(self) -> None:
-        """A forgotten sandbox lets go of its file; newer Pythons warn about connections that nobody closed."""
-        if getattr(self, "_pid", None) == os.getpid():
+    def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
+        """A forgotten sandbox lets go of its file; newer Pythons warn about connections that nobody closed.
+
+        At interpreter exit the module's globals may be gone already: what it needs is bound here.
+        """
+        if getattr(self, "_pid", None) == _getpid():
             self.close()
 
     def _connect(self) -> sqlite3.Connection:

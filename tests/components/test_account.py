@@ -93,18 +93,28 @@ def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert sys.tracebacklimit == 10
 
 
-def test_another_account_than_the_state_s_is_refused(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (
+            {"mode": "test", "apiKey": "sk_" + "test_other"},
+            r"are in Stripe account acct_\w+, and the key opens acct_\w+",
+        ),
+        ({"mode": "sandbox"}, r"are in another sandbox than the file \S+\.db: bring that file back"),
+    ],
+)
+def test_another_account_than_the_state_s_is_refused(
+    world: World, tmp_path: Path, config: dict[str, str], sentence: str
+) -> None:
     product = world.product()
     other = World(tmp_path / "other.db")
     acts: list[Callable[[], object]] = [
-        lambda: other.refresh(ProductProvider, product),
-        lambda: other.destroy(ProductProvider, product),
-        lambda: other.up(ProductProvider, "pro", {"name": "New"}, product),
+        lambda: other.refresh(ProductProvider, product, other.process(**config)),
+        lambda: other.destroy(ProductProvider, product, other.process(**config)),
+        lambda: other.up(ProductProvider, "pro", {"name": "New"}, product, other.process(**config)),
     ]
     for act in acts:
-        with pytest.raises(
-            AccountError, match=r"this stack's objects are in Stripe account acct_\w+, and the key opens"
-        ):
+        with pytest.raises(AccountError, match=sentence):
             act()
     assert [call for call in other.calls() if call != "GET /v1/account"] == []
     other.sandbox.close()
