@@ -5,6 +5,8 @@
     POST   /_sandbox/lag              {"seconds": 2.5}
     POST   /_sandbox/rate_limits      {"test": 25, "live": 100} | {"stripe": true} | {"test": null}
     POST   /_sandbox/keys             {"key": "rk_test_x", "status": "restricted", "allow": ["GET /v1/prices"]}
+    POST   /_sandbox/accounts         {"id": "acct_x", "configurations": ["merchant", "recipient", "customer"]}
+    GET    /_sandbox/accounts         the connected accounts
     POST   /_sandbox/faults           {"method": "POST", "path": "/v1/prices*", "count": 2, "status": 500}
     DELETE /_sandbox/faults           forget them all
     GET    /_sandbox/requests         the request log (after=SEQ, limit=N)
@@ -29,9 +31,10 @@ from fnmatch import fnmatchcase
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from . import forms, limits, log, settings
+from . import connect, forms, limits, log, settings, spec
 from .errors import ANSWERS, StripeError, refuse
-from .store import Database, mint
+from .router import Call
+from .store import Database, Store, mint
 from .wire import ConnectionDropped, Request, Response
 
 if TYPE_CHECKING:
@@ -305,6 +308,51 @@ def _keys(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
     return _change(sandbox, change)
 
 
+def _accounts(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
+    _only(params, "id", "configurations", "livemode", "platform")
+    configurations = params.get("configurations", list(connect.DEFAULT))
+    if not isinstance(configurations, list) or not all(name in connect.CONFIGURATIONS for name in configurations):
+        raise _Refused(f"configurations must be a list of some of {', '.join(connect.CONFIGURATIONS)}.")
+    for name in ("id", "platform"):
+        if name in params and not (isinstance(params[name], str) and params[name].startswith("acct_")):
+            raise _Refused(f"{name} must be an id that begins with acct_.")
+    livemode = _flag(params, "livemode")
+    with sandbox.database.writing() as connection:
+        current = settings.read(connection)
+        platform = params.get("platform") or current["account"]
+        if params.get("id") == platform:
+            raise _Refused("A platform is not connected to itself.")
+        # What the account's kind does, it does as a request of its platform.
+        call = Call(
+            method="POST",
+            path="/_sandbox/accounts",
+            params={},
+            args={},
+            store=Store(connection, f"{platform}:{'live' if livemode else 'test'}"),
+            livemode=livemode,
+            account=platform,
+            key="",
+            request_id=mint("req_", 14),
+            version=spec.API_VERSION,
+            idempotency_key=None,
+            clock=sandbox.clock_of(current),
+            settings=current,
+        )
+        made = connect.make(call, params.get("id"), configurations)
+    return connect.shown(made, platform, livemode=livemode)
+
+
+def _read_accounts(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
+    _only(params)
+    with sandbox.database.reading() as connection:
+        rows = connection.execute("SELECT scope, body FROM objects WHERE kind = 'account' ORDER BY seq").fetchall()
+    data = []
+    for scope, body in rows:
+        platform, _, mode = scope.rpartition(":")
+        data.append(connect.shown(json.loads(body), platform, livemode=mode == "live"))
+    return {"data": data}
+
+
 def _faults(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
     _only(
         params,
@@ -404,6 +452,8 @@ _HANDLERS: Final[dict[tuple[str, str], Callable[[Any, dict[str, Any]], dict[str,
     ("POST", "lag"): _lag,
     ("POST", "rate_limits"): _rate_limits,
     ("POST", "keys"): _keys,
+    ("POST", "accounts"): _accounts,
+    ("GET", "accounts"): _read_accounts,
     ("POST", "faults"): _faults,
     ("GET", "faults"): _read_faults,
     ("DELETE", "faults"): _drop_faults,

@@ -578,6 +578,14 @@ ANSWERS: Final[dict[str, Answer]] = {
     "invoice_item_amount": Answer(
         "An invoice item needs one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", UNRECORDED
     ),
+    # -- connected accounts -------------------------------------------------------------------------------------
+    "own_account": Answer("The '{name}' param cannot be set to your own account.", REPORTED),
+    "account_cannot_receive": Answer(
+        "Your destination account needs to have at least one of the following capabilities enabled: transfers, "
+        "crypto_transfers, legacy_payments",
+        REPORTED,
+        code="insufficient_capabilities_for_transfer",
+    ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
     "schedule_taken": Answer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import spec
+from . import connect, spec
 from .router import Call, Kind, declare_kind, route
 from .store import Obj, declare_index
 
@@ -42,15 +42,4 @@ def list_events(call: Call) -> Obj:
 @route("GET", "/v1/account")
 def account(call: Call) -> Obj:
     """GET /v1/account: whose key this is."""
-    return {
-        "id": call.account,
-        "object": "account",
-        "business_profile": {"name": "Stripe sandbox"},
-        "charges_enabled": True,
-        "country": "US",
-        "default_currency": "usd",
-        "details_submitted": True,
-        "email": None,
-        "payouts_enabled": True,
-        "type": "standard",
-    }
+    return connect.shape(call.account, "Stripe sandbox")

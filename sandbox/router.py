@@ -196,19 +196,21 @@ class Call:
         """A new id."""
         return mint(prefix, length)
 
-    def fetch(self, kind: str, id: str, *, param: str | None = None, status: int = 404) -> Obj:
+    def fetch(self, kind: str, id: str, *, param: str | None = None, status: int = 404, noun: str | None = None) -> Obj:
         """The object, a deleted one refused; else Stripe's resource_missing, which names the other mode if it is
-        there. `param` defaults to the kind's own, which is right for an id in the path."""
+        there. `param` defaults to the kind's own, which is right for an id in the path; `noun` is for what Stripe
+        calls by the parameter and not by the kind ("No such destination")."""
         found = self.store.get(kind, id)
         if found is not None and not found.get("deleted"):
             return found
         shown = kind_of(kind)
+        called = shown.called if noun is None else noun
         where = param if param is not None else shown.missing_param
         if found is None:
             here, there = ("live", "test") if self.livemode else ("test", "live")
             if self.store.in_scope(f"{self.account}:{there}").get(kind, id) is not None:
-                raise refuse("other_mode", status=status, param=where, kind=shown.called, id=id, here=here, there=there)
-        raise refuse("no_such", status=status, param=where, kind=shown.called, id=id)
+                raise refuse("other_mode", status=status, param=where, kind=called, id=id, here=here, there=there)
+        raise refuse("no_such", status=status, param=where, kind=called, id=id)
 
     def wire(self, obj: Obj) -> Obj:
         """An object as Stripe would answer it, before `expand`."""
