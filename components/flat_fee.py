@@ -74,15 +74,9 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
         protect: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        # What a reviewer reads in the preview: the model in money, above the objects that make it up.
-        business_view: dict[str, Any] = {
-            "plan": plan.name,
-            "fee": plan.fee_text,
-            "included": plan.included_text,
-            "overage": plan.overage_text,
-            "seats": seats_text(subscribers),
-        }
-        super().__init__("stripe-pricing:index:FlatFeeWithOverages", name, business_view, opts)
+        # The model in money, above the objects that make it up. One property, because the engine prints a component's
+        # other properties beside the changed one, and a reviewer shall read old -> new and nothing else.
+        super().__init__("stripe-pricing:index:FlatFeeWithOverages", name, {"price": plan.price_text}, opts)
         self.lookup_keys = {"license": f"{name}:license", "usage": f"{name}:usage"}
         self.event_name = event_name
         child = pulumi.ResourceOptions(parent=self)
@@ -136,12 +130,6 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
                 opts=kept,
             )
         self.register_outputs({})
-
-
-def seats_text(subscribers: Sequence[Subscriber]) -> str:
-    """All seats in one line, since the engine prints what has not changed as well; who has how many is below it."""
-    total, count = sum(subscriber.seats for subscriber in subscribers), len(subscribers)
-    return f"{total:,} ({count:,} subscriber{'' if count == 1 else 's'})"
 
 
 def usage_price(plan: Plan) -> dict[str, Any]:

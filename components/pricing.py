@@ -118,24 +118,16 @@ class Plan(_Value):
         amount = minor_units(self.overage.amount, self.currency)
         return amount if self.overage.round else amount / self.overage.per
 
-    # The business view: how a reviewer reads the plan in a preview.
-
     @property
-    def fee_text(self) -> str:
-        return f"{self._money(self.fee)} per seat and {self.interval}"
-
-    @property
-    def included_text(self) -> str:
-        if not self.included:
-            return "nothing"
-        return f"{self.included:,} {self.unit}{'' if self.included == 1 else 's'} per {self.interval}"
-
-    @property
-    def overage_text(self) -> str:
+    def price_text(self) -> str:
+        """The whole price in one sentence, as a reviewer reads it in a preview."""
         per = f"{self.overage.per:,} {self.unit}s" if self.overage.per != 1 else self.unit
-        started = {"up": ", each started package in full", "down": ", whole packages only", None: ""}
         above = f" above {self.included:,}" if self.included else ""
-        return f"{self._money(self.overage.amount)} per {per}{above}{started[self.overage.round]}"
+        started = {"up": ", each started package in full", "down": ", whole packages only", None: ""}[
+            self.overage.round
+        ]
+        overage = f"{self._money(self.overage.amount)} per {per}{above}{started}"
+        return f"{self._money(self.fee)} per seat and {self.interval}, {overage}"
 
     def _money(self, amount: Decimal) -> str:
         places = max(minor_unit_exponent(self.currency), -int(amount.normalize().as_tuple().exponent))

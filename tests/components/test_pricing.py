@@ -52,15 +52,17 @@ def test_decimal_text_is_exact_and_canonical(value: Decimal) -> None:
     assert text == decimal_text(Decimal(text + ("0" if "." in text else ".0")))
 
 
-def test_the_business_view_reads_as_a_price_list() -> None:
-    assert plan().fee_text == "100.00 USD per seat and month"
-    assert plan().included_text == "1,000 tokens per month"
-    assert plan().overage_text == "0.04 USD per 100 tokens above 1,000"
-    assert plan(currency="jpy", fee=900, overage={"amount": 4}).fee_text == "900 JPY per seat and month"
-    assert plan(included=0, overage={"amount": "0.0004"}).overage_text == "0.0004 USD per token"
-    packages = plan(included=0, overage={"amount": "0.04", "per": 100, "round": "up"})
-    assert packages.overage_text == "0.04 USD per 100 tokens, each started package in full"
-    assert packages.included_text == "nothing"
+def test_the_price_reads_as_one_sentence() -> None:
+    assert plan().price_text == "100.00 USD per seat and month, 0.04 USD per 100 tokens above 1,000"
+    assert plan(included=0, overage={"amount": "0.0004"}).price_text == (
+        "100.00 USD per seat and month, 0.0004 USD per token"
+    )
+    assert plan(currency="jpy", fee=900, interval="year", overage={"amount": 4}).price_text == (
+        "900 JPY per seat and year, 4 JPY per token above 1,000"
+    )
+    assert plan(included=0, overage={"amount": "0.04", "per": 100, "round": "up"}).price_text == (
+        "100.00 USD per seat and month, 0.04 USD per 100 tokens, each started package in full"
+    )
 
 
 @pytest.mark.parametrize(
