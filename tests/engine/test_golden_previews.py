@@ -164,6 +164,14 @@ def test_a_reviewer_reads_what_changes(applied: Project, change: str) -> None:
         applied.write(program)
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_is_printed_that_does_not_change(change: str) -> None:
+    """Under the stack, each line is marked as added, removed or changed, or closes what such a line opened."""
+    _, _, steps = (GOLDEN / f"{change}.diff").read_text().partition("(same)\n")
+    lines = steps[: steps.index("Resources:")].splitlines()
+    assert [line for line in lines if not re.match(r" +([~+-] |\+-|[}\]])", line)] == []
+
+
 @pytest.mark.skipif(WRITE, reason="they are being written")
 def test_there_is_no_golden_file_without_a_change() -> None:
     expected = {f"{change}.{kind}" for change in CHANGES for kind in ("diff", "json")}
