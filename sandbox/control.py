@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from . import connect, forms, limits, log, settings, spec
+from . import connect, forms, limits, log, settings, spec, v2
 from .errors import ANSWERS, StripeError, refuse
 from .router import Call
 from .store import Database, Store, mint
@@ -81,14 +81,15 @@ class Fault:
         error.stored = self.when == "stored"
         return error
 
-    def response(self) -> Response:
-        """The same as bytes; `body` replaces Stripe's shape (a proxy's HTML page, say)."""
+    def response(self, path: str) -> Response:
+        """The same as bytes, as the API behind the path shapes it; `body` replaces that (a proxy's HTML page, say)."""
         if self.body is not None:
             headers = {"content-type": "text/html", **self.headers}
             return Response(self.status or 500, headers, self.body.encode())
         error = self.error()
+        body = v2.error_body(error) if path.startswith("/v2/") else error.body()
         headers = {"content-type": "application/json", "request-id": mint("req_", 14), **error.headers}
-        return Response(error.status, headers, json.dumps(error.body()).encode())
+        return Response(error.status, headers, json.dumps(body).encode())
 
 
 def take_fault(database: Database, current: settings.Settings, method: str, path: str) -> Fault | None:
@@ -131,7 +132,7 @@ def _meets(entry: dict[str, Any], method: str, path: str) -> bool:
     return fnmatchcase(method, entry["method"]) and fnmatchcase(path, entry["path"])
 
 
-def before(fault: Fault) -> Response | None:
+def before(fault: Fault, path: str) -> Response | None:
     """What a fault does before the request is carried out; a Response stands in for it."""
     if fault.delay > 0:
         sleep(fault.delay)
@@ -140,12 +141,12 @@ def before(fault: Fault) -> Response | None:
     if fault.drop:
         raise ConnectionDropped("the connection was dropped before the request was carried out")
     if fault.half_body:
-        whole = fault.response()
+        whole = fault.response(path)
         raise ConnectionDropped("half of an answer was sent; nothing was done", _half(whole))
-    return None if fault.status is None else fault.response()
+    return None if fault.status is None else fault.response(path)
 
 
-def after(fault: Fault, response: Response) -> Response:
+def after(fault: Fault, path: str, response: Response) -> Response:
     """What a fault does once the request has been carried out and committed."""
     if fault.when != "after":
         return response
@@ -153,7 +154,7 @@ def after(fault: Fault, response: Response) -> Response:
         raise ConnectionDropped("the connection was dropped after the request was carried out")
     if fault.half_body:
         raise ConnectionDropped("half of the answer was sent", _half(response))
-    return response if fault.status is None else fault.response()
+    return response if fault.status is None else fault.response(path)
 
 
 def _half(response: Response) -> Response:

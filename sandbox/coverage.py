@@ -39,10 +39,14 @@ def missing() -> str:
 
 
 def parameters() -> str:
-    """Parameters that are taken beside those of Stripe's description."""
+    """Parameters, and in brackets values, that are taken beside those of Stripe's description."""
     lines = []
-    for (method, path), names in sorted(spec.extra_parameters().items()):
-        lines.append(f"- `{method} {path}`: {', '.join(f'`{name}`' for name in sorted(names))}")
+    extras, values = spec.extra_parameters(), spec.extra_values()
+    for method, path in sorted(extras.keys() | values.keys()):
+        names = [f"`{name}`" for name in sorted(extras.get((method, path), ()))]
+        for name, more in sorted(values.get((method, path), {}).items()):
+            names.append(f"`{name}` ({', '.join(more)})")
+        lines.append(f"- `{method} {path}`: {', '.join(names)}")
     return "\n".join(lines)
 
 

@@ -38,6 +38,15 @@ declare_index("subscription", "customer")
 
 for _path in ("/v1/customers", "/v1/customers/{customer}"):
     spec.declare_parameter("POST", _path, "validate", {"type": "boolean"})
+spec.declare_values(
+    "POST",
+    "/v1/customers",
+    "tax_id_data.type",
+    (
+        *("au_acn", "au_wpn", "bw_vat", "ci_vat", "cz_dic", "fr_siren", "fr_siret", "fr_spi", "gh_tin", "is_kt"),
+        *("md_cf", "mu_vat", "mz_nuit", "nz_bn", "pt_nif", "sm_coe", "tt_bir", "tt_vat"),
+    ),
+)
 
 _PLAIN: Final = ("description", "email", "name", "phone")
 #: Only shown once set, as on the wire.

@@ -158,7 +158,7 @@ class Sandbox:
         visit = _Visit(passage, current, who, clock, route, args, path, raw, key, version, fault)
         with inflight.held(self.database, who.scope, self._claims(visit)):
             try:
-                response = None if fault is None else control.before(fault)
+                response = None if fault is None else control.before(fault, path)
             except ConnectionDropped:
                 # Nothing was answered, and the log says that it was asked.
                 self._log(passage, Response(0, {}, b""), clock())
@@ -167,7 +167,7 @@ class Sandbox:
                 self._log(passage, response, clock())
                 return response
             response = self._run(visit)
-        return response if fault is None else control.after(fault, response)
+        return response if fault is None else control.after(fault, path, response)
 
     def _claims(self, visit: _Visit) -> list[inflight.Claim]:
         claims = []

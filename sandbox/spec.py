@@ -57,6 +57,7 @@ def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
 
 _EXTRA_OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {}
 _EXTRA_PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {}
+_EXTRA_VALUES: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
 
 
 def declare_operation(method: str, path: str, properties: Mapping[str, Any], required: tuple[str, ...] = ()) -> None:
@@ -68,6 +69,16 @@ def declare_parameter(method: str, path: str, name: str, schema: Mapping[str, An
     """Add a parameter that a later spoken version has, by its dotted name (`recurring.trial_period_days`); each needs
     a line in docs/sandbox.md."""
     _EXTRA_PARAMETERS.setdefault((method, path), {})[name] = dict(schema)
+
+
+def declare_values(method: str, path: str, name: str, values: tuple[str, ...]) -> None:
+    """Add values that a later spoken version knows for a parameter, by its dotted name."""
+    _EXTRA_VALUES.setdefault((method, path), {})[name] = values
+
+
+def extra_values() -> Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]:
+    """What `declare_values` added, for the documentation."""
+    return _EXTRA_VALUES
 
 
 def extra_parameters() -> Mapping[tuple[str, str], Mapping[str, Any]]:
@@ -90,6 +101,19 @@ def _graft(schema: dict[str, Any], name: str, extra: dict[str, Any]) -> None:
         schema["properties"][head] = extra
 
 
+def _add_values(schema: dict[str, Any], name: str, values: tuple[str, ...]) -> None:
+    """Let a property take more values, through arrays and alternatives as `_graft` goes."""
+    for alternative in schema.get("anyOf", ()):
+        _add_values(alternative, name, values)
+    if schema.get("type") == "array":
+        _add_values(schema["items"], name, values)
+    if not name and schema.get("enum", [""]) != [""]:
+        schema["enum"] = [*schema["enum"], *values]
+    if name and schema.get("type") == "object":
+        head, _, rest = name.partition(".")
+        _add_values(schema["properties"][head], rest, values)
+
+
 @cache
 def parameters(method: str, path: str) -> Check:
     """The check of one operation's parameters, query and body together."""
@@ -108,10 +132,13 @@ def parameters(method: str, path: str) -> Check:
         required.extend(content["schema"].get("required", ()))
     whole = {"type": "object", "properties": properties, "required": required}
     extras = _EXTRA_PARAMETERS.get((method, path), {})
-    if extras:
+    values = _EXTRA_VALUES.get((method, path), {})
+    if extras or values:
         whole = copy.deepcopy(whole)
         for name, extra in extras.items():
             _graft(whole, name, extra)
+        for name, more in values.items():
+            _add_values(whole, name, more)
     return _object(whole)
 
 
@@ -199,7 +226,7 @@ def _string(schema: Mapping[str, Any]) -> Check:
             value = json.dumps(value)
         if choices:
             if value not in choices:
-                raise refuse("enum", param=param, choices=_choices(choices))
+                raise refuse("enum", param=param, choices=choices_in_words(choices))
         elif most is not None and len(value) > most:
             raise refuse("too_long", param=param, value=_shown(value), most=most)
         return str(value)
@@ -286,7 +313,8 @@ def _join(param: str, name: str) -> str:
     return f"{param}[{name}]" if param else name
 
 
-def _choices(choices: tuple[str, ...]) -> str:
+def choices_in_words(choices: tuple[str, ...]) -> str:
+    """The values of a parameter as Stripe lists them in a refusal."""
     named = [choice for choice in choices if choice != ""]
     if not named:
         return "empty"

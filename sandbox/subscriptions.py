@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from . import customers, invoicing, life, terms
+from . import customers, invoicing, life, payment_settings, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -200,11 +200,7 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "next_pending_invoice_item_invoice": None,
         "on_behalf_of": None,
         "pause_collection": None,
-        "payment_settings": {
-            "payment_method_options": None,
-            "payment_method_types": None,
-            "save_default_payment_method": "off",
-        },
+        "payment_settings": payment_settings.first(),
         "pending_invoice_item_interval": None,
         "pending_setup_intent": None,
         "pending_update": None,

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, invoicing, prices
+from . import customers, invoicing, payment_settings, prices
 from .billing import cycle, discounts
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -314,15 +314,9 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
                 settings[name] = params["invoice_settings"][name] or None
         subscription["invoice_settings"] = settings
     if "payment_settings" in params:
-        kept = dict(subscription["payment_settings"])
-        for name, value in params["payment_settings"].items():
-            if name == "payment_method_options":
-                options = dict(kept[name] or {})
-                options.update({kind: option or None for kind, option in value.items()})
-                kept[name] = {kind: option for kind, option in options.items() if option is not None} or None
-            else:
-                kept[name] = value or None
-        subscription["payment_settings"] = kept
+        subscription["payment_settings"] = payment_settings.changed(
+            subscription["payment_settings"], params["payment_settings"]
+        )
     if "trial_settings" in params:
         subscription["trial_settings"] = params["trial_settings"]
     if "pause_collection" in params:

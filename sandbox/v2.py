@@ -25,14 +25,15 @@ declare(
 
 def error_body(error: StripeError) -> dict[str, Any]:
     """A refusal in the shape of /v2: always a code, a type only where the error has one of its own."""
-    body: dict[str, Any] = {"code": error.code or _CODES.get(error.status, "invalid_fields"), "message": error.message}
+    otherwise = "internal_error" if error.status >= 500 else "invalid_fields"
+    body: dict[str, Any] = {"code": error.code or _CODES.get(error.status, otherwise), "message": error.message}
     if error.type not in ("invalid_request_error", "api_error"):
         body["type"] = error.type
     body.update(error.extra)
     return {"error": body}
 
 
-_CODES: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limit", 500: "internal_error"}
+_CODES: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "rate_limit"}
 
 
 def session_caller(database: Database, request: Request, now: int) -> keys.Caller:

@@ -162,20 +162,20 @@ class FaultySandbox(Sandbox):
 
     def _spoil(self, seen: Seen, spoiled: Spoiled) -> Response:
         seen.spoiled = spoiled.name
+        path = seen.call.request.url.partition("?")[0]
         if spoiled.stored:
-            path = seen.call.request.url.partition("?")[0]
             order = {"method": seen.call.request.method, "path": path, "status": spoiled.status, "when": "stored"}
             super().handle(Request("POST", "/_sandbox/faults", {}, json.dumps(order).encode()))
             return super().handle(seen.call.request)
         fault = spoiled.fault()
         if not spoiled.after:
             self._stall(spoiled)
-            instead = control.before(fault)
+            instead = control.before(fault, path)
             assert instead is not None
             return instead
         response = super().handle(seen.call.request)
         self._stall(spoiled)
-        return control.after(fault, response)
+        return control.after(fault, path, response)
 
     def _stall(self, spoiled: Spoiled) -> None:
         if spoiled.stall:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.providers.customer import CustomerProvider
+from components.providers.product import ProductProvider
 from sandbox.store import Store
 from tests.components.world import PULUMI, World
 
@@ -14,12 +14,12 @@ MINE = "project/dev"
 
 
 def crowd(world: World, count: int, owner: str | None, first: int = 0, **more: Any) -> list[str]:
-    """Put customers into the account, newer than what is there; their ids in the order of creation."""
+    """Put products into the account, newer than what is there; their ids in the order of creation."""
     ids = [f"cus_{owner or 'nobody'}{n}".replace("/", "") for n in range(first, first + count)]
     with world.sandbox.database.writing() as connection:
         (scope,) = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()
         store = Store(connection, scope)
-        like = store.query("customer", limit=1)[0]
+        like = store.query("product", limit=1)[0]
         for id_ in ids:
             metadata = {"pulumi": f"{owner}/{id_}"} if owner else {}
             store.put({**like, "id": id_, "metadata": metadata, **more})
@@ -29,7 +29,7 @@ def crowd(world: World, count: int, owner: str | None, first: int = 0, **more: A
 def calls_to_read(world: World, ids: list[str], stack: str = MINE) -> int:
     """How many requests a refresh of these takes, in a new process; one of them asks whose key it is."""
     process = world.process()
-    provider = process.provider(CustomerProvider)
+    provider = process.provider(ProductProvider)
     for id_ in ids:
         found = provider.read(id_, {"name": "acme", "owner": f"{stack}/{id_}", **PULUMI})
         assert found.id == id_
@@ -38,7 +38,7 @@ def calls_to_read(world: World, ids: list[str], stack: str = MINE) -> int:
 
 @pytest.fixture
 def world(world: World) -> World:
-    world.customer()
+    world.product()
     return world
 
 

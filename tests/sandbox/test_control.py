@@ -126,6 +126,14 @@ def test_a_proxys_html(client: stripe.StripeClient, control: Control) -> None:
     assert caught.value.http_body == "<html>Bad gateway</html>"
 
 
+@pytest.mark.parametrize(("status", "code"), [(500, "internal_error"), (503, "internal_error"), (401, "unauthorized")])
+def test_a_fault_under_v2_has_the_shape_of_v2(raw: Raw, control: Control, status: int, code: str) -> None:
+    control("POST", "faults", path="/v2/*", status=status, message="Not now")
+    answered, body, _ = raw("POST", "/v2/billing/meter_event_session")
+    assert answered == status
+    assert body == {"error": {"code": code, "message": "Not now"}}
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("kind", [{"drop": True}, {"half_body": True, "status": 200}, {"status": 500}])
 def test_what_is_done_when_a_fault_strikes(

@@ -9,9 +9,9 @@ import pytest
 import stripe
 
 from sandbox import Request, Response
+from tests.response_schema import check
 
 from .catalog import plain
-from .response_schema import check
 
 GOOD_ERROR = {"error": {"type": "invalid_request_error", "message": "no"}}
 

@@ -33,6 +33,47 @@ def _closed(properties: dict[str, Any], optional: tuple[str, ...] = ()) -> dict[
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
+_INTEGER = {"type": "integer"}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+#: From stripe-python's response types: what the description, as it was cut down, has ids for or lacks.
+_CASH_BALANCE = _closed(
+    {
+        "object": {"const": "cash_balance"},
+        "available": _or_null({"type": "object", "additionalProperties": _INTEGER}),
+        "customer": _STRING,
+        "livemode": _BOOL,
+        "settings": _closed(
+            {"reconciliation_mode": {"enum": ["automatic", "manual"]}, "using_merchant_default": _BOOL}
+        ),
+    }
+)
+_TEXTS = _or_null(_STRING)
+_BILLIE = _closed(
+    {
+        "company_details": _or_null(
+            _closed(
+                {
+                    "registered_address": _or_null(
+                        _closed(dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"), _TEXTS))
+                    ),
+                    "registered_name": _TEXTS,
+                    "registration_number": _TEXTS,
+                    "registration_type": _TEXTS,
+                    "vat": _TEXTS,
+                },
+                optional=("registered_address",),
+            )
+        )
+    },
+    optional=("company_details",),
+)
+_BLIK = _closed({"mandate_options": _closed({"expires_at": _or_null(_INTEGER)})}, optional=("mandate_options",))
+
 _THIN_EVENT = _closed(
     {
         "id": _STRING,
@@ -173,6 +214,11 @@ def _components() -> dict[str, Any]:
     # The description, as it was cut down, has ids where these lists hold objects that are not part of it.
     for name in ("tax_ids", "sources"):
         converted["schemas"]["customer"]["properties"][name]["properties"]["data"]["items"] = {"type": "object"}
+    converted["schemas"]["customer"]["properties"]["cash_balance"] = _or_null(_CASH_BALANCE)
+    options = converted["schemas"]["subscriptions_resource_payment_method_options"]["properties"]
+    options["billie"], options["blik"] = _or_null(_BILLIE), _or_null(_BLIK)
+    types = converted["schemas"]["subscriptions_resource_payment_settings"]["properties"]["payment_method_types"]
+    types["anyOf"][0]["items"]["enum"] += ["blik", "sequra"]
     return converted
 
 
