@@ -588,6 +588,12 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
+    "threshold_amount": Answer("A monetary billing threshold must be at least {least} in this case.", UNRECORDED),
+    "threshold_licensed": Answer("Only metered items can have a usage threshold.", UNRECORDED),
+    "threshold_reset_last": Answer(
+        "The billing cycle anchor cannot be reset by thresholds while an item's meter has the formula `last`.",
+        UNRECORDED,
+    ),
     "schedule_taken": Answer(
         "The subscription {subscription} already has the schedule {schedule}.", UNRECORDED, param="from_subscription"
     ),

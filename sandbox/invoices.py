@@ -137,7 +137,7 @@ def _next_to_bill(call: Call, customer: str | None) -> str | None:
     moments = [
         (at, str(subscription["id"]))
         for subscription in call.store.query("subscription", {"customer": customer})
-        if (at := life.next_due(subscription)) is not None
+        if (at := life.next_bill(subscription)) is not None
     ]
     return min(moments)[1] if moments else None
 
@@ -181,9 +181,11 @@ def _preview_of_subscription(
             cycle.credit_the_rest(contract, now)
             terms.refuse_discounted_prorations(call, contract, contract.pending, now)
         return contract, cycle.close(contract, now), now
+    if draft is None:
+        draft = life.threshold_draft(call, contract, now)
     if draft is not None:
         return contract, draft, now
-    at = life.next_due(contract.subscription)
+    at = life.next_bill(contract.subscription, waiting=bool(contract.pending))
     if at is None:
         raise refuse("no_upcoming", customer=stored["customer"])
     return contract, cycle.bill_at(contract, at), at

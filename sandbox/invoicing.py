@@ -221,6 +221,17 @@ def compose(
     }
     invoice["discounts"] = [discount["id"] for discount in invoice["_discounts"]]
     invoice["lines"]["data"] = [_line(call, invoice, line) for line in draft.lines]
+    if draft.threshold is not None:
+        invoice["threshold_reason"] = {
+            "amount_gte": draft.threshold["amount_gte"],
+            "item_reasons": [
+                {
+                    "line_item_ids": [line["id"] for line in invoice["lines"]["data"] if item_of(line) == item],
+                    "usage_gte": usage_gte,
+                }
+                for item, usage_gte in draft.threshold["items"].items()
+            ],
+        }
     total_up(invoice, customer)
     if collection_method == "send_invoice":
         # Recorded: counted from the draft's creation.
@@ -236,6 +247,13 @@ def active_discounts(call: Call, subscription: Obj, at: int) -> list[Obj]:
         discount = call.store.get("discount", id)
         if discount is not None and (discount["end"] is None or at < discount["end"]):
             found.append({"id": id, "coupon": discount["_coupon"]})
+    return found
+
+
+def item_of(line: Obj) -> str | None:
+    """The subscription item that a line bills by itself; None for invoice items, its prorations among them."""
+    details = line["parent"]["subscription_item_details"]
+    found: str | None = None if details is None or details["invoice_item"] else details["subscription_item"]
     return found
 
 
@@ -296,7 +314,7 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
     if invoice["status"] != "draft" or not rated:
         return False
     catalog = StoredCatalog(call, at, invoice["currency"])
-    before = {(*line["_usage"].values(), *line["_part"]): line for line in rated}
+    before = {(*_source_of(line), *line["_part"]): line for line in rated}
     lines: list[Obj] = []
     done: set[tuple[Any, ...]] = set()
     for line in invoice["lines"]["data"]:
@@ -304,21 +322,30 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
         if not source:
             lines.append(line)
             continue
-        if tuple(source.values()) in done:
+        if _source_of(line) in done:
             continue
-        done.add(tuple(source.values()))
-        item = {"id": source["item"], "subscription": line["_subscription"]}
+        done.add(_source_of(line))
+        item = {
+            "id": source["item"],
+            "subscription": line["_subscription"],
+            "_billed": source.get("billed"),
+            "_counted": source.get("counted", "0"),
+        }
         price = catalog.price(source["price"])
-        usage = catalog.usage(price, invoice["customer"], source["start"], source["end"])
+        usage = catalog.usage(price, invoice["customer"], source["start"], source["end"]) - Decimal(item["_counted"])
         period = (source["start"], source["end"])
         for fresh in usage_lines(item, price, catalog.product(price["product"]), usage, period):
-            known = before.get((*source.values(), *fresh["_part"]))
+            known = before.get((*_source_of(line), *fresh["_part"]))
             lines.append(_line(call, invoice, fresh) if known is None else {**known, **_rated(fresh)})
     if lines == invoice["lines"]["data"]:
         return False
     invoice["lines"]["data"] = lines
     total_up(invoice, call.fetch("customer", invoice["customer"]))
     return True
+
+
+def _source_of(line: Obj) -> tuple[Any, ...]:
+    return tuple(line["_usage"][name] for name in ("item", "price", "start", "end"))
 
 
 def _rated(line: Obj) -> Obj:

@@ -1,8 +1,10 @@
 """Subscriptions through time: what falls due between two moments, done in its order.
 
 Everything that has a time to come keeps it in a private field: `_due` when it goes by the sandbox's own clock,
-`_clock_due` when its customer is on a test clock. `settle` does what the sandbox's clock has passed; handlers that read
-or change subscriptions and invoices call it first, so nothing runs in the background and nothing is late.
+`_clock_due` when its customer is on a test clock. A subscription with billing thresholds names its customer in
+`_watched`, and in `_stirred` the moment from which on its usage counts differently. `settle` does what the sandbox's
+clock has passed; handlers that read or change subscriptions and invoices call it first, so nothing runs in the
+background and nothing is late.
 `advance` does the same for a test clock.
 """
 
@@ -15,10 +17,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from . import invoicing
+from . import invoicing, metering, usage_totals
 from .billing import cycle, discounts
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
+from .billing.lines import Obj, is_metered
+from .billing.periods import Anchor, Interval
 from .errors import StripeError
 from .router import Call, Kind, changes, declare_kind
 from .store import declare_index, mint
@@ -27,6 +30,8 @@ _logger = logging.getLogger("sandbox")
 
 #: A first payment that nobody makes is given up after this long.
 INCOMPLETE_SECONDS: Final = 23 * 3600
+#: Stripe: thresholds are not evaluated in the 24 hours before a period ends.
+THRESHOLD_REST_SECONDS: Final = 24 * 3600
 #: Renewals and the like that one request does at most.
 MOST_MOMENTS: Final = 1000
 #: States in which nothing is billed any more, and one in which nothing is billed for now.
@@ -59,6 +64,8 @@ declare_index("subscription", "test_clock")
 for _kind in ("invoice", "subscription", "subscription_schedule"):
     declare_index(_kind, "_due")
     declare_index(_kind, "_clock_due")
+for _field in ("_stirred", "_watched"):
+    declare_index("subscription", _field)
 for _field in ("subscription", "price"):
     declare_index("subscription_item", _field)
 
@@ -97,6 +104,7 @@ def _belongs(item: Obj, subscription_id: str) -> bool:
 def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: str | None = None, at: int) -> None:
     """Store a subscription, new pending invoice items, and tell of it: created, updated with what it was, deleted."""
     subscription = contract.subscription
+    _plan_pending(subscription, at)
     # The last first: lists are newest first, and Stripe's show a credit before the debit beside it.
     for item in reversed(contract.pending):
         if call.store.get("invoiceitem", item["id"]) is None:
@@ -113,6 +121,9 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
 
 def put(call: Call, subscription: Obj) -> None:
     """Store a subscription with the moment at which the sandbox must look at it again, and its items' pointers."""
+    watched = subscription["status"] not in ENDED and has_thresholds(subscription)
+    subscription["_watched"] = subscription["customer"] if watched else None
+    subscription["_stirred"] = subscription.get("_stirred") if watched else None
     due = next_due(subscription)
     clock = subscription["test_clock"] is not None
     subscription["_due"], subscription["_clock_due"] = (None, due) if clock else (due, None)
@@ -144,13 +155,34 @@ def next_due(subscription: Obj) -> int | None:
         return None
     if subscription["status"] == "incomplete":
         return int(subscription["created"]) + INCOMPLETE_SECONDS
-    moments = [item["current_period_end"] for item in subscription["items"]["data"]]
-    if subscription["cancel_at"] is not None:
-        moments.append(subscription["cancel_at"])
+    moments = _ends(subscription)
     paused = subscription["pause_collection"]
     if paused is not None and paused["resumes_at"] is not None:
         moments.append(paused["resumes_at"])
+    moments.extend(
+        subscription[name]
+        for name in ("next_pending_invoice_item_invoice", "_stirred")
+        if subscription.get(name) is not None
+    )
     return int(min(moments))
+
+
+def next_bill(subscription: Obj, *, waiting: bool = False) -> int | None:
+    """When a subscription bills next, for certain: reaching a threshold cannot be foreseen. `waiting` says whether
+    there are invoice items for the next interval of pending ones."""
+    if subscription["status"] in (*_DORMANT, "incomplete"):
+        return next_due(subscription)
+    moments = _ends(subscription)
+    if waiting and subscription["next_pending_invoice_item_invoice"] is not None:
+        moments.append(subscription["next_pending_invoice_item_invoice"])
+    return min(moments)
+
+
+def _ends(subscription: Obj) -> list[int]:
+    moments = [int(item["current_period_end"]) for item in subscription["items"]["data"]]
+    if subscription["cancel_at"] is not None:
+        moments.append(subscription["cancel_at"])
+    return moments
 
 
 # -- invoices ---------------------------------------------------------------------------------------------------------
@@ -218,8 +250,13 @@ def settle(call: Call) -> None:
     for _ in range(MOST_MOMENTS):
         found = _earliest(call, "_due", now, None)
         if found is None:
-            return
+            break
         _step(call, found, found["_due"])
+    # A test clock stands still, and usage counts all the same.
+    for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}, "_due": None}):
+        frozen = call.now(subscription)
+        if subscription["test_clock"] is not None and subscription["_stirred"] <= frozen:
+            advance(call, subscription["test_clock"], frozen)
 
 
 def advance(call: Call, test_clock: str, until: int) -> None:
@@ -317,9 +354,115 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
         event = _end_trial(call, contract, at)
     elif cycle.renewal_due(contract) <= at:
         renew(call, contract, at)
-    else:
+    elif (subscription["pause_collection"] or {}).get("resumes_at") == at:
         subscription["pause_collection"] = None
+    elif subscription["next_pending_invoice_item_invoice"] == at:
+        _bill_pending(call, contract, at)
+    else:
+        draft = threshold_draft(call, contract, at)
+        if draft is not None:
+            bill(call, contract, draft, at, hold=True)
+        subscription["_stirred"] = _next_stir(call, contract, at)
     keep(call, contract, before=None if event.endswith("deleted") else before, event=event, at=at)
+
+
+# -- between two renewals ---------------------------------------------------------------------------------------------
+
+
+def has_thresholds(subscription: Obj) -> bool:
+    """Whether a subscription or one of its items has billing thresholds."""
+    items = subscription["items"]["data"]
+    return bool(subscription["billing_thresholds"] or any(item.get("billing_thresholds") for item in items))
+
+
+def threshold_draft(call: Call, contract: Contract, at: int) -> Draft | None:
+    """Bill what has accrued where it has reached a threshold; None where it has not, and nothing is changed.
+
+    Money is compared as Stripe does it: usage that no invoice has billed, less discounts, without taxes
+    (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds).
+    """
+    subscription = contract.subscription
+    if subscription["status"] not in ("active", "past_due") or not has_thresholds(subscription):
+        return None
+    if cycle.renewal_due(contract) - at < THRESHOLD_REST_SECONDS:
+        return None
+    amount_gte = (subscription["billing_thresholds"] or {}).get("amount_gte")
+    if amount_gte is not None and _accrued_amount(call, contract, at) < amount_gte:
+        amount_gte = None
+    reached = {
+        item["id"]: item["billing_thresholds"]["usage_gte"]
+        for item in contract.items
+        if item.get("billing_thresholds")
+        and cycle.used_since_billed(contract, item, at) >= item["billing_thresholds"]["usage_gte"]
+    }
+    if amount_gte is None and not reached:
+        return None
+    draft = cycle.bill_accrued(contract, at)
+    if draft is not None:
+        draft.threshold = {"amount_gte": amount_gte, "items": reached}
+    return draft
+
+
+def _accrued_amount(call: Call, contract: Contract, at: int) -> int:
+    subscription = contract.subscription
+    lines = [line for _, lines in cycle.accrued(contract, at) for line in lines]
+    draft = Draft("subscription_threshold", at, at, lines)
+    customer = call.fetch("customer", subscription["customer"])
+    shown = invoicing.compose(
+        call,
+        customer=customer,
+        currency=subscription["currency"],
+        draft=draft,
+        at=at,
+        id="",
+        subscription=subscription,
+    )
+    return sum(
+        line["amount"] - sum(given["amount"] for given in line["discount_amounts"]) for line in shown["lines"]["data"]
+    )
+
+
+def _next_stir(call: Call, contract: Contract, at: int) -> int | None:
+    meters = {contract.price(item)["recurring"]["meter"] for item in contract.items if is_metered(contract.price(item))}
+    if not meters or not has_thresholds(contract.subscription):
+        return None
+    return usage_totals.next_change(call.store, sorted(meters), contract.subscription["customer"], at)
+
+
+def _stir(call: Call, counted: dict[str, int]) -> None:
+    """Let subscriptions with thresholds be looked at when their customers' usage begins to count."""
+    for subscription in call.store.query("subscription", {"_watched": list(counted)}):
+        moment = counted[subscription["customer"]]
+        stirred = subscription["_stirred"]
+        if stirred is None or moment < stirred:
+            subscription["_stirred"] = moment
+            put(call, subscription)
+
+
+metering.ON_USAGE.append(_stir)
+
+
+def _plan_pending(subscription: Obj, at: int) -> None:
+    """Set when pending invoice items are billed next: counted from the anchor, anew when it or the interval changes."""
+    every = None if subscription["status"] in ENDED else subscription["pending_invoice_item_interval"]
+    if every is None:
+        subscription["next_pending_invoice_item_invoice"] = subscription["_pending_plan"] = None
+        return
+    plan = [subscription["billing_cycle_anchor"], every["interval"], every["interval_count"]]
+    if subscription.get("_pending_plan") != plan:
+        subscription["_pending_plan"] = plan
+        subscription["next_pending_invoice_item_invoice"] = Anchor(plan[0]).next_boundary(Interval.of(every), at)
+
+
+def _bill_pending(call: Call, contract: Contract, at: int) -> None:
+    """Invoice what waits, as creating an invoice for the subscription would; nothing where nothing waits."""
+    subscription = contract.subscription
+    draft = cycle.take_pending(contract, "automatic_pending_invoice_item_invoice", at)
+    if draft is not None:
+        bill(call, contract, draft, at, hold=True)
+    every = Interval.of(subscription["pending_invoice_item_interval"])
+    anchor = Anchor(subscription["billing_cycle_anchor"])
+    subscription["next_pending_invoice_item_invoice"] = anchor.next_boundary(every, at)
 
 
 def renew(call: Call, contract: Contract, at: int, after: list[Obj] | None = None) -> None:

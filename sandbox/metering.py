@@ -7,8 +7,9 @@ ever hears of a bad event is an error report. An unknown customer is a matter of
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -182,6 +183,12 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
             if isinstance(verdict, Accepted)
         ],
     )
+    counted: dict[str, int] = {}
+    for verdict in verdicts:
+        if isinstance(verdict, Accepted):
+            moment = max(verdict.timestamp, math.ceil(verdict.now + lag))
+            counted[verdict.customer] = min(moment, counted.get(verdict.customer, moment))
+    _tell(call, counted)
     errors = [
         (
             scope,
@@ -200,6 +207,16 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
             " VALUES (?, ?, ?, ?, ?, ?)",
             errors,
         )
+
+
+#: What wants to know that customers' usage counts differently from a moment on: functions of (call, moments by id).
+ON_USAGE: Final[list[Callable[[Call, dict[str, int]], None]]] = []
+
+
+def _tell(call: Call, counted: dict[str, int]) -> None:
+    if counted:
+        for listener in ON_USAGE:
+            listener(call, counted)
 
 
 def cancel(call: Call, event_name: str, identifier: str) -> str:
@@ -221,6 +238,7 @@ def cancel(call: Call, event_name: str, identifier: str) -> str:
     lag = float(call.settings.get("lag", 0.0))
     now = call.now(call.store.get("customer", customer_id))
     call.store.connection.execute("UPDATE meter_events SET cancelled = ? WHERE id = ?", (now + lag, id))
+    _tell(call, {customer_id: math.ceil(now + lag)})
     return "pending" if lag > 0 else "complete"
 
 

@@ -24,7 +24,6 @@ _OVER: Final = ("canceled", "completed", "released")
 _NOT_IMPLEMENTED: Final = (
     "add_invoice_items",
     "application_fee_percent",
-    "billing_thresholds",
     "default_payment_method",
     "discounts",
     "on_behalf_of",
@@ -61,13 +60,21 @@ def _phase(call: Call, given: Mapping[str, Any], start: int, known: terms.Prices
         trial_end = end
     elif trial_end not in (None, "now"):
         terms.in_range(int(trial_end), f"{where}[trial_end]")
+    terms.check_thresholds(
+        call,
+        known,
+        {"billing_thresholds": terms.thresholds(given.get("billing_thresholds"))},
+        items,
+        where,
+        f"{where}[items]",
+    )
     settings = given.get("invoice_settings")
     currency = str(given.get("currency") or known.get(items[0]["price"])["currency"]).lower()
     return {
         "add_invoice_items": [],
         "application_fee_percent": None,
         "billing_cycle_anchor": given.get("billing_cycle_anchor"),
-        "billing_thresholds": None,
+        "billing_thresholds": terms.thresholds(given.get("billing_thresholds")),
         "collection_method": given.get("collection_method"),
         "currency": currency,
         "default_payment_method": None,
@@ -99,7 +106,7 @@ def _refuse_unimplemented(given: Mapping[str, Any], where: str) -> None:
 
 
 def _phase_item(call: Call, given: Mapping[str, Any], known: terms.Prices, where: str) -> Obj:
-    for name in ("billing_thresholds", "discounts"):
+    for name in ("discounts",):
         if given.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]")
     for index, rate_id in enumerate(given.get("tax_rates") or ()):
@@ -107,7 +114,7 @@ def _phase_item(call: Call, given: Mapping[str, Any], known: terms.Prices, where
     price = known.find(given, where)
     made = terms.new_item(call, given, price, "", 0, where)
     item: Obj = {
-        "billing_thresholds": None,
+        "billing_thresholds": made["billing_thresholds"],
         "discounts": [],
         "metadata": made["metadata"],
         "price": price["id"],
@@ -161,6 +168,7 @@ def _items_of(call: Call, phase: Obj, subscription: Obj, at: int) -> list[Obj]:
             item = terms.new_item(call, given, price, subscription["id"], at, "items")
         item["quantity"] = entry.get("quantity")
         item["metadata"] = dict(entry["metadata"])
+        item["billing_thresholds"] = entry["billing_thresholds"]
         items.append(item)
     return items
 
@@ -172,7 +180,8 @@ def _subscription_params(schedule: Obj, phase: Obj) -> dict[str, Any]:
         "billing_mode": schedule["billing_mode"],
         "currency": phase["currency"],
         "items": [
-            {name: item[name] for name in ("price", "quantity", "metadata") if name in item} for item in phase["items"]
+            {name: item[name] for name in ("price", "quantity", "metadata", "billing_thresholds") if name in item}
+            for item in phase["items"]
         ],
         "metadata": dict(phase["metadata"]),
         "proration_behavior": phase["proration_behavior"],
@@ -183,7 +192,15 @@ def _subscription_params(schedule: Obj, phase: Obj) -> dict[str, Any]:
         params["description"] = phase["description"] or defaults["description"]
     if phase["trial_end"] is not None:
         params["trial_end"] = phase["trial_end"]
+    if held := _thresholds(schedule, phase):
+        params["billing_thresholds"] = held
     return params
+
+
+def _thresholds(schedule: Obj, phase: Obj) -> Obj | None:
+    """A phase's billing thresholds, the schedule's where it has none of its own."""
+    held: Obj | None = phase["billing_thresholds"] or schedule["default_settings"]["billing_thresholds"]
+    return held
 
 
 def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
@@ -292,6 +309,8 @@ def _defaults(schedule: Obj, given: Mapping[str, Any]) -> None:
     for name in ("collection_method", "description"):
         if name in given:
             defaults[name] = given[name] or None
+    if "billing_thresholds" in given:
+        defaults["billing_thresholds"] = terms.thresholds(given["billing_thresholds"], defaults["billing_thresholds"])
     for name in ("custom_fields", "days_until_due", "description", "footer"):
         if name in (given.get("invoice_settings") or {}):
             value = given["invoice_settings"][name]
@@ -314,13 +333,14 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     items = subscription["items"]["data"]
     schedule["billing_mode"] = dict(subscription["billing_mode"])
     schedule["default_settings"]["collection_method"] = subscription["collection_method"]
+    schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
     schedule["default_settings"]["invoice_settings"]["days_until_due"] = subscription["days_until_due"]
     end = min(item["current_period_end"] for item in items)
     phase: Obj = {
         "add_invoice_items": [],
         "application_fee_percent": None,
         "billing_cycle_anchor": None,
-        "billing_thresholds": None,
+        "billing_thresholds": subscription["billing_thresholds"],
         "collection_method": None,
         "currency": subscription["currency"],
         "default_payment_method": None,
@@ -331,7 +351,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         "invoice_settings": None,
         "items": [
             {
-                "billing_thresholds": None,
+                "billing_thresholds": item["billing_thresholds"],
                 "discounts": [],
                 "metadata": dict(item["metadata"]),
                 "price": item["price"],
@@ -438,10 +458,17 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     if phase["description"] is not None:
         subscription["description"] = phase["description"]
     subscription["metadata"] = {**subscription["metadata"], **phase["metadata"]}
+    _watch(schedule, phase, subscription, at)
     draft = enter(call, contract, phase, at)
     if draft is not None:
         life.bill(call, contract, draft, at, hold=True)
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=at)
+
+
+def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
+    subscription["billing_thresholds"] = _thresholds(schedule, phase)
+    # What has accrued already may reach what the phase sets.
+    subscription["_stirred"] = at
 
 
 def enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
@@ -565,6 +592,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, proration_behavior: s
     subscription = call.fetch("subscription", schedule["subscription"])
     before = copy.deepcopy(subscription)
     contract = life.contract_of(call, subscription, now)
+    _watch(schedule, phase, subscription, now)
     draft = enter(call, contract, {**phase, "proration_behavior": proration_behavior}, now)
     if draft is not None:
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
@@ -691,7 +719,7 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
     """What is billed next: by the period's end, or by a phase that changes before it."""
     while True:
         phase = schedule["phases"][schedule["_phase"]]
-        at = life.next_due(contract.subscription)
+        at = life.next_bill(contract.subscription, waiting=bool(contract.pending))
         if at is None:
             raise refuse("no_upcoming", customer=schedule["customer"])
         if phase["end_date"] > at:
@@ -700,7 +728,7 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
         if schedule["_phase"] + 1 >= len(schedule["phases"]):
             if schedule["end_behavior"] == "cancel":
                 return contract, cycle.close(contract, at), at
-            at = life.next_due(contract.subscription) or at
+            at = life.next_bill(contract.subscription) or at
             return contract, cycle.bill_at(contract, at), at
         schedule["_phase"] += 1
         draft = enter(call, contract, schedule["phases"][schedule["_phase"]], at)

@@ -126,6 +126,8 @@ def new_contract(
     subscription["items"]["data"] = items
     terms.check_items(known, subscription, items)
     terms.plain_fields(call, subscription, params)
+    terms.check_thresholds(call, known, subscription, items, prefix, f"{prefix}[items]" if prefix else "items")
+    subscription["_stirred"] = now
     _dates(subscription, params, items, known, now, prefix)
     if params.get("discounts"):
         terms.set_discounts(call, subscription, params["discounts"], now)

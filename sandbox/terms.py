@@ -14,7 +14,7 @@ from .billing import cycle, discounts
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
 from .billing.periods import Interval
-from .billing.rating import rate
+from .billing.rating import rate, total
 from .errors import refuse
 from .router import Call
 
@@ -22,6 +22,10 @@ MOST_ITEMS: Final = 20
 LONGEST_TRIAL: Final = 730 * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400
 LONGEST_DUE_DAYS: Final = 3650
+#: Minor units, of any currency: the least monetary threshold.
+LEAST_THRESHOLD: Final = 50
+#: A year at most (https://docs.stripe.com/api/subscriptions/create).
+LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
 
@@ -29,11 +33,9 @@ END_OF_TIME: Final = 4_102_444_800
 _NOT_IMPLEMENTED: Final = (
     "application_fee_percent",
     "billing_schedules",
-    "billing_thresholds",
     "customer_account",
     "default_source",
     "on_behalf_of",
-    "pending_invoice_item_interval",
     "transfer_data",
 )
 
@@ -56,7 +58,7 @@ def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
 
 
 def _refuse_unimplemented_item(item: Mapping[str, Any], where: str) -> None:
-    for name in ("billing_thresholds", "discounts"):
+    for name in ("discounts",):
         if item.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]")
     for index, rate_id in enumerate(item.get("tax_rates") or ()):
@@ -132,7 +134,7 @@ def new_item(call: Call, given: Mapping[str, Any], price: Obj, subscription_id: 
     item: Obj = {
         "id": call.mint("si_", 14),
         "object": "subscription_item",
-        "billing_thresholds": None,
+        "billing_thresholds": item_thresholds(given.get("billing_thresholds")),
         "created": at,
         "current_period_start": at,
         "current_period_end": at,
@@ -191,6 +193,51 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
     item["quantity"] = _quantity(entry, price, where, item["quantity"])
     if "metadata" in entry:
         item["metadata"] = call.metadata(item["metadata"], entry["metadata"])
+    if "billing_thresholds" in entry:
+        item["billing_thresholds"] = item_thresholds(entry["billing_thresholds"])
+
+
+def item_thresholds(given: Any) -> Obj | None:
+    """An item's `billing_thresholds` as Stripe keeps it; an empty string takes it away."""
+    return {"usage_gte": given["usage_gte"]} if given else None
+
+
+def thresholds(given: Any, present: Obj | None = None) -> Obj | None:
+    """A subscription's or phase's `billing_thresholds`; Stripe's own example changes one of the two and leaves the
+    other (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds). An empty string takes both away."""
+    if not given:
+        return None
+    return {"amount_gte": None, "reset_billing_cycle_anchor": False, **(present or {}), **given}
+
+
+def check_thresholds(
+    call: Call, known: Prices, held: Mapping[str, Any], items: Sequence[Obj], prefix: str = "", where: str = "items"
+) -> None:
+    """What Stripe allows of the thresholds of a subscription or phase and its items.
+
+    At least 50 of the smallest unit, and more than the flat fees of the metered items
+    (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds); the period is not begun anew where usage is
+    the last value, as Stripe's reference says of `aggregate_usage=last_ever`.
+    """
+    whole = held["billing_thresholds"] or {}
+    param = _name(prefix, "billing_thresholds")
+    metered = [price for price in (known.get(item["price"]) for item in items) if is_metered(price)]
+    if whole.get("amount_gte") is not None:
+        flat = sum(total(price, 0) for price in metered)
+        if whole["amount_gte"] < LEAST_THRESHOLD or whole["amount_gte"] <= flat:
+            raise refuse("threshold_amount", param=f"{param}[amount_gte]", least=max(LEAST_THRESHOLD, flat + 1))
+    for index, item in enumerate(items):
+        if item["billing_thresholds"] is None:
+            continue
+        if not is_metered(known.get(item["price"])):
+            raise refuse("threshold_licensed", param=f"{where}[{index}][billing_thresholds]")
+        if item["billing_thresholds"]["usage_gte"] < 1:
+            raise refuse("out_of_range", param=f"{where}[{index}][billing_thresholds][usage_gte]", rule="at least 1")
+    if whole.get("reset_billing_cycle_anchor"):
+        for price in metered:
+            meter = call.fetch("billing.meter", price["recurring"]["meter"])
+            if meter["default_aggregation"]["formula"] == "last":
+                raise refuse("threshold_reset_last", param=f"{param}[reset_billing_cycle_anchor]")
 
 
 def check_items(
@@ -317,6 +364,12 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         subscription["payment_settings"] = payment_settings.changed(
             subscription["payment_settings"], params["payment_settings"]
         )
+    if "billing_thresholds" in params:
+        subscription["billing_thresholds"] = thresholds(
+            params["billing_thresholds"], subscription["billing_thresholds"]
+        )
+    if "pending_invoice_item_interval" in params:
+        subscription["pending_invoice_item_interval"] = _pending_interval(params["pending_invoice_item_interval"])
     if "trial_settings" in params:
         subscription["trial_settings"] = params["trial_settings"]
     if "pause_collection" in params:
@@ -332,6 +385,16 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
             if name in params["cancellation_details"]:
                 details[name] = params["cancellation_details"][name] or None
         subscription["cancellation_details"] = details
+
+
+def _pending_interval(given: Any) -> Obj | None:
+    if not given:
+        return None
+    every = {"interval": given["interval"], "interval_count": given.get("interval_count", 1)}
+    most = LONGEST_PENDING[every["interval"]]
+    if not 1 <= every["interval_count"] <= most:
+        raise refuse("out_of_range", param="pending_invoice_item_interval[interval_count]", rule=f"1 to {most}")
+    return every
 
 
 def set_discounts(call: Call, subscription: Obj, given: Any, now: int) -> None:
@@ -501,6 +564,10 @@ def apply_changes(
     given = params.get("items") or ()
     after = items_after(call, known, subscription, given, now, _name(prefix, "items"))
     check_items(known, subscription, after, contract.items)
+    check_thresholds(call, known, subscription, after, prefix, _name(prefix, "items"))
+    if "billing_thresholds" in params or any("billing_thresholds" in entry for entry in given):
+        # What has accrued already may reach it.
+        subscription["_stirred"] = now
     add_invoice_items(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )

@@ -7,6 +7,8 @@ where it has one, else the sandbox's.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -40,6 +42,22 @@ def aggregate(store: Store, meter: Obj, customer: str, start: int, end: int, now
     """The usage of a customer in `start <= t < end`: sum, count or last, as the meter says; 0 without events."""
     found = _rows(store, meter, customer, start, end, now, None)
     return Decimal(found[0][1]) if found else Decimal(0)
+
+
+def next_change(store: Store, meters: Sequence[str], customer: str, after: int) -> int | None:
+    """The first second past `after` from which on a customer's usage of some meters counts differently.
+
+    An event counts once its lag is over and its own time has come; a cancelled one, once that has been seen.
+    """
+    marks = ",".join("?" * len(meters))
+    where = f"FROM meter_events WHERE scope = ? AND meter IN ({marks}) AND customer = ?"
+    sql = (
+        f"SELECT MIN(moment) FROM (SELECT MAX(timestamp, visible) AS moment {where}"
+        f" UNION ALL SELECT cancelled {where} AND cancelled IS NOT NULL) WHERE moment > ?"
+    )
+    values = [store.scope, *meters, customer]
+    found = store.connection.execute(sql, [*values, *values, after]).fetchone()[0]
+    return None if found is None else math.ceil(found)
 
 
 def buckets(

@@ -183,6 +183,7 @@ SUBSCRIPTION = Kind(
     cleared={
         "automatic_tax": {"enabled": False},
         "automatic_tax.liability": {"type": "self"},
+        "billing_thresholds.reset_billing_cycle_anchor": False,
         "cancel_at_period_end": False,
         "cancellation_details": {"comment": "", "feedback": "", "feedback_option": ""},
         "collection_method": "charge_automatically",
@@ -194,6 +195,7 @@ SUBSCRIPTION = Kind(
         "payment_settings.payment_method_options.pix.expires_after_seconds": 14_400,
         "payment_settings.payment_method_options.us_bank_account.verification_method": "automatic",
         "payment_settings.save_default_payment_method": "off",
+        "pending_invoice_item_interval.interval_count": 1,
         "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
         "trial_settings.end_behavior": {"missing_payment_method": "create_invoice"},
         "trial_settings.end_behavior.missing_payment_method": "create_invoice",
@@ -201,6 +203,7 @@ SUBSCRIPTION = Kind(
     kept={
         "add_invoice_items": "what was charged is not given back",
         "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
+        "billing_thresholds.amount_gte": "Stripe unsets the thresholds together; take billing_thresholds out",
         "days_until_due": "goes with collection_method",
         "trial_settings.end_behavior.billing_cycle_anchor": "matters only when a trial ends",
         "items.current_trial": "a trial that was begun runs on",

@@ -1,6 +1,8 @@
 """The billing cycle of one subscription: what each moment of its life bills. Pure: the caller stores and sends.
 
-A `Contract` is a subscription (Stripe's JSON, its items with private `_usage_from` and `_debits`), the invoice items
+A `Contract` is a subscription (Stripe's JSON, its items with private `_usage_from` and `_debits`; `_billed` and
+`_counted` say what threshold invoices have billed of the usage since `_usage_from`, the last of them at
+`_threshold_at`), the invoice items
 that wait for its next invoice, and where to look up prices, products and usage. Functions here change the contract in
 place and give back a `Draft` where an invoice is due. Previews run them on copies.
 
@@ -18,6 +20,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from sandbox.billing.lines import (
+    billed_charges,
     charge_text,
     fee_lines,
     invoice_item,
@@ -31,7 +34,7 @@ from sandbox.billing.lines import (
 from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 from sandbox.billing.proration import Debit, credit, share
-from sandbox.billing.rating import rate, total
+from sandbox.billing.rating import rate, rate_since, total
 
 Obj = dict[str, Any]
 
@@ -59,6 +62,8 @@ class Draft:
     lines: list[Obj]
     #: The invoice items among the lines.
     taken: list[Obj] = field(default_factory=list)
+    #: What made it due, where a threshold did: `amount_gte` if that was reached, `items`: `usage_gte` by item id.
+    threshold: Obj | None = None
 
     @property
     def total(self) -> int:
@@ -147,7 +152,7 @@ def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
     backdated = subscription["start_date"] < at
     lines: list[Obj] = []
     for item in contract.items:
-        item["_usage_from"] = subscription["start_date"]
+        _count_from(contract, item, subscription["start_date"])
         item["_debits"] = []
         if contract.trialing:
             item["current_period_start"], item["current_period_end"] = at, subscription["trial_end"]
@@ -185,12 +190,18 @@ def _backdated_fees(contract: Contract, item: Obj, until: int) -> list[Obj]:
 
 
 def renew(
-    contract: Contract, at: int, *, billing_reason: str = "subscription_cycle", after: list[Obj] | None = None
+    contract: Contract,
+    at: int,
+    *,
+    billing_reason: str = "subscription_cycle",
+    after: list[Obj] | None = None,
+    used: list[tuple[Obj, list[Obj]]] | None = None,
 ) -> Draft | None:
     """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
 
     The end of a trial is a renewal too; usage during the trial is free. `after` are the items of the next period where
-    they differ (the next phase of a schedule): what ends is billed as it was, what begins as it shall be.
+    they differ (the next phase of a schedule): what ends is billed as it was, what begins as it shall be. `used` are
+    the lines of past usage where they are not those of the time before `at`.
     """
     was_trialing = contract.trialing
     if was_trialing:
@@ -198,7 +209,9 @@ def renew(
     due = [item for item in contract.items if item["current_period_end"] <= at]
     past_start = min((item["current_period_start"] for item in due), default=at)
     billed: list[tuple[Obj, list[Obj]]] = []
-    if not was_trialing:
+    if used is not None:
+        billed = used
+    elif not was_trialing:
         billed = [(item, _usage(contract, item, at)) for item in due if is_metered(contract.price(item))]
     if after is not None:
         ended = {item["id"] for item in due}
@@ -206,7 +219,7 @@ def renew(
         due = [item for item in after if item["id"] in ended or item["id"] not in known]
         contract.items = after
     for item in due:
-        item["_usage_from"] = at
+        _count_from(contract, item, at)
         item["_debits"] = []
         item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
         if not is_metered(contract.price(item)):
@@ -215,6 +228,55 @@ def renew(
     # Stripe: subscription items in reverse chronological order; those made together keep theirs.
     billed.sort(key=lambda entry: (-entry[0]["created"], places.get(entry[0]["id"], -1)))
     return _draft(contract, billing_reason, past_start, at, [line for _, lines in billed for line in lines])
+
+
+# -- thresholds -------------------------------------------------------------------------------------------------------
+
+
+def accrued(contract: Contract, at: int) -> list[tuple[Obj, list[Obj]]]:
+    """Each metered item with the lines of its usage that no invoice has billed, that of the second `at` included."""
+    found = []
+    for item in contract.items:
+        if is_metered(contract.price(item)):
+            start, price = item["_usage_from"], contract.price(item)
+            used = _used(contract, item, at + 1)
+            lines = usage_lines(item, price, contract.product(item), used, (start, max(start, at)))
+            for line in lines:
+                # Stripe: a threshold invoice takes up no usage that comes after it was made.
+                del line["_usage"], line["_part"]
+            found.append((item, lines))
+    return found
+
+
+def used_since_billed(contract: Contract, item: Obj, at: int) -> Decimal:
+    """An item's units up to and including `at` that no invoice has billed: what `usage_gte` is compared with."""
+    billed = item.get("_billed")
+    return _used(contract, item, at + 1) - (Decimal(0) if billed is None else Decimal(billed["usage"]))
+
+
+def bill_accrued(contract: Contract, at: int) -> Draft | None:
+    """Bill what has accrued within the period, as reaching a threshold does.
+
+    The period goes on, its tiers too, unless `reset_billing_cycle_anchor`: then the period ends at `at` as if that were
+    its end, fees included, and what was used in that very second is not counted again.
+    https://docs.stripe.com/billing/subscriptions/usage-based/thresholds
+    """
+    subscription = contract.subscription
+    billed = accrued(contract, at)
+    for item, _ in billed:
+        item["_threshold_at"] = at
+    if not (subscription["billing_thresholds"] or {}).get("reset_billing_cycle_anchor"):
+        for item, _ in billed:
+            units = _used(contract, item, at)
+            charges = [charge.stored() for charge in rate(contract.price(item), units)]
+            item["_billed"] = {"until": at, "usage": str(units), "charges": charges}
+        start = min(item["current_period_start"] for item in contract.items)
+        return _draft(contract, "subscription_threshold", start, at, [line for _, lines in billed for line in lines])
+    for item in contract.items:
+        item["current_period_end"] = at
+    subscription["billing_cycle_anchor"] = at
+    subscription["billing_cycle_anchor_config"] = None
+    return renew(contract, at, billing_reason="subscription_threshold", used=billed)
 
 
 # -- changes ----------------------------------------------------------------------------------------------------------
@@ -256,7 +318,8 @@ def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: s
     for item in after:
         present = before.get(item["id"])
         stays = present is not None and _same_terms(present, item)
-        item["_usage_from"] = present["_usage_from"] if present is not None and stays else at
+        if not stays:
+            _count_from(contract, item, at)
         item["current_period_start"] = at if present is None else present["current_period_start"]
         item["current_period_end"] = at
     contract.items = after
@@ -278,7 +341,7 @@ def move_anchor(contract: Contract, at: int, proration_behavior: str) -> None:
         was, becomes = ends[item["id"]], contract.next_end(item, at)
         if is_metered(contract.price(item)):
             _usage_items(contract, item, at, proration_behavior)
-            item["_usage_from"] = at
+            _count_from(contract, item, at)
         elif becomes > was:
             _debit(contract, item, was, becomes, proration_behavior, today=at)
         else:
@@ -299,7 +362,7 @@ def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior:
             _usage_items(contract, item, at, proration_behavior)
         else:
             _credit(contract, item, at, proration_behavior)
-        item["_usage_from"] = at
+        _count_from(contract, item, at)
         item["_debits"] = []
         item["current_period_start"] = item["current_period_start"] if contract.trialing else at
         item["current_period_end"] = trial_end
@@ -356,9 +419,13 @@ def close(contract: Contract, at: int) -> Draft | None:
 
 
 def bill_at(contract: Contract, at: int) -> Draft | None:
-    """What a contract bills at `at`: its end where that has come, else a renewal."""
+    """What a contract bills at `at`: its end where that has come, a renewal, or before that the items that wait."""
     cancel_at = contract.subscription["cancel_at"]
-    return close(contract, at) if cancel_at is not None and cancel_at <= at else renew(contract, at)
+    if cancel_at is not None and cancel_at <= at:
+        return close(contract, at)
+    if renewal_due(contract) > at:
+        return take_pending(contract, "automatic_pending_invoice_item_invoice", at)
+    return renew(contract, at)
 
 
 def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | None:
@@ -421,11 +488,35 @@ def _fee_lines(contract: Contract, item: Obj, start: int, end: int) -> list[Obj]
 
 def _usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
     start = item["_usage_from"]
-    if start >= at:  # just added: nothing can have been used
+    if start >= _usage_end(item, at):  # just added: nothing can have been used
         return []
-    price = contract.price(item)
-    usage = contract.catalog.usage(price, contract.subscription["customer"], start, at)
-    return usage_lines(item, price, contract.product(item), usage, (start, at))
+    lines = usage_lines(item, contract.price(item), contract.product(item), _used(contract, item, at), (start, at))
+    for line in lines:
+        line["_usage"]["end"] = _usage_end(item, at)
+    return lines
+
+
+def _used(contract: Contract, item: Obj, end: int) -> Decimal:
+    """What was used of an item since `_usage_from`, before `end`, less what the period before has billed of it."""
+    counted = Decimal(item.get("_counted", "0"))
+    start, end = item["_usage_from"], _usage_end(item, end)
+    return contract.catalog.usage(contract.price(item), contract.subscription["customer"], start, end) - counted
+
+
+def _usage_end(item: Obj, end: int) -> int:
+    """`end`, or one second on where a threshold invoice has begun to bill that very second."""
+    return end + 1 if item.get("_threshold_at") == end else end
+
+
+def _count_from(contract: Contract, item: Obj, at: int, was: Obj | None = None) -> None:
+    """Let an item's usage be counted, and its tiers filled, from `at` on, except for what is billed of that second.
+
+    `was` is the item before, where it now has another price.
+    """
+    item["_usage_from"], item["_billed"], item["_counted"] = at, None, "0"
+    meters = {(contract.price(each)["recurring"] or {}).get("meter") for each in (item, was or item)}
+    if item.get("_threshold_at") == at and len(meters) == 1 and is_metered(contract.price(item)):
+        item["_counted"] = str(_used(contract, item, at))
 
 
 def _zero_usage(contract: Contract, item: Obj) -> list[Obj]:
@@ -455,7 +546,7 @@ def _take_on(contract: Contract, item: Obj, present: Obj | None, at: int, prorat
         twin = next((other for other in contract.items if contract.interval(other) == contract.interval(item)), None)
         start = at if twin is None else twin["current_period_start"]
         item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
-    item["_usage_from"] = at
+    _count_from(contract, item, at, present)
     # What was debited and not credited stays creditable: a change with `none` leaves the old debit in place.
     item["_debits"] = [] if present is None else present["_debits"]
     if not is_metered(contract.price(item)):
@@ -556,7 +647,6 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
     if contract.trialing or proration_behavior == "none":
         return
     subscription, price, start = contract.subscription, contract.price(item), item["_usage_from"]
-    usage = contract.catalog.usage(price, subscription["customer"], start, at)
     contract.pending.extend(
         invoice_item(
             id=contract.new_id("ii_"),
@@ -574,6 +664,6 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
             subscription_item=item["id"],
             test_clock=subscription["test_clock"],
         )
-        for charge in rate(price, usage)
+        for charge in rate_since(price, _used(contract, item, at), billed_charges(item))
         if charge.amount
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sandbox.billing.money import amount_text, decimal_string
 from sandbox.billing.periods import Interval, day_text
-from sandbox.billing.rating import Charge, rate
+from sandbox.billing.rating import Charge, rate, rate_since
 
 Obj = dict[str, Any]
 
@@ -27,14 +27,31 @@ def usage_lines(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tup
     """What a metered item's usage in a period costs, in arrears.
 
     Each line remembers what it was rated from (`_usage`), so that a draft can be rated again when usage comes late.
+    An item of which a threshold invoice has billed a part is charged for the rest; those lines begin where that ended.
     """
     lines = []
-    for charge in rate(price, usage):
+    billed = item.get("_billed")
+    for charge in rate_since(price, usage, billed_charges(item)):
         line = _charge_line(item, price, product, charge, period)
-        line["_usage"] = {"item": item["id"], "price": price["id"], "start": period[0], "end": period[1]}
-        line["_part"] = [charge.tier, charge.flat]
+        if billed is not None and price.get("tiers_mode") != "volume" and not charge.billed:
+            line["period"]["start"] = min(billed["until"], period[1])
+        line["_usage"] = {
+            "item": item["id"],
+            "price": price["id"],
+            "start": period[0],
+            "end": period[1],
+            "billed": billed,
+            "counted": item.get("_counted", "0"),
+        }
+        line["_part"] = ["billed" if charge.billed else "used", charge.tier, charge.flat]
         lines.append(line)
     return lines
+
+
+def billed_charges(item: Obj) -> list[Charge]:
+    """What threshold invoices have billed of an item's usage in its present period."""
+    billed = item.get("_billed")
+    return [] if billed is None else [Charge.of(charge) for charge in billed["charges"]]
 
 
 def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> Obj:
@@ -169,6 +186,8 @@ def line_of_invoice_item(pending: Obj) -> Obj:
 
 def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
     """A charge in Stripe's words: `31 credit × Usage (Tier 2 at $0.036 / month)`, a flat fee without the count."""
+    if charge.billed:
+        return f"Amount previously billed (at {amount_text(charge.unit_amount, price['currency'])})"
     tier = "" if charge.tier is None else f"Tier {charge.tier} "
     every = f" / {Interval.of(price['recurring']).text()}" if price.get("recurring") else ""
     rated = f"{product['name']} ({tier}at {amount_text(charge.unit_amount, price['currency'])}{every})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ class Charge:
     """One line's worth of money: `quantity` units at `unit_amount` minor units each, or the flat fee of a tier.
 
     `amount` is rounded to whole minor units; `tier` counts from 1 and is None for a price without tiers. A flat fee
-    has quantity 0, as on Stripe's own invoices.
+    has quantity 0, as on Stripe's own invoices. `billed` takes back what an earlier invoice of the period has billed.
     """
 
     quantity: Decimal
@@ -25,6 +25,23 @@ class Charge:
     amount: int
     tier: int | None = None
     flat: bool = False
+    billed: bool = False
+
+    def stored(self) -> dict[str, Any]:
+        """The charge as JSON; `Charge.of` reads it."""
+        return {
+            "quantity": str(self.quantity),
+            "unit_amount": str(self.unit_amount),
+            "amount": self.amount,
+            "tier": self.tier,
+            "flat": self.flat,
+        }
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Charge:
+        """The charge that `stored` wrote."""
+        quantity, unit = Decimal(stored["quantity"]), Decimal(stored["unit_amount"])
+        return cls(quantity, unit, stored["amount"], stored["tier"], stored["flat"])
 
 
 def rate(price: Price, quantity: Decimal | int) -> tuple[Charge, ...]:
@@ -39,6 +56,38 @@ def rate(price: Price, quantity: Decimal | int) -> tuple[Charge, ...]:
     if price["tiers_mode"] == "volume":
         return _volume(price["tiers"], units)
     return _graduated(price["tiers"], units)
+
+
+def rate_since(price: Price, quantity: Decimal | int, billed: Sequence[Charge]) -> tuple[Charge, ...]:
+    """What `quantity` units of a period cost beyond what invoices within the period have billed for it.
+
+    Tiers go on from invoice to invoice. Volume prices, and whatever has shrunk, are charged anew with "Amount
+    previously billed" taken off; the rest is charged for what has been added. All invoices of a period sum to `rate`.
+    https://docs.stripe.com/billing/subscriptions/usage-based/thresholds
+    """
+    charges = rate(price, quantity)
+    if not billed:
+        return charges
+    now = {(charge.tier, charge.flat): charge for charge in charges}
+    grown = price.get("tiers_mode") != "volume" and all(
+        (charge.tier, charge.flat) in now
+        and now[charge.tier, charge.flat].quantity >= charge.quantity
+        and now[charge.tier, charge.flat].amount >= charge.amount
+        for charge in billed
+    )
+    if not grown:
+        back = (replace(charge, quantity=Decimal(0), amount=-charge.amount, billed=True) for charge in billed)
+        return (*charges, *(charge for charge in back if charge.amount))
+    before = {(charge.tier, charge.flat): charge for charge in billed}
+    added = [_beyond(charge, before.get((charge.tier, charge.flat))) for charge in charges]
+    kept = [charge for charge in added if charge.quantity or charge.amount or (charge.tier, charge.flat) not in before]
+    return tuple(kept or added[:1])
+
+
+def _beyond(charge: Charge, before: Charge | None) -> Charge:
+    if before is None:
+        return charge
+    return replace(charge, quantity=charge.quantity - before.quantity, amount=charge.amount - before.amount)
 
 
 def total(price: Price, quantity: Decimal | int) -> int:

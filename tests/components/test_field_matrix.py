@@ -190,9 +190,7 @@ SAMPLES: dict[Kind, dict[str, Sample]] = {
             [{"bill_until": {"type": "duration", "duration": {"interval": "month", "interval_count": 3}}}],
             refused=NOT_IMPLEMENTED,
         ),
-        "billing_thresholds": Sample(
-            {"amount_gte": 5000, "reset_billing_cycle_anchor": True}, {"amount_gte": 6000}, refused=NOT_IMPLEMENTED
-        ),
+        "billing_thresholds": Sample({"amount_gte": 5000, "reset_billing_cycle_anchor": True}, {"amount_gte": 6000}),
         "cancel_at": Sample(NOW + 100 * DAY, "max_period_end"),
         "cancel_at_period_end": Sample(True, False),
         "cancellation_details": Sample(
@@ -234,9 +232,7 @@ SAMPLES: dict[Kind, dict[str, Sample]] = {
         "on_behalf_of": Sample("acct_1", "acct_2", refused=NOT_IMPLEMENTED),
         "pause_collection": Sample({"behavior": "void", "resumes_at": NOW + DAY}, {"behavior": "keep_as_draft"}),
         "payment_behavior": Sample("allow_incomplete", "default_incomplete"),
-        "pending_invoice_item_interval": Sample(
-            {"interval": "week", "interval_count": 1}, {"interval": "day"}, refused=NOT_IMPLEMENTED
-        ),
+        "pending_invoice_item_interval": Sample({"interval": "week", "interval_count": 2}, {"interval": "day"}),
         "proration_date": Sample(NOW, NOW + 1),
         "transfer_data": Sample(
             {"destination": "acct_1", "amount_percent": "12.5"}, {"destination": "acct_2"}, refused=NOT_IMPLEMENTED

@@ -73,6 +73,7 @@ def contract(shelf: Shelf, *items: dict[str, Any], mode: str = "flexible") -> Co
         "billing_cycle_anchor": START,
         "billing_cycle_anchor_config": None,
         "billing_mode": {"type": mode},
+        "billing_thresholds": None,
         "cancel_at": None,
         "cancel_at_period_end": False,
         "currency": "usd",
@@ -213,3 +214,57 @@ def test_swapped_metered_prices_bill_every_event_once_in_flexible_mode_and_the_l
     billed = amount(cycle.renew(held, END))
     since = START if mode == "flexible" or not swaps else swaps[-1]
     assert billed == sum(value for when, value in events if when >= since)
+
+
+moments = st.lists(st.integers(START, END - 1), max_size=5).map(sorted)
+
+
+@searched
+@given(tiers(), st.sampled_from(["graduated", "volume"]), usage, moments, modes)
+def test_invoices_at_thresholds_and_the_renewal_sum_to_what_the_renewal_alone_bills(
+    rows: list[dict[str, Any]], kind: str, events: list[tuple[int, int]], thresholds: list[int], mode: str
+) -> None:
+    shelf = Shelf(events=events)
+    shelf.add("usage", metered=True, billing_scheme="tiered", tiers_mode=kind, tiers=rows)
+    held = contract(shelf, item("usage", None), mode=mode)
+    cycle.begin(held, START, "create_prorations")
+    billed = sum(amount(cycle.bill_accrued(held, when)) for when in thresholds)
+    billed += amount(cycle.renew(held, END))
+    assert billed == total(shelf.price("usage"), sum(value for _, value in events))
+
+
+@searched
+@given(usage, moments, st.integers(0, 50), modes)
+def test_thresholds_that_begin_the_period_anew_bill_every_event_once(
+    events: list[tuple[int, int]], thresholds: list[int], each: int, mode: str
+) -> None:
+    shelf = Shelf(events=events)
+    shelf.add("usage", metered=True, unit_amount_decimal=str(each))
+    held = contract(shelf, item("usage", None), mode=mode)
+    held.subscription["billing_thresholds"] = {"amount_gte": 50, "reset_billing_cycle_anchor": True}
+    cycle.begin(held, START, "create_prorations")
+    billed = sum(amount(cycle.bill_accrued(held, when)) for when in thresholds)
+    billed += amount(cycle.renew(held, cycle.renewal_due(held)))
+    assert billed == each * sum(value for _, value in events)
+
+
+@searched
+@given(usage, moments, st.lists(st.integers(START, END - 1), max_size=3), st.booleans())
+def test_thresholds_and_swapped_prices_of_one_meter_bill_every_event_once(
+    events: list[tuple[int, int]], thresholds: list[int], swaps: list[int], reset: bool
+) -> None:
+    shelf = Shelf(events=events)
+    for name in ("a", "b"):
+        shelf.add(name, metered=True, unit_amount_decimal="1")
+    held = contract(shelf, item("a", None))
+    held.subscription["billing_thresholds"] = {"amount_gte": 50, "reset_billing_cycle_anchor": reset}
+    cycle.begin(held, START, "create_prorations")
+    billed = 0
+    for when, swap in sorted([*((when, False) for when in thresholds), *((when, True) for when in swaps)]):
+        if swap:
+            other = "b" if held.items[0]["price"] == "a" else "a"
+            cycle.change_items(held, [{**held.items[0], "price": other}], when, "create_prorations")
+        else:
+            billed += amount(cycle.bill_accrued(held, when))
+    billed += amount(cycle.renew(held, cycle.renewal_due(held)))
+    assert billed == sum(value for _, value in events)

@@ -611,8 +611,6 @@ def test_mistakes_are_refused_as_stripe_refuses_them(world: World, license: str,
     "params",
     [
         {"automatic_tax": {"enabled": True}},
-        {"billing_thresholds": {"amount_gte": 1000}},
-        {"pending_invoice_item_interval": {"interval": "week"}},
         {"transfer_data": {"destination": "acct_1"}},
         {"on_behalf_of": "acct_1"},
         {"application_fee_percent": 10},
