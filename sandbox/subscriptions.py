@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from . import customers, invoicing, life, payment_settings, terms
+from . import customers, invoicing, life, payment_settings, spec, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -13,6 +13,16 @@ from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
 from .router import Call, route
 
+#: Newer than the description: the anchor, and that the payment method may be left out beside it.
+_END_BEHAVIOR: Final = {
+    "type": "object",
+    "properties": {
+        "billing_cycle_anchor": {"type": "string", "enum": ["now", "unchanged"]},
+        "missing_payment_method": {"type": "string", "enum": ["cancel", "create_invoice", "pause"]},
+    },
+}
+for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
+    spec.declare_parameter("POST", _path, "trial_settings.end_behavior", _END_BEHAVIOR)
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.
 _OF_INCOMPLETE: Final = {
@@ -250,6 +260,9 @@ def _dates(
         if anchor > latest:
             raise refuse("anchor_too_late", latest=latest)
         subscription["billing_cycle_anchor"] = anchor
+    elif trial_end is not None:
+        subscription["_anchor"] = now if backdate is None else backdate
+        terms.set_trial_anchor(subscription)
 
 
 def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:
@@ -337,6 +350,8 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     before = copy.deepcopy(subscription)
     known = terms.Prices(call)
     terms.plain_fields(call, subscription, params)
+    if "trial_settings" in params:
+        terms.set_trial_anchor(subscription)
     if "discounts" in params:
         terms.set_discounts(call, subscription, params["discounts"], now)
     contract = life.contract_of(call, subscription, now)

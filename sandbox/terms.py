@@ -371,7 +371,9 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
     if "pending_invoice_item_interval" in params:
         subscription["pending_invoice_item_interval"] = _pending_interval(params["pending_invoice_item_interval"])
     if "trial_settings" in params:
-        subscription["trial_settings"] = params["trial_settings"]
+        subscription["trial_settings"] = {
+            "end_behavior": {"missing_payment_method": "create_invoice", **params["trial_settings"]["end_behavior"]}
+        }
     if "pause_collection" in params:
         pause = params["pause_collection"]
         if pause and pause.get("resumes_at") is not None:
@@ -395,6 +397,21 @@ def _pending_interval(given: Any) -> Obj | None:
     if not 1 <= every["interval_count"] <= most:
         raise refuse("out_of_range", param="pending_invoice_item_interval[interval_count]", rule=f"1 to {most}")
     return every
+
+
+def keeps_anchor(subscription: Obj) -> bool:
+    """Whether a trial's end leaves the anchor where it was before the trial."""
+    settings = (subscription["trial_settings"] or {}).get("end_behavior") or {}
+    return bool(settings.get("billing_cycle_anchor") == "unchanged")
+
+
+def set_trial_anchor(subscription: Obj) -> None:
+    """Let a trial that runs end with the anchor that `trial_settings` now say."""
+    if subscription["status"] == "trialing" and "_anchor" in subscription:
+        kept = keeps_anchor(subscription)
+        subscription["billing_cycle_anchor"] = subscription["_anchor"] if kept else subscription["trial_end"]
+        if not kept:
+            subscription["billing_cycle_anchor_config"] = None
 
 
 def set_discounts(call: Call, subscription: Obj, given: Any, now: int) -> None:
@@ -572,17 +589,16 @@ def apply_changes(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )
     anchor = params.get("billing_cycle_anchor")
-    if anchor == "unchanged" and params.get("trial_end") is not None:
-        raise refuse("not_implemented_param", param=_name(prefix, "billing_cycle_anchor") + "=unchanged")
+    keeps = anchor == "unchanged" or keeps_anchor(subscription)
     wanted_trial = trial_end(params, after, known, now, prefix)
     draft: Draft | None = None
     if wanted_trial is not None:
         if given:
             cycle.change_items(contract, after, at, behavior)
-        draft = cycle.begin_trial(contract, now, wanted_trial, behavior)
+        draft = cycle.begin_trial(contract, now, wanted_trial, behavior, keep_anchor=keeps)
     elif contract.trialing and params.get("trial_end") == "now":
         subscription["trial_end"] = now
-        draft = cycle.restart(contract, after, now, behavior)
+        draft = (cycle.end_trial if keeps else cycle.restart)(contract, after, now, behavior)
     elif _begins_anew(contract, known, after, anchor):
         draft = cycle.restart(contract, after, now, behavior)
     else:

@@ -41,6 +41,8 @@ class OwnArguments(TypedDict):
 ENDED: Final = ("canceled", "incomplete_expired")
 #: Usage until now is billed and nothing is given back; Stripe's own default leaves metered usage unbilled.
 CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
+#: What Stripe does where `trial_settings` say nothing.
+TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
 #: The ways to give an item its price.
 SOURCES: Final = ("price", "price_data", "plan")
@@ -196,8 +198,9 @@ SUBSCRIPTION = Kind(
         "payment_settings.payment_method_options.us_bank_account.verification_method": "automatic",
         "payment_settings.save_default_payment_method": "off",
         "pending_invoice_item_interval.interval_count": 1,
-        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
-        "trial_settings.end_behavior": {"missing_payment_method": "create_invoice"},
+        "trial_settings": {"end_behavior": TRIAL_END_DEFAULTS},
+        "trial_settings.end_behavior": TRIAL_END_DEFAULTS,
+        "trial_settings.end_behavior.billing_cycle_anchor": "now",
         "trial_settings.end_behavior.missing_payment_method": "create_invoice",
     },
     kept={
@@ -205,7 +208,6 @@ SUBSCRIPTION = Kind(
         "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
         "billing_thresholds.amount_gte": "Stripe unsets the thresholds together; take billing_thresholds out",
         "days_until_due": "goes with collection_method",
-        "trial_settings.end_behavior.billing_cycle_anchor": "matters only when a trial ends",
         "items.current_trial": "a trial that was begun runs on",
     },
     watched={"cancel_at": None, "cancel_at_period_end": False, "pause_collection": None},

@@ -196,6 +196,7 @@ def renew(
     billing_reason: str = "subscription_cycle",
     after: list[Obj] | None = None,
     used: list[tuple[Obj, list[Obj]]] | None = None,
+    proration_behavior: str = "create_prorations",
 ) -> Draft | None:
     """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
 
@@ -223,7 +224,7 @@ def renew(
         item["_debits"] = []
         item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
         if not is_metered(contract.price(item)):
-            billed.append((item, _fee(contract, item, "create_prorations")))
+            billed.append((item, _fee(contract, item, proration_behavior)))
     places = {item["id"]: place for place, item in enumerate(contract.items)}
     # Stripe: subscription items in reverse chronological order; those made together keep theirs.
     billed.sort(key=lambda entry: (-entry[0]["created"], places.get(entry[0]["id"], -1)))
@@ -349,8 +350,19 @@ def move_anchor(contract: Contract, at: int, proration_behavior: str) -> None:
         item["current_period_start"], item["current_period_end"] = at, becomes
 
 
-def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior: str) -> Draft | None:
+def end_trial(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
+    """End a trial before its time and leave the anchor: what is left of the period that `at` falls in is billed."""
+    for item in contract.items:
+        item["current_period_end"] = at
+    return renew(contract, at, billing_reason="subscription_update", after=after, proration_behavior=proration_behavior)
+
+
+def begin_trial(
+    contract: Contract, at: int, trial_end: int, proration_behavior: str, *, keep_anchor: bool = False
+) -> Draft | None:
     """Make the time from `at` to `trial_end` free and count periods from its end; credit what was paid for it.
+
+    With `keep_anchor` periods are counted as before, and what is left of one when the trial ends is billed in part.
 
     Recorded: an active subscription gets an invoice at once, of the credit and the zero line of the trial; one in a
     trial already gets none.
@@ -366,11 +378,12 @@ def begin_trial(contract: Contract, at: int, trial_end: int, proration_behavior:
         item["_debits"] = []
         item["current_period_start"] = item["current_period_start"] if contract.trialing else at
         item["current_period_end"] = trial_end
+    subscription = contract.subscription
     if not contract.trialing:
-        contract.subscription["trial_start"] = at
-    contract.subscription.update(
-        status="trialing", trial_end=trial_end, billing_cycle_anchor=trial_end, billing_cycle_anchor_config=None
-    )
+        subscription.update(trial_start=at, _anchor=subscription["billing_cycle_anchor"])
+    if not keep_anchor:
+        subscription.update(billing_cycle_anchor=trial_end, billing_cycle_anchor_config=None)
+    subscription.update(status="trialing", trial_end=trial_end)
     if extends:
         return None
     lines = [
