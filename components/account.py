@@ -82,7 +82,8 @@ class StripeRefusal(AccountError):
                 return " Set stripe:requestsPerSecond lower and run again; what was done stays done."
             case None:
                 return " Stripe could not be reached; run again: what was done is found, not made twice."
-            case status if status >= 500 or status == 409:
+            # 501 is the sandbox's for what it does not have.
+            case status if (status >= 500 and status != 501) or status == 409:
                 return " Run again: what was done is found, not made twice."
         return ""
 

@@ -151,10 +151,9 @@ class CustomerProvider(StripeProvider):
             tell("info", f"{self.subject(known, id_)}: stays in Stripe (on_delete=keep)")
             return self.inventory.read(id_)
         # Deleting a customer cancels what it is subscribed to, at once and without a last invoice.
-        listed = self.call(
-            "get", "/v1/subscriptions", {"customer": id_, "limit": 100}, subject=self.subject(known, id_)
-        )
-        ending = [each["id"] for each in listed.data["data"] if each.get("cancel_at")]
+        pages = self.account.pages("/v1/subscriptions", {"customer": id_}, subject=self.subject(known, id_))
+        subscriptions = [each for page, _ in pages for each in page]
+        ending = [each["id"] for each in subscriptions if each.get("cancel_at")]
         if ending:
             tell(
                 "warning",
@@ -162,7 +161,7 @@ class CustomerProvider(StripeProvider):
                 "period; delete it in Stripe after that",
             )
             return self.inventory.read(id_)
-        for each in listed.data["data"]:
+        for each in subscriptions:
             tell("warning", f"{self.subject(known, id_)}: deleted, and {each['id']}, which nobody cancelled, with it")
         self.call("delete", f"{CUSTOMER.path}/{id_}", {}, subject=self.subject(known, id_))
         return None

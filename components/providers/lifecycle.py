@@ -100,7 +100,8 @@ class StripeProvider(ResourceProvider):
         self._made: set[str] = set()
         self._kept: set[str] = set()
         self._in_state: set[str] = set()
-        self._being_replaced: set[str] = set()
+        self._declared: set[str] = set()
+        self._refreshed: dict[str, Inputs] = {}
 
     # -- check --------------------------------------------------------------------------------------------------
 
@@ -143,15 +144,20 @@ class StripeProvider(ResourceProvider):
         with self._lock:
             self._in_state.add(id_)
             NAMES[id_] = f"{self.kind.name} '{_name(new)}'"
-            (self._being_replaced.add if replaces else self._being_replaced.discard)(id_)
-        if old != new:
+            # A refresh reads an object and then asks how it differs from the state. That changes nothing.
+            refreshing = self._refreshed.pop(id_, None) == old
+            if not refreshing:
+                self._declared.add(str(new.get("owner")))
+        if old != new and not refreshing:
+            self.guard(id_, olds, old, new, replaces)
             for warning in (*self.warnings(id_, olds, old, new, replaces), *self.staying(old, new, replaces)):
                 tell("warning", f"{self.subject(new, id_)}: {warning}")
         # Not True or False: the engine then compares the inputs itself and prints only what changed.
         return DiffResult(
             changes=None,
             replaces=replaces,
-            delete_before_replace=bool(replaces) and self.delete_before_replace(old, new),
+            # Said always: the engine also replaces by itself (`replace_on_changes`).
+            delete_before_replace=self.delete_before_replace(old, new),
         )
 
     def replaces(self, old: Inputs, new: Inputs) -> list[str]:
@@ -171,6 +177,13 @@ class StripeProvider(ResourceProvider):
     def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
         """Whether the old object must go before the new one can be."""
         return False
+
+    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
+        """Refuse a change that the program must allow by name.
+
+        Raises:
+            ProviderError: it does not.
+        """
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         """What a reviewer should know and a diff does not say."""
@@ -195,6 +208,7 @@ class StripeProvider(ResourceProvider):
                     f"{self.subject(new)}: two resources of this kind have this name; give one of them another"
                 )
             self._made.add(owner)
+            self._declared.add(owner)
         try:
             remote = self.complete(self.find_or_make(new), new)
         except Exception:
@@ -311,7 +325,10 @@ class StripeProvider(ResourceProvider):
             value = self.returned(name, inputs.get(name), remote)
             if name not in inputs and value is not MISSING and value != usual:
                 inputs[name] = value
-        return ReadResult(id_, self.outs(inputs, remote), inputs)
+        outs = self.outs(inputs, remote, changes_made(props))
+        with self._lock:
+            self._refreshed[id_] = self.arguments(outs)
+        return ReadResult(id_, outs, inputs)
 
     def is_gone(self, remote: StripeObject) -> bool:
         """Whether the object is there and yet no more, such as a cancelled subscription."""
@@ -344,11 +361,14 @@ class StripeProvider(ResourceProvider):
     @one_line
     def update(self, id_: str, olds: Inputs, news: Inputs) -> UpdateResult:
         self.account.pin(olds.get("account"))
-        old, new = self.arguments(olds), self.arguments(news)
-        remote = self.apply(self.stripe_id(id_), old, new, None)
+        old, new, changes = self.arguments(olds), self.arguments(news), changes_made(olds)
+        # The state before is part of the update's idempotency key. With the number of changes in it no two updates
+        # have the same key, however often a value goes there and back; one that was cut short has its own again.
+        remote = self.apply(self.stripe_id(id_), {**old, CHANGES_KEY: changes}, new, None)
         if remote is not None:
-            return UpdateResult(self.outs(new, remote))
-        return UpdateResult({**new, **{name: olds.get(name) for name in (*self.kind.outputs, *COMMON_OUTPUTS)}})
+            return UpdateResult(self.outs(new, remote, changes + 1))
+        same = {name: olds.get(name) for name in (*self.kind.outputs, *COMMON_OUTPUTS)}
+        return UpdateResult({**new, **same, **({CHANGES_KEY: changes} if changes else {})})
 
     def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
         """Change the object from `old` to `new`; None when there was nothing to send."""
@@ -420,7 +440,8 @@ class StripeProvider(ResourceProvider):
         self.account.pin(props.get("account"))
         with self._lock:
             taken_over = self.stripe_id(id_) in self._kept
-            being_replaced = id_ in self._being_replaced
+            # The engine does not say so. What the program still declares is not taken out of it.
+            being_replaced = props.get("owner") in self._declared
         known = self.arguments(props)
         if taken_over:
             tell("info", f"{self.subject(known, id_)}: stays, its replacement has taken it over")
@@ -450,13 +471,14 @@ class StripeProvider(ResourceProvider):
         """The arguments among a resource's properties: not its outputs, not what Pulumi adds."""
         return {name: value for name, value in declared(props).items() if name in self.kind.struct.fields}
 
-    def outs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
+    def outs(self, arguments: Inputs, remote: StripeObject, changes: int = 0) -> Inputs:
         """What the state holds: the arguments, and what else the resource says of itself."""
         return {
             **arguments,
             **self.outputs(arguments, remote),
             "livemode": bool(remote.get("livemode")),
             "account": self.account.id,
+            **({CHANGES_KEY: changes} if changes else {}),
         }
 
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
@@ -507,10 +529,26 @@ def _name(arguments: Mapping[str, Any]) -> str:
     return owner.rpartition("/")[2] if isinstance(owner, str) else "?"
 
 
+def differences(different: Mapping[str, tuple[Any, Any]]) -> str:
+    """What `different` found, for a sentence: `customer 'cus_1' where 'cus_2' is declared`."""
+    return " and ".join(
+        f"{name} {there!r} where {declared!r} is declared" for name, (there, declared) in different.items()
+    )
+
+
 COMMON_OUTPUTS: Final = {
     "livemode": "whether it is real money",
     "account": "the Stripe account that it is in; a key of another account is refused",
 }
+
+#: How often the stack has changed an object, in its state; left out at 0.
+CHANGES_KEY: Final = "changes"
+
+
+def changes_made(props: Mapping[str, Any]) -> int:
+    """How often the stack has changed the object, as its state says."""
+    return int(props.get(CHANGES_KEY) or 0)
+
 
 #: What the program calls the objects that this process has compared, by id; for sentences about other objects.
 NAMES: Final[dict[str, str]] = {}

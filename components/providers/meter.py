@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from components.providers import rules
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind
-from components.providers.lifecycle import ProviderError, StripeProvider
+from components.providers.lifecycle import ProviderError, StripeProvider, differences
 from components.providers.notices import tell
 from components.providers.values import MISSING, Inputs
 
@@ -85,14 +85,14 @@ class MeterProvider(StripeProvider):
             if active:
                 raise ProviderError(
                     f"{self.subject(new)}: event_name {new['event_name']!r} belongs to the active meter "
-                    f"{remote['id']}, which has {_differences(different)}; deactivate that meter or use another "
+                    f"{remote['id']}, which has {differences(different)}; deactivate that meter or use another "
                     "event_name"
                 )
         for remote in same_name[:1]:
             tell(
                 "info",
                 f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
-                f"{_differences(self.different(remote, new))}",
+                f"{differences(self.different(remote, new))}",
             )
         return None
 
@@ -139,9 +139,3 @@ def _wants(new: Mapping[str, Any]) -> bool:
 
 def _is_active(remote: Mapping[str, Any]) -> bool:
     return remote.get("status") == "active"
-
-
-def _differences(different: Mapping[str, tuple[Any, Any]]) -> str:
-    return " and ".join(
-        f"{name} {there!r} where {declared!r} is declared" for name, (there, declared) in different.items()
-    )

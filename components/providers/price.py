@@ -302,7 +302,9 @@ class PriceProvider(StripeProvider):
         found = self.call("get", self.kind.path, {"lookup_keys": [key]}, subject=self.subject(new)).data["data"]
         for holder in found:
             owner = owner_of(holder)
-            if self.is_ours(holder, new) or (owner is None and new.get("transfer_lookup_key")):
+            # What the state holds is ours under another owner too: the stack was renamed, or the price imported.
+            ours = self.is_ours(holder, new) or holder["id"] in self._in_state
+            if ours or (owner is None and new.get("transfer_lookup_key")):
                 continue
             raise ProviderError(
                 f"{self.subject(new)}: lookup_key {key!r} belongs to {holder['id']}, which "

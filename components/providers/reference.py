@@ -47,6 +47,8 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
   alone, and so are metadata keys that others have set.
 - **Whose it is**: every object's metadata has `pulumi` = `<project>/<stack>/<resource name>` (meters have no
   metadata). `create` looks for that before it makes anything, so a run that was cut short leaves no duplicate.
+  What `pulumi state delete` forgot and what moved into a component under its name is taken over in the same way.
+  `pulumi up --replace` looks no different to a provider: it takes the object over too, says so, and makes no new one.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
 - **Traces**: a failure is one line; `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NotRequired
 
-from pulumi.dynamic import DiffResult
 from typing_extensions import TypedDict
 
 from components.providers import rules
 from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, projected, setting
-from components.providers.inventory import OWNER_KEY, StripeObject
+from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, inventory_of, one_line
+from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, differences, inventory_of
 from components.providers.notices import tell
 from components.providers.shapes import Map, Path, Struct
 from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
@@ -144,9 +143,10 @@ SUBSCRIPTION = Kind(
     natural_key="the owner in its metadata",
     when_deleted="Cancelled, as `cancel` says: `when` now or at period_end, `invoice_now` with a last invoice for "
     "usage and prorations, `prorate` with a credit for unused time. The default is now, with a last invoice, without a "
-    "credit. One that is replaced is cancelled now, before the new one is made.",
+    "credit. One that is replaced is cancelled now, before the new one is made; one whose first payment was never "
+    "made is cancelled now too.",
     when_gone="A cancelled or expired subscription is made again. Items changed, added or removed elsewhere show under "
-    "their key, or under their `si_` id.",
+    "their key, or under their `si_` id. An item whose key the program renames stays the item, if its price stays.",
     excluded={
         "items.id": "the key of the item stands for it",
         "items.deleted": "taking an item out of the program deletes it",
@@ -180,7 +180,7 @@ SUBSCRIPTION = Kind(
     },
     partly_readable={
         "discounts": "one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
-        "items.price_data": "Stripe returns the price that it made",
+        "items.price_data": "Stripe returns the price that it made; one that says something else shows as `price`",
     },
     cleared={
         "automatic_tax": {"enabled": False},
@@ -217,6 +217,7 @@ SUBSCRIPTION = Kind(
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
         "price specified is inactive": "Link the item to a price of this program: price=price.id.",
+        "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
     },
     outputs={
         "item_ids": "the ids of the items, by key",
@@ -254,11 +255,6 @@ class SubscriptionProvider(StripeProvider):
 
     # -- diff ---------------------------------------------------------------------------------------------------
 
-    @one_line
-    def diff(self, id_: str, olds: Inputs, news: Inputs) -> DiffResult:
-        self._refuse_unbilled_usage(id_, olds, self.arguments(olds), self.arguments(news))
-        return super().diff(id_, olds, news)
-
     def replaces(self, old: Inputs, new: Inputs) -> list[str]:
         names = set(super().replaces(old, new))
         anchor = new.get("billing_cycle_anchor")
@@ -290,7 +286,10 @@ class SubscriptionProvider(StripeProvider):
         before, after = old.get("items", {}), new.get("items")
         if not isinstance(before, Mapping) or not isinstance(after, Mapping):
             return
+        renamed = _renamed(before, after)
         for key, item in sorted(before.items()):
+            if key in renamed:
+                continue
             metered = key in (olds.get("metered_items") or ())
             if key not in after:
                 yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
@@ -301,7 +300,7 @@ class SubscriptionProvider(StripeProvider):
                 fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
                 yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
 
-    def _refuse_unbilled_usage(self, id_: str, olds: Inputs, old: Inputs, new: Inputs) -> None:
+    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
         """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
 
         https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
@@ -311,10 +310,11 @@ class SubscriptionProvider(StripeProvider):
         """
         classic = _is_classic(olds, new)
         before, after = old.get("items"), new.get("items")
-        if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or self.replaces(old, new):
+        if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or replaces:
             return
+        renamed = _renamed(before or {}, after)
         for key in olds.get("metered_items") or ():
-            item = after.get(key)
+            item = after.get(renamed.get(key, key))
             was = (before or {}).get(key, {})
             if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
                 raise self._unbilled_usage(id_, key, new, removed=item is None)
@@ -336,7 +336,29 @@ class SubscriptionProvider(StripeProvider):
             for page, _ in self.account.pages(self.kind.path, of_customer, subject=self.subject(new)):
                 for each in page:
                     self.inventory.remember(each)
-        return super().find(new)
+        found = super().find(new)
+        if found is None:
+            self._refuse_a_second(new)
+        return found
+
+    def _refuse_a_second(self, new: Inputs) -> None:
+        """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
+
+        Raises:
+            ProviderError: it goes on, and would bill beside the new one.
+        """
+        for remote in self.inventory.owned():
+            if (
+                owner_of(remote) == new["owner"]
+                and remote["id"] not in self._in_state
+                and self.is_alive(remote, new)
+                and not remote.get("cancel_at")
+            ):
+                raise ProviderError(
+                    f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
+                    f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
+                    f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
+                )
 
     def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
         return not self.is_gone(remote)
@@ -414,7 +436,8 @@ class SubscriptionProvider(StripeProvider):
                 sent.append(_branded(key, item))
                 continue
             found = there[key]
-            change = _item_change(key, found, old.get("items", {}).get(key) or {}, item)
+            before = old.get("items", {})
+            change = _item_change(key, found, before.get(key) or before.get(_key_of(found)) or {}, item)
             if guarded and _is_metered(found) and change.keys() & set(SOURCES):
                 raise self._unbilled_usage(id_, key, new, removed=False)
             if change:
@@ -472,10 +495,13 @@ class SubscriptionProvider(StripeProvider):
         subject = self.subject(known, id_)
         cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
         details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
+        there = None
         if cancel["when"] == "period_end" and not being_replaced:
             there = self.inventory.read(id_, known.get("owner"))
             if there is None or self.is_gone(there):
                 return there
+        # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
+        if there is not None and there.get("status") != "incomplete":
             listed = (there.get("items") or {}).get("data", [])
             # Where the items' periods end at different times, Stripe wants to be told which end is meant.
             together = len({item.get("current_period_end") for item in listed}) < 2
@@ -512,27 +538,43 @@ def _is_metered(item: Mapping[str, Any]) -> bool:
 
 
 def _items_by_key(remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
-    """Stripe's items by the program's keys: by metadata, else by price, else under their own id."""
+    """Stripe's items by the program's keys: by metadata, else by price, else under their own key or id.
+
+    By price an item is also found whose key the program has renamed: removed and added again it would be prorated,
+    and its usage lost.
+    """
     found: dict[str, StripeObject] = {}
     rest: list[StripeObject] = []
     for item in (remote.get("items") or {}).get("data", []):
         key = _key_of(item)
-        if key is not None and key not in found:
+        if key is not None and key in declared and key not in found:
             found[key] = item
         else:
             rest.append(item)
     for item in rest:
-        price = (item.get("price") or {}).get("id")
-        key = next(
-            (
-                name
-                for name, each in declared.items()
-                if name not in found and isinstance(each, Mapping) and each.get("price") == price
-            ),
-            item["id"],
+        price, own = (item.get("price") or {}).get("id"), _key_of(item)
+        known_by = own if own is not None and own not in found else str(item["id"])
+        renamed = (
+            name
+            for name, each in declared.items()
+            if name not in found and isinstance(each, Mapping) and each.get("price") == price
         )
-        found[key] = item
+        found[next(renamed, known_by)] = item
     return found
+
+
+def _renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """The keys that an item has given up for another one, by the old key: its price stays."""
+    prices = {
+        each["price"]: key
+        for key, each in after.items()
+        if key not in before and isinstance(each, Mapping) and isinstance(each.get("price"), str)
+    }
+    return {
+        key: prices[each["price"]]
+        for key, each in before.items()
+        if key not in after and isinstance(each, Mapping) and each.get("price") in prices
+    }
 
 
 def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> Inputs:
@@ -546,6 +588,8 @@ def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> 
     for name, value in declared.items():
         there: Any
         match name:
+            case "price_data" if not _is_made_of(item.get("price") or {}, value):
+                there, result["price"] = MISSING, price
             case _ if name in UNREADABLE_IN_ITEMS:
                 there = value
             case "discounts":
@@ -557,6 +601,24 @@ def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> 
     if "quantity" not in declared and quantity not in (None, 1):
         result["quantity"] = quantity
     return result
+
+
+def _is_made_of(price: Mapping[str, Any], data: Any) -> bool:
+    """Whether a price is what these parameters make, as far as both say."""
+    if not isinstance(data, Mapping) or not price:
+        return True
+    recurring, wanted = price.get("recurring") or {}, _mapping(data.get("recurring"))
+    pairs = [
+        (_id(price.get("product")), data.get("product")),
+        (price.get("currency"), data.get("currency")),
+        (
+            decimal_string(str(price.get("unit_amount_decimal"))),
+            decimal_string(data.get("unit_amount_decimal", data.get("unit_amount"))),
+        ),
+        (recurring.get("interval"), wanted.get("interval")),
+        (recurring.get("interval_count"), wanted.get("interval_count", 1)),
+    ]
+    return all(there == declared for there, declared in pairs)
 
 
 def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: Mapping[str, Any]) -> Inputs:

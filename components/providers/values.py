@@ -20,8 +20,8 @@ Inputs = dict[str, Any]
 """A resource's properties, or what Stripe returned: plain data, as JSON has it."""
 
 PROVIDER_KEY: Final = "__provider"
-#: Above this a float no longer holds every whole number, and Pulumi carries numbers as floats.
-LARGEST_EXACT: Final = 2**53
+#: Pulumi carries numbers as floats, which above this no longer hold every whole one: 2**53 + 1 arrives as 2**53.
+LARGEST_EXACT: Final = 2**53 - 1
 MAX_DECIMALS: Final = 12
 MISSING: Final[Any] = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool__": lambda self: False})()
 """No value at all, where None could be one."""

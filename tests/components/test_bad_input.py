@@ -92,7 +92,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "unit_amount_decimal": "1"}, "unit_amount_decimal: repeats unit_amount"),
     (PriceProvider, {**PRICE, "unit_amount": 0.04}, "unit_amount: is 0.04; must be a whole number"),
     (PriceProvider, {**PRICE, "unit_amount": -1}, "unit_amount: is -1; an amount cannot be negative"),
-    (PriceProvider, {**PRICE, "unit_amount": 2**53 + 2}, "the largest number that Pulumi carries exactly"),
+    (PriceProvider, {**PRICE, "unit_amount": 2**53 + 1}, "the largest number that Pulumi carries exactly"),
     (PriceProvider, {**PRICE, "unit_amount": "100"}, "unit_amount: must be a whole number, not a string"),
     (
         PriceProvider,

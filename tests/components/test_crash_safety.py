@@ -227,6 +227,64 @@ def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) ->
         assert world.stripe("get", f"/v1/customers/{state.id}")["name"] == name
 
 
+@pytest.mark.parametrize("field", ["balance", "next_invoice_sequence"])
+def test_what_stripe_itself_moves_is_changed_there_and_back_each_time(world: World, field: str) -> None:
+    """A refresh leaves these to Stripe, so that no answer from memory may be taken for the change."""
+    declared = {"name": "C", "email": "c@example.com"}
+    state = world.up(CustomerProvider, "n", {**declared, field: 100})
+    for value in (900, 100, 900, 100):
+        state = world.up(CustomerProvider, "n", {**declared, field: value}, state)
+        assert world.stripe("get", f"/v1/customers/{state.id}")[field] == value
+
+
+def test_a_discount_is_given_as_often_as_it_is_declared(world: World) -> None:
+    coupon = world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"]
+    declared = arguments(world, SubscriptionProvider)
+    state = world.up(SubscriptionProvider, "n", declared)
+    for given in (1, 0, 1, 0, 1):
+        discounts = {"discounts": [{"coupon": coupon}]} if given else {}
+        state = world.up(SubscriptionProvider, "n", {**declared, **discounts}, state)
+        assert len(world.stripe("get", f"/v1/subscriptions/{state.id}")["discounts"]) == given
+
+
+def test_a_price_of_its_own_goes_there_and_back_within_a_day(world: World) -> None:
+    declared = arguments(world, SubscriptionProvider)
+    product = world.product("beforehand").id
+    state = None
+    for amount in (1000, 2000, 1000, 2000, 1000):
+        data = {"product": product, "currency": "usd", "recurring": {"interval": "month"}, "unit_amount": amount}
+        state = world.up(SubscriptionProvider, "n", {**declared, "items": {"license": {"price_data": data}}}, state)
+        [item] = world.stripe("get", f"/v1/subscriptions/{state.id}")["items"]["data"]
+        assert item["price"]["unit_amount"] == amount
+
+
+def test_the_number_of_changes_survives_a_refresh(world: World) -> None:
+    """It is part of every change's idempotency key; an object that was never changed does not show it."""
+    declared = arguments(world, CustomerProvider)
+    made = world.up(CustomerProvider, "n", declared)
+    changed = world.up(CustomerProvider, "n", {**declared, "name": "B"}, made)
+    after = world.refresh(CustomerProvider, changed)
+    assert after is not None
+    assert after.outs == changed.outs
+    assert ("changes" in made.outs, changed.outs["changes"]) == (False, 1)
+    unsent = world.up(CustomerProvider, "n", {**declared, "name": "B", "on_delete": "keep"}, after)
+    assert unsent.outs["changes"] == 1
+
+
+def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: World) -> None:
+    """The program moved to another customer before the next run: what was made is in no state."""
+    declared = arguments(world, SubscriptionProvider)
+    lost = world.up(SubscriptionProvider, "n", declared)
+    other = {**declared, "customer": world.customer("beforehand-2").id}
+    with pytest.raises(
+        ProviderError, match=f"{lost.id} was made for it, is active and has customer .*cancel {lost.id}"
+    ):
+        world.up(SubscriptionProvider, "n", other)
+    world.stripe("delete", f"/v1/subscriptions/{lost.id}")
+    world.up(SubscriptionProvider, "n", other)
+    assert len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
+
+
 def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:
     """The new price exists and answers to the lookup key; the state knows the old one only."""
     declared = arguments(world, PriceProvider)

@@ -66,6 +66,16 @@ def test_another_stack_s_lookup_key_is_never_taken(world: World) -> None:
     assert prices(world)[held.id]["lookup_key"] == "pro"
 
 
+def test_a_key_is_taken_from_what_the_state_holds_under_another_owner(world: World) -> None:
+    """The stack was renamed, or the price imported: the new price is made before anything else says whose it is."""
+    product = world.product()
+    old = world.price(product.id, lookup_key="pro")
+    world.stripe("post", f"/v1/prices/{old.id}", metadata={"pulumi": "project/before/license"})
+    new = world.price_change(product.id, old, unit_amount_decimal="2", lookup_key="pro")
+    there = prices(world)
+    assert (there[new.id]["lookup_key"], there[new.id]["active"], there[old.id]["active"]) == ("pro", True, False)
+
+
 def test_nobody_s_lookup_key_is_taken_only_when_the_program_says_so(world: World) -> None:
     product = world.product()
     hand_made = world.stripe("post", "/v1/prices", product=product.id, currency="usd", unit_amount=1, lookup_key="pro")
@@ -107,7 +117,7 @@ def test_a_default_price_is_replaced_by_way_of_the_link(world: World) -> None:
 
 
 def test_a_forced_replacement_makes_another_price(world: World) -> None:
-    """`pulumi up --replace` with nothing changed: the old object must not be found and then archived."""
+    """`replace_on_changes`: the old object must not be found and then archived."""
     product = world.product()
     old = world.price(product.id, lookup_key="pro")
     provider = world.process().provider(PriceProvider)

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from components.account import StripeRefusal
 from components.providers.customer import CustomerProvider
 from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
@@ -100,6 +101,48 @@ def test_renaming_a_key_makes_another_item(acme: Acme) -> None:
     """The key is the item's name; Stripe takes a price once, so the price must move on."""
     acme.change({"seats": {"price": acme.dearer, "quantity": 3}, "usage": {"price": acme.usage}})
     assert sorted(acme.prices().values(), key=str) == sorted([(acme.dearer, 3), (acme.usage, None)], key=str)
+
+
+@pytest.mark.parametrize("mode", ["flexible", "classic"])
+def test_an_item_whose_key_is_renamed_stays_the_item(world: World, said: set[str], mode: str) -> None:
+    """Removed and added again it would be prorated, and in classic mode its usage lost."""
+    acme = Acme(world, billing_mode={"type": mode})
+    ids = acme.state.outs["item_ids"]
+    acme.change({**acme.items, "usage": {"price": acme.usage, "metadata": {"a": "1"}}})
+    run = world.process().provider(SubscriptionProvider)
+    renamed = {"seats": {"price": acme.fee, "quantity": 4}, "tokens": {"price": acme.usage}}
+    run.diff(acme.state.id, acme.state.outs, {**acme.state.inputs, "items": renamed})
+    assert not any("is removed" in line for line in said)
+    after = acme.change(renamed)
+    assert after.outs["item_ids"] == {"seats": ids["license"], "tokens": ids["usage"]}
+    items = {item["id"]: item for item in acme.remote()["items"]["data"]}
+    assert (items[ids["license"]]["quantity"], items[ids["usage"]]["metadata"]) == (4, {"pulumi": "tokens"})
+    assert acme.refreshed().inputs == after.inputs
+    world.forget_calls()
+    acme.change(renamed)
+    assert world.calls() == []
+
+
+def test_two_items_swap_their_prices(acme: Acme) -> None:
+    acme.change({"a": {"price": acme.fee, "quantity": 2}, "b": {"price": acme.dearer}})
+    ids = acme.state.outs["item_ids"]
+    after = acme.change({"a": {"price": acme.dearer, "quantity": 2}, "b": {"price": acme.fee}})
+    assert acme.prices() == {ids["a"]: (acme.dearer, 2), ids["b"]: (acme.fee, 1)}
+    assert acme.refreshed().inputs == after.inputs
+
+
+def test_an_item_of_its_own_price_that_was_moved_shows(acme: Acme) -> None:
+    recurring = {"interval": "month"}
+    data = {"currency": "usd", "product": acme.product, "recurring": recurring, "unit_amount_decimal": "12.50"}
+    after = acme.change({**acme.items, "license": {"price_data": data, "quantity": 3}})
+    item = after.outs["item_ids"]["license"]
+    acme.world.stripe("post", f"/v1/subscription_items/{item}", price=acme.dearer)
+    drifted = acme.refreshed()
+    assert drifted.inputs["items"]["license"] == {"price": acme.dearer, "quantity": 3}
+    acme.state = drifted
+    acme.change(acme.items)
+    assert acme.remote()["items"]["data"][0]["price"]["unit_amount_decimal"] == "12.5"
+    assert acme.refreshed().inputs == after.inputs
 
 
 def test_what_is_taken_out_of_an_item_is_unset(acme: Acme) -> None:
@@ -287,6 +330,80 @@ def test_at_the_end_of_the_period(world: World, said: set[str]) -> None:
     assert any(acme.state.id in line and "goes on to the end of its period" in line for line in said)
 
 
+def test_one_whose_first_payment_was_never_made_ends_now(world: World) -> None:
+    acme = Acme(world)
+    first = world.up(
+        SubscriptionProvider,
+        "unpaid",
+        {
+            "customer": acme.customer,
+            "payment_behavior": "default_incomplete",
+            "items": {"license": {"price": acme.fee}},
+            "cancel": {"when": "period_end"},
+        },
+    )
+    path = f"/v1/subscriptions/{first.id}"
+    assert world.stripe("get", path)["status"] == "incomplete"
+    world.destroy(SubscriptionProvider, first)
+    assert world.stripe("get", path)["status"] == "canceled"
+
+
+def test_one_that_a_schedule_manages_says_what_to_do(world: World) -> None:
+    acme = Acme(world, cancel={"when": "period_end"})
+    schedule = world.stripe("post", "/v1/subscription_schedules", from_subscription=acme.state.id)["id"]
+    with pytest.raises(StripeRefusal, match=f"{schedule}.* Release that schedule in Stripe, then run again"):
+        world.destroy(SubscriptionProvider, acme.state)
+    world.stripe("post", f"/v1/subscription_schedules/{schedule}/release")
+    world.destroy(SubscriptionProvider, acme.state)
+    assert acme.remote()["cancel_at_period_end"] is True
+
+
+def test_one_that_the_engine_replaces_by_itself_ends_now(world: World) -> None:
+    """`replace_on_changes`: the provider's own diff calls the change an update."""
+    acme = Acme(world, cancel={"when": "period_end"})
+    run = world.process().provider(SubscriptionProvider)
+    more = {**acme.state.inputs, "description": "x"}
+    difference = run.diff(acme.state.id, acme.state.outs, more)
+    assert (difference.replaces, difference.delete_before_replace) == ([], True)
+    run.delete(acme.state.id, acme.state.outs)
+    new = run.create(more)
+    assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
+
+
+def test_one_that_is_replaced_ends_now_in_a_later_run_too(world: World) -> None:
+    """With `delete_before_replace=False` and a run that was killed in between, the next one only deletes."""
+    acme = Acme(world, cancel={"when": "period_end"})
+    more = {**acme.state.inputs, "description": "x"}
+    first = world.process().provider(SubscriptionProvider)
+    first.diff(acme.state.id, acme.state.outs, more)
+    new = first.create(more)
+    then = world.process().provider(SubscriptionProvider)
+    then.diff(new.id, new.outs or {}, more)
+    then.delete(acme.state.id, acme.state.outs)
+    assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
+
+
+def test_a_refresh_says_nothing_of_what_an_update_would_do(world: World, said: set[str]) -> None:
+    """Pulumi asks a refresh's diff the other way round: from what Stripe has to what the state has."""
+    acme = Acme(world, billing_mode={"type": "classic"})
+    ids = acme.state.outs["item_ids"]
+    world.stripe("post", f"/v1/subscription_items/{ids['usage']}", price=acme.other_usage)
+    extra = world.price(acme.product, "extra").id
+    world.stripe("post", "/v1/subscription_items", subscription=acme.state.id, price=extra)
+    run = world.process()
+    drifted = world.refresh(SubscriptionProvider, acme.state, run)
+    assert drifted is not None
+    said.clear()
+    provider = run.provider(SubscriptionProvider)
+    provider.diff(acme.state.id, drifted.outs, acme.state.inputs)
+    assert said == set()
+    # What the update that follows would do is said, and refused, in the same run.
+    with pytest.raises(ProviderError, match=r"items\.usage is metered and billing_mode is classic"):
+        provider.diff(acme.state.id, drifted.outs, acme.state.inputs)
+    provider.diff(acme.state.id, drifted.outs, {**acme.state.inputs, "allow_unbilled_usage": True})
+    assert any("is removed" in line for line in said)
+
+
 def test_at_the_end_of_the_longest_period(world: World) -> None:
     acme = Acme(world)
     yearly = world.price(acme.product, "yearly", recurring={"interval": "year"}).id
@@ -319,6 +436,17 @@ def test_a_customer_with_an_ending_subscription_stays(world: World, said: set[st
     world.destroy(CustomerProvider, customer)
     assert acme.remote()["status"] == "active"
     assert any(customer.id in line and "stays in Stripe" in line for line in said)
+
+
+def test_a_customer_of_more_than_a_page_of_subscriptions_stays_too(acme: Acme) -> None:
+    world = acme.world
+    many = world.customer("many")
+    every = {**invoiced(many.id), "items": [{"price": acme.fee}]}
+    ending = world.stripe("post", "/v1/subscriptions", **every, cancel_at_period_end=True)["id"]
+    for _ in range(100):
+        world.stripe("post", "/v1/subscriptions", **every)
+    world.destroy(CustomerProvider, many)
+    assert world.stripe("get", f"/v1/subscriptions/{ending}")["status"] == "active"
 
 
 def test_an_end_set_in_the_dashboard_shows(acme: Acme) -> None:
