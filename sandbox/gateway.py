@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
-from . import control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2
+from . import answers, control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2
 from .errors import StripeError, refuse
 from .store import Database, Store, declare, erase, mint
 from .wire import ConnectionDropped, Request, Response, SandboxFileError
@@ -78,6 +78,7 @@ class Sandbox:
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] | None = None) -> None:
         """`path` is made when missing. `clock` gives Unix seconds; the default is the host's."""
         self._host_clock = clock if clock is not None else time.time
+        self._answers = answers.file_of_this_process()
         self.database = Database(path)
         with self.database.glancing() as connection:
             ready = settings.made(connection)
@@ -92,9 +93,14 @@ class Sandbox:
     def handle(self, request: Request) -> Response:
         """Answer one request. Raises ConnectionDropped where a fault asks for it, SandboxFileError for a bad file."""
         path, _, query = request.url.partition("?")
-        passage = _Passage(request, mint("req_", 14), path, query, path.startswith("/v2/"))
         if path.startswith("/_sandbox/"):
             return control.handle(self, request, path, query)
+        response = self._answer(_Passage(request, mint("req_", 14), path, query, path.startswith("/v2/")))
+        if self._answers:
+            answers.write(self._answers, request, response)
+        return response
+
+    def _answer(self, passage: _Passage) -> Response:
         try:
             with self.database.glancing() as connection:
                 current = settings.read(connection)
@@ -105,7 +111,7 @@ class Sandbox:
             return self._refusal(passage, refused)
         except Exception:
             # The one place where anything unforeseen ends: the client gets Stripe's own 500, the trace is logged.
-            _logger.exception("%s %s failed", request.method, path)
+            _logger.exception("%s %s failed", passage.request.method, passage.path)
             return self._refusal(passage, refuse("internal"))
 
     def host_clock(self) -> float:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stripe
 
-from sandbox import Request, Response
+from sandbox import Request, Response, Sandbox, SandboxFileError
+from tests.conftest import Answered
 from tests.response_schema import check
 
 from .catalog import plain
@@ -78,3 +83,52 @@ def test_wrong_errors_are_found(url: str, body: Any) -> None:
 def test_a_success_without_a_route_is_found() -> None:
     with pytest.raises(AssertionError, match="without a route"):
         judged(Request("GET", "/v1/charges"), 200, {})
+
+
+CHILD = """
+import sys
+from sandbox import Request, Sandbox
+answer = Sandbox(sys.argv[1]).handle(
+    Request("POST", "/v1/products", {"authorization": "Bearer sk_test_child"}, b"name=A")
+)
+assert answer.status == 200
+Sandbox(sys.argv[1]).handle(Request("GET", "/_sandbox/"))
+"""
+
+
+def lines_of_a_child(folder: Path) -> list[str]:
+    """What a sandbox in another process writes down."""
+    answers = folder / "of-a-child.jsonl"
+    subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder / "child.db")],
+        env={**os.environ, "SANDBOX_ANSWERS": str(answers)},
+        check=True,
+    )
+    return answers.read_text().splitlines()
+
+
+def test_a_sandbox_in_another_process_writes_its_answers_down_without_the_key(tmp_path: Path) -> None:
+    [line] = lines_of_a_child(tmp_path)
+    assert "sk_test_child" not in line
+    written = json.loads(line)
+    assert (written["method"], written["url"], written["body"]) == ("POST", "/v1/products", "name=A")
+    assert json.loads(written["answer"])["name"] == "A"
+
+
+def test_what_other_processes_answer_is_checked_once_and_whole(tmp_path: Path) -> None:
+    [line] = lines_of_a_child(tmp_path)
+    answered = Answered(tmp_path / "answers.jsonl")
+    answered.check()
+    answered.file.write_text(line + "\n" + line[:10])
+    answered.check()
+    answered.file.write_text(line + "\n" + line.replace('\\"livemode\\":false', '\\"livemode\\":7') + "\n")
+    with pytest.raises(AssertionError, match="livemode"):
+        answered.check()
+    answered.check()
+
+
+def test_a_file_for_answers_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone" / "answers.jsonl"
+    monkeypatch.setenv("SANDBOX_ANSWERS", str(gone))
+    with pytest.raises(SandboxFileError, match=str(gone)):
+        Sandbox(tmp_path / "stripe.db")
