@@ -31,7 +31,7 @@ declare(
         request_id TEXT NOT NULL,
         created INTEGER NOT NULL,
         PRIMARY KEY (scope, key)
-    ) WITHOUT ROWID"""
+    )"""
 )
 
 #: Stripe keeps the result of an idempotent request for at least this long; the sandbox for exactly this long.
@@ -329,7 +329,7 @@ class Sandbox:
                 log.record(connection, self._entry(passage, response), now)
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def _json(value: Any) -> bytes:

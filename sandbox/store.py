@@ -26,6 +26,9 @@ Obj = dict[str, Any]
 #: How long a writer waits for another process's transaction before it gives up.
 BUSY_SECONDS: Final = 60.0
 
+#: The write-ahead log is copied into the file, with the only waits for the disk, after this many pages (16 MB).
+CHECKPOINT_PAGES: Final = 4_000
+
 _SCHEMA: list[str] = [
     """CREATE TABLE IF NOT EXISTS objects (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -70,7 +73,7 @@ def _extract(field: str) -> str:
     return "json_extract(body, '$." + path.replace("'", "''") + "')"
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Store:
@@ -263,6 +266,9 @@ class Database:
                     raise
                 time.sleep(0.01)
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES:d}")
+        # What a savepoint would undo is kept in memory; the default is a new file in /tmp for each request.
+        connection.execute("PRAGMA temp_store=MEMORY")
         return connection
 
     def _create(self, connection: sqlite3.Connection) -> None:
