@@ -10,11 +10,16 @@ from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj
 
 
+def redeemable(coupon: Obj, now: int) -> bool:
+    """Whether a coupon can be redeemed at `now`: up to `redeem_by`, and `max_redemptions` times over all customers."""
+    late = coupon["redeem_by"] is not None and coupon["redeem_by"] <= now
+    full = coupon["max_redemptions"] is not None and coupon["times_redeemed"] >= coupon["max_redemptions"]
+    return bool(coupon["valid"] and not late and not full)
+
+
 def _wire(call: Call, coupon: Obj) -> Obj:
     """Whether it can still be redeemed depends on the time."""
-    late = coupon["redeem_by"] is not None and call.now() > coupon["redeem_by"]
-    full = coupon["max_redemptions"] is not None and coupon["times_redeemed"] >= coupon["max_redemptions"]
-    return {**coupon, "valid": coupon["valid"] and not late and not full}
+    return {**coupon, "valid": redeemable(coupon, call.now())}
 
 
 declare_kind(Kind("coupon", missing_param="coupon", hidden=frozenset({"applies_to", "currency_options"}), wire=_wire))

@@ -393,6 +393,29 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "coupon_percent": Answer("`percent_off` must be greater than 0 and at most 100.", DOCUMENTED, param="percent_off"),
     "coupon_exists": Answer("Coupon already exists.", REPORTED, code="resource_already_exists"),
+    "promotion_coupon": Answer(
+        "You must pass promotion.coupon when passing promotion", RECORDED, param="promotion.coupon"
+    ),
+    "promotion_code_text": Answer(
+        "This value must match the regex pattern. (/\\A[a-zA-Z0-9\\-_]+\\z/ does not match for the value {code}).",
+        RECORDED,
+        param="code",
+    ),
+    "promotion_code_taken": Answer("An active promotion code with `code: {code}` already exists.", RECORDED),
+    "promotion_code_past": Answer(
+        "The parameter `expires_at` expects a unix timestamp representing a date and time in the future. You specified "
+        "the value `{value}` which is in the past.",
+        RECORDED,
+        param="expires_at",
+    ),
+    "promotion_code_far": Answer(
+        "Invalid timestamp: can be no more than five years in the future.", RECORDED, param="expires_at"
+    ),
+    "promotion_code_over": Answer(
+        "This promotion code cannot be activated again: it or its coupon has expired or run out.",
+        UNRECORDED,
+        param="active",
+    ),
     # -- products -----------------------------------------------------------------------------------------------
     "product_has_prices": Answer(
         "This product cannot be deleted because it has one or more user-created prices.", RECORDED
@@ -530,6 +553,34 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="proration_date",
     ),
     "coupon_expired": Answer("Coupon expired: {coupon}", UNRECORDED, code="coupon_expired"),
+    "promotion_code_inactive": Answer("The promotion code {code} is not active.", UNRECORDED),
+    "promotion_code_customer": Answer(
+        "The promotion code {code} is for another customer than {customer}.",
+        UNRECORDED,
+    ),
+    "promotion_code_not_first": Answer(
+        "This promotion code cannot be redeemed because the associated customer has prior transactions.", REPORTED
+    ),
+    "promotion_code_minimum": Answer(
+        "This promotion code cannot be redeemed because the associated purchase does not meet the minimum amount "
+        "requirement.",
+        REPORTED,
+    ),
+    "promotion_code_amounts": Answer(
+        "The promotion code {code} has a minimum amount, and can be redeemed for a new subscription or an invoice "
+        "only.",
+        UNRECORDED,
+    ),
+    "discount_twice": Answer(
+        "Each entry of `{param}` must be of another coupon; {coupon} is there twice.",
+        UNRECORDED,
+    ),
+    "discount_form": Answer(
+        "An entry of `discounts` needs one of `coupon`, `discount` and `promotion_code`.", UNRECORDED
+    ),
+    "too_many_discounts": Answer("There can be at most 20 discounts; this would be {count}.", UNRECORDED),
+    "period_order": Answer("`{param}[start]` must not be later than `{param}[end]`.", UNRECORDED),
+    "discounts_frozen": Answer("The discounts of a proration cannot be changed.", UNRECORDED, param="discounts"),
     "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),
     "subscription_canceled": Answer(
         "A canceled subscription can only update its cancellation_details and metadata.",

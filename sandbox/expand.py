@@ -89,6 +89,8 @@ _PLAIN: Final = {
     "invoice": "invoice",
     "subscription_item": "subscription_item",
     "coupon": "coupon",
+    "discount": "discount",
+    "promotion_code": "promotion_code",
 }
 
 

@@ -233,6 +233,8 @@ class Sandbox:
                 call.params = spec.parameters(route.method, route.template)(raw, "")
                 answer = expand.render(call, route.handler(call))
                 status, body = 200, _json(answer)
+                if call.showing:
+                    connection.execute("ROLLBACK TO shown")
             except StripeError as refused:
                 if not route.writes:
                     raise

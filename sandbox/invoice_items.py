@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from . import invoicing, life, terms
+from . import invoicing, life, redemption, terms
 from .billing.lines import Obj, invoice_item
 from .billing.money import EXACT, decimal_string, to_minor_units
 from .billing.rating import rate, unit_amount
@@ -14,7 +14,7 @@ from .router import Call, Kind, changes, declare_kind, route
 
 declare_kind(Kind("invoiceitem", missing_param="invoiceitem", noun="invoiceitem"))
 
-_NOT_IMPLEMENTED: Final = ("customer_account", "discounts", "tax_behavior", "tax_code")
+_NOT_IMPLEMENTED: Final = ("customer_account", "tax_behavior", "tax_code")
 _MONEY: Final = ("amount", "price_data", "pricing", "quantity", "quantity_decimal", "unit_amount_decimal")
 
 
@@ -100,6 +100,7 @@ def create(call: Call) -> Obj:
         "pricing",
         subscription,
     )
+    set_discounts(call, item, params.get("discounts"), "discounts", invoice, call.now(customer))
     if invoice is not None:
         item["invoice"] = invoice["id"]
         invoicing.take_up(call, invoice, item)
@@ -110,6 +111,23 @@ def create(call: Call) -> Obj:
     call.store.put(item)
     call.event("invoiceitem.created", item)
     return item
+
+
+def set_discounts(call: Call, item: Obj, given: Any, where: str, invoice: Obj | None, now: int) -> None:
+    """`discounts` of an invoice item, which come before the invoice's own; those of its subscription can be reused."""
+    inherited: list[str] = [] if invoice is None else list(invoice["discounts"])
+    if item["parent"] is not None:
+        subscription = call.store.get("subscription", item["parent"]["subscription_details"]["subscription"])
+        inherited += [] if subscription is None else subscription["discounts"]
+    target = redemption.Target(
+        item["customer"],
+        item["currency"],
+        now,
+        {"invoice_item": item["id"]},
+        present=item["discounts"],
+        inherited=inherited,
+    )
+    item["discounts"] = redemption.replace(call, target, given, where)
 
 
 def _entry(params: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +189,10 @@ def update(call: Call) -> Obj:
         item["description"] = params["description"] or None
     if "discountable" in params:
         item["discountable"] = params["discountable"]
+    if "discounts" in params:
+        if item["proration"]:
+            raise refuse("discounts_frozen")
+        set_discounts(call, item, params["discounts"], "discounts", invoice, call.now(item))
     if "metadata" in params:
         item["metadata"] = call.metadata(item["metadata"])
     if "period" in params:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from . import customers, invoice_items, invoicing, life, subscription_schedules, subscriptions, terms
+from . import customers, invoice_items, invoicing, life, redemption, subscription_schedules, subscriptions, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, line_of_invoice_item
@@ -20,7 +20,6 @@ _NOT_IMPLEMENTED: Final = (
     "custom_fields",
     "customer_account",
     "default_source",
-    "discounts",
     "from_invoice",
     "issuer",
     "number",
@@ -108,9 +107,10 @@ def lines(call: Call) -> Obj:
 def create_preview(call: Call) -> Obj:
     """POST /v1/invoices/create_preview: the next invoice of a subscription as it is, or as it would be.
 
-    Nothing is stored: everything below works on copies.
+    Nothing is kept: everything below works on copies, and what it redeems is undone with the answer.
     """
     life.settle(call)
+    call.only_show()
     params = call.params
     _check_preview(call)
     details = params.get("subscription_details") or {}
@@ -144,7 +144,7 @@ def _next_to_bill(call: Call, customer: str | None) -> str | None:
 
 def _check_preview(call: Call) -> None:
     params = call.params
-    for name in ("customer_account", "discounts", "issuer", "on_behalf_of", "customer_details"):
+    for name in ("customer_account", "issuer", "on_behalf_of", "customer_details"):
         if params.get(name):
             raise refuse("not_implemented_param", param=name)
     if params.get("preview_mode") == "recurring":
@@ -174,12 +174,15 @@ def _preview_of_subscription(
     known = terms.Prices(call, preview=True)
     contract = life.contract_of(call, copy.deepcopy(stored), now, unstored=known.unstored)
     _migrate(contract, details)
+    if "discounts" in params:
+        # As on an update: what is prorated is net of them.
+        terms.set_discounts(call, contract.subscription, params["discounts"], now)
     _preview_items(call, contract, known, params, now)
     draft = terms.apply_changes(call, contract, known, details, now, "subscription_details")
     if details.get("cancel_now"):
         if details.get("proration_behavior", "create_prorations") != "none":
             cycle.credit_the_rest(contract, now)
-            terms.refuse_discounted_prorations(call, contract, contract.pending, now)
+            terms.refuse_unclear_prorations(contract)
         return contract, cycle.close(contract, now), now
     if draft is None:
         draft = life.threshold_draft(call, contract, now)
@@ -207,10 +210,13 @@ def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any])
     known = terms.Prices(call, preview=True)
     terms_of_new = {**details, "currency": params["currency"]} if params.get("currency") else dict(details)
     terms_of_new.pop("metadata", None)
+    if "discounts" in params:
+        terms_of_new["discounts"] = params["discounts"]
     contract = subscriptions.new_contract(call, customer, terms_of_new, known, "subscription_details")
     now = int(contract.subscription["created"])
     _preview_items(call, contract, known, params, now)
     draft = cycle.begin(contract, now, details.get("proration_behavior", "create_prorations"))
+    terms.check_first_payment(call, contract, draft)
     return contract, draft, now
 
 
@@ -249,12 +255,14 @@ def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: 
 def _preview_item(
     call: Call, known: terms.Prices, entry: dict[str, Any], customer: Obj, currency: str, now: int, where: str
 ) -> Obj:
-    for name in ("discounts", "invoiceitem", "tax_code", "tax_rates"):
+    for name in ("invoiceitem", "tax_code", "tax_rates"):
         if entry.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]")
-    return invoice_items.described(
+    item = invoice_items.described(
         call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where
     )
+    invoice_items.set_discounts(call, item, entry.get("discounts"), f"{where}[discounts]", None, now)
+    return item
 
 
 def _shown(call: Call, contract: Contract, draft: Draft | None, at: int) -> Obj:
@@ -282,6 +290,10 @@ def _preview_answer(
     invoice = invoicing.compose(
         call, customer=customer, currency=currency, draft=draft, at=at, id=id, subscription=subscription
     )
+    scheduled = call.params.get("schedule") or call.params.get("schedule_details")
+    if "discounts" in call.params and (subscription is None or scheduled):
+        _discount(call, invoice, call.params["discounts"], at)
+        invoicing.total_up(invoice, customer)
     invoice["billing_reason"] = "upcoming"
     if subscription is not None and not subscription_stored:
         # A subscription that does not exist has no id to show.
@@ -339,6 +351,9 @@ def create(call: Call) -> Obj:
     invoice["auto_advance"] = params.get("auto_advance", False)
     if invoice["auto_advance"]:
         invoicing.schedule_finalization(invoice, now)
+    if "discounts" in params:
+        _discount(call, invoice, params["discounts"], now)
+        invoicing.total_up(invoice, customer)
     _edit(call, invoice, customer)
     invoicing.issue(call, invoice, draft, now)
     return invoice
@@ -355,6 +370,22 @@ def _collection(params: dict[str, Any]) -> Obj:
     if not sent and (collection["days_until_due"] is not None or params.get("due_date") is not None):
         raise refuse("invoice_due_charged")
     return collection
+
+
+def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
+    """`discounts` of a whole invoice: instead of its subscription's, which can be named among them."""
+    target = redemption.Target(
+        invoice["customer"],
+        invoice["currency"],
+        now,
+        {"invoice": invoice["id"]},
+        present=invoice["discounts"],
+        minimums=True,
+    )
+    invoice["discounts"] = redemption.replace(call, target, given, "discounts")
+    begun = [id for id in invoice["discounts"] if id not in target.present]
+    redemption.check_minimum(call, begun, invoice["currency"], invoice["subtotal"], "discounts")
+    invoice["_discounts"] = redemption.active(call, invoice["discounts"], now)
 
 
 def _edit(call: Call, invoice: Obj, customer: Obj) -> None:
@@ -410,6 +441,9 @@ def update(call: Call) -> Obj:
         invoice["automatically_finalizes_at"] = invoice["next_payment_attempt"] = None
         if invoice["auto_advance"]:
             invoicing.schedule_finalization(invoice, invoice["created"])
+    if "discounts" in params:
+        _discount(call, invoice, params["discounts"], call.now(invoice))
+        invoicing.total_up(invoice, customer)
     _edit(call, invoice, customer)
     changed = changes(old, invoice)
     if changed:

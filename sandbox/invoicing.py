@@ -6,10 +6,11 @@ change the invoice's subscription gets it as an argument and changes it in place
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from . import usage_totals
+from . import redemption, usage_totals
 from .billing import discounts
 from .billing.cycle import Draft
 from .billing.lines import Obj, line_of_invoice_item, usage_lines
@@ -59,6 +60,10 @@ class StoredCatalog:
         if meter is None:
             return Decimal(0)
         return usage_totals.aggregate(self._call.store, meter, customer, start, end, self._now)
+
+    def discounts(self, ids: Sequence[str]) -> list[Obj]:
+        """Those of the discounts that still apply, each its `id` and `coupon`."""
+        return redemption.active(self._call, ids, self._now)
 
 
 def wire(call: Call, invoice: Obj) -> Obj:
@@ -212,7 +217,7 @@ def compose(
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
         "webhooks_delivered_at": None,
-        "_discounts": [] if subscription is None else active_discounts(call, subscription, at),
+        "_discounts": [] if subscription is None else redemption.active(call, subscription["discounts"], at),
         "_days_until_due": held.get("days_until_due"),
         "_payment_method": held.get("default_payment_method") or held.get("default_source"),
         "_subscription": None if subscription is None else subscription["id"],
@@ -240,16 +245,6 @@ def compose(
     return invoice
 
 
-def active_discounts(call: Call, subscription: Obj, at: int) -> list[Obj]:
-    """A subscription's discounts that still apply: each its id and its coupon as it is now."""
-    found = []
-    for id in subscription["discounts"]:
-        discount = call.store.get("discount", id)
-        if discount is not None and (discount["end"] is None or at < discount["end"]):
-            found.append({"id": id, "coupon": discount["_coupon"]})
-    return found
-
-
 def item_of(line: Obj) -> str | None:
     """The subscription item that a line bills by itself; None for invoice items, its prorations among them."""
     details = line["parent"]["subscription_item_details"]
@@ -258,7 +253,11 @@ def item_of(line: Obj) -> str | None:
 
 
 def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
-    return {"id": call.mint("il_1", 23), "invoice": invoice["id"], "livemode": call.livemode, **line}
+    made = {"id": call.mint("il_1", 23), "invoice": invoice["id"], "livemode": call.livemode, **line}
+    if line["discountable"]:
+        made["_discounts"] = redemption.active(call, line["discounts"], invoice["created"])
+        made["discounts"] = [discount["id"] for discount in made["_discounts"]]
+    return made
 
 
 def total_up(invoice: Obj, customer: Obj) -> None:
@@ -328,6 +327,7 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
         item = {
             "id": source["item"],
             "subscription": line["_subscription"],
+            "discounts": line["discounts"],
             "_billed": source.get("billed"),
             "_counted": source.get("counted", "0"),
         }

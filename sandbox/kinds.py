@@ -12,6 +12,7 @@ from . import meter_events_v2 as meter_events_v2
 from . import meters as meters
 from . import prices as prices
 from . import products as products
+from . import promotion_codes as promotion_codes
 from . import search as search
 from . import subscription_items as subscription_items
 from . import subscription_schedules as subscription_schedules

@@ -14,11 +14,10 @@ import copy
 import json
 import logging
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final
 
-from . import invoicing, metering, usage_totals
-from .billing import cycle, discounts
+from . import invoicing, metering, redemption, usage_totals
+from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, is_metered
 from .billing.periods import Anchor, Interval
@@ -89,11 +88,7 @@ def contract_of(
             if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
         ]
     catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
-    coupons = [discount["coupon"] for discount in invoicing.active_discounts(call, subscription, now)]
-    kept = discounts.kept(coupons)
-    return Contract(
-        subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), Decimal(1) if kept is None else kept
-    )
+    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23))
 
 
 def _belongs(item: Obj, subscription_id: str) -> bool:
@@ -216,16 +211,17 @@ def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, a
 
 
 def _use_up(call: Call, subscription: Obj, invoice: Obj, at: int) -> None:
-    """Take off the subscription what an invoice has used up (a coupon for `once`) and what has run out."""
-    used = {given["discount"] for given in invoice["total_discount_amounts"] if given["amount"]}
-    for id in list(subscription["discounts"]):
-        discount = call.store.get("discount", id)
-        assert discount is not None
-        once = discount["_coupon"]["duration"] == "once" and id in used
-        if once or (discount["end"] is not None and discount["end"] <= at):
-            discount["end"] = discount["end"] or at
-            call.store.put(discount)
-            subscription["discounts"].remove(id)
+    """Take off the subscription and its items what an invoice has used up (a coupon for `once`) and what has run out.
+
+    A proration that is charged net of a discount uses it too.
+    """
+    used: set[str] = set()
+    for line in invoice["lines"]["data"]:
+        given = line["discount_amounts"]
+        taken = line["_off"] if "_off" in line else {each["discount"]: each["amount"] for each in given}
+        used |= {id for id, amount in taken.items() if amount > 0}
+    for holder in (subscription, *subscription["items"]["data"]):
+        holder["discounts"] = redemption.expire(call, holder["discounts"], used, at)
 
 
 def end(call: Call, contract: Contract, at: int, *, reason: str | None) -> None:

@@ -177,6 +177,13 @@ class Call:
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: Answer headers a handler adds.
     headers: dict[str, str] = field(default_factory=dict)
+    #: Whether what is written from `only_show` on is undone once the answer is there.
+    showing: bool = False
+
+    def only_show(self) -> None:
+        """From here on nothing is kept: a preview redeems and bills as the change itself does, and leaves no trace."""
+        self.store.connection.execute("SAVEPOINT shown")
+        self.showing = True
 
     # -- time -------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
 _EXTRA_OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {}
 _EXTRA_PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {}
 _EXTRA_VALUES: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
+_EXTRA_REFERENCES: dict[tuple[str, str], str] = {}
 
 
 def declare_operation(method: str, path: str, properties: Mapping[str, Any], required: tuple[str, ...] = ()) -> None:
@@ -74,6 +75,16 @@ def declare_parameter(method: str, path: str, name: str, schema: Mapping[str, An
 def declare_values(method: str, path: str, name: str, values: tuple[str, ...]) -> None:
     """Add values that a later spoken version knows for a parameter, by its dotted name."""
     _EXTRA_VALUES.setdefault((method, path), {})[name] = values
+
+
+def declare_reference(kind: str, field: str, target: str) -> None:
+    """Say what kind the ids in an object's field are of, where the description names it no more: `expand` needs it."""
+    _EXTRA_REFERENCES[kind, field] = target
+
+
+def extra_operations() -> Mapping[tuple[str, str], dict[str, Any]]:
+    """What `declare_operation` added, by method and path."""
+    return _EXTRA_OPERATIONS
 
 
 def extra_values() -> Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]:
@@ -338,8 +349,9 @@ def expandable(object_name: str) -> Mapping[str, str | None]:
     """Fields of an object that `expand` may name -> the kind behind an id there, or None where none is described."""
     schemas = document()["components"]["schemas"]
     schema = schemas.get(object_name)
+    declared = {field: target for (kind, field), target in _EXTRA_REFERENCES.items() if kind == object_name}
     if schema is None:
-        return {}
+        return declared
     result: dict[str, str | None] = {}
     for name in schema.get("x-expandableFields", ()):
         target: str | None = None
@@ -351,4 +363,4 @@ def expandable(object_name: str) -> Mapping[str, str | None]:
             if reference is not None and not reference.rsplit("/", 1)[1].startswith("deleted_"):
                 target = reference.rsplit("/", 1)[1]
         result[name] = target
-    return result
+    return {**result, **declared}

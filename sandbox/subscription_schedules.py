@@ -474,8 +474,8 @@ def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
 def enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
     """Give a subscription a phase's items; what is billed at once. Changes nothing but the contract."""
     draft = _enter(call, contract, phase, at)
-    billed = [*contract.pending, *([] if draft is None else draft.taken)]
-    terms.refuse_discounted_prorations(call, contract, billed, at)
+    terms.refuse_unclear_prorations(contract)
+    cycle.name_periods(contract, contract.pending)
     return draft
 
 

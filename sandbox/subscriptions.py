@@ -67,6 +67,7 @@ def begin(call: Call, contract: Contract, params: dict[str, Any], *, hold: bool 
     customer["currency"] = subscription["currency"]
     call.store.put(customer)
     draft = cycle.begin(contract, now, params.get("proration_behavior", "create_prorations"))
+    terms.check_first_payment(call, contract, draft)
     _first_payment(call, contract, draft, params.get("payment_behavior", "allow_incomplete"), now, hold=hold)
     life.keep(call, contract, event="customer.subscription.created", at=now)
     return subscription
@@ -139,13 +140,14 @@ def new_contract(
     terms.check_thresholds(call, known, subscription, items, prefix, f"{prefix}[items]" if prefix else "items")
     subscription["_stirred"] = now
     _dates(subscription, params, items, known, now, prefix)
-    if params.get("discounts"):
-        terms.set_discounts(call, subscription, params["discounts"], now)
+    terms.set_discounts(call, subscription, params.get("discounts"), now, minimums=True)
+    for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
+        terms.set_item_discounts(call, subscription, item, entry, now, where)
     contract = life.contract_of(call, subscription, now, unstored=known.unstored)
-    terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
-    # The end can be named by the first periods, so those come first.
+    # What follows can be named by the first periods, so those come first.
     for item in items:
         item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
+    terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
     terms.schedule_end(subscription, params, now, prefix)
     return contract
 
@@ -413,7 +415,7 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
     was_incomplete = subscription["status"] == "incomplete"
     if prorate and not was_incomplete:
         cycle.credit_the_rest(contract, now)
-        terms.refuse_discounted_prorations(call, contract, contract.pending, now)
+        terms.refuse_unclear_prorations(contract)
     draft = None
     if invoice_now and not was_incomplete:
         draft = cycle.close(contract, now)

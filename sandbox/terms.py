@@ -9,8 +9,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, invoicing, payment_settings, prices
-from .billing import cycle, discounts
+from . import customers, payment_settings, prices, redemption
+from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
 from .billing.periods import Interval
@@ -58,9 +58,6 @@ def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
 
 
 def _refuse_unimplemented_item(item: Mapping[str, Any], where: str) -> None:
-    for name in ("discounts",):
-        if item.get(name):
-            raise refuse("not_implemented_param", param=f"{where}[{name}]")
     for index, rate_id in enumerate(item.get("tax_rates") or ()):
         raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{where}[tax_rates][{index}]")
 
@@ -171,7 +168,9 @@ def items_after(
         if not entry.get("id"):
             if entry.get("deleted"):
                 raise refuse("missing", param=f"{named}[id]")
-            after.append(new_item(call, entry, known.find(entry, named), subscription["id"], at, named))
+            added = new_item(call, entry, known.find(entry, named), subscription["id"], at, named)
+            set_item_discounts(call, subscription, added, entry, at, named)
+            after.append(added)
             continue
         position = next((at for at, item in enumerate(after) if item["id"] == entry["id"]), None)
         if position is None:
@@ -180,6 +179,7 @@ def items_after(
             del after[position]
             continue
         change_item(call, known, after[position], entry, named)
+        set_item_discounts(call, subscription, after[position], entry, at, named)
     if not after:
         raise refuse("last_item")
     return after
@@ -290,34 +290,67 @@ def add_invoice_items(
     subscription = contract.subscription
     for index, entry in enumerate(given):
         named = f"{where}[{index}]"
-        for name in ("discounts", "period"):
-            if entry.get(name):
-                raise refuse("not_implemented_param", param=f"{named}[{name}]")
         for number, rate_id in enumerate(entry.get("tax_rates") or ()):
             raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{named}[tax_rates][{number}]")
         price = known.find(entry, named, recurring=False)
         quantity = entry.get("quantity", 1)
         product = call.fetch("product", price["product"])
         charge = rate(price, quantity)[0]
-        contract.pending.append(
-            invoice_item(
-                id=contract.new_id("ii_"),
-                customer=subscription["customer"],
-                amount=charge.amount,
-                currency=subscription["currency"],
-                description=product["name"],
-                date=at,
-                period=(at, at),
-                quantity=quantity,
-                livemode=call.livemode,
-                price=price,
-                unit_amount=charge.unit_amount,
-                subscription=subscription["id"],
-                test_clock=subscription["test_clock"],
-                discountable=entry.get("discountable", True),
-                metadata=call.metadata({}, entry.get("metadata") or {}),
-            )
+        id = contract.new_id("ii_")
+        target = redemption.Target(
+            subscription["customer"],
+            subscription["currency"],
+            at,
+            {"invoice_item": id},
+            inherited=subscription["discounts"],
         )
+        period, named_for = _added_period(contract, entry.get("period") or {}, at, f"{named}[period]")
+        made = invoice_item(
+            id=id,
+            customer=subscription["customer"],
+            amount=charge.amount,
+            currency=subscription["currency"],
+            description=product["name"],
+            date=at,
+            period=period,
+            quantity=quantity,
+            livemode=call.livemode,
+            price=price,
+            unit_amount=charge.unit_amount,
+            subscription=subscription["id"],
+            test_clock=subscription["test_clock"],
+            discountable=entry.get("discountable", True),
+            discounts=redemption.replace(call, target, entry.get("discounts"), f"{named}[discounts]"),
+            metadata=call.metadata({}, entry.get("metadata") or {}),
+        )
+        if named_for:
+            made["_period"] = named_for
+        contract.pending.append(made)
+
+
+def _added_period(
+    contract: Contract, given: Mapping[str, Any], at: int, where: str
+) -> tuple[tuple[int, int], dict[str, str]]:
+    """The `period` of an added invoice item, as far as it is known, and by half what is to be named for.
+
+    Where the periods of the items name it they may still change with the same request: `cycle.name_period` does it.
+    """
+    found: list[int] = []
+    named: dict[str, str] = {}
+    for half, usual in (("start", "max_item_period_start"), ("end", "min_item_period_end")):
+        chosen = given.get(half) or {"type": usual}
+        if chosen["type"] == "timestamp":
+            if chosen.get("timestamp") is None:
+                raise refuse("missing", param=f"{where}[{half}][timestamp]")
+            found.append(in_range(chosen["timestamp"], f"{where}[{half}][timestamp]"))
+            continue
+        found.append(at)
+        if chosen["type"] != "now":
+            named[half] = chosen["type"]
+    start, end = cycle.named_period(contract, named, (found[0], found[1]))
+    if start > end:
+        raise refuse("period_order", param=where)
+    return (start, end), named
 
 
 # -- everything else --------------------------------------------------------------------------------------------------
@@ -414,71 +447,60 @@ def set_trial_anchor(subscription: Obj) -> None:
             subscription["billing_cycle_anchor_config"] = None
 
 
-def set_discounts(call: Call, subscription: Obj, given: Any, now: int) -> None:
-    """`discounts` of a subscription: the whole list anew; one that is kept is named by its id."""
-    kept: list[str] = []
-    for index, entry in enumerate(given or ()):
-        where = f"discounts[{index}]"
-        if entry.get("promotion_code"):
-            raise refuse("no_such", kind="promotion code", id=entry["promotion_code"], param=f"{where}[promotion_code]")
-        if entry.get("discount"):
-            if entry["discount"] not in subscription["discounts"]:
-                raise refuse("no_such", kind="discount", id=entry["discount"], param=f"{where}[discount]")
-            kept.append(entry["discount"])
-            continue
-        if not entry.get("coupon"):
-            raise refuse("missing", param=f"{where}[coupon]")
-        kept.append(_redeem(call, subscription, entry["coupon"], now, f"{where}[coupon]"))
-    subscription["discounts"] = kept
+def subscription_target(subscription: Obj, now: int, *, minimums: bool = False) -> redemption.Target:
+    """A subscription as something to discount."""
+    return redemption.Target(
+        subscription["customer"],
+        subscription["currency"],
+        now,
+        {"subscription": subscription["id"]},
+        present=subscription["discounts"],
+        minimums=minimums,
+    )
 
 
-def _redeem(call: Call, subscription: Obj, id: str, now: int, where: str) -> str:
-    """A discount from a coupon, the present one where the subscription has it already."""
-    coupon = call.fetch("coupon", id, param=where, status=400)
-    for present in subscription["discounts"]:
-        held = call.store.get("discount", present)
-        if held is not None and held["source"]["coupon"] == id:
-            return str(present)
-    over = coupon["redeem_by"] is not None and coupon["redeem_by"] <= now
-    full = coupon["max_redemptions"] is not None and coupon["times_redeemed"] >= coupon["max_redemptions"]
-    if over or full or not coupon["valid"]:
-        raise refuse("coupon_expired", param=where, coupon=id)
-    currencies = {coupon["currency"], *(coupon.get("currency_options") or {})}
-    if coupon["amount_off"] is not None and subscription["currency"] not in currencies:
-        raise refuse("coupon_other_currency", param=where, coupon=id, currency=subscription["currency"])
-    discount: Obj = {
-        "id": call.mint("di_1", 23),
-        "object": "discount",
-        "checkout_session": None,
-        "created": now,
-        "customer": subscription["customer"],
-        "customer_account": None,
-        "end": discounts.end_of(coupon, now),
-        "invoice": None,
-        "invoice_item": None,
-        "promotion_code": None,
-        "source": {"type": "coupon", "coupon": id},
-        "start": now,
-        "subscription": subscription["id"],
-        "subscription_item": None,
-        # What was promised stays, whatever happens to the coupon.
-        "_coupon": coupon,
-    }
-    call.store.put(discount)
-    coupon["times_redeemed"] += 1
-    call.store.put(coupon)
-    return str(discount["id"])
+def set_discounts(
+    call: Call, subscription: Obj, given: Any, now: int, where: str = "discounts", *, minimums: bool = False
+) -> None:
+    """`discounts` of a subscription: the whole list anew; one that is kept is named by its id, its coupon or code.
+
+    Codes with a minimum amount are for new subscriptions (`minimums`), whose first invoice is then looked at.
+    """
+    target = subscription_target(subscription, now, minimums=minimums)
+    subscription["discounts"] = redemption.replace(call, target, given, where)
 
 
-def refuse_discounted_prorations(call: Call, contract: Contract, items: Sequence[Obj], now: int) -> None:
-    """Prorations are net of percentages; what an amount or a product limit leaves of one is not computed here."""
-    if not any(item["proration"] and call.store.get("invoiceitem", item["id"]) is None for item in items):
+def set_item_discounts(
+    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str
+) -> None:
+    """`discounts` of a subscription item, which come before the subscription's own."""
+    if "discounts" not in given:
         return
-    active = invoicing.active_discounts(call, contract.subscription, now)
-    if discounts.kept([discount["coupon"] for discount in active]) is None:
+    target = redemption.Target(
+        subscription["customer"],
+        subscription["currency"],
+        now,
+        {"subscription_item": item["id"]},
+        present=item["discounts"],
+        inherited=subscription["discounts"],
+    )
+    item["discounts"] = redemption.replace(call, target, given["discounts"], f"{where}[discounts]")
+
+
+def check_first_payment(call: Call, contract: Contract, draft: Draft | None) -> None:
+    """Hold a new subscription's promotion codes against what it first bills; nothing, in a trial."""
+    subscription = contract.subscription
+    amount = 0 if draft is None else draft.total
+    redemption.check_minimum(call, subscription["discounts"], subscription["currency"], amount, "discounts")
+
+
+def refuse_unclear_prorations(contract: Contract) -> None:
+    """In classic billing mode Stripe's documentation contradicts itself on an `amount_off` over several items."""
+    if contract.unclear:
         raise refuse(
             "not_implemented_param",
-            param="proration_behavior (prorating under a coupon with amount_off or applies_to; pass none)",
+            param="proration_behavior (prorating several items in classic billing mode under a coupon with amount_off; "
+            "pass none)",
         )
 
 
@@ -610,7 +632,8 @@ def apply_changes(
         cycle.move_period_ends(contract, now, behavior)
     if draft is None and behavior == "always_invoice":
         draft = cycle.take_pending(contract, "subscription_update", now)
-    refuse_discounted_prorations(call, contract, [*contract.pending, *([] if draft is None else draft.taken)], now)
+    refuse_unclear_prorations(contract)
+    cycle.name_periods(contract, contract.pending)
     return draft
 
 

@@ -139,6 +139,80 @@ OWN: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 
+_ID = {"type": "string", "maxLength": 5000}
+_NULLABLE_ID = {"anyOf": [_ID, {"type": "null"}]}
+_NULLABLE_INTEGER = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+_COUPON = {"anyOf": [_ID, {"type": "null"}, {"$ref": "#/components/schemas/coupon"}]}
+_CUSTOMER = {"anyOf": [_ID, {"type": "null"}, {"$ref": "#/components/schemas/customer"}]}
+_METADATA = {"type": "object", "additionalProperties": _STRING}
+
+#: What the description, as it was cut down, lost: from stripe-python's response types.
+LOST: dict[str, dict[str, Any]] = {
+    "promotion_code": _closed(
+        {
+            "id": {"type": "string", "pattern": "^promo_"},
+            "object": {"const": "promotion_code"},
+            "active": _BOOL,
+            "code": {"type": "string", "pattern": "^[a-zA-Z0-9_-]+$"},
+            "created": {"type": "integer"},
+            "customer": _CUSTOMER,
+            "customer_account": _NULLABLE_ID,
+            "expires_at": _NULLABLE_INTEGER,
+            "livemode": _BOOL,
+            "max_redemptions": _NULLABLE_INTEGER,
+            "metadata": _METADATA,
+            "promotion": _closed({"coupon": _COUPON, "type": {"const": "coupon"}}),
+            "restrictions": _closed(
+                {
+                    "currency_options": {
+                        "type": "object",
+                        "additionalProperties": _closed({"minimum_amount": {"type": "integer"}}),
+                    },
+                    "first_time_transaction": _BOOL,
+                    "minimum_amount": _NULLABLE_INTEGER,
+                    "minimum_amount_currency": _NULLABLE_ID,
+                },
+                optional=("currency_options",),
+            ),
+            "times_redeemed": {"type": "integer"},
+        }
+    ),
+    "discount": _closed(
+        {
+            "id": {"type": "string", "pattern": "^di_"},
+            "object": {"const": "discount"},
+            "checkout_session": {"type": "null"},
+            "created": {"type": "integer"},
+            "customer": _CUSTOMER,
+            "customer_account": _NULLABLE_ID,
+            "end": _NULLABLE_INTEGER,
+            "invoice": _NULLABLE_ID,
+            "invoice_item": _NULLABLE_ID,
+            "promotion_code": {"anyOf": [_NULLABLE_ID, {"$ref": "#/components/schemas/promotion_code"}]},
+            "source": _closed({"coupon": _COUPON, "type": {"const": "coupon"}}),
+            "start": {"type": "integer"},
+            "subscription": _NULLABLE_ID,
+            "subscription_item": _NULLABLE_ID,
+        },
+        optional=("created",),
+    ),
+}
+_LIST_OF_CODES = _closed(
+    {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": {"$ref": "#/components/schemas/promotion_code"}},
+        "has_more": _BOOL,
+        "url": _STRING,
+    }
+)
+#: Answers of operations that the description lost.
+LOST_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/v1/promotion_codes"): LOST["promotion_code"],
+    ("GET", "/v1/promotion_codes"): _LIST_OF_CODES,
+    ("GET", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
+    ("POST", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
+}
+
 _V2_ERROR = {
     "type": "object",
     "properties": {
@@ -219,6 +293,12 @@ def _components() -> dict[str, Any]:
     options["billie"], options["blik"] = _or_null(_BILLIE), _or_null(_BLIK)
     types = converted["schemas"]["subscriptions_resource_payment_settings"]["properties"]["payment_method_types"]
     types["anyOf"][0]["items"]["enum"] += ["blik", "sequra"]
+    converted["schemas"].update(LOST)
+    for name in ("invoice", "invoiceitem", "line_item", "subscription", "subscription_item"):
+        shown = converted["schemas"][name]["properties"]["discounts"]
+        for listed in shown.get("anyOf", [shown]):
+            if listed.get("type") == "array":
+                listed["items"]["anyOf"].append({"$ref": "#/components/schemas/discount"})
     return converted
 
 
@@ -240,6 +320,8 @@ def _validator(schema: dict[str, Any]) -> Any:
 def _operation(method: str, template: str) -> Any:
     if (method, template) in OWN:
         return jsonschema_rs.validator_for(OWN[method, template])
+    if (method, template) in LOST_ANSWERS:
+        return _validator(LOST_ANSWERS[method, template])
     operation = spec.document()["paths"][template][method.lower()]
     return _validator(operation["responses"]["200"]["content"]["application/json"]["schema"])
 

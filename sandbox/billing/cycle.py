@@ -14,11 +14,12 @@ mode from the item's present price and quantity
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
+from sandbox.billing.discounts import Part, covers, reductions
 from sandbox.billing.lines import (
     billed_charges,
     charge_text,
@@ -26,6 +27,7 @@ from sandbox.billing.lines import (
     invoice_item,
     is_metered,
     line_of_invoice_item,
+    prorated_discounts,
     proration_text,
     remaining_time_line,
     trial_line,
@@ -33,7 +35,7 @@ from sandbox.billing.lines import (
 )
 from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
-from sandbox.billing.proration import Debit, credit, share
+from sandbox.billing.proration import Debit, credit, credited_off, share
 from sandbox.billing.rating import rate, rate_since, total
 
 Obj = dict[str, Any]
@@ -41,6 +43,9 @@ Obj = dict[str, Any]
 
 class Catalog(Protocol):
     """Where a contract looks things up."""
+
+    def discounts(self, ids: Sequence[str]) -> list[Obj]:
+        """Those of the discounts that still apply, each its `id` and `coupon`."""
 
     def price(self, id: str) -> Obj:
         """A price with its tiers."""
@@ -71,6 +76,19 @@ class Draft:
         return sum(line["amount"] for line in self.lines)
 
 
+@dataclass(frozen=True)
+class Fee:
+    """What an item costs for a whole period, in minor units, and what each discount takes off it, exactly."""
+
+    gross: int
+    off: Mapping[str, Decimal]
+
+    @property
+    def net(self) -> Decimal:
+        """What the discounts leave."""
+        return self.gross - sum(self.off.values(), Decimal(0))
+
+
 @dataclass
 class Contract:
     """A subscription, the invoice items waiting for its next invoice, and where to look things up."""
@@ -79,9 +97,8 @@ class Contract:
     pending: list[Obj]
     catalog: Catalog
     new_id: Callable[[str], str]
-    #: The share of a fee that the subscription's discounts leave: prorations are net of them
-    #: (`proration_discounts=included`), while whole fees are discounted on the invoice.
-    kept: Decimal = Decimal(1)
+    #: Whether something was prorated of which Stripe's documentation contradicts itself: see `fee`.
+    unclear: bool = False
 
     @property
     def items(self) -> list[Obj]:
@@ -97,6 +114,12 @@ class Contract:
     def flexible(self) -> bool:
         """Whether the billing mode is flexible."""
         return bool(self.subscription["billing_mode"]["type"] == "flexible")
+
+    @property
+    def itemized(self) -> bool:
+        """Whether prorations show their discounts beside gross amounts."""
+        settings = self.subscription["billing_mode"].get("flexible") or {}
+        return self.flexible and settings.get("proration_discounts") == "itemized"
 
     @property
     def anchor(self) -> Anchor:
@@ -121,6 +144,37 @@ class Contract:
     def interval(self, item: Obj) -> Interval:
         """How often an item bills."""
         return Interval.of(self.price(item)["recurring"])
+
+    def fee(self, item: Obj, among: Sequence[Obj]) -> Fee:
+        """An item's fee for a whole period with its discounts, as prorations are net of them.
+
+        An `amount_off` of the subscription is weighed over the fees of the items `among` that bill together
+        (https://docs.stripe.com/billing/subscriptions/prorations#credit-prorations). In classic billing mode the same
+        page has it shared evenly in words and taken whole off each item in figures: `unclear` says that it came up.
+        """
+        together = [
+            other
+            for other in among
+            if other["id"] == item["id"]
+            or (not is_metered(self.price(other)) and self.interval(other) == self.interval(item))
+        ]
+        whole = self.catalog.discounts(self.subscription["discounts"])
+        parts = []
+        for other in together:
+            shown = item if other["id"] == item["id"] else other
+            price = self.price(shown)
+            own = self.catalog.discounts(shown["discounts"])
+            parts.append(Part(Decimal(total(price, shown["quantity"])), price["product"], own))
+        shared = (
+            sum(1 for part in parts if part.amount and covers(discount["coupon"], part)) > 1
+            for discount in whole
+            if discount["coupon"]["percent_off"] is None
+        )
+        if not self.flexible and any(shared):
+            self.unclear = True
+        place = next(index for index, other in enumerate(together) if other["id"] == item["id"])
+        taken = reductions(parts, whole, self.subscription["currency"])[place]
+        return Fee(int(parts[place].amount), taken)
 
     def period_length(self, item: Obj, at: int) -> int:
         """Seconds in the whole period that an instant falls in, which a share of the fee is a share of."""
@@ -301,7 +355,7 @@ def change_items(contract: Contract, after: list[Obj], at: int, proration_behavi
             continue
         if present is not None:
             _let_go(contract, present, at, proration_behavior)
-        _take_on(contract, item, present, at, proration_behavior)
+        _take_on(contract, item, present, after, at, proration_behavior)
     contract.items = after
 
 
@@ -457,7 +511,35 @@ def discounted(contract: Contract, lines: list[Obj]) -> None:
         item = items.get(details["subscription_item"])
         for debit in () if item is None else item["_debits"]:
             if debit["start"] == line["period"]["start"]:
-                debit["amount"] -= sum(given["amount"] for given in line["discount_amounts"])
+                for given in line["discount_amounts"]:
+                    debit["amount"] -= given["amount"]
+                    off = debit.setdefault("off", {})
+                    off[given["discount"]] = off.get(given["discount"], 0) + given["amount"]
+
+
+# -- added invoice items ----------------------------------------------------------------------------------------------
+
+
+def named_period(contract: Contract, named: Mapping[str, str], otherwise: tuple[int, int]) -> tuple[int, int]:
+    """A period of which one half or both are named for the periods of the contract's items.
+
+    https://docs.stripe.com/api/subscriptions/create (`add_invoice_items.period`)
+    """
+    start, end = otherwise
+    if named.get("start") == "max_item_period_start":
+        start = max(item["current_period_start"] for item in contract.items)
+    if named.get("end") == "min_item_period_end":
+        end = min(item["current_period_end"] for item in contract.items)
+    return start, end
+
+
+def name_periods(contract: Contract, pending: Sequence[Obj]) -> None:
+    """Give added invoice items the period that they are named for (`_period`), once the items have theirs."""
+    for item in pending:
+        if "_period" in item:
+            known = (item["period"]["start"], item["period"]["end"])
+            start, end = named_period(contract, item.pop("_period"), known)
+            item["period"] = {"start": start, "end": end}
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -465,6 +547,7 @@ def discounted(contract: Contract, lines: list[Obj]) -> None:
 
 def _draft(contract: Contract, billing_reason: str, start: int, end: int, lines: list[Obj]) -> Draft | None:
     taken, contract.pending = contract.pending, []
+    name_periods(contract, taken)
     if not taken and not lines:
         return None
     # Stripe: pending invoice items in reverse chronological order, before what the subscription's items bill.
@@ -487,7 +570,7 @@ def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
     if not whole and proration_behavior == "none":
         return []
     lines = _fee_lines(contract, item, start, end)
-    _remember(item, sum(line["amount"] for line in lines), start, end)
+    _remember(item, sum(line["amount"] for line in lines), start, end, {})
     return lines
 
 
@@ -548,7 +631,9 @@ def _let_go(contract: Contract, item: Obj, at: int, proration_behavior: str) -> 
         _credit(contract, item, at, proration_behavior)
 
 
-def _take_on(contract: Contract, item: Obj, present: Obj | None, at: int, proration_behavior: str) -> None:
+def _take_on(
+    contract: Contract, item: Obj, present: Obj | None, after: Sequence[Obj], at: int, proration_behavior: str
+) -> None:
     """Begin an item's new terms at `at`, in the period that it replaces or in one of its own."""
     same_period = present is not None and contract.interval(present) == contract.interval(item)
     if present is not None and same_period:
@@ -563,7 +648,7 @@ def _take_on(contract: Contract, item: Obj, present: Obj | None, at: int, prorat
     # What was debited and not credited stays creditable: a change with `none` leaves the old debit in place.
     item["_debits"] = [] if present is None else present["_debits"]
     if not is_metered(contract.price(item)):
-        _debit(contract, item, at, item["current_period_end"], proration_behavior)
+        _debit(contract, item, at, item["current_period_end"], proration_behavior, among=after)
 
 
 def _credit(
@@ -580,24 +665,28 @@ def _credit(
         return
     end = item["current_period_end"] if until is None else until
     for debit in _creditable(contract, item, at, end):
-        amount = credit(debit, at)
-        if amount:
+        amount, given_back = credit(debit, at), credited_off(debit, at)
+        if amount or (contract.itemized and any(given_back.values())):
             text = proration_text("Unused", debit.quantity, contract.catalog.product(_product_of(contract, debit)), at)
             span = (at, debit.end)
-            _add(contract, item, amount, text, span, debit.quantity or 0, price=debit.price, today=today)
-    item["_debits"] = [
-        {**debit, "amount": debit["amount"] + credit(Debit(**debit), at), "end": min(debit["end"], at)}
-        for debit in item["_debits"]
-        if debit["start"] < at
-    ]
+            _add(contract, item, amount, given_back, text, span, debit.quantity or 0, price=debit.price, today=today)
+    item["_debits"] = [_rest(Debit(**debit), at) for debit in item["_debits"] if debit["start"] < at]
+
+
+def _rest(debit: Debit, at: int) -> Obj:
+    """What stays charged of a debit once the time after `at` has been credited."""
+    given_back = credited_off(debit, at)
+    off = {id: amount + given_back.get(id, 0) for id, amount in debit.off.items()}
+    return asdict(replace(debit, amount=debit.amount + credit(debit, at), end=min(debit.end, at), off=off))
 
 
 def _creditable(contract: Contract, item: Obj, at: int, end: int) -> list[Debit]:
     if contract.flexible:
         return [debit for debit in (Debit(**stored) for stored in item["_debits"]) if debit.end > at]
     start = end - contract.period_length(item, at)
-    fee = to_minor_units(contract.kept * total(contract.price(item), item["quantity"]))
-    return [Debit(fee, start, end, item["quantity"], item["price"])]
+    fee = contract.fee(item, contract.items)
+    off = {id: to_minor_units(amount) for id, amount in fee.off.items()}
+    return [Debit(to_minor_units(fee.net), start, end, item["quantity"], item["price"], off)]
 
 
 def _product_of(contract: Contract, debit: Debit) -> str:
@@ -605,27 +694,38 @@ def _product_of(contract: Contract, debit: Debit) -> str:
 
 
 def _debit(
-    contract: Contract, item: Obj, start: int, end: int, proration_behavior: str, *, today: int | None = None
+    contract: Contract,
+    item: Obj,
+    start: int,
+    end: int,
+    proration_behavior: str,
+    *,
+    among: Sequence[Obj] | None = None,
+    today: int | None = None,
 ) -> None:
-    """Charge for an item from `start` to `end`, the rest of its period."""
+    """Charge for an item from `start` to `end`, the rest of its period; it bills together with the items `among`."""
     if contract.trialing or proration_behavior == "none" or end <= start:
         return
-    fee = contract.kept * total(contract.price(item), item["quantity"])
-    amount = share(fee, end - start, contract.period_length(item, start))
-    if fee:  # a share that rounds to nothing is an invoice item all the same: recorded
+    fee = contract.fee(item, contract.items if among is None else among)
+    part, length = end - start, contract.period_length(item, start)
+    amount = share(fee.net, part, length)
+    off = {id: share(taken, part, length) for id, taken in fee.off.items()}
+    # A share that rounds to nothing is an invoice item all the same: recorded.
+    if fee.net or (contract.itemized and fee.gross):
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
-        _add(contract, item, amount, text, (start, end), item["quantity"], today=today)
-    _remember(item, amount, start, end)
+        _add(contract, item, amount, off, text, (start, end), item["quantity"], today=today)
+    _remember(item, amount, start, end, off)
 
 
-def _remember(item: Obj, amount: int, start: int, end: int) -> None:
-    item["_debits"].append(asdict(Debit(amount, start, end, item["quantity"], item["price"])))
+def _remember(item: Obj, amount: int, start: int, end: int, off: dict[str, int]) -> None:
+    item["_debits"].append(asdict(Debit(amount, start, end, item["quantity"], item["price"], off)))
 
 
 def _add(
     contract: Contract,
     item: Obj,
     amount: int,
+    off: Mapping[str, int],
     description: str,
     period: tuple[int, int],
     quantity: int,
@@ -634,25 +734,25 @@ def _add(
     today: int | None = None,
 ) -> None:
     subscription = contract.subscription
-    contract.pending.append(
-        invoice_item(
-            id=contract.new_id("ii_"),
-            customer=subscription["customer"],
-            amount=amount,
-            currency=subscription["currency"],
-            description=description,
-            date=period[0] if today is None else today,
-            period=period,
-            quantity=quantity,
-            livemode=subscription["livemode"],
-            price=contract.price(item) if price is None else contract.catalog.price(price),
-            subscription=subscription["id"],
-            subscription_item=item["id"],
-            proration=True,
-            test_clock=subscription["test_clock"],
-            discountable=False,
-        )
+    made = invoice_item(
+        id=contract.new_id("ii_"),
+        customer=subscription["customer"],
+        amount=amount,
+        currency=subscription["currency"],
+        description=description,
+        date=period[0] if today is None else today,
+        period=period,
+        quantity=quantity,
+        livemode=subscription["livemode"],
+        price=contract.price(item) if price is None else contract.catalog.price(price),
+        subscription=subscription["id"],
+        subscription_item=item["id"],
+        proration=True,
+        test_clock=subscription["test_clock"],
+        discountable=False,
     )
+    prorated_discounts(made, off, itemized=contract.itemized)
+    contract.pending.append(made)
 
 
 def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
@@ -676,6 +776,7 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
             subscription=subscription["id"],
             subscription_item=item["id"],
             test_clock=subscription["test_clock"],
+            discounts=item["discounts"],
         )
         for charge in rate_since(price, _used(contract, item, at), billed_charges(item))
         if charge.amount

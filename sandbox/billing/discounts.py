@@ -1,8 +1,13 @@
-"""Discounts: what coupons take off an invoice's lines, to the last minor unit."""
+"""Discounts: what coupons take off an invoice's lines, to the last minor unit, and off the fees that are prorated.
+
+Line item discounts apply before invoice discounts (https://docs.stripe.com/api/invoices/object), each list in its
+order: a percentage is taken of what the discounts before it have left, an amount at most of that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -10,38 +15,103 @@ from sandbox.billing.money import EXACT, split, to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 
 Obj = dict[str, Any]
+Discount = Mapping[str, Any]
+"""`id` and `coupon`."""
 
 
-def apply(lines: Sequence[Obj], discounts: Sequence[Mapping[str, Any]], currency: str) -> None:
-    """Set every line's `discount_amounts`. `discounts` are (`id`, `coupon`) in the order they apply.
+@dataclass(frozen=True)
+class Part:
+    """Something that discounts are taken off: an amount in minor units, its product, the discounts of its own."""
 
-    A percentage is taken of what the discounts before it have left, an amount at most of that; either is shared out
-    over the lines in proportion. Lines that give money back, and those not `discountable`, are left alone.
+    amount: Decimal
+    product: str | None
+    own: Sequence[Discount] = ()
+
+
+def apply(lines: Sequence[Obj], whole: Sequence[Discount], currency: str) -> None:
+    """Set every line's `discount_amounts`: by its own discounts (`_discounts`), then by the `whole` invoice's.
+
+    Lines that give money back, and those not `discountable`, are left alone; prorations bring what they were
+    reduced by when they were made (`_prorated`).
     """
-    left = [line["amount"] if line["discountable"] and line["amount"] > 0 else 0 for line in lines]
-    for line in lines:
-        line["discount_amounts"] = []
-    for discount in discounts:
-        coupon = discount["coupon"]
-        weights = [rest if _covers(coupon, line) else 0 for rest, line in zip(left, lines, strict=True)]
-        for index, off in enumerate(split(_off(coupon, sum(weights), currency), weights)):
+    parts = [
+        Part(
+            Decimal(max(line["amount"], 0) if line["discountable"] else 0),
+            line["pricing"]["price_details"]["product"] if line["pricing"] is not None else None,
+            line.get("_discounts", ()),
+        )
+        for line in lines
+    ]
+    for line, taken in zip(lines, _take(parts, whole, currency, whole_units=True), strict=True):
+        line["discount_amounts"] = [
+            *line.get("_prorated", ()),
+            *({"amount": int(amount), "discount": id} for id, amount in taken.items()),
+        ]
+
+
+def reductions(parts: Sequence[Part], whole: Sequence[Discount], currency: str) -> list[dict[str, Decimal]]:
+    """What discounts take off fees of the same periods, exactly: by discount, for each part."""
+    return _take(parts, whole, currency, whole_units=False)
+
+
+def _take(
+    parts: Sequence[Part], whole: Sequence[Discount], currency: str, *, whole_units: bool
+) -> list[dict[str, Decimal]]:
+    """By discount, what is taken off each part.
+
+    A discount that several parts have of their own, and one that is the invoice's too, is one: its amount is spent
+    once, and no part is reduced by it twice.
+    """
+    left = [part.amount for part in parts]
+    taken: list[dict[str, Decimal]] = [{} for _ in parts]
+    spent: dict[str, Decimal] = {}
+    own = {discount["id"]: discount for part in parts for discount in part.own}
+    rounds = [
+        *((discount, True) for discount in own.values()),
+        *((discount, False) for discount in whole),
+    ]
+    for discount, of_its_own in rounds:
+        id, coupon = discount["id"], discount["coupon"]
+        weights = [
+            rest
+            if any(each["id"] == id for each in part.own) == of_its_own and id not in done and covers(coupon, part)
+            else Decimal(0)
+            for part, rest, done in zip(parts, left, taken, strict=True)
+        ]
+        amount = _off(coupon, sum(weights, Decimal(0)), currency, spent.get(id, Decimal(0)))
+        spent[id] = spent.get(id, Decimal(0)) + amount
+        if whole_units:
+            whole_amount = to_minor_units(amount)
+            shares = [Decimal(share) for share in split(whole_amount, [int(weight) for weight in weights])]
+        else:
+            shares = _shares(amount, weights)
+        for index, share in enumerate(shares):
             if weights[index]:
-                left[index] -= off
-                lines[index]["discount_amounts"].append({"amount": off, "discount": discount["id"]})
+                left[index] -= share
+                taken[index][id] = share
+    return taken
 
 
-def _off(coupon: Mapping[str, Any], base: int, currency: str) -> int:
+def _off(coupon: Mapping[str, Any], base: Decimal, currency: str, spent: Decimal) -> Decimal:
     if coupon["percent_off"] is not None:
-        return to_minor_units(EXACT.multiply(Decimal(base), percent(coupon) / 100))
+        return EXACT.multiply(base, percent(coupon) / 100)
     amount = coupon["amount_off"]
     if coupon["currency"] != currency:
         amount = (coupon.get("currency_options") or {}).get(currency, {}).get("amount_off", 0)
-    return min(base, int(amount))
+    return min(base, max(Decimal(amount) - spent, Decimal(0)))
 
 
-def _covers(coupon: Mapping[str, Any], line: Obj) -> bool:
+def _shares(amount: Decimal, weights: Sequence[Decimal]) -> list[Decimal]:
+    whole = sum(weights, Decimal(0))
+    if not whole:
+        return [Decimal(0) for _ in weights]
+    return [EXACT.divide(EXACT.multiply(amount, weight), whole) for weight in weights]
+
+
+def covers(coupon: Mapping[str, Any], part: Part) -> bool:
+    """Whether a coupon is for a part's product: `applies_to` names those it is for, none meaning all."""
     products = (coupon.get("applies_to") or {}).get("products") or ()
-    return not products or (line["pricing"] is not None and line["pricing"]["price_details"]["product"] in products)
+    return not products or part.product in products
 
 
 def percent(coupon: Mapping[str, Any]) -> Decimal:
@@ -54,13 +124,3 @@ def end_of(coupon: Mapping[str, Any], start: int) -> int | None:
     if coupon["duration"] != "repeating":
         return None
     return Anchor(start).boundary(Interval("month", coupon["duration_in_months"]), 1)
-
-
-def kept(coupons: Sequence[Mapping[str, Any]]) -> Decimal | None:
-    """The share of a fee that percentages leave, for prorations; None where an amount or a product limit is in play."""
-    share = Decimal(1)
-    for coupon in coupons:
-        if coupon["percent_off"] is None or (coupon.get("applies_to") or {}).get("products"):
-            return None
-        share = EXACT.multiply(share, 1 - percent(coupon) / 100)
-    return share

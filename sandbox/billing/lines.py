@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -65,6 +65,7 @@ def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> 
         pricing=_pricing(price, Decimal(0)),
         parent=_item_parent(item),
         subscription=item["subscription"],
+        discounts=item["discounts"],
     )
 
 
@@ -79,6 +80,7 @@ def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period
         pricing=_pricing(price, None),
         parent=_item_parent(item, proration=True),
         subscription=item["subscription"],
+        discounts=item["discounts"],
     )
 
 
@@ -106,6 +108,7 @@ def invoice_item(
     proration: bool = False,
     test_clock: str | None = None,
     discountable: bool = True,
+    discounts: Sequence[str] = (),
     metadata: dict[str, str] | None = None,
 ) -> Obj:
     """An invoice item in Stripe's shape, pending until an invoice takes it up."""
@@ -125,7 +128,7 @@ def invoice_item(
         "date": date,
         "description": description,
         "discountable": discountable,
-        "discounts": [],
+        "discounts": list(discounts),
         "invoice": None,
         "livemode": livemode,
         "metadata": dict(metadata or {}),
@@ -143,6 +146,23 @@ def invoice_item(
         item["frozen_fields"] = ["pricing", "quantity", "discounts"]
         item["proration_details"] = {"discount_amounts": []}
     return item
+
+
+def prorated_discounts(item: Obj, off: Mapping[str, int], *, itemized: bool) -> None:
+    """Show on a proration, whose amount is net, what discounts have taken off it, by id (minor units, less than 0 on a
+    credit).
+
+    `included` leaves the amount net and names the discounts with an amount of 0; `itemized` shows the amount gross and
+    what each took (https://docs.stripe.com/changelog/clover/2025-09-30/itemize-proration-discount-amounts).
+    """
+    item["discounts"] = list(off)
+    item["proration_details"] = {
+        "discount_amounts": [{"amount": amount if itemized else 0, "discount": id} for id, amount in off.items()]
+    }
+    if itemized:
+        item["amount"] += sum(off.values())
+    # What was really taken, whichever of the two is shown.
+    item["_off"] = dict(off)
 
 
 def line_of_invoice_item(pending: Obj) -> Obj:
@@ -179,8 +199,12 @@ def line_of_invoice_item(pending: Obj) -> Obj:
         parent=parent,
         subscription=subscription,
         discountable=pending["discountable"],
+        discounts=pending["discounts"] or (),
     )
     line["metadata"] = dict(pending["metadata"])
+    if pending["proration"]:
+        line["_prorated"] = list(pending.get("proration_details", {}).get("discount_amounts", ()))
+        line["_off"] = pending.get("_off", {})
     return line
 
 
@@ -207,6 +231,7 @@ def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tu
         pricing=_pricing(price, charge.unit_amount),
         parent=_item_parent(item),
         subscription=item["subscription"],
+        discounts=item["discounts"],
     )
 
 
@@ -242,6 +267,7 @@ def _line(
     pricing: Obj | None,
     parent: Obj,
     subscription: str | None,
+    discounts: Sequence[str],
     discountable: bool = True,
 ) -> Obj:
     return {
@@ -251,7 +277,7 @@ def _line(
         "description": description,
         "discount_amounts": [],
         "discountable": discountable,
-        "discounts": [],
+        "discounts": list(discounts),
         "metadata": {},
         "parent": parent,
         "period": {"start": period[0], "end": period[1]},

@@ -57,6 +57,9 @@ def amount_text(amount: Decimal | int, currency: str) -> str:
 def split(total: int, weights: Iterable[int]) -> list[int]:
     """Share a whole amount out in proportion to weights: each share rounded down, what is left to the last.
 
+    No share is more than its weight where the amount is not more than all of them: what the last cannot take goes to
+    the one before it.
+
     Stripe's example: 5.00 off 10.00 and 20.00 is 1.66 and 3.34 (https://docs.stripe.com/billing/subscriptions/coupons).
     """
     weighed = list(weights)
@@ -64,8 +67,12 @@ def split(total: int, weights: Iterable[int]) -> list[int]:
     if sum_of_weights == 0:
         return [0 for _ in weighed]
     shares = [total * weight // sum_of_weights for weight in weighed]
+    left = total - sum(shares)
     last = max(index for index, weight in enumerate(weighed) if weight)
-    shares[last] += total - sum(shares)
+    for index in range(last, -1, -1):
+        more = left if total > sum_of_weights else min(left, weighed[index] - shares[index])
+        shares[index] += more
+        left -= more
     return shares
 
 

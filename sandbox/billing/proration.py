@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 
 from sandbox.billing.money import EXACT
@@ -10,13 +10,17 @@ from sandbox.billing.money import EXACT
 
 @dataclass(frozen=True)
 class Debit:
-    """An amount that was charged for `start` to `end`, which a later change may credit in part."""
+    """An amount that was charged for `start` to `end`, which a later change may credit in part.
+
+    `amount` is net of discounts; `off` is what each of them took, by its id.
+    """
 
     amount: int
     start: int
     end: int
     quantity: int | None
     price: str
+    off: dict[str, int] = field(default_factory=dict)
 
 
 def share(amount: int | Decimal, part: int, whole: int) -> int:
@@ -38,3 +42,11 @@ def credit(debit: Debit, at: int) -> int:
         return 0
     unused = debit.end - max(at, debit.start)
     return share(-debit.amount, unused, debit.end - debit.start)
+
+
+def credited_off(debit: Debit, at: int) -> dict[str, int]:
+    """The share of a debit's discounts in what it gives back for the time after `at`: 0 or less each."""
+    if at >= debit.end:
+        return {}
+    unused = debit.end - max(at, debit.start)
+    return {id: share(-amount, unused, debit.end - debit.start) for id, amount in debit.off.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -26,12 +27,16 @@ class Shelf:
 
     prices: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[tuple[int, int]] = field(default_factory=list)
+    given: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def price(self, id: str) -> dict[str, Any]:
         return self.prices[id]
 
     def product(self, id: str) -> dict[str, Any]:
         return {"id": id, "name": id, "unit_label": None}
+
+    def discounts(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        return [self.given[id] for id in ids]
 
     def usage(self, price: dict[str, Any], customer: str, start: int, end: int) -> Decimal:
         return Decimal(sum(value for when, value in self.events if start <= when < end))
@@ -61,6 +66,7 @@ def item(price: str, quantity: int | None, id: str = "si_1") -> dict[str, Any]:
         "created": START,
         "current_period_start": START,
         "current_period_end": END,
+        "discounts": [],
         "_usage_from": START,
         "_debits": [],
     }
@@ -78,6 +84,7 @@ def contract(shelf: Shelf, *items: dict[str, Any], mode: str = "flexible") -> Co
         "cancel_at_period_end": False,
         "currency": "usd",
         "customer": "cus_1",
+        "discounts": [],
         "items": {"data": list(items)},
         "livemode": False,
         "start_date": START,

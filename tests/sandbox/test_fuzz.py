@@ -115,7 +115,7 @@ def _names(method: str, template: str) -> list[str]:
 def _schema(method: str, template: str) -> dict[str, Any]:
     operation = spec.document()["paths"].get(template, {}).get(method.lower())
     if operation is None:
-        return {"properties": {}}
+        return spec.extra_operations().get((method, template), {"properties": {}})
     query = [parameter for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
     properties = {parameter["name"]: parameter["schema"] for parameter in query}
     required = [parameter["name"] for parameter in query if parameter.get("required")]
@@ -148,6 +148,9 @@ _WANTED = {
     "invoiceitems": "invoiceitem",
     "coupon": "coupon",
     "coupons": "coupon",
+    "discount": "discount",
+    "promotion_code": "promotion_code",
+    "promotion_codes": "promotion_code",
     "test_clock": "test_helpers.test_clock",
     "test_clocks": "test_helpers.test_clock",
     "events": "event",

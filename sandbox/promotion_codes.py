@@ -1,0 +1,252 @@
+"""Promotion codes: create, retrieve, update, list. A customer's word for a coupon, with limits of its own.
+
+https://docs.stripe.com/billing/subscriptions/coupons#promotion-codes. The refusals of a bad code, coupon or date are
+recorded on 2026-08-26.dahlia (Kiln-AI/stripe_world).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from . import amounts, coupons, spec
+from .errors import refuse
+from .router import Call, Kind, changes, declare_kind, route
+from .store import Obj, declare_index
+
+_CODE: Final = re.compile(r"\A[a-zA-Z0-9\-_]+\Z")
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LONGEST: Final = 5 * 365 * 86_400
+
+_TEXT: Final = {"type": "string", "maxLength": 5000}
+_TIME: Final = {"type": "integer", "format": "unix-time"}
+_COUNT: Final = {"type": "integer", "minimum": 1}
+_METADATA: Final = {"anyOf": [{"type": "object", "additionalProperties": _TEXT}, {"type": "string", "enum": [""]}]}
+_OPTIONS: Final = {
+    "type": "object",
+    "additionalProperties": {"type": "object", "properties": {"minimum_amount": _COUNT}},
+}
+_RANGE: Final = {"type": "object", "properties": dict.fromkeys(("gt", "gte", "lt", "lte"), _TIME)}
+_EXPAND: Final = {"type": "array", "items": _TEXT}
+
+# The description was cut down to usage-based billing and has no promotion codes; from stripe-python's types.
+spec.declare_operation(
+    "POST",
+    "/v1/promotion_codes",
+    {
+        "active": {"type": "boolean"},
+        "code": _TEXT,
+        "customer": _TEXT,
+        "customer_account": _TEXT,
+        "expand": _EXPAND,
+        "expires_at": _TIME,
+        "max_redemptions": _COUNT,
+        "metadata": _METADATA,
+        "promotion": {
+            "type": "object",
+            "properties": {"coupon": _TEXT, "type": {"type": "string", "enum": ["coupon"]}},
+            "required": ["type"],
+        },
+        "restrictions": {
+            "type": "object",
+            "properties": {
+                "currency_options": _OPTIONS,
+                "first_time_transaction": {"type": "boolean"},
+                "minimum_amount": _COUNT,
+                "minimum_amount_currency": _TEXT,
+            },
+        },
+    },
+    ("promotion",),
+)
+spec.declare_operation(
+    "POST",
+    "/v1/promotion_codes/{promotion_code}",
+    {
+        "active": {"type": "boolean"},
+        "expand": _EXPAND,
+        "metadata": _METADATA,
+        "restrictions": {"type": "object", "properties": {"currency_options": _OPTIONS}},
+    },
+)
+spec.declare_operation("GET", "/v1/promotion_codes/{promotion_code}", {"expand": _EXPAND})
+spec.declare_operation(
+    "GET",
+    "/v1/promotion_codes",
+    {
+        "active": {"type": "boolean"},
+        "code": _TEXT,
+        "coupon": _TEXT,
+        "created": {"anyOf": [_RANGE, _TIME]},
+        "customer": _TEXT,
+        "customer_account": _TEXT,
+        "ending_before": _TEXT,
+        "expand": _EXPAND,
+        "limit": {"type": "integer"},
+        "starting_after": _TEXT,
+    },
+)
+
+
+def redeemable(call: Call, code: Obj, now: int) -> bool:
+    """Whether anybody can redeem a code at `now`: it is active, has neither expired nor run out, nor has its coupon."""
+    coupon = call.store.get("coupon", code["promotion"]["coupon"])
+    late = code["expires_at"] is not None and code["expires_at"] <= now
+    full = code["max_redemptions"] is not None and code["times_redeemed"] >= code["max_redemptions"]
+    return bool(code["active"] and not late and not full and coupon is not None and coupons.redeemable(coupon, now))
+
+
+def _wire(call: Call, code: Obj) -> Obj:
+    """Whether it is active depends on the time and on its coupon."""
+    return {**code, "active": redeemable(call, code, call.now())}
+
+
+declare_kind(Kind("promotion_code", missing_param="promotion_code", noun="promotion code", wire=_wire))
+declare_index("promotion_code", "_code")
+spec.declare_reference("promotion_code", "customer", "customer")
+
+
+@route("POST", "/v1/promotion_codes")
+def create(call: Call) -> Obj:
+    """POST /v1/promotion_codes: a code for a coupon, for everybody or one customer."""
+    params = call.params
+    if params.get("customer_account"):
+        raise refuse("not_implemented_param", param="customer_account")
+    if not params["promotion"].get("coupon"):
+        raise refuse("promotion_coupon")
+    coupon = call.fetch("coupon", params["promotion"]["coupon"], param="promotion[coupon]", status=400)
+    customer = None
+    if params.get("customer"):
+        customer = call.fetch("customer", params["customer"], param="customer", status=400)["id"]
+    word = params.get("code") or "".join(_LETTERS[letter % len(_LETTERS)] for letter in call.mint("", 8).encode())
+    if not _CODE.match(word):
+        raise refuse("promotion_code_text", code=word)
+    code: Obj = {
+        "id": call.mint("promo_1", 23),
+        "object": "promotion_code",
+        "active": params.get("active", True),
+        "code": word,
+        "created": call.now(),
+        "customer": customer,
+        "customer_account": None,
+        "expires_at": _expiry(call, params.get("expires_at"), coupon),
+        "livemode": call.livemode,
+        "max_redemptions": params.get("max_redemptions"),
+        "metadata": call.metadata({}, params.get("metadata", {})),
+        "promotion": {"coupon": coupon["id"], "type": "coupon"},
+        "restrictions": _restrictions(params.get("restrictions") or {}),
+        "times_redeemed": 0,
+        # Stripe compares codes without regard to case.
+        "_code": word.lower(),
+    }
+    most = coupon["max_redemptions"]
+    if most is not None and (code["max_redemptions"] or 0) > most:
+        raise refuse("out_of_range", param="max_redemptions", rule=f"at most the coupon's {most}")
+    if code["active"]:
+        _refuse_taken(call, code)
+    call.store.put(code)
+    call.event("promotion_code.created", code)
+    return code
+
+
+def _expiry(call: Call, given: int | None, coupon: Obj) -> int | None:
+    until: int | None = coupon["redeem_by"]
+    if given is None:
+        return until
+    if given <= call.now():
+        raise refuse("promotion_code_past", value=given)
+    if given > call.now() + _LONGEST:
+        raise refuse("promotion_code_far")
+    if until is not None and given > until:
+        raise refuse("out_of_range", param="expires_at", rule=f"at most the coupon's redeem_by, {until}")
+    return given
+
+
+def _restrictions(given: Mapping[str, Any]) -> Obj:
+    least, currency = given.get("minimum_amount"), given.get("minimum_amount_currency")
+    for name, value, other in (
+        ("minimum_amount", least, currency),
+        ("minimum_amount_currency", currency, least),
+    ):
+        if value is None and (other is not None or given.get("currency_options")):
+            raise refuse("missing", param=f"restrictions[{name}]")
+    where = "restrictions[minimum_amount_currency]"
+    restrictions: Obj = {
+        "first_time_transaction": given.get("first_time_transaction", False),
+        "minimum_amount": least,
+        "minimum_amount_currency": None if currency is None else amounts.currency(currency, where),
+    }
+    if given.get("currency_options"):
+        restrictions["currency_options"] = _options(given["currency_options"])
+    return restrictions
+
+
+def _options(given: Mapping[str, Any]) -> Obj:
+    where = "restrictions[currency_options]"
+    return {
+        amounts.currency(name, f"{where}[{name}]"): {"minimum_amount": option.get("minimum_amount", 0)}
+        for name, option in given.items()
+    }
+
+
+def _refuse_taken(call: Call, code: Obj) -> None:
+    """A word stands for one active code of everybody's, or for one of each customer."""
+    for other in call.store.query("promotion_code", {"_code": code["_code"]}):
+        shared = None in (other["customer"], code["customer"]) or other["customer"] == code["customer"]
+        if other["id"] != code["id"] and shared and redeemable(call, other, call.now()):
+            raise refuse("promotion_code_taken", code=code["code"])
+
+
+@route("GET", "/v1/promotion_codes/{promotion_code}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/promotion_codes/{promotion_code}, by id; by the word customers know, list them."""
+    return call.fetch("promotion_code", call.args["promotion_code"])
+
+
+@route("GET", "/v1/promotion_codes")
+def list_codes(call: Call) -> Obj:
+    """GET /v1/promotion_codes, filtered by `active`, `code` (in any case), `coupon`, `customer`."""
+    params = call.params
+    if params.get("customer_account"):
+        raise refuse("not_implemented_param", param="customer_account")
+    where: dict[str, Any] = {}
+    if "code" in params:
+        where["_code"] = params["code"].lower()
+    if "coupon" in params:
+        where["promotion.coupon"] = call.fetch("coupon", params["coupon"], param="coupon", status=400)["id"]
+    if "customer" in params:
+        where["customer"] = call.fetch("customer", params["customer"], param="customer", status=400)["id"]
+    if "active" in params:
+        found = call.store.query("promotion_code", where)
+        where["id"] = [code["id"] for code in found if redeemable(call, code, call.now()) == params["active"]]
+    return call.page("promotion_code", where)
+
+
+@route("POST", "/v1/promotion_codes/{promotion_code}")
+def update(call: Call) -> Obj:
+    """POST /v1/promotion_codes/{promotion_code}: whether it is active, metadata, least amounts in more currencies."""
+    code = call.fetch("promotion_code", call.args["promotion_code"])
+    old = dict(code)
+    params = call.params
+    if "active" in params:
+        code["active"] = params["active"]
+        if params["active"]:
+            if not redeemable(call, code, call.now()):
+                raise refuse("promotion_code_over")
+            _refuse_taken(call, code)
+    if "metadata" in params:
+        code["metadata"] = call.metadata(code["metadata"])
+    if (params.get("restrictions") or {}).get("currency_options"):
+        if code["restrictions"]["minimum_amount"] is None:
+            raise refuse("missing", param="restrictions[minimum_amount]")
+        options = {
+            **code["restrictions"].get("currency_options", {}),
+            **_options(params["restrictions"]["currency_options"]),
+        }
+        code["restrictions"] = {**code["restrictions"], "currency_options": options}
+    changed = changes(old, code)
+    if changed:
+        call.store.put(code)
+        call.event("promotion_code.updated", code, changed)
+    return code
