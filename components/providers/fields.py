@@ -77,10 +77,12 @@ def projected(shape: Shape, declared: Any, remote: Any) -> Any:
     drift. Lists are whole.
     """
     match shape:
+        case Struct() | Map() if declared == {}:
+            # Nothing is declared in it, so there is nothing that could have changed.
+            return {}
+        case Array() if declared == [] and remote is None:
+            return []
         case Struct(fields=fields):
-            if declared == {}:
-                # Nothing is declared in it, so there is nothing that could have changed.
-                return {}
             if not isinstance(remote, Mapping):
                 return MISSING
             names = declared.keys() if isinstance(declared, Mapping) else remote.keys() & fields.keys()

@@ -411,6 +411,8 @@ class StripeProvider(ResourceProvider):
                     "post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_), idempotency_key=key
                 )
             except StripeRefusal as refusal:
+                if refusal.code == "resource_missing" and f"'{id_}'" in refusal.message:
+                    refusal.advise("Run pulumi refresh, which sees that it is gone, and then up, which makes it again.")
                 if not refusal.replayed:
                     params = self.resolve_update(refusal, id_, params, new)
                     continue

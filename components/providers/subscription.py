@@ -18,6 +18,7 @@ from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, differences, inventory_of
 from components.providers.notices import tell
+from components.providers.price import PRICE
 from components.providers.shapes import Map, Path, Struct
 from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
 
@@ -216,7 +217,12 @@ SUBSCRIPTION = Kind(
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
-        "price specified is inactive": "Link the item to a price of this program: price=price.id.",
+        "price specified is inactive": "Link the item to a price of this program: price=price.id. If it is one, run "
+        "pulumi refresh and then up, which makes the price active again.",
+        "is marked as inactive": "If the product is of this program, run pulumi refresh and then up, which makes it "
+        "active again.",
+        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which makes "
+        "it again.",
         "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
     },
     outputs={
@@ -438,6 +444,9 @@ class SubscriptionProvider(StripeProvider):
             found = there[key]
             before = old.get("items", {})
             change = _item_change(key, found, before.get(key) or before.get(_key_of(found)) or {}, item)
+            if "quantity" in change and "quantity" not in item and self._will_be_metered(change):
+                # Without one it is 1, but a metered item has none at all.
+                del change["quantity"]
             if guarded and _is_metered(found) and change.keys() & set(SOURCES):
                 raise self._unbilled_usage(id_, key, new, removed=False)
             if change:
@@ -449,6 +458,12 @@ class SubscriptionProvider(StripeProvider):
                     raise self._unbilled_usage(id_, key, new, removed=True)
                 sent.append({"id": found["id"], "deleted": True})
         return sent
+
+    def _will_be_metered(self, change: Inputs) -> bool:
+        """Whether an item moves to a price that is billed by usage."""
+        if not isinstance(change.get("price"), str):
+            return False
+        return _is_metered({"price": inventory_of(self.account, PRICE).read(change["price"])})
 
     # -- read ---------------------------------------------------------------------------------------------------
 

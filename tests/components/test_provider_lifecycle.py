@@ -215,6 +215,18 @@ def test_a_product_of_a_chosen_id_comes_back_from_the_archive(world: World) -> N
     assert world.stripe("get", "/v1/products/chosen")["active"] is True
 
 
+def test_what_is_declared_empty_is_no_drift(world: World) -> None:
+    """An empty string, list or object and None all say that nothing is there."""
+    empty = {"address": {"line1": "", "city": None}, "invoice_settings": {"custom_fields": []}, "metadata": {}}
+    customer = world.customer(**empty, phone="", description=None, preferred_locales=[])
+    product = world.product(images=[], marketing_features=[])
+    price = world.price(product.id, currency_options={})
+    for provider, state in ((CustomerProvider, customer), (ProductProvider, product), (PriceProvider, price)):
+        after = world.refresh(provider, state)
+        assert after is not None
+        assert after.inputs == state.inputs
+
+
 def test_foreign_metadata_survives_and_a_lost_owner_shows(world: World) -> None:
     product = world.product("pro", metadata={"a": "1", "b": "2"})
     path = f"/v1/products/{product.id}"

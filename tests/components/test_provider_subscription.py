@@ -103,6 +103,18 @@ def test_renaming_a_key_makes_another_item(acme: Acme) -> None:
     assert sorted(acme.prices().values(), key=str) == sorted([(acme.dearer, 3), (acme.usage, None)], key=str)
 
 
+def test_an_item_moves_from_seats_to_usage_and_back(acme: Acme) -> None:
+    """A metered item has no quantity, so that nothing is set to 1 when it is taken out."""
+    items = {"only": {"price": acme.fee, "quantity": 3}}
+    acme.change(items)
+    after = acme.change({"only": {"price": acme.usage}})
+    assert list(acme.prices().values()) == [(acme.usage, None)]
+    assert acme.refreshed().inputs == after.inputs
+    acme.change({"only": {"price": acme.fee, "quantity": 3}})
+    acme.change({"only": {"price": acme.dearer}})
+    assert list(acme.prices().values()) == [(acme.dearer, 1)]
+
+
 @pytest.mark.parametrize("mode", ["flexible", "classic"])
 def test_an_item_whose_key_is_renamed_stays_the_item(world: World, said: set[str], mode: str) -> None:
     """Removed and added again it would be prorated, and in classic mode its usage lost."""
@@ -436,6 +448,17 @@ def test_a_customer_with_an_ending_subscription_stays(world: World, said: set[st
     world.destroy(CustomerProvider, customer)
     assert acme.remote()["status"] == "active"
     assert any(customer.id in line and "stays in Stripe" in line for line in said)
+
+
+def test_what_is_gone_says_to_refresh(acme: Acme) -> None:
+    world = acme.world
+    customer = world.customer("gone")
+    world.stripe("delete", f"/v1/customers/{customer.id}")
+    with pytest.raises(StripeRefusal, match=r"No such customer.* Run pulumi refresh, .* and then up"):
+        world.up(CustomerProvider, "gone", {"name": "x"}, customer)
+    world.stripe("delete", f"/v1/subscriptions/{acme.state.id}")
+    with pytest.raises(StripeRefusal, match=r"Run pulumi refresh, which sees that it has ended, and then up"):
+        acme.up(acme.state, description="x")
 
 
 def test_a_customer_of_more_than_a_page_of_subscriptions_stays_too(acme: Acme) -> None:
