@@ -101,7 +101,13 @@ class MeterProvider(StripeProvider):
             tell("info", f"{self.subject(new, remote['id'])}: had been deactivated and is reactivated")
             old = self.projection({"active": True, **new}, remote)
             return self.apply(remote["id"], old, new, remote) or remote
-        return super().adopt(remote, new)
+        # The answer to a run that was cut short, or somebody else's: a meter does not say.
+        tell(
+            "warning",
+            f"{self.subject(new, remote['id'])}: an active meter of this event_name exists and is taken over; if "
+            "another stack has it too, give one of the two another event_name: deleting either deactivates it for both",
+        )
+        return self.apply(remote["id"], self.projection(new, remote), new, remote) or remote
 
     def complete(self, remote: StripeObject, new: Inputs) -> StripeObject:
         return self._activated(remote["id"], new) if _wants(new) != _is_active(remote) else remote

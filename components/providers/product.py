@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.inventory import StripeObject, owner_of
+from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import ProviderError, StripeProvider
 from components.providers.notices import tell
@@ -123,7 +123,8 @@ class ProductProvider(StripeProvider):
             raise ProviderError(
                 f"{self.subject(new)}: the id {taken!r} belongs to a product that "
                 + (f"{owner} made" if owner else "was not made here")
-                + "; choose another id, or import it"
+                + f"; choose another id, or take it over by setting its metadata {OWNER_KEY} in Stripe to "
+                f"{new['owner']}"
             )
         if different := self.different(remote, new):
             raise ProviderError(

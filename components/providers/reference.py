@@ -49,6 +49,9 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
   metadata). `create` looks for that before it makes anything, so a run that was cut short leaves no duplicate.
   What `pulumi state delete` forgot and what moved into a component under its name is taken over in the same way.
   `pulumi up --replace` looks no different to a provider: it takes the object over too, says so, and makes no new one.
+- **What exists already** becomes a resource's when its metadata says so: set `pulumi` in Stripe, then declare it.
+  (`pulumi import` cannot read dynamic resources.) A meter is known by its event name alone, so that an active one of
+  that name and shape is taken over with a warning: it may be another stack's.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
 - **Traces**: a failure is one line; `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.

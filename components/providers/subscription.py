@@ -221,8 +221,8 @@ SUBSCRIPTION = Kind(
         "pulumi refresh and then up, which makes the price active again.",
         "is marked as inactive": "If the product is of this program, run pulumi refresh and then up, which makes it "
         "active again.",
-        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which makes "
-        "it again.",
+        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which "
+        "makes it again.",
         "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
     },
     outputs={
@@ -354,12 +354,15 @@ class SubscriptionProvider(StripeProvider):
             ProviderError: it goes on, and would bill beside the new one.
         """
         for remote in self.inventory.owned():
-            if (
-                owner_of(remote) == new["owner"]
-                and remote["id"] not in self._in_state
-                and self.is_alive(remote, new)
-                and not remote.get("cancel_at")
-            ):
+            if owner_of(remote) != new["owner"] or not self.is_alive(remote, new) or remote.get("cancel_at"):
+                continue
+            if remote["id"] in self._in_state:
+                tell(
+                    "warning",
+                    f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
+                    "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
+                )
+            else:
                 raise ProviderError(
                     f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
                     f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "

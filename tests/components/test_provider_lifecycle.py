@@ -14,7 +14,7 @@ from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.subscription import SubscriptionProvider
-from tests.components.world import PROVIDERS, State, World, licensed, metered
+from tests.components.world import PROVIDERS, State, World, invoiced, licensed, metered
 
 
 @pytest.fixture
@@ -167,6 +167,38 @@ def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
     run.create({"name": "P", "id": "theirs", "owner": "project/prod/p"})
     with pytest.raises(ProviderError, match="that project/prod/p made"):
         world.product("pro", id="theirs")
+    # What the refusal says to do.
+    with pytest.raises(ProviderError, match="setting its metadata pulumi in Stripe to project/dev/pro"):
+        world.product("pro", id="chosen")
+    world.stripe("post", "/v1/products/chosen", metadata={"pulumi": "project/dev/pro"})
+    assert world.product("pro", id="chosen").id == "chosen"
+
+
+def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> None:
+    def mine(name: str) -> dict[str, str]:
+        return {"pulumi": f"project/dev/{name}"}
+
+    product = world.stripe("post", "/v1/products", name="Hand-made", metadata=mine("pro"))["id"]
+    price = world.stripe("post", "/v1/prices", **licensed(product), lookup_key="k", metadata=mine("license"))["id"]
+    customer = world.stripe("post", "/v1/customers", name="By hand", metadata=mine("acme"))["id"]
+    subscription = world.stripe(
+        "post", "/v1/subscriptions", **invoiced(customer), items=[{"price": price}], metadata=mine("acme")
+    )
+    assert world.product().id == product
+    assert world.price(product, lookup_key="k").id == price
+    assert world.customer().id == customer
+    state = world.subscription(customer, {"license": {"price": price, "quantity": 2}})
+    assert state.id == subscription["id"]
+    assert state.outs["item_ids"] == {"license": subscription["items"]["data"][0]["id"]}
+    assert world.stripe("get", f"/v1/subscriptions/{state.id}")["items"]["data"][0]["quantity"] == 2
+
+
+def test_taking_over_an_active_meter_is_a_warning(world: World, said: set[str]) -> None:
+    """Meters have no metadata: it may be the answer to a run that was cut short, or another stack's."""
+    world.meter()
+    said.clear()
+    world.meter()
+    assert any("is taken over; if another stack has it too" in line for line in said)
 
 
 def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
@@ -217,8 +249,9 @@ def test_a_product_of_a_chosen_id_comes_back_from_the_archive(world: World) -> N
 
 def test_what_is_declared_empty_is_no_drift(world: World) -> None:
     """An empty string, list or object and None all say that nothing is there."""
-    empty = {"address": {"line1": "", "city": None}, "invoice_settings": {"custom_fields": []}, "metadata": {}}
-    customer = world.customer(**empty, phone="", description=None, preferred_locales=[])
+    empty: dict[str, Any] = {"phone": "", "description": None, "preferred_locales": [], "metadata": {}}
+    nested: dict[str, Any] = {"address": {"line1": "", "city": None}, "invoice_settings": {"custom_fields": []}}
+    customer = world.customer(**empty, **nested)
     product = world.product(images=[], marketing_features=[])
     price = world.price(product.id, currency_options={})
     for provider, state in ((CustomerProvider, customer), (ProductProvider, product), (PriceProvider, price)):

@@ -382,13 +382,14 @@ def test_one_that_the_engine_replaces_by_itself_ends_now(world: World) -> None:
     assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
 
 
-def test_one_that_is_replaced_ends_now_in_a_later_run_too(world: World) -> None:
+def test_one_that_is_replaced_ends_now_in_a_later_run_too(world: World, said: set[str]) -> None:
     """With `delete_before_replace=False` and a run that was killed in between, the next one only deletes."""
     acme = Acme(world, cancel={"when": "period_end"})
     more = {**acme.state.inputs, "description": "x"}
     first = world.process().provider(SubscriptionProvider)
     first.diff(acme.state.id, acme.state.outs, more)
     new = first.create(more)
+    assert any(f"a new one is made while {acme.state.id} still bills" in line for line in said)
     then = world.process().provider(SubscriptionProvider)
     then.diff(new.id, new.outs or {}, more)
     then.delete(acme.state.id, acme.state.outs)
