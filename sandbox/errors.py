@@ -637,6 +637,30 @@ ANSWERS: Final[dict[str, Answer]] = {
         REPORTED,
         code="insufficient_capabilities_for_transfer",
     ),
+    # -- tax ----------------------------------------------------------------------------------------------------
+    "tax_percentage": Answer(
+        "Invalid percentage: {value}; a tax rate is 0 to 100 with at most 4 decimals.", UNRECORDED, param="percentage"
+    ),
+    "country": Answer("Country '{value}' is unknown. Try using a 2-character alphanumeric country code.", REPORTED),
+    "too_many_tax_rates": Answer("You can set up to ten tax rates.", UNRECORDED),
+    "tax_rate_inactive": Answer("The tax rate {id} is inactive and can no longer be chosen.", UNRECORDED),
+    "tax_rate_twice": Answer("The tax rate {id} is given twice.", UNRECORDED),
+    "tax_behavior_conflict": Answer(
+        "One or more prices has a `tax_behavior` that conflicts with the tax rates that apply to the corresponding "
+        "line item.",
+        REPORTED,
+    ),
+    "tax_location": Answer(
+        "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate "
+        "tax.",
+        REPORTED,
+        code="customer_tax_location_invalid",
+    ),
+    "liability_account": Answer("An account can only be named with type `account`.", UNRECORDED),
+    "automatic_tax_and_rates": Answer(
+        "`automatic_tax[enabled]` cannot be combined with `default_tax_rates` or `tax_rates`; clear them first.",
+        UNRECORDED,
+    ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
     "threshold_amount": Answer("A monetary billing threshold must be at least {least} in this case.", UNRECORDED),

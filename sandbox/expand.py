@@ -91,6 +91,7 @@ _PLAIN: Final = {
     "coupon": "coupon",
     "discount": "discount",
     "promotion_code": "promotion_code",
+    "tax_rate": "tax_rate",
 }
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from . import invoicing, life, redemption, terms
+from . import invoicing, life, redemption, taxation, terms
 from .billing.lines import Obj, invoice_item
 from .billing.money import EXACT, decimal_string, to_minor_units
 from .billing.rating import rate, unit_amount
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 
-declare_kind(Kind("invoiceitem", missing_param="invoiceitem", noun="invoiceitem"))
+
+def wire(call: Call, item: Obj) -> Obj:
+    """An invoice item as Stripe answers it, with its tax rates."""
+    return {**item, "tax_rates": taxation.shown(call, item["tax_rates"])}
+
+
+declare_kind(Kind("invoiceitem", missing_param="invoiceitem", noun="invoiceitem", wire=wire))
 
 _NOT_IMPLEMENTED: Final = ("customer_account", "tax_behavior", "tax_code")
 _MONEY: Final = ("amount", "price_data", "pricing", "quantity", "quantity_decimal", "unit_amount_decimal")
@@ -27,14 +33,20 @@ def described(
     now: int,
     where: str,
     subscription: str | None = None,
+    prefix: str = "",
 ) -> Obj:
-    """An invoice item from an amount, from a one-time price, or from a unit amount and a quantity."""
+    """An invoice item from an amount, from a one-time price, or from a unit amount and a quantity.
+
+    `where` names the price in errors, `prefix` the item itself.
+    """
     quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
+    rates = taxation.chosen(call, entry.get("tax_rates"), f"{prefix}[tax_rates]" if prefix else "tax_rates")
     price: Obj | None = None
     each: Decimal | None = None
     description = entry.get("description")
     if entry.get("price") or entry.get("price_data"):
         price = known.find(entry, where, recurring=False)
+        taxation.refuse_conflicts(call, [(price, rates)])
         charge = rate(price, quantity)[0]
         amount, each = charge.amount, charge.unit_amount
         currency = price["currency"]
@@ -63,6 +75,7 @@ def described(
         test_clock=customer.get("test_clock"),
         discountable=entry.get("discountable", amount >= 0),
         metadata=call.metadata({}, entry.get("metadata") or {}),
+        tax_rates=rates,
     )
     # What a later quantity multiplies, where no price says it.
     item["_unit_amount"] = None if each is None else decimal_string(each)
@@ -102,6 +115,7 @@ def create(call: Call) -> Obj:
     )
     set_discounts(call, item, params.get("discounts"), "discounts", invoice, call.now(customer))
     if invoice is not None:
+        taxation.refuse_both(invoice["automatic_tax"], item["tax_rates"])
         item["invoice"] = invoice["id"]
         invoicing.take_up(call, invoice, item)
         invoicing.keep(call, invoice)
@@ -141,8 +155,6 @@ def _refuse_unimplemented(params: dict[str, Any]) -> None:
     for name in _NOT_IMPLEMENTED:
         if params.get(name):
             raise refuse("not_implemented_param", param=name)
-    for index, rate_id in enumerate(params.get("tax_rates") or ()):
-        raise refuse("no_such", kind="tax rate", id=rate_id, param=f"tax_rates[{index}]")
 
 
 def _draft(call: Call, id: str) -> Obj:
@@ -195,9 +207,13 @@ def update(call: Call) -> Obj:
         set_discounts(call, item, params["discounts"], "discounts", invoice, call.now(item))
     if "metadata" in params:
         item["metadata"] = call.metadata(item["metadata"])
+    if "tax_rates" in params:
+        item["tax_rates"] = taxation.chosen(call, params["tax_rates"], "tax_rates", item["tax_rates"])
+        taxation.refuse_both((invoice or {}).get("automatic_tax") or taxation.NO_AUTOMATIC_TAX, item["tax_rates"])
+        _check_price(call, item)
     if "period" in params:
         item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
-    changed = changes(old, item)
+    changed = changes(wire(call, old), wire(call, item))
     if changed:
         call.store.put(item)
         if invoice is not None:
@@ -205,6 +221,13 @@ def update(call: Call) -> Obj:
             invoicing.keep(call, invoice)
         call.event("invoiceitem.updated", item, changed)
     return item
+
+
+def _check_price(call: Call, item: Obj) -> None:
+    """The tax rates of an item against what its price says of tax."""
+    if item["pricing"] is not None:
+        price = call.fetch("price", item["pricing"]["price_details"]["price"])
+        taxation.refuse_conflicts(call, [(price, item["tax_rates"])])
 
 
 def _reprice(call: Call, item: Obj, params: dict[str, Any]) -> None:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Final
 
-from . import customers, invoice_items, invoicing, life, redemption, subscription_schedules, subscriptions, terms
+from . import (
+    customers,
+    invoice_items,
+    invoicing,
+    life,
+    redemption,
+    subscription_schedules,
+    subscriptions,
+    taxation,
+    terms,
+)
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, line_of_invoice_item
@@ -36,9 +47,6 @@ def _refuse_unimplemented(params: dict[str, Any]) -> None:
     for name in _NOT_IMPLEMENTED:
         if params.get(name):
             raise refuse("not_implemented_param", param=name)
-    terms.refuse_unimplemented(
-        {name: params[name] for name in ("automatic_tax", "default_tax_rates") if name in params}
-    )
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -115,7 +123,9 @@ def create_preview(call: Call) -> Obj:
     _check_preview(call)
     details = params.get("subscription_details") or {}
     if params.get("schedule") or params.get("schedule_details"):
-        return _shown(call, *subscription_schedules.preview(call, params))
+        contract, draft, at = subscription_schedules.preview(call, params)
+        _calculate(call, contract, params)
+        return _shown(call, contract, draft, at)
     if not params.get("subscription") and not details.get("items"):
         params = {**params, "subscription": _next_to_bill(call, params.get("customer"))}
     if params.get("subscription"):
@@ -153,7 +163,6 @@ def _check_preview(call: Call) -> None:
     if details.get("resume_at") or details.get("start_date"):
         name = "resume_at" if details.get("resume_at") else "start_date"
         raise refuse("not_implemented_param", param=f"subscription_details[{name}]")
-    terms.refuse_unimplemented({"automatic_tax": params.get("automatic_tax")})
     terms.refuse_unimplemented(details, "subscription_details")
     for other in ("subscription", "subscription_details"):
         for name in ("schedule", "schedule_details"):
@@ -177,6 +186,8 @@ def _preview_of_subscription(
     if "discounts" in params:
         # As on an update: what is prorated is net of them.
         terms.set_discounts(call, contract.subscription, params["discounts"], now)
+    terms.set_tax(call, contract.subscription, details, "subscription_details")
+    _calculate(call, contract, params)
     _preview_items(call, contract, known, params, now)
     draft = terms.apply_changes(call, contract, known, details, now, "subscription_details")
     if details.get("cancel_now"):
@@ -202,6 +213,14 @@ def _migrate(contract: Contract, details: dict[str, Any]) -> None:
         contract.subscription["billing_mode"] = {**contract.subscription["billing_mode"], "type": "flexible"}
 
 
+def _calculate(call: Call, contract: Contract, params: Mapping[str, Any]) -> None:
+    """`automatic_tax` of a preview, beside the taxes that its subscription has."""
+    subscription = contract.subscription
+    terms.set_tax(call, subscription, {name: params[name] for name in ("automatic_tax",) if name in params})
+    rates = [item["tax_rates"] for item in contract.items]
+    taxation.refuse_both(subscription["automatic_tax"], subscription["default_tax_rates"], *rates)
+
+
 def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any]) -> tuple[Contract, Draft | None, int]:
     """The first invoice of a subscription that would be created now."""
     if not params.get("customer"):
@@ -213,6 +232,7 @@ def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any])
     if "discounts" in params:
         terms_of_new["discounts"] = params["discounts"]
     contract = subscriptions.new_contract(call, customer, terms_of_new, known, "subscription_details")
+    _calculate(call, contract, params)
     now = int(contract.subscription["created"])
     _preview_items(call, contract, known, params, now)
     draft = cycle.begin(contract, now, details.get("proration_behavior", "create_prorations"))
@@ -239,7 +259,10 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
     if not pending:
         raise refuse("no_upcoming", customer=customer["id"])
     draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
-    return _preview_answer(call, customer, currency, draft, now, None)
+    invoice = _preview_answer(call, customer, currency, draft, now, None)
+    if "automatic_tax" in params:
+        _set_tax(call, invoice, customer)
+    return invoice
 
 
 def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: dict[str, Any], now: int) -> None:
@@ -255,11 +278,11 @@ def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: 
 def _preview_item(
     call: Call, known: terms.Prices, entry: dict[str, Any], customer: Obj, currency: str, now: int, where: str
 ) -> Obj:
-    for name in ("invoiceitem", "tax_code", "tax_rates"):
+    for name in ("invoiceitem", "tax_behavior", "tax_code"):
         if entry.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]")
     item = invoice_items.described(
-        call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where
+        call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where, prefix=where
     )
     invoice_items.set_discounts(call, item, entry.get("discounts"), f"{where}[discounts]", None, now)
     return item
@@ -293,7 +316,7 @@ def _preview_answer(
     scheduled = call.params.get("schedule") or call.params.get("schedule_details")
     if "discounts" in call.params and (subscription is None or scheduled):
         _discount(call, invoice, call.params["discounts"], at)
-        invoicing.total_up(invoice, customer)
+        invoicing.total_up(call, invoice, customer)
     invoice["billing_reason"] = "upcoming"
     if subscription is not None and not subscription_stored:
         # A subscription that does not exist has no id to show.
@@ -353,8 +376,9 @@ def create(call: Call) -> Obj:
         invoicing.schedule_finalization(invoice, now)
     if "discounts" in params:
         _discount(call, invoice, params["discounts"], now)
-        invoicing.total_up(invoice, customer)
+        invoicing.total_up(call, invoice, customer)
     _edit(call, invoice, customer)
+    _set_tax(call, invoice, customer)
     invoicing.issue(call, invoice, draft, now)
     return invoice
 
@@ -405,6 +429,24 @@ def _edit(call: Call, invoice: Obj, customer: Obj) -> None:
         )
 
 
+def _set_tax(call: Call, invoice: Obj, customer: Obj) -> None:
+    """`default_tax_rates` and `automatic_tax` of a draft, and what they make of its total."""
+    params = call.params
+    if "default_tax_rates" in params:
+        invoice["default_tax_rates"] = taxation.chosen(
+            call, params["default_tax_rates"], "default_tax_rates", invoice["default_tax_rates"]
+        )
+    if "automatic_tax" in params:
+        wanted = taxation.automatic_tax(call, params["automatic_tax"])
+        if wanted["enabled"]:
+            taxation.require_location(customer)
+        invoice["automatic_tax"] = taxation.of_invoice(wanted)
+    data = invoice["lines"]["data"]
+    taxation.refuse_both(invoice["automatic_tax"], invoice["default_tax_rates"], *(line["_tax_rates"] for line in data))
+    taxation.refuse_line_conflicts(call, invoice)
+    invoicing.total_up(call, invoice, customer)
+
+
 @route("POST", "/v1/invoices/{invoice}")
 def update(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}: a draft's fields; of a finalized invoice metadata and `auto_advance` only."""
@@ -415,7 +457,7 @@ def update(call: Call) -> Obj:
     closed = sorted(set(params) - {"metadata", "auto_advance", "expand"})
     if invoice["status"] != "draft" and closed:
         raise refuse("invoice_update", param=closed[0])
-    old = dict(invoice)
+    old = copy.deepcopy(invoice)
     customer = call.fetch("customer", invoice["customer"])
     if "metadata" in params:
         invoice["metadata"] = call.metadata(invoice["metadata"])
@@ -443,9 +485,11 @@ def update(call: Call) -> Obj:
             invoicing.schedule_finalization(invoice, invoice["created"])
     if "discounts" in params:
         _discount(call, invoice, params["discounts"], call.now(invoice))
-        invoicing.total_up(invoice, customer)
+        invoicing.total_up(call, invoice, customer)
     _edit(call, invoice, customer)
-    changed = changes(old, invoice)
+    if {"automatic_tax", "default_tax_rates"} & set(params):
+        _set_tax(call, invoice, customer)
+    changed = changes(invoicing.wire(call, old), invoicing.wire(call, invoice))
     if changed:
         invoicing.keep(call, invoice)
         call.event("invoice.updated", invoice, changed)

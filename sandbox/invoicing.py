@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from . import redemption, usage_totals
-from .billing import discounts
+from . import redemption, taxation, usage_totals
+from .billing import discounts, tax
 from .billing.cycle import Draft
 from .billing.lines import Obj, line_of_invoice_item, usage_lines
 from .billing.money import least_charge
@@ -74,6 +74,7 @@ def wire(call: Call, invoice: Obj) -> Obj:
     shown = [line_wire(call, line) for line in lines["data"][:LINES_SHOWN]]
     return {
         **invoice,
+        "default_tax_rates": taxation.shown(call, invoice["default_tax_rates"]),
         "lines": {**lines, "data": shown, "has_more": len(lines["data"]) > LINES_SHOWN},
     }
 
@@ -142,13 +143,7 @@ def compose(
         "attempt_count": 0,
         "attempted": False,
         "auto_advance": True,
-        "automatic_tax": {
-            "disabled_reason": None,
-            "enabled": False,
-            "liability": None,
-            "provider": None,
-            "status": None,
-        },
+        "automatic_tax": taxation.of_invoice((subscription or {}).get("automatic_tax") or taxation.NO_AUTOMATIC_TAX),
         "automatically_finalizes_at": None,
         "billing_reason": draft.billing_reason,
         "collection_method": collection_method,
@@ -166,7 +161,7 @@ def compose(
         "customer_tax_ids": [],
         "default_payment_method": None,
         "default_source": None,
-        "default_tax_rates": [],
+        "default_tax_rates": list((subscription or {}).get("default_tax_rates") or ()),
         "description": description if description is not None else settings.get("description"),
         "discounts": [],
         "due_date": None,
@@ -237,7 +232,7 @@ def compose(
                 for item, usage_gte in draft.threshold["items"].items()
             ],
         }
-    total_up(invoice, customer)
+    total_up(call, invoice, customer)
     if collection_method == "send_invoice":
         # Recorded: counted from the draft's creation.
         days = invoice["_days_until_due"]
@@ -260,17 +255,21 @@ def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
     return made
 
 
-def total_up(invoice: Obj, customer: Obj) -> None:
-    """Discount and sum the lines, and set what is due, the customer's balance taken into account."""
+def total_up(call: Call, invoice: Obj, customer: Obj) -> None:
+    """Discount, tax and sum the lines, and set what is due, the customer's balance taken into account."""
     lines = invoice["lines"]["data"]
     discounts.apply(lines, invoice["_discounts"], invoice["currency"])
-    invoice["subtotal"] = invoice["subtotal_excluding_tax"] = sum(line["subtotal"] for line in lines)
+    taxation.apply(call, invoice, customer)
+    invoice["subtotal"] = sum(line["amount"] for line in lines)
+    invoice["subtotal_excluding_tax"] = sum(line["subtotal"] for line in lines)
     discounted: dict[str, int] = {}
     for line in lines:
         for given in line["discount_amounts"]:
             discounted[given["discount"]] = discounted.get(given["discount"], 0) + given["amount"]
     invoice["total_discount_amounts"] = [{"amount": amount, "discount": id} for id, amount in discounted.items()]
-    invoice["total"] = invoice["total_excluding_tax"] = invoice["subtotal"] - sum(discounted.values())
+    discounted_total = invoice["subtotal"] - sum(discounted.values())
+    invoice["total"] = discounted_total + sum(tax.change_of_total(line) for line in lines)
+    invoice["total_excluding_tax"] = invoice["total"] - sum(taxed["amount"] for taxed in invoice["total_taxes"])
     invoice["starting_balance"] = customer.get("balance") or 0
     invoice["amount_due"] = max(0, invoice["total"] + invoice["starting_balance"])
     invoice["amount_remaining"] = invoice["amount_due"] - invoice["amount_paid"]
@@ -328,6 +327,7 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
             "id": source["item"],
             "subscription": line["_subscription"],
             "discounts": line["discounts"],
+            "tax_rates": line["_tax_rates"],
             "_billed": source.get("billed"),
             "_counted": source.get("counted", "0"),
         }
@@ -340,7 +340,7 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
     if lines == invoice["lines"]["data"]:
         return False
     invoice["lines"]["data"] = lines
-    total_up(invoice, call.fetch("customer", invoice["customer"]))
+    total_up(call, invoice, call.fetch("customer", invoice["customer"]))
     return True
 
 
@@ -349,7 +349,7 @@ def _source_of(line: Obj) -> tuple[Any, ...]:
 
 
 def _rated(line: Obj) -> Obj:
-    return {key: line[key] for key in ("amount", "description", "quantity", "quantity_decimal", "subtotal")}
+    return {key: line[key] for key in ("amount", "description", "quantity", "quantity_decimal")}
 
 
 def take_up(call: Call, invoice: Obj, item: Obj) -> None:
@@ -362,14 +362,15 @@ def take_up(call: Call, invoice: Obj, item: Obj) -> None:
             break
     else:
         lines.append(line)
-    total_up(invoice, call.fetch("customer", invoice["customer"]))
+    taxation.refuse_line_conflicts(call, invoice)
+    total_up(call, invoice, call.fetch("customer", invoice["customer"]))
 
 
 def drop(call: Call, invoice: Obj, item_id: str) -> None:
     """Take an invoice item off a draft."""
     lines = invoice["lines"]["data"]
     invoice["lines"]["data"] = [line for line in lines if _item_of(line) != item_id]
-    total_up(invoice, call.fetch("customer", invoice["customer"]))
+    total_up(call, invoice, call.fetch("customer", invoice["customer"]))
 
 
 def _item_of(line: Obj) -> str | None:
@@ -388,7 +389,8 @@ def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, att
     """
     rate_again(call, invoice, at)
     customer = call.fetch("customer", invoice["customer"])
-    total_up(invoice, customer)
+    taxation.at_finalization(call, invoice, customer, subscription)
+    total_up(call, invoice, customer)
     invoice["number"] = _number(customer)
     invoice["status"] = "open"
     invoice["effective_at"] = invoice["status_transitions"]["finalized_at"] = at

@@ -17,4 +17,5 @@ from . import search as search
 from . import subscription_items as subscription_items
 from . import subscription_schedules as subscription_schedules
 from . import subscriptions as subscriptions
+from . import tax_rates as tax_rates
 from . import test_clocks as test_clocks

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import invoicing, metering, redemption, usage_totals
+from . import invoicing, metering, redemption, taxation, usage_totals
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, is_metered
@@ -41,7 +41,11 @@ _DORMANT: Final = (*ENDED, "paused")
 def wire(call: Call, subscription: Obj) -> Obj:
     """A subscription as Stripe answers it: its items with their prices."""
     items = subscription["items"]
-    return {**subscription, "items": {**items, "data": [item_wire(call, item) for item in items["data"]]}}
+    return {
+        **subscription,
+        "default_tax_rates": taxation.shown(call, subscription["default_tax_rates"]),
+        "items": {**items, "data": [item_wire(call, item) for item in items["data"]]},
+    }
 
 
 def item_wire(call: Call, item: Obj) -> Obj:
@@ -53,6 +57,7 @@ def item_wire(call: Call, item: Obj) -> Obj:
     if isinstance(price, str):
         stored = call.store.get("price", price)
         shown["price"] = call.wire(stored) if stored is not None else price
+    shown["tax_rates"] = taxation.shown(call, item["tax_rates"])
     return shown
 
 

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, life, subscriptions, terms
+from . import customers, life, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -18,7 +18,18 @@ from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 
-declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule"))
+
+def wire(call: Call, schedule: Obj) -> Obj:
+    """A schedule as Stripe answers it: its phases with their tax rates."""
+    return {**schedule, "phases": [_phase_wire(call, phase) for phase in schedule["phases"]]}
+
+
+def _phase_wire(call: Call, phase: Obj) -> Obj:
+    items = [{**item, "tax_rates": taxation.shown(call, item["tax_rates"])} for item in phase["items"]]
+    return {**phase, "default_tax_rates": taxation.shown(call, phase["default_tax_rates"]), "items": items}
+
+
+declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule", wire=wire))
 
 _OVER: Final = ("canceled", "completed", "released")
 _NOT_IMPLEMENTED: Final = (
@@ -35,23 +46,39 @@ _NOT_IMPLEMENTED: Final = (
 
 
 def _phases(
-    call: Call, given: Sequence[Mapping[str, Any]], start: int, known: terms.Prices, where: str = "phases"
+    call: Call,
+    given: Sequence[Mapping[str, Any]],
+    start: int,
+    known: terms.Prices,
+    where: str = "phases",
+    held: Sequence[str] = (),
 ) -> list[Obj]:
-    """Phases one after the other from `start`, checked and in Stripe's shape."""
+    """Phases one after the other from `start`, checked and in Stripe's shape; `held` tax rates may be inactive."""
     terms.in_range(start, f"{where}[0][start_date]")
     if not given:
         raise refuse("missing", param=where)
     phases: list[Obj] = []
     for index, entry in enumerate(given):
-        phase = _phase(call, entry, start, known, f"{where}[{index}]", last=index == len(given) - 1)
+        phase = _phase(call, entry, start, known, f"{where}[{index}]", held, last=index == len(given) - 1)
         phases.append(phase)
         start = phase["end_date"]
     return phases
 
 
-def _phase(call: Call, given: Mapping[str, Any], start: int, known: terms.Prices, where: str, *, last: bool) -> Obj:
+def _phase(
+    call: Call,
+    given: Mapping[str, Any],
+    start: int,
+    known: terms.Prices,
+    where: str,
+    held: Sequence[str],
+    *,
+    last: bool,
+) -> Obj:
     _refuse_unimplemented(given, where)
-    items = [_phase_item(call, item, known, f"{where}[items][{index}]") for index, item in enumerate(given["items"])]
+    items = [
+        _phase_item(call, item, known, f"{where}[items][{index}]", held) for index, item in enumerate(given["items"])
+    ]
     if not items:
         raise refuse("missing", param=f"{where}[items]")
     end = _phase_end(call, given, start, items, known, where, last=last)
@@ -70,7 +97,7 @@ def _phase(call: Call, given: Mapping[str, Any], start: int, known: terms.Prices
     )
     settings = given.get("invoice_settings")
     currency = str(given.get("currency") or known.get(items[0]["price"])["currency"]).lower()
-    return {
+    phase: Obj = {
         "add_invoice_items": [],
         "application_fee_percent": None,
         "billing_cycle_anchor": given.get("billing_cycle_anchor"),
@@ -78,7 +105,7 @@ def _phase(call: Call, given: Mapping[str, Any], start: int, known: terms.Prices
         "collection_method": given.get("collection_method"),
         "currency": currency,
         "default_payment_method": None,
-        "default_tax_rates": [],
+        "default_tax_rates": taxation.chosen(call, given.get("default_tax_rates"), f"{where}[default_tax_rates]", held),
         "description": given.get("description") or None,
         "discounts": [],
         "end_date": end,
@@ -93,32 +120,55 @@ def _phase(call: Call, given: Mapping[str, Any], start: int, known: terms.Prices
         "transfer_data": None,
         "trial_end": None if trial_end in (None, "now") else trial_end,
     }
+    if "automatic_tax" in given:
+        phase["automatic_tax"] = taxation.automatic_tax(call, given["automatic_tax"], f"{where}[automatic_tax]")
+    return phase
+
+
+def _automatic_tax(schedule: Obj, phase: Obj) -> Obj:
+    """Whether Stripe calculates tax during a phase: as the phase says, else as the schedule does."""
+    held: Obj = phase.get("automatic_tax") or schedule["default_settings"]["automatic_tax"]
+    return dict(held)
+
+
+def _held_rates(schedule: Obj) -> list[str]:
+    """Every tax rate that a schedule's phases name."""
+    holders = [
+        ids
+        for phase in schedule["phases"]
+        for ids in (phase["default_tax_rates"], *(item["tax_rates"] for item in phase["items"]))
+    ]
+    return [id for ids in holders for id in ids]
+
+
+def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
+    """The rules of tax for the phases that are still to run or running."""
+    for phase in schedule["phases"][max(schedule["_phase"], 0) :]:
+        automatic = _automatic_tax(schedule, phase)
+        if automatic["enabled"]:
+            taxation.require_location(call.fetch("customer", schedule["customer"]))
+        held = {"automatic_tax": automatic, "default_tax_rates": phase["default_tax_rates"]}
+        terms.check_tax(call, known, held, phase["items"])
 
 
 def _refuse_unimplemented(given: Mapping[str, Any], where: str) -> None:
     for name in _NOT_IMPLEMENTED:
         if given.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]" if where else name)
-    if (given.get("automatic_tax") or {}).get("enabled"):
-        raise refuse("not_implemented_param", param=f"{where}[automatic_tax][enabled]")
-    for index, rate_id in enumerate(given.get("default_tax_rates") or ()):
-        raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{where}[default_tax_rates][{index}]")
 
 
-def _phase_item(call: Call, given: Mapping[str, Any], known: terms.Prices, where: str) -> Obj:
+def _phase_item(call: Call, given: Mapping[str, Any], known: terms.Prices, where: str, held: Sequence[str]) -> Obj:
     for name in ("discounts",):
         if given.get(name):
             raise refuse("not_implemented_param", param=f"{where}[{name}]")
-    for index, rate_id in enumerate(given.get("tax_rates") or ()):
-        raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{where}[tax_rates][{index}]")
     price = known.find(given, where)
-    made = terms.new_item(call, given, price, "", 0, where)
+    made = terms.new_item(call, given, price, "", 0, where, held)
     item: Obj = {
         "billing_thresholds": made["billing_thresholds"],
         "discounts": [],
         "metadata": made["metadata"],
         "price": price["id"],
-        "tax_rates": [],
+        "tax_rates": made["tax_rates"],
     }
     if made["quantity"] is not None:
         item["quantity"] = made["quantity"]
@@ -167,6 +217,7 @@ def _items_of(call: Call, phase: Obj, subscription: Obj, at: int) -> list[Obj]:
             given = {"quantity": entry["quantity"]} if "quantity" in entry else {}
             item = terms.new_item(call, given, price, subscription["id"], at, "items")
         item["quantity"] = entry.get("quantity")
+        item["tax_rates"] = list(entry["tax_rates"])
         item["metadata"] = dict(entry["metadata"])
         item["billing_thresholds"] = entry["billing_thresholds"]
         items.append(item)
@@ -180,9 +231,15 @@ def _subscription_params(schedule: Obj, phase: Obj) -> dict[str, Any]:
         "billing_mode": schedule["billing_mode"],
         "currency": phase["currency"],
         "items": [
-            {name: item[name] for name in ("price", "quantity", "metadata", "billing_thresholds") if name in item}
+            {
+                name: item[name]
+                for name in ("price", "quantity", "metadata", "billing_thresholds", "tax_rates")
+                if name in item
+            }
             for item in phase["items"]
         ],
+        "automatic_tax": _automatic_tax(schedule, phase),
+        "default_tax_rates": phase["default_tax_rates"],
         "metadata": dict(phase["metadata"]),
         "proration_behavior": phase["proration_behavior"],
         **_collection(schedule, phase),
@@ -245,6 +302,7 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
         raise refuse("not_implemented_param", param="start_date in the past")
     schedule = _empty(call, params, customer, now)
     schedule["phases"] = _phases(call, params.get("phases") or (), now if start == "now" else start, known, where)
+    _check_tax(call, schedule, known)
     return schedule
 
 
@@ -269,6 +327,7 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
         "customer_account": None,
         "default_settings": {
             "application_fee_percent": None,
+            "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
             "billing_cycle_anchor": "automatic",
             "billing_thresholds": None,
             "collection_method": "charge_automatically",
@@ -297,11 +356,11 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
         # The phase that has begun; -1 before the first.
         "_phase": -1,
     }
-    _defaults(schedule, params.get("default_settings") or {})
+    _defaults(call, schedule, params.get("default_settings") or {})
     return schedule
 
 
-def _defaults(schedule: Obj, given: Mapping[str, Any]) -> None:
+def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
     _refuse_unimplemented(given, "default_settings")
     defaults = schedule["default_settings"]
     if given.get("billing_cycle_anchor") == "phase_start":
@@ -311,6 +370,10 @@ def _defaults(schedule: Obj, given: Mapping[str, Any]) -> None:
             defaults[name] = given[name] or None
     if "billing_thresholds" in given:
         defaults["billing_thresholds"] = terms.thresholds(given["billing_thresholds"], defaults["billing_thresholds"])
+    if "automatic_tax" in given:
+        defaults["automatic_tax"] = taxation.automatic_tax(
+            call, given["automatic_tax"], "default_settings[automatic_tax]"
+        )
     for name in ("custom_fields", "days_until_due", "description", "footer"):
         if name in (given.get("invoice_settings") or {}):
             value = given["invoice_settings"][name]
@@ -332,6 +395,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     schedule = _empty(call, {"metadata": params.get("metadata")}, customer, now)
     items = subscription["items"]["data"]
     schedule["billing_mode"] = dict(subscription["billing_mode"])
+    schedule["default_settings"]["automatic_tax"] = dict(subscription["automatic_tax"])
     schedule["default_settings"]["collection_method"] = subscription["collection_method"]
     schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
     schedule["default_settings"]["invoice_settings"]["days_until_due"] = subscription["days_until_due"]
@@ -344,7 +408,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         "collection_method": None,
         "currency": subscription["currency"],
         "default_payment_method": None,
-        "default_tax_rates": [],
+        "default_tax_rates": list(subscription["default_tax_rates"]),
         "description": subscription["description"],
         "discounts": [],
         "end_date": end,
@@ -355,7 +419,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
                 "discounts": [],
                 "metadata": dict(item["metadata"]),
                 "price": item["price"],
-                "tax_rates": [],
+                "tax_rates": list(item["tax_rates"]),
                 **({} if item["quantity"] is None else {"quantity": item["quantity"]}),
             }
             for item in items
@@ -459,7 +523,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
         subscription["description"] = phase["description"]
     subscription["metadata"] = {**subscription["metadata"], **phase["metadata"]}
     _watch(schedule, phase, subscription, at)
-    draft = enter(call, contract, phase, at)
+    draft = enter(call, contract, schedule, phase, at)
     if draft is not None:
         life.bill(call, contract, draft, at, hold=True)
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=at)
@@ -471,8 +535,10 @@ def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
     subscription["_stirred"] = at
 
 
-def enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
-    """Give a subscription a phase's items; what is billed at once. Changes nothing but the contract."""
+def enter(call: Call, contract: Contract, schedule: Obj, phase: Obj, at: int) -> Draft | None:
+    """Give a subscription a phase's items and taxes; what is billed at once. Changes nothing but the contract."""
+    contract.subscription["automatic_tax"] = _automatic_tax(schedule, phase)
+    contract.subscription["default_tax_rates"] = list(phase["default_tax_rates"])
     draft = _enter(call, contract, phase, at)
     terms.refuse_unclear_prorations(contract)
     cycle.name_periods(contract, contract.pending)
@@ -544,14 +610,18 @@ def update(call: Call) -> Obj:
     if "metadata" in params:
         schedule["metadata"] = call.metadata(schedule["metadata"])
     if "default_settings" in params:
-        _defaults(schedule, params["default_settings"])
+        _defaults(call, schedule, params["default_settings"])
     now = call.now(schedule)
-    if "phases" in params:
-        present = _replace_phases(call, schedule, params["phases"], terms.Prices(call), now)
-        if present is not None:
-            _change_present(call, schedule, present, params.get("proration_behavior", "create_prorations"), now)
+    known = terms.Prices(call)
+    present = _replace_phases(call, schedule, params["phases"], known, now) if "phases" in params else None
+    if {"default_settings", "phases"} & set(params):
+        _check_tax(call, schedule, known)
+    if present is not None:
+        _change_present(call, schedule, present, params.get("proration_behavior", "create_prorations"), now)
+    elif "automatic_tax" in (params.get("default_settings") or {}) and schedule["subscription"] is not None:
+        _tax_present(call, schedule, now)
     keep(call, schedule)
-    changed = changes(old, schedule)
+    changed = changes(wire(call, old), wire(call, schedule))
     if changed:
         call.event("subscription_schedule.updated", schedule, changed)
     if schedule["status"] == "not_started" and schedule["phases"][0]["start_date"] <= now:
@@ -574,14 +644,15 @@ def _replace_phases(
     number = schedule["_phase"]
     if number < 0:
         start = given[0].get("start_date", schedule["phases"][0]["start_date"]) if given else now
-        schedule["phases"] = _phases(call, given, now if start == "now" else int(start), known)
+        begins = now if start == "now" else int(start)
+        schedule["phases"] = _phases(call, given, begins, known, held=_held_rates(schedule))
         return None
     present = schedule["phases"][number]
     past = {phase["start_date"] for phase in schedule["phases"][:number]}
     rest = [entry for entry in given if entry.get("start_date") not in past]
     if not rest or rest[0].get("start_date", present["start_date"]) not in ("now", present["start_date"]):
         raise refuse("schedule_past")
-    phases = _phases(call, rest, present["start_date"], known)
+    phases = _phases(call, rest, present["start_date"], known, held=_held_rates(schedule))
     if phases[0]["end_date"] <= now:
         raise refuse("schedule_dates")
     schedule["phases"] = [*schedule["phases"][:number], *phases]
@@ -593,9 +664,18 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, proration_behavior: s
     before = copy.deepcopy(subscription)
     contract = life.contract_of(call, subscription, now)
     _watch(schedule, phase, subscription, now)
-    draft = enter(call, contract, {**phase, "proration_behavior": proration_behavior}, now)
+    draft = enter(call, contract, schedule, {**phase, "proration_behavior": proration_behavior}, now)
     if draft is not None:
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
+    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+
+
+def _tax_present(call: Call, schedule: Obj, now: int) -> None:
+    """Let the subscription of a running schedule follow what its default settings say of automatic tax."""
+    subscription = call.fetch("subscription", schedule["subscription"])
+    before = copy.deepcopy(subscription)
+    subscription["automatic_tax"] = _automatic_tax(schedule, schedule["phases"][schedule["_phase"]])
+    contract = life.contract_of(call, subscription, now, alone=True)
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
 
 
@@ -670,6 +750,7 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
         now = call.now(schedule)
         schedule["end_behavior"] = details.get("end_behavior", schedule["end_behavior"])
         present = _replace_phases(call, schedule, details["phases"], known, now) if "phases" in details else None
+        _check_tax(call, schedule, known)
     else:
         if not params.get("customer"):
             raise refuse("missing", param="customer")
@@ -686,7 +767,7 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
     contract = life.contract_of(call, subscription, now)
     if present is not None:
         behavior = details.get("proration_behavior", "create_prorations")
-        draft = enter(call, contract, {**present, "proration_behavior": behavior}, now)
+        draft = enter(call, contract, schedule, {**present, "proration_behavior": behavior}, now)
         if draft is not None:
             return contract, draft, now
     return _preview_next(call, schedule, contract)
@@ -731,6 +812,6 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
             at = life.next_bill(contract.subscription) or at
             return contract, cycle.bill_at(contract, at), at
         schedule["_phase"] += 1
-        draft = enter(call, contract, schedule["phases"][schedule["_phase"]], at)
+        draft = enter(call, contract, schedule, schedule["phases"][schedule["_phase"]], at)
         if draft is not None:
             return contract, draft, at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from . import customers, invoicing, life, payment_settings, spec, terms
+from . import customers, invoicing, life, payment_settings, spec, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -128,7 +128,15 @@ def new_contract(
         raise refuse("missing", param="items" if not prefix else f"{prefix}[items]")
     subscription = _empty(call, customer, params, now)
     items = [
-        terms.new_item(call, entry, known.find(entry, where), subscription["id"], now, where)
+        terms.new_item(
+            call,
+            entry,
+            known.find(entry, where),
+            subscription["id"],
+            now,
+            where,
+            held=(entry.get("tax_rates") or ()) if known.archived else (),
+        )
         for entry, where in _named(given, prefix)
     ]
     first = known.get(items[0]["price"])
@@ -139,6 +147,8 @@ def new_contract(
     terms.plain_fields(call, subscription, params)
     terms.check_thresholds(call, known, subscription, items, prefix, f"{prefix}[items]" if prefix else "items")
     subscription["_stirred"] = now
+    terms.set_tax(call, subscription, params, prefix, planned=known.archived)
+    terms.check_tax(call, known, subscription, items)
     _dates(subscription, params, items, known, now, prefix)
     terms.set_discounts(call, subscription, params.get("discounts"), now, minimums=True)
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
@@ -172,7 +182,7 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "object": "subscription",
         "application": None,
         "application_fee_percent": None,
-        "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
+        "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
         "billing_cycle_anchor": now,
         "billing_cycle_anchor_config": None,
         "billing_mode": billing_mode,
@@ -354,6 +364,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     terms.plain_fields(call, subscription, params)
     if "trial_settings" in params:
         terms.set_trial_anchor(subscription)
+    terms.set_tax(call, subscription, params)
     if "discounts" in params:
         terms.set_discounts(call, subscription, params["discounts"], now)
     contract = life.contract_of(call, subscription, now)

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, payment_settings, prices, redemption
+from . import customers, payment_settings, prices, redemption, taxation
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -45,21 +45,9 @@ def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
     for name in _NOT_IMPLEMENTED:
         if params.get(name):
             raise refuse("not_implemented_param", param=_name(prefix, name))
-    if (params.get("automatic_tax") or {}).get("enabled"):
-        raise refuse("not_implemented_param", param=_name(prefix, "automatic_tax") + "[enabled]")
     issuer = (params.get("invoice_settings") or {}).get("issuer")
     if issuer and issuer["type"] != "self":
         raise refuse("not_implemented_param", param=_name(prefix, "invoice_settings") + "[issuer]")
-    for name in ("default_tax_rates", "tax_rates"):
-        for index, rate_id in enumerate(params.get(name) or ()):
-            raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{_name(prefix, name)}[{index}]")
-    for index, item in enumerate(params.get("items") or ()):
-        _refuse_unimplemented_item(item, f"{_name(prefix, 'items')}[{index}]")
-
-
-def _refuse_unimplemented_item(item: Mapping[str, Any], where: str) -> None:
-    for index, rate_id in enumerate(item.get("tax_rates") or ()):
-        raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{where}[tax_rates][{index}]")
 
 
 def _name(prefix: str, name: str) -> str:
@@ -76,7 +64,7 @@ class Prices:
         """`archived` takes archived prices too: what was planned while they were active goes on."""
         self._call = call
         self._preview = preview
-        self._archived = archived
+        self.archived = archived
         #: Prices of a preview's `price_data`, which are nowhere else.
         self.unstored: dict[str, Obj] = {}
 
@@ -87,10 +75,10 @@ class Prices:
         if not given.get("price"):
             raise refuse("item_price", param=where)
         price = self._call.fetch("price", given["price"], param=f"{where}[price]", status=400)
-        if not price["active"] and not self._archived:
+        if not price["active"] and not self.archived:
             raise refuse("price_inactive", param=f"{where}[price]")
         product = self._call.fetch("product", price["product"])
-        if not product["active"] and not self._archived:
+        if not product["active"] and not self.archived:
             raise refuse("product_inactive", product=product["id"], price=price["id"])
         if recurring and price["recurring"] is None:
             raise refuse("price_one_time", param=f"{where}[price]")
@@ -126,8 +114,16 @@ class Prices:
         return price
 
 
-def new_item(call: Call, given: Mapping[str, Any], price: Obj, subscription_id: str, at: int, where: str) -> Obj:
-    """A subscription item from what a request says of it."""
+def new_item(
+    call: Call,
+    given: Mapping[str, Any],
+    price: Obj,
+    subscription_id: str,
+    at: int,
+    where: str,
+    held: Sequence[str] = (),
+) -> Obj:
+    """A subscription item from what a request says of it; `held` are tax rates that may be inactive by now."""
     item: Obj = {
         "id": call.mint("si_", 14),
         "object": "subscription_item",
@@ -140,7 +136,7 @@ def new_item(call: Call, given: Mapping[str, Any], price: Obj, subscription_id: 
         "price": price["id"],
         "quantity": _quantity(given, price, where, 1),
         "subscription": subscription_id,
-        "tax_rates": [],
+        "tax_rates": taxation.chosen(call, given.get("tax_rates"), f"{where}[tax_rates]", held),
         "_usage_from": at,
         "_debits": [],
     }
@@ -195,6 +191,8 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
         item["metadata"] = call.metadata(item["metadata"], entry["metadata"])
     if "billing_thresholds" in entry:
         item["billing_thresholds"] = item_thresholds(entry["billing_thresholds"])
+    if "tax_rates" in entry:
+        item["tax_rates"] = taxation.chosen(call, entry["tax_rates"], f"{where}[tax_rates]", item["tax_rates"])
 
 
 def item_thresholds(given: Any) -> Obj | None:
@@ -290,12 +288,13 @@ def add_invoice_items(
     subscription = contract.subscription
     for index, entry in enumerate(given):
         named = f"{where}[{index}]"
-        for number, rate_id in enumerate(entry.get("tax_rates") or ()):
-            raise refuse("no_such", kind="tax rate", id=rate_id, param=f"{named}[tax_rates][{number}]")
+        rates = taxation.chosen(call, entry.get("tax_rates"), f"{named}[tax_rates]")
+        taxation.refuse_both(subscription["automatic_tax"], rates)
         price = known.find(entry, named, recurring=False)
         quantity = entry.get("quantity", 1)
         product = call.fetch("product", price["product"])
         charge = rate(price, quantity)[0]
+        taxation.refuse_conflicts(call, [(price, rates or subscription["default_tax_rates"])])
         id = contract.new_id("ii_")
         target = redemption.Target(
             subscription["customer"],
@@ -322,6 +321,7 @@ def add_invoice_items(
             discountable=entry.get("discountable", True),
             discounts=redemption.replace(call, target, entry.get("discounts"), f"{named}[discounts]"),
             metadata=call.metadata({}, entry.get("metadata") or {}),
+            tax_rates=rates,
         )
         if named_for:
             made["_period"] = named_for
@@ -372,6 +372,31 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
         raise refuse("days_until_due_charged")
     else:
         subscription["days_until_due"] = None
+
+
+def set_tax(
+    call: Call, subscription: Obj, params: Mapping[str, Any], prefix: str = "", *, planned: bool = False
+) -> None:
+    """`default_tax_rates` and `automatic_tax`: they change the bills to come and prorate nothing.
+
+    What was `planned` goes on with rates that are inactive by now, and with a customer who has moved.
+    """
+    if "default_tax_rates" in params:
+        given, where = params["default_tax_rates"], _name(prefix, "default_tax_rates")
+        held = given if planned else subscription["default_tax_rates"]
+        subscription["default_tax_rates"] = taxation.chosen(call, given, where, held)
+    if "automatic_tax" in params:
+        wanted = taxation.automatic_tax(call, params["automatic_tax"], _name(prefix, "automatic_tax"))
+        if wanted["enabled"] and not planned:
+            taxation.require_location(call.fetch("customer", subscription["customer"]))
+        subscription["automatic_tax"] = wanted
+
+
+def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
+    """The rules between the taxes of a subscription, of its items and of their prices."""
+    default = subscription["default_tax_rates"]
+    taxation.refuse_both(subscription["automatic_tax"], default, *(item["tax_rates"] for item in items))
+    taxation.refuse_conflicts(call, [(known.get(item["price"]), item["tax_rates"] or default) for item in items])
 
 
 def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:
@@ -607,6 +632,8 @@ def apply_changes(
     if "billing_thresholds" in params or any("billing_thresholds" in entry for entry in given):
         # What has accrued already may reach it.
         subscription["_stirred"] = now
+    if {"automatic_tax", "default_tax_rates", "items"} & set(params):
+        check_tax(call, known, subscription, after)
     add_invoice_items(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )

@@ -92,6 +92,48 @@ _THIN_EVENT = _closed(
 )
 _URL = {"anyOf": [_STRING, {"type": "null"}]}
 
+
+#: Recorded from Stripe's test mode on 2026-08-26.dahlia; the types are stripe-python's.
+TAX_RATE = _closed(
+    {
+        "id": {"type": "string", "pattern": "^txr_"},
+        "object": {"const": "tax_rate"},
+        "active": _BOOL,
+        "country": _or_null({"type": "string", "pattern": "^[A-Z]{2}$"}),
+        "created": {"type": "integer"},
+        "description": _or_null(_STRING),
+        "display_name": _STRING,
+        "effective_percentage": _or_null({"type": "number"}),
+        "flat_amount": {"type": "null"},
+        "inclusive": _BOOL,
+        "jurisdiction": _or_null(_STRING),
+        "jurisdiction_level": _or_null({"enum": ["city", "country", "county", "district", "multiple", "state"]}),
+        "livemode": _BOOL,
+        "metadata": {"type": "object", "additionalProperties": _STRING},
+        "percentage": {"type": "number"},
+        "rate_type": {"const": "percentage"},
+        "state": _or_null(_STRING),
+        "tax_type": _or_null(_STRING),
+    }
+)
+_TAX_RATES = _closed(
+    {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": TAX_RATE},
+        "has_more": _BOOL,
+        "url": {"const": "/v1/tax_rates"},
+    }
+)
+#: What bears tax rates, and where: the description has ids there, because rates are not part of it.
+_TAXED = (
+    ("invoice", "default_tax_rates"),
+    ("invoiceitem", "tax_rates"),
+    ("subscription", "default_tax_rates"),
+    ("subscription_item", "tax_rates"),
+    ("subscription_schedule_configuration_item", "tax_rates"),
+    ("subscription_schedule_phase_configuration", "default_tax_rates"),
+)
+
 #: From stripe-python's response types; the v1 description has none of them.
 OWN: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v2/billing/meter_events"): _closed(
@@ -137,6 +179,10 @@ OWN: dict[tuple[str, str], dict[str, Any]] = {
         "properties": {"id": {"type": "string", "pattern": "^acct_"}, "object": {"const": "account"}},
         "required": ["id", "object"],
     },
+    ("POST", "/v1/tax_rates"): TAX_RATE,
+    ("GET", "/v1/tax_rates"): _TAX_RATES,
+    ("GET", "/v1/tax_rates/{tax_rate}"): TAX_RATE,
+    ("POST", "/v1/tax_rates/{tax_rate}"): TAX_RATE,
 }
 
 _ID = {"type": "string", "maxLength": 5000}
@@ -299,6 +345,11 @@ def _components() -> dict[str, Any]:
         for listed in shown.get("anyOf", [shown]):
             if listed.get("type") == "array":
                 listed["items"]["anyOf"].append({"$ref": "#/components/schemas/discount"})
+    for kind, name in _TAXED:
+        converted["schemas"][kind]["properties"][name] = {"type": "array", "items": TAX_RATE}
+    # One that `expand` named.
+    details = converted["schemas"]["billing_bill_resource_invoicing_taxes_tax_rate_details"]
+    details["properties"]["tax_rate"] = {"anyOf": [_STRING, TAX_RATE]}
     return converted
 
 

@@ -206,6 +206,7 @@ SUBSCRIPTION = Kind(
     },
     kept={
         "add_invoice_items": "what was charged is not given back",
+        "automatic_tax.liability.account": "goes with type account",
         "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
         "billing_thresholds.amount_gte": "Stripe unsets the thresholds together; take billing_thresholds out",
         "days_until_due": "goes with collection_method",

@@ -750,6 +750,7 @@ def _add(
         proration=True,
         test_clock=subscription["test_clock"],
         discountable=False,
+        tax_rates=item["tax_rates"],
     )
     prorated_discounts(made, off, itemized=contract.itemized)
     contract.pending.append(made)
@@ -777,6 +778,7 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
             subscription_item=item["id"],
             test_clock=subscription["test_clock"],
             discounts=item["discounts"],
+            tax_rates=item["tax_rates"],
         )
         for charge in rate_since(price, _used(contract, item, at), billed_charges(item))
         if charge.amount

@@ -66,6 +66,7 @@ def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> 
         parent=_item_parent(item),
         subscription=item["subscription"],
         discounts=item["discounts"],
+        tax_rates=item["tax_rates"],
     )
 
 
@@ -81,6 +82,7 @@ def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period
         parent=_item_parent(item, proration=True),
         subscription=item["subscription"],
         discounts=item["discounts"],
+        tax_rates=item["tax_rates"],
     )
 
 
@@ -110,6 +112,7 @@ def invoice_item(
     discountable: bool = True,
     discounts: Sequence[str] = (),
     metadata: dict[str, str] | None = None,
+    tax_rates: Sequence[str] = (),
 ) -> Obj:
     """An invoice item in Stripe's shape, pending until an invoice takes it up."""
     parent: Obj | None = None
@@ -139,7 +142,7 @@ def invoice_item(
         "proration": proration,
         "quantity": int(quantity),
         "quantity_decimal": decimal_string(quantity),
-        "tax_rates": [],
+        "tax_rates": list(tax_rates),
         "test_clock": test_clock,
     }
     if proration:
@@ -200,6 +203,7 @@ def line_of_invoice_item(pending: Obj) -> Obj:
         subscription=subscription,
         discountable=pending["discountable"],
         discounts=pending["discounts"] or (),
+        tax_rates=pending["tax_rates"],
     )
     line["metadata"] = dict(pending["metadata"])
     if pending["proration"]:
@@ -232,6 +236,7 @@ def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tu
         parent=_item_parent(item),
         subscription=item["subscription"],
         discounts=item["discounts"],
+        tax_rates=item["tax_rates"],
     )
 
 
@@ -269,6 +274,7 @@ def _line(
     subscription: str | None,
     discounts: Sequence[str],
     discountable: bool = True,
+    tax_rates: Sequence[str] = (),
 ) -> Obj:
     return {
         "object": "line_item",
@@ -289,4 +295,7 @@ def _line(
         "taxes": [],
         # Not on the wire: live lines name their subscription in `parent` alone.
         "_subscription": subscription,
+        # Ids of the rates that it bears whatever the invoice's own are, and what an exemption takes off its price.
+        "_tax_rates": list(tax_rates),
+        "_backed_out": 0,
     }

@@ -170,14 +170,22 @@ SAMPLES: dict[Kind, dict[str, Sample]] = {
     },
     SUBSCRIPTION: {
         "add_invoice_items": Sample(
-            [{"price": "$one_time", "quantity": 2, "discountable": False, "metadata": {"a": "b"}}],
+            [
+                {
+                    "price": "$one_time",
+                    "quantity": 2,
+                    "discountable": False,
+                    "metadata": {"a": "b"},
+                    "tax_rates": ["$tax_rate"],
+                }
+            ],
             [{"price_data": {"currency": "usd", "product": "$product", "unit_amount": 500}}],
         ),
         "application_fee_percent": Sample(10, "12.5", refused=NOT_IMPLEMENTED),
         "automatic_tax": Sample(
             {"enabled": True, "liability": {"type": "self"}},
-            {"enabled": True, "liability": {"type": "account", "account": "acct_1"}},
-            refused=NOT_IMPLEMENTED,
+            {"enabled": True, "liability": {"type": "account", "account": "$account"}},
+            {"customer": "$located"},
         ),
         "backdate_start_date": Sample(NOW - 3 * DAY, NOW - 5 * DAY),
         "billing_cycle_anchor": Sample(NOW + 5 * DAY, NOW + 7 * DAY),
@@ -209,7 +217,7 @@ SAMPLES: dict[Kind, dict[str, Sample]] = {
         "days_until_due": Sample(10, 20),
         "default_payment_method": Sample("$card", "$other_card"),
         "default_source": Sample("src_1", "src_2", refused=NOT_IMPLEMENTED),
-        "default_tax_rates": Sample(["txr_1"], ["txr_1", "txr_2"], refused="No such tax rate"),
+        "default_tax_rates": Sample(["$tax_rate"], ["$tax_rate", "$other_tax_rate"]),
         "discounts": Sample([{"coupon": "$coupon"}], [{"coupon": "$other_coupon"}]),
         "invoice_settings": Sample(
             {
@@ -226,8 +234,11 @@ SAMPLES: dict[Kind, dict[str, Sample]] = {
             },
         ),
         "items": Sample(
-            {"license": {"price": "$price", "quantity": 2, "metadata": {"a": "b"}}},
-            {"license": {"price": "$other_price"}, "usage": {"price": "$usage"}},
+            {"license": {"price": "$price", "quantity": 2, "metadata": {"a": "b"}, "tax_rates": ["$tax_rate"]}},
+            {
+                "license": {"price": "$other_price", "tax_rates": ["$tax_rate", "$other_tax_rate"]},
+                "usage": {"price": "$usage"},
+            },
         ),
         "on_behalf_of": Sample("acct_1", "acct_2", refused=NOT_IMPLEMENTED),
         "pause_collection": Sample({"behavior": "void", "resumes_at": NOW + DAY}, {"behavior": "keep_as_draft"}),
@@ -351,6 +362,14 @@ class Case:
                 return world.meter().id
             case "customer":
                 return world.customer(name, invoice_settings={"default_payment_method": "pm_card_visa"}).id
+            case "located":
+                return world.customer(name, address=ADDRESS).id
+            case "account":
+                return str(world.stripe("post", "/_sandbox/accounts")["id"])
+            case "tax_rate":
+                return str(
+                    world.stripe("post", "/v1/tax_rates", display_name=name, percentage=5, inclusive=False)["id"]
+                )
             case "clock":
                 return str(world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=NOW)["id"])
             case "coupon":
@@ -523,7 +542,7 @@ def test_every_field_is_covered(kind: Kind) -> None:
 
 #: Fields whose inside is covered elsewhere or goes through unchanged, with the reason.
 PARTIAL: dict[str, str] = {
-    "add_invoice_items": "what the sandbox does not implement: discounts, periods, tax rates",
+    "add_invoice_items": "what the sandbox does not implement: discounts, periods",
     "billing_cycle_anchor": "the form {'type': 'now'} is tested in test_provider_subscription",
     "billing_cycle_anchor_config": "minutes and months go the way of hours",
     "billing_mode": "classic is tested in test_provider_subscription",

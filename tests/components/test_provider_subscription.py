@@ -547,3 +547,17 @@ def test_a_price_change_moves_a_subscription_in_pulumi_s_order(world: World) -> 
     acme.change({**acme.items, "license": {"price": new.id, "quantity": 3}})
     provider.delete(fee.id, fee.outs)
     assert acme.prices()[acme.state.outs["item_ids"]["license"]] == (new.id, 3)
+
+
+def test_the_liable_account_goes_with_its_type(world: World) -> None:
+    """Stripe has no way to unset the account alone, and type self takes none."""
+    account = str(world.stripe("post", "/_sandbox/accounts")["id"])
+    customer = world.customer(address={"country": "PE"}).id
+    items = {"license": {"price": world.price(world.product().id).id}}
+    liable = {"enabled": True, "liability": {"type": "account", "account": account}}
+    first = world.subscription(customer, items, automatic_tax=liable)
+    arguments = {**invoiced(customer), "items": items}
+    own = {"enabled": True, "liability": {"type": "self"}}
+    second = world.up(SubscriptionProvider, "acme", {**arguments, "automatic_tax": own}, first)
+    there = world.stripe("get", f"/v1/subscriptions/{second.id}")
+    assert there["automatic_tax"] == {"enabled": True, "liability": {"type": "self"}, "disabled_reason": None}

@@ -411,10 +411,10 @@ MISTAKES: dict[str, tuple[Callable[[World, str], Any], int, str | None]] = {
         400,
         None,
     ),
-    "taxes": (
+    "automatic tax of a customer whom nobody can place": (
         lambda w, lic: preview(w, subscription=w.subscribe(lic).id, automatic_tax={"enabled": True}),
-        501,
-        None,
+        400,
+        "customer_tax_location_invalid",
     ),
 }
 

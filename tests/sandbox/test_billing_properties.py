@@ -68,6 +68,7 @@ def item(price: str, quantity: int | None, id: str = "si_1") -> dict[str, Any]:
         "current_period_end": END,
         "discounts": [],
         "_usage_from": START,
+        "tax_rates": [],
         "_debits": [],
     }
 

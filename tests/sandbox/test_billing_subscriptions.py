@@ -610,7 +610,6 @@ def test_mistakes_are_refused_as_stripe_refuses_them(world: World, license: str,
 @pytest.mark.parametrize(
     "params",
     [
-        {"automatic_tax": {"enabled": True}},
         {"transfer_data": {"destination": "acct_1"}},
         {"on_behalf_of": "acct_1"},
         {"application_fee_percent": 10},
