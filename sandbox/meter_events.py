@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 from . import inflight, metering, usage_totals
 from .errors import refuse
@@ -11,6 +11,9 @@ from .router import Call, Kind, declare_kind, route
 from .store import Obj, Store, mint
 
 declare_kind(Kind("billing.meter_event_summary"))
+
+#: Characters of one value in a payload, by Stripe's description of the answer.
+LONGEST_VALUE: Final = 100
 
 
 def alone(store: Store, raw: dict[str, Any]) -> inflight.Claim | None:
@@ -29,6 +32,10 @@ def alone(store: Store, raw: dict[str, Any]) -> inflight.Claim | None:
 def create(call: Call) -> Obj:
     """POST /v1/billing/meter_events: checked at once, counted later."""
     params = call.params
+    for key, value in params["payload"].items():
+        if len(value) > LONGEST_VALUE:
+            shown = f"{value[:30]}...{value[-10:]}"
+            raise refuse("too_long", param=f"payload[{key}]", value=shown, most=LONGEST_VALUE)
     event = metering.Event(
         params["event_name"],
         params["payload"],

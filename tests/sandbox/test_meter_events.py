@@ -552,3 +552,16 @@ def test_v2_adjustments_and_event_pages(
     assert len(list(page.auto_paging_iter())) == 3
     later: Any = {"created": {"gte": "2026-01-01T00:00:20Z"}}
     assert len(client.v2.core.events.list(later).data) == 2
+
+
+def test_a_value_of_a_payload_has_at_most_a_hundred_characters(
+    client: stripe.StripeClient, tokens: stripe.billing.Meter, customer: stripe.Customer
+) -> None:
+    client.v1.billing.meter_events.create(
+        {"event_name": "tokens", "payload": {"stripe_customer_id": customer.id, "value": "1", "note": "n" * 100}}
+    )
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.billing.meter_events.create(
+            {"event_name": "tokens", "payload": {"stripe_customer_id": customer.id, "value": "1", "note": "n" * 101}}
+        )
+    assert refused.value.param == "payload[note]"
