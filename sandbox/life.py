@@ -487,9 +487,6 @@ def _end_trial(call: Call, contract: Contract, at: int) -> str:
     behavior = without_payment_method(call, contract.subscription)
     if behavior in ("cancel", "pause"):
         return end_unpaid_trial(call, contract, behavior, at)
-    settings = (contract.subscription["trial_settings"] or {}).get("end_behavior") or {}
-    if settings.get("billing_cycle_anchor") == "now":
-        contract.subscription.update(billing_cycle_anchor=at, billing_cycle_anchor_config=None)
     renew(call, contract, at)
     return "customer.subscription.updated"
 

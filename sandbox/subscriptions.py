@@ -234,7 +234,7 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "test_clock": customer.get("test_clock"),
         "transfer_data": None,
         "trial_end": None,
-        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        "trial_settings": {"end_behavior": dict(terms.TRIAL_END)},
         "trial_start": None,
     }
 

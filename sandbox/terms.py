@@ -26,6 +26,8 @@ LONGEST_DUE_DAYS: Final = 3650
 LEAST_THRESHOLD: Final = 50
 #: A year at most (https://docs.stripe.com/api/subscriptions/create).
 LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
+#: `trial_settings[end_behavior]` where nothing is said; recorded.
+TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
 
@@ -430,7 +432,7 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         subscription["pending_invoice_item_interval"] = _pending_interval(params["pending_invoice_item_interval"])
     if "trial_settings" in params:
         subscription["trial_settings"] = {
-            "end_behavior": {"missing_payment_method": "create_invoice", **params["trial_settings"]["end_behavior"]}
+            "end_behavior": {**TRIAL_END, **params["trial_settings"]["end_behavior"]},
         }
     if "pause_collection" in params:
         pause = params["pause_collection"]

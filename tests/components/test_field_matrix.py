@@ -497,8 +497,6 @@ def comparable(remote: Mapping[str, Any], name: str) -> Any:
     value = remote.get(name)
     if name == "cash_balance" and isinstance(value, Mapping) and value["settings"]["using_merchant_default"]:
         return None
-    if name == "end_behavior" and isinstance(value, Mapping) and value.get("billing_cycle_anchor") == "now":
-        value = {key: each for key, each in value.items() if key != "billing_cycle_anchor"}
     if isinstance(value, Mapping):
         return {key: comparable(value, key) for key in value if comparable(value, key) not in (None, [], {})}
     return value or None

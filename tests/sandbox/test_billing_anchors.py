@@ -50,7 +50,10 @@ def test_a_trial_moves_the_anchor_to_its_end_unless_told_otherwise(world: World,
         subscription = world.subscribe(license, trial_period_days=7, **settings)
         assert subscription.billing_cycle_anchor == at("2026-01-08")
         assert subscription.trial_settings is not None
-        assert subscription.trial_settings.end_behavior.missing_payment_method == "create_invoice"
+        # recorded: both are shown when nothing was said
+        assert subscription.trial_settings.to_dict() == {
+            "end_behavior": {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
+        }
 
 
 def test_the_anchor_after_a_trial_can_be_decided_while_it_runs(world: World, license: str) -> None:
@@ -61,12 +64,12 @@ def test_the_anchor_after_a_trial_can_be_decided_while_it_runs(world: World, lic
     assert world.bill() == [("1 × License (at $31.00 / month)", 3_100)]
 
 
-def test_now_moves_an_anchor_that_was_given(world: World, license: str) -> None:
-    given = {"trial_period_days": 7, "billing_cycle_anchor": at("2026-01-20")}
-    subscription = world.subscribe(license, trial_settings=NOW, **given)
+def test_an_anchor_that_was_given_outlives_the_trial(world: World, license: str) -> None:
+    subscription = world.subscribe(license, trial_period_days=7, billing_cycle_anchor=at("2026-01-20"))
     world.go("2026-01-08T02:00:00")
-    assert world.bill() == [("1 × License (at $31.00 / month)", 3_100)]
-    assert world.v1.subscriptions.retrieve(subscription.id).billing_cycle_anchor == at("2026-01-08")
+    # 8 to 20 January
+    assert world.bill() == [("Remaining time on License after 08 Jan 2026", 1_200)]
+    assert world.v1.subscriptions.retrieve(subscription.id).billing_cycle_anchor == at("2026-01-20")
 
 
 def test_a_trial_within_a_period_can_leave_the_anchor(world: World, license: str) -> None:
