@@ -256,7 +256,7 @@ def _dates(
     shortest = min((Interval.of(known.get(item["price"])["recurring"]) for item in items), key=lambda i: i.length)
     begins = subscription["trial_end"] or now
     config = params.get("billing_cycle_anchor_config")
-    anchor = params.get("billing_cycle_anchor")
+    anchor = terms.anchor_asked(params, prefix)
     if config is not None:
         if anchor is not None:
             raise refuse(
@@ -266,6 +266,9 @@ def _dates(
             )
         subscription["billing_cycle_anchor_config"] = _anchor_config(config, shortest)
         subscription["billing_cycle_anchor"] = anchor_from_config(config, begins).timestamp
+    elif anchor == "unchanged":
+        name = f"{prefix}[billing_cycle_anchor]" if prefix else "billing_cycle_anchor"
+        raise refuse("enum", param=name, choices="now or a timestamp")
     elif anchor is not None and anchor != "now":
         terms.in_future(anchor, now if backdate is None else backdate, "billing_cycle_anchor")
         latest = Anchor(begins).next_boundary(shortest, begins)

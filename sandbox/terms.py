@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, payment_settings, prices, redemption, taxation
+from . import customers, payment_settings, prices, redemption, spec, taxation
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -42,6 +42,43 @@ _NOT_IMPLEMENTED: Final = (
 )
 
 
+for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
+    spec.declare_parameter("POST", _path, "items.plan", {"type": "string"})
+    spec.declare_parameter(
+        "POST",
+        _path,
+        "items.current_trial",
+        {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]},
+    )
+
+_ANCHOR: Final = {"type": "string", "enum": ["now", "unchanged"]}
+spec.declare_parameter(
+    "POST",
+    "/v1/subscriptions/{subscription_exposed_id}",
+    "billing_cycle_anchor",
+    {"anyOf": [_ANCHOR, {"type": "object", "properties": {"type": _ANCHOR}, "required": ["type"]}]},
+)
+spec.declare_parameter(
+    "POST",
+    "/v1/invoices/create_preview",
+    "subscription_details.billing_cycle_anchor",
+    {
+        "anyOf": [
+            _ANCHOR,
+            {"type": "integer"},
+            {
+                "type": "object",
+                "properties": {
+                    "timestamp": {"type": "integer"},
+                    "type": {"type": "string", "enum": ["now", "timestamp", "unchanged"]},
+                },
+                "required": ["type"],
+            },
+        ]
+    },
+)
+
+
 def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
     """Refuse by name what would be ignored otherwise; what only unsets it is nothing to refuse."""
     for name in _NOT_IMPLEMENTED:
@@ -50,6 +87,9 @@ def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
     issuer = (params.get("invoice_settings") or {}).get("issuer")
     if issuer and issuer["type"] != "self":
         raise refuse("not_implemented_param", param=_name(prefix, "invoice_settings") + "[issuer]")
+    for index, item in enumerate(params.get("items") or ()):
+        if item.get("current_trial"):
+            raise refuse("not_implemented_param", param=f"{_name(prefix, 'items')}[{index}][current_trial]")
 
 
 def _name(prefix: str, name: str) -> str:
@@ -74,9 +114,11 @@ class Prices:
         """The price that an item names or describes, active and of the right type."""
         if given.get("price_data"):
             return self._described(given["price_data"], f"{where}[price_data]")
-        if not given.get("price"):
+        # A plan is what a price was called; its id is a price's.
+        name = "price" if given.get("price") else "plan"
+        if not given.get(name):
             raise refuse("item_price", param=where)
-        price = self._call.fetch("price", given["price"], param=f"{where}[price]", status=400)
+        price = self._call.fetch("price", given[name], param=f"{where}[{name}]", status=400)
         if not price["active"] and not self.archived:
             raise refuse("price_inactive", param=f"{where}[price]")
         product = self._call.fetch("product", price["product"])
@@ -185,7 +227,8 @@ def items_after(
 
 def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], where: str) -> None:
     """Change one item in place."""
-    if (entry.get("price") or entry.get("price_data")) and entry.get("price") != item["price"]:
+    named = entry.get("price") or entry.get("plan")
+    if (named or entry.get("price_data")) and named != item["price"]:
         item["price"] = known.find(entry, where)["id"]
     price = known.get(item["price"])
     item["quantity"] = _quantity(entry, price, where, item["quantity"])
@@ -605,6 +648,18 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
     return changed
 
 
+def anchor_asked(params: Mapping[str, Any], prefix: str = "") -> Any:
+    """`billing_cycle_anchor`: `now`, `unchanged` or a timestamp, which endive writes as a hash with a type."""
+    given = params.get("billing_cycle_anchor")
+    if not isinstance(given, Mapping):
+        return given
+    if given["type"] != "timestamp":
+        return given["type"]
+    if given.get("timestamp") is None:
+        raise refuse("missing", param=_name(prefix, "billing_cycle_anchor") + "[timestamp]")
+    return given["timestamp"]
+
+
 def proration_date(contract: Contract, params: Mapping[str, Any], now: int, prefix: str = "") -> int:
     """The instant that prorations count from: `proration_date`, within the present period, or now."""
     given = params.get("proration_date")
@@ -639,7 +694,10 @@ def apply_changes(
     add_invoice_items(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )
-    anchor = params.get("billing_cycle_anchor")
+    anchor = anchor_asked(params, prefix)
+    if anchor not in (None, "now", "unchanged"):
+        # A timestamp is for the preview of a new subscription.
+        raise refuse("enum", param=_name(prefix, "billing_cycle_anchor"), choices="now or unchanged")
     keeps = anchor == "unchanged" or keeps_anchor(subscription)
     wanted_trial = trial_end(params, after, known, now, prefix)
     draft: Draft | None = None

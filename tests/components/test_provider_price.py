@@ -225,6 +225,28 @@ def test_tiers_of_a_currency(world: World) -> None:
     assert after.inputs == price.inputs
 
 
+def test_tiers_of_a_currency_that_somebody_changes_are_drift_and_come_back(world: World) -> None:
+    product, meter = world.product(), world.meter()
+    euro = [{"up_to": 1000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.035"}]
+    arguments = {**metered(product.id, meter.id), "currency_options": {"eur": {"tiers": euro}}}
+    prices = [world.up(PriceProvider, name, arguments) for name in ("one", "two")]
+    dearer = [{"up_to": "inf", "unit_amount_decimal": "0.07"}]
+    run = world.process()
+    for price in prices:
+        path = f"/v1/prices/{price.id}"
+        world.stripe("post", path, currency_options={"eur": {"tiers": dearer}})
+        # The first is fetched by itself, the second comes from a list, which shows no currency's tiers.
+        found = world.refresh(PriceProvider, price, run)
+        assert found is not None
+        assert found.inputs["currency_options"] == as_pulumi_sends({"eur": {"tiers": dearer}})
+        repaired = world.up(PriceProvider, price.inputs["owner"].rpartition("/")[2], arguments, found)
+        assert repaired.id == price.id
+        [low, high] = world.stripe("get", path, expand=["currency_options.eur.tiers"])["currency_options"]["eur"][
+            "tiers"
+        ]
+        assert (low["up_to"], high["unit_amount_decimal"]) == (1000, "0.035")
+
+
 def test_a_custom_amount_in_a_currency(world: World) -> None:
     product = world.product()
     custom = {"enabled": True, "minimum": 100}

@@ -1,4 +1,4 @@
-"""What the end of a trial does to the billing cycle anchor, the bills worked out by hand."""
+"""What the end of a trial and an update do to the billing cycle anchor, the bills worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import stripe
 
 from .bills import World, at, lines
+from .catalog import plain
 
 UNCHANGED: Any = {"end_behavior": {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "unchanged"}}
 NOW: Any = {"end_behavior": {"billing_cycle_anchor": "now"}}
@@ -92,3 +93,46 @@ def test_a_trial_that_is_ended_early_can_leave_the_anchor(world: World, license:
     ended = world.change(subscription.id, trial_end="now")
     assert lines(preview) == world.bill() == [("Remaining time on License after 11 Jan 2026", 2_100)]
     assert (ended.status, period(ended)) == ("active", (at("2026-01-11"), at("2026-02-01")))
+
+
+def test_an_anchor_is_moved_in_the_words_of_either_version(world: World) -> None:
+    subscription = world.subscribe(world.price("License", "10000"))
+    world.go("2026-01-11")
+    anchor: Any = {"type": "unchanged"}
+    assert world.change(subscription.id, billing_cycle_anchor=anchor).billing_cycle_anchor == at("2026-01-01")
+    anchor = {"type": "now"}
+    assert world.change(subscription.id, billing_cycle_anchor=anchor).billing_cycle_anchor == at("2026-01-11")
+    anchor = {"type": "timestamp"}
+    with pytest.raises(stripe.InvalidRequestError, match="billing_cycle_anchor"):
+        world.change(subscription.id, billing_cycle_anchor=anchor)
+
+
+def test_a_preview_takes_a_timestamp_for_what_is_new_and_refuses_it_for_what_is_there(world: World) -> None:
+    price = world.price("License", "10000")
+    subscription = world.subscribe(price)
+    anchor: Any = {"type": "timestamp", "timestamp": at("2026-01-16")}
+    new: Any = {
+        "customer": subscription.customer,
+        "subscription_details": {"items": [{"price": price}], "billing_cycle_anchor": anchor},
+    }
+    assert world.v1.invoices.create_preview(new).lines.data[0].period.end == at("2026-01-16")
+    there: Any = {"subscription": subscription.id, "subscription_details": {"billing_cycle_anchor": anchor}}
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        world.v1.invoices.create_preview(there)
+    assert caught.value.param == "subscription_details[billing_cycle_anchor]"
+    new["subscription_details"]["billing_cycle_anchor"] = {"type": "unchanged"}
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        world.v1.invoices.create_preview(new)
+    assert caught.value.param == "subscription_details[billing_cycle_anchor]"
+
+
+def test_an_item_takes_a_plan_for_a_price_and_no_trial_offer(world: World) -> None:
+    price, other = world.price("License", "10000"), world.price("Other", "20000")
+    items: Any = [{"plan": price}]
+    subscription = world.subscribe(*items)
+    [item] = plain(subscription)["items"]["data"]
+    assert item["price"]["id"] == price
+    changed = world.change(subscription.id, {"id": item["id"], "plan": other})
+    assert plain(changed)["items"]["data"][0]["price"]["id"] == other
+    with pytest.raises(stripe.APIError, match=r"items\[0\]\[current_trial\]"):
+        world.change(subscription.id, {"id": item["id"], "current_trial": {"trial_offer": "to_1"}})
