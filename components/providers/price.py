@@ -377,6 +377,8 @@ class PriceProvider(StripeProvider):
             self.call("post", f"/v1/products/{product}", cleared, subject=f"{subject}, default price of {product}")
             left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
         tell("info", f"{subject}: archived; Stripe keeps it, and what is subscribed to it goes on")
+        if "product_data" in known:
+            tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
 
 

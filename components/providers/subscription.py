@@ -651,6 +651,14 @@ def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: 
         after = new.get(name, MISSING)
         if name in UNREADABLE_IN_ITEMS:
             old = before.get(name, MISSING)
+        if name == "discounts":
+            # What is there includes whatever is declared, since one that is used up is no drift.
+            old = before.get(name, MISSING)
+            if (
+                old is MISSING
+                and [_discount(each) for each in found.get(name) or () if isinstance(each, Mapping)] == after
+            ):
+                old = after
         # An item has one price however it is given: another way replaces the first, and nothing is to be unset.
         if (
             old == after
@@ -659,6 +667,8 @@ def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: 
         ):
             continue
         value = setting(f"items.{name}", field, old, after, SUBSCRIPTION.clearing)
+        if name == "discounts" and old and after:
+            value = _discount_changes(old, after, found.get(name) or []) or ""
         if value is not KEEP:
             change[name] = value
     if _key_of(found) != key:
@@ -677,7 +687,7 @@ def _discounts(declared: Any, remote: Any) -> Any:
     # Stripe's ids alone do not tell by which coupon they came; the first ones are the declared ones.
     unnamed = [{"discount": each} for each in there if isinstance(each, str)][len(wanted) :]
     added = [_discount(each) for each in there if isinstance(each, Mapping) and not _names(each, wanted)]
-    return [*wanted, *added, *unnamed] or MISSING
+    return [*wanted, *added, *unnamed] or ([] if declared == [] else MISSING)
 
 
 def _discount(remote: Mapping[str, Any]) -> Inputs:

@@ -129,6 +129,13 @@ def test_a_forced_replacement_makes_another_price(world: World) -> None:
     assert prices(world)[new.id]["lookup_key"] == "pro"
 
 
+def test_a_product_that_a_price_made_is_named_when_it_stays(world: World, said: set[str]) -> None:
+    price = world.up(PriceProvider, "p", {"currency": "usd", "unit_amount": 3, "product_data": {"name": "Support"}})
+    product = world.stripe("get", f"/v1/prices/{price.id}")["product"]
+    world.destroy(PriceProvider, price)
+    assert any(f"the product {product}, made by product_data, stays in Stripe" in line for line in said)
+
+
 # -- diffs ----------------------------------------------------------------------------------------------------------
 
 

@@ -514,6 +514,42 @@ def test_a_discount_that_is_used_up_is_not_given_again(acme: Acme) -> None:
     assert sent["discounts"] in ([{"discount": kept}], "")
 
 
+def test_discounts_of_an_item_come_and_go(acme: Acme) -> None:
+    world = acme.world
+    one, other = (world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"] for _ in range(2))
+
+    def given() -> list[str]:
+        there = world.stripe("get", f"/v1/subscriptions/{acme.state.id}", expand=["items.data.discounts"])
+        [item] = [each for each in there["items"]["data"] if each["price"]["id"] == acme.fee]
+        return [each["source"]["coupon"] for each in item["discounts"]]
+
+    for coupons in ([one], [one, other], [other], None, [one], []):
+        more = {} if coupons is None else {"discounts": [{"coupon": coupon} for coupon in coupons]}
+        after = acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 3, **more}})
+        assert given() == (coupons or [])
+        assert acme.refreshed().inputs == after.inputs
+    # One that somebody else has given shows, and goes.
+    item = acme.state.outs["item_ids"]["license"]
+    world.stripe("post", f"/v1/subscription_items/{item}", discounts=[{"coupon": other}])
+    drifted = acme.refreshed()
+    assert drifted.inputs["items"]["license"]["discounts"] == [{"coupon": other}]
+    declared = acme.state.inputs["items"]
+    acme.state = drifted
+    acme.change(declared)
+    assert given() == []
+
+
+def test_discounts_of_a_subscription_come_and_go(acme: Acme) -> None:
+    world = acme.world
+    one, other = (world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"] for _ in range(2))
+    for coupons in ([one], [one, other], [other], None, [one], []):
+        more = {} if coupons is None else {"discounts": [{"coupon": coupon} for coupon in coupons]}
+        after = acme.up(acme.state, **more)
+        there = world.stripe("get", f"/v1/subscriptions/{after.id}", expand=["discounts"])["discounts"]
+        assert [each["source"]["coupon"] for each in there] == (coupons or [])
+        assert acme.refreshed().inputs == after.inputs
+
+
 def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     provider = acme.world.process().provider(SubscriptionProvider)
     new = {**acme.state.inputs, "billing_cycle_anchor": {"type": "now"}}
