@@ -663,6 +663,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
+    "prebill": Answer("Invalid billing_schedules: {rule}", UNRECORDED),
     "threshold_amount": Answer("A monetary billing threshold must be at least {least} in this case.", UNRECORDED),
     "threshold_licensed": Answer("Only metered items can have a usage threshold.", UNRECORDED),
     "threshold_reset_last": Answer(

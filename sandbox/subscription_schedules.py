@@ -390,6 +390,8 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         raise refuse("subscription_canceled")
     if subscription["schedule"]:
         raise refuse("schedule_taken", subscription=subscription["id"], schedule=subscription["schedule"])
+    if subscription["billing_schedules"]:
+        raise refuse("prebill", param="from_subscription", rule="they do not go with a subscription schedule")
     customer = call.fetch("customer", subscription["customer"])
     now = call.now(customer)
     schedule = _empty(call, {"metadata": params.get("metadata")}, customer, now)

@@ -158,7 +158,10 @@ def new_contract(
     for item in items:
         item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
     terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
+    if params.get("billing_schedules"):
+        terms.billing_schedules(call, contract, params, now, prefix)
     terms.schedule_end(subscription, params, now, prefix)
+    terms.check_end_ahead(subscription, "billing_schedules")
     return contract
 
 

@@ -13,7 +13,7 @@ from . import customers, payment_settings, prices, redemption, spec, taxation
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
-from .billing.periods import Interval
+from .billing.periods import Anchor, Interval
 from .billing.rating import rate, total
 from .errors import refuse
 from .router import Call
@@ -24,6 +24,9 @@ LONGEST_BACKDATE: Final = 5 * 366 * 86_400
 LONGEST_DUE_DAYS: Final = 3650
 #: Minor units, of any currency: the least monetary threshold.
 LEAST_THRESHOLD: Final = 50
+#: https://docs.stripe.com/billing/subscriptions/prebilling
+MOST_CYCLES_AHEAD: Final = 50
+LONGEST_AHEAD: Final = {"day": 1826, "week": 260, "month": 60, "year": 5}
 #: A year at most (https://docs.stripe.com/api/subscriptions/create).
 LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: `trial_settings[end_behavior]` where nothing is said; recorded.
@@ -34,7 +37,6 @@ END_OF_TIME: Final = 4_102_444_800
 #: What changes what a subscription costs, or who is paid, in ways that this sandbox does not compute.
 _NOT_IMPLEMENTED: Final = (
     "application_fee_percent",
-    "billing_schedules",
     "customer_account",
     "default_source",
     "on_behalf_of",
@@ -574,6 +576,123 @@ def refuse_unclear_prorations(contract: Contract) -> None:
         )
 
 
+def billing_schedules(call: Call, contract: Contract, params: Mapping[str, Any], now: int, prefix: str = "") -> None:
+    """`billing_schedules`: how long which items are billed in advance; `_bill_until` of an item is what it comes to.
+
+    The rules are those of https://docs.stripe.com/billing/subscriptions/prebilling. The list is set as a whole; an
+    entry of a known `key` may leave out its `bill_until`.
+    """
+    subscription, where = contract.subscription, _name(prefix, "billing_schedules")
+    given = params["billing_schedules"] or ()
+    if given:
+        _check_billing_schedules(contract, params, where)
+        check_prebilled_coupons(call, subscription, now, where)
+    present = {entry["key"]: entry for entry in subscription["billing_schedules"]}
+    subscription["billing_schedules"] = []
+    covered: set[str] = set()
+    cycles = 0
+    for index, entry in enumerate(given):
+        named = f"{where}[{index}]"
+        key = entry.get("key") or call.mint("", 24)
+        if not (key.isascii() and key.isalnum()):
+            raise refuse("prebill", param=f"{named}[key]", rule="a key is made of letters and digits")
+        if any(other["key"] == key for other in subscription["billing_schedules"]):
+            raise refuse("prebill", param=f"{named}[key]", rule="a key can be used once")
+        if not entry.get("bill_until") and key not in present:
+            raise refuse("missing", param=f"{named}[bill_until]")
+        until = _bill_until(entry["bill_until"], now, named) if entry.get("bill_until") else present[key]["bill_until"]
+        applies_to = entry.get("applies_to") or (
+            None if "applies_to" in entry else present.get(key, {}).get("applies_to")
+        )
+        end = until["computed_timestamp"]
+        if not now < end <= Anchor(now).boundary(Interval("year", 5), 1):
+            raise refuse("prebill", param=f"{named}[bill_until]", rule="it must end within the next five years")
+        for item in _prebilled_items(contract, applies_to, end, named):
+            if item["id"] in covered:
+                raise refuse("prebill", param=named, rule=f"the price {item['price']} has a schedule already")
+            covered.add(item["id"])
+            item["_bill_until"] = end
+            cycles += 1 + len(cycle.spans_ahead(contract, {**item, "billed_until": None}, end))
+        subscription["billing_schedules"].append({"applies_to": applies_to, "bill_until": until, "key": key})
+    if cycles > MOST_CYCLES_AHEAD:
+        raise refuse("prebill", param=where, rule=f"at most {MOST_CYCLES_AHEAD} periods of all items together")
+
+
+def _check_billing_schedules(contract: Contract, params: Mapping[str, Any], where: str) -> None:
+    subscription = contract.subscription
+    if not contract.flexible:
+        raise refuse("prebill", param=where, rule="it needs billing_mode flexible")
+    if subscription["schedule"]:
+        raise refuse("prebill", param=where, rule="a subscription of a schedule cannot be billed in advance")
+    if params.get("proration_behavior") == "none":
+        raise refuse("prebill", param="proration_behavior", rule="it needs prorations")
+    if contract.trialing:
+        raise refuse("not_implemented_param", param=f"{where} in a trial")
+
+
+def check_prebilled_coupons(call: Call, subscription: Obj, now: int, where: str) -> None:
+    """Stripe bills in advance under percentages that are taken off once or forever only."""
+    for coupon in _coupons(call, subscription, now):
+        if coupon["percent_off"] is None or coupon["duration"] == "repeating":
+            raise refuse("prebill", param=where, rule="only coupons of percent_off, once or forever, go with it")
+
+
+def _once(call: Call, subscription: Obj, now: int) -> bool:
+    return any(coupon["duration"] == "once" for coupon in _coupons(call, subscription, now))
+
+
+def _coupons(call: Call, subscription: Obj, now: int) -> list[Obj]:
+    held = [subscription["discounts"], *(item["discounts"] for item in subscription["items"]["data"])]
+    return [discount["coupon"] for discount in redemption.active(call, [id for ids in held for id in ids], now)]
+
+
+def _bill_until(given: Mapping[str, Any], now: int, where: str) -> Obj:
+    kind = given["type"]
+    if given.get(kind) is None:
+        raise refuse("missing", param=f"{where}[bill_until][{kind}]")
+    if kind == "timestamp":
+        end = in_range(given["timestamp"], f"{where}[bill_until][timestamp]")
+        return {"computed_timestamp": end, "duration": None, "timestamp": end, "type": kind}
+    every = {"interval": given["duration"]["interval"], "interval_count": given["duration"].get("interval_count", 1)}
+    if not 1 <= every["interval_count"] <= LONGEST_AHEAD[every["interval"]]:
+        rule = f"1 to {LONGEST_AHEAD[every['interval']]}"
+        raise refuse("out_of_range", param=f"{where}[bill_until][duration][interval_count]", rule=rule)
+    end = Anchor(now).boundary(Interval.of(every), 1)
+    return {"computed_timestamp": end, "duration": every, "timestamp": None, "type": kind}
+
+
+def _prebilled_items(
+    contract: Contract, applies_to: Sequence[Mapping[str, Any]] | None, end: int, where: str
+) -> list[Obj]:
+    """The items that a billing schedule covers: those named, else every licensed one whose period ends by then."""
+    licensed = [item for item in contract.items if not is_metered(contract.price(item))]
+    if not applies_to:
+        found = [item for item in licensed if item["current_period_end"] <= end]
+        if not found:
+            raise refuse("prebill", param=f"{where}[bill_until]", rule="no licensed item's period ends by then")
+        return found
+    found = []
+    for index, entry in enumerate(applies_to):
+        named = f"{where}[applies_to][{index}][price]"
+        if not entry.get("price"):
+            raise refuse("missing", param=named)
+        item = next((item for item in licensed if item["price"] == entry["price"]), None)
+        if item is None:
+            raise refuse("prebill", param=named, rule=f"no licensed item has the price {entry['price']}")
+        if item["current_period_end"] > end:
+            raise refuse("prebill", param=f"{where}[bill_until]", rule="it must not end before an item's period")
+        found.append(item)
+    return found
+
+
+def check_end_ahead(subscription: Obj, where: str) -> None:
+    """Nothing is billed in advance for the time after a planned end."""
+    cancel_at = subscription["cancel_at"]
+    for item in subscription["items"]["data"]:
+        if cancel_at is not None and (item.get("_bill_until") or 0) > cancel_at:
+            raise refuse("prebill", param=where, rule="it must not end after the subscription")
+
+
 def in_range(value: int, param: str) -> int:
     """An instant that a calendar has: from 1970 to the end of the century."""
     if not 0 <= value < END_OF_TIME:
@@ -632,7 +751,8 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
     if "cancel_at" in params:
         given = params["cancel_at"]
         if given == "max_billed_until":
-            raise refuse("not_implemented_param", param=_name(prefix, "cancel_at") + "=max_billed_until")
+            billed = ("current_period_end", "billed_until", "_bill_until")
+            given = max(item.get(name) or 0 for item in subscription["items"]["data"] for name in billed)
         if given in ("min_period_end", "max_period_end"):
             given = min(ends) if given == "min_period_end" else max(ends)
         subscription["cancel_at"] = in_future(int(given), now, _name(prefix, "cancel_at")) if given else None
@@ -700,6 +820,11 @@ def apply_changes(
         raise refuse("enum", param=_name(prefix, "billing_cycle_anchor"), choices="now or unchanged")
     keeps = anchor == "unchanged" or keeps_anchor(subscription)
     wanted_trial = trial_end(params, after, known, now, prefix)
+    if any(cycle.is_ahead(item) for item in contract.items):
+        if wanted_trial is not None or _begins_anew(contract, known, after, anchor) or anchor == "now":
+            # What is billed in advance was counted in the periods that would no longer be.
+            raise refuse("not_implemented_param", param="new periods of items that are billed in advance")
+        check_prebilled_coupons(call, subscription, now, _name(prefix, "discounts"))
     draft: Draft | None = None
     if wanted_trial is not None:
         if given:
@@ -715,8 +840,18 @@ def apply_changes(
             cycle.change_items(contract, after, at, behavior)
         if anchor == "now":
             cycle.move_anchor(contract, now, behavior)
+    if "billing_schedules" in params:
+        billing_schedules(call, contract, params, now, prefix)
+        if subscription["billing_schedules"] and _once(call, subscription, now):
+            # What waits as invoice items is net of discounts, and would leave the coupon for the renewal too.
+            raise refuse(
+                "not_implemented_param",
+                param=_name(prefix, "billing_schedules") + " under a coupon for once, in an update",
+            )
     if schedule_end(subscription, params, now, prefix):
         cycle.move_period_ends(contract, now, behavior)
+    check_end_ahead(subscription, _name(prefix, "billing_schedules"))
+    cycle.bill_ahead(contract, now, behavior)
     if draft is None and behavior == "always_invoice":
         draft = cycle.take_pending(contract, "subscription_update", now)
     refuse_unclear_prorations(contract)

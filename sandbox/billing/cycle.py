@@ -224,6 +224,7 @@ def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
         item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
         if not is_metered(contract.price(item)):
             lines.extend(_fee(contract, item, proration_behavior))
+            lines.extend(_fees_ahead(contract, item))
         elif not contract.flexible:
             lines.extend(_zero_usage(contract, item))
     return _draft(contract, "subscription_create", at, at, lines)
@@ -275,7 +276,7 @@ def renew(
         contract.items = after
     for item in due:
         _count_from(contract, item, at)
-        item["_debits"] = []
+        item["_debits"] = [debit for debit in item["_debits"] if is_ahead(item) and debit["end"] > at]
         item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
         if not is_metered(contract.price(item)):
             billed.append((item, _fee(contract, item, proration_behavior)))
@@ -283,6 +284,45 @@ def renew(
     # Stripe: subscription items in reverse chronological order; those made together keep theirs.
     billed.sort(key=lambda entry: (-entry[0]["created"], places.get(entry[0]["id"], -1)))
     return _draft(contract, billing_reason, past_start, at, [line for _, lines in billed for line in lines])
+
+
+# -- in advance -------------------------------------------------------------------------------------------------------
+
+
+def is_ahead(item: Obj) -> bool:
+    """Whether an item has been billed for more than its present period."""
+    return bool((item.get("billed_until") or 0) > item["current_period_end"])
+
+
+def spans_ahead(contract: Contract, item: Obj, until: int) -> list[tuple[int, int]]:
+    """The periods, the last one maybe in part, from where an item is billed until to `until`."""
+    spans = []
+    start = max(item["current_period_end"], item.get("billed_until") or 0)
+    while start < until:
+        end = min(contract.anchor.next_boundary(contract.interval(item), start), until)
+        spans.append((start, end))
+        start = end
+    return spans
+
+
+def bill_ahead(contract: Contract, at: int, proration_behavior: str) -> None:
+    """Debit the periods to come that `billing_schedules` ask for (each item's `_bill_until`)."""
+    for item in contract.items:
+        until = item.pop("_bill_until", None) or 0
+        for start, end in spans_ahead(contract, item, until):
+            _debit(contract, item, start, end, proration_behavior, today=at)
+            item["billed_until"] = end
+
+
+def _fees_ahead(contract: Contract, item: Obj) -> list[Obj]:
+    """The fees of the periods to come on a first invoice, a line each."""
+    lines: list[Obj] = []
+    for start, end in spans_ahead(contract, item, item.pop("_bill_until", None) or 0):
+        fees = _fee_lines(contract, item, start, end)
+        _remember(item, sum(line["amount"] for line in fees), start, end, {})
+        item["billed_until"] = end
+        lines.extend(fees)
+    return lines
 
 
 # -- thresholds -------------------------------------------------------------------------------------------------------
@@ -461,6 +501,8 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
         if contract.trialing:
             continue
         was, becomes = item["current_period_end"], contract.next_end(item, at)
+        if is_ahead(item):
+            _give_back_ahead(contract, item, at, proration_behavior)
         if was == becomes:
             continue
         if not is_metered(contract.price(item)):
@@ -469,6 +511,15 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
             else:
                 _debit(contract, item, was, becomes, proration_behavior, today=at)
         item["current_period_end"] = becomes
+
+
+def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
+    """Credit what is billed of an item for the time after the subscription's end; a later renewal bills it again."""
+    cancel_at = contract.subscription["cancel_at"]
+    if cancel_at is not None and item["current_period_end"] <= cancel_at < item["billed_until"]:
+        _credit(contract, item, cancel_at, proration_behavior, today=at)
+    if cancel_at is not None and cancel_at < item["billed_until"] and proration_behavior != "none":
+        item["billed_until"] = cancel_at
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
@@ -564,8 +615,14 @@ def _same_terms(one: Obj, other: Obj) -> bool:
 
 
 def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
-    """Bill an item's present period, a part of one in proportion, and remember the debit."""
+    """Bill an item's present period, a part of one in proportion, and remember the debit.
+
+    What has been billed in advance is not billed again.
+    """
     start, end = _period(item)
+    if (item.get("billed_until") or 0) >= end:
+        return []
+    start = max(start, item.pop("billed_until", None) or 0)
     whole = contract.anchor.period_around(contract.interval(item), start) == (start, end)
     if not whole and proration_behavior == "none":
         return []
@@ -647,8 +704,16 @@ def _take_on(
     _count_from(contract, item, at, present)
     # What was debited and not credited stays creditable: a change with `none` leaves the old debit in place.
     item["_debits"] = [] if present is None else present["_debits"]
-    if not is_metered(contract.price(item)):
-        _debit(contract, item, at, item["current_period_end"], proration_behavior, among=after)
+    if is_metered(contract.price(item)):
+        item.pop("billed_until", None)
+        return
+    _debit(contract, item, at, item["current_period_end"], proration_behavior, among=after)
+    if is_ahead(item) and proration_behavior != "none":
+        # All of it has been credited: what was billed in advance is billed in advance on the new terms.
+        until = item.pop("billed_until")
+        for start, end in spans_ahead(contract, item, until):
+            _debit(contract, item, start, end, proration_behavior, among=after, today=at)
+        item["billed_until"] = until
 
 
 def _credit(
@@ -667,8 +732,8 @@ def _credit(
     for debit in _creditable(contract, item, at, end):
         amount, given_back = credit(debit, at), credited_off(debit, at)
         if amount or (contract.itemized and any(given_back.values())):
-            text = proration_text("Unused", debit.quantity, contract.catalog.product(_product_of(contract, debit)), at)
-            span = (at, debit.end)
+            product, span = contract.catalog.product(_product_of(contract, debit)), (max(at, debit.start), debit.end)
+            text = proration_text("Unused", debit.quantity, product, span[0])
             _add(contract, item, amount, given_back, text, span, debit.quantity or 0, price=debit.price, today=today)
     item["_debits"] = [_rest(Debit(**debit), at) for debit in item["_debits"] if debit["start"] < at]
 
