@@ -381,16 +381,12 @@ ALSO: dict[Kind, dict[str, tuple[Sample, ...]]] = {
 
 #: Nested fields whose values the samples above leave out, with the reason.
 LEFT_OUT: dict[str, str] = {
-<<<<<<< HEAD
     "add_invoice_items.discounts": "the sandbox does not implement it",
     "add_invoice_items.period": "the sandbox does not implement it",
     "default_price_data.currency_options.*.tiers": "the price that is made so has one amount, and so its currencies",
     "discounts.discount": "the sandbox does not implement it",
     "discounts.promotion_code": "the sandbox has no promotion codes",
     "items.*.discounts": "the sandbox does not implement it",
-    "billing_schedules.bill_until.timestamp": "the other form is sent",
-=======
->>>>>>> aa2eefa (Sandbox: billing in advance by billing_schedules)
     "invoice_settings.issuer": "the sandbox does not implement it; its rule is tested in test_bad_input",
 }
 
