@@ -53,6 +53,8 @@ class _Passage:
     key: str = ""
     replayed: bool = False
     fault: str | None = None
+    #: Whether it is written to the log.
+    logged: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Sandbox:
         try:
             with self.database.glancing() as connection:
                 current = settings.read(connection)
+            passage.logged = current["log"]
             return self._serve(passage, current)
         except (ConnectionDropped, SandboxFileError):
             raise
@@ -206,7 +209,7 @@ class Sandbox:
                 digest = hashlib.sha256(same).digest()
                 replay = self._replay(store, passage, route, idempotency_key, digest, clock())
                 if replay is not None:
-                    if current["log"]:
+                    if passage.logged:
                         log.record(connection, self._entry(passage, replay), clock())
                     return replay
             call = router.Call(
@@ -257,9 +260,9 @@ class Sandbox:
                     ),
                 )
             response = Response(status, self._headers(passage, call.headers, idempotency_key, version), body)
-            if route.writes and current["log"]:
+            if route.writes and passage.logged:
                 log.record(connection, self._entry(passage, response), clock())
-        if not route.writes and current["log"]:
+        if not route.writes:
             self._log(passage, response, clock())
         return response
 
@@ -326,8 +329,8 @@ class Sandbox:
         )
 
     def _log(self, passage: _Passage, response: Response, now: int) -> None:
-        with self.database.writing() as connection:
-            if settings.read(connection)["log"]:
+        if passage.logged:
+            with self.database.writing() as connection:
                 log.record(connection, self._entry(passage, response), now)
 
 

@@ -10,7 +10,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
-from socketserver import StreamRequestHandler, ThreadingTCPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any, Final
 
 from .gateway import Sandbox
@@ -21,14 +21,15 @@ LOOPBACK: Final = "127.0.0.1"
 #: A body that is announced as larger is refused before it is read.
 MAX_BODY: Final = 16 * 1024 * 1024
 
-
-#: As long as the standard library's own server allows.
-MAX_LINE: Final = 65536
+#: The request line and the headers together: a longer URL is a 414, more headers are a 431.
+MAX_HEAD: Final = 65536
 MAX_HEADERS: Final = 100
 #: A client that opens a connection and says nothing does not keep a thread for ever.
-IDLE_SECONDS: Final = 120
+IDLE_SECONDS: Final = 120.0
 
-_REQUEST_LINE = re.compile(rb"\A([A-Z]{1,20}) (/[^ ]*) HTTP/1\.([01])\Z")
+#: Bare line feeds are taken too: what is typed by hand into `nc` has no carriage returns.
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_REQUEST_LINE = re.compile(r"\A([A-Z]{1,20}) (/[^ ]*) HTTP/1\.([01])\Z")
 _METHODS: Final = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -41,102 +42,120 @@ class _Unreadable(Exception):
         self.status = status
 
 
-class _Handler(StreamRequestHandler):
-    """One connection, any number of requests.
+class _Handler(BaseRequestHandler):
+    """One connection, any number of requests, read from a buffer that may hold the next ones already.
 
     The standard library's `BaseHTTPRequestHandler` reads headers as if they were mail, which costs as much as all of
     the sandbox's own work; this reads what HTTP/1.1 clients of an API send and refuses the rest.
     """
 
-    # Without these two every answer waits for a delayed acknowledgement: 40 ms.
-    disable_nagle_algorithm = True
-    wbufsize = 65536
-    timeout = IDLE_SECONDS
-
+    request: socket.socket
     server: SandboxServer
 
     def handle(self) -> None:
         """Answer requests until the client or an error ends the connection."""
+        self.request.settimeout(self.server.idle_seconds)
+        # Without this an answer can wait 40 ms for a delayed acknowledgement of the one before.
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
         try:
-            while self._one():
-                pass
-        except _Unreadable as problem:
-            body = json.dumps({"error": {"message": str(problem), "type": "invalid_request_error"}}).encode()
-            self._send(Response(problem.status, {"content-type": "application/json"}, body), keep=False)
-            self._drain()
-        except (ConnectionError, TimeoutError):
-            # The client has gone; nobody is left to tell.
+            try:
+                while self._one():
+                    pass
+            except _Unreadable as problem:
+                self._send(_failure(problem.status, "invalid_request_error", str(problem)), keep=False)
+                self._drain()
+        except OSError:
+            # The client has gone, or has said nothing for too long; nobody is left to tell.
             pass
 
     def _one(self) -> bool:
         """One request; whether the connection stays."""
-        line = self._line(414)
-        if line in (b"\r\n", b"\n"):
-            line = self._line(414)
-        if not line:
+        head = self._head()
+        if head is None:
             return False
-        match = _REQUEST_LINE.match(line.rstrip(b"\r\n"))
+        # Not `splitlines`: a header may hold other characters that end a line of text.
+        line, *lines = head.replace("\r\n", "\n").split("\n")
+        match = _REQUEST_LINE.match(line)
         if match is None:
             raise _Unreadable(400, "This is not an HTTP/1.1 request.")
-        method, url = match.group(1).decode("ascii"), match.group(2).decode("latin-1")
+        method, url, minor = match.groups()
         if method not in _METHODS:
             raise _Unreadable(501, f"There is no method {method}.")
-        headers = self._headers()
-        wants = headers.get("connection", "").lower()
-        keep = wants != "close" if match.group(3) == b"1" else wants == "keep-alive"
+        headers = _headers(lines)
+        wants = headers.get("connection", "").lower().replace(" ", "").split(",")
+        keep = "close" not in wants if minor == "1" else "keep-alive" in wants
         length = _length(headers)
-        if headers.get("expect", "").lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.wfile.flush()
-        body = self.rfile.read(length) if length else b""
-        if len(body) < length:
-            return False
+        if minor == "1" and headers.get("expect", "").lower() == "100-continue":
+            self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self._body(length) if length else b""
         try:
             response = self.server.sandbox.handle(Request(method, url, headers, body))
         except ConnectionDropped as dropped:
             self._drop(dropped.partial)
             return False
         except SandboxFileError as problem:
-            error = {"error": {"message": str(problem), "type": "api_error"}}
-            response = Response(500, {"content-type": "application/json"}, json.dumps(error).encode())
+            response = _failure(500, "api_error", str(problem))
         self._send(response, keep=keep, bodiless=method == "HEAD")
         return keep
 
+    def _head(self) -> str | None:
+        """The request line and the headers, without the empty line after them; None where the client has finished."""
+        buffer, searched = self._buffer.lstrip(b"\r\n"), 0
+        while True:
+            if buffer and not buffer[:1].isupper():
+                # Above all a client that begins with a TLS handshake: it would wait for an answer for ever.
+                raise _Unreadable(400, "This is not an HTTP/1.1 request.")
+            end = _END_OF_HEAD.search(buffer, searched)
+            if (len(buffer) if end is None else end.start()) > MAX_HEAD:
+                what = "request" if b"\n" in buffer[:MAX_HEAD] else "first line of the request"
+                raise _Unreadable(431 if what == "request" else 414, f"The {what} is longer than {MAX_HEAD} bytes.")
+            if end is not None:
+                self._buffer = buffer[end.end() :]
+                return buffer[: end.start()].decode("latin-1").removesuffix("\r")
+            searched = max(len(buffer) - 2, 0)
+            received = self._receive(65536, begun=bool(buffer))
+            if not received:
+                return None
+            # Empty lines before a request are passed over, as HTTP asks for.
+            buffer = buffer + received if buffer else received.lstrip(b"\r\n")
+
+    def _body(self, length: int) -> bytes:
+        parts, missing = [self._buffer[:length]], length - len(self._buffer)
+        self._buffer = self._buffer[length:]
+        while missing > 0:
+            # Never more than is missing: the next request stays in the socket.
+            parts.append(self._receive(min(missing, 1 << 20), begun=True))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def _receive(self, most: int, *, begun: bool) -> bytes:
+        """What comes next. A request that has begun has to go on."""
+        try:
+            received = self.request.recv(most)
+        except TimeoutError:
+            if not begun:
+                raise
+            raise _Unreadable(408, f"The rest of the request has not come in {self.server.idle_seconds:g} s.") from None
+        if begun and not received:
+            raise _Unreadable(400, "The request ends before its end.")
+        return received
+
     def _drain(self) -> None:
         """Read on for a moment: closing with bytes unread would reset the connection under the answer."""
-        self.connection.shutdown(socket.SHUT_WR)
-        self.connection.settimeout(1)
+        self.request.shutdown(socket.SHUT_WR)
+        self.request.settimeout(1)
         for _ in range(64):
-            if not self.connection.recv(65536):
+            if not self.request.recv(65536):
                 return
-
-    def _line(self, too_long: int) -> bytes:
-        line: bytes = self.rfile.readline(MAX_LINE + 1)
-        if len(line) > MAX_LINE:
-            raise _Unreadable(too_long, f"A line of the request is longer than {MAX_LINE} bytes.")
-        return line
-
-    def _headers(self) -> dict[str, str]:
-        """Header lines up to the empty one; names in lower case."""
-        headers: dict[str, str] = {}
-        for _ in range(MAX_HEADERS + 1):
-            line = self._line(431).rstrip(b"\r\n")
-            if not line:
-                return headers
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or not name or name != name.strip():
-                raise _Unreadable(400, "A header line has no name.")
-            headers[name.lower()] = value.strip()
-        raise _Unreadable(431, f"The request has more than {MAX_HEADERS} headers.")
 
     def _send(self, response: Response, *, keep: bool, length: int | None = None, bodiless: bool = False) -> None:
         head = [f"HTTP/1.1 {response.status} {_PHRASES.get(response.status, '')}\r\n"]
-        head.extend(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        head.extend([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         if not keep:
             head.append("connection: close\r\n")
         head.append(f"content-length: {len(response.body) if length is None else length}\r\n\r\n")
-        self.wfile.write("".join(head).encode("latin-1", "replace") + (b"" if bodiless else response.body))
-        self.wfile.flush()
+        self.request.sendall("".join(head).encode("latin-1", "replace") + (b"" if bodiless else response.body))
 
     def _drop(self, partial: Response | None) -> None:
         """Break the connection as a crashed server does: at once, half way through the answer if there is one."""
@@ -144,9 +163,30 @@ class _Handler(StreamRequestHandler):
             # The client is promised more than it gets.
             self._send(partial, keep=True, length=2 * len(partial.body) + 2)
         else:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR if partial is not None else socket.SHUT_RD)
+            self.request.shutdown(socket.SHUT_RDWR if partial is not None else socket.SHUT_RD)
+
+
+def _failure(status: int, type: str, message: str) -> Response:
+    body = json.dumps({"error": {"message": message, "type": type}}).encode()
+    return Response(status, {"content-type": "application/json"}, body)
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    """Header lines by name; names in lower case."""
+    if len(lines) > MAX_HEADERS:
+        raise _Unreadable(431, f"The request has more than {MAX_HEADERS} headers.")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise _Unreadable(400, "A header line has no name.")
+        name, value = name.lower(), value.strip()
+        if name == "content-length" and headers.get(name, value) != value:
+            raise _Unreadable(400, "The request has two different Content-Lengths.")
+        headers[name] = value
+    return headers
 
 
 def _length(headers: dict[str, str]) -> int:
@@ -168,9 +208,11 @@ class SandboxServer(ThreadingTCPServer):
     request_queue_size = 128
     allow_reuse_address = True
 
-    def __init__(self, sandbox: Sandbox, host: str = LOOPBACK, port: int = 0) -> None:
-        """`port` 0 takes any free one."""
-        self.sandbox = sandbox
+    def __init__(
+        self, sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        """`port` 0 takes any free one; a client that says nothing for `idle_seconds` is left."""
+        self.sandbox, self.idle_seconds = sandbox, idle_seconds
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self.host, self.port = str(self.server_address[0]), int(self.server_address[1])
@@ -186,9 +228,11 @@ class SandboxServer(ThreadingTCPServer):
 
 
 @contextlib.contextmanager
-def serving(sandbox: Sandbox, host: str = LOOPBACK, port: int = 0) -> Iterator[SandboxServer]:
+def serving(
+    sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
+) -> Iterator[SandboxServer]:
     """A server on a thread for as long as the block runs."""
-    server = SandboxServer(sandbox, host, port)
+    server = SandboxServer(sandbox, host, port, idle_seconds=idle_seconds)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

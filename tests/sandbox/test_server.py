@@ -121,17 +121,36 @@ def test_other_clients_shapes(server: SandboxServer, text: str, name: str) -> No
     assert json.loads(body)["name"] == name
 
 
-def test_real_curl(server: SandboxServer) -> None:
+def curl(*arguments: str) -> str:
+    """What curl prints, which has to succeed."""
     try:
-        done = subprocess.run(
-            ["curl", "-sS", f"{server.url}/v1/products", "-u", "sk_test_x:", "-d", "name=Real", "-d", "metadata[a]=1"],
-            capture_output=True,
-            timeout=60,
-            check=True,
-        )
+        done = subprocess.run(["curl", "-sS", *arguments], capture_output=True, text=True, timeout=60, check=True)
     except FileNotFoundError:
         pytest.skip("there is no curl on this machine")
-    assert json.loads(done.stdout)["metadata"] == {"a": "1"}
+    return done.stdout
+
+
+def test_real_curl(server: SandboxServer) -> None:
+    made = curl(f"{server.url}/v1/products", "-u", "sk_test_x:", "-d", "name=Real", "-d", "metadata[a]=1")
+    assert json.loads(made)["metadata"] == {"a": "1"}
+
+
+def test_curl_keeps_its_connection(server: SandboxServer) -> None:
+    url = f"{server.url}/v1/products"
+    each = ["-u", "sk_test_x:", "-o", os.devnull, "-w", "%{http_code} %{num_connects}\n", url]
+    assert curl(*each, "--next", *each, "--next", "-0", *each).splitlines()[:2] == ["200 1", "200 0"]
+
+
+def test_curl_with_every_kind_of_request(server: SandboxServer, tmp_path: Path) -> None:
+    url = f"{server.url}/v1/products"
+    status = ["-o", os.devnull, "-w", "%{http_version} %{http_code}", "-u", "sk_test_x:"]
+    assert curl(*status, "-0", url) == "1.1 200"
+    assert curl(*status, "-I", url) == "1.1 404"
+    assert curl(*status, "-H", "Transfer-Encoding: chunked", "-d", "name=A", url) == "1.1 411"
+    # Larger than curl sends without asking first.
+    large = tmp_path / "large"
+    large.write_text("name=A&description=" + "x" * 2_000_000)
+    assert curl(*status, "-H", "Expect: 100-continue", "-d", f"@{large}", url) == "1.1 400"
 
 
 def test_a_connection_is_kept(server: SandboxServer) -> None:
@@ -192,6 +211,15 @@ def test_a_retry_after_half_a_body_finds_the_object(remote: stripe.StripeClient,
         ("GET / HTTP/1.1\na: " + "x" * 70_000 + "\n\n", 431),
         ("GET / HTTP/1.0\n\n", 401),
         ("GET /" + "x" * 70_000 + " HTTP/1.1\n\n", 414),
+        ("GET /" + "x" * 70_000, 414),
+        ("GET / HTTP/1.1\n" + ("a: " + "x" * 7_000 + "\n") * 10 + "\n", 431),
+        ("GET / HTTP/1.1\n" + ("a: " + "x" * 7_000 + "\n") * 10, 431),
+        ("get / HTTP/1.1\n\n", 400),
+        ("GET /  HTTP/1.1\n\n", 400),
+        ("GET / HTTP/1.1\na : b\n\n", 400),
+        ("GET / HTTP/1.1\na: b\n folded\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nContent-Length: 3\nContent-Length: 4\n\nabcd", 400),
+        ("POST /v1/products HTTP/1.1\nContent-Length: +3\n\nabc", 400),
     ],
 )
 def test_broken_requests_get_an_answer(server: SandboxServer, text: str, status: int) -> None:
@@ -209,6 +237,76 @@ def test_requests_in_a_row_on_one_connection(server: SandboxServer) -> None:
     one = CURL.replace("Connection: close\n", "")
     answers = exchange(server, one + one + CURL)
     assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_answers_come_in_the_order_of_the_requests(server: SandboxServer) -> None:
+    """Sent in one go, with bodies between them; the empty lines are what old clients send after a body."""
+    texts = [CURL.replace("From+curl", f"Name+{n:04}").replace("Connection: close\n", "") for n in range(20)]
+    answers = exchange(server, "\n".join(texts) + "\n\n" + CURL)
+    names = re.findall(rb'"name":"([^"]*)"', answers)
+    assert names == [b"Name %04d" % n for n in range(20)] + [b"From curl"]
+
+
+def test_a_request_may_come_byte_by_byte(server: SandboxServer) -> None:
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in CURL.replace("\n", "\r\n").encode():
+            connection.sendall(bytes([byte]))
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 OK")
+
+
+def test_lines_may_end_without_a_carriage_return(server: SandboxServer) -> None:
+    assert exchange(server, CURL.encode()).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("version", "header", "answers"),
+    [
+        ("1.1", "", 2),
+        ("1.1", "Connection: keep-alive\n", 2),
+        ("1.1", "Connection: close\n", 1),
+        ("1.1", "Connection: Keep-Alive, Close\n", 1),
+        ("1.0", "", 1),
+        ("1.0", "Connection: keep-alive\n", 2),
+    ],
+)
+def test_when_the_connection_stays(server: SandboxServer, version: str, header: str, answers: int) -> None:
+    def text(header: str) -> str:
+        return f"GET /v1/products HTTP/{version}\nAuthorization: Bearer sk_test_x\n{header}\n"
+
+    assert exchange(server, text(header) + text("Connection: close\n")).count(b" 200 OK") == answers
+
+
+def test_head_is_answered_without_a_body(server: SandboxServer) -> None:
+    """The next answer on the connection begins where it should."""
+    text = "HEAD /v1/products HTTP/1.1\nAuthorization: Bearer sk_test_x\n\n"
+    first, second, body = exchange(server, text + CURL).split(b"\r\n\r\n")
+    assert re.search(rb"content-length: [1-9]", first)
+    assert second.startswith(b"HTTP/1.1 200 OK")
+    assert json.loads(body)["name"] == "From curl"
+
+
+def test_https_is_refused_at_once(server: SandboxServer) -> None:
+    """The first bytes of a TLS handshake: no line will ever end."""
+    assert exchange(server, b"\x16\x03\x01\x02\x00\x01\x00").startswith(b"HTTP/1.1 400 ")
+
+
+HALVES = ["GET", "GET / HTTP/1.1\nHost: x\n", "POST /v1/products HTTP/1.1\nContent-Length: 100\n\nname="]
+
+
+@pytest.mark.parametrize("text", HALVES)
+def test_half_a_request_is_told_so(server: SandboxServer, text: str) -> None:
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(text.replace("\n", "\r\n").encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(("text", "begins"), [("", b""), *((text, b"HTTP/1.1 408 ") for text in HALVES)])
+def test_a_client_that_says_nothing_more_is_not_waited_for(sandbox: Sandbox, text: str, begins: bytes) -> None:
+    with serving(sandbox, idle_seconds=0.1) as impatient:
+        answer = exchange(impatient, text)
+    assert answer[:13] == begins
 
 
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(server: SandboxServer, remote: stripe.StripeClient) -> None:
