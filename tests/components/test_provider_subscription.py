@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from urllib.parse import unquote
 
@@ -557,6 +558,19 @@ def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     assert provider.changes(acme.state.id, provider.arguments(acme.state.outs), new) == {
         "billing_cycle_anchor": {"type": "now"}
     }
+
+
+@pytest.mark.parametrize("mode", ["flexible", "classic"])
+def test_the_anchor_is_reset_each_time_it_is_declared_anew(world: World, mode: str) -> None:
+    acme = Acme(world, billing_mode={"type": mode})
+    anchors = [acme.remote()["billing_cycle_anchor"]]
+    for declared in ({"type": "now"}, None, {"type": "unchanged"}, {"type": "now"}, None, {"type": "now"}):
+        world.control("clock", advance=3600)
+        after = acme.up(acme.state, **({"billing_cycle_anchor": declared} if declared else {}))
+        anchors.append(acme.remote()["billing_cycle_anchor"])
+        assert acme.refreshed().inputs == after.inputs
+    moved = [after - before for before, after in itertools.pairwise(anchors)]
+    assert [bool(each) for each in moved] == [True, False, False, True, False, True]
 
 
 def test_how_a_change_is_made_goes_with_the_change_and_alone_makes_no_call(acme: Acme) -> None:
