@@ -331,7 +331,29 @@ ALSO: dict[Kind, dict[str, tuple[Sample, ...]]] = {
                 ],
                 [{"price": "$one_time"}],
             ),
+            Sample(
+                [
+                    {
+                        "price": "$one_time",
+                        "period": {
+                            "start": {"type": "timestamp", "timestamp": NOW},
+                            "end": {"type": "timestamp", "timestamp": NOW + DAY},
+                        },
+                    }
+                ],
+                [
+                    {
+                        "price": "$one_time",
+                        "period": {"start": {"type": "max_item_period_start"}, "end": {"type": "min_item_period_end"}},
+                    }
+                ],
+            ),
+            Sample(
+                [{"price": "$one_time", "discounts": [{"coupon": "$coupon"}]}],
+                [{"price": "$one_time", "discounts": [{"promotion_code": "$promotion_code"}]}],
+            ),
         ),
+        "discounts": (Sample([{"promotion_code": "$promotion_code"}], [{"promotion_code": "$other_promotion_code"}]),),
         "billing_cycle_anchor": (Sample(NOW + 5 * DAY, {"type": "now"}, in_place=True),),
         "billing_cycle_anchor_config": (
             Sample(
@@ -365,6 +387,10 @@ ALSO: dict[Kind, dict[str, tuple[Sample, ...]]] = {
                     }
                 },
             ),
+            Sample(
+                {"license": {"price": "$price", "discounts": [{"coupon": "$coupon"}]}},
+                {"license": {"price": "$price", "discounts": [{"promotion_code": "$promotion_code"}]}},
+            ),
             Sample({"license": {"plan": "$price"}}, {"license": {"plan": "$other_price"}}),
             Sample(
                 {"license": {"price": "$price"}, "usage": {"price": "$usage", "billing_thresholds": {"usage_gte": 5}}},
@@ -381,12 +407,10 @@ ALSO: dict[Kind, dict[str, tuple[Sample, ...]]] = {
 
 #: Nested fields whose values the samples above leave out, with the reason.
 LEFT_OUT: dict[str, str] = {
-    "add_invoice_items.discounts": "the sandbox does not implement it",
-    "add_invoice_items.period": "the sandbox does not implement it",
     "default_price_data.currency_options.*.tiers": "the price that is made so has one amount, and so its currencies",
-    "discounts.discount": "the sandbox does not implement it",
-    "discounts.promotion_code": "the sandbox has no promotion codes",
-    "items.*.discounts": "the sandbox does not implement it",
+    "discounts.discount": "its id is Stripe's, so that no program can have it before the subscription is there",
+    "items.*.discounts.discount": "the same",
+    "add_invoice_items.discounts.discount": "the same",
     "invoice_settings.issuer": "the sandbox does not implement it; its rule is tested in test_bad_input",
 }
 
@@ -505,6 +529,10 @@ class Case:
                 )
             case "clock":
                 return str(world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=NOW)["id"])
+            case "promotion_code":
+                coupon = self.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
+                promotion = {"type": "coupon", "coupon": coupon}
+                return str(world.stripe("post", "/v1/promotion_codes", promotion=promotion)["id"])
             case "coupon":
                 return str(world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"])
         raise AssertionError(name)
@@ -569,6 +597,22 @@ class Case:
                 assert_holds(self.world.stripe("get", f"/v1/products/{self.remote(state)['product']}"), value)
             case "billing_cycle_anchor_config" | "billing_cycle_anchor":
                 assert_holds(self.remote(state)[name], value)
+            case "discounts":
+                assert_redeemed(self.remote(state)["discounts"], value or [])
+            case "add_invoice_items":
+                customer = state.inputs["customer"]
+                charged = self.world.stripe("get", "/v1/invoiceitems", customer=customer, expand=["data.discounts"])
+                # The newest comes first; they were made in the order of the list.
+                for item, there in zip(reversed(value or []), charged["data"], strict=False):
+                    asked = {field: item[field] for field in ("discountable", "metadata", "quantity") if field in item}
+                    assert_holds(there, asked)
+                    assert [rate["id"] for rate in there["tax_rates"]] == item.get("tax_rates", [])
+                    assert_redeemed(there["discounts"], item.get("discounts", []))
+                    for bound, asked in item.get("period", {}).items():
+                        if "timestamp" in asked:
+                            assert there["period"][bound] == asked["timestamp"]
+                    price = self.world.stripe("get", f"/v1/prices/{there['pricing']['price_details']['price']}")
+                    assert_holds(price, item.get("price_data") or {"id": item["price"]})
             case "items":
                 there = {item["metadata"]["pulumi"]: item for item in self.remote(state)["items"]["data"]}
                 for key, item in (value or {}).items():
@@ -576,6 +620,8 @@ class Case:
                         "price_data"
                     )
                     assert_holds(there[key]["price"], item.get("price_data") or {})
+                    assert_redeemed(there[key]["discounts"], item.get("discounts", []))
+                    assert [rate["id"] for rate in there[key]["tax_rates"]] == item.get("tax_rates", [])
                     assert_holds(there[key], {field: item[field] for field in IN_AN_ITEM & item.keys()})
 
 
@@ -595,6 +641,15 @@ def assert_holds(remote: Any, declared: Any) -> None:
         assert float(declared) == remote
     else:
         assert remote == declared
+
+
+def assert_redeemed(remote: Any, declared: Any) -> None:
+    """Stripe has the declared discounts and no other."""
+    there = [
+        {"promotion_code": each["promotion_code"]} if each["promotion_code"] else {"coupon": each["source"]["coupon"]}
+        for each in remote
+    ]
+    assert there == declared
 
 
 def declared(case: Case, given: Sample, value: Any = ABSENT, name: str = "") -> dict[str, Any]:
@@ -663,6 +718,7 @@ def test_an_updatable_field_is_set_at_creation_and_cleared(world: World, kind: K
         return
     made = case.up(declared(case, given, given.first, name))
     case.assert_as_declared(made)
+    case.assert_stored(made, name)
     if required or name in kind.kept or name in kind.updated:
         return
     cleared = case.up(declared(case, given), made)
