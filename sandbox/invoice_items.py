@@ -46,7 +46,7 @@ def described(
     description = entry.get("description")
     if entry.get("price") or entry.get("price_data"):
         price = known.find(entry, where, recurring=False)
-        taxation.refuse_conflicts(call, [(price, rates)])
+        taxation.refuse_conflicts(call, price["currency"], [(price, rates)])
         charge = rate(price, quantity)[0]
         amount, each = charge.amount, charge.unit_amount
         currency = price["currency"]
@@ -227,7 +227,7 @@ def _check_price(call: Call, item: Obj) -> None:
     """The tax rates of an item against what its price says of tax."""
     if item["pricing"] is not None:
         price = call.fetch("price", item["pricing"]["price_details"]["price"])
-        taxation.refuse_conflicts(call, [(price, item["tax_rates"])])
+        taxation.refuse_conflicts(call, item["currency"], [(price, item["tax_rates"])])
 
 
 def _reprice(call: Call, item: Obj, params: dict[str, Any]) -> None:

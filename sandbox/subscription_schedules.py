@@ -147,7 +147,11 @@ def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
         automatic = _automatic_tax(schedule, phase)
         if automatic["enabled"]:
             taxation.require_location(call.fetch("customer", schedule["customer"]))
-        held = {"automatic_tax": automatic, "default_tax_rates": phase["default_tax_rates"]}
+        held = {
+            "automatic_tax": automatic,
+            "currency": phase["currency"],
+            "default_tax_rates": phase["default_tax_rates"],
+        }
         terms.check_tax(call, known, held, phase["items"])
 
 

@@ -111,10 +111,17 @@ def _rate(stored: Mapping[str, Any]) -> tax.Rate:
     return tax.Rate(stored["id"], Decimal(str(stored["percentage"])), stored["inclusive"])
 
 
-def refuse_conflicts(call: Call, borne: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> None:
+def _behavior(price: Mapping[str, Any], currency: str) -> str:
+    """Whether tax is in a price, of which each currency may say something else: inclusive, exclusive, unspecified."""
+    option = (price.get("currency_options") or {}).get(currency) or {}
+    holder = price if price["currency"] == currency else option
+    return str(holder.get("tax_behavior") or "unspecified")
+
+
+def refuse_conflicts(call: Call, currency: str, borne: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> None:
     """A price that says whether tax is in it takes no rate that says otherwise. `borne` are prices and their rates."""
     for price, ids in borne:
-        behavior = price.get("tax_behavior") or "unspecified"
+        behavior = _behavior(price, currency)
         if behavior == "unspecified":
             continue
         if any(call.fetch("tax_rate", id)["inclusive"] != (behavior == "inclusive") for id in ids):
@@ -227,7 +234,7 @@ def refuse_line_conflicts(call: Call, invoice: Obj) -> None:
         price = (line["pricing"] or {}).get("price_details", {}).get("price")
         stored = None if price is None else call.store.get("price", price)
         if stored is not None:
-            refuse_conflicts(call, [(stored, line["_tax_rates"] or invoice["default_tax_rates"])])
+            refuse_conflicts(call, invoice["currency"], [(stored, line["_tax_rates"] or invoice["default_tax_rates"])])
 
 
 def _not_collected(call: Call, customer: Mapping[str, Any], line: Mapping[str, Any]) -> list[tax.Rate]:
@@ -235,8 +242,8 @@ def _not_collected(call: Call, customer: Mapping[str, Any], line: Mapping[str, A
     place = location(customer)
     assert place is not None
     price = (line["pricing"] or {}).get("price_details", {}).get("price")
-    behavior = None if price is None else (call.store.get("price", price) or {}).get("tax_behavior")
-    inclusive = behavior == "inclusive"
+    stored_price = None if price is None else call.store.get("price", price)
+    inclusive = stored_price is not None and _behavior(stored_price, line["currency"]) == "inclusive"
     state = place["state"] if place["country"] in ("US", "CA") else None
     made_for = f"{place['country']} {state or ''} {'inclusive' if inclusive else 'exclusive'}"
     stored = call.store.first("tax_rate", {"_made_for": made_for})

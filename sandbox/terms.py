@@ -341,7 +341,7 @@ def add_invoice_items(
         quantity = entry.get("quantity", 1)
         product = call.fetch("product", price["product"])
         charge = rate(price, quantity)[0]
-        taxation.refuse_conflicts(call, [(price, rates or subscription["default_tax_rates"])])
+        taxation.refuse_conflicts(call, subscription["currency"], [(price, rates or subscription["default_tax_rates"])])
         id = contract.new_id("ii_")
         target = redemption.Target(
             subscription["customer"],
@@ -443,7 +443,8 @@ def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]
     """The rules between the taxes of a subscription, of its items and of their prices."""
     default = subscription["default_tax_rates"]
     taxation.refuse_both(subscription["automatic_tax"], default, *(item["tax_rates"] for item in items))
-    taxation.refuse_conflicts(call, [(known.get(item["price"]), item["tax_rates"] or default) for item in items])
+    borne = [(known.get(item["price"]), item["tax_rates"] or default) for item in items]
+    taxation.refuse_conflicts(call, subscription["currency"], borne)
 
 
 def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:

@@ -278,6 +278,20 @@ def test_what_stripe_refuses_of_tax_rates(world: World) -> None:
     assert world.preview(subscription.id).total == 11_000
 
 
+def test_each_currency_of_a_price_says_for_itself_whether_tax_is_in_it(world: World) -> None:
+    options = {"eur": {"unit_amount": 9_000, "tax_behavior": "inclusive"}}
+    price = world.price("Licence", "10000", tax_behavior="exclusive", currency_options=options)
+    added, included = rate(world, "10"), rate(world, "20", inclusive=True)
+    euros = {"currency": "eur", "customer": world.new_customer().id}
+    assert "conflicts" in str(refusal(lambda: world.subscribe(price, default_tax_rates=[added], **euros)).user_message)
+    world.subscribe(price, default_tax_rates=[included], **euros)
+    world.subscribe(price, default_tax_rates=[added])
+    # 20 % in 90.00 is 15.00
+    [in_euros] = world.v1.invoices.list({"customer": euros["customer"]}).data
+    assert taxes(in_euros) == [[(7_500, 1_500)]]
+    assert taxes(world.invoices()[-1]) == [[(10_000, 1_000)]]
+
+
 # -- automatic tax ----------------------------------------------------------------------------------------------------
 
 
