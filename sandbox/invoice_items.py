@@ -210,7 +210,7 @@ def update(call: Call) -> Obj:
     if "tax_rates" in params:
         item["tax_rates"] = taxation.chosen(call, params["tax_rates"], "tax_rates", item["tax_rates"])
         taxation.refuse_both((invoice or {}).get("automatic_tax") or taxation.NO_AUTOMATIC_TAX, item["tax_rates"])
-        _check_price(call, item)
+    _check_price(call, item)
     if "period" in params:
         item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
     changed = changes(wire(call, old), wire(call, item))
@@ -225,7 +225,7 @@ def update(call: Call) -> Obj:
 
 def _check_price(call: Call, item: Obj) -> None:
     """The tax rates of an item against what its price says of tax."""
-    if item["pricing"] is not None:
+    if item["pricing"] is not None and item["tax_rates"]:
         price = call.fetch("price", item["pricing"]["price_details"]["price"])
         taxation.refuse_conflicts(call, item["currency"], [(price, item["tax_rates"])])
 

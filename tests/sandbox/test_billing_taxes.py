@@ -241,6 +241,40 @@ def test_a_draft_is_taxed_anew_when_its_rates_change(world: World) -> None:
     assert world.v1.invoices.retrieve(invoice.id).total == 1_000
 
 
+def test_items_by_themselves_take_rates_too(world: World) -> None:
+    ten, twenty = rate(world, "10"), rate(world, "20")
+    subscription = world.subscribe(world.price("Licence", "10000"), default_tax_rates=[ten])
+    seat = world.price("Seat", "2000")
+    item = world.v1.subscription_items.create(
+        {"subscription": subscription.id, "price": seat, "tax_rates": [twenty], "proration_behavior": "none"}
+    )
+    assert [each.id for each in item.tax_rates or []] == [twenty]
+    # in the order in which they are billed: 20 % of 20.00 and 10 % of 100.00
+    assert sorted(taxes(world.preview(subscription.id))) == [[(2_000, 400)], [(10_000, 1_000)]]
+    assert world.v1.subscription_items.update(item.id, {"tax_rates": ""}).tax_rates == []
+    assert sorted(taxes(world.preview(subscription.id))) == [[(2_000, 200)], [(10_000, 1_000)]]
+
+
+def test_an_invoice_item_takes_no_price_that_its_rates_deny(world: World) -> None:
+    product = world.product("Setup")
+    once: Any = {"product": product, "currency": "usd", "unit_amount": 5_000}
+    plain = world.v1.prices.create(once).id
+    once["tax_behavior"] = "exclusive"
+    net = world.v1.prices.create(once).id
+    included = rate(world, "20", inclusive=True)
+    item = world.v1.invoice_items.create(
+        {"customer": world.customer.id, "pricing": {"price": plain}, "tax_rates": [included]}
+    )
+    for act in (
+        lambda: world.v1.invoice_items.update(item.id, {"pricing": {"price": net}}),
+        lambda: world.v1.invoice_items.create(
+            {"customer": world.customer.id, "pricing": {"price": net}, "tax_rates": [included]}
+        ),
+        lambda: manual(world, {"pricing": {"price": net}}, default_tax_rates=[included]),
+    ):
+        assert "`tax_behavior` that conflicts" in str(refusal(act).user_message)
+
+
 def test_the_rate_of_a_tax_can_be_looked_at(world: World) -> None:
     world.subscribe(world.price("Licence", "10000"), default_tax_rates=[rate(world, "10", country="FR")])
     path = "data.taxes.tax_rate_details.tax_rate"
