@@ -579,6 +579,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         "An entry of `discounts` needs one of `coupon`, `discount` and `promotion_code`.", UNRECORDED
     ),
     "too_many_discounts": Answer("There can be at most 20 discounts; this would be {count}.", UNRECORDED),
+    "trial_after_phase": Answer("`{param}` must not be later than the end of the phase.", UNRECORDED),
+    "anchor_in_trial": Answer("`{param}` cannot be `phase_start` in a phase with a trial.", UNRECORDED),
     "period_order": Answer("`{param}[start]` must not be later than `{param}[end]`.", UNRECORDED),
     "discounts_frozen": Answer("The discounts of a proration cannot be changed.", UNRECORDED, param="discounts"),
     "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),

@@ -212,7 +212,7 @@ def compose(
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
         "webhooks_delivered_at": None,
-        "_discounts": [] if subscription is None else redemption.active(call, subscription["discounts"], at),
+        "_discounts": [] if subscription is None else redemption.active(call, _whole(subscription, draft), at),
         "_days_until_due": held.get("days_until_due"),
         "_payment_method": held.get("default_payment_method") or held.get("default_source"),
         "_subscription": None if subscription is None else subscription["id"],
@@ -245,6 +245,12 @@ def item_of(line: Obj) -> str | None:
     details = line["parent"]["subscription_item_details"]
     found: str | None = None if details is None or details["invoice_item"] else details["subscription_item"]
     return found
+
+
+def _whole(subscription: Obj, draft: Draft) -> list[str]:
+    """The ids of the discounts of a whole invoice: the subscription's, and those that some lines are still under."""
+    former = [id for line in draft.lines for id in line.get("_under", ())]
+    return list(dict.fromkeys([*subscription["discounts"], *former]))
 
 
 def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
@@ -335,6 +341,8 @@ def rate_again(call: Call, invoice: Obj, at: int) -> bool:
         usage = catalog.usage(price, invoice["customer"], source["start"], source["end"]) - Decimal(item["_counted"])
         period = (source["start"], source["end"])
         for fresh in usage_lines(item, price, catalog.product(price["product"]), usage, period):
+            if "_under" in line:
+                fresh["_under"] = line["_under"]
             known = before.get((*_source_of(line), *fresh["_part"]))
             lines.append(_line(call, invoice, fresh) if known is None else {**known, **_rated(fresh)})
     if lines == invoice["lines"]["data"]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from . import coupons, promotion_codes, spec
 from .billing import discounts
-from .errors import refuse
+from .errors import StripeError, refuse
 from .router import Call, Kind, declare_kind
 from .store import Obj
 
@@ -58,27 +58,52 @@ def replace(call: Call, target: Target, given: Any, where: str) -> list[str]:
     for index, entry in enumerate(entries):
         named = f"{where}[{index}]"
         form = _form(entry, named)
-        id = _discount(call, target, form, entry[form], f"{named}[{form}]")
-        coupon = _stored(call, id)["source"]["coupon"]
-        if coupon in seen:
-            raise refuse("discount_twice", param=where, coupon=coupon)
-        seen.add(coupon)
-        kept.append(id)
+        found = _found(call, target, form, entry[form], f"{named}[{form}]")
+        if found.coupon in seen:
+            raise refuse("discount_twice", param=where, coupon=found.coupon)
+        seen.add(found.coupon)
+        kept.append(_redeem(call, target, found) if found.id is None else found.id)
     return kept
 
 
-def check(call: Call, given: Any, where: str) -> list[Obj]:
-    """Entries of `discounts` as a phase keeps them until it begins: of the right form, and what they name there."""
+def plan(call: Call, target: Target, given: Any, already: Sequence[Obj], where: str) -> list[Obj]:
+    """A list of `discounts` as the phase of a schedule keeps it until it begins, when `begin` redeems it.
+
+    What could not be redeemed now is refused now, but for what was planned `already`.
+    """
     entries: Sequence[Mapping[str, Any]] = given or ()
     if len(entries) > MOST:
         raise refuse("too_many_discounts", param=where, count=len(entries))
     kept: list[Obj] = []
+    seen: set[str] = set()
     for index, entry in enumerate(entries):
         form = _form(entry, f"{where}[{index}]")
-        kind = "promotion_code" if form == "promotion_code" else form
-        call.fetch(kind, entry[form], param=f"{where}[{index}][{form}]", status=400)
-        kept.append({name: entry[form] if name == form else None for name in _FORMS})
+        planned = {name: entry[form] if name == form else None for name in _FORMS}
+        if planned not in already:
+            found = _found(call, target, form, entry[form], f"{where}[{index}][{form}]")
+            if found.coupon in seen:
+                raise refuse("discount_twice", param=where, coupon=found.coupon)
+            seen.add(found.coupon)
+        kept.append(planned)
     return kept
+
+
+def begin(call: Call, target: Target, planned: Sequence[Obj], before: Sequence[Obj] = ()) -> list[Obj]:
+    """What of a phase's discounts can be had when it begins, as parameters of `replace`.
+
+    A coupon that has expired or run out since it was planned is left out: the phase begins without it. What was in
+    force `before` already and is there no more has been used up, and is not given a second time.
+    """
+    possible = []
+    for entry in planned:
+        [(form, id)] = [(name, entry[name]) for name in _FORMS if entry[name]]
+        try:
+            found = _found(call, target, form, id, form)
+        except StripeError:
+            continue
+        if found.id is not None or entry not in before:
+            possible.append({form: id})
+    return possible
 
 
 def _form(entry: Mapping[str, Any], where: str) -> str:
@@ -96,22 +121,40 @@ def _stored(call: Call, id: str) -> Obj:
     return found
 
 
-def _discount(call: Call, target: Target, form: str, id: str, where: str) -> str:
+@dataclass(frozen=True)
+class _Found:
+    """What an entry stands for: a discount that is there, or a coupon, by a code or not, that can be redeemed."""
+
+    coupon: str
+    id: str | None = None
+    code: str | None = None
+
+
+def _found(call: Call, target: Target, form: str, id: str, where: str) -> _Found:
+    """What an entry stands for; refused where that is unknown, or cannot be redeemed here and now."""
     if form == "discount":
         if id not in {*target.present, *target.inherited}:
             raise refuse("no_such", kind="discount", id=id, param=where)
-        return id
+        return _Found(_stored(call, id)["source"]["coupon"], id)
     code = None
     if form == "promotion_code":
         code = call.fetch("promotion_code", id, param=where, status=400)
-    word = id if code is None else code["promotion"]["coupon"]
+    word = str(id if code is None else code["promotion"]["coupon"])
+    code_id = None if code is None else str(code["id"])
     for present in target.present:
         held = call.store.get("discount", present)
-        if held is not None and (held["source"]["coupon"], held["promotion_code"]) == (word, code and code["id"]):
-            return present
+        if held is not None and (held["source"]["coupon"], held["promotion_code"]) == (word, code_id):
+            return _Found(word, present, code_id)
     if code is not None:
         _check_code(call, target, code, where)
-    return _redeem(call, target, call.fetch("coupon", word, param=where, status=400), code, where)
+    coupon = call.fetch("coupon", word, param=where, status=400)
+    if not coupons.redeemable(coupon, target.now):
+        raise refuse("coupon_expired", param=where, coupon=word)
+    if coupon["amount_off"] is not None:
+        currencies = {coupon["currency"], *(coupon.get("currency_options") or {})}
+        if target.currency not in currencies:
+            raise refuse("coupon_other_currency", param=where, coupon=word, currency=target.currency)
+    return _Found(word, None, code_id)
 
 
 def _check_code(call: Call, target: Target, code: Obj, where: str) -> None:
@@ -152,13 +195,8 @@ def check_minimum(call: Call, ids: Sequence[str], currency: str, amount: int, wh
             raise refuse("promotion_code_minimum", param=f"{where}[{index}][promotion_code]")
 
 
-def _redeem(call: Call, target: Target, coupon: Obj, code: Obj | None, where: str) -> str:
-    if not coupons.redeemable(coupon, target.now):
-        raise refuse("coupon_expired", param=where, coupon=coupon["id"])
-    if coupon["amount_off"] is not None:
-        currencies = {coupon["currency"], *(coupon.get("currency_options") or {})}
-        if target.currency not in currencies:
-            raise refuse("coupon_other_currency", param=where, coupon=coupon["id"], currency=target.currency)
+def _redeem(call: Call, target: Target, found: _Found) -> str:
+    coupon = call.fetch("coupon", found.coupon)
     discount: Obj = {
         "id": call.mint("di_1", 23),
         "object": "discount",
@@ -167,7 +205,7 @@ def _redeem(call: Call, target: Target, coupon: Obj, code: Obj | None, where: st
         "customer": target.customer,
         "customer_account": None,
         "end": discounts.end_of(coupon, target.now),
-        "promotion_code": None if code is None else code["id"],
+        "promotion_code": found.code,
         "source": {"type": "coupon", "coupon": coupon["id"]},
         "start": target.now,
         **{name: target.on.get(name) for name in _ON},
@@ -177,7 +215,8 @@ def _redeem(call: Call, target: Target, coupon: Obj, code: Obj | None, where: st
     call.store.put(discount)
     coupon["times_redeemed"] += 1
     call.store.put(coupon)
-    if code is not None:
+    if found.code is not None:
+        code = call.fetch("promotion_code", found.code)
         code["times_redeemed"] += 1
         call.store.put(code)
     return str(discount["id"])

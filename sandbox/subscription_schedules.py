@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from . import customers, life, subscriptions, taxation, terms
+from . import customers, life, redemption, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -25,18 +26,18 @@ def wire(call: Call, schedule: Obj) -> Obj:
 
 
 def _phase_wire(call: Call, phase: Obj) -> Obj:
-    items = [{**item, "tax_rates": taxation.shown(call, item["tax_rates"])} for item in phase["items"]]
-    return {**phase, "default_tax_rates": taxation.shown(call, phase["default_tax_rates"]), "items": items}
+    taxed = {
+        name: [{**item, "tax_rates": taxation.shown(call, item["tax_rates"])} for item in phase[name]]
+        for name in ("add_invoice_items", "items")
+    }
+    return {**phase, **taxed, "default_tax_rates": taxation.shown(call, phase["default_tax_rates"])}
 
 
 declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule", wire=wire))
 
 _OVER: Final = ("canceled", "completed", "released")
 _NOT_IMPLEMENTED: Final = (
-    "add_invoice_items",
     "application_fee_percent",
-    "default_payment_method",
-    "discounts",
     "on_behalf_of",
     "transfer_data",
 )
@@ -47,46 +48,74 @@ _NOT_IMPLEMENTED: Final = (
 
 def _phases(
     call: Call,
+    schedule: Obj,
     given: Sequence[Mapping[str, Any]],
     start: int,
     known: terms.Prices,
     where: str = "phases",
-    held: Sequence[str] = (),
 ) -> list[Obj]:
-    """Phases one after the other from `start`, checked and in Stripe's shape; `held` tax rates may be inactive."""
+    """Phases one after the other from `start`, checked and in Stripe's shape.
+
+    What the schedule's present phases name already is not judged again: discounts, and tax rates now inactive.
+    """
     terms.in_range(start, f"{where}[0][start_date]")
     if not given:
         raise refuse("missing", param=where)
     phases: list[Obj] = []
     for index, entry in enumerate(given):
-        phase = _phase(call, entry, start, known, f"{where}[{index}]", held, last=index == len(given) - 1)
+        phase = _phase(call, schedule, entry, start, known, f"{where}[{index}]", last=index == len(given) - 1)
         phases.append(phase)
         start = phase["end_date"]
     return phases
 
 
+def _planned(schedule: Obj) -> list[Obj]:
+    """Every discount that the phases of a schedule name: a phase that is sent back as it was is not judged again."""
+    return [
+        entry
+        for phase in schedule["phases"]
+        for holder in (phase, *phase["items"], *phase["add_invoice_items"])
+        for entry in holder["discounts"]
+    ]
+
+
+def _target(call: Call, schedule: Obj, currency: str, start: int) -> redemption.Target:
+    """What a phase's discounts are planned for: the subscription that the schedule has, or will make.
+
+    Stripe takes codes with a minimum amount for the phase that begins at once, not for one to come.
+    """
+    subscription = call.store.get("subscription", schedule["subscription"] or "")
+    now = call.now(schedule)
+    held = [] if subscription is None else list(subscription["discounts"])
+    return redemption.Target(
+        schedule["customer"], currency, now, {}, present=held, minimums=subscription is None and start <= now
+    )
+
+
 def _phase(
-    call: Call,
-    given: Mapping[str, Any],
-    start: int,
-    known: terms.Prices,
-    where: str,
-    held: Sequence[str],
-    *,
-    last: bool,
+    call: Call, schedule: Obj, given: Mapping[str, Any], start: int, known: terms.Prices, where: str, *, last: bool
 ) -> Obj:
     _refuse_unimplemented(given, where)
-    items = [
-        _phase_item(call, item, known, f"{where}[items][{index}]", held) for index, item in enumerate(given["items"])
-    ]
-    if not items:
+    if not given["items"]:
         raise refuse("missing", param=f"{where}[items]")
+    prices = [known.find(item, f"{where}[items][{index}]") for index, item in enumerate(given["items"])]
+    currency = str(given.get("currency") or prices[0]["currency"]).lower()
+    target = _target(call, schedule, currency, start)
+    items = [
+        _phase_item(call, schedule, item, price, target, f"{where}[items][{index}]")
+        for index, (item, price) in enumerate(zip(given["items"], prices, strict=True))
+    ]
     end = _phase_end(call, given, start, items, known, where, last=last)
     trial_end = given.get("trial_end")
     if given.get("trial"):
+        if trial_end is not None:
+            raise refuse("only_one", param=f"{where}[trial_end]", names="trial, trial_end")
         trial_end = end
-    elif trial_end not in (None, "now"):
-        terms.in_range(int(trial_end), f"{where}[trial_end]")
+    elif trial_end not in (None, "now") and terms.in_range(int(trial_end), f"{where}[trial_end]") > end:
+        raise refuse("trial_after_phase", param=f"{where}[trial_end]")
+    if given.get("billing_cycle_anchor") == "phase_start" and trial_end not in (None, "now"):
+        raise refuse("anchor_in_trial", param=f"{where}[billing_cycle_anchor]")
+    customer = call.fetch("customer", schedule["customer"])
     terms.check_thresholds(
         call,
         known,
@@ -96,18 +125,22 @@ def _phase(
         f"{where}[items]",
     )
     settings = given.get("invoice_settings")
-    currency = str(given.get("currency") or known.get(items[0]["price"])["currency"]).lower()
     phase: Obj = {
-        "add_invoice_items": [],
+        "add_invoice_items": [
+            _added_item(call, schedule, entry, known, target, f"{where}[add_invoice_items][{index}]")
+            for index, entry in enumerate(given.get("add_invoice_items") or ())
+        ],
         "application_fee_percent": None,
         "billing_cycle_anchor": given.get("billing_cycle_anchor"),
         "billing_thresholds": terms.thresholds(given.get("billing_thresholds")),
         "collection_method": given.get("collection_method"),
         "currency": currency,
-        "default_payment_method": None,
-        "default_tax_rates": taxation.chosen(call, given.get("default_tax_rates"), f"{where}[default_tax_rates]", held),
+        "default_payment_method": _method(call, customer, given, where),
+        "default_tax_rates": taxation.chosen(
+            call, given.get("default_tax_rates"), f"{where}[default_tax_rates]", _held_rates(schedule)
+        ),
         "description": given.get("description") or None,
-        "discounts": [],
+        "discounts": redemption.plan(call, target, given.get("discounts"), _planned(schedule), f"{where}[discounts]"),
         "end_date": end,
         "invoice_settings": None
         if settings is None
@@ -136,7 +169,10 @@ def _held_rates(schedule: Obj) -> list[str]:
     holders = [
         ids
         for phase in schedule["phases"]
-        for ids in (phase["default_tax_rates"], *(item["tax_rates"] for item in phase["items"]))
+        for ids in (
+            phase["default_tax_rates"],
+            *(item["tax_rates"] for item in (*phase["items"], *phase["add_invoice_items"])),
+        )
     ]
     return [id for ids in holders for id in ids]
 
@@ -161,15 +197,57 @@ def _refuse_unimplemented(given: Mapping[str, Any], where: str) -> None:
             raise refuse("not_implemented_param", param=f"{where}[{name}]" if where else name)
 
 
-def _phase_item(call: Call, given: Mapping[str, Any], known: terms.Prices, where: str, held: Sequence[str]) -> Obj:
-    for name in ("discounts",):
-        if given.get(name):
-            raise refuse("not_implemented_param", param=f"{where}[{name}]")
-    price = known.find(given, where)
-    made = terms.new_item(call, given, price, "", 0, where, held)
+def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> str | None:
+    name = given.get("default_payment_method")
+    return customers.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
+
+
+def _added_item(
+    call: Call,
+    schedule: Obj,
+    given: Mapping[str, Any],
+    known: terms.Prices,
+    target: redemption.Target,
+    where: str,
+) -> Obj:
+    """One of a phase's `add_invoice_items`, as the schedule keeps it until the phase begins."""
+    period: Obj = {}
+    for half, usual in (("start", "max_item_period_start"), ("end", "min_item_period_end")):
+        chosen = (given.get("period") or {}).get(half) or {"type": usual}
+        period[half] = {"type": chosen["type"]}
+        if chosen["type"] == "timestamp":
+            if chosen.get("timestamp") is None:
+                raise refuse("missing", param=f"{where}[period][{half}][timestamp]")
+            period[half]["timestamp"] = terms.in_range(chosen["timestamp"], f"{where}[period][{half}][timestamp]")
+    inherited = replace(target, present=(), inherited=target.present, minimums=False)
+    return {
+        "discountable": given.get("discountable", True),
+        "discounts": redemption.plan(
+            call, inherited, given.get("discounts"), _planned(schedule), f"{where}[discounts]"
+        ),
+        "metadata": call.metadata({}, given.get("metadata") or {}),
+        "period": period,
+        "price": known.find(given, where, recurring=False)["id"],
+        "quantity": given.get("quantity", 1),
+        "tax_rates": taxation.chosen(call, given.get("tax_rates"), f"{where}[tax_rates]", _held_rates(schedule)),
+    }
+
+
+def _phase_item(
+    call: Call,
+    schedule: Obj,
+    given: Mapping[str, Any],
+    price: Obj,
+    target: redemption.Target,
+    where: str,
+) -> Obj:
+    made = terms.new_item(call, given, price, "", 0, where, _held_rates(schedule))
+    subscription = call.store.get("subscription", schedule["subscription"] or "") or {"items": {"data": []}}
+    present = [id for held in subscription["items"]["data"] if held["price"] == price["id"] for id in held["discounts"]]
+    own = replace(target, present=present, inherited=target.present, minimums=False)
     item: Obj = {
         "billing_thresholds": made["billing_thresholds"],
-        "discounts": [],
+        "discounts": redemption.plan(call, own, given.get("discounts"), _planned(schedule), f"{where}[discounts]"),
         "metadata": made["metadata"],
         "price": price["id"],
         "tax_rates": made["tax_rates"],
@@ -210,9 +288,10 @@ def _phase_end(
     return end
 
 
-def _items_of(call: Call, phase: Obj, subscription: Obj, at: int) -> list[Obj]:
-    """A phase's items for a subscription: those of the same price keep their id."""
+def _items_of(call: Call, phase: Obj, subscription: Obj, at: int, before: Obj | None) -> list[Obj]:
+    """A phase's items for a subscription: those of the same price keep their id. `before` is the phase they had."""
     present = {item["price"]: item for item in subscription["items"]["data"]}
+    planned = {entry["price"]: entry["discounts"] for entry in (before or {"items": ()})["items"]}
     items: list[Obj] = []
     for entry in phase["items"]:
         price = call.fetch("price", entry["price"])
@@ -224,24 +303,36 @@ def _items_of(call: Call, phase: Obj, subscription: Obj, at: int) -> list[Obj]:
         item["tax_rates"] = list(entry["tax_rates"])
         item["metadata"] = dict(entry["metadata"])
         item["billing_thresholds"] = entry["billing_thresholds"]
+        target = terms.item_target(subscription, item, at)
+        own = redemption.begin(call, target, entry["discounts"], planned.get(entry["price"], ()))
+        item["discounts"] = redemption.replace(call, target, own, "discounts")
         items.append(item)
     return items
 
 
-def _subscription_params(schedule: Obj, phase: Obj) -> dict[str, Any]:
-    """The create parameters of the subscription that a schedule's first phase begins."""
+def _subscription_params(call: Call, schedule: Obj, phase: Obj, at: int) -> dict[str, Any]:
+    """The create parameters of the subscription that a schedule's first phase begins at `at`.
+
+    A phase that should have begun earlier backdates it (https://docs.stripe.com/api/subscription_schedules/create).
+    """
     defaults = schedule["default_settings"]
+    target = redemption.Target(schedule["customer"], phase["currency"], at, {}, minimums=True)
     params: dict[str, Any] = {
         "billing_mode": schedule["billing_mode"],
         "currency": phase["currency"],
         "items": [
             {
-                name: item[name]
-                for name in ("price", "quantity", "metadata", "billing_thresholds", "tax_rates")
-                if name in item
+                **{
+                    name: item[name]
+                    for name in ("price", "quantity", "metadata", "billing_thresholds", "tax_rates")
+                    if name in item
+                },
+                "discounts": redemption.begin(call, target, item["discounts"]),
             }
             for item in phase["items"]
         ],
+        "discounts": redemption.begin(call, target, phase["discounts"]),
+        "add_invoice_items": _added(call, phase, phase["add_invoice_items"], target),
         "automatic_tax": _automatic_tax(schedule, phase),
         "default_tax_rates": phase["default_tax_rates"],
         "metadata": dict(phase["metadata"]),
@@ -255,7 +346,30 @@ def _subscription_params(schedule: Obj, phase: Obj) -> dict[str, Any]:
         params["trial_end"] = phase["trial_end"]
     if held := _thresholds(schedule, phase):
         params["billing_thresholds"] = held
+    if method := _payment_method(schedule, phase):
+        params["default_payment_method"] = method
+    if phase["start_date"] < at:
+        params["backdate_start_date"] = phase["start_date"]
     return params
+
+
+def _added(call: Call, phase: Obj, entries: Sequence[Obj], target: redemption.Target) -> list[dict[str, Any]]:
+    """A phase's `add_invoice_items` as those of a subscription: halves of a period that the phase has are instants."""
+    instants = {"phase_start": phase["start_date"], "phase_end": phase["end_date"]}
+    added = []
+    for entry in entries:
+        period = {
+            half: {"type": "timestamp", "timestamp": instants[chosen["type"]]} if chosen["type"] in instants else chosen
+            for half, chosen in entry["period"].items()
+        }
+        added.append({**entry, "period": period, "discounts": redemption.begin(call, target, entry["discounts"])})
+    return added
+
+
+def _payment_method(schedule: Obj, phase: Obj) -> str | None:
+    """A phase's payment method, the schedule's where it has none of its own."""
+    method: str | None = phase["default_payment_method"] or schedule["default_settings"]["default_payment_method"]
+    return method
 
 
 def _thresholds(schedule: Obj, phase: Obj) -> Obj | None:
@@ -302,12 +416,18 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
     customer = call.fetch("customer", params["customer"], param="customer")
     now = call.now(customer)
     start = params.get("start_date", "now")
-    if start != "now" and start < now:
-        raise refuse("not_implemented_param", param="start_date in the past")
     schedule = _empty(call, params, customer, now)
-    schedule["phases"] = _phases(call, params.get("phases") or (), now if start == "now" else start, known, where)
+    begins = now if start == "now" else int(start)
+    schedule["phases"] = _phases(call, schedule, params.get("phases") or (), begins, known, where)
+    _refuse_past_phase(schedule, now, where)
     _check_tax(call, schedule, known)
     return schedule
+
+
+def _refuse_past_phase(schedule: Obj, now: int, where: str) -> None:
+    """A first phase may have begun; what a phase that is over already would bill is nowhere documented."""
+    if schedule["_phase"] < 0 and schedule["phases"][0]["end_date"] <= now:
+        raise refuse("not_implemented_param", param=f"{where}[0][end_date] in the past")
 
 
 def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Obj:
@@ -367,11 +487,14 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
 def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
     _refuse_unimplemented(given, "default_settings")
     defaults = schedule["default_settings"]
-    if given.get("billing_cycle_anchor") == "phase_start":
-        raise refuse("not_implemented_param", param="default_settings[billing_cycle_anchor]=phase_start")
+    if "billing_cycle_anchor" in given:
+        defaults["billing_cycle_anchor"] = given["billing_cycle_anchor"]
     for name in ("collection_method", "description"):
         if name in given:
             defaults[name] = given[name] or None
+    if "default_payment_method" in given:
+        customer = call.fetch("customer", schedule["customer"])
+        defaults["default_payment_method"] = _method(call, customer, given, "default_settings")
     if "billing_thresholds" in given:
         defaults["billing_thresholds"] = terms.thresholds(given["billing_thresholds"], defaults["billing_thresholds"])
     if "automatic_tax" in given:
@@ -403,6 +526,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     schedule["billing_mode"] = dict(subscription["billing_mode"])
     schedule["default_settings"]["automatic_tax"] = dict(subscription["automatic_tax"])
     schedule["default_settings"]["collection_method"] = subscription["collection_method"]
+    schedule["default_settings"]["default_payment_method"] = subscription["default_payment_method"]
     schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
     schedule["default_settings"]["invoice_settings"]["days_until_due"] = subscription["days_until_due"]
     end = min(item["current_period_end"] for item in items)
@@ -416,13 +540,13 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         "default_payment_method": None,
         "default_tax_rates": list(subscription["default_tax_rates"]),
         "description": subscription["description"],
-        "discounts": [],
+        "discounts": _kept(subscription["discounts"]),
         "end_date": end,
         "invoice_settings": None,
         "items": [
             {
                 "billing_thresholds": item["billing_thresholds"],
-                "discounts": [],
+                "discounts": _kept(item["discounts"]),
                 "metadata": dict(item["metadata"]),
                 "price": item["price"],
                 "tax_rates": list(item["tax_rates"]),
@@ -443,6 +567,11 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     life.put(call, subscription)
     call.event("subscription_schedule.created", schedule)
     return schedule
+
+
+def _kept(discounts: Sequence[str]) -> list[Obj]:
+    """Discounts that are there, as a phase names them."""
+    return [{"coupon": None, "discount": id, "promotion_code": None} for id in discounts]
 
 
 def keep(call: Call, schedule: Obj) -> None:
@@ -493,7 +622,7 @@ def step(call: Call, schedule: Obj, at: int) -> None:
     if number >= len(schedule["phases"]):
         _finish(call, schedule, at)
     elif schedule["subscription"] is None:
-        _start(call, schedule)
+        _start(call, schedule, at)
     elif call.fetch("subscription", schedule["subscription"])["status"] in life.ENDED:
         _cancel(call, schedule, at)
     else:
@@ -506,18 +635,16 @@ def step(call: Call, schedule: Obj, at: int) -> None:
 life.STEPS["subscription_schedule"] = step
 
 
-def _start(call: Call, schedule: Obj) -> None:
+def _start(call: Call, schedule: Obj, at: int) -> None:
     customer = call.fetch("customer", schedule["customer"])
     phase = schedule["phases"][0]
-    params = _subscription_params(schedule, phase)
-    contract = subscriptions.new_contract(
-        call, customer, params, terms.Prices(call, archived=True), at=phase["start_date"]
-    )
+    params = _subscription_params(call, schedule, phase, at)
+    contract = subscriptions.new_contract(call, customer, params, terms.Prices(call, archived=True), at=at)
     contract.subscription["schedule"] = schedule["id"]
     subscriptions.begin(call, contract, params, hold=True)
     schedule.update(status="active", subscription=contract.subscription["id"], _phase=0)
     keep(call, schedule)
-    call.event("subscription_schedule.updated", schedule, {"status": "not_started"}, now=phase["start_date"])
+    call.event("subscription_schedule.updated", schedule, {"status": "not_started"}, now=at)
 
 
 def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
@@ -525,6 +652,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     before = copy.deepcopy(subscription)
     contract = life.contract_of(call, subscription, at)
     terms.collection(subscription, _collection(schedule, phase))
+    subscription["default_payment_method"] = _payment_method(schedule, phase)
     if phase["description"] is not None:
         subscription["description"] = phase["description"]
     subscription["metadata"] = {**subscription["metadata"], **phase["metadata"]}
@@ -541,26 +669,54 @@ def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
     subscription["_stirred"] = at
 
 
-def enter(call: Call, contract: Contract, schedule: Obj, phase: Obj, at: int) -> Draft | None:
-    """Give a subscription a phase's items and taxes; what is billed at once. Changes nothing but the contract."""
+def enter(
+    call: Call, contract: Contract, schedule: Obj, phase: Obj, at: int, before: Obj | None = None
+) -> Draft | None:
+    """Give a subscription a phase's items, taxes, discounts and invoice items; what is billed at once.
+
+    Changes the contract, and redeems what begins with the phase. `before` is the same phase as it was until now, where
+    an update changes it.
+    """
     contract.subscription["automatic_tax"] = _automatic_tax(schedule, phase)
     contract.subscription["default_tax_rates"] = list(phase["default_tax_rates"])
-    draft = _enter(call, contract, phase, at)
+    former = list(contract.subscription["discounts"])
+    draft = _enter(call, contract, schedule, phase, at, before)
+    _keep_usage_under(former, contract.subscription["discounts"], draft)
     terms.refuse_unclear_prorations(contract)
     cycle.name_periods(contract, contract.pending)
     return draft
 
 
-def _enter(call: Call, contract: Contract, phase: Obj, at: int) -> Draft | None:
+def _keep_usage_under(former: list[str], present: list[str], draft: Draft | None) -> None:
+    """Usage of the phase that ends is billed under its discounts, the fees of the next under theirs.
+
+    https://docs.stripe.com/billing/subscriptions/billing-mode/compare
+    """
+    if draft is not None and former != present:
+        for line in draft.lines:
+            line["_under"] = former if "_usage" in line else list(present)
+
+
+def _enter(call: Call, contract: Contract, schedule: Obj, phase: Obj, at: int, before: Obj | None) -> Draft | None:
     subscription = contract.subscription
-    after = _items_of(call, phase, subscription, at)
+    target = terms.subscription_target(subscription, at)
+    planned = redemption.begin(call, target, phase["discounts"], (before or {"discounts": ()})["discounts"])
+    subscription["discounts"] = redemption.replace(call, target, planned, "discounts")
+    after = _items_of(call, phase, subscription, at, before)
+    known = terms.Prices(call, archived=True)
+    new = [entry for entry in phase["add_invoice_items"] if before is None or entry not in before["add_invoice_items"]]
+    adding = replace(target, present=(), inherited=subscription["discounts"])
+    terms.add_invoice_items(
+        call, contract, known, _added(call, phase, new, adding), at, "add_invoice_items", planned=True
+    )
     terms.check_items(terms.Prices(call), subscription, after, contract.items)
     behavior = phase["proration_behavior"]
     if phase["trial_end"] is not None and phase["trial_end"] > at:
         cycle.change_items(contract, after, at, behavior)
         return cycle.begin_trial(contract, at, phase["trial_end"], behavior)
     intervals = [{contract.interval(item) for item in items} for items in (contract.items, after)]
-    if phase["billing_cycle_anchor"] == "phase_start" or (
+    anchor = phase["billing_cycle_anchor"] or schedule["default_settings"]["billing_cycle_anchor"]
+    if (anchor == "phase_start" and before is None) or (
         len(intervals[0]) == len(intervals[1]) == 1 and intervals[0] != intervals[1]
     ):
         return cycle.restart(contract, after, at, behavior)
@@ -623,9 +779,13 @@ def update(call: Call) -> Obj:
     if {"default_settings", "phases"} & set(params):
         _check_tax(call, schedule, known)
     if present is not None:
-        _change_present(call, schedule, present, params.get("proration_behavior", "create_prorations"), now)
-    elif "automatic_tax" in (params.get("default_settings") or {}) and schedule["subscription"] is not None:
-        _tax_present(call, schedule, now)
+        was, behavior = old["phases"][schedule["_phase"]], params.get("proration_behavior", "create_prorations")
+        _change_present(call, schedule, present, was, behavior, now)
+    elif schedule["subscription"] is not None:
+        if "automatic_tax" in (params.get("default_settings") or {}):
+            _tax_present(call, schedule, now)
+        if "default_payment_method" in (params.get("default_settings") or {}):
+            _pay_with(call, schedule, now)
     keep(call, schedule)
     changed = changes(wire(call, old), wire(call, schedule))
     if changed:
@@ -633,6 +793,15 @@ def update(call: Call) -> Obj:
     if schedule["status"] == "not_started" and schedule["phases"][0]["start_date"] <= now:
         step(call, schedule, now)
     return schedule
+
+
+def _pay_with(call: Call, schedule: Obj, now: int) -> None:
+    """Let the subscription be paid with what the schedule now says."""
+    subscription = call.fetch("subscription", schedule["subscription"])
+    before = copy.deepcopy(subscription)
+    subscription["default_payment_method"] = _payment_method(schedule, schedule["phases"][schedule["_phase"]])
+    contract = life.contract_of(call, subscription, now, alone=True)
+    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
 
 
 def _running(schedule: Obj) -> None:
@@ -651,26 +820,28 @@ def _replace_phases(
     if number < 0:
         start = given[0].get("start_date", schedule["phases"][0]["start_date"]) if given else now
         begins = now if start == "now" else int(start)
-        schedule["phases"] = _phases(call, given, begins, known, held=_held_rates(schedule))
+        schedule["phases"] = _phases(call, schedule, given, begins, known)
+        _refuse_past_phase(schedule, now, "phases")
         return None
     present = schedule["phases"][number]
     past = {phase["start_date"] for phase in schedule["phases"][:number]}
     rest = [entry for entry in given if entry.get("start_date") not in past]
     if not rest or rest[0].get("start_date", present["start_date"]) not in ("now", present["start_date"]):
         raise refuse("schedule_past")
-    phases = _phases(call, rest, present["start_date"], known, held=_held_rates(schedule))
+    phases = _phases(call, schedule, rest, present["start_date"], known)
     if phases[0]["end_date"] <= now:
         raise refuse("schedule_dates")
     schedule["phases"] = [*schedule["phases"][:number], *phases]
     return phases[0]
 
 
-def _change_present(call: Call, schedule: Obj, phase: Obj, proration_behavior: str, now: int) -> None:
+def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_behavior: str, now: int) -> None:
     subscription = call.fetch("subscription", schedule["subscription"])
     before = copy.deepcopy(subscription)
     contract = life.contract_of(call, subscription, now)
     _watch(schedule, phase, subscription, now)
-    draft = enter(call, contract, schedule, {**phase, "proration_behavior": proration_behavior}, now)
+    subscription["default_payment_method"] = _payment_method(schedule, phase)
+    draft = enter(call, contract, schedule, {**phase, "proration_behavior": proration_behavior}, now, was)
     if draft is not None:
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
@@ -749,12 +920,12 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
     """
     details = params.get("schedule_details") or {}
     known = terms.Prices(call)
-    _refuse_price_data(details)
     if params.get("schedule"):
         schedule = copy.deepcopy(call.fetch("subscription_schedule", params["schedule"], param="schedule"))
         _running(schedule)
         now = call.now(schedule)
         schedule["end_behavior"] = details.get("end_behavior", schedule["end_behavior"])
+        was = copy.deepcopy(schedule["phases"][schedule["_phase"]])
         present = _replace_phases(call, schedule, details["phases"], known, now) if "phases" in details else None
         _check_tax(call, schedule, known)
     else:
@@ -766,14 +937,14 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
             known,
             "schedule_details[phases]",
         )
-        now, present = call.now(schedule), None
+        now, present, was = call.now(schedule), None, None
     if schedule["subscription"] is None:
-        return _preview_start(call, schedule, known)
+        return _preview_start(call, schedule)
     subscription = copy.deepcopy(call.fetch("subscription", schedule["subscription"]))
     contract = life.contract_of(call, subscription, now)
     if present is not None:
         behavior = details.get("proration_behavior", "create_prorations")
-        draft = enter(call, contract, schedule, {**present, "proration_behavior": behavior}, now)
+        draft = enter(call, contract, schedule, {**present, "proration_behavior": behavior}, now, was)
         if draft is not None:
             return contract, draft, now
     return _preview_next(call, schedule, contract)
@@ -784,22 +955,15 @@ def _start_of(details: Mapping[str, Any]) -> Any:
     return phases[0].get("start_date", "now")
 
 
-def _refuse_price_data(details: Mapping[str, Any]) -> None:
-    """A preview must not make prices, and phases hold prices by id."""
-    for index, phase in enumerate(details.get("phases") or ()):
-        for number, item in enumerate(phase["items"]):
-            if item.get("price_data"):
-                where = f"schedule_details[phases][{index}][items][{number}][price_data]"
-                raise refuse("not_implemented_param", param=where)
-
-
-def _preview_start(call: Call, schedule: Obj, known: terms.Prices) -> tuple[Contract, Draft | None, int]:
+def _preview_start(call: Call, schedule: Obj) -> tuple[Contract, Draft | None, int]:
     customer = call.fetch("customer", schedule["customer"])
     phase = schedule["phases"][0]
-    contract = subscriptions.new_contract(
-        call, customer, _subscription_params(schedule, phase), known, at=phase["start_date"]
-    )
-    return contract, cycle.begin(contract, phase["start_date"], phase["proration_behavior"]), phase["start_date"]
+    at = max(phase["start_date"], call.now(schedule))
+    params = _subscription_params(call, schedule, phase, at)
+    contract = subscriptions.new_contract(call, customer, params, terms.Prices(call, archived=True), at=at)
+    draft = cycle.begin(contract, at, phase["proration_behavior"])
+    terms.check_first_payment(call, contract, draft)
+    return contract, draft, at
 
 
 def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contract, Draft | None, int]:

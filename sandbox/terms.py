@@ -329,13 +329,24 @@ def check_customer_currency(call: Call, customer: Obj, currency: str) -> None:
 
 
 def add_invoice_items(
-    call: Call, contract: Contract, known: Prices, given: Sequence[Mapping[str, Any]], at: int, where: str
+    call: Call,
+    contract: Contract,
+    known: Prices,
+    given: Sequence[Mapping[str, Any]],
+    at: int,
+    where: str,
+    *,
+    planned: bool = False,
 ) -> None:
-    """One-time prices that the next invoice of a contract shall carry."""
+    """One-time prices that the next invoice of a contract shall carry.
+
+    What a schedule `planned` may name tax rates that have become inactive since.
+    """
     subscription = contract.subscription
     for index, entry in enumerate(given):
         named = f"{where}[{index}]"
-        rates = taxation.chosen(call, entry.get("tax_rates"), f"{named}[tax_rates]")
+        held = (entry.get("tax_rates") or ()) if planned else ()
+        rates = taxation.chosen(call, entry.get("tax_rates"), f"{named}[tax_rates]", held)
         taxation.refuse_both(subscription["automatic_tax"], rates)
         price = known.find(entry, named, recurring=False)
         quantity = entry.get("quantity", 1)
@@ -543,13 +554,9 @@ def set_discounts(
     subscription["discounts"] = redemption.replace(call, target, given, where)
 
 
-def set_item_discounts(
-    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str
-) -> None:
-    """`discounts` of a subscription item, which come before the subscription's own."""
-    if "discounts" not in given:
-        return
-    target = redemption.Target(
+def item_target(subscription: Obj, item: Obj, now: int) -> redemption.Target:
+    """A subscription item as something to discount; it may reuse the subscription's discounts."""
+    return redemption.Target(
         subscription["customer"],
         subscription["currency"],
         now,
@@ -557,7 +564,15 @@ def set_item_discounts(
         present=item["discounts"],
         inherited=subscription["discounts"],
     )
-    item["discounts"] = redemption.replace(call, target, given["discounts"], f"{where}[discounts]")
+
+
+def set_item_discounts(
+    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str
+) -> None:
+    """`discounts` of a subscription item, which come before the subscription's own."""
+    if "discounts" in given:
+        target = item_target(subscription, item, now)
+        item["discounts"] = redemption.replace(call, target, given["discounts"], f"{where}[discounts]")
 
 
 def check_first_payment(call: Call, contract: Contract, draft: Draft | None) -> None:

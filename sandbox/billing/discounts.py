@@ -26,6 +26,8 @@ class Part:
     amount: Decimal
     product: str | None
     own: Sequence[Discount] = ()
+    #: The ids of the discounts of the whole that apply to it; None for all.
+    under: frozenset[str] | None = None
 
 
 def apply(lines: Sequence[Obj], whole: Sequence[Discount], currency: str) -> None:
@@ -39,6 +41,7 @@ def apply(lines: Sequence[Obj], whole: Sequence[Discount], currency: str) -> Non
             Decimal(max(line["amount"], 0) if line["discountable"] else 0),
             line["pricing"]["price_details"]["product"] if line["pricing"] is not None else None,
             line.get("_discounts", ()),
+            frozenset(line["_under"]) if "_under" in line else None,
         )
         for line in lines
     ]
@@ -71,13 +74,12 @@ def _take(
         *((discount, False) for discount in whole),
     ]
     for discount, of_its_own in rounds:
-        id, coupon = discount["id"], discount["coupon"]
+        id = discount["id"]
         weights = [
-            rest
-            if any(each["id"] == id for each in part.own) == of_its_own and id not in done and covers(coupon, part)
-            else Decimal(0)
+            rest if id not in done and _meets(part, discount, of_its_own=of_its_own) else Decimal(0)
             for part, rest, done in zip(parts, left, taken, strict=True)
         ]
+        coupon = discount["coupon"]
         amount = _off(coupon, sum(weights, Decimal(0)), currency, spent.get(id, Decimal(0)))
         spent[id] = spent.get(id, Decimal(0)) + amount
         if whole_units:
@@ -90,6 +92,13 @@ def _take(
                 left[index] -= share
                 taken[index][id] = share
     return taken
+
+
+def _meets(part: Part, discount: Discount, *, of_its_own: bool) -> bool:
+    if any(each["id"] == discount["id"] for each in part.own) != of_its_own:
+        return False
+    here = of_its_own or part.under is None or discount["id"] in part.under
+    return here and covers(discount["coupon"], part)
 
 
 def _off(coupon: Mapping[str, Any], base: Decimal, currency: str, spent: Decimal) -> Decimal:
