@@ -344,6 +344,7 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     item_ids: pulumi.Output[Mapping[str, str]]
     metered_items: pulumi.Output[Sequence[str]]
     billing_mode_type: pulumi.Output[str]
+    billing_currency: pulumi.Output[str]
 
     def __init__(
         self,

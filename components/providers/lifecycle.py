@@ -140,7 +140,7 @@ class StripeProvider(ResourceProvider):
     def diff(self, id_: str, olds: Inputs, news: Inputs) -> DiffResult:
         old, new = self.arguments(olds), self.arguments(news)
         self.account.pin(olds.get("account"))
-        replaces = self.replaces(old, new)
+        replaces = self.replaces({**self.assigned(olds), **old}, new)
         with self._lock:
             self._in_state.add(id_)
             NAMES[id_] = f"{self.kind.name} '{_name(new)}'"
@@ -169,6 +169,10 @@ class StripeProvider(ResourceProvider):
             if before.get(name, MISSING) != after.get(name, MISSING)
             and not (name in self.kind.spent and name not in new)
         ]
+
+    def assigned(self, olds: Inputs) -> Inputs:
+        """What Stripe has filled in for arguments that were left out, as the state knows it."""
+        return {}
 
     def comparable(self, arguments: Inputs) -> Inputs:
         """The arguments with what leaving them out means, so that writing that down is no change."""
@@ -523,7 +527,10 @@ class StripeProvider(ResourceProvider):
 
     def subject(self, arguments: Mapping[str, Any], id_: str | None = None) -> str:
         """How messages name the resource: `Price 'alpaca-ai-usage' (price_1)`."""
-        return f"{self.kind.name} '{_name(arguments)}'" + (f" ({id_})" if id_ else "")
+        name = _name(arguments)
+        if id_ and name == "?":
+            return f"{self.kind.name} {id_}"
+        return f"{self.kind.name} '{name}'" + (f" ({id_})" if id_ else "")
 
 
 def _name(arguments: Mapping[str, Any]) -> str:

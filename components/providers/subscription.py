@@ -230,6 +230,7 @@ SUBSCRIPTION = Kind(
         "item_ids": "the ids of the items, by key",
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
+        "billing_currency": "the currency that it bills in",
     },
     rules=(
         rules.metadata,
@@ -261,6 +262,10 @@ class SubscriptionProvider(StripeProvider):
         return {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
 
     # -- diff ---------------------------------------------------------------------------------------------------
+
+    def assigned(self, olds: Inputs) -> Inputs:
+        known = {"currency": olds.get("billing_currency"), "billing_mode": {"type": olds.get("billing_mode_type")}}
+        return {name: value for name, value in known.items() if value and value != {"type": None}}
 
     def replaces(self, old: Inputs, new: Inputs) -> list[str]:
         names = set(super().replaces(old, new))
@@ -372,6 +377,12 @@ class SubscriptionProvider(StripeProvider):
 
     def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
         return not self.is_gone(remote)
+
+    def different(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
+        found = super().different(remote, new)
+        if (_mode(remote), _mode(new)) == ("flexible", "classic"):
+            found["billing_mode"] = ("flexible", "classic")
+        return found
 
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
@@ -496,6 +507,7 @@ class SubscriptionProvider(StripeProvider):
             "item_ids": {key: item["id"] for key, item in sorted(there.items())},
             "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
             "billing_mode_type": _mode(remote),
+            "billing_currency": remote.get("currency"),
         }
 
     def _with_all_items(self, remote: StripeObject) -> StripeObject:

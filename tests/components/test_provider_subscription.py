@@ -12,6 +12,7 @@ from components.account import StripeRefusal
 from components.providers.customer import CustomerProvider
 from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
+from components.providers.product import ProductProvider
 from components.providers.subscription import SubscriptionProvider
 from tests.components.world import State, World, invoiced, licensed, metered
 
@@ -285,6 +286,33 @@ def test_flexible_does_not_go_back(acme: Acme) -> None:
     new = acme.up(old, billing_mode={"type": "classic"})
     assert new.id != old.id
     assert acme.remote()["billing_mode"]["type"] == "classic"
+
+
+def test_flexible_that_was_never_declared_does_not_go_back_either(acme: Acme) -> None:
+    """Stripe's own default is flexible: classic declared later is another subscription, not a state that lies."""
+    assert acme.state.outs["billing_mode_type"] == "flexible"
+    old = acme.state
+    after = acme.up(old, billing_mode={"type": "classic"})
+    assert after.id != old.id
+    assert acme.remote()["billing_mode"]["type"] == "classic"
+    assert acme.refreshed().inputs == after.inputs
+
+
+def test_a_flexible_one_that_a_lost_run_made_is_not_taken_for_a_classic_one(acme: Acme) -> None:
+    with pytest.raises(ProviderError, match="has billing_mode 'flexible' where 'classic' is declared"):
+        acme.up(None, billing_mode={"type": "classic"})
+
+
+def test_writing_down_what_stripe_has_filled_in_is_no_change(acme: Acme) -> None:
+    old = acme.state
+    for more in ({"currency": "usd"}, {}, {"billing_mode": {"type": "flexible"}}, {}):
+        assert acme.up(acme.state, **more).id == old.id
+    provider = acme.world.process().provider(SubscriptionProvider)
+    assert provider.diff(old.id, old.outs, {**old.inputs, "currency": "eur"}).replaces == ["currency"]
+    product = acme.world.product("typed")
+    run = acme.world.process().provider(ProductProvider)
+    assert run.diff(product.id, product.outs, {**product.inputs, "type": "service"}).replaces == []
+    assert run.diff(product.id, product.outs, {**product.inputs, "type": "good"}).replaces == ["type"]
 
 
 def test_how_flexible_billing_shows_discounts_is_chosen_once(acme: Acme) -> None:
