@@ -435,6 +435,28 @@ def test_a_schedules_phases_say_whether_tax_is_automatic(world: World) -> None:
     assert world.invoices()[-1].automatic_tax.provider is None
 
 
+def test_a_place_that_is_gone_turns_a_schedules_automatic_tax_off_too(world: World) -> None:
+    world.v1.customers.update(world.customer.id, {"address": PARIS})
+    phase: Any = {"items": [{"price": world.price("Licence", "10000")}], "duration": {"interval": "year"}}
+    given: Any = {
+        "customer": world.customer.id,
+        "start_date": "now",
+        "phases": [{**phase, "automatic_tax": {"enabled": True}}],
+        "default_settings": {"automatic_tax": {"enabled": True}},
+    }
+    schedule = world.v1.subscription_schedules.create(given)
+    world.go("2026-01-02")
+    world.v1.customers.update(world.customer.id, MOVED)
+    world.go("2026-02-01T02:00:00")
+    after = world.v1.subscription_schedules.retrieve(schedule.id)
+    assert after.phases[0].automatic_tax is not None
+    assert after.default_settings.automatic_tax is not None
+    for held in (after.phases[0].automatic_tax, after.default_settings.automatic_tax):
+        assert (held.enabled, held.disabled_reason) == (False, "requires_location_inputs")
+    assert world.invoices()[0].automatic_tax.enabled
+    assert not world.v1.subscriptions.retrieve(str(schedule.subscription)).automatic_tax.enabled
+
+
 PLACES: list[tuple[dict[str, Any], tuple[str, str | None, str | None]]] = [
     ({}, ("unrecognized_location", None, None)),
     ({"address": PARIS}, ("not_collecting", "FR", "billing_address")),
