@@ -44,14 +44,16 @@ _NOT_IMPLEMENTED: Final = (
 )
 
 
-for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
-    spec.declare_parameter("POST", _path, "items.plan", {"type": "string"})
-    spec.declare_parameter(
-        "POST",
-        _path,
-        "items.current_trial",
-        {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]},
-    )
+_TRIAL: Final = {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]}
+for _path, _items in (
+    ("/v1/subscriptions", "items."),
+    ("/v1/subscriptions/{subscription_exposed_id}", "items."),
+    ("/v1/subscription_items", ""),
+    ("/v1/subscription_items/{item}", ""),
+    ("/v1/invoices/create_preview", "subscription_details.items."),
+):
+    spec.declare_parameter("POST", _path, f"{_items}plan", {"type": "string"})
+    spec.declare_parameter("POST", _path, f"{_items}current_trial", _TRIAL)
 
 _ANCHOR: Final = {"type": "string", "enum": ["now", "unchanged"]}
 spec.declare_parameter(

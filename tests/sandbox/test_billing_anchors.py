@@ -8,7 +8,6 @@ import pytest
 import stripe
 
 from .bills import World, at, lines
-from .catalog import plain
 
 UNCHANGED: Any = {"end_behavior": {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "unchanged"}}
 NOW: Any = {"end_behavior": {"billing_cycle_anchor": "now"}}
@@ -124,15 +123,3 @@ def test_a_preview_takes_a_timestamp_for_what_is_new_and_refuses_it_for_what_is_
     with pytest.raises(stripe.InvalidRequestError) as caught:
         world.v1.invoices.create_preview(new)
     assert caught.value.param == "subscription_details[billing_cycle_anchor]"
-
-
-def test_an_item_takes_a_plan_for_a_price_and_no_trial_offer(world: World) -> None:
-    price, other = world.price("License", "10000"), world.price("Other", "20000")
-    items: Any = [{"plan": price}]
-    subscription = world.subscribe(*items)
-    [item] = plain(subscription)["items"]["data"]
-    assert item["price"]["id"] == price
-    changed = world.change(subscription.id, {"id": item["id"], "plan": other})
-    assert plain(changed)["items"]["data"][0]["price"]["id"] == other
-    with pytest.raises(stripe.APIError, match=r"items\[0\]\[current_trial\]"):
-        world.change(subscription.id, {"id": item["id"], "current_trial": {"trial_offer": "to_1"}})
