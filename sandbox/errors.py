@@ -665,6 +665,15 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
+    "resume_status": Answer("Only a paused subscription can be resumed; this one is {state}.", UNRECORDED),
+    "resume_sent": Answer(
+        "Only a subscription with collection_method charge_automatically can be resumed.",
+        UNRECORDED,
+    ),
+    "resume_classic": Answer(
+        "`resume_on_payment_success` needs billing_mode flexible.", UNRECORDED, param="payment_behavior"
+    ),
+    "resume_under_way": Answer("The invoice {invoice} of this resumption is still to be paid or voided.", UNRECORDED),
     "prebill": Answer("Invalid billing_schedules: {rule}", UNRECORDED),
     "threshold_amount": Answer("A monetary billing threshold must be at least {least} in this case.", UNRECORDED),
     "threshold_licensed": Answer("Only metered items can have a usage threshold.", UNRECORDED),

@@ -160,9 +160,8 @@ def _check_preview(call: Call) -> None:
     if params.get("preview_mode") == "recurring":
         raise refuse("not_implemented_param", param="preview_mode=recurring")
     details = params.get("subscription_details") or {}
-    if details.get("resume_at") or details.get("start_date"):
-        name = "resume_at" if details.get("resume_at") else "start_date"
-        raise refuse("not_implemented_param", param=f"subscription_details[{name}]")
+    if details.get("start_date"):
+        raise refuse("not_implemented_param", param="subscription_details[start_date]")
     terms.refuse_unimplemented(details, "subscription_details")
     for other in ("subscription", "subscription_details"):
         for name in ("schedule", "schedule_details"):
@@ -180,6 +179,8 @@ def _preview_of_subscription(
     if stored["status"] in life.ENDED:
         raise refuse("no_upcoming", customer=stored["customer"])
     now = call.now(stored)
+    if details.get("resume_at"):
+        return _preview_of_resumption(call, stored, details, now)
     known = terms.Prices(call, preview=True)
     contract = life.contract_of(call, copy.deepcopy(stored), now, unstored=known.unstored)
     _migrate(contract, details)
@@ -203,6 +204,19 @@ def _preview_of_subscription(
     if at is None:
         raise refuse("no_upcoming", customer=stored["customer"])
     return contract, cycle.bill_at(contract, at), at
+
+
+def _preview_of_resumption(
+    call: Call, subscription: Obj, details: dict[str, Any], now: int
+) -> tuple[Contract, Draft | None, int]:
+    """The invoice that resuming would make."""
+    if subscription["status"] != "paused":
+        raise refuse("resume_status", state=subscription["status"])
+    strange = sorted(set(details) - {"resume_at", "billing_cycle_anchor", "proration_behavior", "proration_date"})
+    if strange:
+        raise refuse("not_implemented_param", param=f"subscription_details[{strange[0]}] together with resume_at")
+    contract, draft = subscriptions.resumption(call, subscription, details, now, "subscription_details")
+    return contract, draft, now
 
 
 def _migrate(contract: Contract, details: dict[str, Any]) -> None:

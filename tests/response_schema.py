@@ -257,6 +257,7 @@ LOST_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/v1/promotion_codes"): _LIST_OF_CODES,
     ("GET", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
     ("POST", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
+    ("POST", "/v1/subscriptions/{subscription}/resume"): {"$ref": "#/components/schemas/subscription"},
 }
 
 _V2_ERROR = {
