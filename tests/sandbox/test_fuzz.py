@@ -323,7 +323,7 @@ def test_random_requests_never_break_the_sandbox(tmp_path: Path, seed: int, cloc
             monkey.learn(json.loads(response.body))
         clock.advance(monkey.dice.choice([0, 0, 1, 60, 3600]))
     # The dice are such that a good part gets through; a fuzz that is always refused tests nothing.
-    assert answered[200] > REQUESTS / 4, answered
+    assert answered[200] > REQUESTS / 5, answered
     with sandbox.database.reading() as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     sandbox.close()
