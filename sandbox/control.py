@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from . import connect, forms, limits, log, settings, spec, v2
+from . import connect, customers, forms, limits, log, settings, spec, v2
 from .errors import ANSWERS, StripeError, refuse
 from .router import Call
 from .store import Database, Store, mint
@@ -339,7 +339,7 @@ def _accounts(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
             clock=sandbox.clock_of(current),
             settings=current,
         )
-        made = connect.make(call, params.get("id"), configurations)
+        made = connect.make(call, params.get("id"), configurations, customers.new_customer)
     return connect.shown(made, platform, livemode=livemode)
 
 

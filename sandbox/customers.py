@@ -1,4 +1,7 @@
-"""Customers: create, retrieve, update, list, delete; and the payment methods that Stripe's test tokens stand for."""
+"""Customers: create, retrieve, update, list, delete; and the payment methods that Stripe's test tokens stand for.
+
+Payment sources, which are older, are in `sources.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 import string
 from typing import Any, Final
 
-from . import spec, taxation
+from . import sources, spec, taxation
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
@@ -17,15 +20,14 @@ def _reveal(call: Call, customer: Obj, field: str) -> Any:
     cancelled ones left out as in Stripe's list of them."""
     if field == "tax":
         return taxation.of_customer(customer)
+    if field == "sources":
+        return sources.listed(call, customer)
     if field != "subscriptions":
         return customer[field]
     found = call.store.query("subscription", {"customer": customer["id"]})
     running = [call.wire(item) for item in found if item["status"] not in ("canceled", "incomplete_expired")]
-    return {**customer[field], "data": running[:SHOWN], "has_more": len(running) > SHOWN}
+    return {**customer[field], "data": running[: sources.SHOWN], "has_more": len(running) > sources.SHOWN}
 
-
-#: A list inside an object holds as many as a page does by default.
-SHOWN: Final = 10
 
 declare_kind(
     Kind(
@@ -35,6 +37,7 @@ declare_kind(
     )
 )
 declare_kind(Kind("payment_method", noun="PaymentMethod"))
+declare_index("customer", "customer_account")
 declare_index("customer", "email")
 declare_index("customer", "test_clock")
 declare_index("subscription", "customer")
@@ -55,16 +58,8 @@ _PLAIN: Final = ("description", "email", "name", "phone")
 #: Only shown once set, as on the wire.
 _NAMES: Final = ("business_name", "individual_name")
 _ADDRESS: Final = ("city", "country", "line1", "line2", "postal_code", "state")
-#: Payment sources of the API before payment methods; refused by name.
-_SOURCES: Final = (
-    "source",
-    "default_source",
-    "bank_account",
-    "card",
-    "default_alipay_account",
-    "default_bank_account",
-    "default_card",
-)
+#: What `source` and `default_source` were called before; stripe-python has them no more, and they are refused by name.
+_OLD_NAMES: Final = ("bank_account", "card", "default_alipay_account", "default_bank_account", "default_card")
 
 #: Stripe's test tokens for cards whose charges fail (docs.stripe.com/testing): attaching works, paying does not.
 _FAILING: Final = ("chargeCustomerFail", "chargeDeclined")
@@ -74,6 +69,11 @@ _CARDS: Final = {"mastercard": "mastercard", "amex": "amex", "discover": "discov
 @route("POST", "/v1/customers")
 def create(call: Call) -> Obj:
     """POST /v1/customers."""
+    return new_customer(call)
+
+
+def new_customer(call: Call, account: str | None = None) -> Obj:
+    """Make a customer from create parameters; one that an account is configured as names it."""
     params = call.params
     test_clock = params.get("test_clock") or None
     if test_clock is not None:
@@ -116,7 +116,11 @@ def create(call: Call) -> Obj:
     for name in ("sources", "subscriptions", "tax_ids"):
         url = f"/v1/customers/{customer['id']}/{name}"
         customer[name] = {"object": "list", "data": [], "has_more": False, "url": url}
+    if account is not None:
+        customer["customer_account"] = account
     _apply(call, customer)
+    if "source" in params:
+        _new_source(call, customer)
     if params.get("payment_method"):
         attach(call, customer, params["payment_method"], "payment_method")
     for item in params.get("tax_id_data") or ():
@@ -129,8 +133,8 @@ def create(call: Call) -> Obj:
 def _apply(call: Call, customer: Obj) -> None:
     """Set what create and update have in common; "" unsets."""
     params = call.params
-    for name in _SOURCES:
-        if params.get(name):
+    for name in _OLD_NAMES:
+        if name in params:
             raise refuse("not_implemented_param", param=name)
     for name in _PLAIN:
         if name in params:
@@ -194,6 +198,18 @@ def _validate_location(call: Call, customer: Obj) -> None:
             taxation.require_location(customer)
 
 
+def _new_source(call: Call, customer: Obj) -> None:
+    """`source`: a new card, which becomes the default in place of the one before."""
+    if not call.params["source"]:
+        raise refuse("empty", param="source")
+    before = customer["default_source"]
+    validate = call.params.get("validate", True)
+    customer["default_source"] = sources.add(call, customer, call.params["source"], validate=validate)["id"]
+    replaced = None if before is None else call.store.get("card", before)
+    if replaced is not None:
+        sources.delete_card(call, customer, replaced)
+
+
 def _apply_invoice_settings(call: Call, customer: Obj, given: dict[str, Any]) -> None:
     settings = dict(customer["invoice_settings"])
     if "custom_fields" in given:
@@ -217,8 +233,10 @@ def _apply_invoice_settings(call: Call, customer: Obj, given: dict[str, Any]) ->
 def attach(call: Call, customer: Obj, name: str, param: str) -> str:
     """The id of a payment method of this customer. Stripe's test tokens (`pm_card_visa`) make a new one.
 
-    A stored payment method has `_fails`: whether charging it is declined.
+    A stored payment method has `_fails`: whether charging it is declined. A card that is a source is one too.
     """
+    if name.startswith("card_"):
+        return sources.of_customer(call, customer, name, param)
     if name.startswith("pm_card_") and not call.livemode:
         token = name.removeprefix("pm_card_")
         method: Obj = {
@@ -289,11 +307,21 @@ def update(call: Call) -> Obj:
     customer = call.fetch("customer", call.args["customer"])
     old = dict(customer)
     _apply(call, customer)
+    if "default_source" in call.params:
+        if not call.params["default_source"]:
+            raise refuse("empty", param="default_source")
+        named = call.params["default_source"]
+        customer["default_source"] = sources.of_customer(call, customer, named, "default_source")
+    if "source" in call.params:
+        _new_source(call, customer)
     changed = changes(old, customer)
     changed.update({name: old[name] for name in _NAMES if name in old and name not in customer})
     if changed:
         call.store.put(customer)
         call.event("customer.updated", customer, changed)
+    if "source" in call.params:
+        for after_source in AFTER_NEW_SOURCE:
+            after_source(call, customer)
     return customer
 
 
@@ -311,3 +339,6 @@ def delete(call: Call) -> Obj:
 
 #: What other kinds do when a customer goes, functions of (call, customer): subscriptions are cancelled here.
 BEFORE_DELETION: list[Any] = []
+
+#: What other kinds do when a customer is given a new source: subscriptions are charged again here.
+AFTER_NEW_SOURCE: list[Any] = []

@@ -376,6 +376,9 @@ ANSWERS: Final[dict[str, Answer]] = {
         REPORTED,
         code="resource_missing",
     ),
+    "source_not_linked": Answer(
+        "Customer {customer} does not have a linked source with ID {id}.", REPORTED, status=404, code="missing"
+    ),
     "invoice_prefix": Answer(
         "The invoice prefix must be 3 to 12 uppercase letters and digits.", DOCUMENTED, param="invoice_prefix"
     ),
@@ -421,10 +424,10 @@ ANSWERS: Final[dict[str, Answer]] = {
         "This product cannot be deleted because it has one or more user-created prices.", RECORDED
     ),
     "product_exists": Answer("Product already exists.", UNRECORDED, code="resource_already_exists"),
-    "product_type": Answer(
-        "This sandbox only has products of type service; goods are a part of Stripe's retired Orders API.",
-        UNRECORDED,
-        param="type",
+    "product_good": Answer(
+        "Plans may only be created with products of type service, but the supplied product ({product}) had type good.",
+        REPORTED,
+        param="product",
     ),
     "default_price_foreign": Answer(
         "The price {price} belongs to the product {other}; a default price must belong to the product itself.",
@@ -439,6 +442,27 @@ ANSWERS: Final[dict[str, Answer]] = {
         code="resource_missing",
     ),
     "card_declined": Answer("Your card was declined.", REPORTED, status=402, code="card_declined", type="card_error"),
+    "card_cvc": Answer(
+        "Your card's security code is incorrect.",
+        DOCUMENTED,
+        status=402,
+        code="incorrect_cvc",
+        param="cvc",
+        type="card_error",
+    ),
+    "card_expired": Answer(
+        "Your card has expired.", DOCUMENTED, status=402, code="expired_card", param="exp_month", type="card_error"
+    ),
+    "card_funds": Answer(
+        "Your card has insufficient funds.", DOCUMENTED, status=402, code="card_declined", type="card_error"
+    ),
+    "card_processing": Answer(
+        "An error occurred while processing your card. Try again in a little bit.",
+        DOCUMENTED,
+        status=402,
+        code="processing_error",
+        type="card_error",
+    ),
     "price_inactive": Answer("The price specified is inactive. This field only accepts active prices.", REPORTED),
     "price_one_time": Answer(
         "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`.",
@@ -632,6 +656,19 @@ ANSWERS: Final[dict[str, Answer]] = {
         "An invoice item needs one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", UNRECORDED
     ),
     # -- connected accounts -------------------------------------------------------------------------------------
+    "account_no_customer": Answer(
+        "The account {account} has no customer configuration, so it cannot be billed.",
+        UNRECORDED,
+        param="customer_account",
+    ),
+    "fee_without_account": Answer(
+        "Can only apply an {name} when the request is made on behalf of another account (using an OAuth key, the "
+        "Stripe-Account header, or the destination parameter).",
+        REPORTED,
+    ),
+    "percent_decimals": Answer("A percentage can have at most two decimal places.", UNRECORDED),
+    "too_great": Answer("This value must be less than or equal to {most} (it currently is '{value}').", REPORTED),
+    "too_small": Answer("This value must be greater than or equal to {least} (it currently is '{value}').", REPORTED),
     "own_account": Answer("The '{name}' param cannot be set to your own account.", REPORTED),
     "account_cannot_receive": Answer(
         "Your destination account needs to have at least one of the following capabilities enabled: transfers, "

@@ -92,6 +92,9 @@ _PLAIN: Final = {
     "discount": "discount",
     "promotion_code": "promotion_code",
     "tax_rate": "tax_rate",
+    "account": "account",
+    "destination": "account",
+    "on_behalf_of": "account",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from . import invoicing, life, redemption, taxation, terms
+from . import connect, invoicing, life, redemption, taxation, terms
 from .billing.lines import Obj, invoice_item
 from .billing.money import EXACT, decimal_string, to_minor_units
 from .billing.rating import rate, unit_amount
@@ -20,7 +20,7 @@ def wire(call: Call, item: Obj) -> Obj:
 
 declare_kind(Kind("invoiceitem", missing_param="invoiceitem", noun="invoiceitem", wire=wire))
 
-_NOT_IMPLEMENTED: Final = ("customer_account", "tax_behavior", "tax_code")
+_NOT_IMPLEMENTED: Final = ("tax_behavior", "tax_code")
 _MONEY: Final = ("amount", "price_data", "pricing", "quantity", "quantity_decimal", "unit_amount_decimal")
 
 
@@ -62,6 +62,7 @@ def described(
     item = invoice_item(
         id=call.mint("ii_1", 23),
         customer=customer["id"],
+        customer_account=customer.get("customer_account"),
         amount=amount,
         currency=currency,
         description=description,
@@ -89,9 +90,10 @@ def create(call: Call) -> Obj:
     params = call.params
     _refuse_unimplemented(params)
     invoice = _draft(call, params["invoice"]) if params.get("invoice") else None
-    if not params.get("customer") and invoice is None:
+    customer = connect.payer(call, params)
+    if customer is None and invoice is None:
         raise refuse("missing", param="customer")
-    customer = call.fetch("customer", params.get("customer") or (invoice or {})["customer"], param="customer")
+    customer = customer or call.fetch("customer", (invoice or {})["customer"], param="customer")
     subscription = None
     if params.get("subscription"):
         found = call.fetch("subscription", params["subscription"], param="subscription", status=400)
@@ -173,12 +175,12 @@ def retrieve(call: Call) -> Obj:
 
 @route("GET", "/v1/invoiceitems", writes=True)
 def list_items(call: Call) -> Obj:
-    """GET /v1/invoiceitems, filtered by `customer`, `invoice`, `pending`."""
+    """GET /v1/invoiceitems, filtered by `customer` or its account, `invoice`, `pending`."""
     life.settle(call)
     params = call.params
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
-    where: dict[str, Any] = {name: params[name] for name in ("customer", "invoice") if name in params}
+    where: dict[str, Any] = {
+        name: params[name] for name in ("customer", "customer_account", "invoice") if name in params
+    }
     if params.get("pending"):
         where["invoice"] = None
     elif params.get("pending") is False and "invoice" not in params:

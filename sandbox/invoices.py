@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from . import (
+    connect,
     customers,
     invoice_items,
     invoicing,
     life,
     redemption,
+    sources,
     subscription_schedules,
     subscriptions,
     taxation,
@@ -26,20 +28,14 @@ from .router import Call, changes, route
 #: What a manual invoice or an edit could ask for and the sandbox does not do.
 _NOT_IMPLEMENTED: Final = (
     "account_tax_ids",
-    "application_fee_amount",
     "automatically_finalizes_at",
     "custom_fields",
-    "customer_account",
-    "default_source",
     "from_invoice",
-    "issuer",
     "number",
-    "on_behalf_of",
     "payment_settings",
     "rendering",
     "shipping_cost",
     "shipping_details",
-    "transfer_data",
 )
 
 
@@ -67,16 +63,16 @@ def _fresh(call: Call, invoice: Obj) -> Obj:
 
 @route("GET", "/v1/invoices", writes=True)
 def list_invoices(call: Call) -> Obj:
-    """GET /v1/invoices, filtered by `customer`, `subscription`, `status`, `collection_method`, `due_date`."""
+    """GET /v1/invoices, filtered by `customer` or its account, `subscription`, `status`, and how and until when."""
     life.settle(call)
     params = call.params
     where: dict[str, Any] = {
-        name: params[name] for name in ("customer", "status", "collection_method", "due_date") if name in params
+        name: params[name]
+        for name in ("customer", "customer_account", "status", "collection_method", "due_date")
+        if name in params
     }
     if "subscription" in params:
         where["_subscription"] = params["subscription"]
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
     page = call.page("invoice", where)
     page["data"] = [_fresh(call, invoice) for invoice in page["data"]]
     return page
@@ -122,6 +118,8 @@ def create_preview(call: Call) -> Obj:
     params = call.params
     _check_preview(call)
     details = params.get("subscription_details") or {}
+    if params.get("customer_account") and (customer := connect.payer(call, params)) is not None:
+        params = {**params, "customer": customer["id"]}
     if params.get("schedule") or params.get("schedule_details"):
         contract, draft, at = subscription_schedules.preview(call, params)
         _calculate(call, contract, params)
@@ -154,7 +152,7 @@ def _next_to_bill(call: Call, customer: str | None) -> str | None:
 
 def _check_preview(call: Call) -> None:
     params = call.params
-    for name in ("customer_account", "issuer", "on_behalf_of", "customer_details"):
+    for name in ("customer_details",):
         if params.get(name):
             raise refuse("not_implemented_param", param=name)
     if params.get("preview_mode") == "recurring":
@@ -332,6 +330,7 @@ def _preview_answer(
         _discount(call, invoice, call.params["discounts"], at)
         invoicing.total_up(call, invoice, customer)
     invoice["billing_reason"] = "upcoming"
+    connect.set_on_invoice(call, invoice, call.params)
     if subscription is not None and not subscription_stored:
         # A subscription that does not exist has no id to show.
         invoice["parent"] = None
@@ -354,9 +353,9 @@ def create(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     _refuse_unimplemented(params)
-    if not params.get("customer"):
+    customer = connect.payer(call, params)
+    if customer is None:
         raise refuse("missing", param="customer")
-    customer = call.fetch("customer", params["customer"], param="customer")
     subscription = None
     if params.get("subscription"):
         subscription = call.fetch("subscription", params["subscription"], param="subscription", status=400)
@@ -441,6 +440,10 @@ def _edit(call: Call, invoice: Obj, customer: Obj) -> None:
         invoice["default_payment_method"] = (
             customers.attach(call, customer, given, "default_payment_method") if given else None
         )
+    if "default_source" in params:
+        given = params["default_source"]
+        invoice["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
+    connect.set_on_invoice(call, invoice, params)
 
 
 def _set_tax(call: Call, invoice: Obj, customer: Obj) -> None:
@@ -503,9 +506,11 @@ def update(call: Call) -> Obj:
     _edit(call, invoice, customer)
     if {"automatic_tax", "default_tax_rates"} & set(params):
         _set_tax(call, invoice, customer)
+    if invoice != old:
+        invoicing.keep(call, invoice)
+    # What is private to the payment (a fee, a transfer) changes without anybody being told.
     changed = changes(invoicing.wire(call, old), invoicing.wire(call, invoice))
     if changed:
-        invoicing.keep(call, invoice)
         call.event("invoice.updated", invoice, changed)
     return invoice
 
@@ -550,10 +555,10 @@ def finalize(call: Call) -> Obj:
 
 @route("POST", "/v1/invoices/{invoice}/pay")
 def pay(call: Call) -> Obj:
-    """POST /v1/invoices/{invoice}/pay: with what is on file, with a payment method, or out of band."""
+    """POST /v1/invoices/{invoice}/pay: with what is on file, with a payment method, with a source, or out of band."""
     life.settle(call)
     params = call.params
-    for name in ("forgive", "mandate", "source"):
+    for name in ("forgive", "mandate"):
         if params.get(name):
             raise refuse("not_implemented_param", param=name)
     invoice = call.fetch("invoice", call.args["invoice"])
@@ -576,10 +581,14 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
     if call.params.get("paid_out_of_band"):
         invoicing.settle_paid(call, invoice, subscription, now, out_of_band=True)
         return
-    given = call.params.get("payment_method")
+    given, source = call.params.get("payment_method"), call.params.get("source")
+    if given and source:
+        raise refuse("only_one", param="source", names="payment_method, source")
+    customer = call.fetch("customer", invoice["customer"])
     if given:
-        customer = call.fetch("customer", invoice["customer"])
         method: str | None = customers.attach(call, customer, given, "payment_method")
+    elif source:
+        method = sources.of_customer(call, customer, source, "source")
     else:
         method = invoicing.payment_method(call, invoice, subscription)
     if method is None:

@@ -111,8 +111,8 @@ def compose(
 ) -> Obj:
     """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` keeps it.
 
-    `terms` says how it is collected (`collection_method`, `days_until_due`, default payment method); the subscription
-    does where there is one.
+    `terms` says how it is collected (`collection_method`, `days_until_due`); the subscription does where there is
+    one.
     """
     held = terms if terms is not None else subscription or {}
     collection_method = held.get("collection_method", "charge_automatically")
@@ -127,6 +127,7 @@ def compose(
             },
         }
     settings = (subscription or {}).get("invoice_settings") or {}
+    transfer = (subscription or {}).get("transfer_data")
     invoice: Obj = {
         "id": id,
         "object": "invoice",
@@ -151,7 +152,7 @@ def compose(
         "currency": currency,
         "custom_fields": settings.get("custom_fields") or (customer.get("invoice_settings") or {}).get("custom_fields"),
         "customer": customer["id"],
-        "customer_account": None,
+        "customer_account": customer.get("customer_account"),
         "customer_address": customer.get("address"),
         "customer_email": customer.get("email"),
         "customer_name": customer.get("name"),
@@ -171,7 +172,7 @@ def compose(
         "from_invoice": None,
         "hosted_invoice_url": None,
         "invoice_pdf": None,
-        "issuer": {"type": "self"},
+        "issuer": dict(settings.get("issuer") or {"type": "self"}),
         "last_finalization_error": None,
         "latest_revision": None,
         "lines": {"object": "list", "data": [], "has_more": False, "url": f"/v1/invoices/{id}/lines"},
@@ -179,7 +180,7 @@ def compose(
         "metadata": dict(metadata or {}),
         "next_payment_attempt": None,
         "number": None,
-        "on_behalf_of": None,
+        "on_behalf_of": (subscription or {}).get("on_behalf_of"),
         "parent": parent,
         "payment_settings": {
             "default_mandate": None,
@@ -213,9 +214,10 @@ def compose(
         "total_taxes": [],
         "webhooks_delivered_at": None,
         "_discounts": [] if subscription is None else redemption.active(call, _whole(subscription, draft), at),
+        "_application_fee_amount": None,
         "_days_until_due": held.get("days_until_due"),
-        "_payment_method": held.get("default_payment_method") or held.get("default_source"),
         "_subscription": None if subscription is None else subscription["id"],
+        "_transfer_data": None if transfer is None else {"amount": None, "destination": transfer["destination"]},
         "_due": None,
         "_clock_due": None,
     }
@@ -457,19 +459,22 @@ def charge(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> bool:
 
 
 def declines(call: Call, method: str) -> bool:
-    """Whether charging a payment method fails."""
-    stored = call.store.get("payment_method", method)
+    """Whether charging a payment method or a source fails."""
+    stored = call.store.get("payment_method", method) or call.store.get("card", method)
     return stored is not None and bool(stored.get("_fails"))
 
 
 def payment_method(call: Call, invoice: Obj | None, subscription: Obj | None) -> str | None:
-    """What would be charged: the invoice's method, the subscription's, the customer's."""
+    """What would be charged: the invoice's own, the subscription's, the customer's; payment methods before sources.
+
+    https://docs.stripe.com/api/subscriptions/object (`default_payment_method`, `default_source`)
+    """
     holder = invoice if invoice is not None else subscription
     assert holder is not None
     customer = call.fetch("customer", holder["customer"])
     choices = (
         (invoice or {}).get("default_payment_method"),
-        (invoice or {}).get("_payment_method"),
+        (invoice or {}).get("default_source"),
         (subscription or {}).get("default_payment_method"),
         (subscription or {}).get("default_source"),
         (customer.get("invoice_settings") or {}).get("default_payment_method"),

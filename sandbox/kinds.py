@@ -14,6 +14,7 @@ from . import prices as prices
 from . import products as products
 from . import promotion_codes as promotion_codes
 from . import search as search
+from . import sources as sources
 from . import subscription_items as subscription_items
 from . import subscription_schedules as subscription_schedules
 from . import subscriptions as subscriptions

@@ -51,7 +51,14 @@ def create(call: Call) -> Obj:
 
 def new_price(call: Call, params: dict[str, Any], product: str) -> Obj:
     """Make a price of a product from create parameters."""
+    check_sold(call.fetch("product", product), params)
     return _save(call, params, product, price_shape(call, params))
+
+
+def check_sold(product: Obj, params: dict[str, Any]) -> None:
+    """Only a service is sold again and again."""
+    if "recurring" in params and product["type"] == "good":
+        raise refuse("product_good", product=product["id"])
 
 
 def _save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any]) -> Obj:

@@ -28,6 +28,7 @@ spec.declare_parameter(
 spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
 spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
 
+_OF_SERVICES: Final = ("statement_descriptor", "unit_label")
 #: Fields that an update sets as they come; "" unsets them.
 _PLAIN: Final = ("description", "statement_descriptor", "tax_code", "unit_label", "url")
 
@@ -38,8 +39,8 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
     id = params.get("id") or call.mint("prod_", 14)
     if call.store.get("product", id) is not None:
         raise refuse("product_exists", param="id")
-    if params.get("type", "service") != "service":
-        raise refuse("product_type")
+    kind = params.get("type", "service")
+    _check_good(kind, params)
     product: Obj = {
         "id": id,
         "object": "product",
@@ -58,7 +59,7 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
         "statement_descriptor": params.get("statement_descriptor") or None,
         "tax_code": params.get("tax_code") or None,
         "tax_details": params.get("tax_details") or None,
-        "type": "service",
+        "type": kind,
         "unit_label": params.get("unit_label") or None,
         "updated": now,
         "url": params.get("url") or None,
@@ -66,6 +67,16 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
     call.store.put(product)
     call.event("product.created", product)
     return product
+
+
+def _check_good(kind: str, params: dict[str, Any]) -> None:
+    """A good has nothing of what a charge that comes again prints.
+
+    https://github.com/stripe/stripe-dotnet/issues/2046
+    """
+    for name in _OF_SERVICES:
+        if kind == "good" and name in params:
+            raise refuse("unknown", param=name)
 
 
 @route("POST", "/v1/products")
@@ -105,6 +116,7 @@ def update(call: Call) -> Obj:
     product = call.fetch("product", call.args["id"])
     old = dict(product)
     params = call.params
+    _check_good(product["type"], params)
     if "name" in params:
         if not params["name"]:
             raise refuse("empty", param="name")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import amounts, coupons, spec
+from . import amounts, connect, coupons, spec
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
@@ -111,14 +111,10 @@ spec.declare_reference("promotion_code", "customer", "customer")
 def create(call: Call) -> Obj:
     """POST /v1/promotion_codes: a code for a coupon, for everybody or one customer."""
     params = call.params
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
     if not params["promotion"].get("coupon"):
         raise refuse("promotion_coupon")
     coupon = call.fetch("coupon", params["promotion"]["coupon"], param="promotion[coupon]", status=400)
-    customer = None
-    if params.get("customer"):
-        customer = call.fetch("customer", params["customer"], param="customer", status=400)["id"]
+    customer = connect.payer(call, params, status=400) or {"id": None}
     word = params.get("code") or "".join(_LETTERS[letter % len(_LETTERS)] for letter in call.mint("", 8).encode())
     if not _CODE.match(word):
         raise refuse("promotion_code_text", code=word)
@@ -128,8 +124,8 @@ def create(call: Call) -> Obj:
         "active": params.get("active", True),
         "code": word,
         "created": call.now(),
-        "customer": customer,
-        "customer_account": None,
+        "customer": customer["id"],
+        "customer_account": customer.get("customer_account"),
         "expires_at": _expiry(call, params.get("expires_at"), coupon),
         "livemode": call.livemode,
         "max_redemptions": params.get("max_redemptions"),
@@ -206,17 +202,16 @@ def retrieve(call: Call) -> Obj:
 
 @route("GET", "/v1/promotion_codes")
 def list_codes(call: Call) -> Obj:
-    """GET /v1/promotion_codes, filtered by `active`, `code` (in any case), `coupon`, `customer`."""
+    """GET /v1/promotion_codes, filtered by `active`, `code` (in any case), `coupon`, `customer` or its account."""
     params = call.params
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
     where: dict[str, Any] = {}
     if "code" in params:
         where["_code"] = params["code"].lower()
     if "coupon" in params:
         where["promotion.coupon"] = call.fetch("coupon", params["coupon"], param="coupon", status=400)["id"]
-    if "customer" in params:
-        where["customer"] = call.fetch("customer", params["customer"], param="customer", status=400)["id"]
+    customer = connect.payer(call, params, status=400)
+    if customer is not None:
+        where["customer"] = customer["id"]
     if "active" in params:
         found = call.store.query("promotion_code", where)
         where["id"] = [code["id"] for code in found if redeemable(call, code, call.now()) == params["active"]]

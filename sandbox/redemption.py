@@ -203,7 +203,7 @@ def _redeem(call: Call, target: Target, found: _Found) -> str:
         "checkout_session": None,
         "created": target.now,
         "customer": target.customer,
-        "customer_account": None,
+        "customer_account": call.fetch("customer", target.customer).get("customer_account"),
         "end": discounts.end_of(coupon, target.now),
         "promotion_code": found.code,
         "source": {"type": "coupon", "coupon": coupon["id"]},

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from . import customers, life, redemption, subscriptions, taxation, terms
+from . import connect, customers, life, redemption, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -35,12 +35,10 @@ def _phase_wire(call: Call, phase: Obj) -> Obj:
 
 declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule", wire=wire))
 
+_PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
+#: What a phase or its defaults print on invoices, in both in the same words.
+_PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 _OVER: Final = ("canceled", "completed", "released")
-_NOT_IMPLEMENTED: Final = (
-    "application_fee_percent",
-    "on_behalf_of",
-    "transfer_data",
-)
 
 
 # -- phases -----------------------------------------------------------------------------------------------------------
@@ -95,7 +93,6 @@ def _target(call: Call, schedule: Obj, currency: str, start: int) -> redemption.
 def _phase(
     call: Call, schedule: Obj, given: Mapping[str, Any], start: int, known: terms.Prices, where: str, *, last: bool
 ) -> Obj:
-    _refuse_unimplemented(given, where)
     if not given["items"]:
         raise refuse("missing", param=f"{where}[items]")
     prices = [known.find(item, f"{where}[items][{index}]") for index, item in enumerate(given["items"])]
@@ -124,7 +121,6 @@ def _phase(
         where,
         f"{where}[items]",
     )
-    settings = given.get("invoice_settings")
     phase: Obj = {
         "add_invoice_items": [
             _added_item(call, schedule, entry, known, target, f"{where}[add_invoice_items][{index}]")
@@ -142,9 +138,7 @@ def _phase(
         "description": given.get("description") or None,
         "discounts": redemption.plan(call, target, given.get("discounts"), _planned(schedule), f"{where}[discounts]"),
         "end_date": end,
-        "invoice_settings": None
-        if settings is None
-        else {"account_tax_ids": None, "days_until_due": settings.get("days_until_due"), "issuer": None},
+        "invoice_settings": _phase_settings(call, given.get("invoice_settings"), f"{where}[invoice_settings]"),
         "items": items,
         "metadata": call.metadata({}, given.get("metadata") or {}),
         "on_behalf_of": None,
@@ -155,7 +149,20 @@ def _phase(
     }
     if "automatic_tax" in given:
         phase["automatic_tax"] = taxation.automatic_tax(call, given["automatic_tax"], f"{where}[automatic_tax]")
+    connect.set_parties(call, phase, given, where)
     return phase
+
+
+def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> Obj | None:
+    """A phase's own `invoice_settings`: what it leaves out is as the defaults have it."""
+    if given is None:
+        return None
+    issuer = given.get("issuer")
+    return {
+        **{name: given.get(name) or None for name in _PRINTED},
+        "days_until_due": given.get("days_until_due"),
+        "issuer": None if issuer is None else connect.reference(call, issuer, f"{where}[issuer]"),
+    }
 
 
 def _automatic_tax(schedule: Obj, phase: Obj) -> Obj:
@@ -189,12 +196,6 @@ def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
             "default_tax_rates": phase["default_tax_rates"],
         }
         terms.check_tax(call, known, held, phase["items"])
-
-
-def _refuse_unimplemented(given: Mapping[str, Any], where: str) -> None:
-    for name in _NOT_IMPLEMENTED:
-        if given.get(name):
-            raise refuse("not_implemented_param", param=f"{where}[{name}]" if where else name)
 
 
 def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> str | None:
@@ -338,6 +339,8 @@ def _subscription_params(call: Call, schedule: Obj, phase: Obj, at: int) -> dict
         "metadata": dict(phase["metadata"]),
         "proration_behavior": phase["proration_behavior"],
         **_collection(schedule, phase),
+        **_parties(schedule, phase),
+        "invoice_settings": _invoice_settings(schedule, phase),
     }
     params["billing_mode"] = {name: value for name, value in params["billing_mode"].items() if name != "updated_at"}
     if phase["description"] or defaults["description"]:
@@ -390,6 +393,26 @@ def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
     return params
 
 
+def _parties(schedule: Obj, phase: Obj) -> dict[str, Any]:
+    """Who is charged for and paid during a phase, as parameters of a subscription; "" is nobody."""
+    defaults = schedule["default_settings"]
+    found = {name: defaults[name] if phase[name] is None else phase[name] for name in _PARTIES}
+    return {name: "" if value is None else value for name, value in found.items()}
+
+
+def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
+    """What a phase's invoices carry, as a parameter of a subscription: its own, else the schedule's defaults."""
+    own, defaults = phase["invoice_settings"] or {}, schedule["default_settings"]["invoice_settings"]
+    return {name: own.get(name) or defaults[name] or "" for name in (*_PRINTED, "issuer")}
+
+
+def _check_parties(schedule: Obj, where: str = "phases") -> None:
+    """The rules between fee and transfer, phase by phase, the defaults taken into account."""
+    for index, phase in enumerate(schedule["phases"]):
+        parties = {name: None if value == "" else value for name, value in _parties(schedule, phase).items()}
+        connect.check_fee(parties["application_fee_percent"], parties["transfer_data"], "percent", f"{where}[{index}]")
+
+
 # -- creating and reading ---------------------------------------------------------------------------------------------
 
 
@@ -398,11 +421,9 @@ def create(call: Call) -> Obj:
     """POST /v1/subscription_schedules: from phases, or around a subscription that exists."""
     life.settle(call)
     params = call.params
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
     if params.get("from_subscription"):
         return _create_around(call, params)
-    if not params.get("customer"):
+    if not params.get("customer") and not params.get("customer_account"):
         raise refuse("schedule_from")
     schedule = _new(call, params, terms.Prices(call))
     keep(call, schedule)
@@ -413,7 +434,8 @@ def create(call: Call) -> Obj:
 
 
 def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str = "phases") -> Obj:
-    customer = call.fetch("customer", params["customer"], param="customer")
+    customer = connect.payer(call, params)
+    assert customer is not None, "a schedule is of a customer or goes around a subscription"
     now = call.now(customer)
     start = params.get("start_date", "now")
     schedule = _empty(call, params, customer, now)
@@ -421,6 +443,7 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
     schedule["phases"] = _phases(call, schedule, params.get("phases") or (), begins, known, where)
     _refuse_past_phase(schedule, now, where)
     _check_tax(call, schedule, known)
+    _check_parties(schedule, where)
     return schedule
 
 
@@ -448,7 +471,7 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
         "created": now,
         "current_phase": None,
         "customer": customer["id"],
-        "customer_account": None,
+        "customer_account": customer.get("customer_account"),
         "default_settings": {
             "application_fee_percent": None,
             "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
@@ -485,7 +508,6 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
 
 
 def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
-    _refuse_unimplemented(given, "default_settings")
     defaults = schedule["default_settings"]
     if "billing_cycle_anchor" in given:
         defaults["billing_cycle_anchor"] = given["billing_cycle_anchor"]
@@ -501,15 +523,21 @@ def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
         defaults["automatic_tax"] = taxation.automatic_tax(
             call, given["automatic_tax"], "default_settings[automatic_tax]"
         )
-    for name in ("custom_fields", "days_until_due", "description", "footer"):
-        if name in (given.get("invoice_settings") or {}):
-            value = given["invoice_settings"][name]
+    connect.set_parties(call, defaults, given, "default_settings")
+    settings = given.get("invoice_settings") or {}
+    for name in ("days_until_due", *_PRINTED):
+        if name in settings:
+            value = settings[name]
             defaults["invoice_settings"][name] = None if value == "" else value
+    if "issuer" in settings:
+        where = "default_settings[invoice_settings][issuer]"
+        defaults["invoice_settings"]["issuer"] = connect.reference(call, settings["issuer"], where)
 
 
 def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     """A schedule of one phase, the present period of a subscription, which later updates add phases to."""
-    for name in ("customer", "phases", "start_date", "default_settings", "billing_mode", "end_behavior"):
+    alone = ("customer", "customer_account", "phases", "start_date", "default_settings", "billing_mode", "end_behavior")
+    for name in alone:
         if params.get(name):
             raise refuse("only_one", param="from_subscription", names=f"from_subscription, {name}")
     subscription = call.fetch("subscription", params["from_subscription"], param="from_subscription", status=400)
@@ -528,7 +556,11 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     schedule["default_settings"]["collection_method"] = subscription["collection_method"]
     schedule["default_settings"]["default_payment_method"] = subscription["default_payment_method"]
     schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
-    schedule["default_settings"]["invoice_settings"]["days_until_due"] = subscription["days_until_due"]
+    schedule["default_settings"].update({name: subscription[name] for name in _PARTIES})
+    schedule["default_settings"]["invoice_settings"] = {
+        **subscription["invoice_settings"],
+        "days_until_due": subscription["days_until_due"],
+    }
     end = min(item["current_period_end"] for item in items)
     phase: Obj = {
         "add_invoice_items": [],
@@ -603,10 +635,10 @@ def list_schedules(call: Call) -> Obj:
     """GET /v1/subscription_schedules, filtered by customer, state and times."""
     life.settle(call)
     params = call.params
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
     where: dict[str, Any] = {
-        name: params[name] for name in ("customer", "canceled_at", "completed_at", "released_at") if name in params
+        name: params[name]
+        for name in ("customer", "customer_account", "canceled_at", "completed_at", "released_at")
+        if name in params
     }
     if params.get("scheduled"):
         where["status"] = "not_started"
@@ -651,8 +683,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     subscription = call.fetch("subscription", schedule["subscription"])
     before = copy.deepcopy(subscription)
     contract = life.contract_of(call, subscription, at)
-    terms.collection(subscription, _collection(schedule, phase))
-    subscription["default_payment_method"] = _payment_method(schedule, phase)
+    _set_terms(call, schedule, subscription, phase)
     if phase["description"] is not None:
         subscription["description"] = phase["description"]
     subscription["metadata"] = {**subscription["metadata"], **phase["metadata"]}
@@ -667,6 +698,13 @@ def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
     subscription["billing_thresholds"] = _thresholds(schedule, phase)
     # What has accrued already may reach what the phase sets.
     subscription["_stirred"] = at
+
+
+def _set_terms(call: Call, schedule: Obj, subscription: Obj, phase: Obj) -> None:
+    """Give a subscription what a phase says beside items: how it is collected, who is paid, what invoices carry."""
+    subscription["default_payment_method"] = _payment_method(schedule, phase)
+    settings = {"invoice_settings": _invoice_settings(schedule, phase)}
+    terms.plain_fields(call, subscription, {**_collection(schedule, phase), **_parties(schedule, phase), **settings})
 
 
 def enter(
@@ -778,14 +816,12 @@ def update(call: Call) -> Obj:
     present = _replace_phases(call, schedule, params["phases"], known, now) if "phases" in params else None
     if {"default_settings", "phases"} & set(params):
         _check_tax(call, schedule, known)
+        _check_parties(schedule)
     if present is not None:
         was, behavior = old["phases"][schedule["_phase"]], params.get("proration_behavior", "create_prorations")
         _change_present(call, schedule, present, was, behavior, now)
-    elif schedule["subscription"] is not None:
-        if "automatic_tax" in (params.get("default_settings") or {}):
-            _tax_present(call, schedule, now)
-        if "default_payment_method" in (params.get("default_settings") or {}):
-            _pay_with(call, schedule, now)
+    elif "default_settings" in params and schedule["subscription"] is not None:
+        _change_terms(call, schedule, now)
     keep(call, schedule)
     changed = changes(wire(call, old), wire(call, schedule))
     if changed:
@@ -793,15 +829,6 @@ def update(call: Call) -> Obj:
     if schedule["status"] == "not_started" and schedule["phases"][0]["start_date"] <= now:
         step(call, schedule, now)
     return schedule
-
-
-def _pay_with(call: Call, schedule: Obj, now: int) -> None:
-    """Let the subscription be paid with what the schedule now says."""
-    subscription = call.fetch("subscription", schedule["subscription"])
-    before = copy.deepcopy(subscription)
-    subscription["default_payment_method"] = _payment_method(schedule, schedule["phases"][schedule["_phase"]])
-    contract = life.contract_of(call, subscription, now, alone=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
 
 
 def _running(schedule: Obj) -> None:
@@ -840,18 +867,21 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
     before = copy.deepcopy(subscription)
     contract = life.contract_of(call, subscription, now)
     _watch(schedule, phase, subscription, now)
-    subscription["default_payment_method"] = _payment_method(schedule, phase)
+    _set_terms(call, schedule, subscription, phase)
     draft = enter(call, contract, schedule, {**phase, "proration_behavior": proration_behavior}, now, was)
     if draft is not None:
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
 
 
-def _tax_present(call: Call, schedule: Obj, now: int) -> None:
-    """Let the subscription of a running schedule follow what its default settings say of automatic tax."""
+def _change_terms(call: Call, schedule: Obj, now: int) -> None:
+    """Other defaults reach the subscription where the phase that runs leaves them be."""
     subscription = call.fetch("subscription", schedule["subscription"])
     before = copy.deepcopy(subscription)
-    subscription["automatic_tax"] = _automatic_tax(schedule, schedule["phases"][schedule["_phase"]])
+    phase = schedule["phases"][schedule["_phase"]]
+    _set_terms(call, schedule, subscription, phase)
+    _watch(schedule, phase, subscription, now)
+    subscription["automatic_tax"] = _automatic_tax(schedule, phase)
     contract = life.contract_of(call, subscription, now, alone=True)
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
 
@@ -943,6 +973,7 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
     subscription = copy.deepcopy(call.fetch("subscription", schedule["subscription"]))
     contract = life.contract_of(call, subscription, now)
     if present is not None:
+        _set_terms(call, schedule, subscription, present)
         behavior = details.get("proration_behavior", "create_prorations")
         draft = enter(call, contract, schedule, {**present, "proration_behavior": behavior}, now, was)
         if draft is not None:
@@ -982,6 +1013,7 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
             at = life.next_bill(contract.subscription) or at
             return contract, cycle.bill_at(contract, at), at
         schedule["_phase"] += 1
+        _set_terms(call, schedule, contract.subscription, schedule["phases"][schedule["_phase"]])
         draft = enter(call, contract, schedule, schedule["phases"][schedule["_phase"]], at)
         if draft is not None:
             return contract, draft, at

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import customers, invoicing, life, payment_settings, spec, taxation, terms
+from . import connect, customers, invoicing, life, payment_settings, spec, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -51,9 +51,9 @@ def create(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     terms.refuse_unimplemented(params)
-    if not params.get("customer"):
+    customer = connect.payer(call, params)
+    if customer is None:
         raise refuse("missing", param="customer")
-    customer = call.fetch("customer", params["customer"], param="customer")
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise refuse("pending_if_incomplete_create")
     contract = new_contract(call, customer, params, terms.Prices(call))
@@ -200,7 +200,7 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "created": now,
         "currency": "usd",
         "customer": customer["id"],
-        "customer_account": None,
+        "customer_account": customer.get("customer_account"),
         "days_until_due": None,
         "default_payment_method": None,
         "default_source": None,
@@ -318,16 +318,16 @@ def list_subscriptions(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     where: dict[str, Any] = {
-        name: params[name] for name in ("customer", "collection_method", "test_clock") if name in params
+        name: params[name]
+        for name in ("customer", "customer_account", "collection_method", "test_clock")
+        if name in params
     }
     for name in ("current_period_start", "current_period_end"):
         if name in params:
             where["_" + name.removeprefix("current_")] = params[name]
     if "automatic_tax" in params:
         where["automatic_tax.enabled"] = params["automatic_tax"]["enabled"]
-    if params.get("customer_account"):
-        raise refuse("not_implemented_param", param="customer_account")
-    if not {"customer", "test_clock"} & set(params):
+    if not {"customer", "customer_account", "test_clock"} & set(params):
         where["test_clock"] = None
     status = params.get("status")
     if status is None:
@@ -595,6 +595,31 @@ def _wait_for_resumption(subscription: Obj, after: Obj, invoice: Obj, now: int, 
         "trial_end": None,
         "trial_from_plan": None,
     }
+
+
+def _charge_again(call: Call, customer: Obj) -> None:
+    """A new source is tried on the latest open invoice of each subscription that is past due.
+
+    https://docs.stripe.com/api/customers/update
+    """
+    life.settle(call)
+    for subscription in call.store.query("subscription", {"customer": customer["id"], "status": "past_due"}):
+        open_ones = call.store.query("invoice", {"_subscription": subscription["id"], "status": "open"})
+        invoice = next((each for each in open_ones if each["auto_advance"]), None)
+        if invoice is None or subscription["collection_method"] != "charge_automatically":
+            continue
+        now = call.now(subscription)
+        before = copy.deepcopy(subscription)
+        # No automatic retry: neither the count nor the next one's time moves.
+        planned = {name: invoice[name] for name in ("attempt_count", "next_payment_attempt")}
+        paid = invoicing.charge(call, invoice, subscription, now)
+        invoice.update({**planned, "next_payment_attempt": None} if paid else planned)
+        invoicing.keep(call, invoice)
+        contract = life.contract_of(call, subscription, now, alone=True)
+        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+
+
+customers.AFTER_NEW_SOURCE.append(_charge_again)
 
 
 @route("POST", "/v1/subscriptions/{subscription}/migrate")

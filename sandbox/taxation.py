@@ -181,15 +181,7 @@ def automatic_tax(call: Call, given: Mapping[str, Any] | None, where: str = "aut
     Who is liable changes no bill here: connected accounts have no registrations either.
     """
     liability = (given or {}).get("liability") or {"type": "self"}
-    param = f"{where}[liability][account]"
-    if liability["type"] == "account":
-        if not liability.get("account"):
-            raise refuse("missing", param=param)
-        liable = {"type": "account", "account": connect.account(call, liability["account"], param)["id"]}
-    elif "account" in liability:
-        raise refuse("liability_account", param=param)
-    else:
-        liable = {"type": "self"}
+    liable = connect.reference(call, liability, f"{where}[liability]")
     if not given or not given["enabled"]:
         return dict(NO_AUTOMATIC_TAX)
     return {"disabled_reason": None, "enabled": True, "liability": liable}

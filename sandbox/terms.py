@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from . import customers, payment_settings, prices, redemption, spec, taxation
+from . import connect, customers, payment_settings, prices, redemption, sources, spec, taxation
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -33,15 +33,6 @@ LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
-
-#: What changes what a subscription costs, or who is paid, in ways that this sandbox does not compute.
-_NOT_IMPLEMENTED: Final = (
-    "application_fee_percent",
-    "customer_account",
-    "default_source",
-    "on_behalf_of",
-    "transfer_data",
-)
 
 
 _TRIAL: Final = {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]}
@@ -85,12 +76,6 @@ spec.declare_parameter(
 
 def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
     """Refuse by name what would be ignored otherwise; what only unsets it is nothing to refuse."""
-    for name in _NOT_IMPLEMENTED:
-        if params.get(name):
-            raise refuse("not_implemented_param", param=_name(prefix, name))
-    issuer = (params.get("invoice_settings") or {}).get("issuer")
-    if issuer and issuer["type"] != "self":
-        raise refuse("not_implemented_param", param=_name(prefix, "invoice_settings") + "[issuer]")
     for index, item in enumerate(params.get("items") or ()):
         if item.get("current_trial"):
             raise refuse("not_implemented_param", param=f"{_name(prefix, 'items')}[{index}][current_trial]")
@@ -145,6 +130,7 @@ class Prices:
         if not self._preview:
             # Stripe makes such prices inactive: they serve this one subscription.
             return prices.new_price(call, {**params, "active": False}, product["id"])
+        prices.check_sold(product, params)
         price = {
             "id": call.mint("price_1", 23),
             "object": "price",
@@ -367,6 +353,7 @@ def add_invoice_items(
         made = invoice_item(
             id=id,
             customer=subscription["customer"],
+            customer_account=subscription["customer_account"],
             amount=charge.amount,
             currency=subscription["currency"],
             description=product["name"],
@@ -473,11 +460,19 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         subscription["default_payment_method"] = (
             customers.attach(call, customer, given, "default_payment_method") if given else None
         )
+    if "default_source" in params:
+        given = params["default_source"]
+        customer = call.fetch("customer", subscription["customer"])
+        subscription["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
+    connect.set_on_subscription(call, subscription, params)
     if "invoice_settings" in params:
         settings = dict(subscription["invoice_settings"])
         for name in ("account_tax_ids", "custom_fields", "description", "footer"):
             if name in params["invoice_settings"]:
                 settings[name] = params["invoice_settings"][name] or None
+        if "issuer" in params["invoice_settings"]:
+            given = params["invoice_settings"]["issuer"]
+            settings["issuer"] = connect.reference(call, given, "invoice_settings[issuer]")
         subscription["invoice_settings"] = settings
     if "payment_settings" in params:
         subscription["payment_settings"] = payment_settings.changed(

@@ -242,23 +242,73 @@ LOST: dict[str, dict[str, Any]] = {
         },
         optional=("created",),
     ),
+    "account": _closed(
+        {
+            "id": {"type": "string", "pattern": "^acct_"},
+            "object": {"const": "account"},
+            "business_profile": {"type": "object"},
+            "charges_enabled": _BOOL,
+            "country": _STRING,
+            "created": {"type": "integer"},
+            "default_currency": _STRING,
+            "details_submitted": _BOOL,
+            "email": _NULLABLE_ID,
+            "payouts_enabled": _BOOL,
+            "type": {"enum": ["custom", "express", "none", "standard"]},
+        },
+        optional=("created",),
+    ),
+    "card": _closed(
+        {
+            "id": {"type": "string", "pattern": "^card_"},
+            "object": {"const": "card"},
+            **{
+                f"address_{part}": _NULLABLE_ID
+                for part in ("city", "country", "line1", "line1_check", "line2", "state")
+            },
+            **{f"address_{part}": _NULLABLE_ID for part in ("zip", "zip_check")},
+            "allow_redisplay": {"enum": ["always", "limited", "unspecified"]},
+            "brand": _STRING,
+            "country": _NULLABLE_ID,
+            "customer": _CUSTOMER,
+            "cvc_check": _NULLABLE_ID,
+            "dynamic_last4": _NULLABLE_ID,
+            "exp_month": {"type": "integer", "minimum": 1, "maximum": 12},
+            "exp_year": {"type": "integer"},
+            "fingerprint": _NULLABLE_ID,
+            "funding": {"enum": ["credit", "debit", "prepaid", "unknown"]},
+            "last4": {"type": "string", "pattern": "^[0-9]{4}$"},
+            "metadata": {"type": "object"},
+            "name": _NULLABLE_ID,
+            "regulated_status": {"enum": ["regulated", "unregulated"]},
+            "tokenization_method": _NULLABLE_ID,
+        }
+    ),
+    "deleted_card": _closed({"id": _ID, "object": {"const": "card"}, "deleted": {"const": True}}),
 }
-_LIST_OF_CODES = _closed(
-    {
-        "object": {"const": "list"},
-        "data": {"type": "array", "items": {"$ref": "#/components/schemas/promotion_code"}},
-        "has_more": _BOOL,
-        "url": _STRING,
-    }
-)
+
+
+def _list_of(name: str) -> dict[str, Any]:
+    items = {"$ref": f"#/components/schemas/{name}"}
+    data = {"type": "array", "items": items}
+    return _closed({"object": {"const": "list"}, "data": data, "has_more": _BOOL, "url": _STRING})
+
+
+_SOURCES = "/v1/customers/{customer}/sources"
 #: Answers of operations that the description lost.
 LOST_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/v1/promotion_codes"): LOST["promotion_code"],
-    ("GET", "/v1/promotion_codes"): _LIST_OF_CODES,
+    ("GET", "/v1/promotion_codes"): _list_of("promotion_code"),
     ("GET", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
     ("POST", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
     ("POST", "/v1/subscriptions/{subscription}/resume"): {"$ref": "#/components/schemas/subscription"},
+    ("POST", _SOURCES): LOST["card"],
+    ("GET", _SOURCES): _list_of("card"),
+    ("GET", _SOURCES + "/{id}"): LOST["card"],
 }
+
+#: What an id of these fields can become, which the description has no more.
+_EXPANDED = {"account": "account", "default_source": "card", "destination": "account", "on_behalf_of": "account"}
 
 _V2_ERROR = {
     "type": "object",
@@ -324,6 +374,8 @@ def _check_names(value: Any, where: str) -> None:
             assert not strange, f"{where}: Stripe's {name} has no {', '.join(sorted(strange))}"
             if name == "event" and value["data"]["object"].get("object") in schemas:
                 check_object(value["data"]["object"]["object"], value["data"]["object"])
+        if isinstance(name, str) and name in LOST and not value.get("deleted"):
+            check_object(name, value)
         for item in value.values():
             _check_names(item, where)
 
@@ -351,6 +403,10 @@ def _components() -> dict[str, Any]:
     # One that `expand` named.
     details = converted["schemas"]["billing_bill_resource_invoicing_taxes_tax_rate_details"]
     details["properties"]["tax_rate"] = {"anyOf": [_STRING, TAX_RATE]}
+    for schema in list(converted["schemas"].values()):
+        properties = schema.get("properties", {})
+        for field in _EXPANDED.keys() & properties.keys():
+            properties[field] = {"anyOf": [properties[field], {"$ref": f"#/components/schemas/{_EXPANDED[field]}"}]}
     return converted
 
 

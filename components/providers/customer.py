@@ -104,6 +104,7 @@ CUSTOMER = Kind(
         ),
         rules.at_most_items({"invoice_settings.custom_fields": 4, "tax_id_data": 5}),
         rules.not_below({"next_invoice_sequence": 1}),
+        rules.exclusive("source", "default_source", why="a new source becomes the default, and the one before goes"),
         email,
         invoice_prefix,
         custom_fields,

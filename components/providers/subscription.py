@@ -129,6 +129,9 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
         text = decimal_string(rules.find(inputs, *path))
         if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
             yield path, f"is {text}; must be 0 to 100 with at most 2 decimals"
+    share = ("transfer_data", "amount_percent")
+    if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
+        yield share, "excludes application_fee_percent: they say the same in two ways"
 
 
 _ONCE: Final = "acts when the subscription is made"

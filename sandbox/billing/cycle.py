@@ -827,6 +827,7 @@ def _add(
     made = invoice_item(
         id=contract.new_id("ii_"),
         customer=subscription["customer"],
+        customer_account=subscription.get("customer_account"),
         amount=amount,
         currency=subscription["currency"],
         description=description,
@@ -855,6 +856,7 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
         invoice_item(
             id=contract.new_id("ii_"),
             customer=subscription["customer"],
+            customer_account=subscription.get("customer_account"),
             amount=charge.amount,
             currency=subscription["currency"],
             description=charge_text(price, contract.product(item), charge),

@@ -180,6 +180,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {"invoice_settings": {"custom_fields": [{"name": "n" * 41, "value": "v"}]}},
         "invoice_settings.custom_fields[0].name: is 41 characters long",
     ),
+    (CustomerProvider, {"source": "tok_visa", "default_source": "card_1"}, "default_source: excludes source"),
     # -- subscriptions
     (SubscriptionProvider, without(SUBSCRIPTION, "customer"), "customer: is required"),
     (SubscriptionProvider, without(SUBSCRIPTION, "items"), "items: is required"),
@@ -234,6 +235,20 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         SubscriptionProvider,
         {**SUBSCRIPTION, "application_fee_percent": 101},
         "application_fee_percent: is 101; must be 0",
+    ),
+    (
+        SubscriptionProvider,
+        {
+            **SUBSCRIPTION,
+            "application_fee_percent": 10,
+            "transfer_data": {"destination": "acct_1", "amount_percent": 90},
+        },
+        "transfer_data.amount_percent: excludes application_fee_percent",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "invoice_settings": {"issuer": {"type": "account"}}},
+        "invoice_settings.issuer.account: is required with type account",
     ),
     (
         SubscriptionProvider,

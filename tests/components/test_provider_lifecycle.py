@@ -121,6 +121,22 @@ def test_retained_objects_are_named(world: World, catalog: dict[type[StripeProvi
         assert any(catalog[provider].id in line for line in said), provider
 
 
+def test_a_source_makes_the_card_that_is_charged_from_then_on(world: World) -> None:
+    """What Stripe answers is the card and not the token, so the card is what is looked at here."""
+
+    def cards() -> list[tuple[bool, str]]:
+        there = world.stripe("get", f"/v1/customers/{made.id}", expand=["sources"])
+        return [(card["id"] == there["default_source"], card["brand"]) for card in there["sources"]["data"]]
+
+    made = world.up(CustomerProvider, "payer", {"name": "Payer", "source": "tok_visa"})
+    assert cards() == [(True, "Visa")]
+    changed = world.up(CustomerProvider, "payer", {"name": "Payer", "source": "tok_amex"}, made)
+    assert cards() == [(True, "American Express")]
+    # One that was added stays when the program says nothing of it any more.
+    assert world.up(CustomerProvider, "payer", {"name": "Payer"}, changed).id == made.id
+    assert cards() == [(True, "American Express")]
+
+
 def test_a_live_customer_is_kept_unless_the_program_says_otherwise(world: World, said: set[str]) -> None:
     from tests.components.world import LIVE_KEY
 

@@ -209,7 +209,6 @@ def test_without_a_test_clock_phases_come_with_the_sandboxs_own_time(client: str
         ({"end_behavior": "renew"}, "end_behavior=renew"),
         ({"end_behavior": "none"}, "end_behavior=none"),
         ({"start_date": at("2026-01-01")}, "phases[0][end_date] in the past"),
-        ({"default_settings": {"on_behalf_of": "acct_1"}}, "default_settings[on_behalf_of]"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(

@@ -42,6 +42,42 @@ def test_a_product_comes_back_as_it_was_made(client: stripe.StripeClient) -> Non
     assert made.created == NEW_YEAR
 
 
+def test_a_good_is_sold_once_and_a_service_again_and_again(client: stripe.StripeClient) -> None:
+    good: Any = {"name": "Mug", "type": "good", "shippable": True}
+    made = client.v1.products.create(good)
+    assert (made.type, client.v1.products.retrieve(made.id).type) == ("good", "good")
+    assert client.v1.products.update(made.id, {"name": "Cup"}).type == "good"
+    assert client.v1.prices.create({"product": made.id, "currency": "usd", "unit_amount": 900}).type == "one_time"
+    monthly = {"currency": "usd", "unit_amount": 900, "recurring": {"interval": "month"}}
+    of_it: Any = {"product": made.id, **monthly}
+    error = refused(lambda: client.v1.prices.create(of_it))
+    assert (error.http_status, error.param, error.user_message) == (
+        400,
+        "product",
+        f"Plans may only be created with products of type service, but the supplied product ({made.id}) had type good.",
+    )
+    with_price: Any = {**good, "default_price_data": monthly}
+    refused(lambda: client.v1.products.create(with_price))
+    customer = client.v1.customers.create({"source": "tok_visa"})
+    items: Any = [{"price_data": of_it}]
+    refused(lambda: client.v1.subscriptions.create({"customer": customer.id, "items": items}))
+    details: Any = {"customer": customer.id, "subscription_details": {"items": items}}
+    refused(lambda: client.v1.invoices.create_preview(details))
+    of_type: Any = {"type": "good"}
+    assert [found.id for found in client.v1.products.list(of_type).data] == [made.id]
+
+
+@pytest.mark.parametrize("name", ["statement_descriptor", "unit_label"])
+def test_a_good_has_nothing_of_what_a_subscription_prints(client: stripe.StripeClient, name: str) -> None:
+    good: Any = {"name": "Mug", "type": "good"}
+    printed: Any = {name: "MUGS"}
+    with_print: Any = {**good, **printed}
+    error = refused(lambda: client.v1.products.create(with_print))
+    assert (error.code, error.param) == ("parameter_unknown", name)
+    made = client.v1.products.create(good)
+    assert refused(lambda: client.v1.products.update(made.id, printed)).code == "parameter_unknown"
+
+
 def test_a_product_takes_a_chosen_id_once(client: stripe.StripeClient) -> None:
     assert client.v1.products.create({"id": "alpaca", "name": "A"}).id == "alpaca"
     error = refused(lambda: client.v1.products.create({"id": "alpaca", "name": "B"}))
@@ -365,12 +401,6 @@ def test_test_tokens_stand_for_cards(client: stripe.StripeClient) -> None:
         lambda: client.v1.customers.update(customer.id, {"invoice_settings": {"default_payment_method": "pm_nope"}})
     )
     assert (error.code, error.param) == ("resource_missing", "invoice_settings[default_payment_method]")
-
-
-def test_sources_are_refused_by_name(client: stripe.StripeClient) -> None:
-    with pytest.raises(stripe.APIError, match="does not implement the parameter source") as caught:
-        client.v1.customers.create({"source": "tok_visa"})
-    assert caught.value.http_status == 501
 
 
 # -- coupons ----------------------------------------------------------------------------------------------------------
