@@ -76,8 +76,8 @@ def _take(
     for discount, of_its_own in rounds:
         id = discount["id"]
         weights = [
-            rest if id not in done and _meets(part, discount, of_its_own=of_its_own) else Decimal(0)
-            for part, rest, done in zip(parts, left, taken, strict=True)
+            rest if _meets(part, discount, of_its_own=of_its_own) else Decimal(0)
+            for part, rest in zip(parts, left, strict=True)
         ]
         coupon = discount["coupon"]
         amount = _off(coupon, sum(weights, Decimal(0)), currency, spent.get(id, Decimal(0)))
