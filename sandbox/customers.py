@@ -273,6 +273,19 @@ def _tax_id(call: Call, customer: Obj, item: dict[str, Any]) -> Obj:
     }
 
 
+def override(call: Call, customer: Obj, details: dict[str, Any]) -> None:
+    """Let a customer be as a preview's `customer_details` say; what is stored so is undone with the preview."""
+    if "address" in details:
+        customer["address"] = _address(details["address"])
+    if "shipping" in details:
+        customer["shipping"] = _shipping(details["shipping"])
+    if "tax_exempt" in details:
+        customer["tax_exempt"] = details["tax_exempt"] or "none"
+    if "ip_address" in (details.get("tax") or {}):
+        customer["tax"] = {**customer["tax"], "ip_address": details["tax"]["ip_address"] or None}
+    call.store.put(customer)
+
+
 def _address(given: Any) -> dict[str, Any] | None:
     return {name: given.get(name) or None for name in _ADDRESS} if given else None
 

@@ -120,10 +120,11 @@ def create_preview(call: Call) -> Obj:
     details = params.get("subscription_details") or {}
     if params.get("customer_account") and (customer := connect.payer(call, params)) is not None:
         params = {**params, "customer": customer["id"]}
+    _override_customer(call, params)
     if params.get("schedule") or params.get("schedule_details"):
         contract, draft, at = subscription_schedules.preview(call, params)
         _calculate(call, contract, params)
-        return _shown(call, contract, draft, at)
+        return _of_mode(call, contract, draft, at)
     if not params.get("subscription") and not details.get("items"):
         params = {**params, "subscription": _next_to_bill(call, params.get("customer"))}
     if params.get("subscription"):
@@ -132,7 +133,36 @@ def create_preview(call: Call) -> Obj:
         contract, draft, at = _preview_of_new(call, params, details)
     else:
         return _preview_of_items(call, params)
-    return _shown(call, contract, draft, at)
+    return _of_mode(call, contract, draft, at)
+
+
+def _of_mode(call: Call, contract: Contract, draft: Draft | None, at: int) -> Obj:
+    """The next invoice, or with `preview_mode=recurring` what recurs of it: no discounts, nothing owed once."""
+    if not _recurring(call):
+        return _shown(call, contract, draft, at)
+    contract.subscription["discounts"] = []
+    for item in contract.items:
+        item["discounts"] = []
+    return _shown(call, contract, cycle.recurring(contract), at)
+
+
+def _recurring(call: Call) -> bool:
+    return bool(call.params.get("preview_mode") == "recurring")
+
+
+def _override_customer(call: Call, params: dict[str, Any]) -> None:
+    """`customer_details` in place of what the customer of the preview has."""
+    if not params.get("customer_details"):
+        return
+    id = params.get("customer")
+    for kind in ("subscription", "schedule"):
+        if id is None and params.get(kind):
+            noun = "subscription" if kind == "subscription" else "subscription_schedule"
+            id = call.fetch(noun, params[kind], param=kind)["customer"]
+    if id is None:
+        # An invoice without a customer has no shape in Stripe's own description.
+        raise refuse("not_implemented_param", param="customer_details without a customer")
+    customers.override(call, call.fetch("customer", id, param="customer"), params["customer_details"])
 
 
 def _next_to_bill(call: Call, customer: str | None) -> str | None:
@@ -152,14 +182,9 @@ def _next_to_bill(call: Call, customer: str | None) -> str | None:
 
 def _check_preview(call: Call) -> None:
     params = call.params
-    for name in ("customer_details",):
-        if params.get(name):
-            raise refuse("not_implemented_param", param=name)
-    if params.get("preview_mode") == "recurring":
-        raise refuse("not_implemented_param", param="preview_mode=recurring")
     details = params.get("subscription_details") or {}
-    if details.get("start_date"):
-        raise refuse("not_implemented_param", param="subscription_details[start_date]")
+    if details.get("start_date") and not details.get("items"):
+        raise refuse("not_implemented_param", param="subscription_details[start_date] without items")
     terms.refuse_unimplemented(details, "subscription_details")
     for other in ("subscription", "subscription_details"):
         for name in ("schedule", "schedule_details"):
@@ -171,6 +196,8 @@ def _preview_of_subscription(
     call: Call, params: dict[str, Any], details: dict[str, Any]
 ) -> tuple[Contract, Draft | None, int]:
     stored = call.fetch("subscription", params["subscription"], param="subscription")
+    if details.get("start_date"):
+        raise refuse("not_implemented_param", param="subscription_details[start_date] of a subscription that exists")
     if params.get("customer") and params["customer"] != stored["customer"]:
         call.fetch("customer", params["customer"], param="customer")
         raise refuse("subscription_of_other", subscription=stored["id"], customer=params["customer"])
@@ -243,7 +270,15 @@ def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any])
     terms_of_new.pop("metadata", None)
     if "discounts" in params:
         terms_of_new["discounts"] = params["discounts"]
-    contract = subscriptions.new_contract(call, customer, terms_of_new, known, "subscription_details")
+    start = terms_of_new.pop("start_date", None)
+    ahead = start is not None and start > call.now(customer)
+    if start is not None:
+        terms.in_range(start, "subscription_details[start_date]")
+    if start is not None and not ahead:
+        terms_of_new["backdate_start_date"] = start
+    contract = subscriptions.new_contract(
+        call, customer, terms_of_new, known, "subscription_details", at=start if ahead else None
+    )
     _calculate(call, contract, params)
     now = int(contract.subscription["created"])
     _preview_items(call, contract, known, params, now)
@@ -268,7 +303,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
         _preview_item(call, known, entry, customer, currency, now, f"invoice_items[{index}]")
         for index, entry in enumerate(params.get("invoice_items") or ())
     )
-    if not pending:
+    if not pending or _recurring(call):  # invoice items are owed once
         raise refuse("no_upcoming", customer=customer["id"])
     draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
     invoice = _preview_answer(call, customer, currency, draft, now, None)
@@ -325,8 +360,9 @@ def _preview_answer(
     invoice = invoicing.compose(
         call, customer=customer, currency=currency, draft=draft, at=at, id=id, subscription=subscription
     )
+    invoice["customer_tax_ids"] = (call.params.get("customer_details") or {}).get("tax_ids", [])
     scheduled = call.params.get("schedule") or call.params.get("schedule_details")
-    if "discounts" in call.params and (subscription is None or scheduled):
+    if "discounts" in call.params and (subscription is None or scheduled) and not _recurring(call):
         _discount(call, invoice, call.params["discounts"], at)
         invoicing.total_up(call, invoice, customer)
     invoice["billing_reason"] = "upcoming"

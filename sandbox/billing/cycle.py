@@ -571,6 +571,22 @@ def bill_at(contract: Contract, at: int) -> Draft | None:
     return renew(contract, at)
 
 
+def recurring(contract: Contract) -> Draft:
+    """What a contract bills in a whole period of each item: fees, usage as if there were none, nothing that is owed
+    once. https://docs.stripe.com/api/invoices/create_preview (`preview_mode`)"""
+    lines: list[Obj] = []
+    periods = []
+    for item in contract.items:
+        period = contract.anchor.period_around(contract.interval(item), item["current_period_start"])
+        periods.append(period)
+        price, product = contract.price(item), contract.product(item)
+        if is_metered(price):
+            lines.extend(usage_lines({**item, "_billed": None}, price, product, Decimal(0), period))
+        else:
+            lines.extend(fee_lines(item, price, product, period))
+    return Draft("upcoming", min(start for start, _ in periods), max(end for _, end in periods), lines)
+
+
 def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | None:
     """An invoice of the waiting invoice items alone."""
     start = min(item["current_period_start"] for item in contract.items)
