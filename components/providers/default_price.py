@@ -38,6 +38,7 @@ DEFAULT_PRICE = Kind(
     own=OwnArguments,
     natural_key="the product",
     unique=("product",),
+    advice={"No such price": "Link it by the id of a Price: price=price.id."},
     when_deleted="Cleared, if it still is this price.",
     when_gone="Another default price shows as another `price`; a product without one has the link made again.",
 )

@@ -221,6 +221,8 @@ SUBSCRIPTION = Kind(
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
+        "No such price": "Link it by the id of a Price: price=price.id.",
+        "No such customer": "Link it by the id of a Customer: customer=customer.id.",
         "price specified is inactive": "Link the item to a price of this program: price=price.id. If it is one, run "
         "pulumi refresh and then up, which makes the price active again.",
         "is marked as inactive": "If the product is of this program, run pulumi refresh and then up, which makes it "
