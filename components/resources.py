@@ -345,6 +345,7 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     metered_items: pulumi.Output[Sequence[str]]
     billing_mode_type: pulumi.Output[str]
     billing_currency: pulumi.Output[str]
+    has_ended: pulumi.Output[bool]
 
     def __init__(
         self,

@@ -322,9 +322,10 @@ class StripeProvider(ResourceProvider):
         self.account.pin(props.get("account"))
         known = self.arguments(props)
         remote = self.inventory.read(self.stripe_id(id_), known.get("owner"))
-        if remote is None or self.is_gone(remote):
+        ended = remote is not None and self.has_ended_as_declared(known, remote)
+        if remote is None or (self.is_gone(remote) and not ended):
             return ReadResult("", {})
-        inputs = self.projection(known, remote)
+        inputs = dict(known) if ended else self.projection(known, remote)
         for name, usual in self.kind.watched.items():
             value = self.returned(name, inputs.get(name), remote)
             if name not in inputs and value is not MISSING and value != usual:
@@ -336,6 +337,10 @@ class StripeProvider(ResourceProvider):
 
     def is_gone(self, remote: StripeObject) -> bool:
         """Whether the object is there and yet no more, such as a cancelled subscription."""
+        return False
+
+    def has_ended_as_declared(self, known: Inputs, remote: StripeObject) -> bool:
+        """Whether the object is no more because the program said when it ends: made again, it would begin anew."""
         return False
 
     def projection(self, known: Inputs, remote: StripeObject) -> Inputs:

@@ -44,6 +44,8 @@ CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
+#: What Stripe still updates of one that has ended.
+UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
 #: The ways to give an item its price.
 SOURCES: Final = ("price", "price_data", "plan")
 #: Stripe returns the price that came of them.
@@ -149,8 +151,10 @@ SUBSCRIPTION = Kind(
     "usage and prorations, `prorate` with a credit for unused time. The default is now, with a last invoice, without a "
     "credit. One that is replaced is cancelled now, before the new one is made; one whose first payment was never "
     "made is cancelled now too.",
-    when_gone="A cancelled or expired subscription is made again. Items changed, added or removed elsewhere show under "
-    "their key, or under their `si_` id. An item whose key the program renames stays the item, if its price stays.",
+    when_gone="A cancelled or expired subscription is made again; one that ended as `cancel_at` or "
+    "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
+    "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
+    "item, if its price stays.",
     excluded={
         "items.id": "the key of the item stands for it",
         "items.deleted": "taking an item out of the program deletes it",
@@ -228,7 +232,7 @@ SUBSCRIPTION = Kind(
         "is marked as inactive": "If the product is of this program, run pulumi refresh and then up, which makes it "
         "active again.",
         "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which "
-        "makes it again.",
+        "makes a new one.",
         "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
     },
     outputs={
@@ -236,6 +240,7 @@ SUBSCRIPTION = Kind(
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
         "billing_currency": "the currency that it bills in",
+        "has_ended": "whether it has come to the end that the program declares",
     },
     rules=(
         rules.metadata,
@@ -269,10 +274,19 @@ class SubscriptionProvider(StripeProvider):
     # -- diff ---------------------------------------------------------------------------------------------------
 
     def assigned(self, olds: Inputs) -> Inputs:
-        known = {"currency": olds.get("billing_currency"), "billing_mode": {"type": olds.get("billing_mode_type")}}
+        known = {
+            "currency": olds.get("billing_currency"),
+            "billing_mode": {"type": olds.get("billing_mode_type")},
+            "has_ended": olds.get("has_ended"),
+        }
         return {name: value for name, value in known.items() if value and value != {"type": None}}
 
     def replaces(self, old: Inputs, new: Inputs) -> list[str]:
+        if old.get("has_ended"):
+            # Nothing else of it can be changed any more.
+            changeable = self.kind.updatable.keys() - UPDATED_WHEN_ENDED
+            filled_in = {"billing_mode"} - new.keys()
+            return sorted(name for name in changeable - filled_in if old.get(name) != new.get(name))
         names = set(super().replaces(old, new))
         anchor = new.get("billing_cycle_anchor")
         if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
@@ -292,6 +306,9 @@ class SubscriptionProvider(StripeProvider):
         return True
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
+        if replaces and olds.get("has_ended"):
+            yield "has ended, and a new subscription is made, with a billing period of its own"
+            return
         if replaces:
             yield (
                 f"is cancelled now ({_last_invoice(old)}) and a new subscription made, with a billing period of its "
@@ -490,6 +507,11 @@ class SubscriptionProvider(StripeProvider):
     def is_gone(self, remote: StripeObject) -> bool:
         return remote.get("status") in ENDED
 
+    def has_ended_as_declared(self, known: Inputs, remote: StripeObject) -> bool:
+        declared = known.get("cancel_at") or known.get("cancel_at_period_end")
+        end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
+        return bool(declared and self.is_gone(remote) and end and ended_at and ended_at >= end)
+
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         match name:
             case "items":
@@ -513,6 +535,7 @@ class SubscriptionProvider(StripeProvider):
             "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
+            "has_ended": self.has_ended_as_declared(arguments, remote),
         }
 
     def _with_all_items(self, remote: StripeObject) -> StripeObject:

@@ -487,7 +487,9 @@ def test_what_is_gone_says_to_refresh(acme: Acme) -> None:
     with pytest.raises(StripeRefusal, match=r"No such customer.* Run pulumi refresh, .* and then up"):
         world.up(CustomerProvider, "gone", {"name": "x"}, customer)
     world.stripe("delete", f"/v1/subscriptions/{acme.state.id}")
-    with pytest.raises(StripeRefusal, match=r"Run pulumi refresh, which sees that it has ended, and then up"):
+    with pytest.raises(
+        StripeRefusal, match=r"Run pulumi refresh, which sees that it has ended, and then up, which makes a new"
+    ):
         acme.up(acme.state, description="x")
 
 
@@ -508,6 +510,37 @@ def test_an_end_set_in_the_dashboard_shows(acme: Acme) -> None:
     assert drifted.inputs["cancel_at_period_end"] is True
     acme.up(drifted)
     assert acme.remote()["cancel_at_period_end"] is False
+
+
+@pytest.mark.parametrize("end", [{"cancel_at_period_end": True}, {"cancel_at": "max_period_end"}])
+def test_one_that_ended_as_declared_is_not_made_again(acme: Acme, end: dict[str, Any], said: set[str]) -> None:
+    """Made again, it would bill the customer for another period, and end, and so on."""
+    world = acme.world
+    acme.up(acme.state, **end)
+    world.control("clock", advance=40 * 86_400)
+    assert acme.remote()["status"] == "canceled"
+    after = acme.refreshed()
+    assert (after.inputs, after.outs["has_ended"]) == (acme.state.inputs, True)
+    world.forget_calls()
+    assert acme.up(after, **end).id == after.id
+    assert world.calls() == []
+    # What Stripe still updates is updated; with anything else the program wants another one, and the preview says so.
+    ended = acme.up(after, **end, metadata={"a": "1"})
+    assert acme.remote()["metadata"] == {"a": "1", "pulumi": "project/dev/acme"}
+    acme.state = ended
+    ended = acme.refreshed()
+    assert (ended.id, ended.outs["has_ended"]) == (after.id, True)
+    new = acme.up(ended, metadata={"a": "1"})
+    assert new.id != after.id
+    assert (acme.remote()["status"], new.outs["has_ended"]) == ("active", False)
+    assert any("has ended, and a new subscription is made" in line for line in said)
+    world.destroy(SubscriptionProvider, ended)
+
+
+def test_one_that_is_cancelled_before_its_declared_end_is_made_again(acme: Acme) -> None:
+    acme.up(acme.state, cancel_at_period_end=True)
+    acme.world.stripe("delete", f"/v1/subscriptions/{acme.state.id}")
+    assert acme.world.refresh(SubscriptionProvider, acme.state) is None
 
 
 def test_paused_in_the_dashboard_shows(acme: Acme) -> None:
