@@ -668,7 +668,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "percent_decimals": Answer("A percentage can have at most two decimal places.", UNRECORDED),
     "too_great": Answer("This value must be less than or equal to {most} (it currently is '{value}').", REPORTED),
-    "too_small": Answer("This value must be greater than or equal to {least} (it currently is '{value}').", REPORTED),
+    "too_small": Answer("This value must be greater than or equal to {least}.", REPORTED),
     "own_account": Answer("The '{name}' param cannot be set to your own account.", REPORTED),
     "account_cannot_receive": Answer(
         "Your destination account needs to have at least one of the following capabilities enabled: transfers, "
