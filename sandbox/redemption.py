@@ -201,7 +201,6 @@ def _redeem(call: Call, target: Target, found: _Found) -> str:
         "id": call.mint("di_1", 23),
         "object": "discount",
         "checkout_session": None,
-        "created": target.now,
         "customer": target.customer,
         "customer_account": call.fetch("customer", target.customer).get("customer_account"),
         "end": discounts.end_of(coupon, target.now),

@@ -228,7 +228,6 @@ LOST: dict[str, dict[str, Any]] = {
             "id": {"type": "string", "pattern": "^di_"},
             "object": {"const": "discount"},
             "checkout_session": {"type": "null"},
-            "created": {"type": "integer"},
             "customer": _CUSTOMER,
             "customer_account": _NULLABLE_ID,
             "end": _NULLABLE_INTEGER,
@@ -239,8 +238,7 @@ LOST: dict[str, dict[str, Any]] = {
             "start": {"type": "integer"},
             "subscription": _NULLABLE_ID,
             "subscription_item": _NULLABLE_ID,
-        },
-        optional=("created",),
+        }
     ),
     "account": _closed(
         {

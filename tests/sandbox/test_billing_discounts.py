@@ -493,3 +493,45 @@ def test_a_new_subscription_is_previewed_with_its_discounts(world: World, licens
     assert not isinstance(held, str)
     cleared: Any = {"subscription": world.subscribe(license, discounts=given["discounts"]).id, "discounts": ""}
     assert world.v1.invoices.create_preview(cleared).total == 10_000
+
+
+def test_the_invoice_items_and_the_schedule_of_a_preview_are_discounted_too(world: World, license: str) -> None:
+    off = coupon(world, percent_off=50, duration="forever")
+    given: Any = {
+        "subscription": world.subscribe(license).id,
+        "invoice_items": [{"amount": 1_000, "currency": "usd", "discounts": off}, {"amount": 400, "currency": "usd"}],
+    }
+    # 100.00 + 10.00 - 5.00 + 4.00
+    assert world.v1.invoices.create_preview(given).total == 10_900
+    phase = {"items": [{"price": license}], "duration": {"interval": "month", "interval_count": 1}}
+    given = {"customer": world.customer.id, "schedule_details": {"phases": [{**phase, "discounts": off}]}}
+    assert world.v1.invoices.create_preview(given).total == 5_000
+    given["discounts"] = coupon(world, percent_off=10)
+    # Instead of the phase's
+    assert world.v1.invoices.create_preview(given).total == 9_000
+    assert world.v1.coupons.retrieve(off[0]["coupon"]).times_redeemed == 0
+
+
+def test_a_repeating_discount_of_an_item_ends_and_leaves_it(world: World, license: str) -> None:
+    own = coupon(world, percent_off=10, duration="repeating", duration_in_months=2)
+    subscription = world.subscribe({"price": license, "discounts": own})
+    for day in ("2026-05-01T02:00:00", "2026-06-01T02:00:00"):
+        world.go(day)
+    assert totals(world) == [9_000, 9_000, 10_000]
+    assert world.v1.subscriptions.retrieve(subscription.id)["items"].data[0].discounts == []
+
+
+def test_a_cancellation_credits_what_an_amount_left(world: World, license: str) -> None:
+    subscription = world.subscribe(license, discounts=coupon(world, amount_off=4_000, currency="usd"))
+    world.go("2026-04-16")
+    world.v1.subscriptions.cancel(subscription.id, {"invoice_now": True, "prorate": True})
+    # half of the 60.00 that was charged
+    assert totals(world) == [6_000, -3_000]
+
+
+def test_another_currency_takes_the_coupons_amount_in_it(world: World) -> None:
+    off = coupon(world, amount_off=1_000, currency="usd", currency_options={"eur": {"amount_off": 700}})
+    euros = {"currency": "eur", "product": world.product("Euros"), "unit_amount": 5_000}
+    monthly = {"price_data": {**euros, "recurring": {"interval": "month"}}, "discounts": off}
+    world.subscribe(monthly)
+    assert totals(world) == [4_300]
