@@ -148,6 +148,16 @@ def test_a_cancellation_gives_back_what_is_ahead(world: World, license: str) -> 
     assert sorted(amount for _, amount in world.bill()) == [-3_100, -3_100, -1_600]
 
 
+def test_a_cancellation_in_a_later_period_gives_back_the_rest_of_it_and_what_is_ahead(
+    world: World, license: str
+) -> None:
+    subscription = world.subscribe(license, billing_schedules=[months(3)])
+    world.go("2026-02-15")
+    world.v1.subscriptions.cancel(subscription.id, {"invoice_now": True, "prorate": True})
+    # 14 of February's 28 days, March
+    assert sorted(amount for _, amount in world.bill()) == [-3_100, -1_550]
+
+
 def test_a_planned_end_gives_back_what_lies_after_it(world: World, license: str) -> None:
     subscription = world.subscribe(license, billing_schedules=[months(3)])
     planned = world.change(subscription.id, cancel_at=at("2026-02-15"), proration_behavior="always_invoice")

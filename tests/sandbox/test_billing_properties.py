@@ -276,3 +276,31 @@ def test_thresholds_and_swapped_prices_of_one_meter_bill_every_event_once(
             billed += amount(cycle.bill_accrued(held, when))
     billed += amount(cycle.renew(held, cycle.renewal_due(held)))
     assert billed == sum(value for _, value in events)
+
+
+in_a_year = st.integers(START, at("2027-04-01") - 1)
+
+
+@searched
+@given(
+    st.lists(st.tuples(in_a_year, st.integers(0, 50_000)), max_size=8),
+    st.lists(in_a_year, max_size=8).map(sorted),
+    amounts,
+    modes,
+)
+def test_thresholds_change_nothing_of_what_a_year_costs(
+    events: list[tuple[int, int]], thresholds: list[int], each: str, mode: str
+) -> None:
+    def year(moments: list[int]) -> int:
+        shelf = Shelf(events=events)
+        shelf.add("usage", metered=True, unit_amount_decimal=each)
+        held = contract(shelf, item("usage", None), mode=mode)
+        billed = amount(cycle.begin(held, START, "create_prorations"))
+        for _ in range(12):
+            due = cycle.renewal_due(held)
+            start = held.items[0]["current_period_start"]
+            billed += sum(amount(cycle.bill_accrued(held, when)) for when in moments if start <= when < due)
+            billed += amount(cycle.renew(held, due))
+        return billed
+
+    assert year(thresholds) == year([])

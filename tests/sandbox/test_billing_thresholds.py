@@ -120,6 +120,19 @@ def test_volume_tiers_are_billed_whole_less_what_was_billed(world: World) -> Non
     ]
 
 
+def test_volume_tiers_are_billed_whole_within_one_tier_too(world: World) -> None:
+    tiers = world.tiered((10_000, "50", None), (None, "40", None), mode="volume")
+    world.subscribe(world.usage_price("Ads", world.meter("ads"), **tiers), billing_thresholds={"amount_gte": 10_000})
+    world.use("ads", 200)
+    assert world.invoices()[-1].total == 10_000
+    world.use("ads", 200)
+    # 400 × 0.50 less what was billed
+    assert world.bill() == [
+        ("400 × Ads (Tier 1 at $0.50 / month)", 20_000),
+        ("Amount previously billed (at $0.50)", -10_000),
+    ]
+
+
 def test_what_volume_tiers_billed_too_much_is_credited_at_renewal(world: World) -> None:
     tiers = world.tiered((10_000, "50", None), (None, "40", None), mode="volume")
     world.subscribe(world.usage_price("Ads", world.meter("ads"), **tiers), billing_thresholds={"amount_gte": 500_000})
@@ -504,6 +517,20 @@ def test_prorations_that_wait_are_billed_then_too(world: World) -> None:
     # 31.00 for 31 days: 21 days more of one and less of the other
     assert sorted(amount for _, amount in world.bill()) == [-2_100, 4_200]
     assert world.invoices()[-1].created == at("2026-01-12")
+
+
+def test_what_waits_is_billed_though_something_else_happens_in_the_same_second(world: World) -> None:
+    subscription = world.subscribe(
+        world.price("License", "1000"),
+        collection_method="send_invoice",
+        days_until_due=1,
+        pending_invoice_item_interval={"interval": "day"},
+    )
+    waiting(world, subscription.id, 300)
+    world.go("2026-01-02T00:30:00")
+    assert world.v1.subscriptions.retrieve(subscription.id).status == "past_due"  # as of midnight
+    invoice = world.invoices()[-1]
+    assert (invoice.created, invoice.total) == (at("2026-01-02"), 300)
 
 
 def test_a_renewal_at_the_same_moment_takes_what_waits(world: World) -> None:
