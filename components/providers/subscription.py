@@ -16,11 +16,11 @@ from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, differences, inventory_of
+from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, changes_made, differences, inventory_of
 from components.providers.notices import tell
 from components.providers.price import PRICE
 from components.providers.shapes import Map, Path, Struct
-from components.providers.values import MISSING, Inputs, decimal_string, decimals, is_unknown
+from components.providers.values import MISSING, Inputs, decimal_string, decimals, fingerprint, is_unknown
 
 
 class CancelArguments(TypedDict):
@@ -431,8 +431,20 @@ class SubscriptionProvider(StripeProvider):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
                 remote = self._migrate(id_, new)
+        if new.get("add_invoice_items") and new["add_invoice_items"] != old.get("add_invoice_items"):
+            remote = self._charge(id_, old, new)
+            old = {**old, "add_invoice_items": new["add_invoice_items"]}
         changed = super().apply(id_, old, new, remote)
         return changed or remote
+
+    def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:
+        """Add to the next invoice, in a call of its own.
+
+        Its key says nothing of the other arguments. So a run that was cut short after it charges nothing twice, even
+        if the program changed before the next one.
+        """
+        params = {"add_invoice_items": new["add_invoice_items"], **self.expanded()}
+        return self.post(id_, params, new, fingerprint("charge", changes_made(old)), {})
 
     def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
         """Items that nobody declared are not the update's business."""

@@ -219,6 +219,20 @@ def test_an_update_is_not_charged_twice(world: World) -> None:
     assert len(world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]) == 1
 
 
+def test_an_update_that_was_cut_short_and_then_changed_is_not_charged_twice(world: World) -> None:
+    declared = arguments(world, SubscriptionProvider)
+    once = world.price(world.product("once").id, "once", recurring=None)
+    state = world.up(SubscriptionProvider, "n", declared)
+    charged = {**declared, "add_invoice_items": [{"price": once.id}]}
+    world.up(SubscriptionProvider, "n", charged, state)
+    after = world.up(SubscriptionProvider, "n", {**charged, "description": "x"}, state)
+    assert len(world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]) == 1
+    # Declared anew it is charged again, once.
+    without = world.up(SubscriptionProvider, "n", {**declared, "description": "x"}, after)
+    world.up(SubscriptionProvider, "n", {**charged, "description": "x"}, without)
+    assert len(world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]) == 2
+
+
 def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) -> None:
     declared = arguments(world, CustomerProvider)
     state = world.up(CustomerProvider, "n", declared)
