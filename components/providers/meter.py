@@ -29,7 +29,7 @@ METER = Kind(
     own=OwnArguments,
     natural_key="`event_name`, which only one active meter of an account can have",
     when_deleted="Deactivated: Stripe deletes no meter. A later create with the same event name and shape "
-    "reactivates it.",
+    "reactivates it. One that is replaced under the same event name is deactivated before the new one is made.",
     when_gone="An inactive meter shows as `active: false`; a meter that Stripe does not know is made again.",
     updated={"active": "through Stripe's deactivate and reactivate"},
     watched={"active": True},

@@ -71,7 +71,8 @@ PRODUCT = Kind(
     update="stripe.params:ProductUpdateParams",
     own=OwnArguments,
     natural_key="a chosen `id`, else the owner in its metadata",
-    when_deleted="Deleted if it never had prices, else archived (Stripe deletes no product with prices).",
+    when_deleted="Deleted if it never had prices, else archived (Stripe deletes no product with prices). One that is "
+    "replaced under the same chosen id goes before the new one is made.",
     when_gone="An archived product shows as `active: false`; a deleted one is made again.",
     spent={"default_price_data": "it makes a price when the product is made; the price lives on by itself"},
     unreadable={"default_price_data": "Stripe returns the price that it made, not these parameters"},

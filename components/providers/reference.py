@@ -68,6 +68,7 @@ def render() -> str:
 
 def section(kind: Kind) -> str:
     """What one kind does."""
+    watched = kind.watched.items()
     lines = [f"## {kind.name}", ""]
     lines += [
         f"- **Known by** {kind.natural_key}.",
@@ -87,7 +88,11 @@ def section(kind: Kind) -> str:
     lines += reasons("Taken out, it gets this value", {name: f"`{value!r}`" for name, value in kind.cleared.items()})
     lines += reasons(
         "Shown as drift also when it is not declared",
-        {name: f"and not {usual!r}" if usual is not None else "and set" for name, usual in kind.watched.items()},
+        {name: f"unless it is `{usual!r}`" if usual is not None else "when it is set" for name, usual in watched},
+    )
+    lines += reasons(
+        "Left out it means this, and writing this down is no change",
+        {name: f"`{value!r}`" for name, value in kind.defaults.items()},
     )
     lines += reasons("No arguments", kind.excluded)
     lines += reasons("Outputs beside the arguments", {**kind.outputs, **COMMON_OUTPUTS})
