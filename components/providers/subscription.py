@@ -282,11 +282,6 @@ class SubscriptionProvider(StripeProvider):
         return {name: value for name, value in known.items() if value and value != {"type": None}}
 
     def replaces(self, old: Inputs, new: Inputs) -> list[str]:
-        if old.get("has_ended"):
-            # Nothing else of it can be changed any more.
-            changeable = self.kind.updatable.keys() - UPDATED_WHEN_ENDED
-            filled_in = {"billing_mode"} - new.keys()
-            return sorted(name for name in changeable - filled_in if old.get(name) != new.get(name))
         names = set(super().replaces(old, new))
         anchor = new.get("billing_cycle_anchor")
         if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
@@ -299,6 +294,10 @@ class SubscriptionProvider(StripeProvider):
             names.add("billing_mode")
         if _mode(old) == "flexible" and _mode(new) == "classic":
             names.add("billing_mode")
+        if old.get("has_ended"):
+            # Hardly anything of it can be updated any more.
+            updated = self.kind.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
+            names |= {name for name in updated if old.get(name) != new.get(name)}
         return sorted(names)
 
     def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:

@@ -531,6 +531,9 @@ def test_one_that_ended_as_declared_is_not_made_again(acme: Acme, end: dict[str,
     acme.state = ended
     ended = acme.refreshed()
     assert (ended.id, ended.outs["has_ended"]) == (after.id, True)
+    provider = world.process().provider(SubscriptionProvider)
+    moved = {**ended.inputs, "customer": world.customer("other").id, "description": "x"}
+    assert provider.diff(ended.id, ended.outs, moved).replaces == ["customer", "description"]
     new = acme.up(ended, metadata={"a": "1"})
     assert new.id != after.id
     assert (acme.remote()["status"], new.outs["has_ended"]) == ("active", False)
