@@ -262,7 +262,7 @@ def settle(call: Call) -> None:
             break
         _step(call, found, found["_due"])
     # A test clock stands still, and usage counts all the same.
-    for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}, "_due": None}):
+    for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}}):
         frozen = call.now(subscription)
         if subscription["test_clock"] is not None and subscription["_stirred"] <= frozen:
             advance(call, subscription["test_clock"], frozen)
@@ -442,12 +442,13 @@ def _next_stir(call: Call, contract: Contract, at: int) -> int | None:
 
 def _stir(call: Call, counted: dict[str, int]) -> None:
     """Let subscriptions with thresholds be looked at when their customers' usage begins to count."""
-    for subscription in call.store.query("subscription", {"_watched": list(counted)}):
-        moment = counted[subscription["customer"]]
-        stirred = subscription["_stirred"]
-        if stirred is None or moment < stirred:
-            subscription["_stirred"] = moment
-            put(call, subscription)
+    for customer, moment in counted.items():
+        # One by one: SQLite looks several up in every subscription there is.
+        for subscription in call.store.query("subscription", {"_watched": customer}):
+            stirred = subscription["_stirred"]
+            if stirred is None or moment < stirred:
+                subscription["_stirred"] = moment
+                put(call, subscription)
 
 
 metering.ON_USAGE.append(_stir)
