@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     path = arguments.file or os.environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_FILE
     try:
-        sandbox = Sandbox(path)
+        sandbox = Sandbox(path, renew=arguments.command == "reset")
         if arguments.command == "serve":
             return _serve(sandbox, path, arguments.host, arguments.port)
         if arguments.command == "reset":

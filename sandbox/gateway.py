@@ -77,11 +77,14 @@ class _Visit:
 class Sandbox:
     """A stateful Stripe in one SQLite file. Safe to share between threads; any number may be open on one file."""
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] | None = None) -> None:
-        """`path` is made when missing. `clock` gives Unix seconds; the default is the host's."""
+    def __init__(
+        self, path: str | os.PathLike[str], *, clock: Callable[[], float] | None = None, renew: bool = False
+    ) -> None:
+        """`path` is made when missing. `clock` gives Unix seconds; the default is the host's. `renew` empties a file
+        that another version made, which is refused otherwise."""
         self._host_clock = clock if clock is not None else time.time
         self._answers = answers.file_of_this_process()
-        self.database = Database(path)
+        self.database = Database(path, renew=renew)
         with self.database.glancing() as connection:
             ready = settings.made(connection)
         if not ready:

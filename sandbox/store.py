@@ -29,6 +29,10 @@ BUSY_SECONDS: Final = 60.0
 #: The write-ahead log is copied into the file, with the only waits for the disk, after this many pages (16 MB).
 CHECKPOINT_PAGES: Final = 4_000
 
+#: Raised whenever what is stored changes its shape: a file of another format is refused by name, since its objects lack
+#: what the code reads. `tests/sandbox/test_store.py` tells when.
+FORMAT: Final = 2
+
 _SCHEMA: list[str] = [
     """CREATE TABLE IF NOT EXISTS objects (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -167,9 +171,13 @@ _OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 def erase(connection: sqlite3.Connection) -> None:
     """Empty every table: the file as it is on its first day."""
-    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    for (name,) in names.fetchall():
+    for name in _tables(connection):
         connection.execute(f'DELETE FROM "{name}"')
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return [name for (name,) in found.fetchall()]
 
 
 _inherited: list[sqlite3.Connection] = []
@@ -178,7 +186,8 @@ _inherited: list[sqlite3.Connection] = []
 class Database:
     """The file and its connections. One `Database` serves many threads; a fork opens its own connections."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, renew: bool = False) -> None:
+        """`renew` empties a file of another format, which is refused otherwise."""
         self.path = Path(path)
         self._idle: list[sqlite3.Connection] = []
         self._pid = os.getpid()
@@ -189,7 +198,7 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = self._connect()
             try:
-                self._create(connection)
+                self._create(connection, renew)
             except BaseException:
                 connection.close()
                 raise
@@ -271,13 +280,23 @@ class Database:
         connection.execute("PRAGMA temp_store=MEMORY")
         return connection
 
-    def _create(self, connection: sqlite3.Connection) -> None:
-        version = zlib.crc32("\n".join(_SCHEMA).encode()) & 0x7FFFFFFF
+    def _create(self, connection: sqlite3.Connection, renew: bool) -> None:
+        version = zlib.crc32("\n".join([*_SCHEMA, str(FORMAT)]).encode()) & 0x7FFFFFFF
         if connection.execute("PRAGMA user_version").fetchone()[0] == version:
             return
         connection.execute("BEGIN IMMEDIATE")
+        names = _tables(connection)
+        if names and connection.execute("PRAGMA application_id").fetchone()[0] != FORMAT:
+            if not renew:
+                raise SandboxFileError(
+                    f"The sandbox file {self.path} was made by another version of the sandbox, whose objects had "
+                    "another form: empty it (sandbox reset) and start anew, or move it away."
+                )
+            for name in names:
+                connection.execute(f'DROP TABLE "{name}"')
         for sql in _SCHEMA:
             connection.execute(sql)
+        connection.execute(f"PRAGMA application_id = {FORMAT:d}")
         connection.execute(f"PRAGMA user_version = {version:d}")
         connection.execute("COMMIT")
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import stripe
 
-from sandbox import Request, Sandbox, SandboxFileError
+from sandbox import Request, Sandbox, SandboxFileError, cli, store
 from sandbox.client import SandboxHTTPClient
 from sandbox.store import mint
+from tests.sandbox import catalog
 
 KEY = {"Authorization": "Bearer sk_test_x", "Content-Type": "application/x-www-form-urlencoded"}
 
@@ -63,6 +64,55 @@ def test_a_file_that_is_damaged_later_is_a_clear_error_for_stripe_python(tmp_pat
     with pytest.raises((SandboxFileError, stripe.APIConnectionError)) as caught:
         stripe.StripeClient("sk_test_x", http_client=SandboxHTTPClient(path)).v1.products.list()
     assert str(path) in str(caught.value)
+
+
+def test_a_file_of_another_version_is_named_and_can_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "stripe.db"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(store, "FORMAT", store.FORMAT - 1)
+        old = Sandbox(path)
+        create(old, "p")
+        old.close()
+    with pytest.raises(SandboxFileError, match=r"made by another version of the sandbox.*sandbox reset") as caught:
+        Sandbox(path)
+    assert str(path) in str(caught.value)
+    assert cli.main(["requests", "--file", str(path)]) == 1
+    assert "made by another version" in capsys.readouterr().err
+    assert cli.main(["reset", "--file", str(path)]) == 0
+    assert count(path) == 0
+
+
+STORED = Path(__file__).parent / "stored.json"
+
+
+def test_the_format_is_raised_when_what_is_stored_changes(sandbox: Sandbox, client: stripe.StripeClient) -> None:
+    """A file that an earlier version made lacks what the code reads now. `STORED=write` takes a new format down."""
+    made = catalog.catalog(client)
+    subscription = client.v1.subscriptions.create(
+        {
+            "customer": made.customer.id,
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+            "items": [{"price": made.license.id}, {"price": made.usage.id}],
+        }
+    )
+    client.v1.invoice_items.create({"customer": made.customer.id, "amount": 100, "currency": "usd"})
+    client.v1.coupons.create({"percent_off": 10, "duration": "once"})
+    client.v1.subscription_schedules.create({"from_subscription": subscription.id})
+    with sandbox.database.reading() as connection:
+        stored = [json.loads(body) for (body,) in connection.execute("SELECT body FROM objects")]
+    found: dict[str, Any] = {"format": store.FORMAT}
+    for each in stored:
+        names = set(each)
+        for line in each["lines"]["data"] if each["object"] == "invoice" else ():
+            names |= {f"lines.{name}" for name in line}
+        found[each["object"]] = sorted({*found.get(each["object"], ()), *names})
+    text = json.dumps(found, indent=1, sort_keys=True) + "\n"
+    if os.environ.get("STORED") == "write":
+        STORED.write_text(text)
+    assert text == STORED.read_text(), "what is stored is another: raise sandbox.store.FORMAT, then STORED=write"
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
