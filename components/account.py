@@ -199,7 +199,7 @@ class Account:
                     raise AccountError(
                         f"this stack's objects are in another sandbox than the file {self.settings.sandbox_file}: "
                         "bring that file back (stripe:sandboxFile or STRIPE_SANDBOX_FILE), or forget the stack's state "
-                        "(pulumi stack rm --force) and start anew"
+                        "(pulumi stack rm --force --preserve-config) and start anew"
                     )
                 raise AccountError(
                     f"this stack's objects are in Stripe account {self._pinned}, and the key opens {self.id}: "

@@ -79,11 +79,21 @@ def chain(stack: str) -> None:
         counted = month.wait_until_counted()
         invoice = month.invoice()
     except usage.UsageError as error:
-        raise Stop(str(error)) from None
+        raise Stop(f"{error}{forgotten(stack, error)}") from None
     screen.print(invoice_table(stack, invoice))
     screen.print(f"Summary: Stripe counted {counted:,} tokens this period.")
     screen.print(outcome(changes, sent), soft_wrap=True)
     hints(stack, customer)
+
+
+def forgotten(stack: str, error: usage.UsageError) -> str:
+    """What to do when the state names objects that are gone: a sandbox that was emptied under its stack."""
+    if not (isinstance(error, usage.StripeError) and error.code == "resource_missing"):
+        return ""
+    anew = f"script/pulumi stack rm {stack} --force --yes --preserve-config"
+    return (
+        f". The stack's state names what is not there (any more); to forget it and start anew: {anew}, then script/up"
+    )
 
 
 def apply(stack: str) -> tuple[int, dict[str, Any]]:

@@ -126,6 +126,14 @@ def test_every_command_of_the_readme(checkout: Path) -> None:
     assert "alpaca-ai-license create" in bash(prod, checkout)
     assert "9 deleted" in bash(destroy, checkout)
 
+    # A sandbox that is emptied under its stack.
+    bash("script/up; source .venv/bin/activate; sandbox reset", checkout)
+    stopped = bash("! script/up", checkout)
+    advice = re.search(r"start anew: (script/pulumi .*?), then script/up", " ".join(stopped.split()))
+    assert advice, stopped
+    bash(f"{advice[1]}; script/up", checkout)
+    assert (checkout / "Pulumi.dev.yaml").exists()
+
     # A served sandbox stands in for Stripe where the README's reader has a key and an account.
     server = (
         f"{serve} >served.log 2>&1 & server=$!; trap 'kill $server' EXIT; until [ -s served.log ]; do sleep 0.1; done"
