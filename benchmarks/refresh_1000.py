@@ -20,9 +20,11 @@ def crowd(made: Project, kind: str, copies: int) -> None:
         (scope,) = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()
         store = Store(connection, scope)
         ours = store.query(kind, limit=1)[0]
+        # A lookup key is one price's alone.
+        taken = {"lookup_key": None} if kind == "price" else {}
         for n in range(copies):
             metadata = {"pulumi": f"another/stack/{n}"} if n % 100 == 0 else {}
-            store.put({**ours, "id": f"{ours['id']}F{n}", "lookup_key": None, "metadata": metadata})
+            store.put({**ours, "id": f"{ours['id']}F{n}", "metadata": metadata, **taken})
     sandbox.close()
 
 
