@@ -33,6 +33,7 @@ with program() as settings:
     pulumi.export("lookup_keys", alpaca.lookup_keys)
     pulumi.export("meter", alpaca.meter.id)
     pulumi.export("product", alpaca.product.id)
-    pulumi.export("prices", {"license": alpaca.license.id, "usage": alpaca.usage.id})
+    pulumi.export("license_price", alpaca.license.id)
+    pulumi.export("usage_price", alpaca.usage.id)
     pulumi.export("customers", {key: customer.id for key, customer in alpaca.customers.items()})
     pulumi.export("subscriptions", {key: subscription.id for key, subscription in alpaca.subscriptions.items()})

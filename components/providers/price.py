@@ -247,10 +247,7 @@ class PriceProvider(StripeProvider):
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
-            yield (
-                "stays in Stripe, archived; subscriptions that are on it and are not moved to the new price by this "
-                "program go on paying the old one"
-            )
+            yield f"stays in Stripe, archived{_who_moves(old)}"
         elif new.get("active", True) is False and old.get("active", True) is not False:
             yield "will be archived: no new subscriptions to it; those that exist go on billing"
         if not replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
@@ -380,6 +377,21 @@ class PriceProvider(StripeProvider):
         if "product_data" in known:
             tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
+
+
+def _who_moves(old: Mapping[str, Any]) -> str:
+    """What a replaced price means for those who pay it, which the items' `price: price_1 => [unknown]` does not say."""
+    recurring = old.get("recurring")
+    if not isinstance(recurring, Mapping):
+        return ""
+    if recurring.get("usage_type") == "metered":
+        period = "their usage until then is billed at this one"
+    else:
+        period = "the rest of their period is prorated"
+    return (
+        f"; subscriptions that this program links to it move to the new price ({period}, unless proration_behavior "
+        "says none), all others go on paying this one"
+    )
 
 
 def _comparable_tier(tier: Any) -> Any:

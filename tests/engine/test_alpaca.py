@@ -23,7 +23,7 @@ def test_up_edit_refresh_destroy(alpaca: Project) -> None:
     outputs = alpaca.outputs()
     assert outputs["event_name"] == "alpaca_ai_tokens"
     assert outputs["lookup_keys"] == {"license": "alpaca-ai:license", "usage": "alpaca-ai:usage"}
-    old_license = outputs["prices"]["license"]
+    old_license = outputs["license_price"]
     subscription = outputs["subscriptions"]["first-customer"]
 
     # A change of the fee shows as that and nothing else.
@@ -35,16 +35,17 @@ def test_up_edit_refresh_destroy(alpaca: Project) -> None:
     assert '"10000"' in diff
     assert '"12000"' in diff
     assert "event_name" not in diff
+    assert "--outputs--" not in diff
     alpaca.up().ok()
     outputs = alpaca.outputs()
-    new_license = outputs["prices"]["license"]
+    new_license = outputs["license_price"]
     assert new_license != old_license
     assert client.v1.prices.retrieve(new_license).unit_amount_decimal == Decimal(12_000)
     assert client.v1.prices.retrieve(new_license).lookup_key == "alpaca-ai:license"
     assert not client.v1.prices.retrieve(old_license).active
     assert outputs["subscriptions"]["first-customer"] == subscription
     prices = {item.price.id for item in client.v1.subscriptions.retrieve(subscription)["items"].data}
-    assert prices == {new_license, outputs["prices"]["usage"]}
+    assert prices == {new_license, outputs["usage_price"]}
 
     # An edit behind the engine's back is found by a refresh and undone by the next up.
     client.v1.products.update(outputs["product"], {"name": "Renamed in the dashboard"})
