@@ -248,6 +248,8 @@ class PriceProvider(StripeProvider):
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
             yield f"stays in Stripe, archived{_who_moves(old)}"
+            if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
+                yield f"tiers by up_to: {moves}"
         elif new.get("active", True) is False and old.get("active", True) is not False:
             yield "will be archived: no new subscriptions to it; those that exist go on billing"
         if not replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
@@ -392,6 +394,33 @@ def _who_moves(old: Mapping[str, Any]) -> str:
         f"; subscriptions that this program links to it move to the new price ({period}, unless proration_behavior "
         "says none), all others go on paying this one"
     )
+
+
+def _tier_moves(old: Any, new: Any) -> str:
+    """What happens to the tiers when some are added or taken out, by `up_to`.
+
+    The engine compares lists by position: it prints a tier put in the middle as a change of every tier from there on.
+    """
+    if not isinstance(old, list) or not isinstance(new, list) or len(old) == len(new):
+        return ""
+    if not all(isinstance(tier, Mapping) for tier in (*old, *new)):
+        return ""
+    if any(is_unknown(value) for tier in (*old, *new) for value in tier.values()):
+        return ""
+    before, after = ({tier.get("up_to"): tier for tier in tiers} for tiers in (old, new))
+    bounds = [*before, *(bound for bound in after if bound not in before)]
+    moves = [
+        f"{bound}: {_amounts(before.get(bound))} => {_amounts(after.get(bound))}"
+        for bound in sorted(bounds, key=lambda bound: (isinstance(bound, str), bound))
+        if before.get(bound) != after.get(bound)
+    ]
+    return "; ".join(moves)
+
+
+def _amounts(tier: Mapping[str, Any] | None) -> str:
+    if tier is None:
+        return "none"
+    return ", ".join(f"{name} {value}" for name, value in sorted(tier.items(), reverse=True) if name != "up_to")
 
 
 def _comparable_tier(tier: Any) -> Any:

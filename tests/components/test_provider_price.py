@@ -203,6 +203,25 @@ def test_a_replacement_says_what_keeps_the_old_price(world: World, said: set[str
     assert [line for line in said if line == "Price 'once' (price_3): stays in Stripe, archived"]
 
 
+def test_a_tier_put_between_others_is_told_by_its_bound(world: World, said: set[str]) -> None:
+    """The engine compares lists by position, and prints each tier after it as changed."""
+    provider = world.process().provider(PriceProvider)
+    free, rest = {"up_to": 1000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.04"}
+    middle = {"up_to": 5000, "unit_amount_decimal": "0.05", "flat_amount": 100}
+    old = {**metered("prod_1", "mtr_1"), "owner": "project/dev/usage", "tiers": [free, rest]}
+    provider.diff("price_1", old, {**old, "tiers": [free, middle, rest]})
+    provider.diff("price_2", {**old, "tiers": [free, middle, rest]}, {**old, "tiers": [{**rest, "flat_amount": 5}]})
+    assert {line for line in said if "by up_to" in line} == {
+        "Price 'usage' (price_1): tiers by up_to: 5000: none => unit_amount_decimal 0.05, flat_amount 100",
+        (
+            "Price 'usage' (price_2): tiers by up_to: 1000: unit_amount_decimal 0 => none; 5000: unit_amount_decimal 0.05, "
+            "flat_amount 100 => none; inf: unit_amount_decimal 0.04 => unit_amount_decimal 0.04, flat_amount 5"
+        ),
+    }
+    provider.diff("price_3", old, {**old, "tiers": [{**free, "up_to": 2000}, rest]})
+    assert not [line for line in said if "price_3" in line and "by up_to" in line]
+
+
 # -- currencies, tiers ----------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What a reviewer reads before a change: `preview --diff` and `preview --json` of seven changes, as golden files.
+"""What a reviewer reads before a change: `preview --diff` and `preview --json` of eight changes, as golden files.
 
 The files in `golden/` are the text of `--diff` (the warnings, which the engine prints apart, at its end) and, of
 `--json`, the steps with what changed and why. Ids are replaced by names. After a change that is meant, run
@@ -77,6 +77,10 @@ CHANGES: Final[dict[str, tuple[str, str]]] = {
     "tier-added": (
         '{"up_to": "inf", "unit_amount_decimal": "0.03"},',
         '{"up_to": 100_000, "unit_amount_decimal": "0.03"},\n        {"up_to": "inf", "unit_amount_decimal": "0.02"},',
+    ),
+    "tier-inserted": (
+        '{"up_to": 50_000,',
+        '{"up_to": 20_000, "unit_amount_decimal": "0.045"},\n        {"up_to": 50_000,',
     ),
     "tier-bound-moved": ('"up_to": 50_000', '"up_to": 75_000'),
     "product-renamed": ('name="Llama.ai"', 'name="Llama.ai Cloud"'),
