@@ -214,7 +214,8 @@ def test_a_tier_put_between_others_is_told_by_its_bound(world: World, said: set[
     assert {line for line in said if "by up_to" in line} == {
         "Price 'usage' (price_1): tiers by up_to: 5000: none => unit_amount_decimal 0.05, flat_amount 100",
         (
-            "Price 'usage' (price_2): tiers by up_to: 1000: unit_amount_decimal 0 => none; 5000: unit_amount_decimal 0.05, "
+            "Price 'usage' (price_2): tiers by up_to: 1000: unit_amount_decimal 0 => none; "
+            "5000: unit_amount_decimal 0.05, "
             "flat_amount 100 => none; inf: unit_amount_decimal 0.04 => unit_amount_decimal 0.04, flat_amount 5"
         ),
     }
