@@ -558,6 +558,14 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "timestamp_range": Answer("Invalid timestamp: this sandbox's calendar goes from 1970 to 2099.", UNRECORDED),
     "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
+    "trial_offer_archived": Answer("The trial offer {offer} is archived and begins no more trials.", UNRECORDED),
+    "trial_offer_classic": Answer("Trial offers need billing_mode flexible.", UNRECORDED),
+    "trial_offer_legacy": Answer(
+        "Trial offers cannot be used together with `trial_end`, `trial_from_plan` and `trial_period_days`.", UNRECORDED
+    ),
+    "trial_offer_runs": Answer(
+        "The item {item} is in the time of a trial offer until {end}, whose length cannot be changed.", UNRECORDED
+    ),
     "anchor_too_late": Answer(
         "billing_cycle_anchor cannot be later than next natural billing date ({latest}) for plan",
         REPORTED,

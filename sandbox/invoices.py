@@ -185,7 +185,6 @@ def _check_preview(call: Call) -> None:
     details = params.get("subscription_details") or {}
     if details.get("start_date") and not details.get("items"):
         raise refuse("not_implemented_param", param="subscription_details[start_date] without items")
-    terms.refuse_unimplemented(details, "subscription_details")
     for other in ("subscription", "subscription_details"):
         for name in ("schedule", "schedule_details"):
             if params.get(name) and params.get(other):

@@ -20,3 +20,4 @@ from . import subscription_schedules as subscription_schedules
 from . import subscriptions as subscriptions
 from . import tax_rates as tax_rates
 from . import test_clocks as test_clocks
+from . import trial_offers as trial_offers

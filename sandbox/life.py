@@ -53,8 +53,9 @@ def item_wire(call: Call, item: Obj) -> Obj:
     shown = {key: value for key, value in item.items() if key[0] != "_"}
     if shown.get("quantity") is None:
         shown.pop("quantity", None)
-    price = item["price"]
-    if isinstance(price, str):
+    shown.setdefault("current_trial", None)
+    if isinstance(item["price"], str):
+        price = cycle.own_price(item)
         stored = call.store.get("price", price)
         shown["price"] = call.wire(stored) if stored is not None else price
     shown["tax_rates"] = taxation.shown(call, item["tax_rates"])
@@ -131,18 +132,18 @@ def put(call: Call, subscription: Obj) -> None:
     subscription["_period_start"] = min(item["current_period_start"] for item in items)
     subscription["_period_end"] = min(item["current_period_end"] for item in items)
     known: dict[str, str] = subscription.get("_pointers") or {}
-    pointers = {item["id"]: item["price"] for item in items}
+    pointers = {item["id"]: cycle.own_price(item) for item in items}
     subscription["_pointers"] = pointers
     call.store.put(subscription)
     for item in items:
-        if known.get(item["id"]) != item["price"]:
+        if known.get(item["id"]) != pointers[item["id"]]:
             call.store.put(
                 {
                     "id": item["id"],
                     "object": "subscription_item",
                     "created": item["created"],
                     "subscription": subscription["id"],
-                    "price": item["price"],
+                    "price": pointers[item["id"]],
                 }
             )
     for id in known.keys() - pointers.keys():
@@ -361,7 +362,7 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
         if draft is not None:
             bill(call, contract, draft, at, hold=True)
         event = "customer.subscription.deleted"
-    elif subscription["status"] == "trialing" and subscription["trial_end"] <= at:
+    elif cycle.trial_over(contract, at):
         event = _end_trial(call, contract, at)
     elif cycle.renewal_due(contract) <= at:
         renew(call, contract, at)
@@ -503,13 +504,20 @@ def _end_trial(call: Call, contract: Contract, at: int) -> str:
 
 
 def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> str:
-    """A trial ends without anything to charge: cancel or pause, as `trial_settings` say. Gives the event's type."""
+    """A trial ends without anything to charge: cancel or pause, as `trial_settings` say. Gives the event's type.
+
+    What was used at a trial offer's price is billed all the same.
+    """
+    draft = None if contract.subscription["status"] == "trialing" else cycle.close(contract, at)
+    cycle.leave_trials(contract, at)
     if behavior == "cancel":
         # Recorded: the reason is the same as of a cancellation that somebody asked for.
         end(call, contract, at, reason="cancellation_requested")
-        return "customer.subscription.deleted"
-    contract.subscription["status"] = "paused"
-    return "customer.subscription.paused"
+    else:
+        contract.subscription["status"] = "paused"
+    if draft is not None:
+        bill(call, contract, draft, at, hold=True)
+    return "customer.subscription.deleted" if behavior == "cancel" else "customer.subscription.paused"
 
 
 def _give_up_resumption(call: Call, subscription: Obj, at: int) -> None:

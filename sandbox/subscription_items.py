@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import life, subscriptions, terms
+from . import life, subscriptions
 from .billing.lines import Obj
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
@@ -108,5 +108,4 @@ def _change(call: Call, subscription: Obj, entry: dict[str, Any]) -> None:
     given = {name: value for name, value in call.params.items() if name not in ("expand", "subscription")}
     params: dict[str, Any] = {name: given.pop(name) for name in _OF_CHANGE if name in given}
     params["items"] = [{**given, **entry}]
-    terms.refuse_unimplemented(params)
     subscriptions.change(call, subscription, params)

@@ -547,6 +547,9 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         raise refuse("schedule_taken", subscription=subscription["id"], schedule=subscription["schedule"])
     if subscription["billing_schedules"]:
         raise refuse("prebill", param="from_subscription", rule="they do not go with a subscription schedule")
+    if any(map(cycle.in_trial, subscription["items"]["data"])):
+        # Stripe: schedules take no trial offers of a relative duration, and there are no others any more.
+        raise refuse("not_implemented_param", param="from_subscription with an item in the time of a trial offer")
     customer = call.fetch("customer", subscription["customer"])
     now = call.now(customer)
     schedule = _empty(call, {"metadata": params.get("metadata")}, customer, now)

@@ -50,7 +50,6 @@ def create(call: Call) -> Obj:
     """POST /v1/subscriptions."""
     life.settle(call)
     params = call.params
-    terms.refuse_unimplemented(params)
     customer = connect.payer(call, params)
     if customer is None:
         raise refuse("missing", param="customer")
@@ -140,6 +139,8 @@ def new_contract(
         )
         for entry, where in _named(given, prefix)
     ]
+    for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
+        terms.set_trial(call, known, item, entry, now, where)
     first = known.get(items[0]["price"])
     subscription["currency"] = (params.get("currency") or first["currency"]).lower()
     terms.check_customer_currency(call, customer, subscription["currency"])
@@ -155,6 +156,9 @@ def new_contract(
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_item_discounts(call, subscription, item, entry, now, where)
     contract = life.contract_of(call, subscription, now, unstored=known.unstored)
+    if any(map(cycle.in_trial, items)):
+        terms.check_trials(contract, params, {item["id"] for item in items}, prefix)
+        cycle.show_trials(contract, now)
     # What follows can be named by the first periods, so those come first.
     for item in items:
         item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
@@ -362,7 +366,6 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
         raise refuse("subscription_incomplete")
     elif subscription["schedule"] and ({"cancel_at", "cancel_at_period_end"} & set(params)):
         raise refuse("managed_by_schedule", schedule=subscription["schedule"])
-    terms.refuse_unimplemented(params)
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise refuse("not_implemented_param", param="payment_behavior=pending_if_incomplete")
     now = call.now(subscription)
@@ -378,7 +381,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     if subscription["status"] in life.ENDED:
         life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
         return subscription
-    if subscription["status"] == "trialing" and params.get("trial_end") == "now":
+    if contract.trialing and params.get("trial_end") == "now":
         behavior = life.without_payment_method(call, subscription)
         if behavior in ("cancel", "pause"):
             event = life.end_unpaid_trial(call, contract, behavior, now)

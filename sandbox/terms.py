@@ -6,7 +6,8 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from . import connect, customers, payment_settings, prices, redemption, sources, spec, taxation
@@ -74,13 +75,6 @@ spec.declare_parameter(
 )
 
 
-def refuse_unimplemented(params: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse by name what would be ignored otherwise; what only unsets it is nothing to refuse."""
-    for index, item in enumerate(params.get("items") or ()):
-        if item.get("current_trial"):
-            raise refuse("not_implemented_param", param=f"{_name(prefix, 'items')}[{index}][current_trial]")
-
-
 def _name(prefix: str, name: str) -> str:
     return f"{prefix}[{name}]" if prefix else name
 
@@ -105,9 +99,18 @@ class Prices:
             return self._described(given["price_data"], f"{where}[price_data]")
         # A plan is what a price was called; its id is a price's.
         name = "price" if given.get("price") else "plan"
-        if not given.get(name):
+        if given.get(name):
+            return self.of_id(given[name], where, name, recurring=recurring)
+        if not given.get("current_trial"):
             raise refuse("item_price", param=where)
-        price = self._call.fetch("price", given[name], param=f"{where}[{name}]", status=400)
+        # Its own is then the one that it moves to.
+        named = f"{where}[current_trial][trial_offer]"
+        offer = self._call.fetch("product_catalog.trial_offer", _trial_offer(given), param=named, status=400)
+        return self.of_id(offer["end_behavior"]["transition"]["price"], where)
+
+    def of_id(self, id: str, where: str, name: str = "price", *, recurring: bool = True) -> Obj:
+        """The price of an id, active and of the right type."""
+        price = self._call.fetch("price", id, param=f"{where}[{name}]", status=400)
         if not price["active"] and not self.archived:
             raise refuse("price_inactive", param=f"{where}[price]")
         product = self._call.fetch("product", price["product"])
@@ -199,6 +202,7 @@ def items_after(
             if entry.get("deleted"):
                 raise refuse("missing", param=f"{named}[id]")
             added = new_item(call, entry, known.find(entry, named), subscription["id"], at, named)
+            set_trial(call, known, added, entry, at, named)
             set_item_discounts(call, subscription, added, entry, at, named)
             after.append(added)
             continue
@@ -209,6 +213,7 @@ def items_after(
             del after[position]
             continue
         change_item(call, known, after[position], entry, named)
+        set_trial(call, known, after[position], entry, at, named)
         set_item_discounts(call, subscription, after[position], entry, at, named)
     if not after:
         raise refuse("last_item")
@@ -218,7 +223,10 @@ def items_after(
 def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], where: str) -> None:
     """Change one item in place."""
     named = entry.get("price") or entry.get("plan")
-    if (named or entry.get("price_data")) and named != item["price"]:
+    if (named or entry.get("price_data")) and named != cycle.own_price(item):
+        if cycle.in_trial(item):
+            # Whether the trial then ends or goes on is nowhere said.
+            raise refuse("not_implemented_param", param=f"{where}[price] of an item in the time of a trial offer")
         item["price"] = known.find(entry, where)["id"]
     price = known.get(item["price"])
     item["quantity"] = _quantity(entry, price, where, item["quantity"])
@@ -228,6 +236,67 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
         item["billing_thresholds"] = item_thresholds(entry["billing_thresholds"])
     if "tax_rates" in entry:
         item["tax_rates"] = taxation.chosen(call, entry["tax_rates"], f"{where}[tax_rates]", item["tax_rates"])
+
+
+def set_trial(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], at: int, where: str) -> None:
+    """`current_trial` of an item: from now on it bills what the trial offer says.
+
+    https://docs.stripe.com/billing/subscriptions/trials
+    """
+    if not entry.get("current_trial"):
+        return
+    named = f"{where}[current_trial][trial_offer]"
+    offer = call.fetch("product_catalog.trial_offer", _trial_offer(entry), param=named, status=400)
+    if not offer["active"]:
+        raise refuse("trial_offer_archived", param=named, offer=offer["id"])
+    if cycle.in_trial(item):
+        # Stripe: the length of a trial cannot be changed.
+        raise refuse("trial_offer_runs", param=named, item=item["id"], end=item["current_trial"]["end_date"])
+    if is_metered(known.get(item["price"])) != is_metered(known.get(offer["price"])):
+        raise refuse("not_implemented_param", param=f"{named} of another usage_type than the item's price")
+    for id in (offer["price"], offer["end_behavior"]["transition"]["price"]):
+        known.of_id(id, where)
+    cycle.put_in_trial(item, offer, known.get(offer["price"]), at)
+    in_range(item["current_trial"]["end_date"], named)
+
+
+def _trial_offer(entry: Mapping[str, Any]) -> str:
+    return str(entry["current_trial"]["trial_offer"])
+
+
+def prices_of(known: Prices, item: Obj) -> list[Obj]:
+    """The price that an item bills, and in the time of a trial offer its own and the one that comes then."""
+    held = item["_trial"].values() if cycle.in_trial(item) else ()
+    return [known.get(id) for id in dict.fromkeys([item["price"], *held])]
+
+
+def check_trials(contract: Contract, params: Mapping[str, Any], begun: Collection[str], prefix: str = "") -> None:
+    """What does not go with trial offers, and what nobody has said of them; `begun` are the items that begin one now.
+
+    https://docs.stripe.com/billing/subscriptions/trials#limitations
+    """
+    subscription = contract.subscription
+    if not any(map(cycle.in_trial, contract.items)):
+        return
+    named = "current_trial" if not prefix else f"{prefix}[current_trial]"
+    legacy = [name for name in ("trial_end", "trial_from_plan", "trial_period_days") if params.get(name)]
+    if legacy:
+        raise refuse("trial_offer_legacy", param=_name(prefix, legacy[0]))
+    if not contract.flexible:
+        raise refuse("trial_offer_classic", param=_name(prefix, "billing_mode"))
+    strange = {
+        "of a subscription that a schedule manages": subscription["schedule"],
+        "beside billing_cycle_anchor": anchor_asked(params, prefix) not in (None, "unchanged")
+        or params.get("billing_cycle_anchor_config"),
+        "beside backdate_start_date": params.get("backdate_start_date"),
+        "beside billing_schedules": subscription["billing_schedules"] or params.get("billing_schedules"),
+        "beside billing_thresholds that reset the anchor": (subscription["billing_thresholds"] or {}).get(
+            "reset_billing_cycle_anchor"
+        ),
+    }
+    for what, there in strange.items():
+        if there and (begun or what.startswith("beside")):
+            raise refuse("not_implemented_param", param=f"{named} {what}")
 
 
 def item_thresholds(given: Any) -> Obj | None:
@@ -286,20 +355,21 @@ def check_items(
     seen: dict[str, str] = {}
     intervals: list[Interval] = []
     for index, item in enumerate(items):
-        price = known.get(item["price"])
-        if item["price"] in seen:
-            holder = seen[item["price"]]
-            if holder in here:
-                raise refuse("price_on_other_item", price=item["price"], item=holder)
-            raise refuse("same_price_twice", price=item["price"])
-        seen[item["price"]] = item["id"]
-        currency = subscription["currency"]
-        if currency not in {price["currency"], *(price.get("currency_options") or {})}:
-            if present:
-                raise refuse("other_currency", own=price["currency"], currency=currency)
-            named = f"{where}[{index}][price]"
-            raise refuse("mixed_currencies", own=price["currency"], currency=currency, param=named)
-        intervals.append(Interval.of(price["recurring"]))
+        for price in prices_of(known, item):
+            holder = seen.setdefault(price["id"], item["id"])
+            if holder != item["id"]:
+                if holder in here:
+                    raise refuse("price_on_other_item", price=price["id"], item=holder)
+                raise refuse("same_price_twice", price=price["id"])
+            currency = subscription["currency"]
+            if currency not in {price["currency"], *(price.get("currency_options") or {})}:
+                if present:
+                    raise refuse("other_currency", own=price["currency"], currency=currency)
+                named = f"{where}[{index}][price]"
+                raise refuse("mixed_currencies", own=price["currency"], currency=currency, param=named)
+        # A trial offer has periods of its own: a week's trial goes beside a monthly fee.
+        lasting = item["_trial"]["next"] if cycle.in_trial(item) else item["price"]
+        intervals.append(Interval.of(known.get(lasting)["recurring"]))
     if len(set(intervals)) == 1:
         return
     if subscription["billing_mode"]["type"] == "classic":
@@ -443,7 +513,7 @@ def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]
     """The rules between the taxes of a subscription, of its items and of their prices."""
     default = subscription["default_tax_rates"]
     taxation.refuse_both(subscription["automatic_tax"], default, *(item["tax_rates"] for item in items))
-    borne = [(known.get(item["price"]), item["tax_rates"] or default) for item in items]
+    borne = [(price, item["tax_rates"] or default) for item in items for price in prices_of(known, item)]
     taxation.refuse_conflicts(call, subscription["currency"], borne)
 
 
@@ -513,16 +583,11 @@ def _pending_interval(given: Any) -> Obj | None:
     return every
 
 
-def keeps_anchor(subscription: Obj) -> bool:
-    """Whether a trial's end leaves the anchor where it was before the trial."""
-    settings = (subscription["trial_settings"] or {}).get("end_behavior") or {}
-    return bool(settings.get("billing_cycle_anchor") == "unchanged")
-
-
 def set_trial_anchor(subscription: Obj) -> None:
     """Let a trial that runs end with the anchor that `trial_settings` now say."""
-    if subscription["status"] == "trialing" and "_anchor" in subscription:
-        kept = keeps_anchor(subscription)
+    offered = any(map(cycle.in_trial, subscription["items"]["data"]))
+    if subscription["status"] == "trialing" and not offered and "_anchor" in subscription:
+        kept = cycle.keeps_anchor(subscription)
         subscription["billing_cycle_anchor"] = subscription["_anchor"] if kept else subscription["trial_end"]
         if not kept:
             subscription["billing_cycle_anchor_config"] = None
@@ -831,7 +896,13 @@ def apply_changes(
     if anchor not in (None, "now", "unchanged"):
         # A timestamp is for the preview of a new subscription.
         raise refuse("enum", param=_name(prefix, "billing_cycle_anchor"), choices="now or unchanged")
-    keeps = anchor == "unchanged" or keeps_anchor(subscription)
+    keeps = anchor == "unchanged" or cycle.keeps_anchor(subscription)
+    running = {item["id"] for item in contract.items if cycle.in_trial(item)}
+    begun = {item["id"] for item in after if cycle.in_trial(item)} - running
+    changed = dataclasses.replace(contract, subscription={**subscription, "items": {"data": after}})
+    if begun and contract.trialing:
+        raise refuse("trial_offer_legacy", param=_name(prefix, "items"))
+    check_trials(changed, params, begun, prefix)
     wanted_trial = trial_end(params, after, known, now, prefix)
     if any(cycle.is_ahead(item) for item in contract.items):
         if wanted_trial is not None or _begins_anew(contract, known, after, anchor) or anchor == "now":
@@ -847,10 +918,14 @@ def apply_changes(
         subscription["trial_end"] = now
         draft = (cycle.end_trial if keeps else cycle.restart)(contract, after, now, behavior)
     elif _begins_anew(contract, known, after, anchor):
+        if running or begun:
+            raise refuse("not_implemented_param", param="a new interval beside an item in the time of a trial offer")
         draft = cycle.restart(contract, after, now, behavior)
     else:
         if given:
             cycle.change_items(contract, after, at, behavior)
+        if running or begun:
+            cycle.show_trials(contract, now)
         if anchor == "now":
             cycle.move_anchor(contract, now, behavior)
     if "billing_schedules" in params:
@@ -865,7 +940,9 @@ def apply_changes(
         cycle.move_period_ends(contract, now, behavior)
     check_end_ahead(subscription, _name(prefix, "billing_schedules"))
     cycle.bill_ahead(contract, now, behavior)
-    if draft is None and behavior == "always_invoice":
+    if begun:
+        draft = cycle.bill_trials(contract, begun, now)
+    elif draft is None and behavior == "always_invoice":
         draft = cycle.take_pending(contract, "subscription_update", now)
     refuse_unclear_prorations(contract)
     cycle.name_periods(contract, contract.pending)
@@ -881,6 +958,8 @@ def _begins_anew(contract: Contract, known: Prices, after: Sequence[Obj], anchor
 
 def _new_interval(known: Prices, before: Sequence[Obj], after: Sequence[Obj]) -> bool:
     """Whether a subscription of one interval becomes one of another: its periods then begin anew."""
-    was = {Interval.of(known.get(item["price"])["recurring"]) for item in before}
-    becomes = {Interval.of(known.get(item["price"])["recurring"]) for item in after}
+    was, becomes = (
+        {Interval.of(known.get(item["price"])["recurring"]) for item in items if not cycle.in_trial(item)}
+        for items in (before, after)
+    )
     return len(was) == 1 and len(becomes) == 1 and was != becomes

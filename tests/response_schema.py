@@ -21,6 +21,7 @@ BEYOND: dict[str, frozenset[str]] = {
     "recurring": frozenset({"trial_period_days"}),
     "customer": frozenset(),
     "payment_method": frozenset(),
+    "subscription_item": frozenset({"current_trial"}),
 }
 
 _TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
@@ -190,7 +191,13 @@ _NULLABLE_ID = {"anyOf": [_ID, {"type": "null"}]}
 _NULLABLE_INTEGER = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
 _COUPON = {"anyOf": [_ID, {"type": "null"}, {"$ref": "#/components/schemas/coupon"}]}
 _CUSTOMER = {"anyOf": [_ID, {"type": "null"}, {"$ref": "#/components/schemas/customer"}]}
+_PRICE = {"anyOf": [_ID, {"$ref": "#/components/schemas/price"}]}
 _METADATA = {"type": "object", "additionalProperties": _STRING}
+
+#: From stripe-python's response types: an item's trial, which the description lacks.
+_CURRENT_TRIAL = _closed(
+    {"end_date": _INTEGER, "start_date": _INTEGER, "trial_offer": {"type": "string", "pattern": "^to_"}}
+)
 
 #: What the description, as it was cut down, lost: from stripe-python's response types.
 LOST: dict[str, dict[str, Any]] = {
@@ -282,6 +289,20 @@ LOST: dict[str, dict[str, Any]] = {
             "tokenization_method": _NULLABLE_ID,
         }
     ),
+    "product_catalog.trial_offer": _closed(
+        {
+            "id": {"type": "string", "pattern": "^to_"},
+            "object": {"const": "product_catalog.trial_offer"},
+            "active": _BOOL,
+            "duration": _closed(
+                {"relative": _closed({"iterations": {"type": "integer"}}), "type": {"const": "relative"}}
+            ),
+            "end_behavior": _closed({"transition": _closed({"price": _PRICE}), "type": {"const": "transition"}}),
+            "livemode": _BOOL,
+            "nickname": _NULLABLE_ID,
+            "price": _PRICE,
+        }
+    ),
     "deleted_card": _closed({"id": _ID, "object": {"const": "card"}, "deleted": {"const": True}}),
 }
 
@@ -292,6 +313,7 @@ def _list_of(name: str) -> dict[str, Any]:
     return _closed({"object": {"const": "list"}, "data": data, "has_more": _BOOL, "url": _STRING})
 
 
+_OFFERS = "/v1/product_catalog/trial_offers"
 _SOURCES = "/v1/customers/{customer}/sources"
 #: Answers of operations that the description lost.
 LOST_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
@@ -300,6 +322,10 @@ LOST_ANSWERS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
     ("POST", "/v1/promotion_codes/{promotion_code}"): LOST["promotion_code"],
     ("POST", "/v1/subscriptions/{subscription}/resume"): {"$ref": "#/components/schemas/subscription"},
+    ("POST", _OFFERS): LOST["product_catalog.trial_offer"],
+    ("GET", _OFFERS): _list_of("product_catalog.trial_offer"),
+    ("GET", _OFFERS + "/{id}"): LOST["product_catalog.trial_offer"],
+    ("POST", _OFFERS + "/{id}"): LOST["product_catalog.trial_offer"],
     ("POST", _SOURCES): LOST["card"],
     ("GET", _SOURCES): _list_of("card"),
     ("GET", _SOURCES + "/{id}"): LOST["card"],
@@ -390,6 +416,9 @@ def _components() -> dict[str, Any]:
     options["billie"], options["blik"] = _or_null(_BILLIE), _or_null(_BLIK)
     types = converted["schemas"]["subscriptions_resource_payment_settings"]["properties"]["payment_method_types"]
     types["anyOf"][0]["items"]["enum"] += ["blik", "sequra"]
+    item = converted["schemas"]["subscription_item"]
+    item["properties"]["current_trial"] = _or_null(_CURRENT_TRIAL)
+    item["required"].append("current_trial")
     converted["schemas"].update(LOST)
     for name in ("invoice", "invoiceitem", "line_item", "subscription", "subscription_item"):
         shown = converted["schemas"][name]["properties"]["discounts"]

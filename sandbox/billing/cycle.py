@@ -2,9 +2,9 @@
 
 A `Contract` is a subscription (Stripe's JSON, its items with private `_usage_from` and `_debits`; `_billed` and
 `_counted` say what threshold invoices have billed of the usage since `_usage_from`, the last of them at
-`_threshold_at`), the invoice items
-that wait for its next invoice, and where to look up prices, products and usage. Functions here change the contract in
-place and give back a `Draft` where an invoice is due. Previews run them on copies.
+`_threshold_at`; in the time of a trial offer an item's `price` is the offer's, and `_trial` holds its own and its
+next), the invoice items that wait for its next invoice, and where to look up prices, products and usage. Functions
+here change the contract in place and give back a `Draft` where an invoice is due. Previews run them on copies.
 
 Licensed items bill in advance, metered items in arrears; each item has its own period, counted from one anchor.
 `_debits` is what has been charged for an item's current period; flexible billing mode credits from it, classic billing
@@ -14,7 +14,7 @@ mode from the item's present price and quantity
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ from sandbox.billing.lines import (
 from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 from sandbox.billing.proration import Debit, credit, credited_off, share
-from sandbox.billing.rating import rate, rate_since, total
+from sandbox.billing.rating import is_free, rate, rate_since, total
 
 Obj = dict[str, Any]
 
@@ -130,8 +130,14 @@ class Contract:
 
     @property
     def trialing(self) -> bool:
-        """Whether the present period is free."""
-        return bool(self.subscription["status"] == "trialing")
+        """Whether the present period is free, whatever the prices: trial offers bill theirs, be that 0."""
+        return bool(self.subscription["status"] == "trialing") and not any(map(in_trial, self.items))
+
+    def anchor_of(self, item: Obj) -> Anchor:
+        """What an item's periods are counted from: in the time of a trial offer its beginning, so that whole periods
+        are billed."""
+        trial = item.get("current_trial")
+        return self.anchor if trial is None else Anchor(trial["start_date"])
 
     def price(self, item: Obj) -> Obj:
         """An item's price."""
@@ -156,7 +162,10 @@ class Contract:
             other
             for other in among
             if other["id"] == item["id"]
-            or (not is_metered(self.price(other)) and self.interval(other) == self.interval(item))
+            or (
+                not is_metered(self.price(other))
+                and (self.interval(other), self.anchor_of(other)) == (self.interval(item), self.anchor_of(item))
+            )
         ]
         whole = self.catalog.discounts(self.subscription["discounts"])
         parts = []
@@ -178,12 +187,12 @@ class Contract:
 
     def period_length(self, item: Obj, at: int) -> int:
         """Seconds in the whole period that an instant falls in, which a share of the fee is a share of."""
-        start, end = self.anchor.period_around(self.interval(item), at)
+        start, end = self.anchor_of(item).period_around(self.interval(item), at)
         return end - start
 
     def next_end(self, item: Obj, at: int) -> int:
         """When an item's period that begins at `at` ends: the next boundary, or before it the end of all."""
-        end = self.anchor.next_boundary(self.interval(item), at)
+        end = self.anchor_of(item).next_boundary(self.interval(item), at)
         cancel_at = self.subscription["cancel_at"]
         return end if cancel_at is None or self.subscription["cancel_at_period_end"] else min(end, cancel_at)
 
@@ -191,6 +200,89 @@ class Contract:
 def renewal_due(contract: Contract) -> int:
     """When the next item's period ends."""
     return int(min(item["current_period_end"] for item in contract.items))
+
+
+# -- trial offers -----------------------------------------------------------------------------------------------------
+
+
+def in_trial(item: Obj) -> bool:
+    """Whether an item bills a trial offer's price for now."""
+    return item.get("current_trial") is not None
+
+
+def own_price(item: Obj) -> str:
+    """The price that an item is shown with: a trial offer bills another one and leaves it as it is.
+
+    https://docs.stripe.com/billing/subscriptions/trials
+    """
+    return str(item["_trial"]["price"] if in_trial(item) else item["price"])
+
+
+def put_in_trial(item: Obj, offer: Obj, price: Obj, at: int) -> None:
+    """Let an item bill `price`, a trial offer's, for as many whole intervals of it as the offer says."""
+    end = Anchor(at).boundary(Interval.of(price["recurring"]), offer["duration"]["relative"]["iterations"])
+    item["_trial"] = {"price": item["price"], "next": offer["end_behavior"]["transition"]["price"]}
+    item["price"] = price["id"]
+    item["current_trial"] = {"end_date": end, "start_date": at, "trial_offer": offer["id"]}
+
+
+def trial_over(contract: Contract, at: int) -> bool:
+    """Whether a trial ends at `at`: the subscription's, or an item's trial offer."""
+    if contract.trialing:
+        return bool(contract.subscription["trial_end"] <= at)
+    return any(_is_over(item, at) for item in contract.items)
+
+
+def _is_over(item: Obj, at: int) -> bool:
+    return in_trial(item) and bool(item["current_trial"]["end_date"] <= at)
+
+
+def leave_trials(contract: Contract, at: int) -> list[Obj]:
+    """Move the items whose trial offers are over to what comes then; those items as they were."""
+    left = []
+    for item in contract.items:
+        if _is_over(item, at):
+            left.append(dict(item))
+            item["price"] = item.pop("_trial")["next"]
+            item["current_trial"] = None
+    if left:
+        show_trials(contract, at)
+    return left
+
+
+def show_trials(contract: Contract, at: int) -> None:
+    """`trialing` is a subscription of nothing but free trial offers; one with any other item is not.
+
+    https://docs.stripe.com/billing/subscriptions/trials#subscription-trialing-status-and-trial-offer
+    """
+    subscription = contract.subscription
+    if all(in_trial(item) and is_free(contract.price(item)) for item in contract.items):
+        if subscription["status"] in ("active", "trialing"):
+            trials = [item["current_trial"] for item in contract.items]
+            subscription["status"] = "trialing"
+            subscription["trial_start"] = min(trial["start_date"] for trial in trials)
+            subscription["trial_end"] = min(trial["end_date"] for trial in trials)
+    elif subscription["status"] == "trialing":
+        subscription.update(status="active", trial_end=min(subscription["trial_end"], at))
+
+
+def bill_trials(contract: Contract, begun: Collection[str], at: int) -> Draft | None:
+    """Bill at once what the items whose trial offers have begun at `at` (by id) cost, and what waits.
+
+    Stripe: a paid trial needs an immediate payment to begin.
+    """
+    past_start = min(item["current_period_start"] for item in contract.items)
+    lines: list[Obj] = []
+    for item in contract.items:
+        if item["id"] in begun and not is_metered(contract.price(item)):
+            lines.extend(_fee(contract, item, "create_prorations"))
+    return _draft(contract, "subscription_update", past_start, at, lines)
+
+
+def keeps_anchor(subscription: Obj) -> bool:
+    """Whether a trial's end leaves the anchor where it was before."""
+    settings = (subscription.get("trial_settings") or {}).get("end_behavior") or {}
+    return bool(settings.get("billing_cycle_anchor") == "unchanged")
 
 
 # -- the beginning ----------------------------------------------------------------------------------------------------
@@ -274,8 +366,15 @@ def renew(
         known = {item["id"] for item in contract.items}
         due = [item for item in after if item["id"] in ended or item["id"] not in known]
         contract.items = after
+    left = {item["id"]: item for item in leave_trials(contract, at)}
+    if left and not keeps_anchor(contract.subscription):
+        _set_anchor(contract, at)
+        renewed = {item["id"] for item in due}
+        for item in contract.items:
+            if item["id"] not in renewed and not in_trial(item):
+                _follow_anchor(contract, item, at, proration_behavior)
     for item in due:
-        _count_from(contract, item, at)
+        _count_from(contract, item, at, left.get(item["id"]))
         item["_debits"] = [debit for debit in item["_debits"] if is_ahead(item) and debit["end"] > at]
         item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
         if not is_metered(contract.price(item)):
@@ -299,7 +398,7 @@ def spans_ahead(contract: Contract, item: Obj, until: int) -> list[tuple[int, in
     spans = []
     start = max(item["current_period_end"], item.get("billed_until") or 0)
     while start < until:
-        end = min(contract.anchor.next_boundary(contract.interval(item), start), until)
+        end = min(contract.anchor_of(item).next_boundary(contract.interval(item), start), until)
         spans.append((start, end))
         start = end
     return spans
@@ -418,8 +517,7 @@ def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: s
         item["current_period_start"] = at if present is None else present["current_period_start"]
         item["current_period_end"] = at
     contract.items = after
-    contract.subscription["billing_cycle_anchor"] = at
-    contract.subscription["billing_cycle_anchor_config"] = None
+    _set_anchor(contract, at)
     return renew(contract, at, billing_reason="subscription_update")
 
 
@@ -429,19 +527,25 @@ def move_anchor(contract: Contract, at: int, proration_behavior: str) -> None:
     Recorded: no invoice at once, and one pending "Remaining time" from the old period's end to the new one's. What is
     paid for is not credited. Usage up to `at` becomes invoice items, as when its price goes.
     """
-    ends = {item["id"]: item["current_period_end"] for item in contract.items}
-    contract.subscription["billing_cycle_anchor"] = at
-    contract.subscription["billing_cycle_anchor_config"] = None
+    _set_anchor(contract, at)
     for item in contract.items:
-        was, becomes = ends[item["id"]], contract.next_end(item, at)
-        if is_metered(contract.price(item)):
-            _usage_items(contract, item, at, proration_behavior)
-            _count_from(contract, item, at)
-        elif becomes > was:
-            _debit(contract, item, was, becomes, proration_behavior, today=at)
-        else:
-            _credit(contract, item, becomes, proration_behavior, until=was, today=at)
-        item["current_period_start"], item["current_period_end"] = at, becomes
+        _follow_anchor(contract, item, at, proration_behavior)
+
+
+def _set_anchor(contract: Contract, at: int) -> None:
+    contract.subscription.update(billing_cycle_anchor=at, billing_cycle_anchor_config=None)
+
+
+def _follow_anchor(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
+    was, becomes = item["current_period_end"], contract.next_end(item, at)
+    if is_metered(contract.price(item)):
+        _usage_items(contract, item, at, proration_behavior)
+        _count_from(contract, item, at)
+    elif becomes > was:
+        _debit(contract, item, was, becomes, proration_behavior, today=at)
+    else:
+        _credit(contract, item, becomes, proration_behavior, until=was, today=at)
+    item["current_period_start"], item["current_period_end"] = at, becomes
 
 
 def end_trial(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
@@ -529,8 +633,9 @@ def resume(contract: Contract, at: int, *, keep_anchor: bool, proration_behavior
     """
     subscription = contract.subscription
     subscription["status"] = "active"
+    leave_trials(contract, at)
     if not keep_anchor:
-        subscription.update(billing_cycle_anchor=at, billing_cycle_anchor_config=None)
+        _set_anchor(contract, at)
     lines: list[Obj] = []
     for item in contract.items:
         _count_from(contract, item, at)
@@ -577,7 +682,7 @@ def recurring(contract: Contract) -> Draft:
     lines: list[Obj] = []
     periods = []
     for item in contract.items:
-        period = contract.anchor.period_around(contract.interval(item), item["current_period_start"])
+        period = contract.anchor_of(item).period_around(contract.interval(item), item["current_period_start"])
         periods.append(period)
         price, product = contract.price(item), contract.product(item)
         if is_metered(price):
@@ -652,7 +757,7 @@ def _period(item: Obj) -> tuple[int, int]:
 
 
 def _same_terms(one: Obj, other: Obj) -> bool:
-    return bool(one["price"] == other["price"] and one.get("quantity") == other.get("quantity"))
+    return all(one.get(name) == other.get(name) for name in ("current_trial", "price", "quantity"))
 
 
 def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
@@ -664,7 +769,7 @@ def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
     if (item.get("billed_until") or 0) >= end:
         return []
     start = max(start, item.pop("billed_until", None) or 0)
-    whole = contract.anchor.period_around(contract.interval(item), start) == (start, end)
+    whole = contract.anchor_of(item).period_around(contract.interval(item), start) == (start, end)
     if not whole and proration_behavior == "none":
         return []
     lines = _fee_lines(contract, item, start, end)
@@ -674,7 +779,7 @@ def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
 
 def _fee_lines(contract: Contract, item: Obj, start: int, end: int) -> list[Obj]:
     price, product = contract.price(item), contract.product(item)
-    if contract.anchor.period_around(contract.interval(item), start) == (start, end):
+    if contract.anchor_of(item).period_around(contract.interval(item), start) == (start, end):
         return fee_lines(item, price, product, (start, end))
     amount = share(total(price, item["quantity"]), end - start, contract.period_length(item, start))
     return [remaining_time_line(item, price, product, amount, (start, end))]
@@ -733,6 +838,12 @@ def _take_on(
     contract: Contract, item: Obj, present: Obj | None, after: Sequence[Obj], at: int, proration_behavior: str
 ) -> None:
     """Begin an item's new terms at `at`, in the period that it replaces or in one of its own."""
+    if in_trial(item) and (present is None or not in_trial(present)):
+        begins = item["current_trial"]["start_date"]
+        item["current_period_start"], item["current_period_end"] = begins, contract.next_end(item, begins)
+        _count_from(contract, item, begins, present)
+        item["_debits"] = [] if present is None else present["_debits"]
+        return
     same_period = present is not None and contract.interval(present) == contract.interval(item)
     if present is not None and same_period:
         item["current_period_start"], item["current_period_end"] = _period(present)

@@ -95,6 +95,12 @@ def total(price: Price, quantity: Decimal | int) -> int:
     return sum(charge.amount for charge in rate(price, quantity))
 
 
+def is_free(price: Price) -> bool:
+    """Whether nothing of a price costs anything."""
+    holders = price.get("tiers") or (price,)
+    return not any(unit_amount(holder, stem) for holder in holders for stem in ("unit_amount", "flat_amount"))
+
+
 def unit_amount(holder: Mapping[str, Any], stem: str = "unit_amount") -> Decimal | None:
     """The exact amount of a price or tier, whichever of `unit_amount` and `unit_amount_decimal` it was given."""
     for key in (f"{stem}_decimal", stem):

@@ -304,3 +304,47 @@ def test_thresholds_change_nothing_of_what_a_year_costs(
         return billed
 
     assert year(thresholds) == year([])
+
+
+weekly = {"interval": "week", "interval_count": 1, "usage_type": "licensed"}
+lengths = st.sampled_from([("day", 3), ("week", 1), ("week", 4), ("month", 1)])
+
+
+@searched
+@given(
+    st.tuples(*[st.integers(0, 50_000)] * 3),
+    lengths,
+    st.integers(1, 3),
+    st.integers(START, START + 7 * 86_400 - 1),
+    st.integers(0, 20 * 86_400),
+    st.sampled_from(["now", "unchanged"]),
+)
+def test_a_trial_offer_costs_its_price_as_often_as_it_says_and_what_is_beside_it_what_it_always_does(
+    cents: tuple[int, ...], every: tuple[str, int], iterations: int, begins: int, more: int, anchor: str
+) -> None:
+    shelf = Shelf()
+    trial = {"interval": every[0], "interval_count": every[1], "usage_type": "licensed"}
+    for name, amount_of, recurring in zip(("base", "then", "trial"), cents, (weekly, weekly, trial), strict=True):
+        shelf.add(name, unit_amount_decimal=str(amount_of), recurring=recurring)
+    held = contract(shelf, item("base", 1))
+    held.subscription["trial_settings"] = {"end_behavior": {"billing_cycle_anchor": anchor}}
+    paid = amount(cycle.begin(held, START, "create_prorations"))
+    added = item("then", 1, "si_2")
+    offer = {
+        "id": "to_1",
+        "duration": {"relative": {"iterations": iterations}},
+        "end_behavior": {"transition": {"price": "then"}},
+    }
+    cycle.put_in_trial(added, offer, shelf.price("trial"), begins)
+    over = added["current_trial"]["end_date"]
+    cycle.change_items(held, [*held.items, added], begins, "create_prorations")
+    paid += amount(cycle.bill_trials(held, {"si_2"}, begins))
+    ends = over + more
+    while cycle.renewal_due(held) <= ends:
+        paid += amount(cycle.renew(held, cycle.renewal_due(held)))
+    cycle.credit_the_rest(held, ends)
+    paid += amount(cycle.close(held, ends))
+    week = 7 * 86_400
+    owed = Decimal(cents[0] * (ends - START) + cents[1] * more) / week + cents[2] * iterations
+    # What follows the anchor rounds a debit, the end of the trial another, the end of all a credit of each.
+    assert abs(paid - owed) <= 4

@@ -34,12 +34,27 @@ class Walk:
             {"percent_off": 50, "duration": "repeating", "duration_in_months": 2},
             {"amount_off": 500, "currency": "usd", "duration": "once"},
         ]
+        offers: list[Any] = [
+            {
+                "price": world.price(f"Trial {cents}", cents, interval=interval),
+                "duration": {"relative": {"iterations": iterations}},
+                "end_behavior": {"transition": {"price": then}},
+            }
+            for cents, interval, iterations, then in (
+                ("0", "week", 1, self.licensed[0]),
+                ("500", "month", 2, self.licensed[1]),
+                ("99", "day", 3, world.price("After", "700")),
+            )
+        ]
+        self.offers = [world.v1.product_catalog.trial_offers.create(offer).id for offer in offers]
         self.coupons = [world.v1.coupons.create(coupon).id for coupon in coupons]
 
     # -- what can happen --------------------------------------------------------------------------------------------
 
     def subscribe(self) -> None:
         items: list[Any] = [(self.random.choice(self.licensed), self.random.randrange(4))]
+        if self.random.random() < 0.2:
+            items = [{"current_trial": {"trial_offer": self.random.choice(self.offers)}}]
         if self.random.random() < 0.7:
             items.append(self.random.choice(self.metered))
         params: dict[str, Any] = {"billing_mode": {"type": self.random.choice(["flexible", "classic"])}}
@@ -71,6 +86,8 @@ class Walk:
                 {"id": item, "price": self.random.choice(self.licensed + self.metered)},
                 {"id": item, "deleted": True},
                 {"price": self.random.choice(self.licensed + self.metered)},
+                {"id": item, "current_trial": {"trial_offer": self.random.choice(self.offers)}},
+                {"current_trial": {"trial_offer": self.random.choice(self.offers)}},
             ]
         )
         behavior = self.random.choice(["create_prorations", "always_invoice", "none"])
@@ -135,8 +152,10 @@ class Walk:
         act(invoice.id)
 
     def wait(self) -> None:
-        self.now += self.random.choice([1800, 86_400, 86_400 * 9, 86_400 * 27])
-        self.world.v1.test_helpers.test_clocks.advance(self.world.clock.id, {"frozen_time": self.now})
+        # Refused where it is more than two of the shortest interval.
+        until = self.now + self.random.choice([1800, 86_400, 86_400 * 9, 86_400 * 27])
+        self.world.v1.test_helpers.test_clocks.advance(self.world.clock.id, {"frozen_time": until})
+        self.now = until
 
     def any(self) -> stripe.Subscription:
         given: Any = {"customer": self.world.customer.id, "status": "all", "limit": 100}

@@ -16,7 +16,7 @@ def world(client: stripe.StripeClient) -> World:
     return World(client)
 
 
-def test_an_item_takes_a_plan_for_a_price_and_no_trial_offer(world: World) -> None:
+def test_an_item_takes_a_plan_for_a_price(world: World) -> None:
     price, other = world.price("License", "10000"), world.price("Other", "20000")
     items: Any = [{"plan": price}]
     subscription = world.subscribe(*items)
@@ -24,8 +24,6 @@ def test_an_item_takes_a_plan_for_a_price_and_no_trial_offer(world: World) -> No
     assert item["price"]["id"] == price
     changed = world.change(subscription.id, {"id": item["id"], "plan": other})
     assert plain(changed)["items"]["data"][0]["price"]["id"] == other
-    with pytest.raises(stripe.APIError, match=r"items\[0\]\[current_trial\]"):
-        world.change(subscription.id, {"id": item["id"], "current_trial": {"trial_offer": "to_1"}})
 
 
 def test_an_items_own_endpoints_and_previews_take_a_plan_too(world: World) -> None:
@@ -38,5 +36,3 @@ def test_an_items_own_endpoints_and_previews_take_a_plan_too(world: World) -> No
     assert world.v1.subscription_items.update(item.id, {"plan": third}).price.id == third
     shown: Any = {"customer": world.customer.id, "subscription_details": {"items": [{"plan": price}]}}
     assert world.v1.invoices.create_preview(shown).subtotal == 10_000
-    with pytest.raises(stripe.APIError, match="current_trial"):
-        world.v1.subscription_items.update(item.id, {"current_trial": {"trial_offer": "to_1"}})

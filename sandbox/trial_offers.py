@@ -1,0 +1,124 @@
+"""Trial offers: create, retrieve, update, list. What items bill in their time is in `billing/cycle.py`.
+
+Newer than the description: the shape is that of stripe-python's `product_catalog.TrialOffer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from . import spec
+from .billing.lines import is_metered
+from .errors import refuse
+from .router import Call, Kind, declare_kind, route
+from .store import Obj
+
+KIND: Final = "product_catalog.trial_offer"
+#: Stripe shows no `created`; lists go by it.
+declare_kind(Kind(KIND, noun="trial offer", hidden=frozenset({"created"})))
+spec.declare_reference(KIND, "price", "price")
+
+_TEXT: Final = {"type": "string", "maxLength": 5000}
+_EXPAND: Final = {"type": "array", "items": _TEXT}
+_RANGE: Final = {"type": "object", "properties": {name: {"type": "integer"} for name in ("gt", "gte", "lt", "lte")}}
+_RELATIVE: Final = {"type": "object", "properties": {"iterations": {"type": "integer"}}, "required": ["iterations"]}
+_TRANSITION: Final = {"type": "object", "properties": {"price": _TEXT}, "required": ["price"]}
+
+spec.declare_operation(
+    "POST",
+    "/v1/product_catalog/trial_offers",
+    {
+        "active": {"type": "boolean"},
+        # Stripe's example of a creation leaves the type out.
+        "duration": {
+            "type": "object",
+            "properties": {"relative": _RELATIVE, "type": {"type": "string", "enum": ["relative"]}},
+            "required": ["relative"],
+        },
+        "end_behavior": {"type": "object", "properties": {"transition": _TRANSITION}, "required": ["transition"]},
+        "expand": _EXPAND,
+        "nickname": {"type": "string", "maxLength": 255},
+        "price": _TEXT,
+    },
+    required=("duration", "end_behavior", "price"),
+)
+spec.declare_operation(
+    "POST", "/v1/product_catalog/trial_offers/{id}", {"active": {"type": "boolean"}, "expand": _EXPAND}
+)
+spec.declare_operation("GET", "/v1/product_catalog/trial_offers/{id}", {"expand": _EXPAND})
+spec.declare_operation(
+    "GET",
+    "/v1/product_catalog/trial_offers",
+    {
+        "active": {"type": "boolean"},
+        "created": {"anyOf": [_RANGE, {"type": "integer"}]},
+        "ending_before": _TEXT,
+        "expand": _EXPAND,
+        "limit": {"type": "integer"},
+        "prices": {"type": "array", "items": _TEXT},
+        "starting_after": _TEXT,
+    },
+)
+
+
+@route("POST", "/v1/product_catalog/trial_offers")
+def create(call: Call) -> Obj:
+    """POST /v1/product_catalog/trial_offers: a price for a while, and the one that an item moves to then."""
+    params = call.params
+    price = _recurring(call, params["price"], "price")
+    transition = params["end_behavior"]["transition"]["price"]
+    next_price = _recurring(call, transition, "end_behavior[transition][price]")
+    if is_metered(price) != is_metered(next_price):
+        # What becomes of the quantity is nowhere said.
+        raise refuse("not_implemented_param", param="end_behavior[transition][price] of another usage_type")
+    iterations = params["duration"]["relative"]["iterations"]
+    if iterations < 1:
+        raise refuse("out_of_range", param="duration[relative][iterations]", rule="at least 1")
+    offer: Obj = {
+        "id": call.mint("to_1", 23),
+        "object": KIND,
+        "active": params.get("active", True),
+        "created": call.now(),
+        "duration": {"relative": {"iterations": iterations}, "type": "relative"},
+        "end_behavior": {"transition": {"price": next_price["id"]}, "type": "transition"},
+        "livemode": call.livemode,
+        "nickname": params.get("nickname") or None,
+        "price": price["id"],
+    }
+    call.store.put(offer)
+    return offer
+
+
+def _recurring(call: Call, id: str, param: str) -> Obj:
+    """An active price that recurs: trial offers are of no others."""
+    price = call.fetch("price", id, param=param, status=400)
+    if not price["active"]:
+        raise refuse("price_inactive", param=param)
+    if price["recurring"] is None:
+        raise refuse("price_one_time", param=param)
+    return price
+
+
+@route("GET", "/v1/product_catalog/trial_offers/{id}")
+def retrieve(call: Call) -> Obj:
+    """GET /v1/product_catalog/trial_offers/{id}."""
+    return call.fetch(KIND, call.args["id"])
+
+
+@route("GET", "/v1/product_catalog/trial_offers")
+def list_offers(call: Call) -> Obj:
+    """GET /v1/product_catalog/trial_offers, filtered by `active` and the `prices` of the trial."""
+    where: dict[str, Any] = {name: call.params[name] for name in ("active",) if name in call.params}
+    if "prices" in call.params:
+        where["price"] = call.params["prices"]
+    return call.page(KIND, where)
+
+
+@route("POST", "/v1/product_catalog/trial_offers/{id}")
+def update(call: Call) -> Obj:
+    """POST /v1/product_catalog/trial_offers/{id}: an archived offer begins no trial; those that run go on."""
+    offer = call.fetch(KIND, call.args["id"])
+    if call.params.get("active", offer["active"]) != offer["active"]:
+        offer["active"] = call.params["active"]
+        call.store.put(offer)
+    return offer
