@@ -499,7 +499,8 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
         and subscription["status"] in ("incomplete", "past_due", "unpaid")
         and (subscription["latest_invoice"] in (None, invoice["id"]))
     ):
-        subscription["status"] = "active"
+        # What a trial begins with can cost something: an invoice item.
+        subscription["status"] = "trialing" if (subscription["trial_end"] or 0) > at else "active"
 
 
 def _resumed(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:

@@ -285,6 +285,7 @@ def check_trials(contract: Contract, params: Mapping[str, Any], begun: Collectio
     if not contract.flexible:
         raise refuse("trial_offer_classic", param=_name(prefix, "billing_mode"))
     strange = {
+        "of a paused subscription": subscription["status"] == "paused",
         "of a subscription that a schedule manages": subscription["schedule"],
         "beside billing_cycle_anchor": anchor_asked(params, prefix) not in (None, "unchanged")
         or params.get("billing_cycle_anchor_config"),

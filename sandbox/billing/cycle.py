@@ -841,7 +841,7 @@ def _take_on(
     if in_trial(item) and (present is None or not in_trial(present)):
         begins = item["current_trial"]["start_date"]
         item["current_period_start"], item["current_period_end"] = begins, contract.next_end(item, begins)
-        _count_from(contract, item, begins, present)
+        _count_from(contract, item, at, present)
         item["_debits"] = [] if present is None else present["_debits"]
         return
     same_period = present is not None and contract.interval(present) == contract.interval(item)

@@ -120,6 +120,27 @@ def test_a_free_trial_needs_no_card_and_is_trialing(world: World) -> None:
     assert spans(world.invoices()[-1]) == [("1 × Pro (at $30.00 / month)", 3_000, "1/8", "2/8")]
 
 
+@pytest.mark.parametrize("how", ["offer", "days"])
+def test_what_is_charged_at_the_beginning_of_a_free_trial_does_not_end_it(world: World, how: str) -> None:
+    pro, once = world.price("Pro", "3000"), world.price("Once", "500", recurring=None)
+    free = offer(world, world.price("Free week", "0", interval="week"), pro)
+    added: Any = {"add_invoice_items": [{"price": once}]}
+    if how == "offer":
+        subscription = world.subscribe(under(free), **added)
+    else:
+        subscription = world.subscribe(pro, trial_period_days=7, **added)
+    assert (subscription.status, world.invoices()[0].total, world.invoices()[0].status) == ("trialing", 500, "paid")
+    world.go("2026-01-08T02:00")
+    assert world.v1.subscriptions.retrieve(subscription.id).status == "active"
+    assert world.bill() == [("1 × Pro (at $30.00 / month)", 3_000)]
+
+
+def test_the_preview_of_a_subscription_to_be_is_of_its_trial(world: World) -> None:
+    week = offer(world, world.price("Week", "100", interval="week"), world.price("Pro", "3000"))
+    given: Any = {"customer": world.customer.id, "subscription_details": {"items": [under(week, quantity=3)]}}
+    assert spans(world.v1.invoices.create_preview(given)) == [("3 × Week (at $1.00 / week)", 300, "1/1", "1/8")]
+
+
 def test_a_paid_trial_needs_a_card(world: World) -> None:
     world.customer = world.new_customer(invoice_settings={})
     paid = offer(world, world.price("Intro", "100", interval="week"), world.price("Pro", "3000"))
