@@ -11,10 +11,11 @@ from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from components.account import Account
 from components.providers import rules
 from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, projected, setting
-from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
+from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, changes_made, differences, inventory_of
 from components.providers.notices import tell
@@ -49,7 +50,10 @@ UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
 #: The ways to give an item its price.
 SOURCES: Final = ("price", "price_data", "plan")
 #: Stripe returns the price that came of them.
-UNREADABLE_IN_ITEMS: Final = ("price_data", "plan", "current_trial")
+UNREADABLE_IN_ITEMS: Final = ("price_data", "plan")
+#: Stripe takes these and trial offers for the same thing.
+TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
+TRIAL_OFFERS: Final = "/v1/product_catalog/trial_offers"
 
 
 # -- rules ----------------------------------------------------------------------------------------------------------
@@ -75,7 +79,8 @@ def items(inputs: Inputs) -> Iterator[Problem]:
         if not isinstance(item, Mapping):
             continue
         sources = [name for name in SOURCES if rules.given(item, name)]
-        if not sources:
+        in_trial = rules.given(item, "current_trial")
+        if not sources and not in_trial:
             yield (*path, "price"), "is required: the id of a price (or price_data)"
         elif len(sources) > 1:
             yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
@@ -89,6 +94,8 @@ def items(inputs: Inputs) -> Iterator[Problem]:
             yield (*path, "quantity"), f"is {quantity}; must be at least 0"
         yield from rules.metadata_at(item.get("metadata"), (*path, "metadata"))
         yield from _one_discount(item.get("discounts"), (*path, "discounts"))
+        if in_trial:
+            yield from _trial_alone(inputs, item, (*path, "current_trial"))
         data = item.get("price_data")
         if isinstance(data, Mapping):
             at: Path = (*path, "price_data")
@@ -96,6 +103,17 @@ def items(inputs: Inputs) -> Iterator[Problem]:
             yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
             if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
                 yield at, "needs unit_amount or unit_amount_decimal"
+
+
+def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    """https://docs.stripe.com/billing/subscriptions/trials#limitations"""
+    if rules.given(item, "price_data"):
+        yield path, "excludes price_data: the trial offer says which price comes when it is over"
+    if rules.find(inputs, "billing_mode", "type") == "classic":
+        yield path, "needs billing_mode type flexible"
+    for name in TRIALS:
+        if rules.given(inputs, name):
+            yield path, f"excludes {name}: Stripe takes one of the two"
 
 
 def discounts(inputs: Inputs) -> Iterator[Problem]:
@@ -154,7 +172,7 @@ SUBSCRIPTION = Kind(
     when_gone="A cancelled or expired subscription is made again; one that ended as `cancel_at` or "
     "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
     "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
-    "item, if its price stays.",
+    "item, if its price stays. The trials of one that is made again begin again.",
     excluded={
         "items.id": "the key of the item stands for it",
         "items.deleted": "taking an item out of the program deletes it",
@@ -188,6 +206,10 @@ SUBSCRIPTION = Kind(
     },
     partly_readable={
         "discounts": "one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
+        "items.current_trial": "a trial that is over leaves by itself, so one that is missing is no drift; another one "
+        "is, while it runs",
+        "items.price": "beside `current_trial` it is declared as the price that the trial offer ends in, or left out; "
+        "until then that is what shows",
         "items.price_data": "Stripe returns the price that it made; one that says something else shows as `price`",
     },
     cleared={
@@ -265,6 +287,10 @@ SUBSCRIPTION = Kind(
 class SubscriptionProvider(StripeProvider):
     kind = SUBSCRIPTION
 
+    def use(self, account: Account) -> None:
+        super().use(account)
+        self._offers = Inventory(account, "trial offer", TRIAL_OFFERS)
+
     def with_defaults(self, inputs: Inputs) -> Inputs:
         cancel = inputs.get("cancel", {})
         if is_unknown(cancel):
@@ -309,9 +335,13 @@ class SubscriptionProvider(StripeProvider):
             yield "has ended, and a new subscription is made, with a billing period of its own"
             return
         if replaces:
+            trials = sorted(
+                key for key, item in _mapping(new.get("items")).items() if _mapping(item).get("current_trial")
+            )
+            anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
             yield (
                 f"is cancelled now ({_last_invoice(old)}) and a new subscription made, with a billing period of its "
-                "own; this cannot be undone"
+                f"own{anew}; this cannot be undone"
             )
             return
         if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
@@ -327,11 +357,22 @@ class SubscriptionProvider(StripeProvider):
             if key not in after:
                 yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
                 continue
+            trial = _mapping(after[key]).get("current_trial")
+            if _mapping(item).get("current_trial") and not trial:
+                yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
+            if trial and trial != _mapping(item).get("current_trial"):
+                continue
             was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
             if was != now and now in NAMES:
                 # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
                 fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
                 yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
+        came = {after_key: key for key, after_key in renamed.items()}
+        for key, item in sorted(after.items()):
+            trial = _mapping(item).get("current_trial")
+            if trial and trial != _mapping(before.get(came.get(key, key))).get("current_trial"):
+                # Whoever pays the price already pays the trial's again.
+                yield f"item {key} begins a trial: it bills the price of {_offer_of(trial)} until that is over"
 
     def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
         """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
@@ -409,7 +450,9 @@ class SubscriptionProvider(StripeProvider):
         params = super().create_params(new)
         if isinstance(params.get("billing_cycle_anchor"), Mapping):
             del params["billing_cycle_anchor"]
-        params["items"] = [_branded(key, item) for key, item in sorted(new["items"].items())]
+        params["items"] = [
+            _branded(key, self._begun(key, item, item, new)) for key, item in sorted(new["items"].items())
+        ]
         return params
 
     def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
@@ -482,16 +525,18 @@ class SubscriptionProvider(StripeProvider):
         remote = self.inventory.fetch(id_)
         if remote is None:
             raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
-        there = _items_by_key(self._with_all_items(remote), new["items"])
+        there = self._items(remote, new["items"])
         guarded = _mode(remote) == "classic" and not new.get("allow_unbilled_usage")
         sent: list[Inputs] = []
         for key, item in sorted(new["items"].items()):
             if key not in there:
-                sent.append(_branded(key, item))
+                sent.append(_branded(key, self._begun(key, item, item, new)))
                 continue
             found = there[key]
             before = old.get("items", {})
             change = _item_change(key, found, before.get(key) or before.get(_key_of(found)) or {}, item)
+            if "current_trial" in change:
+                change = self._begun(key, item, change, new)
             if "quantity" in change and "quantity" not in item and self._will_be_metered(change):
                 # Without one it is 1, but a metered item has none at all.
                 del change["quantity"]
@@ -506,6 +551,32 @@ class SubscriptionProvider(StripeProvider):
                     raise self._unbilled_usage(id_, key, new, removed=True)
                 sent.append({"id": found["id"], "deleted": True})
         return sent
+
+    def _begun(self, key: str, item: Mapping[str, Any], sent: Inputs, new: Inputs) -> Inputs:
+        """What is `sent` of an item, without its price where it begins a trial: the offer says what it bills and when.
+
+        Raises:
+            ProviderError: the declared price is not the one that the offer ends in, so that at the trial's end Stripe
+                and the program would part: a later update would move a paying customer back.
+        """
+        trial = item.get("current_trial")
+        lasting = self._lasting_price(_offer_of(trial)) if trial else None
+        if lasting is None:
+            return sent
+        for name in ("price", "plan"):
+            if item.get(name, lasting) != lasting:
+                raise ProviderError(
+                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer {_offer_of(trial)} "
+                    f"ends in {lasting}; declare that, which is the item's price for good, or leave {name} out"
+                )
+        return {name: value for name, value in sent.items() if name not in SOURCES}
+
+    def _lasting_price(self, offer: str) -> str | None:
+        """The price that a trial offer ends in; None where it leaves the item's own."""
+        found = self._offers.known(offer) or self._offers.fetch(offer) or {}
+        ends = found.get("end_behavior") or {}
+        price = _id((ends.get("transition") or {}).get("price"))
+        return price if isinstance(price, str) else None
 
     def _will_be_metered(self, change: Inputs) -> bool:
         """Whether an item moves to a price that is billed by usage."""
@@ -526,7 +597,7 @@ class SubscriptionProvider(StripeProvider):
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         match name:
             case "items":
-                there = _items_by_key(self._with_all_items(remote), value if isinstance(value, Mapping) else {})
+                there = self._items(remote, value if isinstance(value, Mapping) else {})
                 return {key: _item_projection((value or {}).get(key), item) for key, item in there.items()}
             case "discounts":
                 return _discounts(value, remote.get("discounts"))
@@ -540,7 +611,7 @@ class SubscriptionProvider(StripeProvider):
         return super().returned(name, value, remote)
 
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
-        there = _items_by_key(self._with_all_items(remote), arguments.get("items", {}))
+        there = self._items(remote, arguments.get("items", {}))
         return {
             "item_ids": {key: item["id"] for key, item in sorted(there.items())},
             "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
@@ -548,6 +619,19 @@ class SubscriptionProvider(StripeProvider):
             "billing_currency": remote.get("currency"),
             "has_ended": self.has_ended_as_declared(arguments, remote),
         }
+
+    def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
+        """Stripe's items by the program's keys, each with the price that it has for good.
+
+        In a trial that is the price which the trial ends in: what the item shows until then changes by itself.
+        """
+        listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
+        return _items_by_key([self._lasting(item) for item in listed], declared)
+
+    def _lasting(self, item: StripeObject) -> StripeObject:
+        running = _running(item)
+        lasting = self._lasting_price(_offer_of(running)) if running else None
+        return item if lasting is None else {**item, "price": {**item["price"], "id": lasting}}
 
     def _with_all_items(self, remote: StripeObject) -> StripeObject:
         listed = remote.get("items") or {}
@@ -607,7 +691,17 @@ def _is_metered(item: Mapping[str, Any]) -> bool:
     return ((item.get("price") or {}).get("recurring") or {}).get("usage_type") == "metered"
 
 
-def _items_by_key(remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
+def _running(item: Mapping[str, Any]) -> Inputs | None:
+    """The trial that an item of Stripe's is in, as the program declares one."""
+    trial = item.get("current_trial")
+    return {"trial_offer": _id(trial["trial_offer"])} if trial else None
+
+
+def _offer_of(trial: Any) -> str:
+    return str(_mapping(trial).get("trial_offer"))
+
+
+def _items_by_key(items: list[StripeObject], declared: Mapping[str, Any]) -> dict[str, StripeObject]:
     """Stripe's items by the program's keys: by metadata, else by price, else under their own key or id.
 
     By price an item is also found whose key the program has renamed: removed and added again it would be prorated,
@@ -615,7 +709,7 @@ def _items_by_key(remote: StripeObject, declared: Mapping[str, Any]) -> dict[str
     """
     found: dict[str, StripeObject] = {}
     rest: list[StripeObject] = []
-    for item in (remote.get("items") or {}).get("data", []):
+    for item in items:
         key = _key_of(item)
         if key is not None and key in declared and key not in found:
             found[key] = item
@@ -662,6 +756,9 @@ def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> 
                 there, result["price"] = MISSING, price
             case _ if name in UNREADABLE_IN_ITEMS:
                 there = value
+            case "current_trial":
+                # Put back, one that is over would begin a second time.
+                there = _running(item) or value
             case "discounts":
                 there = _discounts(value, item.get("discounts"))
             case _:
@@ -702,6 +799,8 @@ def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: 
         after = new.get(name, MISSING)
         if name in UNREADABLE_IN_ITEMS:
             old = before.get(name, MISSING)
+        if name == "current_trial":
+            old = after if _running(found) == after else before.get(name, MISSING)
         if name == "discounts":
             # What is there includes whatever is declared, since one that is used up is no drift.
             old = before.get(name, MISSING)
