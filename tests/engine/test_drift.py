@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 
 from tests.engine.conftest import Project
-from tests.engine.support import IMPORTS, Log, ids, no_changes, operations, shown
+from tests.engine.support import IMPORTS, Log, control, ids, no_changes, operations, shown
 
 NewProject = Callable[..., Project]
 
@@ -534,3 +534,61 @@ def test_what_all_test_data_deleted_leaves_is_filled_again(new_project: NewProje
     assert not set(again.values()) & set(known.values())
     assert len(client.subscriptions.list().data) == 2
     assert len(client.prices.list().data) == 2
+
+
+TRIAL = f"""{IMPORTS}
+pro = Product("pro", name="Pro")
+month = Price("month", product=pro.id, currency="usd", unit_amount=3000, recurring={{"interval": "month"}})
+week = Price("week", product=pro.id, currency="usd", unit_amount=400, recurring={{"interval": "week"}})
+acme = Customer("acme", name="Acme")
+"""
+SUBSCRIBED = """
+Subscription(
+    "acme", customer=acme.id, collection_method="send_invoice", days_until_due=30,
+    items={"seat": {"price": month.id, "quantity": 1, "current_trial": {"trial_offer": "$offer"}}},
+)
+"""
+
+
+def test_a_trial_offer(new_project: NewProject) -> None:
+    """Stripe ends it and moves the item to another price by itself: nobody's drift, and nothing for an up to undo."""
+    project = new_project(TRIAL)
+    project.up().ok()
+    known = ids(project)
+    offer = project.client.v1.product_catalog.trial_offers.create(
+        {
+            "price": known["Price week"],
+            "duration": {"type": "relative", "relative": {"iterations": 1}},
+            "end_behavior": {"transition": {"price": known["Price month"]}},
+        }
+    )
+    project.write(TRIAL + SUBSCRIBED.replace("$offer", offer.id))
+    project.up().ok()
+    subscription = ids(project)["Subscription acme"]
+    assert refreshed(project) == {}
+    no_changes(project)
+
+    control(project, "POST", "clock", advance=8 * 86_400)
+    assert refreshed(project) == {}
+    no_changes(project)
+    project.edit('"quantity": 1', '"quantity": 2')
+    project.up().ok()
+    [item] = project.client.v1.subscriptions.retrieve(subscription)["items"].data
+    assert (item.price.id, item.quantity, item.current_trial) == (known["Price month"], 2, None)
+    invoices = project.client.v1.invoices.list({"subscription": subscription})
+    assert [invoice.total for invoice in invoices] == [3000, 400]
+
+    again = project.client.v1.product_catalog.trial_offers.create(
+        {
+            "price": known["Price week"],
+            "duration": {"type": "relative", "relative": {"iterations": 1}},
+            "end_behavior": {"transition": {"price": known["Price month"]}},
+        }
+    )
+    project.edit(offer.id, again.id)
+    preview = project.preview("--diff").ok().text
+    assert f"item seat begins a trial: it bills the price of {again.id} until that is over" in " ".join(preview.split())
+    project.edit("month.id", "week.id")
+    blocked = project.up()
+    assert blocked.code != 0
+    assert f"ends in {known['Price month']}; declare that" in " ".join(blocked.text.split())
