@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
 from .gateway import Sandbox
-from .server import LOOPBACK, SandboxServer
+from .server import LOOPBACK, serving
 from .wire import Request, SandboxFileError
 
 DEFAULT_FILE = os.path.join(".stripe-sandbox", "stripe.db")
@@ -50,25 +52,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(sandbox: Sandbox, path: str, host: str, port: int) -> int:
-    try:
-        server = SandboxServer(sandbox, host, port)
-    except (OSError, OverflowError) as problem:
-        print(f"sandbox: cannot listen on {host}, port {port}: {problem}. Choose another with --port.", file=sys.stderr)
-        return 1
-
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    print(f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ will do. Stop it with Ctrl-C.")
-    sys.stdout.flush()
-    try:
-        server.serve_forever(poll_interval=0.2)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()
-        sandbox.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(serving(sandbox, host, port))
+        except (OSError, OverflowError) as problem:
+            print(
+                f"sandbox: cannot listen on {host}, port {port}: {problem}. Choose another with --port.",
+                file=sys.stderr,
+            )
+            return 1
+        print(f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ will do. Stop it with Ctrl-C.")
+        sys.stdout.flush()
+        # The server has a thread of its own, which no signal interrupts.
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+    unfinished = server.finish(0)
+    if unfinished:
+        print(f"sandbox: stopped with {unfinished} requests under way.", file=sys.stderr)
+        return 1
+    sandbox.close()
     return 0
 
 

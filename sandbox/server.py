@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -26,6 +27,8 @@ MAX_HEAD: Final = 65536
 MAX_HEADERS: Final = 100
 #: A client that opens a connection and says nothing does not keep a thread for ever.
 IDLE_SECONDS: Final = 120.0
+#: A server that is told to stop waits so long for the requests that are under way: less than those who then kill it.
+FINISH_SECONDS: Final = 5.0
 
 #: Bare line feeds are taken too: what is typed by hand into `nc` has no carriage returns.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -60,7 +63,7 @@ class _Handler(BaseRequestHandler):
         self._buffer = b""
         try:
             try:
-                while self._one():
+                while not self.server.stopping and self._one():
                     pass
             except _Unreadable as problem:
                 self._send(_failure(problem.status, "invalid_request_error", str(problem)), keep=False)
@@ -84,7 +87,7 @@ class _Handler(BaseRequestHandler):
             raise _Unreadable(501, f"There is no method {method}.")
         headers = _headers(lines)
         wants = headers.get("connection", "").lower().replace(" ", "").split(",")
-        keep = "close" not in wants if minor == "1" else "keep-alive" in wants
+        keeps = "close" not in wants if minor == "1" else "keep-alive" in wants
         length = _length(headers)
         if minor == "1" and headers.get("expect", "").lower() == "100-continue":
             self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -96,6 +99,7 @@ class _Handler(BaseRequestHandler):
             return False
         except SandboxFileError as problem:
             response = _failure(500, "api_error", str(problem))
+        keep = keeps and not self.server.stopping
         self._send(response, keep=keep, bodiless=method == "HEAD")
         return keep
 
@@ -138,6 +142,8 @@ class _Handler(BaseRequestHandler):
                 raise
             raise _Unreadable(408, f"The rest of the request has not come in {self.server.idle_seconds:g} s.") from None
         if begun and not received:
+            if self.server.stopping:
+                raise _Unreadable(503, "The sandbox is being stopped, and has done nothing.")
             raise _Unreadable(400, "The request ends before its end.")
         return received
 
@@ -213,6 +219,9 @@ class SandboxServer(ThreadingTCPServer):
     ) -> None:
         """`port` 0 takes any free one; a client that says nothing for `idle_seconds` is left."""
         self.sandbox, self.idle_seconds = sandbox, idle_seconds
+        self.stopping = False
+        self._connections: set[socket.socket] = set()
+        self._change = threading.Condition()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self.host, self.port = str(self.server_address[0]), int(self.server_address[1])
@@ -223,6 +232,38 @@ class SandboxServer(ThreadingTCPServer):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. One that cannot be had, for want of file descriptors, is not asked for in a frenzy."""
+        try:
+            connection, address = super().get_request()
+        except OSError:
+            time.sleep(0.1)
+            raise
+        with self._change:
+            self._connections.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """A connection has come to its end."""
+        super().shutdown_request(request)
+        with self._change:
+            self._connections.discard(request)
+            self._change.notify_all()
+
+    def finish(self, seconds: float = FINISH_SECONDS) -> int:
+        """Let idle clients go and requests that are under way be answered; how many have not been after `seconds`.
+
+        `shutdown` comes first: nobody is let in any more.
+        """
+        with self._change:
+            self.stopping = True
+            for connection in self._connections:
+                # Whoever waits for a client to say something hears that it has finished; answers still go out.
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+            self._change.wait_for(lambda: not self._connections, seconds)
+            return len(self._connections)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news; anything else is answered by the sandbox itself."""
 
@@ -231,7 +272,7 @@ class SandboxServer(ThreadingTCPServer):
 def serving(
     sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
 ) -> Iterator[SandboxServer]:
-    """A server on a thread for as long as the block runs."""
+    """A server on a thread for as long as the block runs; what is under way at its end is finished."""
     server = SandboxServer(sandbox, host, port, idle_seconds=idle_seconds)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -241,3 +282,4 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+        server.finish()

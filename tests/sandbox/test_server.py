@@ -370,6 +370,60 @@ def test_serve_says_where_and_keeps_its_file(tmp_path: Path, stop: signal.Signal
     assert run("requests", "--file", str(path)).stdout == ""
 
 
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_serve_finishes_what_is_under_way_before_it_stops(tmp_path: Path, stop: signal.Signals) -> None:
+    command = [sys.executable, "-m", "sandbox", "serve", "--port", "0", "--file", str(tmp_path / "stripe.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[2].removeprefix("http://").rstrip(",")
+
+        def call(method: str, path: str, body: str | None = None) -> Any:
+            connection = http.client.HTTPConnection(address, timeout=60)
+            connection.request(method, path, body, {"Authorization": "Bearer sk_test_x"})
+            answer = connection.getresponse()
+            assert answer.status == 200
+            found = json.loads(answer.read())
+            connection.close()
+            return found
+
+        call("POST", "/_sandbox/faults", json.dumps({"path": "/v1/products", "delay": 0.5}))
+        with ThreadPoolExecutor(1) as thread:
+            slow = thread.submit(call, "POST", "/v1/products", "name=Slow")
+            # The fault is used up by the request that it delays.
+            while call("GET", "/_sandbox/faults")["data"]:
+                pass
+            process.send_signal(stop)
+            assert slow.result(timeout=60)["name"] == "Slow"
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == 0
+
+
+def test_a_server_that_stops_lets_go_of_its_clients(sandbox: Sandbox, control: Control) -> None:
+    with serving(sandbox) as server:
+        idle = http.client.HTTPConnection(server.host, server.port, timeout=30)
+        idle.request("GET", "/v1/products", headers={"Authorization": "Bearer sk_test_x"})
+        idle.getresponse().read()
+        half = socket.create_connection((server.host, server.port), timeout=30)
+        half.sendall(b"POST /v1/products HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+        assert half.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert idle.sock.recv(100) == b""
+    assert half.recv(100).startswith(b"HTTP/1.1 503 ")
+    idle.close()
+    half.close()
+    assert control("GET", "")["objects"] == {}
+
+
+def test_a_server_does_not_wait_for_ever_to_stop(sandbox: Sandbox, control: Control) -> None:
+    control("POST", "faults", path="/v1/products", delay=0.5)
+    with serving(sandbox) as server, ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(exchange, server, CURL)
+        while control("GET", "faults")["data"]:
+            pass
+        assert server.finish(0) == 1
+        assert slow.result(timeout=60).startswith(b"HTTP/1.1 200 OK")
+        assert server.finish() == 0
+
+
 def test_serve_on_a_taken_port_and_on_a_damaged_file(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
