@@ -85,6 +85,7 @@ class Sandbox:
         self._host_clock = clock if clock is not None else time.time
         self._answers = answers.file_of_this_process()
         self.database = Database(path, renew=renew)
+        self._claims = inflight.Claims(self.database.path)
         with self.database.glancing() as connection:
             ready = settings.made(connection)
         if not ready:
@@ -93,6 +94,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._claims.close()
         self.database.close()
 
     def handle(self, request: Request) -> Response:
@@ -168,7 +170,7 @@ class Sandbox:
             raise refuse("idempotency_long", length=len(key))
         raw = _decode(passage, route)
         visit = _Visit(passage, current, who, clock, route, args, path, raw, key, version, fault)
-        with inflight.held(self.database, who.scope, self._claims(visit)):
+        with self._claims.held(who.scope, self._claims_of(visit)):
             try:
                 response = None if fault is None else control.before(fault, path)
             except ConnectionDropped:
@@ -181,17 +183,13 @@ class Sandbox:
             response = self._run(visit)
         return response if fault is None else control.after(fault, path, response)
 
-    def _claims(self, visit: _Visit) -> list[inflight.Claim]:
+    def _claims_of(self, visit: _Visit) -> list[inflight.Claim]:
         claims = []
         key = visit.idempotency_key
         if key is not None:
-            # Other processes wait for the transaction; only a delay leaves them time to come in between.
-            delayed = visit.fault is not None and visit.fault.delay > 0
-            claims.append(
-                inflight.Claim(f"idempotency {key}", lambda: refuse("idempotency_in_use", key=key), shared=delayed)
-            )
+            claims.append(inflight.Claim(f"idempotency {key}", lambda: refuse("idempotency_in_use", key=key)))
         if visit.route.claim is not None:
-            with self.database.reading() as connection:
+            with self.database.glancing() as connection:
                 claim = visit.route.claim(Store(connection, visit.who.scope), visit.raw)
             if claim is not None:
                 claims.append(claim)

@@ -1,84 +1,88 @@
 """One at a time: requests that Stripe refuses with 409 while another of the same kind is under way.
 
-Within a process a set is enough. Between processes a row is committed before the work starts and taken away after it;
-a row of a killed process is ignored once it is older than any client waits.
+Within a process a set is enough. Between processes a byte of the file `<sandbox file>-claims`, which stays empty, is
+locked for each: that costs a thousandth of a transaction, and the system forgets the locks of a killed process.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import sys
 import threading
-import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
 
 from .errors import StripeError
-from .store import Database, declare
+from .wire import SandboxFileError
 
-declare(
-    """CREATE TABLE IF NOT EXISTS in_flight (
-        scope TEXT NOT NULL,
-        name TEXT NOT NULL,
-        since REAL NOT NULL,
-        PRIMARY KEY (scope, name)
-    ) WITHOUT ROWID"""
-)
-
-#: stripe-python waits 80 seconds for an answer.
-STALE_SECONDS: Final = 90.0
+if sys.platform != "win32":
+    import fcntl
 
 _lock = threading.Lock()
-_held: set[tuple[str, str, str]] = set()
+_held: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What must be alone: its name, the refusal for whoever comes second, whether other processes must see it."""
+    """What must be alone: its name, and the refusal for whoever comes second."""
 
     name: str
     refusal: Callable[[], StripeError]
-    shared: bool
 
 
-@contextmanager
-def held(database: Database, scope: str, claims: Sequence[Claim]) -> Iterator[None]:
-    """Hold claims while the block runs, or raise the refusal of the first that is taken."""
-    with ExitStack() as stack:
-        for claim in claims:
-            stack.enter_context(_held_one(database, scope, claim))
-        yield
+class Claims:
+    """The claims on one sandbox file. Any number of these, in any number of processes, see one another's."""
 
+    def __init__(self, path: Path) -> None:
+        """`path` is the sandbox file's."""
+        self._path = f"{os.path.realpath(path)}-claims"
+        self._file: int | None = None
+        self._closing: Callable[[], object] = lambda: None
 
-@contextmanager
-def _held_one(database: Database, scope: str, claim: Claim) -> Iterator[None]:
-    entry = (str(database.path), scope, claim.name)
-    with _lock:
-        if entry in _held:
-            raise claim.refusal()
-        _held.add(entry)
-    try:
-        if not claim.shared:
+    def close(self) -> None:
+        """Let go of the file; it is opened again when needed."""
+        with _lock:
+            self._closing()
+            self._file = None
+
+    @contextmanager
+    def held(self, scope: str, claims: Sequence[Claim]) -> Iterator[None]:
+        """Hold claims while the block runs, or raise the refusal of the first that is taken."""
+        with ExitStack() as stack:
+            for claim in claims:
+                entry = f"{self._path} {scope} {claim.name}"
+                place = int.from_bytes(hashlib.blake2b(entry.encode("utf-8", "surrogatepass"), digest_size=7).digest())
+                with _lock:
+                    if entry in _held or not self._lock_byte(place):
+                        raise claim.refusal()
+                    _held.add(entry)
+                stack.callback(self._release, entry, place)
             yield
-            return
-        _claim_row(database, scope, claim)
-        try:
-            yield
-        finally:
-            with database.writing() as connection:
-                connection.execute("DELETE FROM in_flight WHERE scope = ? AND name = ?", (scope, claim.name))
-    finally:
+
+    def _release(self, entry: str, place: int) -> None:
         with _lock:
             _held.discard(entry)
+            if sys.platform != "win32" and self._file is not None:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
 
-
-def _claim_row(database: Database, scope: str, claim: Claim) -> None:
-    now = time.time()
-    with database.writing() as connection:
-        taken = connection.execute(
-            "INSERT INTO in_flight VALUES (?, ?, ?) ON CONFLICT (scope, name) DO UPDATE SET since = excluded.since"
-            " WHERE in_flight.since < ?",
-            (scope, claim.name, now, now - STALE_SECONDS),
-        ).rowcount
-    if taken == 0:
-        raise claim.refusal()
+    def _lock_byte(self, place: int) -> bool:
+        """Whether no other process had the byte. Windows has no such locks, and there other processes are not seen."""
+        if sys.platform == "win32":
+            return True
+        try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                self._closing = weakref.finalize(self, os.close, self._file)
+        except OSError as problem:
+            raise SandboxFileError(
+                f"The file {self._path} cannot be opened ({problem.strerror}): check its folder."
+            ) from problem
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True

@@ -25,7 +25,7 @@ def alone(store: Store, raw: dict[str, Any]) -> inflight.Claim | None:
     if meter is None:
         return None
     customer = payload.get(meter["customer_mapping"]["event_payload_key"])
-    return inflight.Claim(f"meter event {meter['id']} {customer}", lambda: refuse("event_in_flight"), shared=True)
+    return inflight.Claim(f"meter event {meter['id']} {customer}", lambda: refuse("event_in_flight"))
 
 
 @route("POST", "/v1/billing/meter_events", claim=alone)

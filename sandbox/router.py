@@ -77,7 +77,7 @@ class Route:
     template: str
     handler: Handler
     writes: bool
-    #: What must not be under way twice: (store, raw parameters) -> claim. See `inflight.py`.
+    #: What must not be under way twice: (store, raw parameters) -> claim, with one SELECT. See `inflight.py`.
     claim: Callable[[Store, dict[str, Any]], Claim | None] | None
     #: /v2: JSON bodies, JSON errors of another shape, other idempotency rules.
     v2: bool

@@ -26,6 +26,9 @@ Obj = dict[str, Any]
 #: How long a writer waits for another process's transaction before it gives up.
 BUSY_SECONDS: Final = 60.0
 
+#: More requests than this at once wait for one another: connections cost file descriptors, and bring nothing further.
+MOST_CONNECTIONS: Final = 32
+
 #: The write-ahead log is copied into the file, with the only waits for the disk, after this many pages (16 MB).
 CHECKPOINT_PAGES: Final = 4_000
 
@@ -180,6 +183,9 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in found.fetchall()]
 
 
+#: The last is what connections that open a file at the same time can get after trying for some seconds.
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+
 _inherited: list[sqlite3.Connection] = []
 
 
@@ -190,64 +196,58 @@ class Database:
         """`renew` empties a file of another format, which is refused otherwise."""
         self.path = Path(path)
         self._idle: list[sqlite3.Connection] = []
+        self._open = 0
+        self._identity: tuple[int, int] | None = None
         self._pid = os.getpid()
-        self._pool_lock = threading.Lock()
+        self._pool = threading.Condition()
         # Writers of one process queue here, in turn, and not in SQLite's sleeping busy loop.
         self._write_lock = threading.Lock()
-        with self._guard():
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = self._connect()
-            try:
+            with self.glancing() as connection:
                 self._create(connection, renew)
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.append(connection)
+        except BaseException as problem:
+            self.close()
+            if isinstance(problem, OSError):
+                self._explain(problem)
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A transaction that sees one moment and changes nothing."""
-        with self._guard():
-            connection = self._take()
-            try:
-                connection.execute("BEGIN")
-                try:
-                    yield connection
-                finally:
-                    connection.execute("ROLLBACK")
-            finally:
-                self._give(connection)
+        with self.glancing() as connection:
+            connection.execute("BEGIN")
+            yield connection
 
     @contextmanager
     def glancing(self) -> Iterator[sqlite3.Connection]:
         """A connection for a single SELECT, which needs no transaction around it."""
-        with self._guard():
+        try:
             connection = self._take()
             try:
                 yield connection
             finally:
                 self._give(connection)
+        except (sqlite3.Error, OSError) as problem:
+            self._explain(problem)
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction of its own, committed at the end, undone by any exception."""
-        with self._guard(), self._write_lock:
-            connection = self._take()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
-            finally:
-                self._give(connection)
+        with self._write_lock, self.glancing() as connection:
+            self._check_identity()
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close every idle connection; the file can be opened again."""
-        with self._pool_lock:
+        with self._pool:
             idle, self._idle = self._idle, []
+            self._open -= len(idle)
+            if self._open == 0:
+                self._identity = None
         for connection in idle:
             connection.close()
 
@@ -301,43 +301,80 @@ class Database:
         connection.execute("COMMIT")
 
     def _take(self) -> sqlite3.Connection:
-        with self._pool_lock:
+        with self._pool:
             if self._pid != os.getpid():
                 # A connection must not cross a fork. The parent's are kept and never touched: even closing one here
                 # could take the parent's write-ahead log away.
                 _inherited.extend(self._idle)
-                self._idle, self._pid = [], os.getpid()
+                self._idle, self._open, self._pid = [], 0, os.getpid()
+            while not self._idle and self._open >= MOST_CONNECTIONS:
+                self._pool.wait()
             if self._idle:
                 return self._idle.pop()
-        return self._connect()
+            self._open += 1
+        try:
+            self._check_identity()
+            connection = self._connect()
+            self._identity = self._identity or self._found()
+        except BaseException:
+            self._forget()
+            raise
+        return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
-        with self._pool_lock:
-            self._idle.append(connection)
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """SQLite's complaints about the file as one sentence for whoever can act on it."""
+        """Into the pool for the next one; what was not committed is undone."""
         try:
-            yield
-        except sqlite3.OperationalError as problem:
-            if "locked" in str(problem) or "busy" in str(problem):
-                raise SandboxFileError(
-                    f"The sandbox file {self.path} has been locked by another process for more than "
-                    f"{BUSY_SECONDS:.0f} seconds: end that process, or use another file."
-                ) from problem
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except BaseException:
+            connection.close()
+            self._forget()
+            raise
+        with self._pool:
+            self._idle.append(connection)
+            self._pool.notify()
+
+    def _forget(self) -> None:
+        """There is one connection less."""
+        with self._pool:
+            self._open -= 1
+            self._pool.notify()
+
+    def _found(self) -> tuple[int, int] | None:
+        """Which file the path leads to now."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_identity(self) -> None:
+        """SQLite goes on with a file that has been deleted, and what it writes is lost with the process."""
+        if self._identity is not None and self._found() != self._identity:
             raise SandboxFileError(
+                f"The sandbox file {self.path} was deleted or replaced while this sandbox had it open, and nothing "
+                "can be kept in it any more: start the sandbox anew."
+            )
+
+    def _explain(self, problem: Exception) -> None:
+        """SQLite's complaints about the file as one sentence for whoever can act on it; its others are left."""
+        if isinstance(problem, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)):
+            return
+        if isinstance(problem, OSError):
+            sentence = f"The sandbox file {self.path} cannot be opened ({problem.strerror}): check its folder."
+        elif getattr(problem, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+            sentence = (
+                f"The sandbox file {self.path} has been locked by another process for more than "
+                f"{BUSY_SECONDS:.0f} seconds: end that process, or use another file."
+            )
+        elif isinstance(problem, sqlite3.OperationalError):
+            sentence = (
                 f"The sandbox file {self.path} cannot be used ({problem}): check that its folder exists and can be "
                 "written to, and that the disk has room."
-            ) from problem
-        except sqlite3.DatabaseError as problem:
-            if isinstance(problem, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)):
-                raise
-            raise SandboxFileError(
+            )
+        else:
+            sentence = (
                 f"The sandbox file {self.path} is damaged or is not a sandbox file ({problem}): move it and the files "
                 f"{self.path.name}-wal and {self.path.name}-shm away, and the sandbox starts empty."
-            ) from problem
-        except OSError as problem:
-            raise SandboxFileError(
-                f"The sandbox file {self.path} cannot be opened ({problem.strerror}): check its folder."
-            ) from problem
+            )
+        raise SandboxFileError(sentence) from problem

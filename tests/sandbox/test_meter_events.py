@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -172,22 +174,33 @@ def test_one_event_at_a_time_for_a_customer_and_meter(
     send()
 
 
-def test_two_processes_worth_of_sandboxes_see_each_others_claims(sandbox: Sandbox, send: Send) -> None:
-    """A claim is a row, so that another process on the same file is refused too."""
+#: Holds a claim on a sandbox file until it is killed.
+CLAIM = """
+import sys
+from pathlib import Path
+from sandbox.inflight import Claim, Claims
+
+with Claims(Path(sys.argv[1])).held(sys.argv[2], [Claim(sys.argv[3], AssertionError)]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_s_event_is_seen_until_it_ends_or_is_killed(sandbox: Sandbox, send: Send) -> None:
     with sandbox.database.reading() as connection:
         scope = connection.execute("SELECT scope FROM objects WHERE kind = 'customer'").fetchone()[0]
         ids = dict(
             connection.execute("SELECT kind, id FROM objects WHERE kind IN ('customer', 'billing.meter')").fetchall()
         )
     name = f"meter event {ids['billing.meter']} {ids['customer']}"
-    with sandbox.database.writing() as connection:
-        connection.execute("INSERT INTO in_flight VALUES (?, ?, unixepoch())", (scope, name))
-    with pytest.raises(stripe.APIError) as caught:
-        send()
-    assert caught.value.http_status == 409
-    with sandbox.database.writing() as connection:
-        # A process that was killed 91 seconds ago holds nothing any more.
-        connection.execute("UPDATE in_flight SET since = unixepoch() - 91")
+    command = [sys.executable, "-c", CLAIM, str(sandbox.database.path), scope, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(stripe.APIError) as caught:
+            send()
+        assert caught.value.http_status == 409
+        other.kill()
     send()
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,53 @@ def test_a_fork_opens_connections_of_its_own(sandbox: Sandbox) -> None:
     assert create(sandbox, "parent") == 200
     assert os.waitpid(child, 0)[1] == 0
     assert count(sandbox.database.path) == 3
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_deleted_under_a_sandbox_is_told(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "stripe.db"
+    sandbox = Sandbox(path)
+    create(sandbox, "A")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    if replaced:
+        assert create(Sandbox(path), "B") == 200
+    with pytest.raises(SandboxFileError, match="was deleted or replaced"):
+        create(sandbox, "lost")
+    with sandbox.database.reading(), pytest.raises(SandboxFileError, match="was deleted or replaced"):
+        # A second connection must not make a new file, or read another.
+        sandbox.database.reading().__enter__()
+    assert path.exists() == replaced
+    sandbox.close()
+    assert count(path) == replaced
+
+
+def test_a_failed_commit_leaves_the_sandbox_usable(sandbox: Sandbox) -> None:
+    """As on a full disk: what was to be written is undone, and later requests start from there."""
+    with sandbox.database.glancing() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SandboxFileError, match="disk has room"):
+        create(sandbox, "x" * 5000)
+    with sandbox.database.glancing() as connection:
+        connection.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    assert create(sandbox, "again") == 200
+
+
+def test_more_requests_at_once_than_connections_wait(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_CONNECTIONS", 2)
+    together = threading.Barrier(2)
+    opened: set[int] = set()
+
+    def read(number: int) -> None:
+        with sandbox.database.reading() as connection:
+            opened.add(id(connection))
+            # Two at a time, and never a third: that would leave one alone at the end.
+            together.wait(timeout=60)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(read, range(8)))
+    assert len(opened) == 2
 
 
 def test_ids_do_not_repeat() -> None:
