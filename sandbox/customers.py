@@ -39,8 +39,7 @@ declare_kind(
 declare_kind(Kind("payment_method", noun="PaymentMethod"))
 declare_index("customer", "customer_account")
 declare_index("customer", "email")
-declare_index("customer", "test_clock")
-declare_index("subscription", "customer")
+declare_index("customer", "test_clock", nulls=True)
 
 for _path in ("/v1/customers", "/v1/customers/{customer}"):
     spec.declare_parameter("POST", _path, "validate", {"type": "boolean"})

@@ -87,10 +87,10 @@ def line_wire(call: Call, line: Obj) -> Obj:
 declare_kind(Kind("invoice", missing_param="invoice", wire=wire))
 declare_kind(Kind("line_item", wire=line_wire))
 declare_index("invoice", "customer")
-declare_index("invoice", "subscription")
+declare_index("invoice", "status")
 declare_index("invoice", "_subscription")
 declare_index("invoiceitem", "customer")
-declare_index("invoiceitem", "invoice")
+declare_index("invoiceitem", "invoice", nulls=True)
 
 
 # -- making -----------------------------------------------------------------------------------------------------------

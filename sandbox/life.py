@@ -65,7 +65,7 @@ def item_wire(call: Call, item: Obj) -> Obj:
 declare_kind(Kind("subscription", wire=wire))
 declare_index("subscription", "customer")
 declare_index("subscription", "status")
-declare_index("subscription", "test_clock")
+declare_index("subscription", "test_clock", nulls=True)
 for _kind in ("invoice", "subscription", "subscription_schedule"):
     declare_index(_kind, "_due")
     declare_index(_kind, "_clock_due")

@@ -23,7 +23,7 @@ def _reveal(call: Call, price: Obj, field: str) -> Any:
 
 declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"}), reveal=_reveal))
 declare_index("price", "product")
-declare_index("price", "lookup_key")
+declare_index("price", "lookup_key", few=True)
 declare_index("price", "recurring.meter")
 
 spec.declare_parameter("POST", "/v1/prices", "recurring.trial_period_days", {"type": "integer"})

@@ -13,8 +13,9 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +47,9 @@ _SCHEMA: list[str] = [
         body TEXT NOT NULL,
         UNIQUE (scope, kind, id)
     )""",
-    "CREATE INDEX IF NOT EXISTS objects_newest ON objects (scope, kind, seq)",
+    # What it was called without `created`, by which lists are filtered without reading the objects.
+    "DROP INDEX IF EXISTS objects_newest",
+    "CREATE INDEX IF NOT EXISTS objects_in_order ON objects (scope, kind, seq, created)",
     "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 ]
 
@@ -55,17 +58,24 @@ _ALPHABET: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 _FOLD: Final = bytes(_ALPHABET[b % 62] for b in range(256))
 
 
+_FEW: set[tuple[str, str]] = set()
+
+
 def declare(sql: str) -> None:
     """Add a table or an index of a kind's own; call it when the module is imported, with `IF NOT EXISTS`."""
     _SCHEMA.append(sql)
 
 
-def declare_index(kind: str, field: str) -> None:
-    """Make `store.query(kind, {field: ...})` fast. `field` is a path such as `product` or `recurring.meter`."""
+def declare_index(kind: str, field: str, *, nulls: bool = False, few: bool = False) -> None:
+    """Make `store.query(kind, {field: ...})` fast. `field` is a path such as `product` or `recurring.meter`. Objects
+    without a value cost nothing, unless `nulls` says that they are asked for as well. `few` says that few objects share
+    a value: several values are then looked up one by one."""
     name = f"objects_{kind}_{field}".replace(".", "_")
-    _SCHEMA.append(
-        f"CREATE INDEX IF NOT EXISTS \"{name}\" ON objects (scope, {_extract(field)}, seq) WHERE kind = '{kind}'"
-    )
+    column = _extract(field)
+    which = f"kind = '{kind}'" if nulls else f"kind = '{kind}' AND {column} IS NOT NULL"
+    _SCHEMA.append(f'CREATE INDEX IF NOT EXISTS "{name}" ON objects (scope, {column}, seq, created) WHERE {which}')
+    if few:
+        _FEW.add((kind, field))
 
 
 def mint(prefix: str, length: int = 24) -> str:
@@ -81,6 +91,16 @@ def _extract(field: str) -> str:
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+@dataclass(frozen=True)
+class Through:
+    """Whatever is named by other objects: the field `names` of those of a kind that have a value in a field."""
+
+    kind: str
+    field: str
+    value: str
+    names: str
 
 
 class Store:
@@ -129,19 +149,28 @@ class Store:
         limit: int | None = None,
         oldest_first: bool = False,
     ) -> list[Obj]:
-        """Objects of a kind, newest first. `where` maps a field path to a value, None (is null), a collection (any of)
-        or a range `{"gte": .., "lt": ..}`. `before` and `after` are places in the order of creation."""
+        """Objects of a kind, newest first. `where` maps a field path to a value, None (is null), a collection (any of),
+        a `Through` or a comparison `{"gte": .., "lt": ..}`, `{"ne": ..}`. `before` and `after` are places in the order
+        of creation."""
         clauses = ["scope = ?", f"kind = '{kind}'"]
         values: list[Any] = [self.scope]
+        scattered = False
         for field, wanted in (where or {}).items():
             column = _extract(field)
             if wanted is None:
                 clauses.append(f"{column} IS NULL")
+            elif isinstance(wanted, Through):
+                clauses.append(
+                    f"{column} IN (SELECT {_extract(wanted.names)} FROM objects WHERE scope = ?"
+                    f" AND kind = '{wanted.kind}' AND {_extract(wanted.field)} = ?)"
+                )
+                values.extend((self.scope, wanted.value))
             elif isinstance(wanted, Mapping):
                 for operator, bound in wanted.items():
                     clauses.append(f"{column} {_OPERATORS[operator]} ?")
                     values.append(bound)
             elif isinstance(wanted, Collection) and not isinstance(wanted, str):
+                scattered = scattered or field == "id" or (kind, field) in _FEW
                 clauses.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values.extend(wanted)
             else:
@@ -153,11 +182,22 @@ class Store:
         if after is not None:
             clauses.append("seq > ?")
             values.append(after)
+        # SQLite would go through all objects in their order rather than look up a few and sort them, but for the plus.
         order = "ASC" if oldest_first else "DESC"
-        sql = f"SELECT body FROM objects WHERE {' AND '.join(clauses)} ORDER BY seq {order}"
+        found = f"FROM objects WHERE {' AND '.join(clauses)} ORDER BY {'+' * scattered}seq {order}"
+        sql = f"SELECT body {found}"
         if limit is not None:
-            sql += f" LIMIT {limit:d}"
+            # The places first: an index knows them, and of many objects only those of the page are read then.
+            sql = f"SELECT body FROM objects WHERE seq IN (SELECT seq {found} LIMIT {limit:d}) ORDER BY seq {order}"
         return [json.loads(row[0]) for row in self.connection.execute(sql, values)]
+
+    def holding(self, kind: str, texts: Sequence[str]) -> Iterator[Obj]:
+        """Objects of a kind in whose stored form there are some texts, whatever their case; newest first, read one by
+        one."""
+        sql = f"SELECT body FROM objects WHERE scope = ? AND kind = '{kind}'{' AND body LIKE ?' * len(texts)}"
+        values = [self.scope, *(f"%{text}%" for text in texts)]
+        for row in self.connection.execute(f"{sql} ORDER BY seq DESC", values):
+            yield json.loads(row[0])
 
     def first(self, kind: str, where: Mapping[str, Any] | None = None) -> Obj | None:
         """The newest object that matches."""
@@ -169,7 +209,7 @@ class Store:
         return Store(self.connection, scope)
 
 
-_OPERATORS: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 def erase(connection: sqlite3.Connection) -> None:

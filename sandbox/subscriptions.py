@@ -13,6 +13,7 @@ from .billing.lines import Obj
 from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
 from .router import Call, route
+from .store import Through
 
 #: Newer than the description: the anchor, and that the payment method may be left out beside it.
 _END_BEHAVIOR: Final = {
@@ -341,8 +342,7 @@ def list_subscriptions(call: Call) -> Obj:
     elif status != "all":
         where["status"] = status
     if "price" in params:
-        holders = call.store.query("subscription_item", {"price": params["price"]})
-        where["id"] = sorted({holder["subscription"] for holder in holders})
+        where["id"] = Through("subscription_item", "price", params["price"], names="subscription")
     return call.page("subscription", where)
 
 

@@ -382,8 +382,8 @@ def check_items(
 
 def check_customer_currency(call: Call, customer: Obj, currency: str) -> None:
     """A customer is billed in one currency at a time."""
-    for other in call.store.query("subscription", {"customer": customer["id"]}):
-        if other["status"] not in ("canceled", "incomplete_expired") and other["currency"] != currency:
+    for other in call.store.query("subscription", {"customer": customer["id"], "currency": {"ne": currency}}):
+        if other["status"] not in ("canceled", "incomplete_expired"):
             raise refuse("customer_currency", currency=other["currency"])
 
 

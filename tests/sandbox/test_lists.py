@@ -215,6 +215,23 @@ def test_search_refuses_what_it_cannot_read(client: stripe.StripeClient, query: 
     assert caught.value.param == "query"
 
 
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("100% wool", 'name:"100% WOOL"'),
+        ("snake_case", 'name~"E_C"'),
+        ("Über alles", 'name~"über"'),
+        ("back\\slash", r'name~"k\\s"'),
+        ("tab\there", 'name~"tab\there"'),
+        ("a/b/c", 'name:"a/b/c"'),
+    ],
+)
+def test_search_finds_text_however_it_is_stored(client: stripe.StripeClient, name: str, query: str) -> None:
+    client.v1.products.create({"name": "snakescase, 1000 wool"})
+    client.v1.products.create({"name": name})
+    assert [found.name for found in client.v1.products.search({"query": query}).data] == [name]
+
+
 def test_search_pages_and_counts(client: stripe.StripeClient) -> None:
     ids = make(client, 5)
     params: Any = {"query": 'active:"true"', "limit": 2, "expand": ["total_count"]}
