@@ -14,6 +14,7 @@ import copy
 import json
 import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any, Final
 
 from . import invoicing, metering, redemption, taxation, usage_totals
@@ -68,7 +69,7 @@ declare_index("subscription", "status")
 declare_index("subscription", "test_clock", nulls=True)
 for _kind in ("invoice", "subscription", "subscription_schedule"):
     declare_index(_kind, "_due")
-    declare_index(_kind, "_clock_due")
+    declare_index(_kind, "test_clock", "_clock_due")
 for _field in ("_stirred", "_watched"):
     declare_index("subscription", _field)
 for _field in ("subscription", "price"):
@@ -256,12 +257,7 @@ def settle(call: Call) -> None:
 
     A leap of years is done over several requests, `MOST_MOMENTS` in each, so that none of them hangs.
     """
-    now = call.now()
-    for _ in range(MOST_MOMENTS):
-        found = _earliest(call, "_due", now, None)
-        if found is None:
-            break
-        _step(call, found, found["_due"])
+    _walk(call, "_due", call.now(), None)
     # A test clock stands still, and usage counts all the same.
     for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}}):
         frozen = call.now(subscription)
@@ -271,8 +267,31 @@ def settle(call: Call) -> None:
 
 def advance(call: Call, test_clock: str, until: int) -> None:
     """Do what a test clock passes on its way to `until`, in order."""
-    while (found := _earliest(call, "_clock_due", until, test_clock)) is not None:
-        _step(call, found, found["_clock_due"])
+    _walk(call, "_clock_due", until, test_clock)
+
+
+def _walk(call: Call, field: str, until: int, test_clock: str | None) -> None:
+    """Do one moment after another. When one cannot be done, all are done again, each so that it can be undone: keeping
+    that open costs SQLite more with every moment, and is hardly ever needed."""
+    if _earliest(call, field, until, test_clock) is None:
+        return
+    connection = call.store.connection
+    connection.execute("SAVEPOINT walk")
+    try:
+        _moments(call, field, until, test_clock, _handle)
+    except StripeError:
+        connection.execute("ROLLBACK TO walk")
+        _moments(call, field, until, test_clock, _step)
+    finally:
+        connection.execute("RELEASE walk")
+
+
+def _moments(call: Call, field: str, until: int, test_clock: str | None, do: Callable[[Call, Obj, int], None]) -> None:
+    for _ in range(MOST_MOMENTS) if test_clock is None else count():
+        found = _earliest(call, field, until, test_clock)
+        if found is None:
+            break
+        do(call, found, found[field])
 
 
 def _earliest(call: Call, field: str, until: int, test_clock: str | None) -> Obj | None:

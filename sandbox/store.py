@@ -66,16 +66,21 @@ def declare(sql: str) -> None:
     _SCHEMA.append(sql)
 
 
-def declare_index(kind: str, field: str, *, nulls: bool = False, few: bool = False) -> None:
-    """Make `store.query(kind, {field: ...})` fast. `field` is a path such as `product` or `recurring.meter`. Objects
-    without a value cost nothing, unless `nulls` says that they are asked for as well. `few` says that few objects share
-    a value: several values are then looked up one by one."""
-    name = f"objects_{kind}_{field}".replace(".", "_")
-    column = _extract(field)
-    which = f"kind = '{kind}'" if nulls else f"kind = '{kind}' AND {column} IS NOT NULL"
-    _SCHEMA.append(f'CREATE INDEX IF NOT EXISTS "{name}" ON objects (scope, {column}, seq, created) WHERE {which}')
+def declare_index(kind: str, *fields: str, nulls: bool = False, few: bool = False) -> None:
+    """Make `store.query(kind, {field: ...})` fast. A field is a path such as `product` or `recurring.meter`; several
+    are for values of the first ones and a range of the last.
+
+    Objects without a value of the last cost nothing, unless `nulls` says that they are asked for as well. `few` says
+    that few objects share a value: several values are then looked up one by one.
+    """
+    name = "_".join(["objects", kind, *fields]).replace(".", "_")
+    columns = [_extract(field) for field in fields]
+    which = f"kind = '{kind}'" if nulls else f"kind = '{kind}' AND {columns[-1]} IS NOT NULL"
+    _SCHEMA.append(
+        f'CREATE INDEX IF NOT EXISTS "{name}" ON objects (scope, {", ".join(columns)}, seq, created) WHERE {which}'
+    )
     if few:
-        _FEW.add((kind, field))
+        _FEW.add((kind, fields[0]))
 
 
 def mint(prefix: str, length: int = 24) -> str:

@@ -421,3 +421,23 @@ def test_a_preview_of_phases_may_describe_prices(world: World, basic: str) -> No
     before = len(world.v1.prices.list().data)
     assert world.v1.invoices.create_preview(given).total == 4_400
     assert len(world.v1.prices.list().data) == before
+
+
+def test_a_moment_that_cannot_be_billed_is_left_and_stops_no_other(
+    world: World, basic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck = plan(world, month(basic), start_date=at("2026-04-10"))
+    euros = world.price("Euro", "500", currency="eur")
+    world.subscribe(euros)
+    other = world.new_customer()
+    later = plan(world, month(basic), start_date=at("2026-04-20"), customer=other.id)
+    world.go("2026-04-30")
+    messages = [record.getMessage() for record in caplog.records if record.name == "sandbox"]
+    assert len(messages) == 1
+    assert messages[0].startswith(f"{stuck.id} at {at('2026-04-10')} was not done: ")
+    schedules = [world.v1.subscription_schedules.retrieve(each.id) for each in (stuck, later)]
+    assert [schedule.status for schedule in schedules] == ["not_started", "active"]
+    assert [invoice.total for invoice in world.v1.invoices.list({"customer": other.id}).data] == [3_000]
+    world.go("2026-05-02")
+    assert [invoice.total for invoice in world.invoices()] == [500, 500]
+    assert len(caplog.records) == 1
