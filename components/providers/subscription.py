@@ -372,7 +372,8 @@ class SubscriptionProvider(StripeProvider):
             trial = _mapping(item).get("current_trial")
             if trial and trial != _mapping(before.get(came.get(key, key))).get("current_trial"):
                 # Whoever pays the price already pays the trial's again.
-                yield f"item {key} begins a trial: it bills the price of {_offer_of(trial)} until that is over"
+                offer = "its trial offer" if is_unknown(_mapping(trial).get("trial_offer")) else _offer_of(trial)
+                yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
 
     def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
         """In classic mode Stripe drops the usage of a metered item whose price changes within a period.

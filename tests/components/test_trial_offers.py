@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from pulumi.output import Unknown
 
 from components.account import StripeRefusal
 from components.providers.lifecycle import ProviderError
@@ -127,6 +128,14 @@ def test_an_item_that_is_there_begins_a_trial_and_the_preview_says_so(trial: Tri
     assert trial.state is not None
     assert trial.state.outs["item_ids"] == before.outs["item_ids"]
     assert trial.refreshed() == as_pulumi_sends(under(trial.offer, price=trial.fee, quantity=2))
+
+
+def test_an_offer_that_is_not_known_yet_is_told_too(trial: Trial, said: set[str]) -> None:
+    state = trial.up({"price": trial.fee})
+    provider = trial.world.process().provider(SubscriptionProvider)
+    item = {"price": trial.fee, "current_trial": {"trial_offer": Unknown()}}  # type: ignore[no-untyped-call]
+    provider.diff(state.id, {**state.outs, **PULUMI}, {**state.inputs, "items": {"license": item}, **PULUMI})
+    assert any("item license begins a trial: it bills the price of its trial offer" in text for text in said), said
 
 
 def test_taken_out_the_trial_runs_on(trial: Trial, said: set[str]) -> None:
