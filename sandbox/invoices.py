@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, line_of_invoice_item
 from .errors import refuse
 from .router import Call, changes, route
+from .store import copied
 
 #: What a manual invoice or an edit could ask for and the sandbox does not do.
 _NOT_IMPLEMENTED: Final = (
@@ -206,7 +206,7 @@ def _preview_of_subscription(
     if details.get("resume_at"):
         return _preview_of_resumption(call, stored, details, now)
     known = terms.Prices(call, preview=True)
-    contract = life.contract_of(call, copy.deepcopy(stored), now, unstored=known.unstored)
+    contract = life.contract_of(call, copied(stored), now, unstored=known.unstored)
     _migrate(contract, details)
     if "discounts" in params:
         # As on an update: what is prorated is net of them.
@@ -509,7 +509,7 @@ def update(call: Call) -> Obj:
     closed = sorted(set(params) - {"metadata", "auto_advance", "expand"})
     if invoice["status"] != "draft" and closed:
         raise refuse("invoice_update", param=closed[0])
-    old = copy.deepcopy(invoice)
+    old = copied(invoice)
     customer = call.fetch("customer", invoice["customer"])
     if "metadata" in params:
         invoice["metadata"] = call.metadata(invoice["metadata"])
@@ -659,7 +659,7 @@ class _Held:
         self._call = call
         id = invoice["_subscription"]
         self.subscription = None if id is None else call.store.get("subscription", id)
-        self._before = copy.deepcopy(self.subscription)
+        self._before = copied(self.subscription)
 
     def keep(self, now: int) -> None:
         """Store the subscription and tell of what changed."""

@@ -10,7 +10,6 @@ background and nothing is late.
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from .billing.lines import Obj, is_metered
 from .billing.periods import Anchor, Interval
 from .errors import StripeError
 from .router import Call, Kind, changes, declare_kind
-from .store import declare_index, mint
+from .store import copied, declare_index, mint
 
 _logger = logging.getLogger("sandbox")
 
@@ -259,9 +258,9 @@ def settle(call: Call) -> None:
     """
     _walk(call, "_due", call.now(), None)
     # A test clock stands still, and usage counts all the same.
-    for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}}):
+    for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}, "test_clock": {"gte": ""}}):
         frozen = call.now(subscription)
-        if subscription["test_clock"] is not None and subscription["_stirred"] <= frozen:
+        if subscription["_stirred"] <= frozen:
             advance(call, subscription["test_clock"], frozen)
 
 
@@ -345,7 +344,7 @@ def _invoice_step(call: Call, invoice: Obj, at: int) -> None:
     subscription = None
     if invoice["_subscription"] is not None:
         subscription = call.store.get("subscription", invoice["_subscription"])
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     if invoice["status"] == "draft":
         invoicing.finalize(call, invoice, subscription, at)
     elif invoice["next_payment_attempt"] is not None:
@@ -368,7 +367,7 @@ def _invoice_step(call: Call, invoice: Obj, at: int) -> None:
 
 
 def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     contract = contract_of(call, subscription, at)
     event = "customer.subscription.updated"
     if subscription["status"] == "incomplete":

@@ -8,6 +8,7 @@ was answered; only a power cut can lose the last moments.
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import sqlite3
 import threading
@@ -17,9 +18,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from .wire import SandboxFileError
+
+T = TypeVar("T")
 
 Obj = dict[str, Any]
 """A stored object: Stripe's JSON, plus private fields whose names begin with `_`."""
@@ -93,6 +96,11 @@ def _extract(field: str) -> str:
         return field
     path = ".".join('"' + part.replace('"', "") + '"' for part in field.split("."))
     return "json_extract(body, '$." + path.replace("'", "''") + "')"
+
+
+def copied(value: T) -> T:
+    """A copy of a stored object, or of a part of it, down to the leaves: `copy.deepcopy` takes three times as long."""
+    return cast("T", marshal.loads(marshal.dumps(cast("Any", value))))
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode

@@ -6,7 +6,6 @@ with a billing period changes the items between two periods; one that ends withi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -18,6 +17,7 @@ from .billing.lines import Obj
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
+from .store import copied
 
 
 def wire(call: Call, schedule: Obj) -> Obj:
@@ -296,7 +296,7 @@ def _items_of(call: Call, phase: Obj, subscription: Obj, at: int, before: Obj | 
     items: list[Obj] = []
     for entry in phase["items"]:
         price = call.fetch("price", entry["price"])
-        item = copy.deepcopy(present.get(entry["price"]))
+        item = copied(present.get(entry["price"]))
         if item is None:
             given = {"quantity": entry["quantity"]} if "quantity" in entry else {}
             item = terms.new_item(call, given, price, subscription["id"], at, "items")
@@ -684,7 +684,7 @@ def _start(call: Call, schedule: Obj, at: int) -> None:
 
 def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     subscription = call.fetch("subscription", schedule["subscription"])
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     contract = life.contract_of(call, subscription, at)
     _set_terms(call, schedule, subscription, phase)
     if phase["description"] is not None:
@@ -805,7 +805,7 @@ def update(call: Call) -> Obj:
     params = call.params
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
-    old = copy.deepcopy(schedule)
+    old = copied(schedule)
     if params.get("end_behavior") in ("none", "renew"):
         raise refuse("not_implemented_param", param=f"end_behavior={params['end_behavior']}")
     if "end_behavior" in params:
@@ -867,7 +867,7 @@ def _replace_phases(
 
 def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_behavior: str, now: int) -> None:
     subscription = call.fetch("subscription", schedule["subscription"])
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     contract = life.contract_of(call, subscription, now)
     _watch(schedule, phase, subscription, now)
     _set_terms(call, schedule, subscription, phase)
@@ -880,7 +880,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
 def _change_terms(call: Call, schedule: Obj, now: int) -> None:
     """Other defaults reach the subscription where the phase that runs leaves them be."""
     subscription = call.fetch("subscription", schedule["subscription"])
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     phase = schedule["phases"][schedule["_phase"]]
     _set_terms(call, schedule, subscription, phase)
     _watch(schedule, phase, subscription, now)
@@ -933,7 +933,7 @@ def release(call: Call) -> Obj:
     now = call.now(schedule)
     if schedule["subscription"] is not None:
         subscription = call.fetch("subscription", schedule["subscription"])
-        before = copy.deepcopy(subscription)
+        before = copied(subscription)
         subscription["schedule"] = None
         if subscription["cancel_at"] is not None and not call.params.get("preserve_cancel_date"):
             subscription.update(cancel_at=None, cancel_at_period_end=False, canceled_at=None)
@@ -954,11 +954,11 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
     details = params.get("schedule_details") or {}
     known = terms.Prices(call)
     if params.get("schedule"):
-        schedule = copy.deepcopy(call.fetch("subscription_schedule", params["schedule"], param="schedule"))
+        schedule = copied(call.fetch("subscription_schedule", params["schedule"], param="schedule"))
         _running(schedule)
         now = call.now(schedule)
         schedule["end_behavior"] = details.get("end_behavior", schedule["end_behavior"])
-        was = copy.deepcopy(schedule["phases"][schedule["_phase"]])
+        was = copied(schedule["phases"][schedule["_phase"]])
         present = _replace_phases(call, schedule, details["phases"], known, now) if "phases" in details else None
         _check_tax(call, schedule, known)
     else:
@@ -973,7 +973,7 @@ def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | No
         now, present, was = call.now(schedule), None, None
     if schedule["subscription"] is None:
         return _preview_start(call, schedule)
-    subscription = copy.deepcopy(call.fetch("subscription", schedule["subscription"]))
+    subscription = copied(call.fetch("subscription", schedule["subscription"]))
     contract = life.contract_of(call, subscription, now)
     if present is not None:
         _set_terms(call, schedule, subscription, present)

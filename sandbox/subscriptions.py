@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from .billing.lines import Obj
 from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
 from .router import Call, route
-from .store import Through
+from .store import Through, copied
 
 #: Newer than the description: the anchor, and that the payment method may be left out beside it.
 _END_BEHAVIOR: Final = {
@@ -369,7 +368,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise refuse("not_implemented_param", param="payment_behavior=pending_if_incomplete")
     now = call.now(subscription)
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     known = terms.Prices(call)
     terms.plain_fields(call, subscription, params)
     if "trial_settings" in params:
@@ -544,7 +543,7 @@ def resume(call: Call) -> Obj:
     if at_once and invoicing.payment_method(call, None, subscription) is None:
         raise refuse("no_payment_method")
     now = call.now(subscription)
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     contract, draft = resumption(call, subscription, call.params, now)
     after = contract.subscription
     if draft is not None:
@@ -567,7 +566,7 @@ def resumption(
     since = params.get("proration_date", now)
     if since > now:
         raise refuse("proration_date_range", param=f"{prefix}[proration_date]" if prefix else "proration_date")
-    contract = life.contract_of(call, copy.deepcopy(subscription), now)
+    contract = life.contract_of(call, copied(subscription), now)
     draft = cycle.resume(
         contract,
         now,
@@ -612,7 +611,7 @@ def _charge_again(call: Call, customer: Obj) -> None:
         if invoice is None or subscription["collection_method"] != "charge_automatically":
             continue
         now = call.now(subscription)
-        before = copy.deepcopy(subscription)
+        before = copied(subscription)
         # No automatic retry: neither the count nor the next one's time moves.
         planned = {name: invoice[name] for name in ("attempt_count", "next_payment_attempt")}
         paid = invoicing.charge(call, invoice, subscription, now)
@@ -637,7 +636,7 @@ def migrate(call: Call) -> Obj:
     if subscription["schedule"]:
         raise refuse("migrate_schedule")
     now = call.now(subscription)
-    before = copy.deepcopy(subscription)
+    before = copied(subscription)
     asked = call.params["billing_mode"].get("flexible") or {}
     subscription["billing_mode"] = {
         "type": "flexible",

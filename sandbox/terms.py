@@ -5,7 +5,6 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -18,6 +17,7 @@ from .billing.periods import Anchor, Interval
 from .billing.rating import rate, total
 from .errors import refuse
 from .router import Call
+from .store import copied
 
 MOST_ITEMS: Final = 20
 LONGEST_TRIAL: Final = 730 * 86_400
@@ -195,7 +195,7 @@ def items_after(
     call: Call, known: Prices, subscription: Obj, given: Sequence[Mapping[str, Any]], at: int, where: str = "items"
 ) -> list[Obj]:
     """A subscription's items as an update leaves them: changed by id, removed with `deleted`, added without an id."""
-    after: list[Obj] = copy.deepcopy(subscription["items"]["data"])
+    after: list[Obj] = copied(subscription["items"]["data"])
     for index, entry in enumerate(given):
         named = f"{where}[{index}]"
         if not entry.get("id"):
