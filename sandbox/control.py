@@ -420,7 +420,7 @@ def _requests(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
 def _drop_requests(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
     _only(params)
     with sandbox.database.writing() as connection:
-        connection.execute("DELETE FROM request_log")
+        log.empty(connection)
     return {}
 
 

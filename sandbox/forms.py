@@ -87,8 +87,9 @@ def _check_strings(value: Any) -> None:
 
 
 def _text(raw: bytes) -> str:
+    raw = raw.replace(b"+", b" ")
     try:
-        return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
+        return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8")
     except UnicodeDecodeError as problem:
         raise refuse("body", reason="it is not valid UTF-8") from problem
 

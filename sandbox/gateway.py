@@ -129,7 +129,7 @@ class Sandbox:
     def reset(self) -> None:
         """Empty the file: no objects, no settings, a new account."""
         with self.database.writing() as connection:
-            erase(connection)
+            log.empty(connection, lambda: erase(connection))
             settings.first(connection)
 
     def clock_of(self, current: settings.Settings) -> Callable[[], int]:

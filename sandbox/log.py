@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from .wire import Request, Response
 
 declare(
     """CREATE TABLE IF NOT EXISTS request_log (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq INTEGER PRIMARY KEY,
         created INTEGER NOT NULL,
         request_id TEXT NOT NULL,
         mode TEXT NOT NULL,
@@ -28,6 +29,12 @@ declare(
         fault TEXT,
         error TEXT
     )"""
+)
+
+#: The number of the newest line. AUTOINCREMENT keeps it as well, and writes a page more for every request.
+_LAST: Final = (
+    "COALESCE((SELECT MAX(seq) FROM request_log),"
+    " (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'log_emptied'), 0)"
 )
 
 #: The log keeps this many requests, and at most this much of each body.
@@ -55,8 +62,8 @@ def record(connection: sqlite3.Connection, entry: Entry, now: int) -> None:
     if response.status >= 400:
         error = response.body[:2000].decode("utf-8", "replace")
     cursor = connection.execute(
-        "INSERT INTO request_log (created, request_id, mode, key, method, url, idempotency_key, version, body,"
-        " truncated, status, replayed, fault, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO request_log (seq, created, request_id, mode, key, method, url, idempotency_key, version, body,"
+        f" truncated, status, replayed, fault, error) VALUES ({_LAST} + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             now,
             entry.request_id,
@@ -77,6 +84,14 @@ def record(connection: sqlite3.Connection, entry: Entry, now: int) -> None:
     seq = cursor.lastrowid or 0
     if seq % 1000 == 0:
         connection.execute("DELETE FROM request_log WHERE seq <= ?", (seq - KEEP,))
+
+
+def empty(connection: sqlite3.Connection, rest: Callable[[], None] = lambda: None) -> None:
+    """Forget all lines, and do the rest of what empties the file; numbers go on, so that `after` stays right."""
+    last = connection.execute(f"SELECT {_LAST}").fetchone()[0]
+    connection.execute("DELETE FROM request_log")
+    rest()
+    connection.execute("INSERT OR REPLACE INTO settings VALUES ('log_emptied', ?)", (last,))
 
 
 def read(connection: sqlite3.Connection, after: int, limit: int) -> list[dict[str, Any]]:

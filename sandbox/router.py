@@ -86,8 +86,8 @@ class Route:
 KINDS: Final[dict[str, Kind]] = {}
 ROUTES: Final[dict[tuple[str, str], Route]] = {}
 
-#: Wire names of the paths that cannot be matched by text alone: method -> number of segments -> templates.
-_PATTERNS: Final[dict[tuple[str, int], list[tuple[tuple[str, ...], Route]]]] = {}
+#: Templates of the paths that cannot be matched by text alone, by method, resource and number of segments.
+_PATTERNS: Final[dict[tuple[str, str, int], list[tuple[tuple[str, ...], Route]]]] = {}
 
 
 def declare_kind(kind: Kind) -> Kind:
@@ -116,7 +116,7 @@ def route(
         ROUTES[method, template] = entry
         if "{" in template:
             segments = tuple(template.split("/"))
-            _PATTERNS.setdefault((method, len(segments)), []).append((segments, entry))
+            _PATTERNS.setdefault((method, segments[2], len(segments)), []).append((segments, entry))
         return handler
 
     return register
@@ -128,7 +128,9 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     if exact is not None and "{" not in path:
         return exact, {}
     segments = path.split("/")
-    for pattern, entry in _PATTERNS.get((method, len(segments)), ()):
+    if len(segments) < 3:
+        return None
+    for pattern, entry in _PATTERNS.get((method, segments[2], len(segments)), ()):
         args = _match(pattern, segments)
         if args is not None:
             return entry, args

@@ -42,7 +42,7 @@ FORMAT: Final = 2
 
 _SCHEMA: list[str] = [
     """CREATE TABLE IF NOT EXISTS objects (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq INTEGER PRIMARY KEY,
         scope TEXT NOT NULL,
         kind TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -104,6 +104,7 @@ def copied(value: T) -> T:
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Store:
         ).fetchone()
         if row is None:
             return None
-        loaded: Obj = json.loads(row[0])
+        loaded: Obj = _decode(row[0])[0]
         return loaded
 
     def put(self, obj: Obj) -> None:
@@ -202,7 +203,7 @@ class Store:
         if limit is not None:
             # The places first: an index knows them, and of many objects only those of the page are read then.
             sql = f"SELECT body FROM objects WHERE seq IN (SELECT seq {found} LIMIT {limit:d}) ORDER BY seq {order}"
-        return [json.loads(row[0]) for row in self.connection.execute(sql, values)]
+        return [_decode(row[0])[0] for row in self.connection.execute(sql, values)]
 
     def holding(self, kind: str, texts: Sequence[str]) -> Iterator[Obj]:
         """Objects of a kind in whose stored form there are some texts, whatever their case; newest first, read one by
@@ -210,7 +211,7 @@ class Store:
         sql = f"SELECT body FROM objects WHERE scope = ? AND kind = '{kind}'{' AND body LIKE ?' * len(texts)}"
         values = [self.scope, *(f"%{text}%" for text in texts)]
         for row in self.connection.execute(f"{sql} ORDER BY seq DESC", values):
-            yield json.loads(row[0])
+            yield _decode(row[0])[0]
 
     def first(self, kind: str, where: Mapping[str, Any] | None = None) -> Obj | None:
         """The newest object that matches."""

@@ -299,14 +299,33 @@ def test_the_log_is_cut(sandbox: Sandbox) -> None:
     from sandbox import log
 
     create(sandbox, "A")
+    create(sandbox, "B")
     with sandbox.database.writing() as connection:
-        connection.execute("UPDATE sqlite_sequence SET seq = 12998 WHERE name = 'request_log'")
-    for name in ("B", "C", "D"):
+        connection.execute("UPDATE request_log SET seq = 12998 WHERE seq = 2")
+    for name in ("C", "D", "E"):
         create(sandbox, name)
     with sandbox.database.reading() as connection:
         kept = [row[0] for row in connection.execute("SELECT seq FROM request_log ORDER BY seq")]
-    assert kept == [12999, 13000, 13001]
+    assert kept == [12998, 12999, 13000, 13001]
     assert log.KEEP == 10_000
+
+
+def test_the_log_s_numbers_go_on_when_it_is_emptied(sandbox: Sandbox) -> None:
+    def numbers(after: int = 0) -> list[int]:
+        answer = sandbox.handle(Request("GET", f"/_sandbox/requests?after={after}"))
+        return [line["seq"] for line in json.loads(answer.body)["data"]]
+
+    create(sandbox, "A")
+    create(sandbox, "B")
+    assert numbers() == [1, 2]
+    for _ in range(2):
+        sandbox.handle(Request("DELETE", "/_sandbox/requests"))
+    create(sandbox, "C")
+    assert numbers(after=2) == [3]
+    sandbox.reset()
+    sandbox.reset()
+    create(sandbox, "D")
+    assert numbers(after=3) == [4]
 
 
 def test_damage_while_running_does_not_hang(tmp_path: Path) -> None:
