@@ -423,7 +423,7 @@ class Database:
             )
         elif isinstance(problem, sqlite3.OperationalError):
             sentence = (
-                f"The sandbox file {self.path} cannot be used ({problem}): check that its folder exists and can be "
+                f"The sandbox file {self.path} cannot be used ({problem}): check that it and its folder can be "
                 "written to, and that the disk has room."
             )
         else:
