@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from .errors import refuse
@@ -102,21 +103,32 @@ class _Node(dict[str, Any]):
         self.appended: list[Any] = []
 
 
-def _insert(root: dict[str, Any], name: str, value: str) -> None:
+def _parts(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """`a[0][b]` -> `a`, (`0`, `b`)."""
     match = _KEY.match(name)
-    if match is None:
+    return None if match is None else (match.group(1), tuple(_SEGMENT.findall(match.group(2))))
+
+
+#: The same few hundred names come again and again; long ones do not, and would fill the memory.
+_parts_of_short = lru_cache(maxsize=2000)(_parts)
+_SHORT: Final = 100
+
+
+def _insert(root: dict[str, Any], name: str, value: str) -> None:
+    parts = _parts_of_short(name) if len(name) <= _SHORT else _parts(name)
+    if parts is None:
         # Stripe takes such a name as it stands, and then does not know it.
         root[name] = value
         return
-    path = _SEGMENT.findall(match.group(2))
+    head, path = parts
     if len(path) > MAX_DEPTH:
-        raise refuse("body", reason=f"{match.group(1)} is nested deeper than {MAX_DEPTH} levels")
+        raise refuse("body", reason=f"{head} is nested deeper than {MAX_DEPTH} levels")
     if not path:
         if isinstance(root.get(name), _Node):
             raise refuse("hash", param=name)
         root[name] = value
         return
-    node = _child(root, match.group(1), name)
+    node = _child(root, head, name)
     for index, segment in enumerate(path[:-1]):
         if segment:
             node = _child(node, segment, name)

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
@@ -170,7 +171,8 @@ class Sandbox:
             raise refuse("idempotency_long", length=len(key))
         raw = _decode(passage, route)
         visit = _Visit(passage, current, who, clock, route, args, path, raw, key, version, fault)
-        with self._claims.held(who.scope, self._claims_of(visit)):
+        claims = self._claims_of(visit)
+        with self._claims.held(who.scope, claims) if claims else nullcontext():
             try:
                 response = None if fault is None else control.before(fault, path)
             except ConnectionDropped:

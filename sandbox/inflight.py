@@ -6,13 +6,13 @@ locked for each: that costs a thousandth of a transaction, and the system forget
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
 import weakref
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,11 @@ class Claim:
     refusal: Callable[[], StripeError]
 
 
+def _place(entry: str) -> int:
+    """The byte that stands for a claim; two of those that are held at once would have to meet by chance."""
+    return zlib.crc32(entry.encode("utf-8", "surrogatepass"))
+
+
 class Claims:
     """The claims on one sandbox file. Any number of these, in any number of processes, see one another's."""
 
@@ -52,22 +57,22 @@ class Claims:
     @contextmanager
     def held(self, scope: str, claims: Sequence[Claim]) -> Iterator[None]:
         """Hold claims while the block runs, or raise the refusal of the first that is taken."""
-        with ExitStack() as stack:
+        mine: list[str] = []
+        try:
             for claim in claims:
                 entry = f"{self._path} {scope} {claim.name}"
-                place = int.from_bytes(hashlib.blake2b(entry.encode("utf-8", "surrogatepass"), digest_size=7).digest())
                 with _lock:
-                    if entry in _held or not self._lock_byte(place):
+                    if entry in _held or not self._lock_byte(_place(entry)):
                         raise claim.refusal()
                     _held.add(entry)
-                stack.callback(self._release, entry, place)
+                    mine.append(entry)
             yield
-
-    def _release(self, entry: str, place: int) -> None:
-        with _lock:
-            _held.discard(entry)
-            if sys.platform != "win32" and self._file is not None:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+        finally:
+            for entry in mine:
+                with _lock:
+                    _held.discard(entry)
+                    if sys.platform != "win32" and self._file is not None:
+                        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(entry))
 
     def _lock_byte(self, place: int) -> bool:
         """Whether no other process had the byte. Windows has no such locks, and there other processes are not seen."""
