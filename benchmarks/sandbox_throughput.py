@@ -126,13 +126,15 @@ def serving(command: list[str], folder: Path) -> Iterator[tuple[Connection, int]
     """A server on the first core and a connection to it from the second, where there are two; its process id."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     environment = with_bytecode(folder)
+    if len(cores) > 1:
+        # The server begins on its core: moved later, its other threads would stay where they are.
+        os.sched_setaffinity(0, cores[:1])
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
+            if len(cores) > 1:
+                os.sched_setaffinity(0, cores[1:2])
             assert process.stdout is not None
             address = urlsplit(process.stdout.readline().split()[2].rstrip(","))
-            if len(cores) > 1:
-                os.sched_setaffinity(process.pid, cores[:1])
-                os.sched_setaffinity(0, cores[1:2])
             connection = Connection(str(address.hostname), int(address.port or 0))
             yield connection, process.pid
             connection.socket.close()

@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SandboxFileError as problem:
         print(f"sandbox: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Before there was anything to finish, or told a second time while finishing.
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,10 +68,10 @@ def _serve(sandbox: Sandbox, path: str, host: str, port: int) -> int:
                 file=sys.stderr,
             )
             return 1
-        print(f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ will do. Stop it with Ctrl-C.")
-        sys.stdout.flush()
         # The server has a thread of its own, which no signal interrupts.
         with contextlib.suppress(KeyboardInterrupt):
+            said = f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ will do."
+            print(f"{said} Stop it with Ctrl-C.", flush=True)
             while True:
                 time.sleep(3600)
     unfinished = server.finish(0)
