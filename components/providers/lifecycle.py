@@ -57,8 +57,11 @@ def one_line(method: Method) -> Method:
     def guarded(self: StripeProvider, *args: Any) -> Any:
         try:
             return method(self, *args)
-        except AccountError:
-            raise
+        except AccountError as error:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            # Pulumi would print what it came from, too; it says that in its own words.
+            raise error from None
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
@@ -99,7 +102,7 @@ class StripeProvider(ResourceProvider):
         self._claims: dict[tuple[str, str], str] = {}
         self._made: set[str] = set()
         self._kept: set[str] = set()
-        self._in_state: set[str] = set()
+        self._in_state: dict[str, str] = {}
         self._declared: set[str] = set()
         self._refreshed: dict[str, Inputs] = {}
 
@@ -142,8 +145,9 @@ class StripeProvider(ResourceProvider):
         self.account.pin(olds.get("account"))
         replaces = self.replaces({**self.assigned(olds), **old}, new)
         with self._lock:
-            self._in_state.add(id_)
+            self._in_state[id_] = str(new.get("owner"))
             NAMES[id_] = f"{self.kind.name} '{_name(new)}'"
+            DECLARED[id_] = new
             # A refresh reads an object and then asks how it differs from the state. That changes nothing.
             refreshing = self._refreshed.pop(id_, None) == old
             if not refreshing:
@@ -566,6 +570,8 @@ def changes_made(props: Mapping[str, Any]) -> int:
 
 #: What the program calls the objects that this process has compared, by id; for sentences about other objects.
 NAMES: Final[dict[str, str]] = {}
+#: What the program declares of them.
+DECLARED: Final[dict[str, Inputs]] = {}
 
 _inventories: WeakKeyDictionary[Account, dict[str, Inventory]] = WeakKeyDictionary()
 _inventories_lock = threading.Lock()

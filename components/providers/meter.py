@@ -29,7 +29,7 @@ METER = Kind(
     own=OwnArguments,
     natural_key="`event_name`, which only one active meter of an account can have",
     when_deleted="Deactivated: Stripe deletes no meter. A later create with the same event name and shape "
-    "reactivates it. One that is replaced under the same event name is deactivated before the new one is made.",
+    "reactivates it. One that is replaced under the same event name is deactivated right before the new one is made.",
     when_gone="An inactive meter shows as `active: false`; a meter that Stripe does not know is made again.",
     updated={"active": "through Stripe's deactivate and reactivate"},
     watched={"active": True},
@@ -56,10 +56,6 @@ METER = Kind(
 class MeterProvider(StripeProvider):
     kind = METER
 
-    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
-        # Two active meters cannot share an event name; with another name the old one can wait.
-        return old.get("event_name") == new.get("event_name")
-
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
             yield (
@@ -69,13 +65,38 @@ class MeterProvider(StripeProvider):
         elif new.get("active", True) is False and old.get("active", True) is not False:
             yield "will be inactive: Stripe refuses its meter events, and nothing that happens meanwhile is billed"
 
+    def find_or_make(self, new: Inputs) -> StripeObject:
+        found = self.find(new)
+        if found is None or not _is_active(found):
+            self._make_way(new)
+        return self.make(new) if found is None else self.adopt(found, new)
+
+    def _of_name(self, new: Inputs) -> list[StripeObject]:
+        """Every meter of that event name, the active one first."""
+        same_name = [each for each in self.inventory.all() if each.get("event_name") == new["event_name"]]
+        return sorted(same_name, key=lambda each: str(each.get("status")))
+
+    def _make_way(self, new: Inputs) -> None:
+        """Deactivate the meter that this one replaces, since two active ones cannot share an event name.
+
+        Not by way of `delete_before_replace`: Pulumi would then delete before it all that depends on the meter, and
+        the prices would be archived, their lookup keys gone, while the new ones are not there yet.
+        """
+        for remote in self._of_name(new):
+            if _is_active(remote) and self._in_state.get(remote["id"]) == new["owner"]:
+                self._deactivate(remote["id"], new)
+
     def find(self, new: Inputs) -> StripeObject | None:
         """The meter of that event name: meters have no metadata, so the name alone says whose it is."""
-        same_name = [each for each in self.inventory.all() if each.get("event_name") == new["event_name"]]
-        for remote in sorted(same_name, key=lambda each: str(each.get("status"))):
+        same_name = self._of_name(new)
+        for remote in same_name:
             different = self.different(remote, new)
-            active = remote.get("status") == "active"
-            if active and remote["id"] in self._in_state:
+            active = _is_active(remote)
+            holder = self._in_state.get(remote["id"])
+            if active and different and holder == new["owner"]:
+                # What it replaces.
+                continue
+            if active and holder is not None and holder != new["owner"]:
                 raise ProviderError(
                     f"{self.subject(new)}: event_name {new['event_name']!r} belongs to {remote['id']}, another meter "
                     "of this stack; give one of the two another event_name"
@@ -89,6 +110,8 @@ class MeterProvider(StripeProvider):
                     "event_name"
                 )
         for remote in same_name[:1]:
+            if _is_active(remote):
+                break
             tell(
                 "info",
                 f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
@@ -101,6 +124,9 @@ class MeterProvider(StripeProvider):
             tell("info", f"{self.subject(new, remote['id'])}: had been deactivated and is reactivated")
             old = self.projection({"active": True, **new}, remote)
             return self.apply(remote["id"], old, new, remote) or remote
+        if remote["id"] in self._in_state:
+            # Replaced by nothing else than itself (`pulumi up --replace`).
+            return super().adopt(remote, new)
         # The answer to a run that was cut short, or somebody else's: a meter does not say.
         tell(
             "warning",
@@ -126,15 +152,18 @@ class MeterProvider(StripeProvider):
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         there = self.inventory.read(id_)
-        if there is None or not _is_active(there):
-            return there
-        left = self.call("post", f"{METER.path}/{id_}/deactivate", {}, subject=self.subject(known, id_)).data
+        return there if there is None or not _is_active(there) else self._deactivate(id_, known)
+
+    def _deactivate(self, id_: str, known: Inputs) -> StripeObject:
+        left = self._switch(id_, "deactivate", known)
         tell("info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it and its usage")
         return left
 
     def _activated(self, id_: str, new: Inputs) -> StripeObject:
-        verb = "reactivate" if _wants(new) else "deactivate"
-        remote = self.call("post", f"{METER.path}/{id_}/{verb}", {}, subject=self.subject(new, id_)).data
+        return self._switch(id_, "reactivate" if _wants(new) else "deactivate", new)
+
+    def _switch(self, id_: str, verb: str, known: Inputs) -> StripeObject:
+        remote = self.call("post", f"{METER.path}/{id_}/{verb}", {}, subject=self.subject(known, id_)).data
         self.inventory.remember(remote)
         return remote
 

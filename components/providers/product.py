@@ -71,8 +71,8 @@ PRODUCT = Kind(
     update="stripe.params:ProductUpdateParams",
     own=OwnArguments,
     natural_key="a chosen `id`, else the owner in its metadata",
-    when_deleted="Deleted if it never had prices, else archived (Stripe deletes no product with prices). One that is "
-    "replaced under the same chosen id goes before the new one is made.",
+    when_deleted="Deleted if it never had prices, else archived (Stripe deletes no product with prices). Under the "
+    "same chosen id there is no second one: a change that would replace it is refused in the preview.",
     when_gone="An archived product shows as `active: false`; a deleted one is made again.",
     spent={"default_price_data": "it makes a price when the product is made; the price lives on by itself"},
     unreadable={"default_price_data": "Stripe returns the price that it made, not these parameters"},
@@ -97,9 +97,18 @@ PRODUCT = Kind(
 class ProductProvider(StripeProvider):
     kind = PRODUCT
 
-    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
-        # Of a chosen id there can be only one; another type then needs the old one gone first.
-        return "id" in new and old.get("id") == new.get("id")
+    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
+        """Of a chosen id there is only one product, and Stripe deletes none that has had prices.
+
+        Raises:
+            ProviderError: what it has would have to be another product's.
+        """
+        if replaces and "id" in new and old.get("id") == new["id"]:
+            raise ProviderError(
+                f"{self.subject(new, id_)}: {' and '.join(replaces)} cannot be changed under the same id; choose "
+                "another id, which makes another product"
+                + (", or declare a Price and a DefaultPrice instead" if "default_price_data" in replaces else "")
+            )
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:

@@ -17,7 +17,15 @@ from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import NAMES, ProviderError, StripeProvider, changes_made, differences, inventory_of
+from components.providers.lifecycle import (
+    DECLARED,
+    NAMES,
+    ProviderError,
+    StripeProvider,
+    changes_made,
+    differences,
+    inventory_of,
+)
 from components.providers.notices import tell
 from components.providers.price import PRICE
 from components.providers.shapes import Map, Path, Struct
@@ -248,6 +256,8 @@ SUBSCRIPTION = Kind(
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
         "No such price": "Link it by the id of a Price: price=price.id.",
+        "match the expected currency": "A subscription keeps its currency: declare currency with the prices' own, "
+        "which makes a new subscription, or prices in its currency.",
         "No such customer": "Link it by the id of a Customer: customer=customer.id.",
         "price specified is inactive": "Link the item to a price of this program: price=price.id. If it is one, run "
         "pulumi refresh and then up, which makes the price active again.",
@@ -367,6 +377,14 @@ class SubscriptionProvider(StripeProvider):
                 # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
                 fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
                 yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
+            # A price that is replaced has no id yet: what it will be is declared under the old one's.
+            price, billed = str(was if is_unknown(now) else now), olds.get("billing_currency")
+            if currency := _other_currency(DECLARED.get(price, {}), billed):
+                yield (
+                    f"item {key}: {NAMES[price]} is in {currency}, and the subscription bills in {billed}; Stripe "
+                    f"refuses to mix them: move the item to a price in {billed}, or declare "
+                    f'currency="{currency}", which makes a new subscription'
+                )
         came = {after_key: key for key, after_key in renamed.items()}
         for key, item in sorted(after.items()):
             trial = _mapping(item).get("current_trial")
@@ -881,6 +899,14 @@ def _mode(values: Mapping[str, Any]) -> str | None:
 
 def _proration_discounts(values: Mapping[str, Any]) -> Any:
     return rules.find(values, "billing_mode", "flexible", "proration_discounts")
+
+
+def _other_currency(price: Mapping[str, Any], billed: object) -> str | None:
+    """The currency of a declared price, where it is known and the price has no amount in this one."""
+    currency = rules.find(price, "currency")
+    if not billed or billed == currency or billed in _mapping(price.get("currency_options")):
+        return None
+    return currency if isinstance(currency, str) else None
 
 
 def _is_classic(olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

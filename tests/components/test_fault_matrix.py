@@ -51,13 +51,15 @@ class Resource:
     arguments: Callable[[Ids], dict[str, Any]]
 
 
-def program(*, fee: str = "10000", event_name: str = "tokens", billing_mode: str = "flexible") -> list[Resource]:
+def program(
+    *, fee: str = "10000", event_name: str = "tokens", formula: str = "sum", billing_mode: str = "flexible"
+) -> list[Resource]:
     """What the project's own program declares."""
     return [
         Resource(
             MeterProvider,
             "meter",
-            lambda _: {"display_name": "Tokens", "event_name": event_name, "default_aggregation": {"formula": "sum"}},
+            lambda _: {"display_name": "Tokens", "event_name": event_name, "default_aggregation": {"formula": formula}},
         ),
         Resource(ProductProvider, "product", lambda _: {"name": "Alpaca.ai", "unit_label": "token"}),
         Resource(
@@ -157,8 +159,13 @@ def another_fee(stack: Stack) -> None:
 
 
 def another_meter(stack: Stack) -> None:
-    """The same event name with another aggregation cannot be; another event name replaces meter, price and item."""
+    """It replaces meter, price and item."""
     stack.up(program(event_name="characters"))
+
+
+def another_aggregation(stack: Stack) -> None:
+    """Under the same event name, which two active meters cannot have."""
+    stack.up(program(formula="count"))
 
 
 def migrate(stack: Stack) -> None:
@@ -174,6 +181,7 @@ PHASES: Final[dict[str, Callable[[Stack], None]]] = {
     "create": create,
     "another fee": another_fee,
     "another meter": another_meter,
+    "another aggregation": another_aggregation,
     "another billing mode": migrate,
     "destroy": destroy,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -236,6 +237,55 @@ def test_a_renamed_meter_stays(world: World) -> None:
     world.destroy(MeterProvider, old, run)
     assert new.id == old.id
     assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
+
+
+def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, said: set[str]) -> None:
+    """Deleted before it, it would take the prices on it along, with their lookup keys, before there are new ones."""
+    old = world.meter("tokens")
+    provider = world.process().provider(MeterProvider)
+    counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
+    difference = provider.diff(old.id, old.outs, counting)
+    assert (difference.replaces, difference.delete_before_replace) == (["default_aggregation"], False)
+    # Another meter of the program cannot have the name.
+    with pytest.raises(ProviderError, match=f"belongs to {old.id}, another meter of this stack"):
+        provider.create({**counting, "owner": "project/dev/other"})
+    world.forget_calls()
+    new = provider.create(counting)
+    provider.delete(old.id, old.outs)
+    posts = [call for call in world.calls() if call.startswith("POST")]
+    assert posts == [f"POST /v1/billing/meters/{old.id}/deactivate", "POST /v1/billing/meters"]
+    assert any(f"({old.id}): deactivated" in line for line in said)
+    # And back: the first one is there still, and takes the second one's place.
+    back = world.process().provider(MeterProvider)
+    assert back.diff(new.id, new.outs or {}, old.inputs).replaces == ["default_aggregation"]
+    assert back.create(old.inputs).id == old.id
+    back.delete(new.id, new.outs or {})
+    active = world.stripe("get", "/v1/billing/meters", status="active")["data"]
+    assert [each["id"] for each in active] == [old.id]
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({"type": "good"}, "type"), ({"default_price_data": {"currency": "usd", "unit_amount": 2}}, "default_price_data")],
+)
+def test_under_a_chosen_id_there_is_no_second_product(world: World, more: dict[str, Any], name: str) -> None:
+    """Stripe would keep the first one, archived, and the program would say that it has another."""
+    data = {"default_price_data": {"currency": "usd", "unit_amount": 1}}
+    chosen, other = world.product("chosen", id="chosen", **data), world.product("other", **data)
+    world.forget_calls()
+    with pytest.raises(ProviderError, match=f"'chosen' .*: {name} cannot be changed under the same id; choose another"):
+        world.up(ProductProvider, "chosen", {"name": "P", "id": "chosen", **data, **more}, chosen)
+    assert world.calls() == []
+    assert world.up(ProductProvider, "other", {"name": "P", **data, **more}, other).id != other.id
+
+
+def test_a_refusal_says_nothing_of_what_it_came_from(world: World) -> None:
+    """Pulumi prints the whole chain of an exception; the one line is for the person at the terminal."""
+    world.stripe("post", "/v1/products", id="chosen", name="Hand-made")
+    with pytest.raises(ProviderError) as caught:
+        world.product("pro", id="chosen")
+    printed = "".join(traceback.format_exception(caught.type, caught.value, None))
+    assert printed == f"ProviderError: {caught.value}\n"
 
 
 def test_what_nobody_foresaw_is_one_line_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

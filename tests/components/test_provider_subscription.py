@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from pulumi.output import UNKNOWN
 
 from components.account import StripeRefusal
 from components.providers.customer import CustomerProvider
@@ -81,6 +82,32 @@ def test_an_item_moves_to_another_price_as_itself(acme: Acme) -> None:
     acme.change({**acme.items, "usage": {"price": acme.other_usage}})
     assert acme.prices()[ids["usage"]] == (acme.other_usage, None)
     assert acme.state.outs["item_ids"] == ids
+
+
+def test_a_price_that_changes_its_currency_is_said_where_it_is_billed(acme: Acme, said: set[str]) -> None:
+    """Stripe refuses it in the middle of the run: the preview says so, and what to do."""
+    run = acme.world.process()
+    prices, subscriptions = run.provider(PriceProvider), run.provider(SubscriptionProvider)
+    fee = {**licensed(acme.product), "owner": "project/dev/license"}
+    moved = {**acme.state.inputs, "items": {**acme.items, "license": {"price": UNKNOWN, "quantity": 3}}}
+
+    def warned(**more: Any) -> bool:
+        prices.diff(acme.fee, fee, {**fee, **more})
+        said.clear()
+        subscriptions.diff(acme.state.id, acme.state.outs, moved)
+        return any(
+            "item license: Price 'license' is in eur, and the subscription bills in usd" in each for each in said
+        )
+
+    assert warned(currency="eur")
+    assert not warned(unit_amount_decimal="2")
+    assert not warned(currency="eur", currency_options={"usd": {"unit_amount": 5}})
+    euro = acme.world.price(acme.product, "euro", currency="eur").id
+    with pytest.raises(StripeRefusal, match=r"expected currency.* declare currency with the prices' own"):
+        acme.change({**acme.items, "license": {"price": euro, "quantity": 3}})
+    old = acme.state.id
+    acme.items = {"license": {"price": euro, "quantity": 3}}
+    assert acme.up(acme.state, currency="eur").id != old
 
 
 def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
