@@ -197,6 +197,8 @@ PRICE = Kind(
         "metered prices must be backed by meters": "Declare recurring.meter.",
         "No such product": "Link it by the id of a Product: product=product.id.",
         "No such meter": "Link it by the id of a Meter: meter=meter.id.",
+        "is the default price of its product": "Give the DefaultPrice another price, and let this one wait for it: "
+        "opts=pulumi.ResourceOptions(depends_on=[default_price]).",
     },
     outputs={"type": "`recurring` or `one_time`"},
     rules=(

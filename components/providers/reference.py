@@ -49,6 +49,9 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
   metadata). `create` looks for that before it makes anything, so a run that was cut short leaves no duplicate.
   What `pulumi state delete` forgot and what moved into a component under its name is taken over in the same way.
   `pulumi up --replace` looks no different to a provider: it takes the object over too, says so, and makes no new one.
+- **Renamed**, a resource is another one to Pulumi, and a preview shows one created and one deleted: a subscription
+  then begins anew, billed from that day, before the old one is cancelled. `aliases` in its `ResourceOptions` make it
+  the same one, updated in place.
 - **What exists already** becomes a resource's when its metadata says so: set `pulumi` in Stripe, then declare it.
   (`pulumi import` cannot read dynamic resources.) A meter is known by its event name alone, so that an active one of
   that name and shape is taken over with a warning: it may be another stack's.

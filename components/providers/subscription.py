@@ -300,6 +300,7 @@ class SubscriptionProvider(StripeProvider):
     def use(self, account: Account) -> None:
         super().use(account)
         self._offers = Inventory(account, "trial offer", TRIAL_OFFERS)
+        self._begun: dict[str, StripeObject] = {}
 
     def with_defaults(self, inputs: Inputs) -> Inputs:
         cancel = inputs.get("cancel", {})
@@ -420,6 +421,12 @@ class SubscriptionProvider(StripeProvider):
         )
 
     # -- create -------------------------------------------------------------------------------------------------
+
+    def make(self, new: Inputs, **more: Any) -> StripeObject:
+        remote = super().make(new, **more)
+        with self._lock:
+            self._begun[remote["id"]] = remote
+        return remote
 
     def find(self, new: Inputs) -> StripeObject | None:
         customer = inventory_of(self.account, CUSTOMER).known(str(new.get("customer")))
@@ -684,7 +691,22 @@ class SubscriptionProvider(StripeProvider):
             tell("info", f"{subject}: goes on to the end of its period and then ends")
             return left
         how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
-        return self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
+        left = self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
+        if not cancel["prorate"] and not being_replaced:
+            self._say_what_bills_anew(left, subject)
+        return left
+
+    def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
+        """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
+        for begun in list(self._begun.values()):
+            same = _prices_of(begun) & _prices_of(left)
+            if same and _id(begun.get("customer")) == _id(left.get("customer")):
+                tell(
+                    "warning",
+                    f"{subject}: cancelled, and {begun['id']}, made in this run, bills the same customer for "
+                    f"{' and '.join(sorted(same))} from the start of a new period; if it is the same one under another "
+                    "name, credit what is billed twice, and rename with aliases in its ResourceOptions next time",
+                )
 
 
 # -- items ----------------------------------------------------------------------------------------------------------
@@ -708,6 +730,10 @@ def _key_of(item: Mapping[str, Any]) -> str | None:
 
 def _is_metered(item: Mapping[str, Any]) -> bool:
     return ((item.get("price") or {}).get("recurring") or {}).get("usage_type") == "metered"
+
+
+def _prices_of(remote: StripeObject) -> set[str]:
+    return {item["price"]["id"] for item in (remote.get("items") or {}).get("data", []) if item.get("price")}
 
 
 def _running(item: Mapping[str, Any]) -> Inputs | None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pulumi.output import UNKNOWN
 
+from components.account import StripeRefusal
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
@@ -97,6 +98,14 @@ def test_a_default_price_is_let_go_before_it_is_archived(world: World) -> None:
     world.destroy(PriceProvider, fee)
     assert world.stripe("get", f"/v1/products/{product.id}")["default_price"] is None
     assert prices(world)[fee.id]["active"] is False
+
+
+def test_a_default_price_that_the_program_archives_says_what_to_do(world: World) -> None:
+    product = world.product()
+    fee = world.price(product.id)
+    world.up(DefaultPriceProvider, "pro", {"product": product.id, "price": fee.id})
+    with pytest.raises(StripeRefusal, match=r"is the default price of its product.* Give the DefaultPrice another"):
+        world.price_change(product.id, fee, active=False)
 
 
 def test_a_default_price_is_replaced_by_way_of_the_link(world: World) -> None:

@@ -439,6 +439,29 @@ def test_one_that_the_engine_replaces_by_itself_ends_now(world: World) -> None:
     assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
 
 
+def test_one_that_was_renamed_without_an_alias_is_said_to_bill_anew(world: World, said: set[str]) -> None:
+    """To Pulumi it is another one, made before the old one goes; no preview asks the provider about that."""
+    acme = Acme(world)
+    declared = {**invoiced(acme.customer), "items": acme.items}
+    run = world.process()
+    new = world.up(SubscriptionProvider, "renamed", declared, process=run)
+    other = world.up(SubscriptionProvider, "other", {**declared, "items": {"a": {"price": acme.dearer}}}, process=run)
+    said.clear()
+    world.destroy(SubscriptionProvider, acme.state, run)
+    [line] = said
+    assert line.startswith(f"Subscription 'acme' ({acme.state.id}): cancelled, and {new.id}, made in this run, bills")
+    assert acme.fee in line
+    # One that is only taken out says nothing, nor one whose unused time is given back.
+    said.clear()
+    world.destroy(SubscriptionProvider, other, world.process())
+    credited = world.up(SubscriptionProvider, "credited", {**declared, "cancel": {"prorate": True}})
+    run = world.process()
+    world.up(SubscriptionProvider, "again", declared, process=run)
+    said.clear()
+    world.destroy(SubscriptionProvider, credited, run)
+    assert said == set()
+
+
 def test_one_that_is_replaced_ends_now_in_a_later_run_too(world: World, said: set[str]) -> None:
     """With `delete_before_replace=False` and a run that was killed in between, the next one only deletes."""
     acme = Acme(world, cancel={"when": "period_end"})
