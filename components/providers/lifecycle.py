@@ -101,7 +101,7 @@ class StripeProvider(ResourceProvider):
         self._lock = threading.Lock()
         self._claims: dict[tuple[str, str], str] = {}
         self._made: set[str] = set()
-        self._kept: set[str] = set()
+        self._kept: dict[str, str] = {}
         self._in_state: dict[str, str] = {}
         self._declared: set[str] = set()
         self._refreshed: dict[str, Inputs] = {}
@@ -224,7 +224,7 @@ class StripeProvider(ResourceProvider):
                 self._made.discard(owner)
             raise
         with self._lock:
-            self._kept.add(remote["id"])
+            self._kept[remote["id"]] = owner
         return CreateResult(self.id_of(remote), self.outs(new, remote))
 
     def find_or_make(self, new: Inputs) -> StripeObject:
@@ -471,6 +471,12 @@ class StripeProvider(ResourceProvider):
             self.inventory.forget(self.stripe_id(id_))
         else:
             self.inventory.remember(left)
+
+    def successor(self, id_: str, known: Inputs) -> str | None:
+        """The id of the object that stands for the resource in place of this one, where this process knows it."""
+        with self._lock:
+            holders = {**self._in_state, **self._kept}
+        return next((other for other, owner in holders.items() if other != id_ and owner == known.get("owner")), None)
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         """Delete, archive, deactivate or cancel the object; one that is gone already raises Stripe's 404.

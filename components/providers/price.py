@@ -174,7 +174,7 @@ PRICE = Kind(
     own=OwnArguments,
     natural_key="`lookup_key`, and the owner in its metadata",
     when_deleted="Archived, and its lookup key let go: Stripe deletes no price. Subscriptions on it go on billing. "
-    "A default-price link to it is cleared first.",
+    "A product whose default price it is has the one that replaces it first, or none.",
     when_gone="An archived price shows as `active: false`; one that Stripe does not know is made again.",
     modifiers={
         "transfer_lookup_key": "allows taking the lookup key from a price that nobody's program made; from this "
@@ -373,14 +373,23 @@ class PriceProvider(StripeProvider):
         except StripeRefusal as refusal:
             if "default price" not in refusal.message:
                 raise
-            product = (self.inventory.fetch(id_) or {}).get("product")
-            cleared = {"default_price": ""}
-            self.call("post", f"/v1/products/{product}", cleared, subject=f"{subject}, default price of {product}")
+            self._let_go(id_, known)
             left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
         tell("info", f"{subject}: archived; Stripe keeps it, and what is subscribed to it goes on")
         if "product_data" in known:
             tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
+
+    def _let_go(self, id_: str, known: Inputs) -> None:
+        """Make its product's default price the one that replaces it, or none; somebody chose it in the dashboard."""
+        subject = self.subject(known, id_)
+        product = (self.inventory.fetch(id_) or {}).get("product")
+        new = self.successor(id_, known)
+        same_product = new is not None and (self.inventory.read(new) or {}).get("product") == product
+        default = str(new) if same_product else ""
+        link = {"default_price": default}
+        self.call("post", f"/v1/products/{product}", link, subject=f"{subject}, default price of {product}")
+        tell("info", f"{subject}: was the default price of {product}, which now has {default or 'none'}")
 
 
 def _who_moves(old: Mapping[str, Any]) -> str:

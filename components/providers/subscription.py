@@ -300,7 +300,7 @@ class SubscriptionProvider(StripeProvider):
     def use(self, account: Account) -> None:
         super().use(account)
         self._offers = Inventory(account, "trial offer", TRIAL_OFFERS)
-        self._begun: dict[str, StripeObject] = {}
+        self._new: dict[str, StripeObject] = {}
 
     def with_defaults(self, inputs: Inputs) -> Inputs:
         cancel = inputs.get("cancel", {})
@@ -351,7 +351,7 @@ class SubscriptionProvider(StripeProvider):
             )
             anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
             yield (
-                f"is cancelled now ({_last_invoice(old)}) and a new subscription made, with a billing period of its "
+                f"is cancelled now ({_ending(old)}) and a new subscription made, with a billing period of its "
                 f"own{anew}; this cannot be undone"
             )
             return
@@ -425,7 +425,7 @@ class SubscriptionProvider(StripeProvider):
     def make(self, new: Inputs, **more: Any) -> StripeObject:
         remote = super().make(new, **more)
         with self._lock:
-            self._begun[remote["id"]] = remote
+            self._new[remote["id"]] = remote
         return remote
 
     def find(self, new: Inputs) -> StripeObject | None:
@@ -698,7 +698,7 @@ class SubscriptionProvider(StripeProvider):
 
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
         """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
-        for begun in list(self._begun.values()):
+        for begun in list(self._new.values()):
             same = _prices_of(begun) & _prices_of(left)
             if same and _id(begun.get("customer")) == _id(left.get("customer")):
                 tell(
@@ -956,6 +956,7 @@ def _the_rest(new: Mapping[str, Any], *, metered: bool, classic: bool) -> str:
     return f"the rest of the period is prorated {when}"
 
 
-def _last_invoice(old: Mapping[str, Any]) -> str:
+def _ending(old: Inputs) -> str:
     cancel = {**CANCEL_DEFAULTS, **old.get("cancel", {})}
-    return "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
+    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
+    return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"

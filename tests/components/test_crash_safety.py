@@ -158,6 +158,15 @@ def test_a_stored_failure_does_not_last_a_day(world: World, provider: type[Strip
     assert count(world, provider) == 1
 
 
+def test_a_stored_failure_that_left_an_object_behind_is_not_made_again(world: World) -> None:
+    """What this process has listed before says nothing of it: it asks anew."""
+    run = world.process()
+    world.up(ProductProvider, "first", {"name": "First"}, process=run)
+    left = world.stripe("post", "/v1/products", name="P", metadata={"pulumi": "project/dev/n"})
+    world.control("faults", method="POST", path="/v1/products*", when="stored", status=500)
+    assert world.up(ProductProvider, "n", {"name": "P"}, process=run).id == left["id"]
+
+
 @pytest.mark.parametrize(
     ("provider", "end"),
     [

@@ -16,7 +16,7 @@ from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.values import decimal_string
-from tests.components.world import PULUMI, World, as_pulumi_sends, licensed, metered
+from tests.components.world import PULUMI, State, World, as_pulumi_sends, licensed, metered
 
 
 def prices(world: World) -> dict[str, dict[str, Any]]:
@@ -100,6 +100,30 @@ def test_a_default_price_is_let_go_before_it_is_archived(world: World) -> None:
     assert prices(world)[fee.id]["active"] is False
 
 
+def test_a_default_price_by_the_dashboard_s_choice_is_its_replacement_then(world: World, said: set[str]) -> None:
+    """Payment links and price tables of a product without one would break."""
+    product = world.product()
+    fee = world.price(product.id)
+    path = f"/v1/products/{product.id}"
+    world.stripe("post", path, default_price=fee.id)
+    dearer = world.price_change(product.id, fee, unit_amount_decimal="2")
+    assert world.stripe("get", path)["default_price"] == dearer.id
+    assert any(f"({fee.id}): was the default price of {product.id}, which now has {dearer.id}" in line for line in said)
+    # In a run that was cut short before the old price went, the next one knows the new price from the state.
+    cut = world.process().provider(PriceProvider)
+    arguments = {**dearer.inputs, "unit_amount_decimal": "3"}
+    cut.diff(dearer.id, dearer.outs, arguments)
+    third = cut.create(arguments)
+    then = world.process().provider(PriceProvider)
+    then.diff(third.id, third.outs or {}, arguments)
+    then.delete(dearer.id, dearer.outs)
+    assert world.stripe("get", path)["default_price"] == third.id
+    # A price of another product cannot be it.
+    other = world.product("other")
+    world.price_change(other.id, State(third.id, arguments, third.outs or {}))
+    assert world.stripe("get", path)["default_price"] is None
+
+
 def test_a_default_price_that_the_program_archives_says_what_to_do(world: World) -> None:
     product = world.product()
     fee = world.price(product.id)
@@ -125,17 +149,18 @@ def test_a_default_price_is_replaced_by_way_of_the_link(world: World) -> None:
     assert world.stripe("get", f"/v1/products/{product.id}")["default_price"] == new.id
 
 
-def test_a_forced_replacement_makes_another_price(world: World) -> None:
+@pytest.mark.parametrize("key", ["pro", None])
+def test_a_forced_replacement_makes_another_price(world: World, key: str | None) -> None:
     """`replace_on_changes`: the old object must not be found and then archived."""
     product = world.product()
-    old = world.price(product.id, lookup_key="pro")
+    old = world.price(product.id, lookup_key=key)
     provider = world.process().provider(PriceProvider)
     provider.diff(old.id, {**old.outs, **PULUMI}, {**old.inputs, **PULUMI})
     new = provider.create(old.inputs)
     provider.delete(old.id, old.outs)
     assert new.id != old.id
     assert prices(world)[new.id]["active"] is True
-    assert prices(world)[new.id]["lookup_key"] == "pro"
+    assert prices(world)[new.id]["lookup_key"] == key
 
 
 def test_a_product_that_a_price_made_is_named_when_it_stays(world: World, said: set[str]) -> None:

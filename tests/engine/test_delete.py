@@ -275,8 +275,8 @@ def test_a_replaced_subscription_is_cancelled_before_the_new_one_bills(new_proje
     preview = project.preview().ok()
     assert said(preview) == [
         (
-            "Subscription 'moved': is cancelled now (with a last invoice for its usage) and a new subscription made, "
-            "with a billing period of its own; this cannot be undone"
+            "Subscription 'moved': is cancelled now (with a last invoice for its usage, unused time is not credited) "
+            "and a new subscription made, with a billing period of its own; this cannot be undone"
         )
     ]
 
@@ -400,6 +400,7 @@ def test_taking_one_resource_out(new_project: NewProject) -> None:
     assert said(removed) == [
         "Customer 'kept': stays in Stripe (on_delete=keep)",
         "Price 'chosen': archived; Stripe keeps it, and what is subscribed to it goes on",
+        f"Price 'chosen': was the default price of {known['Product chosen']}, which now has none",
     ]
     no_changes(project)
 
