@@ -233,15 +233,25 @@ class StripeProvider(ResourceProvider):
 
     def find(self, new: Inputs) -> StripeObject | None:
         """The object that a run which was cut short has made for this resource, if there is one."""
-        for remote in self.inventory.owned():
-            if (
-                owner_of(remote) == new["owner"]
-                and remote["id"] not in self._in_state
-                and self.is_alive(remote, new)
-                and self.same_fixed(remote, new)
-            ):
+        mine = [
+            remote
+            for remote in self.inventory.owned()
+            if owner_of(remote) == new["owner"] and remote["id"] not in self._in_state and self.is_alive(remote, new)
+        ]
+        for remote in mine:
+            if self.same_fixed(remote, new):
                 return remote
+        for remote in mine:
+            self.left_behind(remote, new)
         return None
+
+    def left_behind(self, remote: StripeObject, new: Inputs) -> None:
+        """Say of an object made for this resource that it cannot be it: the program changed before the next run."""
+        tell(
+            "warning",
+            f"{self.subject(new)}: a new one is made, and {remote['id']} was made for it too and has "
+            f"{differences(self.different(remote, new))}; unless this run takes it out, archive or delete it in Stripe",
+        )
 
     def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
         """Whether the object still does what a new one would."""

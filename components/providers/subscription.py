@@ -438,29 +438,30 @@ class SubscriptionProvider(StripeProvider):
                     self.inventory.remember(each)
         found = super().find(new)
         if found is None:
-            self._refuse_a_second(new)
+            self._say_what_still_bills(new)
         return found
 
-    def _refuse_a_second(self, new: Inputs) -> None:
+    def left_behind(self, remote: StripeObject, new: Inputs) -> None:
         """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
 
         Raises:
             ProviderError: it goes on, and would bill beside the new one.
         """
+        if not remote.get("cancel_at"):
+            raise ProviderError(
+                f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
+                f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
+                f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
+            )
+
+    def _say_what_still_bills(self, new: Inputs) -> None:
         for remote in self.inventory.owned():
-            if owner_of(remote) != new["owner"] or not self.is_alive(remote, new) or remote.get("cancel_at"):
-                continue
-            if remote["id"] in self._in_state:
+            ours = owner_of(remote) == new["owner"] and remote["id"] in self._in_state
+            if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
                 tell(
                     "warning",
                     f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
                     "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
-                )
-            else:
-                raise ProviderError(
-                    f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
-                    f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
-                    f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
                 )
 
     def is_alive(self, remote: StripeObject, new: Inputs) -> bool:

@@ -250,6 +250,16 @@ def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) ->
         assert world.stripe("get", f"/v1/customers/{state.id}")["name"] == name
 
 
+def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world: World) -> None:
+    """Its key has a stored answer, which says how the object was and not how it is."""
+    declared = arguments(world, CustomerProvider)
+    state = world.up(CustomerProvider, "n", declared)
+    world.up(CustomerProvider, "n", {**declared, "name": "B"}, state)
+    world.stripe("post", f"/v1/customers/{state.id}", name="X")
+    world.up(CustomerProvider, "n", {**declared, "name": "B"}, state)
+    assert world.stripe("get", f"/v1/customers/{state.id}")["name"] == "B"
+
+
 @pytest.mark.parametrize("field", ["balance", "next_invoice_sequence"])
 def test_what_stripe_itself_moves_is_changed_there_and_back_each_time(world: World, field: str) -> None:
     """A refresh leaves these to Stripe, so that no answer from memory may be taken for the change."""
@@ -306,6 +316,24 @@ def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: W
     world.stripe("delete", f"/v1/subscriptions/{lost.id}")
     world.up(SubscriptionProvider, "n", other)
     assert len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
+
+
+def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said: set[str]) -> None:
+    """The amount changed before the next run: the price is in no state, and nobody else would say that it is there."""
+    declared = arguments(world, PriceProvider)
+    lost = world.up(PriceProvider, "n", declared)
+    said.clear()
+    made = world.up(PriceProvider, "n", {**declared, "unit_amount_decimal": "777"})
+    assert made.id != lost.id
+    assert any(
+        f"a new one is made, and {lost.id} was made for it too and has unit_amount_decimal '10000' where" in line
+        for line in said
+    )
+    # Archived it is out of the way; and one that the state knows is not left behind.
+    world.stripe("post", f"/v1/prices/{lost.id}", active=False)
+    said.clear()
+    world.up(PriceProvider, "n", {**declared, "unit_amount_decimal": "778"}, made)
+    assert not any("was made for it too" in line for line in said)
 
 
 def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:

@@ -279,6 +279,17 @@ def test_under_a_chosen_id_there_is_no_second_product(world: World, more: dict[s
     assert world.up(ProductProvider, "other", {"name": "P", **data, **more}, other).id != other.id
 
 
+def test_what_stays_although_it_is_taken_out_is_said_in_the_preview(world: World, said: set[str]) -> None:
+    provider = world.process().provider(CustomerProvider)
+    old = {"name": "C", "balance": 500, "phone": "1", "owner": "project/dev/c"}
+    provider.diff("cus_1", old, {**old, "name": "D"})
+    assert said == set()
+    provider.diff("cus_1", old, {"name": "C", "owner": "project/dev/c"})
+    assert said == {
+        "Customer 'c' (cus_1): balance stays as it is in Stripe: an amount of money that somebody may count on"
+    }
+
+
 def test_a_refusal_says_nothing_of_what_it_came_from(world: World) -> None:
     """Pulumi prints the whole chain of an exception; the one line is for the person at the terminal."""
     world.stripe("post", "/v1/products", id="chosen", name="Hand-made")

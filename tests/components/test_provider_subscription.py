@@ -369,6 +369,15 @@ def test_a_replaced_subscription_ends_before_the_new_one_bills(acme: Acme, said:
     assert any("cancelled now" in line and "cannot be undone" in line for line in said)
 
 
+def test_one_that_this_run_has_cancelled_is_not_said_to_bill(acme: Acme, said: set[str]) -> None:
+    """What was listed before it was cancelled is older than the cancellation."""
+    run = acme.world.process()
+    acme.world.up(SubscriptionProvider, "first", {**invoiced(acme.customer), "items": acme.items}, process=run)
+    moved = {**acme.state.inputs, "customer": acme.world.customer("other").id}
+    acme.world.up(SubscriptionProvider, "acme", moved, acme.state, run)
+    assert not any("still bills" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("cancel", "sent"),
     [
