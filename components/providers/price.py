@@ -276,9 +276,7 @@ class PriceProvider(StripeProvider):
             and any(each.get("lookup_key") == key and self.is_ours(each, new) for each in self.inventory.owned())
         ):
             more = {"transfer_lookup_key": True}
-        remote = super().make(new, **more)
-        self._forget_holders(remote)
-        return remote
+        return super().make(new, **more)
 
     def resolve(self, refusal: StripeRefusal, new: Inputs) -> StripeObject:
         self._may_transfer(refusal, new)
@@ -311,11 +309,6 @@ class PriceProvider(StripeProvider):
                 f"{self.subject(new)}: lookup_key {key!r} belongs to {holder['id']}, which "
                 + (f"{owner} made" if owner else "was not made by a program; transfer_lookup_key=True takes it over")
             )
-
-    def _forget_holders(self, remote: StripeObject) -> None:
-        for each in self.inventory.owned() if remote.get("lookup_key") else ():
-            if each["id"] != remote["id"] and each.get("lookup_key") == remote["lookup_key"]:
-                self.inventory.remember({**each, "lookup_key": None})
 
     # -- update -------------------------------------------------------------------------------------------------
 
