@@ -8,6 +8,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from components.account import StripeRefusal
 from components.providers import rules
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind, Problem
@@ -60,7 +61,8 @@ CUSTOMER = Kind(
     update="stripe.params:CustomerUpdateParams",
     own=OwnArguments,
     natural_key="the owner in its metadata",
-    when_deleted="As `on_delete` says: `delete` is for good and cancels the customer's subscriptions at once; `keep` "
+    when_deleted="As `on_delete` says: `delete` is for good, cancels the customer's subscriptions at once and leaves "
+    "invoices that are not paid without a payment method; `keep` "
     "leaves the customer in Stripe and says so. The default is `keep` on a live stack and `delete` elsewhere. A "
     "customer stays while it has a subscription that goes on to the end of its period.",
     when_gone="A deleted customer is made again.",
@@ -162,7 +164,27 @@ class CustomerProvider(StripeProvider):
                 "period; delete it in Stripe after that",
             )
             return self.inventory.read(id_)
+        if self.account.livemode:
+            self._say_what_is_unpaid(id_, known)
         for each in subscriptions:
             tell("warning", f"{self.subject(known, id_)}: deleted, and {each['id']}, which nobody cancelled, with it")
         self.call("delete", f"{CUSTOMER.path}/{id_}", {}, subject=self.subject(known, id_))
         return None
+
+    def _say_what_is_unpaid(self, id_: str, known: Inputs) -> None:
+        """A deleted customer has no payment method any more: the last invoice of what it was subscribed to is lost."""
+        subject = self.subject(known, id_)
+        try:
+            pages = list(self.account.pages("/v1/invoices", {"customer": id_}, subject=subject))
+        except StripeRefusal as refusal:
+            if refusal.status != 403:
+                raise
+            # A restricted key need not be allowed to read invoices.
+            return
+        unpaid = [each["id"] for page, _ in pages for each in page if each.get("status") in ("draft", "open")]
+        if unpaid:
+            tell(
+                "warning",
+                f"{subject}: deleted while {' and '.join(unpaid)} is not paid, which Stripe cannot charge any more; "
+                'on_delete="keep" would have kept it',
+            )

@@ -153,6 +153,29 @@ def test_a_live_customer_is_kept_unless_the_program_says_otherwise(world: World,
     assert any(kept.id in line and "stays" in line for line in said)
 
 
+def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_said_to_be(world: World, said: set[str]) -> None:
+    from tests.components.world import LIVE_KEY
+
+    world.mode = "live"
+    live = world.process(mode="live", apiKey=LIVE_KEY)
+    one, other = (
+        world.up(CustomerProvider, name, {"name": name, "on_delete": "delete"}, process=live) for name in ("a", "b")
+    )
+    world.stripe("post", "/v1/invoiceitems", customer=one.id, currency="usd", amount=500)
+    invoice = world.stripe("post", "/v1/invoices", customer=one.id, collection_method="send_invoice", days_until_due=3)
+    for state in (one, other):
+        world.destroy(CustomerProvider, state, world.process(mode="live", apiKey=LIVE_KEY))
+    [line] = [line for line in said if "is not paid" in line]
+    assert line.startswith(f"Customer 'a' ({one.id}): deleted while {invoice['id']} is not paid, which Stripe cannot")
+    # A restricted key that may not read invoices can delete all the same.
+    restricted = "rk_" + "live_" + "restricted"
+    third = world.up(CustomerProvider, "c", {"on_delete": "delete"}, process=live)
+    allow = ["GET /v1/account", "* /v1/customers*", "* /v1/subscriptions*"]
+    world.control("keys", key=restricted, status="restricted", allow=allow)
+    world.destroy(CustomerProvider, third, world.process(mode="live", apiKey=restricted))
+    assert world.stripe("get", f"/v1/customers/{third.id}")["deleted"] is True
+
+
 @pytest.mark.parametrize(
     ("provider", "arguments", "name"),
     [
@@ -262,6 +285,14 @@ def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, s
     back.delete(new.id, new.outs or {})
     active = world.stripe("get", "/v1/billing/meters", status="active")["data"]
     assert [each["id"] for each in active] == [old.id]
+    # With nothing that differs (`replace_on_changes`) there is no other one to be made: it stays, and is nobody else's.
+    said.clear()
+    forced = world.process().provider(MeterProvider)
+    forced.diff(old.id, old.outs, {**old.inputs, "display_name": "x"})
+    assert forced.create({**old.inputs, "display_name": "x"}).id == old.id
+    forced.delete(old.id, old.outs)
+    assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
+    assert not any("another stack" in line for line in said)
 
 
 @pytest.mark.parametrize(
