@@ -363,6 +363,7 @@ class SubscriptionProvider(StripeProvider):
         renamed = _renamed(before, after)
         for key, item in sorted(before.items()):
             if key in renamed:
+                yield f"item {key} is {renamed[key]} from now on; in Stripe it stays the item that it is"
                 continue
             metered = key in (olds.get("metered_items") or ())
             if key not in after:
