@@ -262,6 +262,18 @@ def test_a_renamed_meter_stays(world: World) -> None:
     assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
 
 
+def test_a_meter_is_switched_off_and_on(world: World) -> None:
+    meter = world.meter(active=False)
+    arguments = {name: value for name, value in meter.inputs.items() if name not in ("active", "owner")}
+    for more, status in (({"active": False}, "inactive"), ({}, "active"), ({"active": False}, "inactive")):
+        meter = world.up(MeterProvider, "tokens", {**arguments, **more}, meter)
+        there = world.stripe("get", f"/v1/billing/meters/{meter.id}")
+        assert (there["status"], meter.outs["status"]) == (status, status)
+        after = world.refresh(MeterProvider, meter)
+        assert after is not None
+        assert (after.inputs, after.outs) == (meter.inputs, meter.outs)
+
+
 def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, said: set[str]) -> None:
     """Deleted before it, it would take the prices on it along, with their lookup keys, before there are new ones."""
     old = world.meter("tokens")
