@@ -221,6 +221,16 @@ def test_what_replaces_and_what_does_not(
     assert world.calls() == []
 
 
+def test_another_spelling_of_a_tier_s_amounts_is_no_change(world: World) -> None:
+    provider = world.process().provider(PriceProvider)
+    old = {**metered("prod_1", "mtr_1"), "owner": "project/dev/p"}
+    same = [{"up_to": 1000, "unit_amount": 0}, {"up_to": "inf", "unit_amount_decimal": "0.040"}]
+    other = [{"up_to": 1000, "unit_amount": 1}, {"up_to": "inf", "unit_amount_decimal": "0.04"}]
+    for tiers, replaces in ((same, []), (other, ["tiers"])):
+        new = provider.check({}, {**old, "tiers": tiers}).inputs
+        assert provider.diff("price_1", old, new).replaces == replaces
+
+
 def test_a_replacement_says_what_keeps_the_old_price(world: World, said: set[str]) -> None:
     provider = world.process().provider(PriceProvider)
     old = {**licensed("prod_1"), "owner": "project/dev/fee"}

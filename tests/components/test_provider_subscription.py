@@ -531,6 +531,15 @@ def test_a_date_to_end_set_in_the_dashboard_shows(acme: Acme) -> None:
     assert acme.remote()["cancel_at"] is None
 
 
+def test_what_a_deleted_customer_takes_along_is_named(acme: Acme, said: set[str]) -> None:
+    world = acme.world
+    paying = world.customer("paying")
+    by_hand = world.stripe("post", "/v1/subscriptions", **invoiced(paying.id), items=[{"price": acme.fee}])["id"]
+    world.destroy(CustomerProvider, paying)
+    assert world.stripe("get", f"/v1/subscriptions/{by_hand}")["status"] == "canceled"
+    assert f"Customer 'paying' ({paying.id}): deleted, and {by_hand}, which nobody cancelled, with it" in said
+
+
 def test_a_customer_with_an_ending_subscription_stays(world: World, said: set[str]) -> None:
     """`pulumi destroy` takes the subscription and then the customer; deleting it would cut the period short."""
     acme = Acme(world, cancel={"when": "period_end"})
