@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +243,17 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTO
 _inherited: list[sqlite3.Connection] = []
 
 
+class _Connection(sqlite3.Connection):
+    """Closed when it is forgotten. Python 3.13 and later warn of one that nobody closed, and a cycle that holds it and
+    its owner is taken apart in any order: only the connection itself can be in time."""
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except sqlite3.ProgrammingError:
+            pass  # it never opened
+
+
 class Database:
     """The file and its connections. One `Database` serves many threads; a fork opens its own connections."""
 
@@ -305,17 +316,14 @@ class Database:
         for connection in idle:
             connection.close()
 
-    def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
-        """A forgotten sandbox lets go of its file; newer Pythons warn about connections that nobody closed.
-
-        At interpreter exit the module's globals may be gone already: what it needs is bound here.
-        """
-        if getattr(self, "_pid", None) == _getpid():
-            self.close()
-
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            factory=_Connection,
         )
         deadline = time.monotonic() + BUSY_SECONDS
         while True:

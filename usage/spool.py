@@ -146,6 +146,17 @@ _OPEN_EVENTS = "SELECT coalesce(sum(events), 0) FROM counters WHERE state IN ('p
 _SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
+class _Connection(sqlite3.Connection):
+    """Closed when it is forgotten. Python 3.13 and later warn of one that nobody closed, and a cycle that holds it and
+    its spool is taken apart in any order: only the connection itself can be in time."""
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except sqlite3.ProgrammingError:
+            pass  # it never opened
+
+
 class Spool:
     """One spool file. Every method is one transaction; threads share the object, processes share the file."""
 
@@ -183,7 +194,12 @@ class Spool:
                     with open(os.path.join(directory, ".gitignore"), "w") as ignore:
                         ignore.write("*\n")  # usage data never belongs in a repository
             connection = sqlite3.connect(
-                self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, cached_statements=64
+                self.path,
+                timeout=self.patience,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=64,
+                factory=_Connection,
             )
             if fresh:
                 # usage figures and customer ids are nobody else's business
@@ -232,11 +248,6 @@ class Spool:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
-
-    def __del__(self) -> None:
-        connection = getattr(self, "_connection", None)
-        if connection is not None:
-            connection.close()
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
