@@ -260,6 +260,8 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], *, renew: bool = False) -> None:
         """`renew` empties a file of another format, which is refused otherwise."""
         self.path = Path(path)
+        # The process may change its folder.
+        self._file = os.path.abspath(path)
         self._idle: list[sqlite3.Connection] = []
         self._open = 0
         self._identity: tuple[int, int] | None = None
@@ -318,7 +320,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path,
+            self._file,
             timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
@@ -405,7 +407,7 @@ class Database:
     def _found(self) -> tuple[int, int] | None:
         """Which file the path leads to now."""
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._file)
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino

@@ -271,6 +271,16 @@ def test_a_file_that_is_deleted_under_a_sandbox_is_told(tmp_path: Path, replaced
     assert count(path) == replaced
 
 
+def test_the_process_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sandbox = Sandbox(Path("folder") / "stripe.db")
+    monkeypatch.chdir(tmp_path / "folder")
+    with sandbox.database.reading():
+        assert create(sandbox, "A") == 200
+    sandbox.close()
+    assert count(tmp_path / "folder" / "stripe.db") == 1
+
+
 def test_a_failed_commit_leaves_the_sandbox_usable(sandbox: Sandbox) -> None:
     """As on a full disk: what was to be written is undone, and later requests start from there."""
     with sandbox.database.glancing() as connection:
