@@ -35,6 +35,13 @@ def currency(value: str, param: str = "currency") -> str:
     return code
 
 
+def currency_key(code: str, param: str) -> str:
+    """A currency that is a key of the map `param`, where only lower case will do."""
+    if code != code.lower():
+        raise refuse("currency_key_case", param=param, code=code, lower=code.lower())
+    return currency(code, f"{param}[{code}]")
+
+
 def non_negative(value: int, param: str) -> int:
     """An amount that cannot be negative."""
     if value < 0:

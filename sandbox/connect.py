@@ -180,7 +180,7 @@ def set_on_invoice(call: Call, invoice: Obj, params: Mapping[str, Any]) -> None:
 def _percent(value: float, param: str) -> float:
     """0 to 100 with at most two decimals."""
     if value < 0:
-        raise refuse("too_small", param=param, least=0)
+        raise refuse("too_small", param=param, least=0, value=value)
     if value > 100:
         raise refuse("too_great", param=param, most=100, value=value)
     exponent = Decimal(repr(value)).as_tuple().exponent

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from . import amounts
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj
+
+LEAST_PERCENT: Final = 0.01
 
 
 def redeemable(coupon: Obj, now: int) -> bool:
@@ -31,19 +33,15 @@ def create(call: Call) -> Obj:
     params = call.params
     id = params.get("id") or call.mint("", 8)
     if call.store.get("coupon", id) is not None:
-        raise refuse("coupon_exists", param="id")
-    if ("amount_off" in params) == ("percent_off" in params):
-        raise refuse("coupon_discount")
-    if "amount_off" in params:
-        if params["amount_off"] < 1:
-            raise refuse("divide_by", param="amount_off")
-        if not params.get("currency"):
-            raise refuse("coupon_currency")
-    elif not 0 < params["percent_off"] <= 100:
-        raise refuse("coupon_percent")
+        raise refuse("coupon_exists")
+    _check_off(params)
     duration = params.get("duration", "once")
-    if (duration == "repeating") != ("duration_in_months" in params):
+    if duration == "repeating" and "duration_in_months" not in params:
+        raise refuse("coupon_months_missing")
+    if duration != "repeating" and "duration_in_months" in params:
         raise refuse("coupon_months")
+    if "redeem_by" in params and params["redeem_by"] <= call.now():
+        raise refuse("time_past", param="redeem_by", value=params["redeem_by"])
     coupon: Obj = {
         "id": id,
         "object": "coupon",
@@ -70,9 +68,30 @@ def create(call: Call) -> Obj:
     return coupon
 
 
+def _check_off(params: dict[str, Any]) -> None:
+    """An amount in a currency and perhaps in others, or a percentage."""
+    amount, percent = params.get("amount_off"), params.get("percent_off")
+    if amount is None and percent is None:
+        raise refuse("coupon_discount")
+    if amount is not None and percent is not None:
+        raise refuse("coupon_both")
+    if amount is not None:
+        if amount < 1:
+            raise refuse("divide_by", param="amount_off")
+        if not params.get("currency"):
+            raise refuse("coupon_currency")
+    if percent is not None:
+        if percent < LEAST_PERCENT:
+            raise refuse("too_small", param="percent_off", least=LEAST_PERCENT, value=percent)
+        if percent > 100:
+            raise refuse("too_great", param="percent_off", most=100, value=percent)
+        if params.get("currency_options"):
+            raise refuse("only_one", param="currency_options", names="currency_options, percent_off")
+
+
 def _currency_options(given: dict[str, Any]) -> dict[str, Any]:
     return {
-        amounts.currency(code, f"currency_options[{code}]"): {"amount_off": option["amount_off"]}
+        amounts.currency_key(code, "currency_options"): {"amount_off": option["amount_off"]}
         for code, option in given.items()
     }
 
@@ -115,5 +134,5 @@ def delete(call: Call) -> Obj:
     """DELETE /v1/coupons/{coupon}: nobody else can redeem it; discounts already given stay."""
     coupon = call.fetch("coupon", call.args["coupon"])
     call.store.remove("coupon", coupon["id"])
-    call.event("coupon.deleted", coupon)
+    call.event("coupon.deleted", {**coupon, "valid": False})
     return {"id": coupon["id"], "object": "coupon", "deleted": True}

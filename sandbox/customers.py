@@ -39,6 +39,7 @@ declare_kind(
 declare_kind(Kind("payment_method", noun="PaymentMethod"))
 declare_index("customer", "customer_account")
 declare_index("customer", "email")
+declare_index("customer", "invoice_prefix")
 declare_index("customer", "test_clock", nulls=True)
 
 for _path in ("/v1/customers", "/v1/customers/{customer}"):
@@ -86,6 +87,7 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
         "balance": 0,
         "created": call.now({"test_clock": test_clock}),
         "currency": None,
+        "customer_account": account,
         "default_source": None,
         "delinquent": False,
         "description": None,
@@ -115,8 +117,6 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
     for name in ("sources", "subscriptions", "tax_ids"):
         url = f"/v1/customers/{customer['id']}/{name}"
         customer[name] = {"object": "list", "data": [], "has_more": False, "url": url}
-    if account is not None:
-        customer["customer_account"] = account
     _apply(call, customer)
     if "source" in params:
         _new_source(call, customer)
@@ -159,8 +159,11 @@ def _apply(call: Call, customer: Obj) -> None:
         customer["tax_exempt"] = params["tax_exempt"] or "none"
     if params.get("invoice_prefix"):
         prefix = params["invoice_prefix"]
-        if not 3 <= len(prefix) <= 12 or set(prefix) - set(string.ascii_uppercase + string.digits):
+        if not 1 <= len(prefix) <= 12 or set(prefix) - set(string.ascii_uppercase + string.digits):
             raise refuse("invoice_prefix")
+        holder = call.store.first("customer", {"invoice_prefix": prefix})
+        if holder is not None and holder["id"] != customer["id"]:
+            raise refuse("invoice_prefix_taken", customer=holder["id"])
         customer["invoice_prefix"] = prefix
     if "metadata" in params:
         customer["metadata"] = call.metadata(customer["metadata"])
@@ -327,7 +330,6 @@ def update(call: Call) -> Obj:
     if "source" in call.params:
         _new_source(call, customer)
     changed = changes(old, customer)
-    changed.update({name: old[name] for name in _NAMES if name in old and name not in customer})
     if changed:
         call.store.put(customer)
         call.event("customer.updated", customer, changed)

@@ -96,8 +96,14 @@ ANSWERS: Final[dict[str, Answer]] = {
     "out_of_range": Answer("Invalid {param}: must be {rule}", UNRECORDED, stored=False),
     "body": Answer("The request body could not be read: {reason}.", UNRECORDED, stored=False),
     "currency": Answer("Invalid currency: {value}. Use a three-letter code that Stripe supports.", REPORTED),
+    "both_cursors": Answer(
+        "Received both starting_after and ending_before parameters. Please pass in only one.", RECORDED
+    ),
     "expand": Answer("This property cannot be expanded ({path}).", RECORDED),
     "expand_deep": Answer("You cannot expand more than 4 levels of a property ({path}).", UNRECORDED),
+    "currency_key_case": Answer(
+        "Currencies must be lowercase when used as keys in a map. Use `{lower}` instead of `{code}`.", RECORDED
+    ),
     "metadata_key": Answer("Metadata keys must be at most 40 characters: {key}", UNRECORDED, param="metadata"),
     "metadata_value": Answer("Metadata values must be at most 500 characters: {key}", UNRECORDED, param="metadata"),
     "metadata_count": Answer("Metadata can hold at most 50 keys.", UNRECORDED, param="metadata"),
@@ -379,23 +385,31 @@ ANSWERS: Final[dict[str, Answer]] = {
     "source_not_linked": Answer(
         "Customer {customer} does not have a linked source with ID {id}.", REPORTED, status=404, code="missing"
     ),
-    "invoice_prefix": Answer(
-        "The invoice prefix must be 3 to 12 uppercase letters and digits.", DOCUMENTED, param="invoice_prefix"
+    "invoice_prefix": Answer("Invoice number prefix must be 1–12 uppercase letters or numbers.", RECORDED),
+    "invoice_prefix_taken": Answer(
+        "This invoice number prefix is taken by customer: {customer}. Please enter a different prefix.",
+        RECORDED,
+        param="invoice_prefix",
     ),
     "customer_on_clock": Answer(
         "Test clocks exist in test mode only, and live customers cannot be attached to one.",
         UNRECORDED,
         param="test_clock",
     ),
-    "coupon_discount": Answer("You must specify one of `amount_off` and `percent_off`.", UNRECORDED),
-    "coupon_currency": Answer("You must specify `currency` together with `amount_off`.", UNRECORDED, param="currency"),
+    "coupon_discount": Answer("Must provide percent_off or amount_off.", RECORDED, code="parameter_missing"),
+    "coupon_both": Answer("Received both percent_off and amount_off parameters. Please pass in only one.", RECORDED),
+    "coupon_currency": Answer("You must pass currency when passing amount_off", RECORDED, param="currency"),
+    "coupon_months_missing": Answer(
+        "The duration_in_months param must be set when creating a coupon with a repeating duration",
+        RECORDED,
+        param="duration",
+    ),
     "coupon_months": Answer(
         "`duration_in_months` is required when `duration` is `repeating`, and only then.",
         DOCUMENTED,
         param="duration_in_months",
     ),
-    "coupon_percent": Answer("`percent_off` must be greater than 0 and at most 100.", DOCUMENTED, param="percent_off"),
-    "coupon_exists": Answer("Coupon already exists.", REPORTED, code="resource_already_exists"),
+    "coupon_exists": Answer("Coupon already exists.", RECORDED, code="resource_already_exists"),
     "promotion_coupon": Answer(
         "You must pass promotion.coupon when passing promotion", RECORDED, param="promotion.coupon"
     ),
@@ -405,12 +419,6 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="code",
     ),
     "promotion_code_taken": Answer("An active promotion code with `code: {code}` already exists.", RECORDED),
-    "promotion_code_past": Answer(
-        "The parameter `expires_at` expects a unix timestamp representing a date and time in the future. You specified "
-        "the value `{value}` which is in the past.",
-        RECORDED,
-        param="expires_at",
-    ),
     "promotion_code_far": Answer(
         "Invalid timestamp: can be no more than five years in the future.", RECORDED, param="expires_at"
     ),
@@ -548,8 +556,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="payment_behavior",
     ),
     "in_the_past": Answer("Invalid timestamp: must be an integer Unix timestamp in the future.", REPORTED),
-    "trial_in_the_past": Answer(
-        "The parameter `trial_end` expects a unix timestamp representing a date and time in the future. You specified "
+    "time_past": Answer(
+        "The parameter `{param}` expects a unix timestamp representing a date and time in the future. You specified "
         "the value `{value}` which is in the past.",
         RECORDED,
     ),
@@ -676,7 +684,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "percent_decimals": Answer("A percentage can have at most two decimal places.", UNRECORDED),
     "too_great": Answer("This value must be less than or equal to {most} (it currently is '{value}').", REPORTED),
-    "too_small": Answer("This value must be greater than or equal to {least}.", REPORTED),
+    "too_small": Answer("This value must be greater than or equal to {least} (it currently is '{value}').", RECORDED),
     "own_account": Answer("The '{name}' param cannot be set to your own account.", REPORTED),
     "account_cannot_receive": Answer(
         "Your destination account needs to have at least one of the following capabilities enabled: transfers, "

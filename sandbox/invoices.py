@@ -83,25 +83,7 @@ def lines(call: Call) -> Obj:
     """GET /v1/invoices/{invoice}/lines: every line, in order."""
     life.settle(call)
     invoice = _fresh(call, call.fetch("invoice", call.args["invoice"]))
-    data = invoice["lines"]["data"]
-    limit = min(max(call.params.get("limit", 10), 1), 100)
-    positions = {line["id"]: index for index, line in enumerate(data)}
-    start, end = 0, len(data)
-    for name in ("starting_after", "ending_before"):
-        id = call.params.get(name)
-        if not id:
-            continue
-        if id not in positions:
-            raise refuse("no_such", kind="line_item", id=id, param=name)
-        if name == "starting_after":
-            start = positions[id] + 1
-        else:
-            end = positions[id]
-    if call.params.get("ending_before") and not call.params.get("starting_after"):
-        shown, more = data[max(start, end - limit) : end], end - start > limit
-    else:
-        shown, more = data[start:end][:limit], end - start > limit
-    return {"object": "list", "data": shown, "has_more": more, "url": call.path}
+    return call.page_of(invoice["lines"]["data"], "line_item")
 
 
 # -- previews ---------------------------------------------------------------------------------------------------------

@@ -99,24 +99,7 @@ def summaries(call: Call) -> Obj:
         raise refuse("summary_order")
     found = usage_totals.buckets(call.store, meter, customer["id"], start, end, call.now(customer), window)
     rows = [_summary(call, meter, customer["id"], *bucket) for bucket in reversed(found)]
-    limit = min(max(params.get("limit", 10), 1), 100)
-    first, last = 0, len(rows)
-    if params.get("starting_after"):
-        first = _place(rows, params["starting_after"], "starting_after") + 1
-    if params.get("ending_before"):
-        last = _place(rows, params["ending_before"], "ending_before")
-        first = max(first, last - limit)
-        has_more = first > 0
-    else:
-        has_more = last - first > limit
-    return {"object": "list", "data": rows[first:last][:limit], "has_more": has_more, "url": call.path}
-
-
-def _place(rows: list[Obj], id: str, param: str) -> int:
-    for place, row in enumerate(rows):
-        if row["id"] == id:
-            return place
-    raise refuse("no_such", param=param, kind="meter event summary", id=id)
+    return call.page_of(rows, "meter event summary")
 
 
 def _summary(call: Call, meter: Obj, customer: str, start: int, end: int, value: Any) -> Obj:

@@ -49,10 +49,15 @@ def create(call: Call) -> Obj:
     return _save(call, params, str(product["id"]), shape)
 
 
-def new_price(call: Call, params: dict[str, Any], product: str) -> Obj:
-    """Make a price of a product from create parameters."""
+def new_id(call: Call) -> str:
+    """The id of a price to be."""
+    return call.mint("price_1", 23)
+
+
+def new_price(call: Call, params: dict[str, Any], product: str, id: str | None = None) -> Obj:
+    """Make a price of a product from create parameters; `id` where the product names it already."""
     check_sold(call.fetch("product", product), params)
-    return _save(call, params, product, price_shape(call, params))
+    return _save(call, params, product, price_shape(call, params), id)
 
 
 def check_sold(product: Obj, params: dict[str, Any]) -> None:
@@ -61,10 +66,10 @@ def check_sold(product: Obj, params: dict[str, Any]) -> None:
         raise refuse("product_good", product=product["id"])
 
 
-def _save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any]) -> Obj:
+def _save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any], id: str | None = None) -> Obj:
     lookup_key = _claim_lookup_key(call, params, None)
     price: Obj = {
-        "id": call.mint("price_1", 23),
+        "id": id or new_id(call),
         "object": "price",
         "active": params.get("active", True),
         "created": call.now(),
@@ -198,7 +203,7 @@ def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]
     own = price["currency"]
     options: dict[str, Any] = {name: option for name, option in current.items() if name != own}
     for code, option in given.items():
-        currency = amounts.currency(code, f"currency_options[{code}]")
+        currency = amounts.currency_key(code, "currency_options")
         where = f"currency_options[{code}]"
         tiered = price["billing_scheme"] == "tiered"
         amount = amounts.pair(option, "unit_amount", where)

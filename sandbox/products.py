@@ -30,10 +30,10 @@ spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
 
 _OF_SERVICES: Final = ("statement_descriptor", "unit_label")
 #: Fields that an update sets as they come; "" unsets them.
-_PLAIN: Final = ("description", "statement_descriptor", "tax_code", "unit_label", "url")
+_PLAIN: Final = ("description", "statement_descriptor", "unit_label", "url")
 
 
-def new_product(call: Call, params: dict[str, Any]) -> Obj:
+def new_product(call: Call, params: dict[str, Any], default_price: str | None = None) -> Obj:
     """Make a product from create parameters; prices use it for `product_data`."""
     now = call.now()
     id = params.get("id") or call.mint("prod_", 14)
@@ -47,7 +47,7 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
         "active": params.get("active", True),
         "attributes": [],
         "created": now,
-        "default_price": None,
+        "default_price": default_price,
         "description": params.get("description") or None,
         "images": list(params.get("images") or ()),
         "livemode": call.livemode,
@@ -57,13 +57,14 @@ def new_product(call: Call, params: dict[str, Any]) -> Obj:
         "package_dimensions": params.get("package_dimensions") or None,
         "shippable": params.get("shippable"),
         "statement_descriptor": params.get("statement_descriptor") or None,
-        "tax_code": params.get("tax_code") or None,
-        "tax_details": params.get("tax_details") or None,
+        "tax_code": None,
+        "tax_details": None,
         "type": kind,
         "unit_label": params.get("unit_label") or None,
         "updated": now,
         "url": params.get("url") or None,
     }
+    _set_tax(product, params)
     call.store.put(product)
     call.event("product.created", product)
     return product
@@ -79,17 +80,30 @@ def _check_good(kind: str, params: dict[str, Any]) -> None:
             raise refuse("unknown", param=name)
 
 
+def _set_tax(product: Obj, params: dict[str, Any]) -> None:
+    """The tax code is shown by itself and, as recorded, once more in `tax_details`."""
+    details = dict(product["tax_details"] or {"performance_location": None, "tax_code": None})
+    if "tax_code" in params:
+        details["tax_code"] = params["tax_code"] or None
+    if "tax_details" in params:
+        given = params["tax_details"] or dict.fromkeys(details)
+        details.update({name: value or None for name, value in given.items()})
+    product["tax_code"] = details["tax_code"]
+    product["tax_details"] = details if any(details.values()) else None
+
+
 @route("POST", "/v1/products")
 def create(call: Call) -> Obj:
     """POST /v1/products, with its default price where `default_price_data` describes one."""
-    product = new_product(call, call.params)
     given = call.params.get("default_price_data")
-    if given:
-        # Imported here: a price may in turn make its product.
-        from .prices import new_price
+    if not given:
+        return new_product(call, call.params)
+    # Imported here: a price may in turn make its product.
+    from .prices import new_id, new_price
 
-        product["default_price"] = new_price(call, given, product["id"])["id"]
-        call.store.put(product)
+    # Recorded: the event of the product, which comes first, names the price already.
+    product = new_product(call, call.params, new_id(call))
+    new_price(call, given, product["id"], product["default_price"])
     return product
 
 
@@ -131,9 +145,9 @@ def update(call: Call) -> Obj:
         product["images"] = list(params["images"] or ())
     if "marketing_features" in params:
         product["marketing_features"] = list(params["marketing_features"] or ())
-    for name in ("package_dimensions", "tax_details"):
-        if name in params:
-            product[name] = params[name] or None
+    if "package_dimensions" in params:
+        product["package_dimensions"] = params["package_dimensions"] or None
+    _set_tax(product, params)
     if "metadata" in params:
         product["metadata"] = call.metadata(product["metadata"])
     if "default_price" in params:
@@ -161,5 +175,5 @@ def delete(call: Call) -> Obj:
         raise refuse("product_has_prices")
     call.store.remove("product", product["id"])
     gone: Obj = {"id": product["id"], "object": "product", "deleted": True}
-    call.event("product.deleted", product)
+    call.event("product.deleted", {**product, "active": False})
     return gone

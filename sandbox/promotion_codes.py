@@ -151,7 +151,7 @@ def _expiry(call: Call, given: int | None, coupon: Obj) -> int | None:
     if given is None:
         return until
     if given <= call.now():
-        raise refuse("promotion_code_past", value=given)
+        raise refuse("time_past", param="expires_at", value=given)
     if given > call.now() + _LONGEST:
         raise refuse("promotion_code_far")
     if until is not None and given > until:
@@ -179,9 +179,10 @@ def _restrictions(given: Mapping[str, Any]) -> Obj:
 
 
 def _options(given: Mapping[str, Any]) -> Obj:
-    where = "restrictions[currency_options]"
     return {
-        amounts.currency(name, f"{where}[{name}]"): {"minimum_amount": option.get("minimum_amount", 0)}
+        amounts.currency_key(name, "restrictions[currency_options]"): {
+            "minimum_amount": option.get("minimum_amount", 0)
+        }
         for name, option in given.items()
     }
 

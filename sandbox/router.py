@@ -235,19 +235,37 @@ class Call:
         wanted = dict(where or {})
         if "created" in self.params:
             wanted["created"] = self.params["created"]
-        limit = min(max(self.params.get("limit", 10), 1), 100)
-        before = after = None
-        if self.params.get("starting_after"):
-            before = self._cursor(kind, "starting_after")
-        if self.params.get("ending_before"):
-            after = self._cursor(kind, "ending_before")
-        backwards = after is not None and before is None
+        limit, cursor = self._window()
+        before = self._cursor(kind, cursor) if cursor == "starting_after" else None
+        after = self._cursor(kind, cursor) if cursor == "ending_before" else None
+        backwards = after is not None
         rows = self.store.query(kind, wanted, before=before, after=after, limit=limit + 1, oldest_first=backwards)
         has_more = len(rows) > limit
         rows = rows[:limit]
         if backwards:
             rows.reverse()
         return {"object": "list", "data": rows, "has_more": has_more, "url": url or self.path}
+
+    def page_of(self, rows: list[Obj], noun: str, *, url: str | None = None) -> Obj:
+        """A list answer from rows at hand, in their order; `noun` is what a cursor that is none of them is called."""
+        limit, cursor = self._window()
+        first, last = 0, len(rows)
+        if cursor is not None:
+            id = self.params[cursor]
+            place = next((index for index, row in enumerate(rows) if row["id"] == id), None)
+            if place is None:
+                raise refuse("no_such", param=cursor, kind=noun, id=id)
+            first, last = (place + 1, last) if cursor == "starting_after" else (first, place)
+        start = max(first, last - limit) if cursor == "ending_before" else first
+        shown = rows[start:last][:limit]
+        return {"object": "list", "data": shown, "has_more": last - first > limit, "url": url or self.path}
+
+    def _window(self) -> tuple[int, str | None]:
+        """How many entries a page has, and which of the two cursors it is told from."""
+        named = [name for name in ("starting_after", "ending_before") if self.params.get(name)]
+        if len(named) == 2:
+            raise refuse("both_cursors")
+        return min(max(self.params.get("limit", 10), 1), 100), named[0] if named else None
 
     def _cursor(self, kind: str, name: str) -> int:
         id = self.params[name]
@@ -300,7 +318,15 @@ class Call:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`previous_attributes` of an update: what `old` held where `new` differs, private fields left out."""
-    return {
-        key: old.get(key) for key in new if not key.startswith("_") and key != "updated" and old.get(key) != new[key]
-    }
+    """`previous_attributes` of an update: what `old` held where `new` differs, private fields left out.
+
+    Recorded: a hash is compared key by key, and a key that it did not have was null.
+    """
+    found: dict[str, Any] = {}
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key), new.get(key)
+        if key.startswith("_") or key == "updated" or before == after:
+            continue
+        hashes = isinstance(before, dict) and isinstance(after, dict)
+        found[key] = changes(before or {}, after or {}) if hashes else before
+    return found

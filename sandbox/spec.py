@@ -332,7 +332,7 @@ def choices_in_words(choices: tuple[str, ...]) -> str:
     if len(named) == 1:
         return named[0]
     if len(named) == 2:
-        return f"{named[0]} or {named[1]}"
+        return f"one of {named[0]} or {named[1]}"
     return "one of " + ", ".join(named[:-1]) + ", or " + named[-1]
 
 

@@ -38,7 +38,7 @@ CHECKPOINT_PAGES: Final = 4_000
 
 #: Raised whenever what is stored changes its shape: a file of another format is refused by name, since its objects lack
 #: what the code reads. `tests/sandbox/test_store.py` tells when.
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 _SCHEMA: list[str] = [
     """CREATE TABLE IF NOT EXISTS objects (

@@ -47,21 +47,7 @@ def list_items(call: Call) -> Obj:
     if not call.params.get("subscription"):
         raise refuse("missing", param="subscription")
     subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
-    items = subscription["items"]["data"]
-    ids = [item["id"] for item in items]
-    params = call.params
-    limit = min(max(params.get("limit", 10), 1), 100)
-    for name in ("starting_after", "ending_before"):
-        if params.get(name) and params[name] not in ids:
-            raise refuse("no_such", kind="subscription item", id=params[name], param=name)
-    if params.get("ending_before") and not params.get("starting_after"):
-        rest = items[: ids.index(params["ending_before"])]
-        shown = rest[-limit:]
-    else:
-        rest = items[ids.index(params["starting_after"]) + 1 :] if params.get("starting_after") else items
-        shown = rest[:limit]
-    url = f"/v1/subscription_items?subscription={subscription['id']}"
-    return {"object": "list", "data": shown, "has_more": len(rest) > len(shown), "url": url}
+    return call.page_of(subscription["items"]["data"], "subscription item", url=subscription["items"]["url"])
 
 
 @route("POST", "/v1/subscription_items")

@@ -797,7 +797,7 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
         return None
     if given is not None:
         if int(given) <= now:
-            raise refuse("trial_in_the_past", param=_name(prefix, "trial_end"), value=given)
+            raise refuse("time_past", param=_name(prefix, "trial_end"), value=given)
         end = in_range(int(given), _name(prefix, "trial_end"))
     elif params.get("trial_period_days"):
         end = now + 86_400 * int(params["trial_period_days"])

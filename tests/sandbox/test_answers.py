@@ -252,6 +252,115 @@ ROWS = [
         "The timestamp of the meter event must be at most 5 minutes in the future.",
         param="timestamp",
     ),
+    # -- customers
+    *(
+        Row(
+            f"invoice prefix {prefix}",
+            "POST",
+            "/v1/customers",
+            f"invoice_prefix={prefix}",
+            "Invoice number prefix must be 1–12 uppercase letters or numbers.",
+        )
+        for prefix in ("a", "abc", "AB_1", "ABCDEFGHIJKLM")
+    ),
+    Row(
+        "invoice prefix of another",
+        "POST",
+        "/v1/customers",
+        "invoice_prefix=TAKEN",
+        "This invoice number prefix is taken by customer: {prefixed}. Please enter a different prefix.",
+        param="invoice_prefix",
+    ),
+    Row(
+        "invoice prefix of another on update",
+        "POST",
+        "/v1/customers/{customer}",
+        "invoice_prefix=TAKEN",
+        "This invoice number prefix is taken by customer: {prefixed}. Please enter a different prefix.",
+        param="invoice_prefix",
+    ),
+    # -- coupons
+    *(
+        Row(f"coupon {name}", "POST", "/v1/coupons", body, message, code=code, param=param)
+        for name, body, message, code, param in [
+            ("of nothing", "duration=once", "Must provide percent_off or amount_off.", "parameter_missing", None),
+            (
+                "of both",
+                "percent_off=10&amount_off=500&currency=usd",
+                "Received both percent_off and amount_off parameters. Please pass in only one.",
+                None,
+                None,
+            ),
+            (
+                "without currency",
+                "amount_off=500",
+                "You must pass currency when passing amount_off",
+                None,
+                "currency",
+            ),
+            (
+                "without months",
+                "percent_off=10&duration=repeating",
+                "The duration_in_months param must be set when creating a coupon with a repeating duration",
+                None,
+                "duration",
+            ),
+            (
+                "of no percent",
+                "percent_off=0",
+                "This value must be greater than or equal to 0.01 (it currently is '0.0').",
+                None,
+                "percent_off",
+            ),
+            (
+                "over before it begins",
+                "percent_off=10&redeem_by=1000",
+                (
+                    "The parameter `redeem_by` expects a unix timestamp representing a date and time in the future. "
+                    "You specified the value `1000` which is in the past."
+                ),
+                None,
+                "redeem_by",
+            ),
+            (
+                "of a percentage in currencies",
+                "percent_off=5&currency_options[eur][amount_off]=4",
+                "You may only specify one of these parameters: currency_options, percent_off.",
+                None,
+                "currency_options",
+            ),
+            (
+                "in a currency of capitals",
+                "amount_off=500&currency=usd&currency_options[EUR][amount_off]=4",
+                "Currencies must be lowercase when used as keys in a map. Use `eur` instead of `EUR`.",
+                None,
+                "currency_options",
+            ),
+            (
+                "that is there",
+                "id=HALF&percent_off=5",
+                "Coupon already exists.",
+                "resource_already_exists",
+                None,
+            ),
+        ]
+    ),
+    # -- lists
+    Row(
+        "both cursors",
+        "GET",
+        "/v1/products?starting_after={product}&ending_before={product}",
+        "",
+        "Received both starting_after and ending_before parameters. Please pass in only one.",
+    ),
+    Row(
+        "one of two values",
+        "POST",
+        "/v1/invoices",
+        "customer={customer}&pending_invoice_items_behavior=x",
+        "Invalid pending_invoice_items_behavior: must be one of exclude or include",
+        param="pending_invoice_items_behavior",
+    ),
     # -- by path
     *(
         Row(
@@ -447,6 +556,7 @@ def _names(client: stripe.StripeClient, things: Catalog) -> dict[str, str]:
     holder = client.v1.prices.create(
         {"currency": "usd", "product": things.product.id, "unit_amount": 1, "lookup_key": "taken"}
     )
+    client.v1.coupons.create({"id": "HALF", "percent_off": 50})
     deleted = client.v1.products.create({"name": "gone"})
     client.v1.products.delete(deleted.id)
     client.v1.billing.meter_events.create(
@@ -462,6 +572,7 @@ def _names(client: stripe.StripeClient, things: Catalog) -> dict[str, str]:
         "customer": things.customer.id,
         "holder": holder.id,
         "deleted": deleted.id,
+        "prefixed": client.v1.customers.create({"invoice_prefix": "TAKEN"}).id,
     }
 
 

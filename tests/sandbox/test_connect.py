@@ -122,7 +122,7 @@ def test_a_fee_that_cannot_be_taken_is_refused(world: World, license: str) -> No
     ("percent", "message"),
     [
         (375.0, "This value must be less than or equal to 100 (it currently is '375.0')."),
-        (-1, "This value must be greater than or equal to 0."),
+        (-1, "This value must be greater than or equal to 0 (it currently is '-1.0')."),
         ("12.345", "A percentage can have at most two decimal places."),
     ],
 )

@@ -41,8 +41,6 @@ def test_pages_go_both_ways(client: stripe.StripeClient) -> None:
     assert ([item.id for item in before.data], before.has_more) == (ids[2:5], True)
     first = client.v1.products.list({"limit": 3, "ending_before": ids[2]})
     assert ([item.id for item in first.data], first.has_more) == (ids[:2], False)
-    between = client.v1.products.list({"starting_after": ids[1], "ending_before": ids[4]})
-    assert [item.id for item in between.data] == ids[2:4]
 
 
 def test_created_ranges(client: stripe.StripeClient, clock: Clock) -> None:
