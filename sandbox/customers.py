@@ -61,8 +61,6 @@ _ADDRESS: Final = ("city", "country", "line1", "line2", "postal_code", "state")
 #: What `source` and `default_source` were called before; stripe-python has them no more, and they are refused by name.
 _OLD_NAMES: Final = ("bank_account", "card", "default_alipay_account", "default_bank_account", "default_card")
 
-#: Stripe's test tokens for cards whose charges fail (docs.stripe.com/testing): attaching works, paying does not.
-_FAILING: Final = ("chargeCustomerFail", "chargeDeclined")
 _CARDS: Final = {"mastercard": "mastercard", "amex": "amex", "discover": "discover", "diners": "diners", "jcb": "jcb"}
 
 
@@ -235,12 +233,16 @@ def _apply_invoice_settings(call: Call, customer: Obj, given: dict[str, Any]) ->
 def attach(call: Call, customer: Obj, name: str, param: str) -> str:
     """The id of a payment method of this customer. Stripe's test tokens (`pm_card_visa`) make a new one.
 
-    A stored payment method has `_fails`: whether charging it is declined. A card that is a source is one too.
+    A stored payment method has `_fails`: how charging it is refused, or None. A card that is a source is one too.
+    Recorded: a card whose charges are declined is asked, and refused, when it is attached.
     """
     if name.startswith("card_"):
         return sources.of_customer(call, customer, name, param)
     if name.startswith("pm_card_") and not call.livemode:
         token = name.removeprefix("pm_card_")
+        stands_for = sources.payment_method_token(token)
+        if stands_for.refusal is not None:
+            raise refuse(stands_for.refusal)
         method: Obj = {
             "id": call.mint("pm_1", 23),
             "object": "payment_method",
@@ -249,8 +251,8 @@ def attach(call: Call, customer: Obj, name: str, param: str) -> str:
             "livemode": call.livemode,
             "metadata": {},
             "type": "card",
-            "card": {"brand": _CARDS.get(token, "visa"), "last4": "4242", "exp_month": 12, "exp_year": 2040},
-            "_fails": token.startswith(_FAILING),
+            "card": {"brand": _CARDS.get(token, "visa"), "last4": stands_for.last4, "exp_month": 12, "exp_year": 2040},
+            "_fails": stands_for.fails,
         }
         call.store.put(method)
         return str(method["id"])

@@ -110,6 +110,13 @@ ANSWERS: Final[dict[str, Answer]] = {
     "search_query": Answer("The search query could not be read: {reason}.", UNRECORDED, param="query"),
     # -- objects ------------------------------------------------------------------------------------------------
     "no_such": Answer("No such {kind}: '{id}'", RECORDED, code="resource_missing"),
+    "no_such_invoice_item": Answer(
+        "No such Invoice Item: '{id}'(livemode={livemode})",
+        RECORDED,
+        status=404,
+        code="resource_missing",
+        param="id",
+    ),
     "other_mode": Answer(
         "No such {kind}: '{id}'; a similar object exists in {there} mode, but a {here} mode key was used to make this "
         "request.",
@@ -445,11 +452,31 @@ ANSWERS: Final[dict[str, Answer]] = {
     # -- subscriptions ------------------------------------------------------------------------------------------
     "no_payment_method": Answer(
         "This customer has no attached payment source or default payment method. Please consider adding a default "
-        "payment method.",
+        "payment method. For more information, visit "
+        "https://stripe.com/docs/billing/subscriptions/payment-methods-setting#payment-method-priority.",
         RECORDED,
         code="resource_missing",
     ),
     "card_declined": Answer("Your card was declined.", REPORTED, status=402, code="card_declined", type="card_error"),
+    "action_required": Answer(
+        "This payment requires additional user action before it can be completed successfully, and the sandbox has "
+        "nobody to take it.",
+        UNRECORDED,
+        status=402,
+        code="invoice_payment_intent_requires_action",
+        type="card_error",
+    ),
+    "subscription_action_required": Answer(
+        "Payment for this subscription requires additional user action, but the requested payment behavior doesn't "
+        "save the invoice or PaymentIntent. Retry the request with `payment_behavior=allow_incomplete` or "
+        "`payment_behavior=default_incomplete`, then complete the PaymentIntent on the subscription's latest invoice. "
+        "Additional information is available here: "
+        "https://stripe.com/docs/billing/subscriptions/overview#requires-action",
+        RECORDED,
+        status=402,
+        code="subscription_payment_intent_requires_action",
+        type="card_error",
+    ),
     "card_cvc": Answer(
         "Your card's security code is incorrect.",
         DOCUMENTED,

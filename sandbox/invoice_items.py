@@ -14,11 +14,14 @@ from .router import Call, Kind, changes, declare_kind, route
 
 
 def wire(call: Call, item: Obj) -> Obj:
-    """An invoice item as Stripe answers it, with its tax rates."""
-    return {**item, "tax_rates": taxation.shown(call, item["tax_rates"])}
+    """An invoice item as Stripe answers it, with its tax rates; recorded: `net_amount` of what no discount touches."""
+    shown = {**item, "tax_rates": taxation.shown(call, item["tax_rates"])}
+    if item["discountable"]:
+        del shown["net_amount"]
+    return shown
 
 
-declare_kind(Kind("invoiceitem", missing_param="invoiceitem", noun="invoiceitem", wire=wire))
+declare_kind(Kind("invoiceitem", missing_param="id", wire=wire))
 
 _NOT_IMPLEMENTED: Final = ("tax_behavior", "tax_code")
 _MONEY: Final = ("amount", "price_data", "pricing", "quantity", "quantity_decimal", "unit_amount_decimal")
@@ -159,6 +162,15 @@ def _refuse_unimplemented(params: dict[str, Any]) -> None:
             raise refuse("not_implemented_param", param=name)
 
 
+def _named(call: Call) -> Obj:
+    """The invoice item that the path names. Recorded: Stripe words this 404 like no other."""
+    id = call.args["invoiceitem"]
+    found = call.store.get("invoiceitem", id)
+    if found is None:
+        raise refuse("no_such_invoice_item", id=id, livemode=str(call.livemode).lower())
+    return found
+
+
 def _draft(call: Call, id: str) -> Obj:
     invoice = call.fetch("invoice", id, param="invoice", status=400)
     if invoice["status"] != "draft":
@@ -170,7 +182,7 @@ def _draft(call: Call, id: str) -> Obj:
 def retrieve(call: Call) -> Obj:
     """GET /v1/invoiceitems/{invoiceitem}."""
     life.settle(call)
-    return call.fetch("invoiceitem", call.args["invoiceitem"])
+    return _named(call)
 
 
 @route("GET", "/v1/invoiceitems", writes=True)
@@ -194,7 +206,7 @@ def update(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     _refuse_unimplemented(params)
-    item = call.fetch("invoiceitem", call.args["invoiceitem"])
+    item = _named(call)
     invoice = _editable_invoice(call, item, "invoice_item_update")
     old = dict(item)
     if any(name in params for name in _MONEY):
@@ -257,7 +269,7 @@ def _reprice(call: Call, item: Obj, params: dict[str, Any]) -> None:
 def delete(call: Call) -> Obj:
     """DELETE /v1/invoiceitems/{invoiceitem}, while it waits or its invoice is a draft."""
     life.settle(call)
-    item = call.fetch("invoiceitem", call.args["invoiceitem"])
+    item = _named(call)
     invoice = _editable_invoice(call, item, "invoice_item_delete")
     if invoice is not None:
         invoicing.drop(call, invoice, item["id"])

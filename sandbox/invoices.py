@@ -274,7 +274,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
         raise refuse("preview_of_nothing")
     customer = call.fetch("customer", params["customer"], param="customer")
     now = call.now(customer)
-    pending = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}, oldest_first=True)
+    pending = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
     currency = (
         params.get("currency") or (pending[0]["currency"] if pending else customer["currency"]) or "usd"
     ).lower()
@@ -370,7 +370,7 @@ def create(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     _refuse_unimplemented(params)
-    customer = connect.payer(call, params)
+    customer = connect.payer(call, params, status=400)
     if customer is None:
         raise refuse("missing", param="customer")
     subscription = None
@@ -382,7 +382,7 @@ def create(call: Call) -> Obj:
     taken: list[Obj] = []
     # An invoice of a subscription takes up its pending items unless told not to; any other leaves them alone.
     if params.get("pending_invoice_items_behavior", "include" if subscription else "exclude") == "include":
-        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}, oldest_first=True)
+        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
     currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
     taken = [item for item in taken if item["currency"] == currency]
     if subscription is not None and not taken:
@@ -486,7 +486,7 @@ def update(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}: a draft's fields; of a finalized invoice metadata and `auto_advance` only."""
     life.settle(call)
     params = call.params
-    invoice = _fresh(call, call.fetch("invoice", call.args["invoice"]))
+    invoice = _fresh(call, call.fetch("invoice", call.args["invoice"], param="id"))
     _refuse_unimplemented(params)
     closed = sorted(set(params) - {"metadata", "auto_advance", "expand"})
     if invoice["status"] != "draft" and closed:
@@ -553,7 +553,7 @@ def delete(call: Call) -> Obj:
 def finalize(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}/finalize: the draft's hour ends now."""
     life.settle(call)
-    invoice = call.fetch("invoice", call.args["invoice"])
+    invoice = call.fetch("invoice", call.args["invoice"], param="id")
     if invoice["status"] != "draft":
         raise refuse("invoice_finalized")
     if "auto_advance" in call.params:
@@ -578,7 +578,7 @@ def pay(call: Call) -> Obj:
     for name in ("forgive", "mandate"):
         if params.get(name):
             raise refuse("not_implemented_param", param=name)
-    invoice = call.fetch("invoice", call.args["invoice"])
+    invoice = call.fetch("invoice", call.args["invoice"], param="id")
     if invoice["status"] == "paid":
         raise refuse("invoice_paid")
     if invoice["status"] == "void":
@@ -610,8 +610,9 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
         method = invoicing.payment_method(call, invoice, subscription)
     if method is None:
         raise refuse("no_payment_method")
-    if invoicing.declines(call, method):
-        raise refuse("card_declined")
+    refusal = invoicing.refusal_of(call, method)
+    if refusal is not None:
+        raise refuse(refusal)
     invoice["attempted"] = True
     invoice["attempt_count"] += 1
     invoicing.settle_paid(call, invoice, subscription, now)
@@ -621,7 +622,7 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
 def void(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}/void: an open invoice is no longer owed."""
     life.settle(call)
-    invoice = call.fetch("invoice", call.args["invoice"])
+    invoice = call.fetch("invoice", call.args["invoice"], param="id")
     if invoice["status"] == "paid":
         raise refuse("invoice_void_paid")
     if invoice["status"] not in ("open", "uncollectible"):

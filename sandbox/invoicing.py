@@ -296,6 +296,8 @@ def issue(call: Call, invoice: Obj, draft: Draft, at: int) -> None:
     for item in reversed(draft.taken):
         item["invoice"] = invoice["id"]
         call.store.put(item)
+    # Nobody has to be waited for: there are no webhook endpoints.
+    invoice["webhooks_delivered_at"] = at
     keep(call, invoice)
     call.event("invoice.created", invoice, now=at)
 
@@ -449,7 +451,7 @@ def charge(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> bool:
     invoice["attempted"] = True
     invoice["attempt_count"] += 1
     invoice["next_payment_attempt"] = None
-    if method is not None and not declines(call, method):
+    if method is not None and refusal_of(call, method) is None:
         settle_paid(call, invoice, subscription, at)
         return True
     call.event("invoice.payment_failed", invoice, now=at)
@@ -458,10 +460,10 @@ def charge(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> bool:
     return False
 
 
-def declines(call: Call, method: str) -> bool:
-    """Whether charging a payment method or a source fails."""
+def refusal_of(call: Call, method: str) -> str | None:
+    """How charging a payment method or a source is refused, a row of `errors.py`; None where it pays."""
     stored = call.store.get("payment_method", method) or call.store.get("card", method)
-    return stored is not None and bool(stored.get("_fails"))
+    return None if stored is None else stored.get("_fails")
 
 
 def payment_method(call: Call, invoice: Obj | None, subscription: Obj | None) -> str | None:

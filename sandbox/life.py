@@ -526,13 +526,23 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
 
     What was used at a trial offer's price is billed all the same.
     """
-    draft = None if contract.subscription["status"] == "trialing" else cycle.close(contract, at)
+    subscription = contract.subscription
+    draft = None if subscription["status"] == "trialing" else cycle.close(contract, at)
+    whole, planned = contract.trialing, subscription["trial_end"]
+    if whole:
+        subscription["trial_end"] = at
     cycle.leave_trials(contract, at)
     if behavior == "cancel":
         # Recorded: the reason is the same as of a cancellation that somebody asked for.
         end(call, contract, at, reason="cancellation_requested")
     else:
-        contract.subscription["status"] = "paused"
+        subscription["status"] = "paused"
+        if whole:
+            # Recorded: of a trial that is ended before its time nothing is left ahead.
+            for item in contract.items:
+                item["current_period_end"] = at
+            if subscription["billing_cycle_anchor"] == planned:
+                subscription["billing_cycle_anchor"] = at
     if draft is not None:
         bill(call, contract, draft, at, hold=True)
     return "customer.subscription.deleted" if behavior == "cancel" else "customer.subscription.paused"

@@ -50,8 +50,8 @@ class _Token:
     funding: str = "credit"
     #: The refusal when the card is attached, for Stripe asks the bank then; None where it is fine.
     refusal: str | None = None
-    #: Whether it can be attached and not charged.
-    fails: bool = False
+    #: The refusal when it is charged; None where it pays.
+    fails: str | None = None
 
 
 _TOKENS: Final = {
@@ -65,21 +65,36 @@ _TOKENS: Final = {
     "diners": _Token("Diners Club", "0004"),
     "jcb": _Token("JCB", "0505"),
     "unionpay": _Token("UnionPay", "0005"),
-    "chargeCustomerFail": _Token("Visa", "0341", fails=True),
-    "chargeDeclined": _Token("Visa", "0002", refusal="card_declined", fails=True),
-    "chargeDeclinedExpiredCard": _Token("Visa", "0069", refusal="card_expired", fails=True),
-    "chargeDeclinedFraudulent": _Token("Visa", "0019", refusal="card_declined", fails=True),
-    "chargeDeclinedIncorrectCvc": _Token("Visa", "0127", refusal="card_cvc", fails=True),
-    "chargeDeclinedInsufficientFunds": _Token("Visa", "9995", refusal="card_funds", fails=True),
-    "chargeDeclinedLostCard": _Token("Visa", "9987", refusal="card_declined", fails=True),
-    "chargeDeclinedProcessingError": _Token("Visa", "0119", refusal="card_processing", fails=True),
-    "chargeDeclinedStolenCard": _Token("Visa", "9979", refusal="card_declined", fails=True),
-    "chargeDeclinedVelocityLimitExceeded": _Token("Visa", "6975", refusal="card_declined", fails=True),
+    "chargeCustomerFail": _Token("Visa", "0341", fails="card_declined"),
+    "chargeDeclined": _Token("Visa", "0002", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedExpiredCard": _Token("Visa", "0069", refusal="card_expired", fails="card_expired"),
+    "chargeDeclinedFraudulent": _Token("Visa", "0019", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedIncorrectCvc": _Token("Visa", "0127", refusal="card_cvc", fails="card_cvc"),
+    "chargeDeclinedInsufficientFunds": _Token("Visa", "9995", refusal="card_funds", fails="card_funds"),
+    "chargeDeclinedLostCard": _Token("Visa", "9987", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedProcessingError": _Token("Visa", "0119", refusal="card_processing", fails="card_processing"),
+    "chargeDeclinedStolenCard": _Token("Visa", "9979", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedVelocityLimitExceeded": _Token("Visa", "6975", refusal="card_declined", fails="card_declined"),
+}
+#: Banks that want to see the customer: payment methods only, for a source is charged without anybody there.
+_WATCHFUL: Final = {
+    "authenticationRequired": _Token("Visa", "3184", fails="action_required"),
+    "threeDSecure2Required": _Token("Visa", "3220", fails="action_required"),
+    "threeDSecureRequired": _Token("Visa", "3063", fails="action_required"),
 }
 #: Tokens that Stripe has besides: by country, for checks, reviews and disputes; and what is no card.
 _OTHER_TOKENS: Final = re.compile(
     r"\A(tok_([a-z]{2}|(avs|bypass|createDispute|cvcCheck|radar|refund|risk|threeDSecure)\w*)|(btok|ba|src)_\w+)\Z"
 )
+
+
+def payment_method_token(name: str) -> _Token:
+    """What the payment method `pm_card_<name>` stands for: a card that pays where the name says nothing else.
+
+    Stripe names what it declines with and without the brand: `pm_card_visa_chargeDeclined`, `pm_card_chargeDeclined`.
+    """
+    known = _TOKENS | _WATCHFUL
+    return known.get(name) or known.get(name.removeprefix("visa_")) or _TOKENS["visa"]
 
 
 def add(call: Call, customer: Obj, token: str, *, validate: bool = True) -> Obj:

@@ -103,10 +103,19 @@ def _first_payment(
         return
     if method is None:
         raise refuse("no_payment_method")
-    if payment_behavior == "error_if_incomplete" and invoicing.declines(call, method):
-        raise refuse("card_declined")
+    if payment_behavior == "error_if_incomplete":
+        _refuse_uncharged(call, method)
     subscription["status"] = "incomplete"
     life.bill(call, contract, draft, now, hold=False)
+
+
+def _refuse_uncharged(call: Call, method: str) -> None:
+    """`error_if_incomplete`: what cannot be charged within the request is not begun."""
+    refusal = invoicing.refusal_of(call, method)
+    if refusal == "action_required":
+        raise refuse("subscription_action_required")
+    if refusal is not None:
+        raise refuse(refusal)
 
 
 def new_contract(
@@ -404,8 +413,8 @@ def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str,
         method = invoicing.payment_method(call, None, subscription)
         if method is None:
             raise refuse("no_payment_method")
-        if invoicing.declines(call, method) and not ends_trial:
-            raise refuse("card_declined")
+        if not ends_trial:
+            _refuse_uncharged(call, method)
     life.bill(call, contract, draft, now, hold=False)
 
 
@@ -531,6 +540,9 @@ def resume(call: Call) -> Obj:
     """
     life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription"])
+    if subscription["status"] in life.ENDED:
+        # Recorded: to this endpoint one that is over does not exist.
+        raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="id")
     if subscription["status"] != "paused":
         raise refuse("resume_status", state=subscription["status"])
     if subscription["collection_method"] != "charge_automatically":

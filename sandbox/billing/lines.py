@@ -133,6 +133,7 @@ def invoice_item(
         "description": description,
         "discountable": discountable,
         "discounts": list(discounts),
+        "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
         "invoice": None,
         "livemode": livemode,
         "metadata": dict(metadata or {}),
@@ -147,8 +148,7 @@ def invoice_item(
         "test_clock": test_clock,
     }
     if proration:
-        item["frozen_fields"] = ["pricing", "quantity", "discounts"]
-        item["proration_details"] = {"discount_amounts": []}
+        item["proration_details"] = {"credited_items": None, "discount_amounts": []}
     return item
 
 
@@ -161,7 +161,8 @@ def prorated_discounts(item: Obj, off: Mapping[str, int], *, itemized: bool) -> 
     """
     item["discounts"] = list(off)
     item["proration_details"] = {
-        "discount_amounts": [{"amount": amount if itemized else 0, "discount": id} for id, amount in off.items()]
+        "credited_items": None,
+        "discount_amounts": [{"amount": amount if itemized else 0, "discount": id} for id, amount in off.items()],
     }
     if itemized:
         item["amount"] += sum(off.values())

@@ -345,6 +345,49 @@ ROWS = [
             ),
         ]
     ),
+    # -- invoices
+    *(
+        Row(
+            f"no such invoice, {method} {path}",
+            method,
+            f"/v1/invoices/in_nope{path}",
+            "",
+            "No such invoice: 'in_nope'",
+            status=404,
+            code="resource_missing",
+            param=param,
+        )
+        for method, path, param in [
+            ("GET", "", "invoice"),
+            ("DELETE", "", "invoice"),
+            ("POST", "", "id"),
+            ("POST", "/pay", "id"),
+            ("POST", "/finalize", "id"),
+            ("POST", "/void", "id"),
+        ]
+    ),
+    Row(
+        "an invoice for nobody",
+        "POST",
+        "/v1/invoices",
+        "customer=cus_nope",
+        "No such customer: 'cus_nope'",
+        code="resource_missing",
+        param="customer",
+    ),
+    *(
+        Row(
+            f"no such invoice item, {method}",
+            method,
+            "/v1/invoiceitems/ii_nope",
+            "",
+            "No such Invoice Item: 'ii_nope'(livemode=false)",
+            status=404,
+            code="resource_missing",
+            param="id",
+        )
+        for method in ("GET", "POST", "DELETE")
+    ),
     # -- lists
     Row(
         "both cursors",

@@ -30,8 +30,9 @@ def tokens(world: World) -> str:
 
 
 NO_CARD = (
-    "This customer has no attached payment source or default payment method. Please consider adding a default "
-    "payment method."
+    "This customer has no attached payment source or default payment method. Please consider adding a default payment "
+    "method. For more information, visit "
+    "https://stripe.com/docs/billing/subscriptions/payment-methods-setting#payment-method-priority."
 )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import stripe
 
+from .bills import World, at, lines, refusal
 from .catalog import plain
 
 
@@ -64,3 +66,103 @@ def test_a_customer_names_the_account_that_it_has_not(client: stripe.StripeClien
 def test_an_invoice_prefix_is_kept_by_who_has_it(client: stripe.StripeClient) -> None:
     holder = client.v1.customers.create({"invoice_prefix": "P626092001"})
     assert client.v1.customers.update(holder.id, {"invoice_prefix": "P626092001"}).invoice_prefix == "P626092001"
+
+
+@pytest.mark.parametrize(
+    ("card", "code"),
+    [
+        ("pm_card_visa_chargeDeclined", "card_declined"),
+        ("pm_card_chargeDeclined", "card_declined"),
+        ("pm_card_chargeDeclinedExpiredCard", "expired_card"),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "card_declined"),
+    ],
+)
+def test_a_card_that_is_declined_cannot_be_attached(client: stripe.StripeClient, card: str, code: str) -> None:
+    error = refusal(lambda: client.v1.customers.create({"payment_method": card}))
+    assert (error.http_status, error.code) == (402, code)
+    assert client.v1.customers.list().data == []
+
+
+# -- invoice items and invoices: 13_invoices, 01_proration_half_cent ---------------------------------------------------
+
+
+@pytest.fixture
+def world(client: stripe.StripeClient) -> World:
+    return World(client)
+
+
+@pytest.fixture
+def license(world: World) -> str:
+    return world.price("License", "1000")
+
+
+def charge(world: World, amount: int, description: str) -> stripe.InvoiceItem:
+    return world.v1.invoice_items.create(
+        {"customer": world.customer.id, "amount": amount, "currency": "usd", "description": description}
+    )
+
+
+def test_only_what_no_discount_touches_has_a_net_amount(world: World, license: str) -> None:
+    setup = plain(charge(world, 2000, "Setup"))
+    assert "net_amount" not in setup
+    assert setup["frozen_fields"] == []
+    subscription = world.subscribe(license)
+    item = subscription["items"].data[0].id
+    world.change(subscription.id, {"id": item, "quantity": 3})
+    credit, debit, _ = plain(world.v1.invoice_items.list({"customer": world.customer.id}))["data"]
+    for proration in (credit, debit):
+        assert proration["net_amount"] == proration["amount"]
+        assert proration["frozen_fields"] == ["pricing", "quantity", "discounts"]
+        assert set(proration["proration_details"]) == {"credited_items", "discount_amounts"}
+        assert proration["pricing"]["unit_amount_decimal"] is None
+
+
+def test_an_invoice_takes_up_what_waits_the_newest_first(world: World) -> None:
+    charge(world, 2000, "Setup")
+    charge(world, 1500, "Add-on")
+    invoice = world.v1.invoices.create({"customer": world.customer.id, "pending_invoice_items_behavior": "include"})
+    assert lines(invoice) == [("Add-on", 1500), ("Setup", 2000)]
+    assert invoice.webhooks_delivered_at == invoice.created
+    preview = world.v1.invoices.create_preview(
+        {"customer": world.customer.id, "invoice_items": [{"amount": 100, "currency": "usd"}]}
+    )
+    assert preview.webhooks_delivered_at is None
+
+
+# -- subscriptions: 12_subscriptions -----------------------------------------------------------------------------------
+
+
+PAUSE: Any = {"end_behavior": {"missing_payment_method": "pause"}}
+
+
+def test_of_a_trial_that_is_paused_before_its_end_nothing_is_left_ahead(world: World, license: str) -> None:
+    world.customer = world.new_customer(invoice_settings={})
+    subscription = world.subscribe(license, trial_end=at("2026-04-01"), trial_settings=PAUSE)
+    first = subscription.latest_invoice
+    world.go("2026-01-10")
+    paused = world.change(subscription.id, trial_end="now")
+    item = paused["items"].data[0]
+    now = at("2026-01-10")
+    assert (paused.status, paused.trial_end, paused.billing_cycle_anchor) == ("paused", now, now)
+    assert (item.current_period_start, item.current_period_end) == (at("2026-01-01"), now)
+    assert paused.latest_invoice == first
+
+
+def test_what_is_over_is_not_there_to_be_resumed(world: World, license: str) -> None:
+    subscription = world.subscribe(license)
+    world.v1.subscriptions.cancel(subscription.id)
+    error = refusal(lambda: world.v1.subscriptions.resume(subscription.id))
+    assert (error.http_status, error.code, error.param) == (404, "resource_missing", "id")
+
+
+def test_a_bank_that_wants_to_see_the_customer_leaves_a_subscription_incomplete(world: World, license: str) -> None:
+    watched = "pm_card_threeDSecure2Required"
+    subscription = world.subscribe(license, default_payment_method=watched)
+    assert subscription.status == "incomplete"
+    error = refusal(
+        lambda: world.subscribe(license, default_payment_method=watched, payment_behavior="error_if_incomplete")
+    )
+    assert (error.http_status, error.code) == (402, "subscription_payment_intent_requires_action")
+    assert world.v1.subscriptions.list({"customer": world.customer.id, "status": "all"}).data[0].id == subscription.id
+    unpaid = refusal(lambda: world.v1.invoices.pay(world.invoices()[-1].id))
+    assert (unpaid.http_status, unpaid.code) == (402, "invoice_payment_intent_requires_action")
