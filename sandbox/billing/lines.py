@@ -215,12 +215,18 @@ def line_of_invoice_item(pending: Obj) -> Obj:
 
 
 def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
-    """A charge in Stripe's words: `31 credit × Usage (Tier 2 at $0.036 / month)`, a flat fee without the count."""
+    """A charge in Stripe's words: `31 credit × Usage (Tier 2 at $0.036 / month)`, a flat fee without the count.
+
+    Packages, as two bills that Retell AI's customers published show them (April 2025, April 2026): the units used, and
+    `(at $0.10 per 60 units / month)`.
+    """
     if charge.billed:
         return f"Amount previously billed (at {amount_text(charge.unit_amount, price['currency'])})"
     tier = "" if charge.tier is None else f"Tier {charge.tier} "
+    package = price.get("transform_quantity")
+    per = f" per {package['divide_by']} units" if package else ""
     every = f" / {Interval.of(price['recurring']).text()}" if price.get("recurring") else ""
-    rated = f"{product['name']} ({tier}at {amount_text(charge.unit_amount, price['currency'])}{every})"
+    rated = f"{product['name']} ({tier}at {amount_text(charge.unit_amount, price['currency'])}{per}{every})"
     if charge.flat:
         return rated
     label = product.get("unit_label")

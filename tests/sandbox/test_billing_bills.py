@@ -120,7 +120,27 @@ def test_packages_of_sixty_minutes_are_rounded_up(world: World) -> None:
     world.use("minutes", 150)
     world.go("2026-02-01T02:00:00")
     # 150 / 60 = 2.5, so 3 × 10.00
-    assert world.bill() == [("150 × Rental (at $10.00 / month)", 3_000)]
+    assert world.bill() == [("150 × Rental (at $10.00 per 60 units / month)", 3_000)]
+
+
+@pytest.mark.parametrize(
+    ("cents", "name", "seconds", "line", "amount"),
+    [
+        # Two lines of bills that customers of Retell AI published, of April 2025 and of April 2026.
+        ("8", "Voice", 9_892, "9892 × Voice (at $0.08 per 60 units / month)", 1_320),
+        ("10", "Quality", 2_654, "2654 × Quality (at $0.10 per 60 units / month)", 450),
+    ],
+)
+def test_a_line_of_packages_tells_the_units_used(
+    world: World, cents: str, name: str, seconds: int, line: str, amount: int
+) -> None:
+    each = {"divide_by": 60, "round": "up"}
+    price = world.usage_price(name, world.meter("seconds"), unit_amount_decimal=cents, transform_quantity=each)
+    world.subscribe(price)
+    world.use("seconds", seconds)
+    world.go("2026-02-01T02:00:00")
+    assert world.bill() == [(line, amount)]
+    assert world.invoices()[-1].lines.data[0].quantity == seconds
 
 
 def test_a_package_of_one_hundred_begun_is_paid_in_full(world: World) -> None:
