@@ -10,7 +10,7 @@ from .billing.lines import Obj, invoice_item
 from .billing.money import EXACT, decimal_string, to_minor_units
 from .billing.rating import rate, unit_amount
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, declare_kind, route
 
 
 def wire(call: Call, item: Obj) -> Obj:
@@ -42,6 +42,9 @@ def described(
 
     `where` names the price in errors, `prefix` the item itself.
     """
+    if "amount" in entry and "quantity" in entry:
+        # An amount is the whole: https://github.com/stripe/stripe-php/issues/777
+        raise refuse("only_one", param=f"{prefix}[amount]" if prefix else "amount", names="amount, quantity")
     quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
     rates = taxation.chosen(call, entry.get("tax_rates"), f"{prefix}[tax_rates]" if prefix else "tax_rates")
     price: Obj | None = None
@@ -227,13 +230,12 @@ def update(call: Call) -> Obj:
     _check_price(call, item)
     if "period" in params:
         item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
-    changed = changes(wire(call, old), wire(call, item))
-    if changed:
+    if item != old:
+        # Stripe has no event for it.
         call.store.put(item)
         if invoice is not None:
             invoicing.take_up(call, invoice, item)
             invoicing.keep(call, invoice)
-        call.event("invoiceitem.updated", item, changed)
     return item
 
 

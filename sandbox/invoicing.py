@@ -495,6 +495,8 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
     invoice["amount_paid_off_stripe"] = invoice["amount_due"] if out_of_band else 0
     invoice["amount_remaining"] = 0
     call.event("invoice.paid", invoice, now=at)
+    if not out_of_band:
+        call.event("invoice.payment_succeeded", invoice, now=at)
     _resumed(call, invoice, subscription, at)
     if (
         subscription is not None

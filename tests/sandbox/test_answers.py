@@ -375,6 +375,14 @@ ROWS = [
         code="resource_missing",
         param="customer",
     ),
+    Row(
+        "an amount of several",
+        "POST",
+        "/v1/invoiceitems",
+        "customer={customer}&currency=usd&amount=100&quantity=2",
+        "You may only specify one of these parameters: amount, quantity.",
+        param="amount",
+    ),
     *(
         Row(
             f"no such invoice item, {method}",

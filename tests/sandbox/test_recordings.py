@@ -7,10 +7,15 @@ sandbox differs on purpose.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stripe
+from stripe.params import WebhookEndpointCreateParams
+
+import sandbox
 
 from .bills import World, at, lines, refusal
 from .catalog import plain
@@ -166,3 +171,29 @@ def test_a_bank_that_wants_to_see_the_customer_leaves_a_subscription_incomplete(
     assert world.v1.subscriptions.list({"customer": world.customer.id, "status": "all"}).data[0].id == subscription.id
     unpaid = refusal(lambda: world.v1.invoices.pay(world.invoices()[-1].id))
     assert (unpaid.http_status, unpaid.code) == (402, "invoice_payment_intent_requires_action")
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_paid_is_told_of_twice_and_what_is_paid_elsewhere_once(world: World, license: str) -> None:
+    """https://docs.stripe.com/api/events/types: `invoice.payment_succeeded` is for attempts, `invoice.paid` for all."""
+    world.subscribe(license)
+    paid = [event.type for event in world.v1.events.list({"type": "invoice.pa*"}).data]
+    assert paid == ["invoice.payment_succeeded", "invoice.paid"]
+    sent = world.subscribe(license, collection_method="send_invoice", days_until_due=7)
+    world.v1.invoices.pay(str(sent.latest_invoice), {"paid_out_of_band": True})
+    assert [event.type for event in world.v1.events.list({"type": "invoice.pa*"}).data] == ["invoice.paid", *paid]
+
+
+def test_every_event_is_of_a_type_that_stripe_has() -> None:
+    """A program subscribes to types by name: what Stripe's client does not list, Stripe does not send."""
+    listed = set(re.findall(r"'([a-z_.]+)'", str(WebhookEndpointCreateParams.__annotations__["enabled_events"])))
+    room = Path(sandbox.__file__).parent
+    told = {
+        type
+        for source in room.rglob("*.py")
+        for type in re.findall(r'\.event\(\s*"([a-z_.]+)"', source.read_text(encoding="utf-8"))
+    }
+    assert len(told) > 20
+    assert told <= listed
