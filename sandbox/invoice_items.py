@@ -15,7 +15,7 @@ from .router import Call, Kind, declare_kind, route
 
 def wire(call: Call, item: Obj) -> Obj:
     """An invoice item as Stripe answers it, with its tax rates; recorded: `net_amount` of what no discount touches."""
-    shown = {**item, "tax_rates": taxation.shown(call, item["tax_rates"])}
+    shown = {**item, "invoicing_rules": [], "tax_rates": taxation.shown(call, item["tax_rates"])}
     if item["discountable"]:
         del shown["net_amount"]
     return shown

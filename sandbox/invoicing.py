@@ -75,7 +75,12 @@ def wire(call: Call, invoice: Obj) -> Obj:
     return {
         **invoice,
         "default_tax_rates": taxation.shown(call, invoice["default_tax_rates"]),
-        "lines": {**lines, "data": shown, "has_more": len(lines["data"]) > LINES_SHOWN},
+        "lines": {
+            **lines,
+            "data": shown,
+            "has_more": len(lines["data"]) > LINES_SHOWN,
+            "total_count": len(lines["data"]),
+        },
     }
 
 

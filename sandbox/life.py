@@ -22,6 +22,7 @@ from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, is_metered
 from .billing.periods import Anchor, Interval
 from .errors import StripeError
+from .prices import plan_of
 from .router import Call, Kind, changes, declare_kind
 from .store import copied, declare_index, mint
 
@@ -39,13 +40,21 @@ _DORMANT: Final = (*ENDED, "paused")
 
 
 def wire(call: Call, subscription: Obj) -> Obj:
-    """A subscription as Stripe answers it: its items with their prices."""
+    """A subscription as Stripe answers it: its items with their prices, and the plan and quantity of its only item.
+
+    Recorded: those two are sent though Stripe's description has them no more; the quantity of the first of several too.
+    """
     items = subscription["items"]
-    return {
+    data = [item_wire(call, item) for item in items["data"]]
+    shown = {
         **subscription,
         "default_tax_rates": taxation.shown(call, subscription["default_tax_rates"]),
-        "items": {**items, "data": [item_wire(call, item) for item in items["data"]]},
+        "items": {**items, "data": data, "total_count": len(data)},
+        "plan": data[0].get("plan") if len(data) == 1 else None,
     }
+    if data and "quantity" in data[0]:
+        shown["quantity"] = data[0]["quantity"]
+    return shown
 
 
 def item_wire(call: Call, item: Obj) -> Obj:
@@ -58,6 +67,8 @@ def item_wire(call: Call, item: Obj) -> Obj:
         price = cycle.own_price(item)
         stored = call.store.get("price", price)
         shown["price"] = call.wire(stored) if stored is not None else price
+        if stored is not None:
+            shown["plan"] = plan_of(stored)
     shown["tax_rates"] = taxation.shown(call, item["tax_rates"])
     return shown
 

@@ -49,6 +49,21 @@ def create(call: Call) -> Obj:
     return _save(call, params, str(product["id"]), shape)
 
 
+def plan_of(price: Obj) -> Obj:
+    """A recurring price as a plan. Recorded: Stripe sends one beside it, though its description has no plans."""
+    alike = ("active", "billing_scheme", "created", "currency", "livemode", "metadata", "nickname", "product")
+    return {
+        "id": price["id"],
+        "object": "plan",
+        "amount": price["unit_amount"],
+        "amount_decimal": price["unit_amount_decimal"],
+        **{name: price[name] for name in (*alike, "tiers_mode")},
+        **{name: price["recurring"][name] for name in ("interval", "interval_count", "meter", "usage_type")},
+        "transform_usage": price["transform_quantity"],
+        "trial_period_days": price["recurring"]["trial_period_days"],
+    }
+
+
 def new_id(call: Call) -> str:
     """The id of a price to be."""
     return call.mint("price_1", 23)

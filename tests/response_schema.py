@@ -21,7 +21,9 @@ BEYOND: dict[str, frozenset[str]] = {
     "recurring": frozenset({"trial_period_days"}),
     "customer": frozenset(),
     "payment_method": frozenset(),
-    "subscription_item": frozenset({"current_trial"}),
+    "invoiceitem": frozenset({"invoicing_rules"}),
+    "subscription": frozenset({"plan", "quantity"}),
+    "subscription_item": frozenset({"current_trial", "plan"}),
 }
 
 _TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
@@ -245,6 +247,31 @@ LOST: dict[str, dict[str, Any]] = {
             "start": {"type": "integer"},
             "subscription": _NULLABLE_ID,
             "subscription_item": _NULLABLE_ID,
+        }
+    ),
+    "plan": _closed(
+        {
+            "id": {"type": "string", "pattern": "^price_"},
+            "object": {"const": "plan"},
+            "active": _BOOL,
+            "amount": _or_null(_INTEGER),
+            "amount_decimal": _NULLABLE_ID,
+            "billing_scheme": {"enum": ["per_unit", "tiered"]},
+            "created": _INTEGER,
+            "currency": _STRING,
+            "interval": {"enum": ["day", "month", "week", "year"]},
+            "interval_count": _INTEGER,
+            "livemode": _BOOL,
+            "metadata": _METADATA,
+            "meter": _NULLABLE_ID,
+            "nickname": _NULLABLE_ID,
+            "product": _STRING,
+            "tiers_mode": _or_null({"enum": ["graduated", "volume"]}),
+            "transform_usage": _or_null(
+                _closed({"divide_by": _INTEGER, "round": {"enum": ["down", "up"]}}),
+            ),
+            "trial_period_days": _or_null(_INTEGER),
+            "usage_type": {"enum": ["licensed", "metered"]},
         }
     ),
     "account": _closed(

@@ -8,6 +8,7 @@ sandbox differs on purpose.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,57 @@ def test_an_invoice_takes_up_what_waits_the_newest_first(world: World) -> None:
 
 
 # -- subscriptions: 12_subscriptions -----------------------------------------------------------------------------------
+
+
+def test_a_subscription_still_has_a_plan_and_a_quantity(world: World, license: str) -> None:
+    made = plain(world.subscribe((license, 2)))
+    item = made["items"]["data"][0]
+    price = item["price"]
+    assert item["current_trial"] is None
+    assert item["plan"] == made["plan"]
+    assert made["plan"] == {
+        "id": license,
+        "object": "plan",
+        "active": True,
+        "amount": 1000,
+        "amount_decimal": Decimal(1000),
+        "billing_scheme": "per_unit",
+        "created": price["created"],
+        "currency": "usd",
+        "interval": "month",
+        "interval_count": 1,
+        "livemode": False,
+        "metadata": {},
+        "meter": None,
+        "nickname": None,
+        "product": price["product"],
+        "tiers_mode": None,
+        "transform_usage": None,
+        "trial_period_days": None,
+        "usage_type": "licensed",
+    }
+    assert (made["quantity"], made["items"]["total_count"]) == (2, 1)
+
+
+def test_the_plan_of_usage_has_a_meter_and_no_quantity(world: World) -> None:
+    meter = world.meter("tokens")
+    tiers = world.tiered((1000, "0", 900), (None, "3.6", None))
+    made = plain(world.subscribe(world.usage_price("Usage", meter, **tiers)))
+    plan = made["plan"]
+    assert (plan["usage_type"], plan["meter"], plan["tiers_mode"], plan["amount"]) == (
+        "metered",
+        meter,
+        "graduated",
+        None,
+    )
+    assert "quantity" not in made
+
+
+def test_several_items_are_counted_and_have_no_plan_together(world: World, license: str) -> None:
+    made = plain(world.subscribe((license, 2), world.price("Seat", "500")))
+    assert (made["plan"], made["quantity"], made["items"]["total_count"]) == (None, 2, 2)
+    invoice = world.invoices()[-1]
+    assert plain(invoice)["lines"]["total_count"] == 2
 
 
 PAUSE: Any = {"end_behavior": {"missing_payment_method": "pause"}}
