@@ -227,7 +227,7 @@ def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, a
     if hold and invoice["auto_advance"]:
         invoicing.schedule_finalization(invoice, at)
     invoicing.issue(call, invoice, draft, at)
-    cycle.discounted(contract, invoice["lines"]["data"])
+    cycle.billed(contract, invoice["lines"]["data"])
     _use_up(call, subscription, invoice, at)
     subscription["latest_invoice"] = invoice["id"]
     if not hold:

@@ -698,20 +698,25 @@ def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | No
     return _draft(contract, billing_reason, start, at, [])
 
 
-def discounted(contract: Contract, lines: list[Obj]) -> None:
-    """Remember of each fee just billed what its discounts left: a later credit gives back no more than was charged."""
+def billed(contract: Contract, lines: list[Obj]) -> None:
+    """Remember of each debit just billed the lines it is on, and of each fee what its discounts left: a later credit
+    names those lines, and gives back no more than was charged."""
     items = {item["id"]: item for item in contract.items}
     for line in lines:
         details = line["parent"]["subscription_item_details"]
-        if details is None or details["invoice_item"] is not None:
+        item = None if details is None else items.get(details["subscription_item"])
+        if item is None:
             continue
-        item = items.get(details["subscription_item"])
-        for debit in () if item is None else item["_debits"]:
-            if debit["start"] == line["period"]["start"]:
-                for given in line["discount_amounts"]:
-                    debit["amount"] -= given["amount"]
-                    off = debit.setdefault("off", {})
-                    off[given["discount"]] = off.get(given["discount"], 0) + given["amount"]
+        waited = details["invoice_item"]
+        for debit in item["_debits"]:
+            if debit["item"] != waited or (waited is None and debit["start"] != line["period"]["start"]):
+                continue
+            debit["invoice"] = line["invoice"]
+            debit["lines"].append(line["id"])
+            # A proration is net of its discounts already.
+            for given in line["discount_amounts"] if waited is None else ():
+                debit["amount"] -= given["amount"]
+                debit["off"][given["discount"]] = debit["off"].get(given["discount"], 0) + given["amount"]
 
 
 # -- added invoice items ----------------------------------------------------------------------------------------------
@@ -886,7 +891,7 @@ def _credit(
         if amount or (contract.itemized and any(given_back.values())):
             product, span = contract.catalog.product(_product_of(contract, debit)), (max(at, debit.start), debit.end)
             text = proration_text("Unused", debit.quantity, product, span[0])
-            _add(contract, item, amount, given_back, text, span, debit.quantity or 0, price=debit.price, today=today)
+            _add(contract, item, amount, given_back, text, span, debit.quantity or 0, credited=debit, today=today)
     item["_debits"] = [_rest(Debit(**debit), at) for debit in item["_debits"] if debit["start"] < at]
 
 
@@ -927,15 +932,18 @@ def _debit(
     part, length = end - start, contract.period_length(item, start)
     amount = share(fee.net, part, length)
     off = {id: share(taken, part, length) for id, taken in fee.off.items()}
+    waits = None
     # A share that rounds to nothing is an invoice item all the same: recorded.
     if fee.net or (contract.itemized and fee.gross):
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
-        _add(contract, item, amount, off, text, (start, end), item["quantity"], today=today)
-    _remember(item, amount, start, end, off)
+        waits = _add(contract, item, amount, off, text, (start, end), item["quantity"], today=today)
+    _remember(item, amount, start, end, off, waits)
 
 
-def _remember(item: Obj, amount: int, start: int, end: int, off: dict[str, int]) -> None:
-    item["_debits"].append(asdict(Debit(amount, start, end, item["quantity"], item["price"], off)))
+def _remember(
+    item: Obj, amount: int, start: int, end: int, off: dict[str, int], invoice_item: str | None = None
+) -> None:
+    item["_debits"].append(asdict(Debit(amount, start, end, item["quantity"], item["price"], off, invoice_item)))
 
 
 def _add(
@@ -947,9 +955,9 @@ def _add(
     period: tuple[int, int],
     quantity: int,
     *,
-    price: str | None = None,
+    credited: Debit | None = None,
     today: int | None = None,
-) -> None:
+) -> str:
     subscription = contract.subscription
     made = invoice_item(
         id=contract.new_id("ii_"),
@@ -962,7 +970,7 @@ def _add(
         period=period,
         quantity=quantity,
         livemode=subscription["livemode"],
-        price=contract.price(item) if price is None else contract.catalog.price(price),
+        price=contract.price(item) if credited is None else contract.catalog.price(credited.price),
         subscription=subscription["id"],
         subscription_item=item["id"],
         proration=True,
@@ -971,7 +979,18 @@ def _add(
         tax_rates=item["tax_rates"],
     )
     prorated_discounts(made, off, itemized=contract.itemized)
+    made["proration_details"]["credited_items"] = None if credited is None else _credited_items(credited)
     contract.pending.append(made)
+    return str(made["id"])
+
+
+def _credited_items(debit: Debit) -> Obj | None:
+    """What a credit names: the lines that its debit is on, the invoice item as which it waits; nothing in classic mode,
+    which credits no debit."""
+    if debit.lines:
+        details = {"invoice": debit.invoice, "invoice_line_items": list(debit.lines)}
+        return {"type": "invoice_line_items", "invoice_line_item_details": details}
+    return None if debit.item is None else {"type": "invoice_item", "invoice_item": debit.item}
 
 
 def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:

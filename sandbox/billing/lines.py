@@ -161,7 +161,7 @@ def prorated_discounts(item: Obj, off: Mapping[str, int], *, itemized: bool) -> 
     """
     item["discounts"] = list(off)
     item["proration_details"] = {
-        "credited_items": None,
+        **item["proration_details"],
         "discount_amounts": [{"amount": amount if itemized else 0, "discount": id} for id, amount in off.items()],
     }
     if itemized:
@@ -176,10 +176,11 @@ def line_of_invoice_item(pending: Obj) -> Obj:
     if pending["parent"] is not None:
         details = pending["parent"]["subscription_details"]
         subscription, subscription_item = details["subscription"], details.get("subscription_item")
+    credited = (pending.get("proration_details") or {}).get("credited_items") or {}
     shared = {
         "invoice_item": pending["id"],
         "proration": pending["proration"],
-        "proration_details": {"credited_items": None},
+        "proration_details": {"credited_items": credited.get("invoice_line_item_details")},
         "subscription": subscription,
     }
     if subscription_item is None:

@@ -12,7 +12,8 @@ from sandbox.billing.money import EXACT
 class Debit:
     """An amount that was charged for `start` to `end`, which a later change may credit in part.
 
-    `amount` is net of discounts; `off` is what each of them took, by its id.
+    `amount` is net of discounts; `off` is what each of them took, by its id. It waits as the invoice item `item`, or is
+    on the lines `lines` of the invoice `invoice`.
     """
 
     amount: int
@@ -21,6 +22,9 @@ class Debit:
     quantity: int | None
     price: str
     off: dict[str, int] = field(default_factory=dict)
+    item: str | None = None
+    invoice: str | None = None
+    lines: list[str] = field(default_factory=list)
 
 
 def share(amount: int | Decimal, part: int, whole: int) -> int:

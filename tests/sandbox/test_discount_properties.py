@@ -114,9 +114,9 @@ def changed(
     draft = cycle.begin(held, START, "create_prorations")
     assert draft is not None
     for line in draft.lines:
-        line["_discounts"] = [shelf.given[id] for id in line["discounts"]]
+        line.update(id="il_1", invoice="in_1", _discounts=[shelf.given[id] for id in line["discounts"]])
     discounts.apply(draft.lines, off, "usd")
-    cycle.discounted(held, draft.lines)
+    cycle.billed(held, draft.lines)
     after = [{**held.items[0], "quantity": 2}, held.items[1]]
     cycle.change_items(held, after, at, "create_prorations")
     return held.pending

@@ -123,6 +123,48 @@ def test_only_what_no_discount_touches_has_a_net_amount(world: World, license: s
         assert proration["pricing"]["unit_amount_decimal"] is None
 
 
+def credits(world: World) -> list[Any]:
+    """What the credits that wait name, the newest first."""
+    waiting = plain(world.v1.invoice_items.list({"customer": world.customer.id, "pending": True}))["data"]
+    return [item["proration_details"]["credited_items"] for item in waiting if item["amount"] < 0]
+
+
+def test_a_credit_names_the_lines_that_it_credits(world: World, license: str) -> None:
+    subscription = world.subscribe(license)
+    item = subscription["items"].data[0].id
+    first = world.invoices()[-1]
+    on_first = {"invoice": first.id, "invoice_line_items": [first.lines.data[0].id]}
+    world.go("2026-01-11")
+    world.change(subscription.id, {"id": item, "quantity": 3})
+    assert credits(world) == [{"type": "invoice_line_items", "invoice_line_item_details": on_first}]
+    debit = world.v1.invoice_items.list({"customer": world.customer.id}).data[1]
+    world.go("2026-01-21")
+    # The rest of the first fee has been credited; what is debited since waits still.
+    world.change(subscription.id, {"id": item, "quantity": 2}, proration_behavior="always_invoice")
+    second = plain(world.invoices()[-1])["lines"]["data"]
+    named = [line["parent"]["subscription_item_details"]["proration_details"]["credited_items"] for line in second]
+    assert [line["amount"] < 0 for line in second] == [True, False, True, False]
+    assert named == [None, None, on_first, None]
+    later = plain(world.v1.invoice_items.list({"customer": world.customer.id}))["data"][0]
+    assert later["proration_details"]["credited_items"] == {"type": "invoice_item", "invoice_item": debit.id}
+    world.go("2026-01-25")
+    world.change(subscription.id, {"id": item, "quantity": 1})
+    last = second[1]
+    assert credits(world) == [
+        {
+            "type": "invoice_line_items",
+            "invoice_line_item_details": {"invoice": last["invoice"], "invoice_line_items": [last["id"]]},
+        }
+    ]
+
+
+def test_a_credit_of_classic_billing_names_nothing(world: World, license: str) -> None:
+    subscription = world.subscribe(license, billing_mode={"type": "classic"})
+    world.go("2026-01-11")
+    world.change(subscription.id, {"id": subscription["items"].data[0].id, "quantity": 3})
+    assert credits(world) == [None]
+
+
 def test_an_invoice_takes_up_what_waits_the_newest_first(world: World) -> None:
     charge(world, 2000, "Setup")
     charge(world, 1500, "Add-on")
