@@ -70,6 +70,12 @@ class Answer:
     #: False for what Stripe refuses before an endpoint starts: an idempotency key does not remember it.
     stored: bool = True
     headers: tuple[tuple[str, str], ...] = ()
+    #: Why the bank declines.
+    decline_code: str | None = None
+
+
+def _declined(decline_code: str, evidence: str = DOCUMENTED, message: str = "Your card was declined.") -> Answer:
+    return Answer(message, evidence, status=402, code="card_declined", type="card_error", decline_code=decline_code)
 
 
 ANSWERS: Final[dict[str, Answer]] = {
@@ -457,7 +463,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         RECORDED,
         code="resource_missing",
     ),
-    "card_declined": Answer("Your card was declined.", REPORTED, status=402, code="card_declined", type="card_error"),
+    "card_declined": _declined("generic_decline", RECORDED),
     "action_required": Answer(
         "This payment requires additional user action before it can be completed successfully, and the sandbox has "
         "nobody to take it.",
@@ -488,9 +494,9 @@ ANSWERS: Final[dict[str, Answer]] = {
     "card_expired": Answer(
         "Your card has expired.", DOCUMENTED, status=402, code="expired_card", param="exp_month", type="card_error"
     ),
-    "card_funds": Answer(
-        "Your card has insufficient funds.", DOCUMENTED, status=402, code="card_declined", type="card_error"
-    ),
+    "card_fraudulent": _declined("fraudulent"),
+    "card_funds": _declined("insufficient_funds", message="Your card has insufficient funds."),
+    "card_lost": _declined("lost_card"),
     "card_processing": Answer(
         "An error occurred while processing your card. Try again in a little bit.",
         DOCUMENTED,
@@ -498,6 +504,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         code="processing_error",
         type="card_error",
     ),
+    "card_stolen": _declined("stolen_card"),
+    "card_velocity": _declined("card_velocity_exceeded"),
     "price_inactive": Answer("The price specified is inactive. This field only accepts active prices.", REPORTED),
     "price_one_time": Answer(
         "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`.",
@@ -807,4 +815,5 @@ def refuse(
         type=row.type,
         headers=dict(row.headers),
         stored=row.stored if stored is None else stored,
+        extra=None if row.decline_code is None else {"decline_code": row.decline_code},
     )

@@ -68,13 +68,13 @@ _TOKENS: Final = {
     "chargeCustomerFail": _Token("Visa", "0341", fails="card_declined"),
     "chargeDeclined": _Token("Visa", "0002", refusal="card_declined", fails="card_declined"),
     "chargeDeclinedExpiredCard": _Token("Visa", "0069", refusal="card_expired", fails="card_expired"),
-    "chargeDeclinedFraudulent": _Token("Visa", "0019", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedFraudulent": _Token("Visa", "0019", refusal="card_fraudulent", fails="card_fraudulent"),
     "chargeDeclinedIncorrectCvc": _Token("Visa", "0127", refusal="card_cvc", fails="card_cvc"),
     "chargeDeclinedInsufficientFunds": _Token("Visa", "9995", refusal="card_funds", fails="card_funds"),
-    "chargeDeclinedLostCard": _Token("Visa", "9987", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedLostCard": _Token("Visa", "9987", refusal="card_lost", fails="card_lost"),
     "chargeDeclinedProcessingError": _Token("Visa", "0119", refusal="card_processing", fails="card_processing"),
-    "chargeDeclinedStolenCard": _Token("Visa", "9979", refusal="card_declined", fails="card_declined"),
-    "chargeDeclinedVelocityLimitExceeded": _Token("Visa", "6975", refusal="card_declined", fails="card_declined"),
+    "chargeDeclinedStolenCard": _Token("Visa", "9979", refusal="card_stolen", fails="card_stolen"),
+    "chargeDeclinedVelocityLimitExceeded": _Token("Visa", "6975", refusal="card_velocity", fails="card_velocity"),
 }
 #: Banks that want to see the customer: payment methods only, for a source is charged without anybody there.
 _WATCHFUL: Final = {

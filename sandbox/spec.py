@@ -10,7 +10,7 @@ import copy
 import gzip
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -324,9 +324,25 @@ def _join(param: str, name: str) -> str:
     return f"{param}[{name}]" if param else name
 
 
+#: Values that Stripe was recorded to list in another order than its description has them in.
+_RECORDED_ORDERS: Final = {
+    frozenset(order): order
+    for order in (
+        ("allow_incomplete", "error_if_incomplete", "pending_if_incomplete", "default_incomplete"),
+        ("draft", "open", "void", "paid", "uncollectible"),
+        ("include", "exclude"),
+        (
+            *("active", "past_due", "unpaid", "canceled", "incomplete", "incomplete_expired", "trialing", "paused"),
+            *("all", "ended"),
+        ),
+    )
+}
+
+
 def choices_in_words(choices: tuple[str, ...]) -> str:
     """The values of a parameter as Stripe lists them in a refusal."""
-    named = [choice for choice in choices if choice != ""]
+    named: Sequence[str] = [choice for choice in choices if choice != ""]
+    named = _RECORDED_ORDERS.get(frozenset(named), named)
     if not named:
         return "empty"
     if len(named) == 1:

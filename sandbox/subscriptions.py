@@ -600,8 +600,11 @@ def _wait_for_resumption(subscription: Obj, after: Obj, invoice: Obj, now: int, 
     }
     subscription["latest_invoice"] = invoice["id"]
     subscription["_resumption"] = {"invoice": invoice["id"], "expires_at": end, "after": changed}
+    # Recorded: everything but the time is null, the anchor too.
     subscription["pending_update"] = {
-        "billing_cycle_anchor": after["billing_cycle_anchor"],
+        "billing_cycle_anchor": None,
+        "cancel_at_period_end": None,
+        "discount": None,
         "discounts": None,
         "expires_at": end,
         "metadata": None,

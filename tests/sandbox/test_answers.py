@@ -404,12 +404,27 @@ ROWS = [
         "",
         "Received both starting_after and ending_before parameters. Please pass in only one.",
     ),
+    *(
+        Row(
+            f"the states of {path}",
+            "GET",
+            f"{path}?status=bogus",
+            "",
+            f"Invalid status: must be {words}",
+            param="status",
+        )
+        for path, words in {
+            "/v1/invoices": "one of draft, open, void, paid, or uncollectible",
+            "/v1/subscriptions": "one of active, past_due, unpaid, canceled, incomplete, incomplete_expired, trialing, "
+            "paused, all, or ended",
+        }.items()
+    ),
     Row(
         "one of two values",
         "POST",
         "/v1/invoices",
         "customer={customer}&pending_invoice_items_behavior=x",
-        "Invalid pending_invoice_items_behavior: must be one of exclude or include",
+        "Invalid pending_invoice_items_behavior: must be one of include or exclude",
         param="pending_invoice_items_behavior",
     ),
     # -- by path

@@ -575,8 +575,8 @@ MISTAKES: dict[str, tuple[Mistake, dict[str, Any]]] = {
     "a payment behaviour that is none": (
         lambda w, lic, use: w.subscribe(lic, payment_behavior="whatever"),
         {
-            "message": "Invalid payment_behavior: must be one of allow_incomplete, default_incomplete, "
-            "error_if_incomplete, or pending_if_incomplete",
+            "message": "Invalid payment_behavior: must be one of allow_incomplete, error_if_incomplete, "
+            "pending_if_incomplete, or default_incomplete",
             "param": "payment_behavior",
         },
     ),

@@ -75,17 +75,25 @@ def test_an_invoice_prefix_is_kept_by_who_has_it(client: stripe.StripeClient) ->
 
 
 @pytest.mark.parametrize(
-    ("card", "code"),
+    ("card", "code", "reason"),
     [
-        ("pm_card_visa_chargeDeclined", "card_declined"),
-        ("pm_card_chargeDeclined", "card_declined"),
-        ("pm_card_chargeDeclinedExpiredCard", "expired_card"),
-        ("pm_card_visa_chargeDeclinedInsufficientFunds", "card_declined"),
+        ("pm_card_visa_chargeDeclined", "card_declined", "generic_decline"),
+        ("pm_card_chargeDeclined", "card_declined", "generic_decline"),
+        # Stripe's page about testing.
+        ("pm_card_chargeDeclinedExpiredCard", "expired_card", None),
+        ("pm_card_chargeDeclinedFraudulent", "card_declined", "fraudulent"),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "card_declined", "insufficient_funds"),
+        ("pm_card_visa_chargeDeclinedLostCard", "card_declined", "lost_card"),
+        ("pm_card_visa_chargeDeclinedStolenCard", "card_declined", "stolen_card"),
+        ("pm_card_visa_chargeDeclinedVelocityLimitExceeded", "card_declined", "card_velocity_exceeded"),
     ],
 )
-def test_a_card_that_is_declined_cannot_be_attached(client: stripe.StripeClient, card: str, code: str) -> None:
+def test_a_card_that_is_declined_cannot_be_attached(
+    client: stripe.StripeClient, card: str, code: str, reason: str | None
+) -> None:
     error = refusal(lambda: client.v1.customers.create({"payment_method": card}))
     assert (error.http_status, error.code) == (402, code)
+    assert error.json_body["error"].get("decline_code") == reason
     assert client.v1.customers.list().data == []
 
 
@@ -245,6 +253,10 @@ def test_of_a_trial_that_is_paused_before_its_end_nothing_is_left_ahead(world: W
     assert (paused.status, paused.trial_end, paused.billing_cycle_anchor) == ("paused", now, now)
     assert (item.current_period_start, item.current_period_end) == (at("2026-01-01"), now)
     assert paused.latest_invoice == first
+    waiting = plain(world.v1.subscriptions.resume(subscription.id)["pending_update"])
+    assert waiting.pop("expires_at") > now
+    assert set(waiting.values()) == {None}
+    assert {"billing_cycle_anchor", "cancel_at_period_end", "discount", "discounts"} < waiting.keys()
 
 
 def test_what_is_over_is_not_there_to_be_resumed(world: World, license: str) -> None:
