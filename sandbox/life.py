@@ -94,7 +94,8 @@ def contract_of(
 ) -> Contract:
     """A subscription with what its next invoice would take up: its own pending invoice items and its customer's.
 
-    `now` is when usage is looked at. `alone` leaves the invoice items out; `unstored` are a preview's own prices.
+    `now` is when usage is looked at and invoice items are made. `alone` leaves the invoice items out; `unstored` are a
+    preview's own prices.
     """
     pending: list[Obj] = []
     if not alone:
@@ -105,7 +106,7 @@ def contract_of(
             if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
         ]
     catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
-    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23))
+    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), now)
 
 
 def _belongs(item: Obj, subscription_id: str) -> bool:

@@ -1017,6 +1017,7 @@ def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contra
             return contract, cycle.bill_at(contract, at), at
         schedule["_phase"] += 1
         _set_terms(call, schedule, contract.subscription, schedule["phases"][schedule["_phase"]])
+        contract.now = at
         draft = enter(call, contract, schedule, schedule["phases"][schedule["_phase"]], at)
         if draft is not None:
             return contract, draft, at

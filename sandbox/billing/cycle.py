@@ -97,6 +97,8 @@ class Contract:
     pending: list[Obj]
     catalog: Catalog
     new_id: Callable[[str], str]
+    #: The present, from which `proration_date` can differ. Invoice items are made then: recorded.
+    now: int
     #: Whether something was prorated of which Stripe's documentation contradicts itself: see `fee`.
     unclear: bool = False
 
@@ -409,7 +411,7 @@ def bill_ahead(contract: Contract, at: int, proration_behavior: str) -> None:
     for item in contract.items:
         until = item.pop("_bill_until", None) or 0
         for start, end in spans_ahead(contract, item, until):
-            _debit(contract, item, start, end, proration_behavior, today=at)
+            _debit(contract, item, start, end, proration_behavior)
             item["billed_until"] = end
 
 
@@ -542,9 +544,9 @@ def _follow_anchor(contract: Contract, item: Obj, at: int, proration_behavior: s
         _usage_items(contract, item, at, proration_behavior)
         _count_from(contract, item, at)
     elif becomes > was:
-        _debit(contract, item, was, becomes, proration_behavior, today=at)
+        _debit(contract, item, was, becomes, proration_behavior)
     else:
-        _credit(contract, item, becomes, proration_behavior, until=was, today=at)
+        _credit(contract, item, becomes, proration_behavior, until=was)
     item["current_period_start"], item["current_period_end"] = at, becomes
 
 
@@ -611,9 +613,9 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
             continue
         if not is_metered(contract.price(item)):
             if becomes < was:
-                _credit(contract, item, becomes, proration_behavior, until=was, today=at)
+                _credit(contract, item, becomes, proration_behavior, until=was)
             else:
-                _debit(contract, item, was, becomes, proration_behavior, today=at)
+                _debit(contract, item, was, becomes, proration_behavior)
         item["current_period_end"] = becomes
 
 
@@ -621,7 +623,7 @@ def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior:
     """Credit what is billed of an item for the time after the subscription's end; a later renewal bills it again."""
     cancel_at = contract.subscription["cancel_at"]
     if cancel_at is not None and item["current_period_end"] <= cancel_at < item["billed_until"]:
-        _credit(contract, item, cancel_at, proration_behavior, today=at)
+        _credit(contract, item, cancel_at, proration_behavior)
     if cancel_at is not None and cancel_at < item["billed_until"] and proration_behavior != "none":
         item["billed_until"] = cancel_at
 
@@ -644,7 +646,7 @@ def resume(contract: Contract, at: int, *, keep_anchor: bool, proration_behavior
         if is_metered(contract.price(item)):
             continue
         if keep_anchor:
-            _debit(contract, item, since, item["current_period_end"], proration_behavior, today=at)
+            _debit(contract, item, since, item["current_period_end"], proration_behavior)
         else:
             lines.extend(_fee(contract, item, "create_prorations"))
     if keep_anchor and proration_behavior != "always_invoice":
@@ -834,9 +836,15 @@ def _zero_usage(contract: Contract, item: Obj) -> list[Obj]:
 def _let_go(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
     if is_metered(contract.price(item)):
         if contract.flexible:
-            _usage_items(contract, item, at, proration_behavior)
+            _usage_items(contract, item, _parting(contract, item, at), proration_behavior)
     else:
         _credit(contract, item, at, proration_behavior)
+
+
+def _parting(contract: Contract, present: Obj | None, at: int) -> int:
+    """Where usage is parted by a change that is prorated from `at`: none is billed twice, none is left out."""
+    parting = min(at, contract.now)
+    return parting if present is None else max(parting, present["_usage_from"])
 
 
 def _take_on(
@@ -846,7 +854,7 @@ def _take_on(
     if in_trial(item) and (present is None or not in_trial(present)):
         begins = item["current_trial"]["start_date"]
         item["current_period_start"], item["current_period_end"] = begins, contract.next_end(item, begins)
-        _count_from(contract, item, at, present)
+        _count_from(contract, item, _parting(contract, present, at), present)
         item["_debits"] = [] if present is None else present["_debits"]
         return
     same_period = present is not None and contract.interval(present) == contract.interval(item)
@@ -858,7 +866,7 @@ def _take_on(
         twin = next((other for other in contract.items if contract.interval(other) == contract.interval(item)), None)
         start = at if twin is None else twin["current_period_start"]
         item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
-    _count_from(contract, item, at, present)
+    _count_from(contract, item, _parting(contract, present, at), present)
     # What was debited and not credited stays creditable: a change with `none` leaves the old debit in place.
     item["_debits"] = [] if present is None else present["_debits"]
     if is_metered(contract.price(item)):
@@ -869,7 +877,7 @@ def _take_on(
         # All of it has been credited: what was billed in advance is billed in advance on the new terms.
         until = item.pop("billed_until")
         for start, end in spans_ahead(contract, item, until):
-            _debit(contract, item, start, end, proration_behavior, among=after, today=at)
+            _debit(contract, item, start, end, proration_behavior, among=after)
         item["billed_until"] = until
 
 
@@ -880,7 +888,6 @@ def _credit(
     proration_behavior: str,
     *,
     until: int | None = None,
-    today: int | None = None,
 ) -> None:
     """Give back what was charged for the time after `at`, up to `until` or the period's end."""
     if contract.trialing or proration_behavior == "none":
@@ -891,7 +898,7 @@ def _credit(
         if amount or (contract.itemized and any(given_back.values())):
             product, span = contract.catalog.product(_product_of(contract, debit)), (max(at, debit.start), debit.end)
             text = proration_text("Unused", debit.quantity, product, span[0])
-            _add(contract, item, amount, given_back, text, span, debit.quantity or 0, credited=debit, today=today)
+            _add(contract, item, amount, given_back, text, span, debit.quantity or 0, credited=debit)
     item["_debits"] = [_rest(Debit(**debit), at) for debit in item["_debits"] if debit["start"] < at]
 
 
@@ -923,7 +930,6 @@ def _debit(
     proration_behavior: str,
     *,
     among: Sequence[Obj] | None = None,
-    today: int | None = None,
 ) -> None:
     """Charge for an item from `start` to `end`, the rest of its period; it bills together with the items `among`."""
     if contract.trialing or proration_behavior == "none" or end <= start:
@@ -936,7 +942,7 @@ def _debit(
     # A share that rounds to nothing is an invoice item all the same: recorded.
     if fee.net or (contract.itemized and fee.gross):
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
-        waits = _add(contract, item, amount, off, text, (start, end), item["quantity"], today=today)
+        waits = _add(contract, item, amount, off, text, (start, end), item["quantity"])
     _remember(item, amount, start, end, off, waits)
 
 
@@ -956,7 +962,6 @@ def _add(
     quantity: int,
     *,
     credited: Debit | None = None,
-    today: int | None = None,
 ) -> str:
     subscription = contract.subscription
     made = invoice_item(
@@ -966,7 +971,7 @@ def _add(
         amount=amount,
         currency=subscription["currency"],
         description=description,
-        date=period[0] if today is None else today,
+        date=contract.now,
         period=period,
         quantity=quantity,
         livemode=subscription["livemode"],
@@ -1006,7 +1011,7 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
             amount=charge.amount,
             currency=subscription["currency"],
             description=charge_text(price, contract.product(item), charge),
-            date=at,
+            date=contract.now,
             period=(start, at),
             quantity=charge.quantity,
             livemode=subscription["livemode"],

@@ -660,6 +660,27 @@ def test_a_metered_price_added_in_mid_month_bills_from_then(world: World, tokens
 # -- late usage -------------------------------------------------------------------------------------------------------
 
 
+# Dates ahead, and one from before the change that was made last.
+@pytest.mark.parametrize("dates", [("2026-01-21", "2026-01-25"), ("2026-01-11", "2026-01-06")])
+def test_usage_is_billed_once_whatever_date_a_change_of_its_price_is_prorated_from(
+    world: World, dates: tuple[str, str]
+) -> None:
+    meter = world.meter("words")
+    first, second, third = (world.usage_price(name, meter, unit_amount_decimal="10") for name in ("A", "B", "C"))
+    subscription = world.subscribe(first)
+    item = subscription["items"].data[0].id
+    world.go("2026-01-11")
+    world.use("words", 100, "2026-01-10")
+    world.change(subscription.id, {"id": item, "price": second}, proration_date=at(dates[0]))
+    world.go("2026-01-16")
+    world.use("words", 1_000, "2026-01-15")
+    world.change(subscription.id, {"id": item, "price": third}, proration_date=at(dates[1]))
+    world.go("2026-01-26")
+    world.use("words", 10_000, "2026-01-24")
+    world.go("2026-02-02")
+    assert sum(amount for _, amount in world.bill()) == 111_000
+
+
 def test_usage_that_comes_while_the_invoice_is_a_draft_is_on_it(world: World, tokens: str) -> None:
     world.subscribe(tokens)
     world.use("tokens", 2_000)

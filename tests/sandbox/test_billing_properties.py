@@ -93,7 +93,7 @@ def contract(shelf: Shelf, *items: dict[str, Any], mode: str = "flexible") -> Co
         "test_clock": None,
         "trial_end": None,
     }
-    return Contract(subscription, [], shelf, lambda prefix: f"{prefix}{next(numbers)}")
+    return Contract(subscription, [], shelf, lambda prefix: f"{prefix}{next(numbers)}", END)
 
 
 def amount(draft: Draft | None) -> int:

@@ -173,6 +173,16 @@ def test_a_credit_of_classic_billing_names_nothing(world: World, license: str) -
     assert credits(world) == [None]
 
 
+# Recorded (probe_proration) with a date ahead; one that has passed is the same.
+@pytest.mark.parametrize("day", ["2026-01-06", "2026-01-21"])
+def test_a_proration_date_is_not_when_an_invoice_item_is_made(world: World, license: str, day: str) -> None:
+    subscription = world.subscribe(license)
+    world.go("2026-01-11")
+    world.change(subscription.id, {"id": subscription["items"].data[0].id, "quantity": 2}, proration_date=at(day))
+    waiting = plain(world.v1.invoice_items.list({"customer": world.customer.id}))["data"]
+    assert [(item["date"], item["period"]["start"]) for item in waiting] == [(at("2026-01-11"), at(day))] * 2
+
+
 def test_an_invoice_takes_up_what_waits_the_newest_first(world: World) -> None:
     charge(world, 2000, "Setup")
     charge(world, 1500, "Add-on")
