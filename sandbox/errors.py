@@ -694,6 +694,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "invoice_finalized": Answer(
         "This invoice is already finalized, you can't re-finalize a non-draft invoice.", RECORDED
     ),
+    "invoice_customer_gone": Answer("Invoice can't be paid: Customer deleted", REPORTED),
     "invoice_paid": Answer("Invoice is already paid", RECORDED),
     "invoice_not_open": Answer("You can only pass in open invoices. This invoice isn't open.", RECORDED),
     "invoice_void_paid": Answer("Invoices with `paid` payments cannot be voided.", RECORDED),

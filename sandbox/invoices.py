@@ -601,7 +601,9 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
     given, source = call.params.get("payment_method"), call.params.get("source")
     if given and source:
         raise refuse("only_one", param="source", names="payment_method, source")
-    customer = call.fetch("customer", invoice["customer"])
+    customer = call.store.get("customer", invoice["customer"])
+    if customer is None or customer.get("deleted"):
+        raise refuse("invoice_customer_gone")
     if given:
         method: str | None = customers.attach(call, customer, given, "payment_method")
     elif source:

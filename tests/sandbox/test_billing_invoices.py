@@ -300,6 +300,16 @@ def test_a_voided_invoice_is_no_longer_owed(world: World, license: str) -> None:
     assert refusal(lambda: world.v1.invoices.pay(open_invoice.id)).http_status == 400
 
 
+def test_an_invoice_of_a_deleted_customer_can_be_paid_elsewhere_only(world: World, license: str) -> None:
+    world.subscribe(license, collection_method="send_invoice", days_until_due=30)
+    invoice = world.v1.invoices.finalize_invoice(world.invoices()[-1].id)
+    world.v1.customers.delete(world.customer.id)
+    error = refusal(lambda: world.v1.invoices.pay(invoice.id))
+    assert (error.http_status, error.user_message) == (400, "Invoice can't be paid: Customer deleted")
+    assert world.v1.invoices.retrieve(invoice.id).status == "open"
+    assert world.v1.invoices.pay(invoice.id, {"paid_out_of_band": True}).status == "paid"
+
+
 def test_what_the_balance_paid_goes_back_when_voided(world: World, license: str) -> None:
     world.customer = world.new_customer(invoice_settings={}, balance=-2500)
     world.subscribe(license, collection_method="send_invoice", days_until_due=3)
