@@ -236,6 +236,26 @@ def test_an_item_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
     assert len(acme.prices()) == 3
 
 
+def test_an_item_that_a_lost_run_has_added_goes_when_the_program_says_nothing_of_it(acme: Acme) -> None:
+    """It is in no state, and would bill for ever: the key in its metadata says whose it is."""
+    before = acme.state
+    acme.change({**acme.items, "more": {"price": acme.dearer}})
+    assert len(acme.prices()) == 3
+    acme.state = before
+    acme.change({"license": {"price": acme.fee, "quantity": 4}, "usage": {"price": acme.usage}})
+    assert sorted(acme.prices().values(), key=str) == sorted([(acme.fee, 4), (acme.usage, None)], key=str)
+
+
+def test_a_lost_response_to_a_change_of_items_beside_another_s(acme: Acme) -> None:
+    """It has been made, although the subscription holds more than it declares: nothing is sent again."""
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
+    acme.world.control("faults", method="POST", path="/v1/subscriptions/*", when="after", drop=True)
+    acme.world.forget_calls()
+    acme.change({**acme.items, "more": {"price": acme.other_usage}})
+    posts = [each.headers["idempotency-key"] for each in acme.world.sent if each.method == "POST"]
+    assert (len(posts), len(set(posts))) == (2, 1)
+
+
 def test_a_lost_response_beside_an_item_of_somebody_else(acme: Acme) -> None:
     """The update is known to have been made although the subscription holds more than it declares."""
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
@@ -253,7 +273,7 @@ def test_a_lost_response_beside_an_item_of_somebody_else(acme: Acme) -> None:
 
 
 def test_twenty_items_are_all_read(world: World) -> None:
-    """Stripe answers a subscription with its first items only; the rest are in a list of their own."""
+    """Where Stripe answers a subscription with its first items only, the rest are in a list of their own."""
     product, customer = world.product().id, world.customer().id
     items = {f"i{n:02}": {"price": world.price(product, f"p{n}").id} for n in range(20)}
     state = world.subscription(customer, items)
@@ -261,6 +281,10 @@ def test_twenty_items_are_all_read(world: World) -> None:
     after = world.refresh(SubscriptionProvider, state)
     assert after is not None
     assert after.inputs == state.inputs
+    remote = world.stripe("get", f"/v1/subscriptions/{state.id}")
+    first = {**remote, "items": {**remote["items"], "data": remote["items"]["data"][:10], "has_more": True}}
+    provider = world.process().provider(SubscriptionProvider)
+    assert provider.outputs(state.inputs, first)["item_ids"] == state.outs["item_ids"]
 
 
 # -- billing modes --------------------------------------------------------------------------------------------------
@@ -290,6 +314,8 @@ class TestClassic:
         acme.state.outs["metered_items"] = []
         with pytest.raises(ProviderError, match=r"items\.usage is metered"):
             acme.change({**acme.items, "usage": {"price": acme.other_usage}})
+        with pytest.raises(ProviderError, match=r"items\.usage is metered .* once the item is removed"):
+            acme.change({"license": {"price": acme.fee, "quantity": 3}})
         assert acme.usage in str(acme.prices())
 
     def test_seats_change_freely(self, acme: Acme) -> None:
