@@ -120,6 +120,9 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
             self.subscriptions[subscriber.key] = Subscription(
                 f"{name}-{subscriber.key}",
                 customer=customer.id,
+                # Left out it is the prices' own, and a plan in another currency then fails halfway: Stripe changes no
+                # subscription's currency. Declared, it makes new subscriptions, and the preview says so.
+                currency=plan.currency,
                 billing_mode={"type": subscriber.billing_mode},
                 collection_method="send_invoice",
                 days_until_due=subscriber.days_until_due,

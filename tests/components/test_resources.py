@@ -15,6 +15,8 @@ import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 
 from components import resources
+from components.flat_fee import FlatFeeWithOverages, Subscriber
+from components.pricing import Overage, Plan
 from components.providers.lifecycle import StripeProvider
 from components.providers.shapes import Array, Map, Struct
 from tests.components.world import PROVIDERS
@@ -156,6 +158,22 @@ def test_a_program_declares_with_decimals_and_links(recorder: Recorder) -> None:
     assert declared["product"] == "pro-id"
     assert [tier["unit_amount_decimal"] for tier in declared["tiers"]] == ["0", "0.04"]
     assert recorder.declared["pro"]["id"] == "chosen"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder) -> None:
+    """Undeclared, Stripe would refuse the new prices in the middle of the run."""
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> pulumi.Output[Any]:
+        plan = Plan(name="Pro", currency="eur", fee=Decimal(100), overage=Overage(amount=Decimal(1)))
+        subscribers = [Subscriber(key="one", name="One", email="one@example.com")]
+        pro = FlatFeeWithOverages("pro", plan=plan, event_name="calls", subscribers=subscribers)
+        return pro.subscriptions["one"].id
+
+    program()
+    assert recorder.types["pro-one"] == "pulumi-python:dynamic/stripe:Subscription"
+    assert recorder.declared["pro-one"]["currency"] == "eur"
 
 
 def test_a_wrong_argument_is_a_type_error_before_it_is_anything_else() -> None:
