@@ -229,6 +229,17 @@ def test_items_changed_behind_our_back_show_and_are_put_right(acme: Acme) -> Non
     assert sorted(acme.prices().values(), key=str) == sorted([(acme.fee, 3), (acme.usage, None)], key=str)
 
 
+def test_a_quantity_that_was_never_declared_is_one(acme: Acme) -> None:
+    acme.change({**acme.items, "license": {"price": acme.fee}})
+    declared, item = acme.items, acme.state.outs["item_ids"]["license"]
+    acme.world.stripe("post", f"/v1/subscription_items/{item}", quantity=5)
+    drifted = acme.refreshed()
+    assert drifted.inputs["items"]["license"] == {"price": acme.fee, "quantity": 5}
+    acme.state = drifted
+    acme.change(declared)
+    assert acme.prices()[item] == (acme.fee, 1)
+
+
 def test_an_item_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
     """Without a refresh an update removes only what the program took out."""
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
