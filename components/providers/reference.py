@@ -61,6 +61,8 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
 - **API version**: every request names `{api_version()}`, the one that the pinned stripe-python is made for.
 - **Warnings** about what cannot be undone come with the preview. They are sent by `diff`, which sees a replacement
   as one; Pulumi's resource hooks see it as a creation, and stop `pulumi destroy` when they are bound to deletes.
+  What the engine alone knows is not warned of: a replacement that `replace_on_changes` asks for, and what leaves the
+  program; the preview shows both.
 """
 
 
