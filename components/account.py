@@ -14,9 +14,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from components import sdk
 from components.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ class Account:
         self._http_client = http_client
         self._lock = threading.RLock()
         self._pinned: str | None = None
+        self._id: str | None = None
+        self._client: stripe.StripeClient | None = None
         #: What the embedded sandbox raises for a file that is none; without one, nothing does.
         self._unusable_file: type[Exception] | tuple[()] = ()
 
@@ -159,11 +161,9 @@ class Account:
         """Whether real money moves."""
         return self.settings.mode == "live"
 
-    @cached_property
+    @property
     def version(self) -> str:
-        from stripe._api_version import _ApiVersion
-
-        return _ApiVersion.CURRENT
+        return str(sdk.load("stripe._api_version", "_ApiVersion").CURRENT)
 
     def pin(self, account_id: object) -> None:
         """Remember which account the stack's state says its objects are in.
@@ -174,18 +174,19 @@ class Account:
         if isinstance(account_id, str) and account_id and self._pinned is None:
             self._pinned = account_id
 
-    @cached_property
+    @property
     def id(self) -> str:
         """The account that the key opens; asked of Stripe once a process."""
         with self._lock:
-            try:
-                found = str(self._send("get", "/v1/account", {}, "Stripe account", None).data["id"])
-            except StripeRefusal as error:
-                if error.status != 403:
-                    raise
-                # A restricted key need not be allowed to read the account; then there is nothing to compare.
-                return self._pinned or ""
-            return found
+            if self._id is None:
+                try:
+                    self._id = str(self._send("get", "/v1/account", {}, "Stripe account", None).data["id"])
+                except StripeRefusal as error:
+                    if error.status != 403:
+                        raise
+                    # A restricted key need not be allowed to read the account; then there is nothing to compare.
+                    self._id = self._pinned or ""
+            return self._id
 
     def verify(self) -> None:
         """Refuse to work in another account than the one that the state was made in.
@@ -248,6 +249,7 @@ class Account:
     def _send(
         self, method: str, path: str, params: Mapping[str, Any], subject: str, idempotency_key: str | None
     ) -> Answer:
+        sdk.load_client()
         import stripe
 
         options: dict[str, Any] = {}
@@ -257,7 +259,7 @@ class Account:
         attempt = 0
         while True:
             try:
-                client = self._client
+                client = self._connected()
                 self.pacer.wait()
                 with self._lock:
                     self.calls += 1
@@ -275,34 +277,39 @@ class Account:
                     raise refusal from None
                 self._sleep(delay)
 
-    @cached_property
-    def _client(self) -> stripe.StripeClient:
+    def _connected(self) -> stripe.StripeClient:
+        """The one client, made with the first call."""
         with self._lock:
-            try:
-                key = self.settings.require_key()
-            except SettingsError as error:
-                raise AccountError(str(error)) from None
-            import stripe
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
 
-            # It would write an id to the user's home and time every call for Stripe.
-            stripe.enable_telemetry = False
-            http_client = self._http_client
-            if http_client is None and self.settings.embedded:
-                from sandbox import SandboxFileError
-                from sandbox.client import SandboxHTTPClient
+    def _connect(self) -> stripe.StripeClient:
+        try:
+            key = self.settings.require_key()
+        except SettingsError as error:
+            raise AccountError(str(error)) from None
+        import stripe
 
-                self._unusable_file = SandboxFileError
-                http_client = SandboxHTTPClient(self.settings.sandbox_file)
-            if http_client is None:
-                http_client = stripe.new_default_http_client(timeout=self.settings.timeout_seconds)
-            base = self.settings.api_base
-            return stripe.StripeClient(
-                key,
-                stripe_version=self.version,
-                base_addresses={"api": base} if base else {},
-                http_client=http_client,
-                max_network_retries=0,
-            )
+        # It would write an id to the user's home and time every call for Stripe.
+        stripe.enable_telemetry = False
+        http_client = self._http_client
+        if http_client is None and self.settings.embedded:
+            from sandbox import SandboxFileError
+            from sandbox.client import SandboxHTTPClient
+
+            self._unusable_file = SandboxFileError
+            http_client = SandboxHTTPClient(self.settings.sandbox_file)
+        if http_client is None:
+            http_client = stripe.new_default_http_client(timeout=self.settings.timeout_seconds)
+        base = self.settings.api_base
+        return stripe.StripeClient(
+            key,
+            stripe_version=self.version,
+            base_addresses={"api": base} if base else {},
+            http_client=http_client,
+            max_network_retries=0,
+        )
 
 
 def _replayed(headers: Mapping[str, str] | None) -> bool:

@@ -14,7 +14,6 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from importlib import import_module
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin
 
 from pulumi.output import UNKNOWN
@@ -23,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict, get_type_hints, is_typeddict
 
 from components.providers.values import LARGEST_EXACT, MAX_DECIMALS, decimal_string, decimals, is_unknown
+from components.sdk import load
 
 Path = tuple[str | int, ...]
 
@@ -85,7 +85,7 @@ Shape = Scalar | Choice | Array | Map | Struct | IntegerOr
 def struct_of(reference: str) -> Struct:
     """The shape of a TypedDict named as `module:Name`."""
     module, _, name = reference.partition(":")
-    return read_struct(getattr(import_module(module), name))
+    return read_struct(load(module, name))
 
 
 def read_struct(typed_dict: Any) -> Struct:
@@ -102,16 +102,15 @@ def read_struct(typed_dict: Any) -> Struct:
 
 
 def _request_options() -> frozenset[str]:
-    options = import_module("stripe._request_options").RequestOptions
+    options = load("stripe._request_options", "RequestOptions")
     return frozenset(options.__annotations__)
 
 
 def _namespace(typed_dict: Any) -> dict[str, Any]:
     # Two names that Stripe imports for type checkers only.
-    context = import_module("stripe._stripe_context")
     return {
         **vars(sys.modules[typed_dict.__module__]),
-        "StripeContext": context.StripeContext,
+        "StripeContext": load("stripe._stripe_context", "StripeContext"),
         "Mapping": Mapping,
     }
 

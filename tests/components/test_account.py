@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -300,3 +301,50 @@ def test_the_api_version_is_the_pinned_sdk_s(world: World) -> None:
     world.product()
     versions = {call.headers["stripe-version"] for call in world.sent}
     assert versions == {_ApiVersion.CURRENT}
+
+
+# -- threads --------------------------------------------------------------------------------------------------------
+
+AT_ONCE = """
+import sys, threading
+from components.account import Account
+from components.providers.customer import CUSTOMER
+from components.providers.meter import METER
+from components.providers.price import PRICE
+from components.providers.product import PRODUCT
+from components.providers.subscription import SUBSCRIPTION
+from components.settings import Settings
+
+sys.setswitchinterval(1e-6)
+account = Account(Settings.read({"mode": "sandbox", "sandboxFile": sys.argv[1]}.get, {}))
+kinds = (METER, PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION)
+work = [lambda: account.request("get", "/v1/prices", subject="prices"), lambda: account.id]
+work += [lambda kind=kind: kind.schema for kind in kinds]
+start, wrong = threading.Barrier(len(work)), []
+
+def run(each):
+    start.wait()
+    try:
+        each()
+    except BaseException as problem:
+        wrong.append(repr(problem))
+
+threads = [threading.Thread(target=run, args=(each,)) for each in work]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(wrong, account.calls)
+"""
+
+
+def test_the_first_calls_may_come_at_the_same_moment(tmp_path: Path) -> None:
+    """A destroy begins so. Modules of stripe-python import each other in circles, which two threads must not enter."""
+    for number in range(3):
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path / f"{number}.db")],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        # The account is asked for once, the prices once.
+        assert run.stdout == "[] 2\n", run.stdout + run.stderr
