@@ -616,12 +616,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "backdate_future": Answer("`backdate_start_date` must be in the past.", DOCUMENTED, param="backdate_start_date"),
     "anchor_config_range": Answer("Invalid billing_cycle_anchor_config: {rule}", UNRECORDED),
-    "cancel_at_period_end_mixed": Answer(
-        "`cancel_at_period_end` cannot be used with items of different intervals; use `cancel_at` with "
-        "`min_period_end` or `max_period_end`.",
-        UNRECORDED,
-        param="cancel_at_period_end",
-    ),
     "proration_date_range": Answer(
         "`proration_date` must lie between the start and the end of the current period.",
         DOCUMENTED,

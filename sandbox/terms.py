@@ -814,17 +814,20 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
 
 
 def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix: str = "") -> bool:
-    """`cancel_at` and `cancel_at_period_end`; whether they changed."""
+    """`cancel_at` and `cancel_at_period_end`, the earliest of the items' ends; whether they changed.
+
+    https://docs.stripe.com/changelog/basil/2025-07-30/cancel-at-enums
+    """
+    ends = [item["current_period_end"] for item in subscription["items"]["data"]]
+    if subscription["cancel_at_period_end"]:
+        # The end goes along when the period's is moved.
+        subscription["cancel_at"] = min(ends)
     before = (subscription["cancel_at"], subscription["cancel_at_period_end"])
     if "cancel_at" in params and params.get("cancel_at_period_end"):
         raise refuse("only_one", param=_name(prefix, "cancel_at"), names="cancel_at, cancel_at_period_end")
-    ends = [item["current_period_end"] for item in subscription["items"]["data"]]
     if "cancel_at_period_end" in params:
-        wanted = params["cancel_at_period_end"]
-        if wanted and len(set(ends)) > 1:
-            raise refuse("cancel_at_period_end_mixed")
-        if wanted:
-            subscription["cancel_at"], subscription["cancel_at_period_end"] = ends[0], True
+        if params["cancel_at_period_end"]:
+            subscription["cancel_at"], subscription["cancel_at_period_end"] = min(ends), True
         elif subscription["cancel_at_period_end"] or "cancel_at" not in params:
             subscription["cancel_at"], subscription["cancel_at_period_end"] = None, False
     if "cancel_at" in params:

@@ -37,7 +37,13 @@ class Interval:
         return self.unit if self.count == 1 else f"every {self.count} {self.unit}s"
 
     def divides(self, longer: Interval) -> bool:
-        """Whether `longer` is a whole number of this interval, which mixed intervals on one subscription need."""
+        """Whether `longer` is a whole number of this interval, which mixed intervals on one subscription need.
+
+        A month is a whole number of days, never of two or of weeks
+        (https://docs.stripe.com/billing/subscriptions/mixed-interval#interval-alignment).
+        """
+        if self == Interval("day"):
+            return True
         if self.unit in _MONTHS and longer.unit in _MONTHS:
             return (longer.count * _MONTHS[longer.unit]) % (self.count * _MONTHS[self.unit]) == 0
         if self.unit in _DAYS and longer.unit in _DAYS:

@@ -71,6 +71,15 @@ def test_a_configured_day_already_past_this_month_is_next_months() -> None:
         (Interval("month", 5), Interval("year"), False),
         (Interval("day"), Interval("week", 2), True),
         (Interval("week"), Interval("month"), False),
+        # those that Stripe's page on mixed intervals names
+        (Interval("day"), Interval("month", 3), True),
+        (Interval("day"), Interval("year", 2), True),
+        (Interval("day", 7), Interval("week"), True),
+        (Interval("day", 2), Interval("week"), False),
+        (Interval("day", 2), Interval("month"), False),
+        (Interval("week"), Interval("year"), False),
+        (Interval("month", 2), Interval("month", 6), True),
+        (Interval("month", 4), Interval("month", 6), False),
     ],
 )
 def test_intervals_mix_when_the_longer_is_a_whole_number_of_the_shorter(

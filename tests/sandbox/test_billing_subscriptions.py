@@ -281,10 +281,39 @@ def test_a_day_to_cancel_on_that_is_taken_back_costs_what_it_credited(world: Wor
 def test_helpers_name_the_ends_of_mixed_intervals(world: World, license: str) -> None:
     yearly = world.price("Yearly", "100000", interval="year")
     subscription = world.subscribe(license, yearly)
-    error = refusal(lambda: world.change(subscription.id, cancel_at_period_end=True))
-    assert error.param == "cancel_at_period_end"
     assert world.change(subscription.id, cancel_at="max_period_end").cancel_at == at("2027-01-01")
     assert world.change(subscription.id, cancel_at="min_period_end").cancel_at == at("2026-02-01")
+    # Stripe: the earliest, and it prorates nothing
+    assert world.change(subscription.id, cancel_at_period_end=True).cancel_at == at("2026-02-01")
+    world.go("2026-02-01")
+    assert world.v1.subscriptions.retrieve(subscription.id).status == "canceled"
+
+
+def test_a_day_counts_towards_months_and_years(world: World, tokens: str) -> None:
+    daily = world.price("Daily", "100", interval="day")
+    world.subscribe((daily, 2), tokens)
+    world.use("tokens", 3_500)
+    world.go("2026-01-03")
+    # 2 × 1.00 a day; with the first day of February 3,500 × 0.04 cents = 1.40 of January's usage
+    assert [invoice.total for invoice in world.invoices()] == [200, 200, 200]
+    for day in range(5, 32, 2):
+        world.go(f"2026-01-{day:02}")
+    world.go("2026-02-01T02:00:00")
+    assert world.bill() == [
+        ("2 × Daily (at $1.00 / day)", 200),
+        ("3500 × Tokens (at $0.0004 / month)", 140),
+    ]
+
+
+def test_the_end_of_the_period_takes_a_planned_cancellation_along(world: World, license: str) -> None:
+    subscription = world.subscribe(license, cancel_at_period_end=True)
+    assert subscription.cancel_at == at("2026-02-01")
+    moved = world.change(subscription.id, trial_end=at("2026-02-15"), proration_behavior="none")
+    assert (moved.cancel_at, moved.cancel_at_period_end) == (at("2026-02-15"), True)
+    world.go("2026-02-14")
+    assert world.v1.subscriptions.retrieve(subscription.id).status == "trialing"
+    world.go("2026-02-15")
+    assert world.v1.subscriptions.retrieve(subscription.id).status == "canceled"
 
 
 def test_prorations_that_wait_go_with_a_plain_cancellation(world: World, license: str) -> None:
