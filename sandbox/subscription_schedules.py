@@ -755,14 +755,11 @@ def _enter(call: Call, contract: Contract, schedule: Obj, phase: Obj, at: int, b
     if phase["trial_end"] is not None and phase["trial_end"] > at:
         cycle.change_items(contract, after, at, behavior)
         return cycle.begin_trial(contract, at, phase["trial_end"], behavior)
-    intervals = [{contract.interval(item) for item in items} for items in (contract.items, after)]
     anchor = phase["billing_cycle_anchor"] or schedule["default_settings"]["billing_cycle_anchor"]
-    if (anchor == "phase_start" and before is None) or (
-        len(intervals[0]) == len(intervals[1]) == 1 and intervals[0] != intervals[1]
-    ):
+    if (anchor == "phase_start" and before is None) or cycle.resets_anchor(contract, after):
         return cycle.restart(contract, after, at, behavior)
     if cycle.renewal_due(contract) <= at:
-        return cycle.renew(contract, at, after=after)
+        return cycle.renew(contract, at, after=after, proration_behavior=behavior)
     cycle.change_items(contract, after, at, behavior)
     if behavior == "always_invoice":
         return cycle.take_pending(contract, "subscription_update", at)

@@ -909,7 +909,7 @@ def apply_changes(
     check_trials(changed, params, begun, prefix)
     wanted_trial = trial_end(params, after, known, now, prefix)
     if any(cycle.is_ahead(item) for item in contract.items):
-        if wanted_trial is not None or _begins_anew(contract, known, after, anchor) or anchor == "now":
+        if wanted_trial is not None or _begins_anew(contract, after, anchor) or anchor == "now":
             # What is billed in advance was counted in the periods that would no longer be.
             raise refuse("not_implemented_param", param="new periods of items that are billed in advance")
         check_prebilled_coupons(call, subscription, now, _name(prefix, "discounts"))
@@ -921,7 +921,7 @@ def apply_changes(
     elif contract.trialing and params.get("trial_end") == "now":
         subscription["trial_end"] = now
         draft = (cycle.end_trial if keeps else cycle.restart)(contract, after, now, behavior)
-    elif _begins_anew(contract, known, after, anchor):
+    elif _begins_anew(contract, after, anchor):
         if running or begun:
             raise refuse("not_implemented_param", param="a new interval beside an item in the time of a trial offer")
         draft = cycle.restart(contract, after, now, behavior)
@@ -953,17 +953,8 @@ def apply_changes(
     return draft
 
 
-def _begins_anew(contract: Contract, known: Prices, after: Sequence[Obj], anchor: str | None) -> bool:
+def _begins_anew(contract: Contract, after: Sequence[Obj], anchor: str | None) -> bool:
     """Whether a change ends the present periods and bills new ones at once."""
     if anchor == "now":
         return contract.trialing or not contract.flexible
-    return not contract.trialing and _new_interval(known, contract.items, after)
-
-
-def _new_interval(known: Prices, before: Sequence[Obj], after: Sequence[Obj]) -> bool:
-    """Whether a subscription of one interval becomes one of another: its periods then begin anew."""
-    was, becomes = (
-        {Interval.of(known.get(item["price"])["recurring"]) for item in items if not cycle.in_trial(item)}
-        for items in (before, after)
-    )
-    return len(was) == 1 and len(becomes) == 1 and was != becomes
+    return not contract.trialing and cycle.resets_anchor(contract, after)

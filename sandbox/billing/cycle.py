@@ -500,10 +500,25 @@ def change_items(contract: Contract, after: list[Obj], at: int, proration_behavi
     contract.items = after
 
 
+def resets_anchor(contract: Contract, after: Sequence[Obj]) -> bool:
+    """Whether other items move the anchor to the moment of the change, though nobody asked for that.
+
+    In classic mode another interval does, and the first price that is not 0; in flexible mode nothing does
+    (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
+    """
+    if contract.flexible:
+        return False
+    was, becomes = (
+        {contract.interval(item) for item in items if not in_trial(item)} for items in (contract.items, after)
+    )
+    free, stays_free = (all(is_free(contract.price(item)) for item in items) for items in (contract.items, after))
+    return (len(was) == len(becomes) == 1 and was != becomes) or (free and not stays_free)
+
+
 def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
     """Begin new periods at `at`, which becomes the anchor, with the items as they shall be; bill at once.
 
-    A new interval does this, the end of a trial before its time, and in classic mode `billing_cycle_anchor=now`.
+    The end of a trial before its time does this, and in classic mode `billing_cycle_anchor=now` and `resets_anchor`.
     """
     before = {item["id"]: item for item in contract.items}
     kept = {item["id"]: item for item in after}

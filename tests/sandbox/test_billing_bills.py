@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import stripe
 
@@ -447,13 +449,13 @@ def test_another_licence_price_in_mid_month(world: World) -> None:
     ]
 
 
-def test_from_monthly_to_yearly_begins_a_year_now(world: World) -> None:
+def test_from_monthly_to_yearly_begins_a_year_now_in_classic_mode(world: World) -> None:
     world.go("2026-04-01")
-    subscription = world.subscribe((world.price("Monthly", "3000"), 1))
+    subscription = world.subscribe((world.price("Monthly", "3000"), 1), billing_mode={"type": "classic"})
     world.go("2026-04-16")
     item = subscription["items"].data[0].id
     yearly = world.price("Yearly", "30000", interval="year")
-    world.v1.subscriptions.update(subscription.id, {"items": [{"id": item, "price": yearly}]})
+    world.change(subscription.id, {"id": item, "price": yearly})
     # half a month back, a whole year forward
     assert world.bill() == [
         ("Unused time on Monthly after 16 Apr 2026", -1_500),
@@ -461,6 +463,62 @@ def test_from_monthly_to_yearly_begins_a_year_now(world: World) -> None:
     ]
     renewed = world.v1.subscriptions.retrieve(subscription.id)["items"].data[0]
     assert renewed.current_period_end == at("2027-04-16")
+
+
+@pytest.mark.parametrize(
+    ("proration_behavior", "billed"),
+    [
+        # 350 of the 365 days from the anchor to the next 1 April: 28,767.12
+        (
+            "always_invoice",
+            [
+                ("Unused time on Monthly after 16 Apr 2026", -1_500),
+                ("Remaining time on Yearly after 16 Apr 2026", 28_767),
+            ],
+        ),
+        ("create_prorations", [("1 × Monthly (at $30.00 / month)", 3_000)]),
+        ("none", [("1 × Monthly (at $30.00 / month)", 3_000)]),
+    ],
+)
+def test_from_monthly_to_yearly_leaves_the_anchor_in_flexible_mode(
+    world: World, proration_behavior: Any, billed: list[tuple[str, int]]
+) -> None:
+    # Stripe's comparison of the billing modes: the anchor is never reset but by `billing_cycle_anchor`
+    world.go("2026-04-01")
+    subscription = world.subscribe((world.price("Monthly", "3000"), 1))
+    world.go("2026-04-16")
+    item = subscription["items"].data[0].id
+    yearly = world.price("Yearly", "30000", interval="year")
+    changed = world.change(subscription.id, {"id": item, "price": yearly}, proration_behavior=proration_behavior)
+    assert world.bill() == billed
+    assert (changed.billing_cycle_anchor, changed["items"].data[0].current_period_end) == (
+        at("2026-04-01"),
+        at("2027-04-01"),
+    )
+    waiting = 27_267 if proration_behavior == "create_prorations" else 0
+    assert world.preview(subscription.id).total == 30_000 + waiting
+
+
+@pytest.mark.parametrize(
+    ("mode", "free", "anchor", "billed"),
+    [
+        ("classic", ("0", 1), "2026-04-16", 3_000),
+        # a price that is not 0 and was had 0 times begins nothing, nor does anything in flexible mode
+        ("classic", ("500", 0), "2026-04-01", 0),
+        ("flexible", ("0", 1), "2026-04-01", 0),
+    ],
+)
+def test_the_first_price_that_is_not_0_begins_a_period_in_classic_mode(
+    world: World, mode: Any, free: tuple[str, int], anchor: str, billed: int
+) -> None:
+    world.go("2026-04-01")
+    amount, quantity = free
+    subscription = world.subscribe((world.price("Free", amount), quantity), billing_mode={"type": mode})
+    world.go("2026-04-16")
+    item = subscription["items"].data[0].id
+    changed = world.change(subscription.id, {"id": item, "price": world.price("Paid", "3000"), "quantity": 1})
+    assert changed.billing_cycle_anchor == at(anchor)
+    assert world.invoices()[-1].total == billed
 
 
 def test_the_billing_day_moved_to_now_in_classic_mode_bills_at_once(world: World, tokens: str) -> None:

@@ -396,7 +396,7 @@ def test_added_invoice_items_bring_discounts_and_a_period(world: World, license:
 def test_an_added_invoice_items_period_is_named_for_the_periods_that_the_change_begins(
     world: World, license: str
 ) -> None:
-    subscription = world.subscribe(license)
+    subscription = world.subscribe(license, billing_mode={"type": "classic"})
     world.go("2026-04-11")
     year = world.price("Yearly", "90000", interval="year")
     setup = {"currency": "usd", "product": world.product("Setup"), "unit_amount": 700}

@@ -75,6 +75,26 @@ def test_a_phase_that_ends_in_mid_period_is_prorated(world: World, basic: str, p
     assert [amount for _, amount in world.bill()] == [-1_500, 4_500, 9_000]
 
 
+@pytest.mark.parametrize(
+    ("mode", "terms", "billed"),
+    [
+        # 335 of the 365 days from May to the anchor, 1 April: 275.34
+        ("flexible", {}, 27_534),
+        ("flexible", {"proration_behavior": "none"}, None),
+        ("flexible", {"proration_behavior": "none", "billing_cycle_anchor": "phase_start"}, 30_000),
+        ("classic", {"proration_behavior": "none"}, 30_000),
+    ],
+)
+def test_a_phase_of_another_interval_keeps_the_anchor_in_flexible_mode_unless_it_starts_one(
+    world: World, basic: str, mode: str, terms: dict[str, Any], billed: int | None
+) -> None:
+    yearly = world.price("Yearly", "30000", interval="year")
+    year = {"items": [{"price": yearly}], "duration": {"interval": "year", "interval_count": 1}, **terms}
+    plan(world, month(basic), year, billing_mode={"type": mode})
+    world.go("2026-05-01T02:00:00")
+    assert [invoice.total for invoice in world.invoices()] == [3_000, *([] if billed is None else [billed])]
+
+
 def test_usage_of_the_old_price_is_billed_where_the_phases_meet(world: World) -> None:
     meter = world.meter("calls")
     cheap = world.usage_price("Cheap", meter, unit_amount_decimal="1")
