@@ -218,7 +218,7 @@ def compose(
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
         "webhooks_delivered_at": None,
-        "_discounts": [] if subscription is None else redemption.active(call, _whole(subscription, draft), at),
+        "_discounts": [] if subscription is None else _whole(call, subscription, draft, at),
         "_application_fee_amount": None,
         "_days_until_due": held.get("days_until_due"),
         "_subscription": None if subscription is None else subscription["id"],
@@ -254,16 +254,26 @@ def item_of(line: Obj) -> str | None:
     return found
 
 
-def _whole(subscription: Obj, draft: Draft) -> list[str]:
-    """The ids of the discounts of a whole invoice: the subscription's, and those that some lines are still under."""
+def _whole(call: Call, subscription: Obj, draft: Draft, at: int) -> list[Obj]:
+    """The discounts of a whole invoice: the subscription's, and those that some lines are still under.
+
+    Lines of a backdated subscription's past (`_as_of`) are under what applied then.
+    """
     former = [id for line in draft.lines for id in line.get("_under", ())]
-    return list(dict.fromkeys([*subscription["discounts"], *former]))
+    ids = list(dict.fromkeys([*subscription["discounts"], *former]))
+    moments = {line.get("_as_of", at) for line in draft.lines}
+    if moments <= {at}:
+        return redemption.active(call, ids, at)
+    for line in draft.lines:
+        line["_under"] = [discount["id"] for discount in redemption.active(call, ids, line.get("_as_of", at))]
+    return redemption.active(call, ids, min(moments))
 
 
 def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
     made = {"id": call.mint("il_1", 23), "invoice": invoice["id"], "livemode": call.livemode, **line}
     if line["discountable"]:
-        made["_discounts"] = redemption.active(call, line["discounts"], invoice["created"])
+        moment = line["_as_of"] if "_as_of" in line else invoice["created"]
+        made["_discounts"] = redemption.active(call, line["discounts"], moment)
         made["discounts"] = [discount["id"] for discount in made["_discounts"]]
     return made
 

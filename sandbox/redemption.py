@@ -43,6 +43,8 @@ class Target:
     inherited: Sequence[str] = ()
     #: Whether promotion codes with a minimum amount can be redeemed; `check_minimum` then looks at the amount.
     minimums: bool = False
+    #: When what is redeemed begins to count, where that is not `now`: at the start of a backdated subscription.
+    begins: int | None = None
 
 
 def replace(call: Call, target: Target, given: Any, where: str) -> list[str]:
@@ -197,16 +199,17 @@ def check_minimum(call: Call, ids: Sequence[str], currency: str, amount: int, wh
 
 def _redeem(call: Call, target: Target, found: _Found) -> str:
     coupon = call.fetch("coupon", found.coupon)
+    begins = target.now if target.begins is None else target.begins
     discount: Obj = {
         "id": call.mint("di_1", 23),
         "object": "discount",
         "checkout_session": None,
         "customer": target.customer,
         "customer_account": call.fetch("customer", target.customer).get("customer_account"),
-        "end": discounts.end_of(coupon, target.now),
+        "end": discounts.end_of(coupon, begins),
         "promotion_code": found.code,
         "source": {"type": "coupon", "coupon": coupon["id"]},
-        "start": target.now,
+        "start": begins,
         **{name: target.on.get(name) for name in _ON},
         # What was promised stays, whatever happens to the coupon.
         "_coupon": coupon,

@@ -266,7 +266,10 @@ def _dates(
             raise refuse("backdate_future")
         if now - backdate > terms.LONGEST_BACKDATE:
             raise refuse("not_implemented_param", param="backdate_start_date more than five years ago")
-        subscription["start_date"] = subscription["billing_cycle_anchor"] = backdate
+        subscription["start_date"] = backdate
+        if subscription["billing_mode"]["type"] == "flexible":
+            subscription["billing_cycle_anchor"] = backdate
+    natural = subscription["billing_cycle_anchor"]
     trial_end = terms.trial_end(params, items, known, now, prefix)
     if trial_end is not None:
         subscription.update(status="trialing", trial_start=now, trial_end=trial_end, billing_cycle_anchor=trial_end)
@@ -293,8 +296,10 @@ def _dates(
             raise refuse("anchor_too_late", latest=latest)
         subscription["billing_cycle_anchor"] = anchor
     elif trial_end is not None:
-        subscription["_anchor"] = now if backdate is None else backdate
+        subscription["_anchor"] = natural
         terms.set_trial_anchor(subscription)
+    elif anchor == "now":
+        subscription["billing_cycle_anchor"] = now
 
 
 def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:

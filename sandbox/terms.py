@@ -594,6 +594,12 @@ def set_trial_anchor(subscription: Obj) -> None:
             subscription["billing_cycle_anchor_config"] = None
 
 
+def _begins(subscription: Obj, now: int) -> int:
+    """From when on a discount counts: from its start, for a new subscription, be that backdated
+    (https://docs.stripe.com/billing/subscriptions/backdating, "Backdating and discounts")."""
+    return int(subscription["start_date"]) if now == subscription["created"] else now
+
+
 def subscription_target(subscription: Obj, now: int, *, minimums: bool = False) -> redemption.Target:
     """A subscription as something to discount."""
     return redemption.Target(
@@ -603,6 +609,7 @@ def subscription_target(subscription: Obj, now: int, *, minimums: bool = False) 
         {"subscription": subscription["id"]},
         present=subscription["discounts"],
         minimums=minimums,
+        begins=_begins(subscription, now),
     )
 
 
@@ -626,6 +633,7 @@ def item_target(subscription: Obj, item: Obj, now: int) -> redemption.Target:
         {"subscription_item": item["id"]},
         present=item["discounts"],
         inherited=subscription["discounts"],
+        begins=_begins(subscription, now),
     )
 
 

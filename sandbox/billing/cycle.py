@@ -300,39 +300,76 @@ def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
     backdated = subscription["start_date"] < at
     lines: list[Obj] = []
     for item in contract.items:
-        _count_from(contract, item, subscription["start_date"])
+        _count_from(contract, item, at)
         item["_debits"] = []
+        metered = is_metered(contract.price(item))
         if contract.trialing:
             item["current_period_start"], item["current_period_end"] = at, subscription["trial_end"]
-            if not is_metered(contract.price(item)):
+            if not metered:
                 lines.append(trial_line(item, contract.price(item), contract.product(item), _period(item)))
             elif not contract.flexible:
                 lines.extend(_zero_usage(contract, item))
             continue
-        start = at
-        if backdated:
-            whole_start, _ = contract.anchor.period_around(contract.interval(item), at)
-            start = max(whole_start, subscription["start_date"])
-            if proration_behavior != "none" and not is_metered(contract.price(item)):
-                lines.extend(_backdated_fees(contract, item, start))
+        start, _ = contract.anchor.period_around(contract.interval(item), at) if backdated else (at, None)
+        start = max(start, subscription["start_date"])
         item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
-        if not is_metered(contract.price(item)):
+        past: list[Obj] = []
+        if backdated and proration_behavior != "none":
+            past = _backdated(contract, item, at)
+            lines.extend(past)
+        if metered:
+            if not contract.flexible and not past:
+                lines.extend(_zero_usage(contract, item))
+        elif start == at or (contract.flexible and proration_behavior != "none"):
             lines.extend(_fee(contract, item, proration_behavior))
             lines.extend(_fees_ahead(contract, item))
-        elif not contract.flexible:
-            lines.extend(_zero_usage(contract, item))
     return _draft(contract, "subscription_create", at, at, lines)
 
 
-def _backdated_fees(contract: Contract, item: Obj, until: int) -> list[Obj]:
-    """The fee of every period, whole or not, from `start_date` to the present one."""
+def _backdated(contract: Contract, item: Obj, at: int) -> list[Obj]:
+    """What is billed at `at` of the time from an earlier `start_date` on.
+
+    In flexible mode each period that is over, as if it had been billed at its end: fee or usage. In classic mode one
+    line: the usage so far, or the fee up to the first whole period, counted in periods that begin with `start_date`
+    (https://docs.stripe.com/billing/subscriptions/backdating, and "Backdate subscriptions" in
+    https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
+    """
+    begun, present, interval = (
+        contract.subscription["start_date"],
+        item["current_period_start"],
+        contract.interval(item),
+    )
+    whole = at if present == at else item["current_period_end"]
+    metered = is_metered(contract.price(item))
     lines: list[Obj] = []
-    start = contract.subscription["start_date"]
-    while start < until:
-        end = min(contract.anchor.next_boundary(contract.interval(item), start), until)
-        lines.extend(_fee_lines(contract, item, start, end))
-        start = end
+    if contract.flexible:
+        for start, end in contract.anchor.spans(interval, begun, present):
+            lines.extend(_used_lines(contract, item, start, end) if metered else _fee_lines(contract, item, start, end))
+        _count_from(contract, item, present)
+    elif not metered:
+        counted, fee = Anchor(begun), total(contract.price(item), item["quantity"])
+        amount = 0
+        for start, end in counted.spans(interval, begun, whole):
+            whole_start, whole_end = counted.period_around(interval, start)
+            amount += share(fee, end - start, whole_end - whole_start)
+        lines.append(remaining_time_line(item, contract.price(item), contract.product(item), amount, (begun, whole)))
+        if whole > at:
+            _remember(item, amount, begun, whole, {})
+    elif present == at:
+        lines.extend(_used_lines(contract, item, begun, at))
+        _count_from(contract, item, at)
+    else:
+        _count_from(contract, item, begun)
+    for line in lines:
+        # Discounts count from the start too.
+        line["_as_of"] = line["period"]["start"]
     return lines
+
+
+def _used_lines(contract: Contract, item: Obj, start: int, end: int) -> list[Obj]:
+    """An item's usage from `start` to `end` as it is known now."""
+    _count_from(contract, item, start)
+    return settled(_usage(contract, item, end))
 
 
 # -- renewal ----------------------------------------------------------------------------------------------------------
@@ -397,13 +434,8 @@ def is_ahead(item: Obj) -> bool:
 
 def spans_ahead(contract: Contract, item: Obj, until: int) -> list[tuple[int, int]]:
     """The periods, the last one maybe in part, from where an item is billed until to `until`."""
-    spans = []
     start = max(item["current_period_end"], item.get("billed_until") or 0)
-    while start < until:
-        end = min(contract.anchor_of(item).next_boundary(contract.interval(item), start), until)
-        spans.append((start, end))
-        start = end
-    return spans
+    return contract.anchor_of(item).spans(contract.interval(item), start, until)
 
 
 def bill_ahead(contract: Contract, at: int, proration_behavior: str) -> None:
@@ -437,10 +469,7 @@ def accrued(contract: Contract, at: int) -> list[tuple[Obj, list[Obj]]]:
             start, price = item["_usage_from"], contract.price(item)
             used = _used(contract, item, at + 1)
             lines = usage_lines(item, price, contract.product(item), used, (start, max(start, at)))
-            for line in lines:
-                # Stripe: a threshold invoice takes up no usage that comes after it was made.
-                del line["_usage"], line["_part"]
-            found.append((item, lines))
+            found.append((item, settled(lines)))
     return found
 
 
@@ -764,6 +793,18 @@ def name_periods(contract: Contract, pending: Sequence[Obj]) -> None:
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 
+def settled(lines: list[Obj]) -> list[Obj]:
+    """Lines that take up no usage that comes after they were made.
+
+    Stripe: those of a threshold invoice, and of every other that neither a period's end nor that of a phase makes
+    (https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period).
+    """
+    for line in lines:
+        line.pop("_usage", None)
+        line.pop("_part", None)
+    return lines
+
+
 def _draft(contract: Contract, billing_reason: str, start: int, end: int, lines: list[Obj]) -> Draft | None:
     taken, contract.pending = contract.pending, []
     name_periods(contract, taken)
@@ -843,9 +884,7 @@ def _count_from(contract: Contract, item: Obj, at: int, was: Obj | None = None) 
 def _zero_usage(contract: Contract, item: Obj) -> list[Obj]:
     lines = usage_lines(item, contract.price(item), contract.product(item), Decimal(0), _period(item))
     # Nothing has been used yet: no flat fee either, and nothing to rate again.
-    for line in lines:
-        del line["_usage"], line["_part"]
-    return [line for line in lines if line["amount"] == 0][:1]
+    return [line for line in settled(lines) if line["amount"] == 0][:1]
 
 
 def _let_go(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:

@@ -92,6 +92,15 @@ class Anchor:
             number -= 1
         return self.boundary(interval, number), self.boundary(interval, number + 1)
 
+    def spans(self, interval: Interval, start: int, until: int) -> list[tuple[int, int]]:
+        """The time from `start` to `until` cut at the boundaries between them."""
+        found = []
+        while start < until:
+            end = min(self.next_boundary(interval, start), until)
+            found.append((start, end))
+            start = end
+        return found
+
 
 def anchor_from_config(config: Mapping[str, Any], start: int) -> Anchor:
     """The first instant at or after `start` that a `billing_cycle_anchor_config` names.

@@ -90,12 +90,6 @@ def _beyond(charge: Charge, before: Charge | None) -> Charge:
     return replace(charge, quantity=charge.quantity - before.quantity, amount=charge.amount - before.amount)
 
 
-def is_free(price: Price) -> bool:
-    """Whether a price is 0 whatever the quantity."""
-    holders = price["tiers"] if price["billing_scheme"] == "tiered" else [price]
-    return not any(unit_amount(holder, stem) for holder in holders for stem in ("unit_amount", "flat_amount"))
-
-
 def total(price: Price, quantity: Decimal | int) -> int:
     """The sum of a price's charges in whole minor units."""
     return sum(charge.amount for charge in rate(price, quantity))

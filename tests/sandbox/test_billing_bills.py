@@ -361,6 +361,69 @@ def test_a_backdated_subscription_bills_what_has_passed_and_its_usage_with_the_n
     assert world.preview(subscription.id).total == 10_200
 
 
+@pytest.mark.parametrize(
+    ("now", "begun", "charged"),
+    [
+        # the two examples of Stripe's page: 14 of the 28 days to 15 March, 17 of the 31 to 15 February
+        ("2026-03-01", "2026-02-15", 5_000),
+        ("2026-02-01", "2026-01-15", 5_484),
+        # a month to 15 February, and 14 of the 28 days from then
+        ("2026-03-01", "2026-01-15", 15_000),
+    ],
+)
+def test_a_backdated_start_in_classic_mode_is_one_line_and_the_anchor_is_now(
+    world: World, now: str, begun: str, charged: int
+) -> None:
+    world.go(now)
+    license = world.price("License", "10000")
+    subscription = world.subscribe(license, backdate_start_date=at(begun), billing_mode={"type": "classic"})
+    assert [amount for _, amount in world.bill()] == [charged, 10_000]
+    assert (subscription.start_date, subscription.billing_cycle_anchor) == (at(begun), at(now))
+
+
+def test_a_backdated_start_up_to_an_anchor_is_billed_by_the_period_in_flexible_mode(world: World) -> None:
+    # Stripe's example: made on 15 October, from 1 September, anchored to 1 November
+    world.go("2026-10-15")
+    license = world.price("License", "10000")
+    dates: Any = {"backdate_start_date": at("2026-09-01"), "billing_cycle_anchor": at("2026-11-01")}
+    for mode, charged in (("classic", [20_000]), ("flexible", [10_000, 10_000])):
+        subscription = world.subscribe(license, billing_mode={"type": mode}, **dates)
+        assert [amount for _, amount in lines(world.invoices(subscription.id)[0])] == charged
+        assert subscription["items"].data[0].current_period_end == at("2026-11-01")
+    world.go("2026-11-01T02:00:00")
+    assert [invoice.total for invoice in world.invoices()] == [20_000, 20_000, 10_000, 10_000]
+
+
+@pytest.mark.parametrize(("mode", "charged"), [("classic", [25_000]), ("flexible", [10_000, 15_000])])
+def test_usage_before_a_backdated_subscription_was_made_is_billed_with_it(
+    world: World, mode: Any, charged: list[int]
+) -> None:
+    # Stripe's example: 100 GB in March, 150 in April, 10.00 for each 10 GB
+    meter = world.meter("gigabytes")
+    packages: Any = {"divide_by": 10, "round": "up"}
+    storage = world.usage_price("Storage", meter, unit_amount_decimal="1000", transform_quantity=packages)
+    for when, gigabytes in (("2026-03-20", 100), ("2026-04-20", 150)):
+        world.go(when)
+        world.use("gigabytes", gigabytes)
+    world.go("2026-05-01")
+    subscription = world.subscribe(storage, backdate_start_date=at("2026-03-01"), billing_mode={"type": mode})
+    assert [amount for _, amount in world.bill()] == charged
+    world.use("gigabytes", 30)
+    assert world.preview(subscription.id).total == 3_000
+
+
+def test_a_backdated_start_without_proration_is_free_up_to_the_next_period(world: World, tokens: str) -> None:
+    world.go("2026-02-20")
+    world.use("tokens", 6_000)
+    world.go("2026-02-21")
+    license = world.price("License", "10000")
+    subscription = world.subscribe(license, tokens, backdate_start_date=at("2026-01-05"), proration_behavior="none")
+    assert (subscription.latest_invoice, subscription.start_date) == (None, at("2026-01-05"))
+    world.use("tokens", 3_500)
+    # the fee from 5 March, and 2,500 × 0.04 cents = 1.00 of usage since it was made
+    assert world.preview(subscription.id).total == 10_100
+
+
 def test_yearly_fees_and_monthly_usage_on_one_subscription(world: World, tokens: str) -> None:
     subscription = world.subscribe((world.price("License", "120000", interval="year"), 1), tokens)
     world.use("tokens", 101_000)

@@ -128,6 +128,32 @@ def test_a_credit_in_a_backdated_subscription_is_of_its_own_period(world: World,
     assert totals(world) == [10_000, -2_581]
 
 
+@pytest.mark.parametrize(
+    ("duration", "first", "second"),
+    [
+        # made on 1 March from 1 January: a fee of 100.00 for each of three months, then that of April
+        ({"duration": "repeating", "duration_in_months": 2}, [5_000, 5_000, 10_000], 10_000),
+        ({"duration": "repeating", "duration_in_months": 3}, [5_000, 5_000, 5_000], 10_000),
+        ({"duration": "once"}, [5_000, 5_000, 5_000], 10_000),
+        ({"duration": "forever"}, [5_000, 5_000, 5_000], 5_000),
+    ],
+)
+@pytest.mark.parametrize("of_the_item", [False, True])
+def test_the_months_of_a_coupon_count_from_a_backdated_start(
+    client: stripe.StripeClient, duration: dict[str, Any], first: list[int], second: int, of_the_item: bool
+) -> None:
+    # Stripe's page on backdating has the first two
+    world = World(client, "2026-03-01")
+    off = coupon(world, percent_off=50, **duration)
+    license: Any = {"price": world.price("License", "10000"), **({"discounts": off} if of_the_item else {})}
+    whole: Any = {} if of_the_item else {"discounts": off}
+    subscription = world.subscribe(license, backdate_start_date=at("2026-01-01"), **whole)
+    charged = world.invoices()[0].lines.data
+    assert [line.amount - sum(off.amount for off in line.discount_amounts or ()) for line in charged] == first
+    assert world.invoices()[0].total == sum(first)
+    assert world.preview(subscription.id).total == second
+
+
 def test_discounts_are_set_anew_kept_by_id_and_cleared(world: World, license: str) -> None:
     first, second = coupon(world, percent_off=10), coupon(world, percent_off=20, duration="forever")
     subscription = world.subscribe(license)
