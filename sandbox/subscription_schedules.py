@@ -870,6 +870,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
     _set_terms(call, schedule, subscription, phase)
     draft = enter(call, contract, schedule, {**phase, "proration_behavior": proration_behavior}, now, was)
     if draft is not None:
+        cycle.settled(draft.lines)
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
     life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
 

@@ -409,6 +409,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
 
 def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str, Any], now: int) -> None:
     subscription = contract.subscription
+    cycle.settled(draft.lines)
     if subscription["collection_method"] == "send_invoice":
         life.bill(call, contract, draft, now, hold=True)
         return
@@ -459,7 +460,8 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
     if was_incomplete:
         _void_first_invoice(call, subscription, now)
     if draft is not None:
-        # Recorded: a draft for an hour, like a renewal.
+        # Recorded: a draft for an hour, like a renewal, but with the usage that is known now.
+        cycle.settled(draft.lines)
         life.bill(call, contract, draft, now, hold=True)
     _orphan(call, contract)
     _stop_collecting(call, subscription)

@@ -826,14 +826,16 @@ def _same_terms(one: Obj, other: Obj) -> bool:
 def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
     """Bill an item's present period, a part of one in proportion, and remember the debit.
 
-    What has been billed in advance is not billed again.
+    What has been billed in advance is not billed again. Without proration a part is free, but in classic mode for one
+    that only the subscription's end cuts off (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
     """
     start, end = _period(item)
     if (item.get("billed_until") or 0) >= end:
         return []
     start = max(start, item.pop("billed_until", None) or 0)
-    whole = contract.anchor_of(item).period_around(contract.interval(item), start) == (start, end)
-    if not whole and proration_behavior == "none":
+    natural = contract.anchor_of(item).period_around(contract.interval(item), start)
+    billed = (start, end) == natural or (start == natural[0] and not contract.flexible)
+    if proration_behavior == "none" and not billed:
         return []
     lines = _fee_lines(contract, item, start, end)
     _remember(item, sum(line["amount"] for line in lines), start, end, {})

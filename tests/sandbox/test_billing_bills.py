@@ -826,6 +826,20 @@ def test_usage_that_comes_after_the_draft_is_lost(world: World, tokens: str) -> 
     assert world.preview(subscription.id).total == 0
 
 
+def test_only_a_periods_end_waits_for_usage(world: World, tokens: str) -> None:
+    # Stripe: within the hour usage is added to invoices of a period's or a phase's end
+    known = world.subscribe(tokens)
+    world.use("tokens", 2_000)
+    world.go("2026-01-16")
+    world.v1.subscriptions.cancel(known.id, {"invoice_now": True})
+    draft = world.invoices()[-1]
+    world.use("tokens", 5_000, "2026-01-15")
+    # 1,000 × 0.04 cents
+    assert (draft.status, draft.total, world.v1.invoices.retrieve(draft.id).total) == ("draft", 40, 40)
+    world.go("2026-01-16T01:00:00")
+    assert (world.invoices()[-1].status, world.invoices()[-1].total) == ("paid", 40)
+
+
 # -- cancellation -----------------------------------------------------------------------------------------------------
 
 
@@ -895,6 +909,21 @@ def test_a_day_in_a_later_period_to_cancel_on_bills_that_period_in_part(world: W
     world.go("2026-06-10")
     assert world.v1.subscriptions.retrieve(subscription.id).status == "canceled"
     assert [invoice.total for invoice in world.invoices()] == [9_300, 3_000]
+
+
+@pytest.mark.parametrize(("mode", "billed"), [("classic", [5_000]), ("flexible", [])])
+def test_a_first_period_that_the_end_cuts_off_is_free_without_proration_in_flexible_mode_alone(
+    world: World, mode: Any, billed: list[int]
+) -> None:
+    world.go("2026-04-01")
+    world.subscribe(
+        world.price("License", "10000"),
+        cancel_at=at("2026-04-16"),
+        proration_behavior="none",
+        billing_mode={"type": mode},
+    )
+    # half of April's 30 days
+    assert [invoice.total for invoice in world.invoices()] == billed
 
 
 def test_the_credit_of_a_cancellation_pays_the_next_invoice(world: World) -> None:
