@@ -106,7 +106,7 @@ def contract_of(
             if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
         ]
     catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
-    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), now)
+    return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), now, waiting=len(pending))
 
 
 def _belongs(item: Obj, subscription_id: str) -> bool:

@@ -99,6 +99,8 @@ class Contract:
     new_id: Callable[[str], str]
     #: The present, from which `proration_date` can differ. Invoice items are made then: recorded.
     now: int
+    #: How many of `pending` were there before; those after them are new.
+    waiting: int = 0
     #: Whether something was prorated of which Stripe's documentation contradicts itself: see `fee`.
     unclear: bool = False
 
@@ -806,7 +808,9 @@ def settled(lines: list[Obj]) -> list[Obj]:
 
 
 def _draft(contract: Contract, billing_reason: str, start: int, end: int, lines: list[Obj]) -> Draft | None:
-    taken, contract.pending = contract.pending, []
+    waiting, contract.pending = contract.pending, []
+    taken = [*waiting[contract.waiting :], *waiting[: contract.waiting]]
+    contract.waiting = 0
     name_periods(contract, taken)
     if not taken and not lines:
         return None

@@ -70,6 +70,18 @@ def test_a_preview_of_a_change_is_what_the_change_then_costs(world: World, licen
     assert shown.total == world.invoices()[-1].total == 20_000
 
 
+def test_a_preview_of_a_second_change_at_one_moment_has_the_invoices_order(world: World, license: str) -> None:
+    subscription = world.subscribe((license, 1))
+    item = subscription["items"].data[0].id
+    world.go("2026-04-16")
+    world.change(subscription.id, {"id": item, "quantity": 2})
+    shown = lines(world.preview(subscription.id, items=[{"id": item, "quantity": 3}]))
+    world.change(subscription.id, {"id": item, "quantity": 3})
+    assert lines(world.preview(subscription.id)) == shown
+    world.go("2026-05-01")
+    assert world.bill() == shown
+
+
 def test_a_preview_can_add_and_remove_items(world: World, license: str, tokens: str) -> None:
     subscription = world.subscribe((license, 1), tokens)
     world.use("tokens", 26_000)
