@@ -63,9 +63,7 @@ class _Visit:
     """A request that has found its route: all that carrying it out needs."""
 
     passage: _Passage
-    settings: settings.Settings
     who: keys.Caller
-    clock: Callable[[], int]
     route: router.Route
     args: dict[str, str]
     path: str
@@ -170,7 +168,7 @@ class Sandbox:
         if key is not None and len(key) > 255:
             raise refuse("idempotency_long", length=len(key))
         raw = _decode(passage, route)
-        visit = _Visit(passage, current, who, clock, route, args, path, raw, key, version, fault)
+        visit = _Visit(passage, who, route, args, path, raw, key, version, fault)
         claims = self._claims_of(visit)
         with self._claims.held(who.scope, claims) if claims else nullcontext():
             try:
@@ -198,12 +196,15 @@ class Sandbox:
         return claims
 
     def _run(self, visit: _Visit) -> Response:
-        passage, current, who, route = visit.passage, visit.settings, visit.who, visit.route
-        clock, path, raw, fault = visit.clock, visit.path, visit.raw, visit.fault
+        passage, who, route = visit.passage, visit.who, visit.route
+        path, raw, fault = visit.path, visit.raw, visit.fault
         idempotency_key, version = visit.idempotency_key, visit.version
         request = passage.request
         opened = self.database.writing() if route.writes else self.database.reading()
         with opened as connection:
+            # What time it is once it is this request's turn: whoever moved the clock while it waited came first.
+            current = settings.read(connection)
+            clock = self.clock_of(current)
             store = Store(connection, who.scope)
             digest = b""
             if idempotency_key is not None:

@@ -19,6 +19,7 @@ from sandbox import Request, Sandbox, SandboxFileError, cli, store
 from sandbox.client import SandboxHTTPClient
 from sandbox.store import mint
 from tests.sandbox import catalog
+from tests.sandbox.conftest import NEW_YEAR
 
 KEY = {"Authorization": "Bearer sk_test_x", "Content-Type": "application/x-www-form-urlencoded"}
 
@@ -358,3 +359,27 @@ def test_damage_while_running_does_not_hang(tmp_path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
     with pytest.raises(SandboxFileError, match="move it"):
         create(sandbox, "B")
+
+
+def test_a_request_that_waits_has_the_time_of_its_turn(tmp_path: Path) -> None:
+    # else usage that is sent while another process moves the clock belongs to a period that has been billed by then
+    now = NEW_YEAR
+    asked = threading.Event()
+
+    def clock() -> float:
+        told = now
+        asked.set()
+        return told
+
+    sandbox = Sandbox(tmp_path / "stripe.db", clock=clock)
+    client = stripe.StripeClient("sk_test_sandbox", http_client=SandboxHTTPClient(sandbox))
+    created: list[int] = []
+    waiting = threading.Thread(target=lambda: created.append(client.v1.products.create({"name": "Ada"}).created))
+    with sandbox.database.writing():
+        asked.clear()
+        waiting.start()
+        assert asked.wait(30)
+        now = NEW_YEAR + 86_400
+    waiting.join(30)
+    assert created == [now]
+    sandbox.close()
