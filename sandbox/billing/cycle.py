@@ -315,12 +315,10 @@ def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
         start, _ = contract.anchor.period_around(contract.interval(item), at) if backdated else (at, None)
         start = max(start, subscription["start_date"])
         item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
-        past: list[Obj] = []
         if backdated and proration_behavior != "none":
-            past = _backdated(contract, item, at)
-            lines.extend(past)
+            lines.extend(_backdated(contract, item, at))
         if metered:
-            if not contract.flexible and not past:
+            if not contract.flexible:
                 lines.extend(_zero_usage(contract, item))
         elif start == at or (contract.flexible and proration_behavior != "none"):
             lines.extend(_fee(contract, item, proration_behavior))
@@ -332,23 +330,25 @@ def _backdated(contract: Contract, item: Obj, at: int) -> list[Obj]:
     """What is billed at `at` of the time from an earlier `start_date` on.
 
     In flexible mode each period that is over, as if it had been billed at its end: fee or usage. In classic mode one
-    line: the usage so far, or the fee up to the first whole period, counted in periods that begin with `start_date`
-    (https://docs.stripe.com/billing/subscriptions/backdating, and "Backdate subscriptions" in
-    https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
+    line for the fee up to the first whole period, counted in periods that begin with `start_date`; usage waits for the
+    next invoice (https://docs.stripe.com/billing/subscriptions/backdating,
+    https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing).
     """
     begun, present, interval = (
         contract.subscription["start_date"],
         item["current_period_start"],
         contract.interval(item),
     )
-    whole = at if present == at else item["current_period_end"]
     metered = is_metered(contract.price(item))
     lines: list[Obj] = []
     if contract.flexible:
         for start, end in contract.anchor.spans(interval, begun, present):
             lines.extend(_used_lines(contract, item, start, end) if metered else _fee_lines(contract, item, start, end))
         _count_from(contract, item, present)
-    elif not metered:
+    elif metered:
+        _count_from(contract, item, begun)
+    else:
+        whole = at if present == at else item["current_period_end"]
         counted, fee = Anchor(begun), total(contract.price(item), item["quantity"])
         amount = 0
         for start, end in counted.spans(interval, begun, whole):
@@ -357,11 +357,6 @@ def _backdated(contract: Contract, item: Obj, at: int) -> list[Obj]:
         lines.append(remaining_time_line(item, contract.price(item), contract.product(item), amount, (begun, whole)))
         if whole > at:
             _remember(item, amount, begun, whole, {})
-    elif present == at:
-        lines.extend(_used_lines(contract, item, begun, at))
-        _count_from(contract, item, at)
-    else:
-        _count_from(contract, item, begun)
     for line in lines:
         # Discounts count from the start too.
         line["_as_of"] = line["period"]["start"]

@@ -394,11 +394,13 @@ def test_a_backdated_start_up_to_an_anchor_is_billed_by_the_period_in_flexible_m
     assert [invoice.total for invoice in world.invoices()] == [20_000, 20_000, 10_000, 10_000]
 
 
-@pytest.mark.parametrize(("mode", "charged"), [("classic", [25_000]), ("flexible", [10_000, 15_000])])
-def test_usage_before_a_backdated_subscription_was_made_is_billed_with_it(
-    world: World, mode: Any, charged: list[int]
+@pytest.mark.parametrize(
+    ("mode", "at_once", "later"), [("classic", [0], [28_000]), ("flexible", [10_000, 15_000], [3_000])]
+)
+def test_usage_before_a_backdated_subscription_was_made_is_billed_with_its_first_or_next_invoice(
+    world: World, mode: Any, at_once: list[int], later: list[int]
 ) -> None:
-    # Stripe's example: 100 GB in March, 150 in April, 10.00 for each 10 GB
+    # Stripe's example: 100 GB in March, 150 in April, 10.00 for each 10 GB; 30 GB in May
     meter = world.meter("gigabytes")
     packages: Any = {"divide_by": 10, "round": "up"}
     storage = world.usage_price("Storage", meter, unit_amount_decimal="1000", transform_quantity=packages)
@@ -406,10 +408,11 @@ def test_usage_before_a_backdated_subscription_was_made_is_billed_with_it(
         world.go(when)
         world.use("gigabytes", gigabytes)
     world.go("2026-05-01")
-    subscription = world.subscribe(storage, backdate_start_date=at("2026-03-01"), billing_mode={"type": mode})
-    assert [amount for _, amount in world.bill()] == charged
+    world.subscribe(storage, backdate_start_date=at("2026-03-01"), billing_mode={"type": mode})
+    assert [amount for _, amount in world.bill()] == at_once
     world.use("gigabytes", 30)
-    assert world.preview(subscription.id).total == 3_000
+    world.go("2026-06-01T02:00:00")
+    assert [amount for _, amount in world.bill()] == later
 
 
 def test_a_backdated_start_without_proration_is_free_up_to_the_next_period(world: World, tokens: str) -> None:
