@@ -658,6 +658,8 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
             else:
                 _debit(contract, item, was, becomes, proration_behavior)
         item["current_period_end"] = becomes
+    if contract.subscription["cancel_at_period_end"]:
+        contract.subscription["cancel_at"] = renewal_due(contract)
 
 
 def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:

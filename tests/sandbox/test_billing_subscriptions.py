@@ -316,6 +316,16 @@ def test_the_end_of_the_period_takes_a_planned_cancellation_along(world: World, 
     assert world.v1.subscriptions.retrieve(subscription.id).status == "canceled"
 
 
+def test_the_periods_end_in_place_of_an_earlier_day_to_cancel_on(world: World, license: str) -> None:
+    subscription = world.subscribe(license, cancel_at=at("2026-01-16"))
+    changed = world.change(subscription.id, cancel_at_period_end=True)
+    assert (changed.cancel_at, changed["items"].data[0].current_period_end) == (at("2026-02-01"), at("2026-02-01"))
+    # 15 of January's 31 days of 100.00 were charged at first: 48.39, the other 16 are charged at the end: 51.61
+    world.go("2026-02-01")
+    assert [invoice.total for invoice in world.invoices()] == [4_839, 5_161]
+    assert world.v1.subscriptions.retrieve(subscription.id).status == "canceled"
+
+
 def test_prorations_that_wait_go_with_a_plain_cancellation(world: World, license: str) -> None:
     subscription = world.subscribe((license, 1))
     item = subscription["items"].data[0].id
