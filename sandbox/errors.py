@@ -345,12 +345,15 @@ ANSWERS: Final[dict[str, Answer]] = {
         "The payload of the meter event must have the key '{key}'.", UNRECORDED, param="payload"
     ),
     "event_value": Answer(
-        "The value of the meter event must be a whole number written as a string; this is '{value}'.",
+        "The value of the meter event must be a number of at most 12 decimal places written as a string; this is "
+        "'{value}'.",
         UNRECORDED,
         param="payload[{key}]",
     ),
     "event_value_digits": Answer(
-        "The value of the meter event has more than 15 significant digits.", DOCUMENTED, param="payload[{key}]"
+        "The value in the event payload can have at most {most} digits. Received {value}.",
+        DOCUMENTED,
+        param="payload[{key}]",
     ),
     "event_too_old": Answer(
         "The timestamp of the meter event must be within the past 35 calendar days.", DOCUMENTED, param="timestamp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 from typing import Any, Final
 
 from . import inflight, metering, usage_totals
@@ -102,13 +103,13 @@ def summaries(call: Call) -> Obj:
     return call.page_of(rows, "meter event summary")
 
 
-def _summary(call: Call, meter: Obj, customer: str, start: int, end: int, value: Any) -> Obj:
+def _summary(call: Call, meter: Obj, customer: str, start: int, end: int, value: Decimal) -> Obj:
     # The same summary has the same id whenever it is asked for, so that cursors work without storing any.
     digest = hashlib.sha256(f"{call.store.scope} {meter['id']} {customer} {start} {end}".encode()).hexdigest()
     return {
         "id": f"mtrusg_{'' if call.livemode else 'test_'}{digest[:24]}",
         "object": "billing.meter_event_summary",
-        "aggregated_value": int(value),
+        "aggregated_value": int(value) if value == int(value) else float(value),
         "end_time": end,
         "livemode": call.livemode,
         "meter": meter["id"],

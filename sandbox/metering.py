@@ -12,8 +12,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
+from . import usage_totals
 from .errors import ANSWERS, StripeError, refuse
 from .router import Call
 from .store import Obj, declare, mint
@@ -40,7 +42,7 @@ MAX_DIGITS: Final = 15
 REPORT_SECONDS: Final = 10
 MAX_SAMPLES: Final = 5
 
-_WHOLE: Final = re.compile(r"\A-?[0-9]+\Z", re.ASCII)
+_NUMBER: Final = re.compile(rf"\A-?[0-9]+(\.[0-9]{{1,{usage_totals.PLACES}}})?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Accepted:
     event: Event
     meter: Obj
     customer: str
-    value: int
+    value: Decimal
     timestamp: int
     now: int
 
@@ -108,20 +110,20 @@ class Desk:
             return self._no(event, meter, "timestamp_too_far_in_past", refuse("event_too_old"), now, timestamp)
         if timestamp > now + FUTURE_SECONDS:
             return self._no(event, meter, "timestamp_in_future", refuse("event_in_future"), now, timestamp)
-        value = 1
+        value = Decimal(1)
         key = meter["value_settings"]["event_payload_key"]
         if key in event.payload or meter["default_aggregation"]["formula"] != "count":
             raw = event.payload.get(key)
             if raw is None:
                 missing = refuse("event_payload_key", key=key)
                 return self._no(event, meter, "meter_event_value_not_found", missing, now, timestamp)
-            if not isinstance(raw, str) or not _WHOLE.match(raw) or len(raw) > 100:
+            if not isinstance(raw, str) or not _NUMBER.match(raw) or len(raw) > 100:
                 wrong = refuse("event_value", key=key, value=str(raw)[:60])
                 return self._no(event, meter, "meter_event_invalid_value", wrong, now, timestamp)
-            if len(raw) > MAX_DIGITS and len(raw.lstrip("-").lstrip("0")) > MAX_DIGITS:
-                long = refuse("event_value_digits", key=key)
+            if len(raw) > MAX_DIGITS and len(raw.replace(".", "").lstrip("-0")) > MAX_DIGITS:
+                long = refuse("event_value_digits", key=key, most=MAX_DIGITS, value=raw)
                 return self._no(event, meter, "meter_event_value_too_many_digits", long, now, timestamp)
-            value = int(raw)
+            value = Decimal(raw)
         if not customer_id:
             nobody = refuse("event_payload_key", key=mapping)
             return self._no(event, meter, "meter_event_no_customer_defined", nobody, now, timestamp)
@@ -165,8 +167,9 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
     received = call.now()
     scope = call.store.scope
     call.store.connection.executemany(
-        "INSERT INTO meter_events (scope, meter, customer, identifier, event_name, value, timestamp, received, visible)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO meter_events"
+        " (scope, meter, customer, identifier, event_name, value, fraction, timestamp, received, visible)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 scope,
@@ -174,7 +177,7 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
                 verdict.customer,
                 verdict.event.identifier,
                 verdict.event.event_name,
-                verdict.value,
+                *usage_totals.parts(verdict.value),
                 verdict.timestamp,
                 received,
                 verdict.now + lag,

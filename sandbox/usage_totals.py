@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from .billing.money import EXACT
 from .store import Obj, Store, declare
 
 declare(
@@ -23,6 +24,7 @@ declare(
         identifier TEXT NOT NULL,
         event_name TEXT NOT NULL,
         value INTEGER NOT NULL,
+        fraction INTEGER NOT NULL DEFAULT 0,
         timestamp INTEGER NOT NULL,
         received INTEGER NOT NULL,
         visible REAL NOT NULL,
@@ -39,14 +41,26 @@ declare(
 
 SECONDS: Final = {"hour": 3600, "day": 86400}
 
+#: Places behind the point that a value can have: as many as the `quantity_decimal` of an invoice line.
+PLACES: Final = 12
 #: Values have at most 15 digits; halves of them cannot overflow SQLite's sum however many there are.
 _HALF: Final = 100_000_000
+
+
+def parts(value: Decimal) -> tuple[int, int]:
+    """A value as the table keeps it, exactly: the whole number below it, and what is left in units of 10^-12."""
+    whole, fraction = divmod(int(value.scaleb(PLACES)), 10**PLACES)
+    return whole, fraction
+
+
+def _value(whole: int, fraction: int) -> Decimal:
+    return EXACT.add(Decimal(whole), Decimal(fraction).scaleb(-PLACES, context=EXACT))
 
 
 def aggregate(store: Store, meter: Obj, customer: str, start: int, end: int, now: float) -> Decimal:
     """The usage of a customer in `start <= t < end`: sum, count or last, as the meter says; 0 without events."""
     found = _rows(store, meter, customer, start, end, now, None)
-    return Decimal(found[0][1]) if found else Decimal(0)
+    return found[0][1] if found else Decimal(0)
 
 
 def next_change(store: Store, meters: Sequence[str], customer: str, after: int) -> int | None:
@@ -73,19 +87,19 @@ def buckets(
     result = []
     for bucket, value in _rows(store, meter, customer, start, end, now, length):
         if length is None:
-            result.append((start, end, Decimal(value)))
+            result.append((start, end, value))
         else:
-            result.append((bucket * length, (bucket + 1) * length, Decimal(value)))
+            result.append((bucket * length, (bucket + 1) * length, value))
     return result
 
 
 def _rows(
     store: Store, meter: Obj, customer: str, start: int, end: int, now: float, length: int | None
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, Decimal]]:
     formula = meter["default_aggregation"]["formula"]
     bucket = "0" if length is None else f"timestamp / {length:d}"
     source = (
-        f"SELECT id, timestamp, value, {bucket} AS bucket FROM meter_events WHERE scope = ? AND meter = ?"
+        f"SELECT id, timestamp, value, fraction, {bucket} AS bucket FROM meter_events WHERE scope = ? AND meter = ?"
         " AND customer = ? AND timestamp >= ? AND timestamp < ? AND visible <= ?"
         " AND (cancelled IS NULL OR cancelled > ?)"
     )
@@ -94,17 +108,22 @@ def _rows(
         # Pre-aggregated: an event that is sent later for the same hour or day takes the place of the earlier one.
         span = SECONDS[meter["event_time_window"]]
         source = (
-            "SELECT id, timestamp, value, bucket FROM (SELECT *, ROW_NUMBER() OVER"
+            "SELECT id, timestamp, value, fraction, bucket FROM (SELECT *, ROW_NUMBER() OVER"
             f" (PARTITION BY timestamp / {span:d} ORDER BY id DESC) AS place FROM ({source})) WHERE place = 1"
         )
     if formula == "count":
         sql = f"SELECT bucket, COUNT(*) FROM ({source}) GROUP BY bucket ORDER BY bucket"
-        return [(int(row[0]), int(row[1])) for row in store.connection.execute(sql, values)]
+        return [(int(row[0]), Decimal(row[1])) for row in store.connection.execute(sql, values)]
     if formula == "last":
         sql = (
-            "SELECT bucket, value FROM (SELECT bucket, value, ROW_NUMBER() OVER (PARTITION BY bucket"
-            f" ORDER BY timestamp DESC, id DESC) AS place FROM ({source})) WHERE place = 1 ORDER BY bucket"
+            "SELECT bucket, value, fraction FROM (SELECT bucket, value, fraction, ROW_NUMBER() OVER"
+            f" (PARTITION BY bucket ORDER BY timestamp DESC, id DESC) AS place FROM ({source}))"
+            " WHERE place = 1 ORDER BY bucket"
         )
-        return [(int(row[0]), int(row[1])) for row in store.connection.execute(sql, values)]
-    sql = f"SELECT bucket, SUM(value / {_HALF}), SUM(value % {_HALF}) FROM ({source}) GROUP BY bucket ORDER BY bucket"
-    return [(int(row[0]), int(row[1]) * _HALF + int(row[2])) for row in store.connection.execute(sql, values)]
+        return [(int(row[0]), _value(row[1], row[2])) for row in store.connection.execute(sql, values)]
+    halves = ", ".join(f"SUM({name} / {_HALF}), SUM({name} % {_HALF})" for name in ("value", "fraction"))
+    sql = f"SELECT bucket, {halves} FROM ({source}) GROUP BY bucket ORDER BY bucket"
+    return [
+        (int(row[0]), _value(row[1] * _HALF + row[2], row[3] * _HALF + row[4]))
+        for row in store.connection.execute(sql, values)
+    ]

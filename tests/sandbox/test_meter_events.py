@@ -16,6 +16,7 @@ from sandbox import Sandbox, usage_totals
 from sandbox.client import SandboxHTTPClient
 from sandbox.store import Store
 
+from .bills import World
 from .catalog import meter, plain
 from .conftest import NEW_YEAR, Clock, Control, Held
 
@@ -87,7 +88,13 @@ def test_the_time_window(send: Send, offset: int, accepted: bool) -> None:
         assert caught.value.param == "timestamp"
 
 
-@pytest.mark.parametrize("value", ["", "x", "1.5", "1e3", "+1", " 1", "٣", "1" * 16, "-" + "1" * 16, "--1"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "x", "1e3", "+1", " 1", "٣", "1" * 16, "-" + "1" * 16, "--1"),
+        *("1.", ".5", "1.2.3", "-.5", "0." + "0" * 12 + "1", "1234567890123.456", "NaN"),
+    ],
+)
 def test_bad_values_are_refused(
     send: Send, client: stripe.StripeClient, tokens: stripe.billing.Meter, customer: stripe.Customer, value: str
 ) -> None:
@@ -96,12 +103,35 @@ def test_bad_values_are_refused(
     assert total(client, tokens.id, customer.id) is None
 
 
-@pytest.mark.parametrize("value", ["0", "-5", "007", "9" * 15])
-def test_whole_numbers_are_taken(
+@pytest.mark.parametrize(
+    "value", ["0", "-5", "007", "9" * 15, "1.5", "-0.25", "0.000000000001", "123456789012.345", "2.0"]
+)
+def test_numbers_are_taken(
     send: Send, client: stripe.StripeClient, tokens: stripe.billing.Meter, customer: stripe.Customer, value: str
 ) -> None:
     send(value)
-    assert total(client, tokens.id, customer.id) == int(value)
+    assert total(client, tokens.id, customer.id) == float(value)
+
+
+@pytest.mark.parametrize(
+    ("formula", "quantity", "amount"),
+    [
+        # 3.75 − 1.25 + 0.25 = 2.75 × 10 cents = 27.5; 0.25 × 10 = 2.5; 3 × 10
+        ("sum", "2.75", 28),
+        ("last", "0.25", 3),
+        ("count", "3", 30),
+    ],
+)
+def test_decimals_are_billed_as_they_are(client: stripe.StripeClient, formula: Any, quantity: str, amount: int) -> None:
+    world = World(client)
+    hours = world.usage_price("Hours", world.meter("hours", formula), unit_amount_decimal="10")
+    subscription = world.subscribe(hours)
+    for value in ("3.75", "-1.25", "0.25"):
+        client.v1.billing.meter_events.create(
+            {"event_name": "hours", "payload": {"stripe_customer_id": world.customer.id, "value": value}}
+        )
+    [line] = world.preview(subscription.id).lines.data
+    assert (str(line.quantity_decimal), line.quantity, line.amount) == (quantity, int(float(quantity)), amount)
 
 
 def test_an_identifier_is_taken_for_24_hours(send: Send, clock: Clock) -> None:
@@ -255,14 +285,17 @@ def test_sums_do_not_overflow(
     with sandbox.database.writing() as connection:
         scope = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()[0]
         connection.executemany(
-            "INSERT INTO meter_events (scope, meter, customer, identifier, event_name, value, timestamp, received,"
-            " visible) VALUES (?, ?, ?, ?, 'tokens', ?, ?, ?, ?)",
-            [(scope, tokens.id, customer.id, str(i), 10**15 - 1, NEW_YEAR, NEW_YEAR, NEW_YEAR) for i in range(10_000)],
+            "INSERT INTO meter_events (scope, meter, customer, identifier, event_name, value, fraction, timestamp,"
+            " received, visible) VALUES (?, ?, ?, ?, 'tokens', ?, ?, ?, ?, ?)",
+            [
+                (scope, tokens.id, customer.id, str(i), 10**15 - 1, 10**12 - 1, NEW_YEAR, NEW_YEAR, NEW_YEAR)
+                for i in range(10_000)
+            ],
         )
         found = usage_totals.aggregate(
             Store(connection, scope), plain(tokens), customer.id, NEW_YEAR, NEW_YEAR + 1, NEW_YEAR
         )
-    assert found == Decimal(10_000 * (10**15 - 1))
+    assert found == 10_000 * (10**15 - Decimal("0.000000000001"))
 
 
 # -- summaries --------------------------------------------------------------------------------------------------------
