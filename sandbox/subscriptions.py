@@ -285,7 +285,7 @@ def _dates(
                 names="billing_cycle_anchor, billing_cycle_anchor_config",
             )
         subscription["billing_cycle_anchor_config"] = _anchor_config(config, shortest)
-        subscription["billing_cycle_anchor"] = anchor_from_config(config, begins).timestamp
+        subscription["billing_cycle_anchor"] = anchor_from_config(config, begins, shortest).timestamp
     elif anchor == "unchanged":
         name = f"{prefix}[billing_cycle_anchor]" if prefix else "billing_cycle_anchor"
         raise refuse("enum", param=name, choices="now or a timestamp")

@@ -102,8 +102,11 @@ class Anchor:
         return found
 
 
-def anchor_from_config(config: Mapping[str, Any], start: int) -> Anchor:
-    """The first instant at or after `start` that a `billing_cycle_anchor_config` names.
+def anchor_from_config(config: Mapping[str, Any], start: int, interval: Interval) -> Anchor:
+    """The anchor that a `billing_cycle_anchor_config` names: the first boundary at or after `start` on its very day.
+
+    Where the first boundary is on the last day of a shorter month, that is a later one; the periods are the same
+    (https://docs.stripe.com/billing/subscriptions/billing-cycle#new-subscriptions).
 
     What the config leaves out (time of day, month) is taken from `start`, as
     https://docs.stripe.com/api/subscriptions/create#create_subscription-billing_cycle_anchor_config says.
@@ -125,11 +128,20 @@ def anchor_from_config(config: Mapping[str, Any], start: int) -> Anchor:
         day = min(wanted, calendar.monthrange(year, month)[1])
         at = int((datetime(year, month, day, tzinfo=UTC) + time_of_day).timestamp())
         if at >= start:
-            return Anchor(at, day_of_month=wanted)
+            return _on_its_day(Anchor(at, day_of_month=wanted), interval)
         if config.get("month") is not None:
             year += 1
         else:
             year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+
+
+def _on_its_day(anchor: Anchor, interval: Interval) -> Anchor:
+    # A day that none of these months has (30 February) is never reached.
+    for number in range(12):
+        boundary = anchor.boundary(interval, number)
+        if datetime.fromtimestamp(boundary, UTC).day == anchor.day_of_month:
+            return Anchor(boundary, anchor.day_of_month)
+    return anchor
 
 
 def day_text(instant: int) -> str:

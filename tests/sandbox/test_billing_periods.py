@@ -52,15 +52,34 @@ def test_the_next_boundary_is_strictly_later_and_may_lie_before_the_anchor() -> 
 
 
 def test_a_configured_day_that_february_lacks_comes_back_in_march() -> None:
-    anchor = anchor_from_config({"day_of_month": 31, "hour": 12, "minute": 0, "second": 0}, at("2026-02-10"))
-    assert anchor.timestamp == at("2026-02-28T12:00:00")
-    assert anchor.boundary(MONTH, 1) == at("2026-03-31T12:00:00")
+    config = {"day_of_month": 31, "hour": 12, "minute": 0, "second": 0}
+    anchor = anchor_from_config(config, at("2026-02-10"), MONTH)
+    assert anchor.timestamp == at("2026-03-31T12:00:00")
+    assert anchor.next_boundary(MONTH, at("2026-02-10")) == at("2026-02-28T12:00:00")
+
+
+def test_a_configured_anchor_is_on_its_day_however_far_that_is() -> None:
+    # Stripe's example: every two months from February, the last day first in August
+    two = Interval("month", 2)
+    anchor = anchor_from_config({"day_of_month": 31}, at("2026-02-10"), two)
+    assert anchor.timestamp == at("2026-08-31")
+    assert anchor.next_boundary(two, at("2026-02-10")) == at("2026-02-28")
+    leap = anchor_from_config({"day_of_month": 29, "month": 2}, at("2026-03-10"), Interval("year"))
+    assert (leap.timestamp, leap.next_boundary(Interval("year"), at("2026-03-10"))) == (
+        at("2028-02-29"),
+        at("2027-02-28"),
+    )
+    never = anchor_from_config({"day_of_month": 30, "month": 2}, at("2026-03-10"), Interval("year"))
+    assert never.timestamp == at("2027-02-28")
 
 
 def test_a_configured_day_already_past_this_month_is_next_months() -> None:
-    assert anchor_from_config({"day_of_month": 1}, at("2026-12-15T08:00:00")).timestamp == at("2027-01-01T08:00:00")
-    assert anchor_from_config({"day_of_month": 15}, at("2026-12-15T08:00:00")).timestamp == at("2026-12-15T08:00:00")
-    assert anchor_from_config({"day_of_month": 1, "month": 7}, at("2026-12-15")).timestamp == at("2027-07-01")
+    def anchored(config: dict[str, int], start: str) -> int:
+        return anchor_from_config(config, at(start), MONTH).timestamp
+
+    assert anchored({"day_of_month": 1}, "2026-12-15T08:00:00") == at("2027-01-01T08:00:00")
+    assert anchored({"day_of_month": 15}, "2026-12-15T08:00:00") == at("2026-12-15T08:00:00")
+    assert anchored({"day_of_month": 1, "month": 7}, "2026-12-15") == at("2027-07-01")
 
 
 @pytest.mark.parametrize(
