@@ -545,6 +545,8 @@ def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: s
     """Begin new periods at `at`, which becomes the anchor, with the items as they shall be; bill at once.
 
     The end of a trial before its time does this, and in classic mode `billing_cycle_anchor=now` and `resets_anchor`.
+    With `always_invoice` classic mode leaves invoice items that wait already to the next invoice
+    (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
     """
     before = {item["id"]: item for item in contract.items}
     kept = {item["id"]: item for item in after}
@@ -561,7 +563,13 @@ def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: s
         item["current_period_end"] = at
     contract.items = after
     _set_anchor(contract, at)
-    return renew(contract, at, billing_reason="subscription_update")
+    left: list[Obj] = []
+    if proration_behavior == "always_invoice" and not contract.flexible:
+        left, contract.pending = contract.pending[: contract.waiting], contract.pending[contract.waiting :]
+        contract.waiting = 0
+    draft = renew(contract, at, billing_reason="subscription_update")
+    contract.pending.extend(left)
+    return draft
 
 
 def move_anchor(contract: Contract, at: int, proration_behavior: str) -> None:
@@ -621,7 +629,9 @@ def begin_trial(
         item["current_period_end"] = trial_end
     subscription = contract.subscription
     if not contract.trialing:
-        subscription.update(trial_start=at, _anchor=subscription["billing_cycle_anchor"])
+        # Classic mode goes on showing when the first trial began.
+        first = at if contract.flexible else subscription["trial_start"] or at
+        subscription.update(trial_start=first, _anchor=subscription["billing_cycle_anchor"])
     if not keep_anchor:
         subscription.update(billing_cycle_anchor=trial_end, billing_cycle_anchor_config=None)
     subscription.update(status="trialing", trial_end=trial_end)

@@ -599,6 +599,31 @@ def test_the_billing_day_moved_to_now_in_classic_mode_bills_at_once(world: World
     assert world.preview(subscription.id).total == 10_000
 
 
+@pytest.mark.parametrize(
+    ("proration_behavior", "at_once", "next_month"),
+    [("create_prorations", 5_500, 10_000), ("always_invoice", 5_000, 10_500)],
+)
+def test_the_billing_day_moved_to_now_in_classic_mode_takes_up_waiting_items_unless_always_invoiced(
+    world: World, proration_behavior: Any, at_once: int, next_month: int
+) -> None:
+    world.go("2026-04-01")
+    subscription = world.subscribe(world.price("License", "10000"), billing_mode={"type": "classic"})
+    world.v1.invoice_items.create({"customer": world.customer.id, "amount": 500, "currency": "usd"})
+    world.go("2026-04-16")
+    world.change(subscription.id, billing_cycle_anchor="now", proration_behavior=proration_behavior)
+    # −50.00 for the rest of April, 100.00 to 16 May; 5.00 waits
+    assert world.invoices()[-1].total == at_once
+    assert world.preview(subscription.id).total == next_month
+
+
+@pytest.mark.parametrize(("mode", "start"), [("classic", "2026-01-01"), ("flexible", "2026-02-15")])
+def test_a_second_trial_is_told_from_the_first_in_flexible_mode(world: World, mode: Any, start: str) -> None:
+    license = world.price("License", "10000")
+    subscription = world.subscribe(license, trial_period_days=10, billing_mode={"type": mode})
+    world.go("2026-02-15")
+    assert world.change(subscription.id, trial_end=at("2026-02-20")).trial_start == at(start)
+
+
 def test_the_billing_day_moved_to_now_in_flexible_mode_debits_what_the_period_gains(world: World, tokens: str) -> None:
     # Recorded: no invoice, one pending item from the old period's end to the new one's
     world.go("2026-04-01")
