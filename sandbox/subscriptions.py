@@ -161,9 +161,9 @@ def new_contract(
     terms.set_tax(call, subscription, params, prefix, planned=known.archived)
     terms.check_tax(call, known, subscription, items)
     _dates(subscription, params, items, known, now, prefix)
-    terms.set_discounts(call, subscription, params.get("discounts"), now, minimums=True)
+    terms.set_discounts(call, subscription, params.get("discounts"), now, new=True)
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
-        terms.set_item_discounts(call, subscription, item, entry, now, where)
+        terms.set_item_discounts(call, subscription, item, entry, now, where, new=True)
     contract = life.contract_of(call, subscription, now, unstored=known.unstored)
     if any(map(cycle.in_trial, items)):
         terms.check_trials(contract, params, {item["id"] for item in items}, prefix)

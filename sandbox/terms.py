@@ -594,37 +594,32 @@ def set_trial_anchor(subscription: Obj) -> None:
             subscription["billing_cycle_anchor_config"] = None
 
 
-def _begins(subscription: Obj, now: int) -> int:
-    """From when on a discount counts: from its start, for a new subscription, be that backdated
+def subscription_target(subscription: Obj, now: int, *, new: bool = False) -> redemption.Target:
+    """A subscription as something to discount. Discounts of a `new` one count from its start, be that backdated
     (https://docs.stripe.com/billing/subscriptions/backdating, "Backdating and discounts")."""
-    return int(subscription["start_date"]) if now == subscription["created"] else now
-
-
-def subscription_target(subscription: Obj, now: int, *, minimums: bool = False) -> redemption.Target:
-    """A subscription as something to discount."""
     return redemption.Target(
         subscription["customer"],
         subscription["currency"],
         now,
         {"subscription": subscription["id"]},
         present=subscription["discounts"],
-        minimums=minimums,
-        begins=_begins(subscription, now),
+        minimums=new,
+        begins=subscription["start_date"] if new else None,
     )
 
 
 def set_discounts(
-    call: Call, subscription: Obj, given: Any, now: int, where: str = "discounts", *, minimums: bool = False
+    call: Call, subscription: Obj, given: Any, now: int, where: str = "discounts", *, new: bool = False
 ) -> None:
     """`discounts` of a subscription: the whole list anew; one that is kept is named by its id, its coupon or code.
 
-    Codes with a minimum amount are for new subscriptions (`minimums`), whose first invoice is then looked at.
+    Codes with a minimum amount are for `new` subscriptions, whose first invoice is then looked at.
     """
-    target = subscription_target(subscription, now, minimums=minimums)
+    target = subscription_target(subscription, now, new=new)
     subscription["discounts"] = redemption.replace(call, target, given, where)
 
 
-def item_target(subscription: Obj, item: Obj, now: int) -> redemption.Target:
+def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) -> redemption.Target:
     """A subscription item as something to discount; it may reuse the subscription's discounts."""
     return redemption.Target(
         subscription["customer"],
@@ -633,16 +628,23 @@ def item_target(subscription: Obj, item: Obj, now: int) -> redemption.Target:
         {"subscription_item": item["id"]},
         present=item["discounts"],
         inherited=subscription["discounts"],
-        begins=_begins(subscription, now),
+        begins=subscription["start_date"] if new else None,
     )
 
 
 def set_item_discounts(
-    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str
+    call: Call,
+    subscription: Obj,
+    item: Obj,
+    given: Mapping[str, Any],
+    now: int,
+    where: str,
+    *,
+    new: bool = False,
 ) -> None:
-    """`discounts` of a subscription item, which come before the subscription's own."""
+    """`discounts` of a subscription item, which come before the subscription's own; `new` is the subscription."""
     if "discounts" in given:
-        target = item_target(subscription, item, now)
+        target = item_target(subscription, item, now, new=new)
         item["discounts"] = redemption.replace(call, target, given["discounts"], f"{where}[discounts]")
 
 

@@ -152,6 +152,9 @@ def test_the_months_of_a_coupon_count_from_a_backdated_start(
     assert [line.amount - sum(off.amount for off in line.discount_amounts or ()) for line in charged] == first
     assert world.invoices()[0].total == sum(first)
     assert world.preview(subscription.id).total == second
+    # what is given later counts from then
+    world.change(subscription.id, discounts=coupon(world, percent_off=10, duration="repeating", duration_in_months=2))
+    assert world.preview(subscription.id).total == (10_000 if second == 10_000 or not of_the_item else 5_000) * 9 // 10
 
 
 def test_discounts_are_set_anew_kept_by_id_and_cleared(world: World, license: str) -> None:
