@@ -932,8 +932,6 @@ def apply_changes(
         subscription["trial_end"] = now
         draft = (cycle.end_trial if keeps else cycle.restart)(contract, after, now, behavior)
     elif _begins_anew(contract, after, anchor):
-        if running or begun:
-            raise refuse("not_implemented_param", param="a new interval beside an item in the time of a trial offer")
         draft = cycle.restart(contract, after, now, behavior)
     else:
         if given:

@@ -32,11 +32,10 @@ declare(
     )"""
 )
 declare("CREATE INDEX IF NOT EXISTS meter_events_identifier ON meter_events (scope, identifier)")
-# What is added up is in the index, so that the events themselves are not read. The first had it without.
-declare("DROP INDEX IF EXISTS meter_events_usage")
+# What is added up is in the index, so that the events themselves are not read.
 declare(
     "CREATE INDEX IF NOT EXISTS meter_events_counted ON meter_events"
-    " (scope, meter, customer, timestamp, value, visible, cancelled)"
+    " (scope, meter, customer, timestamp, value, fraction, visible, cancelled)"
 )
 
 SECONDS: Final = {"hour": 3600, "day": 86400}

@@ -534,11 +534,9 @@ def resets_anchor(contract: Contract, after: Sequence[Obj]) -> bool:
     """
     if contract.flexible:
         return False
-    was, becomes = (
-        {contract.interval(item) for item in items if not in_trial(item)} for items in (contract.items, after)
-    )
+    was, becomes = ({contract.interval(item) for item in items} for items in (contract.items, after))
     free, stays_free = (all(is_free(contract.price(item)) for item in items) for items in (contract.items, after))
-    return (len(was) == len(becomes) == 1 and was != becomes) or (free and not stays_free)
+    return was != becomes or (free and not stays_free)
 
 
 def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
