@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -205,3 +206,28 @@ def test_whatever_happens_nothing_breaks_and_every_invoice_adds_up(
     assert answers.count(200) > STEPS * 0.3
     # Nothing that fell due was given up either.
     assert [record.getMessage() for record in caplog.records if record.name == "sandbox"] == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_next_invoice_is_what_its_preview_said(client: stripe.StripeClient, seed: int) -> None:
+    walk = Walk(client, seed)
+    mode = walk.random.choice(["flexible", "classic"])
+    held = walk.world.subscribe((walk.licensed[0], 2), walk.metered[0], billing_mode={"type": mode})
+    compared = 0
+    for _ in range(8):
+        for _ in range(walk.random.randrange(4)):
+            # A refusal is as good a thing to happen as any.
+            with contextlib.suppress(stripe.StripeError):
+                walk.random.choice([walk.change, walk.change, walk.alter, walk.use, walk.use, walk.charge])()
+        if walk.world.v1.subscriptions.retrieve(held.id).status == "canceled":
+            break
+        try:
+            shown = walk.world.preview(held.id)
+        except stripe.InvalidRequestError:  # the end comes next, and nothing is to be billed
+            break
+        walk.now = shown.period_end
+        walk.world.v1.test_helpers.test_clocks.advance(walk.world.clock.id, {"frozen_time": walk.now})
+        came = walk.world.invoices(held.id)[-1]
+        assert (came.created, came.total, lines(came)) == (walk.now, shown.total, lines(shown))
+        compared += 1
+    assert compared
