@@ -118,6 +118,30 @@ def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
     assert acme.refreshed().inputs == after.inputs
 
 
+@pytest.mark.parametrize(
+    ("mode", "how", "usage", "fee"),
+    [
+        ("flexible", None, "its usage so far is billed on the next invoice", "prorated on the next invoice"),
+        ("flexible", "always_invoice", "its usage so far is billed at once", "prorated at once"),
+        ("flexible", "none", "its usage in this period is not billed", "not prorated"),
+        ("classic", "always_invoice", "its usage in this period is not billed", "prorated at once"),
+    ],
+)
+def test_what_becomes_of_the_rest_of_the_period_is_said(
+    world: World, said: set[str], mode: str, how: str | None, usage: str, fee: str
+) -> None:
+    acme = Acme(world, billing_mode={"type": mode}, allow_unbilled_usage=True)
+    more = {"proration_behavior": how} if how else {}
+    provider = world.process().provider(SubscriptionProvider)
+    for key, sentence in (("usage", usage), ("license", fee)):
+        rest = {other: item for other, item in acme.items.items() if other != key}
+        said.clear()
+        provider.diff(acme.state.id, acme.state.outs, {**acme.state.inputs, **more, "items": rest})
+        [line] = said
+        assert f"item {key} is removed; " in line
+        assert sentence in line
+
+
 def test_an_item_is_added_beside_the_others(acme: Acme) -> None:
     ids = acme.state.outs["item_ids"]
     after = acme.change({"a-first": {"price": acme.dearer, "metadata": {"why": "more"}}, **acme.items})
