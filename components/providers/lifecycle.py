@@ -34,6 +34,7 @@ from components.providers.values import MISSING, Inputs, declared, fingerprint, 
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
 TRACEBACK_VARIABLE: Final = "STRIPE_PRICING_TRACEBACK"
+TWO_OF_A_NAME: Final = "two resources of this kind have this name; give one of them another"
 #: A replayed answer whose object is gone leads to the next generation of its key; nobody gets this far.
 MOST_GENERATIONS: Final = 50
 
@@ -100,6 +101,7 @@ class StripeProvider(ResourceProvider):
         self.inventory = inventory_of(account, self.kind)
         self._lock = threading.Lock()
         self._claims: dict[tuple[str, str], str] = {}
+        self._names: dict[str, str] = {}
         self._made: set[str] = set()
         self._kept: dict[str, str] = {}
         self._in_state: dict[str, str] = {}
@@ -109,15 +111,28 @@ class StripeProvider(ResourceProvider):
     # -- check --------------------------------------------------------------------------------------------------
 
     @one_line
-    def check(self, _olds: Inputs, news: Inputs) -> CheckResult:
+    def check(self, olds: Inputs, news: Inputs) -> CheckResult:
         inputs, problems = self.kind.schema.check(declared(news))
         inputs = self.with_defaults(inputs)
         known = {path for path, _ in problems}
+        problems += self._named_once(inputs, is_new=not declared(olds))
         for rule in (*self.kind.rules, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
         return CheckResult(inputs, failures)
+
+    def _named_once(self, inputs: Inputs, *, is_new: bool) -> Iterator[Problem]:
+        """A new resource that has the name of one in the state would be taken for it and take its object over.
+
+        Pulumi allows it under two parents. A replacement is checked as new too, after it was checked as what it is.
+        """
+        owner = str(inputs.get("owner"))
+        with self._lock:
+            if is_new:
+                self._names.setdefault(owner, "new")
+            elif self._names.setdefault(owner, "in the state") == "new":
+                yield (("owner",), TWO_OF_A_NAME)
 
     def _claimed_once(self, inputs: Inputs) -> Iterator[Problem]:
         """Two resources of a program that claim the same name in Stripe would take it from each other at each run."""
@@ -212,9 +227,7 @@ class StripeProvider(ResourceProvider):
         owner = str(new["owner"])
         with self._lock:
             if owner in self._made:
-                raise ProviderError(
-                    f"{self.subject(new)}: two resources of this kind have this name; give one of them another"
-                )
+                raise ProviderError(f"{self.subject(new)}: {TWO_OF_A_NAME}")
             self._made.add(owner)
             self._declared.add(owner)
         try:
@@ -225,6 +238,7 @@ class StripeProvider(ResourceProvider):
             raise
         with self._lock:
             self._kept[remote["id"]] = owner
+            self._names[owner] = "in the state"
         return CreateResult(self.id_of(remote), self.outs(new, remote))
 
     def find_or_make(self, new: Inputs) -> StripeObject:

@@ -420,3 +420,17 @@ def test_two_resources_of_one_name_are_refused(world: World) -> None:
     world.up(PriceProvider, "fee", licensed(product.id), process=run)
     with pytest.raises(ProviderError, match="two resources of this kind have this name"):
         world.up(PriceProvider, "fee", licensed(product.id), process=run)
+
+
+def test_a_new_resource_of_the_name_of_another_is_refused_in_the_preview(world: World) -> None:
+    """Pulumi allows it under two parents; made first, the new one would take the other's object over."""
+    old = world.customer()
+    run = world.process().provider(CustomerProvider)
+    new = {"name": "Another", "owner": "project/dev/acme"}
+    assert run.check({}, new).failures == []
+    [failure] = run.check(old.inputs, old.inputs).failures
+    assert failure.reason == "owner: two resources of this kind have this name; give one of them another"
+    # A replacement is checked as what it is and then as new, in the preview and again in the run.
+    run = world.process().provider(CustomerProvider)
+    for olds in (old.inputs, {}, old.inputs, {}):
+        assert run.check(olds, new).failures == []

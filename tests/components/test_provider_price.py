@@ -210,7 +210,7 @@ def test_what_replaces_and_what_does_not(
 ) -> None:
     provider = world.process().provider(PriceProvider)
     base = {**licensed("prod_1"), "owner": "project/dev/p"}
-    before = as_pulumi_sends(provider.check({}, {**base, **old}).inputs)
+    before = as_pulumi_sends(provider.check(base, {**base, **old}).inputs)
     after = provider.check(before, {**base, **old, **new})
     assert after.failures == []
     result = provider.diff("price_1", {**before, **PULUMI}, {**after.inputs, **PULUMI})
