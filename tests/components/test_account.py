@@ -15,6 +15,7 @@ from pulumi.dynamic import Config, ConfigureRequest
 
 from components.account import Account, AccountError, Pacer, StripeRefusal, account_for, redact
 from components.providers.meter import MeterProvider
+from components.providers.notices import tell
 from components.providers.product import ProductProvider
 from components.settings import Settings
 from tests.components.world import LIVE_KEY, PULUMI, Clock, World
@@ -138,6 +139,17 @@ def test_a_restricted_key_need_not_read_the_account(world: World) -> None:
     assert "restricted" not in str(caught.value).replace("restricted key", "")
 
 
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 401}, {"drop": True}])
+def test_an_account_that_cannot_be_asked_for_is_not_worked_in(world: World, fault: dict[str, Any]) -> None:
+    """Only a key that may not ask is let through: whose account it is would stay unknown."""
+    product = world.product()
+    world.control("faults", method="GET", path="/v1/account", count=None, **fault)
+    world.forget_calls()
+    with pytest.raises(StripeRefusal, match=r"^Stripe account: "):
+        world.up(ProductProvider, "pro", {"name": "New"}, product)
+    assert set(world.calls()) == {"GET /v1/account"}
+
+
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +239,21 @@ def test_what_cannot_pass_is_not_retried(world: World, fault: dict[str, Any]) ->
     with pytest.raises(StripeRefusal):
         world.up(ProductProvider, "p", {"name": "P"}, process=process)
     assert world.calls().count("POST /v1/products") == 1
+
+
+def test_a_stored_answer_is_asked_for_no_more_than_once(world: World) -> None:
+    """Stripe repeats it for a day."""
+    world.control("faults", method="POST", path="/v1/products", when="stored", status=500)
+    with pytest.raises(StripeRefusal) as caught:
+        world.process().account.request("post", "/v1/products", {"name": "P"}, subject="P", idempotency_key="k")
+    assert caught.value.replayed
+    assert world.calls().count("POST /v1/products") == 2
+
+
+def test_a_line_is_told_once_and_without_a_key(capfd: pytest.CaptureFixture[str], said: set[str]) -> None:
+    for _ in range(2):
+        tell("warning", f"two\nlines with {LIVE_KEY}")
+    assert capfd.readouterr().err == "warning: two lines with sk_live_***\n"
 
 
 def test_retries_end_at_the_deadline(world: World) -> None:
