@@ -148,7 +148,7 @@ class Account:
         self._sleep = sleep
         self._http_client = http_client
         self._lock = threading.RLock()
-        self._pinned: str | None = None
+        self._pinned = settings.account
         self._id: str | None = None
         self._client: stripe.StripeClient | None = None
         #: What the embedded sandbox raises for a file that is none; without one, nothing does.
@@ -168,11 +168,26 @@ class Account:
     def pin(self, account_id: object) -> None:
         """Remember which account the stack's state says its objects are in.
 
-        Every object's state holds the id of its account (output `account`). The first one seen pins it for the
-        process; the first call then compares it with the account that the key opens.
+        Every object's state holds the id of its account (output `account`). `stripe:account`, else the first one seen,
+        pins it for the process; the first call then compares it with the account that the key opens.
+
+        Raises:
+            AccountError: it is another one than that. Asked for in the wrong account, an object would seem gone.
         """
-        if isinstance(account_id, str) and account_id and self._pinned is None:
-            self._pinned = account_id
+        if not isinstance(account_id, str) or not account_id:
+            return
+        with self._lock:
+            pinned = self._pinned = self._pinned or account_id
+        if account_id != pinned and pinned == self.settings.account:
+            raise AccountError(
+                f"stripe:account is {pinned}, and the stack's state has objects in {account_id}: set it to that, or "
+                "use another stack"
+            )
+        if account_id != pinned:
+            raise AccountError(
+                f"the stack's state has objects in two Stripe accounts, {pinned} and {account_id}, and a key opens "
+                "one: forget those of one (pulumi state delete; Stripe keeps them) and give it a stack of its own"
+            )
 
     @property
     def id(self) -> str:
@@ -202,8 +217,9 @@ class Account:
                         "bring that file back (stripe:sandboxFile or STRIPE_SANDBOX_FILE), or forget the stack's state "
                         "(pulumi stack rm --force --preserve-config) and start anew"
                     )
+                whose = "is for" if self._pinned == self.settings.account else "has its objects in"
                 raise AccountError(
-                    f"this stack's objects are in Stripe account {self._pinned}, and the key opens {self.id}: "
+                    f"this stack {whose} Stripe account {self._pinned}, and the key opens {self.id}: "
                     "use a key of the stack's account (stripe:apiKey or STRIPE_API_KEY), or another stack"
                 )
 

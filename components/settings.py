@@ -44,6 +44,7 @@ class Settings(BaseModel):
     api_key: SecretStr | None
     api_base: str | None
     sandbox_file: Path
+    account: str | None = None
     requests_per_second: float | None
     retry_seconds: float = RETRY_SECONDS
     timeout_seconds: float = TIMEOUT_SECONDS
@@ -63,6 +64,7 @@ class Settings(BaseModel):
             api_key=_key(mode, get("apiKey"), environ.get("STRIPE_API_KEY")),
             api_base=_address(mode, get("apiBase") or environ.get("STRIPE_API_BASE")),
             sandbox_file=Path(get("sandboxFile") or environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE),
+            account=_account(get("account")),
             requests_per_second=_number("requestsPerSecond", get("requestsPerSecond"), 25),
             retry_seconds=_number("retrySeconds", get("retrySeconds"), 90) or RETRY_SECONDS,
             timeout_seconds=_number("timeoutSeconds", get("timeoutSeconds"), 80) or TIMEOUT_SECONDS,
@@ -133,6 +135,12 @@ def key_mode(key: str) -> Literal["test", "live"] | None:
         if key.startswith((f"sk_{mode}_", f"rk_{mode}_")):
             return mode
     return None
+
+
+def _account(value: str | None) -> str | None:
+    if value and not value.startswith("acct_"):
+        raise SettingsError(f"stripe:account is {value!r}; it must be the id of a Stripe account, acct_...")
+    return value or None
 
 
 def _address(mode: Mode, value: str | None) -> str | None:

@@ -46,8 +46,9 @@ DEFAULT_VALUE_KEY = "value"
 def whole_value(value: Value, *, correction: bool = False) -> int:
     """The value as an int.
 
-    Stripe's meters take whole numbers only. A negative value reduces what a customer is billed, so it has to be
-    declared with `correction=True`. Raises InvalidEvent.
+    Whole numbers only: every meter takes them, and they add up exactly. (Stripe's page on recording usage names
+    decimals since May 2026; summaries return them as floats.) A negative value reduces what a customer is billed, so it
+    has to be declared with `correction=True`. Raises InvalidEvent.
     """
     kind = type(value)
     if kind is int:
@@ -89,7 +90,7 @@ def _whole_from_text(value: object) -> int:
         raise InvalidEvent("value", f"{_shown(text)} has more than {MAX_DIGITS} digits, which Stripe refuses")
     if number != number.to_integral_value():
         raise InvalidEvent(
-            "value", f"{_shown(text)} is fractional; Stripe's meters take whole numbers (use a smaller unit)"
+            "value", f"{_shown(text)} is fractional; usage is counted in whole numbers (use a smaller unit)"
         )
     return int(number)
 

@@ -46,6 +46,7 @@ def get(config: dict[str, str]) -> Any:
         ({"mode": "live", "apiKey": TEST_KEY}, {}, "stripe:apiKey is a test key and stripe:mode is live"),
         ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe:apiKey is not a secret or restricted Stripe key"),
         ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe:requestsPerSecond"),
+        ({"mode": "test", "account": "1234"}, {}, "stripe:account is '1234'"),
         ({"mode": "test", "apiBase": "ftp://x"}, {}, "stripe:apiBase"),
     ],
 )
@@ -100,7 +101,7 @@ def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         (
             {"mode": "test", "apiKey": "sk_" + "test_other"},
-            r"are in Stripe account acct_\w+, and the key opens acct_\w+",
+            r"has its objects in Stripe account acct_\w+, and the key opens acct_\w+",
         ),
         ({"mode": "sandbox"}, r"are in another sandbox than the file \S+\.db: bring that file back"),
     ],
@@ -120,6 +121,37 @@ def test_another_account_than_the_state_s_is_refused(
             act()
     assert [call for call in other.calls() if call != "GET /v1/account"] == []
     other.sandbox.close()
+
+
+def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path: Path) -> None:
+    """A first object, made before anything of the state is looked at, has nothing else to hold it."""
+    mine = world.product().outs["account"]
+    other = World(tmp_path / "other.db")
+    config = {"mode": "test", "apiKey": TEST_KEY, "account": mine}
+    with pytest.raises(AccountError, match=rf"this stack is for Stripe account {mine}, and the key opens acct_\w+"):
+        other.up(ProductProvider, "new", {"name": "New"}, process=other.process(**config))
+    assert other.calls() == ["GET /v1/account"]
+    assert world.up(ProductProvider, "new", {"name": "New"}, process=world.process(**config)).outs["account"] == mine
+    other.sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        ({}, "state has objects in two Stripe accounts, acct_1 and acct_2"),
+        ({"account": "acct_1"}, "stripe:account is acct_1, and the stack's state has objects in acct_2"),
+    ],
+)
+def test_a_state_of_two_accounts_is_refused_in_the_preview(declared: dict[str, str], sentence: str) -> None:
+    """Looked for with the key of one, what is in the other would seem deleted, and be made again."""
+    provider = ProductProvider()
+    provider.use(account_for(get({"mode": "test", **declared})))
+    product = {"name": "P", "owner": "project/dev/p"}
+    provider.diff("prod_1", {**product, "account": "acct_1"}, product)
+    with pytest.raises(AccountError, match=sentence):
+        provider.diff("prod_2", {**product, "account": "acct_2"}, product)
+    with pytest.raises(AccountError, match=sentence):
+        provider.read("prod_2", {**product, "account": "acct_2"})
 
 
 def test_a_restricted_key_need_not_read_the_account(world: World) -> None:
