@@ -7,6 +7,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from components.account import StripeRefusal
 from components.providers import rules
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind
@@ -67,24 +68,39 @@ class MeterProvider(StripeProvider):
 
     def find_or_make(self, new: Inputs) -> StripeObject:
         found = self.find(new)
-        if found is None or not _is_active(found):
-            self._make_way(new)
-        return self.make(new) if found is None else self.adopt(found, new)
+        replaced = [] if found is not None and _is_active(found) else self._make_way(new)
+        try:
+            return self.make(new) if found is None else self.adopt(found, new)
+        except StripeRefusal as refusal:
+            # Certain that there is no new one, usage goes on being recorded by the old one.
+            if refusal.status in (400, 402, 404):
+                for id_ in replaced:
+                    self._switch(id_, "reactivate", new)
+                    tell("info", f"{self.subject(new, id_)}: reactivated, since the new one was refused")
+            raise
 
     def _of_name(self, new: Inputs) -> list[StripeObject]:
         """Every meter of that event name, the active one first."""
         same_name = [each for each in self.inventory.all() if each.get("event_name") == new["event_name"]]
         return sorted(same_name, key=lambda each: str(each.get("status")))
 
-    def _make_way(self, new: Inputs) -> None:
+    def _make_way(self, new: Inputs) -> list[str]:
         """Deactivate the meter that this one replaces, since two active ones cannot share an event name.
 
         Not by way of `delete_before_replace`: Pulumi would then delete before it all that depends on the meter, and
         the prices would be archived, their lookup keys gone, while the new ones are not there yet.
+
+        Returns:
+            The ids of those that were deactivated.
         """
-        for remote in self._of_name(new):
-            if _is_active(remote) and self._in_state.get(remote["id"]) == new["owner"]:
-                self._deactivate(remote["id"], new)
+        replaced = [
+            str(remote["id"])
+            for remote in self._of_name(new)
+            if _is_active(remote) and self._in_state.get(remote["id"]) == new["owner"]
+        ]
+        for id_ in replaced:
+            self._deactivate(id_, new)
+        return replaced
 
     def find(self, new: Inputs) -> StripeObject | None:
         """The meter of that event name: meters have no metadata, so the name alone says whose it is."""

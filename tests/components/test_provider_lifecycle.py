@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from components.account import StripeRefusal
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import ProviderError, StripeProvider
@@ -305,6 +306,19 @@ def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, s
     forced.delete(old.id, old.outs)
     assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
     assert not any("another stack" in line for line in said)
+
+
+def test_a_meter_whose_replacement_is_refused_goes_on(world: World) -> None:
+    """Usage that nobody records is lost; the run fails, and what was there works as before."""
+    old = world.meter("tokens")
+    counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
+    world.control("faults", method="POST", path="/v1/billing/meters", status=400, message="No more meters.")
+    with pytest.raises(StripeRefusal, match="No more meters"):
+        world.up(MeterProvider, "tokens", counting, old)
+    assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
+    new = world.up(MeterProvider, "tokens", counting, old)
+    active = world.stripe("get", "/v1/billing/meters", status="active")["data"]
+    assert [each["id"] for each in active] == [new.id]
 
 
 @pytest.mark.parametrize(
