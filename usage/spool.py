@@ -146,6 +146,12 @@ _OPEN_EVENTS = "SELECT coalesce(sum(events), 0) FROM counters WHERE state IN ('p
 _SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
+def _is_busy(problem: sqlite3.Error) -> bool:
+    """Whether another process is in the way, and may be gone in a moment."""
+    name = getattr(problem, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"))
+
+
 class _Connection(sqlite3.Connection):
     """Closed when it is forgotten. Python 3.13 and later warn of one that nobody closed, and a cycle that holds it and
     its spool is taken apart in any order: only the connection itself can be in time."""
@@ -208,19 +214,31 @@ class Spool:
             raise SpoolError(
                 f"the spool {self.path} cannot be opened: {problem}; set {PATH_VARIABLE} to another file"
             ) from None
+        deadline = time.monotonic() + self.patience
         try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                # half the usual page: a commit writes and checksums whole pages, and ours touches four
-                connection.execute("PRAGMA page_size = 2048")
-                self._prepare(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = " + ("FULL" if self.durable else "NORMAL"))
+            while True:
+                try:
+                    self._set_up(connection)
+                    break
+                except sqlite3.OperationalError as problem:
+                    # SQLite does not wait, whatever its timeout, where several processes make one new file at once.
+                    if not _is_busy(problem) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.002)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         return connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != VERSION:
+            # half the usual page: a commit writes and checksums whole pages, and ours touches four
+            connection.execute("PRAGMA page_size = 2048")
+            self._prepare(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = " + ("FULL" if self.durable else "NORMAL"))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -278,7 +296,7 @@ class Spool:
 
     def _explained(self, problem: sqlite3.Error) -> SpoolError:
         name = getattr(problem, "sqlite_errorname", "") or ""
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if _is_busy(problem):
             return SpoolLocked(
                 f"the spool {self.path} has been locked by another process for {self.patience:g} s; nothing was changed"
             )

@@ -171,6 +171,40 @@ def test_forked_children_record_into_the_same_spool_while_a_thread_does() -> Non
     assert counts["cus_parent"] == 51
 
 
+FIRST = """
+import os, time, usage.client
+from usage.client import Client
+
+failed = 0
+for round in range(40):
+    start, children = time.time() + 0.02, []
+    for number in range(6):
+        child = os.fork()
+        if child == 0:
+            code = 3
+            try:
+                while time.time() < start:
+                    pass
+                Client(spool=f"{round}/spool.db").record("tokens", "cus_1", 1)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(child)
+    failed += sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    counted = Client(spool=f"{round}/spool.db").spool.counts()
+    failed += sum(sum(states.values()) for states in counted.values()) != 6
+print("failed", failed)
+"""
+
+
+def test_processes_that_record_for_the_first_time_at_one_moment_all_do() -> None:
+    """Workers of one service begin so. SQLite's timeout does not hold while a new file is made."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIRST], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.stdout == "failed 0\n", run.stdout + run.stderr
+
+
 ORPHANED = """
 import os, sys, usage
 client = usage.Client()
