@@ -68,6 +68,11 @@ class StripeRefusal(AccountError):
             text += f" ({', '.join(facts)})"
         super().__init__(text + self._advice())
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether Stripe has not done it and will not: not so where it was busy, broke, or never answered."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in (409, 429)
+
     def advise(self, advice: str) -> None:
         """Add what to do about it."""
         self.args = (f"{self.args[0]} {redact(advice)}",)

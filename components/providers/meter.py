@@ -7,7 +7,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import StripeRefusal
+from components.account import AccountError, StripeRefusal
 from components.providers import rules
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind
@@ -73,11 +73,19 @@ class MeterProvider(StripeProvider):
             return self.make(new) if found is None else self.adopt(found, new)
         except StripeRefusal as refusal:
             # Certain that there is no new one, usage goes on being recorded by the old one.
-            if refusal.status in (400, 402, 404):
-                for id_ in replaced:
-                    self._switch(id_, "reactivate", new)
-                    tell("info", f"{self.subject(new, id_)}: reactivated, since the new one was refused")
+            if refusal.is_certain:
+                self._take_back(replaced, new)
             raise
+
+    def _take_back(self, replaced: list[str], new: Inputs) -> None:
+        """Reactivate what was to be replaced. What led here is the error that counts; failing is only said."""
+        for id_ in replaced:
+            try:
+                self._switch(id_, "reactivate", new)
+            except AccountError as problem:
+                tell("warning", f"{self.subject(new, id_)}: stays deactivated, and its usage is refused: {problem}")
+            else:
+                tell("info", f"{self.subject(new, id_)}: reactivated, since the new one was refused")
 
     def _of_name(self, new: Inputs) -> list[StripeObject]:
         """Every meter of that event name, the active one first."""

@@ -308,17 +308,28 @@ def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, s
     assert not any("another stack" in line for line in said)
 
 
-def test_a_meter_whose_replacement_is_refused_goes_on(world: World) -> None:
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_meter_whose_replacement_is_refused_goes_on(world: World, status: int) -> None:
     """Usage that nobody records is lost; the run fails, and what was there works as before."""
     old = world.meter("tokens")
     counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
-    world.control("faults", method="POST", path="/v1/billing/meters", status=400, message="No more meters.")
+    world.control("faults", method="POST", path="/v1/billing/meters", status=status, message="No more meters.")
     with pytest.raises(StripeRefusal, match="No more meters"):
         world.up(MeterProvider, "tokens", counting, old)
     assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
     new = world.up(MeterProvider, "tokens", counting, old)
     active = world.stripe("get", "/v1/billing/meters", status="active")["data"]
     assert [each["id"] for each in active] == [new.id]
+
+
+def test_a_meter_that_cannot_be_taken_back_is_said_beside_the_refusal(world: World, said: set[str]) -> None:
+    old = world.meter("tokens")
+    counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
+    world.control("faults", method="POST", path="/v1/billing/meters", status=400, message="No more meters.")
+    world.control("faults", method="POST", path="*/reactivate", status=400, message="Not now.")
+    with pytest.raises(StripeRefusal, match="No more meters"):
+        world.up(MeterProvider, "tokens", counting, old)
+    assert [line for line in said if f"({old.id}): stays deactivated, and its usage is refused" in line]
 
 
 @pytest.mark.parametrize(
