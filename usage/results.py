@@ -47,28 +47,25 @@ class Flush(Result):
     """Where, in words."""
     sandbox: bool
     delivered: int
-    """Events that Stripe has now, duplicates included."""
+    """Events that Stripe has now, duplicates included: since the last flush of this client, in the background too."""
     duplicates: int
     """Of those, events that Stripe already had from an earlier attempt whose answer was lost."""
     refused: tuple[Refused, ...]
-    """The first 20 refusals of this delivery."""
+    """The first 20 refusals."""
     refused_count: int
     unknown: int
-    """Events set aside: nobody could say inside Stripe's 24 hours whether they arrived. `usage verify` settles them."""
+    """Events set aside: nobody could say inside Stripe's 24 hours whether they arrived (`usage verify`)."""
     pending: int
     """Events still to be delivered here."""
     held: int
-    """Events recorded for another mode (say the sandbox); they are never sent here."""
-    waiting: int
-    """Events in aggregation buckets that are still open."""
+    """Events recorded for another account or mode, or for none; they are never sent here."""
     stopped: str | None = None
     """Why delivery ended early, in one sentence."""
-    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """True when nothing is left undelivered."""
-        return not (self.refused_count or self.unknown or self.pending or self.held or self.waiting or self.stopped)
+        return not (self.refused_count or self.unknown or self.pending or self.held or self.stopped)
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Sent(Result):
     identifier: str
     event_name: str
     customer: str
-    value: int
+    value: Decimal
     timestamp: int
     """UTC seconds."""
     duplicate: bool = False
@@ -99,8 +96,9 @@ class Status(Result):
     sandbox: bool
     configured: bool
     pending: int
-    waiting: int
     unknown: int
+    cancelling: int
+    """Events that are being taken back and whose fate is not decided: `usage cancel` again."""
     dead: int
     delivered: int
     queued: int
@@ -112,7 +110,7 @@ class Status(Result):
     @property
     def complete(self) -> bool:
         """True when everything recorded is delivered (or queued, or cancelled)."""
-        return not (self.pending or self.waiting or self.unknown or self.dead or self.held)
+        return not (self.pending or self.unknown or self.cancelling or self.dead or self.held)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Summary(Result):
     end: int
     """UTC seconds, exclusive."""
     value: Decimal
-    """`aggregated_value`; a whole number for whole events, kept exact."""
+    """`aggregated_value`, kept exact."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,8 @@ class Summaries(Result):
     end: int
     group: str | None
     rows: tuple[Summary, ...]
+    window: str = ""
+    """Which window this is, in words: "this UTC month so far", "the billing period of sub_123", ..."""
     aligned: bool = False
     """True when the window was widened to the boundaries that Stripe asks for."""
 
@@ -200,10 +200,19 @@ class InvoicePreview(Result):
     currency: str
     lines: tuple[PreviewLine, ...]
     subtotal: int
+    discounts: int
+    """What discounts take off, as a positive number."""
+    credits: int
+    """What credit grants take off, as a positive number."""
+    taxes: int
+    """Taxes on top; inclusive ones are in the lines already."""
+    taxes_included: int
     total: int
     amount_due: int
     period_start: int | None
     period_end: int | None
+    each: tuple[InvoicePreview, ...] = ()
+    """Of a customer: one preview for each subscription; the amounts above are their sums."""
 
     def __iter__(self) -> Any:
         return iter(self.lines)
@@ -219,38 +228,35 @@ class Difference(Result):
     expected: Decimal
     found: Decimal
     unknown: int
-    """Events of unknown fate in this hour."""
+    """Events of unknown fate in this hour; they are not in `expected`."""
     verdict: str
-    """"short" (Stripe has less), "over" (it has more, so nothing is resent), or "ambiguous"."""
+    """"short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the events of unknown fate look
+    like by the total; another producer may look the same)."""
 
 
 @dataclass(frozen=True)
 class Verification(Result):
-    """The spool against Stripe's summaries."""
+    """The spool against Stripe's summaries. Nothing is changed by it."""
 
     destination: str
     sandbox: bool
-    start: int
-    end: int
     checked: int
-    """Pairs of customer and hour that were compared."""
+    """Totals of one customer and hour that were compared."""
     matching: int
-    settled_delivered: int
-    """Events of unknown fate that are proved to have arrived."""
-    settled_pending: int
-    """Events of unknown fate that are proved missing; the next flush sends them."""
-    unknown: int
-    """Events whose fate is still unknown."""
     unchecked: int
-    """Pairs that cannot be compared by total (a `last` meter, an inactive meter)."""
+    """Totals that cannot be compared (a pre-aggregated or inactive meter)."""
+    unknown: int
+    """Events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides."""
     differences: tuple[Difference, ...]
     waited: int
     """Seconds spent waiting for Stripe's aggregation to catch up."""
+    clock: str | None = None
+    """What is wrong with this machine's clock, in a sentence."""
 
     @property
     def complete(self) -> bool:
         """True when every total agrees and no fate is unknown."""
-        return not self.differences and not self.unknown and not self.settled_pending
+        return not self.differences and not self.unknown and not self.clock
 
 
 @dataclass(frozen=True)
@@ -261,7 +267,7 @@ class Cancelled(Result):
     sandbox: bool
     identifier: str
     outcome: str
-    """"not sent" (it was still in the spool), "cancelled" (at Stripe), or "corrected" (by a negative event)."""
+    """"not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by a negative event)."""
     correction: str | None = None
     """Identifier of the negative event."""
 
@@ -280,7 +286,7 @@ class EventTotals(Result):
 
     event_name: str
     events: int
-    value: int
+    value: Decimal
     first: int
     last: int
 
@@ -290,18 +296,17 @@ class Imported(Result):
     """What an import (or its dry run) found and recorded."""
 
     source: str
-    import_id: str
     dry_run: bool
     rows: int
     recorded: int
     already: int
-    """Rows that were recorded before, by an earlier run of this import."""
+    """Rows that were recorded before, by any import."""
     bad: int
     errors: tuple[LineError, ...]
     """The first 20 bad lines."""
     totals: tuple[EventTotals, ...]
-    resumed_at: int = 0
-    """Line at which an interrupted import was taken up again; 0 for a fresh start."""
+    held_back: str | None = None
+    """Why the last line was not taken, in a sentence: it may still be being written."""
 
 
 @dataclass(frozen=True)

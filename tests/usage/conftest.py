@@ -24,6 +24,11 @@ VARIABLES = (
     "STRIPE_USAGE_SPOOL",
     "HTTPS_PROXY",
     "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "LOCALAPPDATA",
 )
 
 
@@ -33,8 +38,9 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("usage.pacing.BACKOFF_FIRST", 0.001)
-    monkeypatch.setattr("usage.pacing.BACKOFF_MOST", 0.01)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("usage.api.BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr("usage.api.BACKOFF_MOST", 0.01)
     yield
     usage.default.reset()
 
