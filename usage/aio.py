@@ -20,7 +20,7 @@ T = TypeVar("T")
 def _awaited(
     method: Callable[Concatenate[Client, P], T],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    async def call(self: AsyncClient, *arguments: P.args, **options: P.kwargs) -> T:
+    async def call(self: AsyncClient, /, *arguments: P.args, **options: P.kwargs) -> T:
         return await asyncio.to_thread(method, self.client, *arguments, **options)
 
     update_wrapper(call, method)

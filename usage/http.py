@@ -53,12 +53,13 @@ class HTTP:
         self._client: Any
         self._session: Any = None
         if destination.api_base is None:
+            from sandbox import SandboxFileError
             from sandbox.client import SandboxHTTPClient
 
             try:
                 self._client = SandboxHTTPClient(destination.sandbox_file or "")
-            except OSError as problem:
-                raise DestinationError(f"the sandbox cannot be opened: {problem}") from None
+            except SandboxFileError as problem:
+                raise DestinationError(str(problem)) from None
         else:
             self._session = _session(self._limit, self._live)
             local = "//127." in destination.api_base or "//localhost" in destination.api_base
@@ -91,7 +92,7 @@ class HTTP:
 
 
 def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
-    """A requests session with its timeout from `limit`, that follows no redirect and lists its connections in `live`."""
+    """A requests session: its timeout from `limit`, no redirect followed, its connections listed in `live`."""
     from http.cookiejar import DefaultCookiePolicy
 
     from requests import Session
