@@ -3,23 +3,20 @@
 Change a number, read `pulumi preview`, apply it with `pulumi up`.
 """
 
-from decimal import Decimal
-
 import pulumi
 
 from components.flat_fee import FlatFeeWithOverages, Subscriber
-from components.pricing import Overage, Plan
+from components.pricing import Fee, Overage, Plan, Usage
 from components.program import program
 
 with program() as settings:
     alpaca = FlatFeeWithOverages(
         "alpaca-ai",
         plan=Plan(
-            name="Alpaca.ai",
-            fee=Decimal("100.00"),  # USD per seat and month, in advance
-            unit="token",
-            included=1_000,  # tokens per month
-            overage=Overage(amount=Decimal("0.04"), per=100),  # USD per hundred tokens above that
+            "Alpaca.ai",
+            fees=Fee("100.00"),  # USD per seat and month, in advance
+            # 1,000 tokens a month included, 0.04 USD per hundred above that
+            usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)),
         ),
         event_name="alpaca_ai_tokens",
         subscribers=[
@@ -29,11 +26,11 @@ with program() as settings:
     )
 
     pulumi.export("mode", settings.mode)
-    pulumi.export("event_name", alpaca.event_name)
+    pulumi.export("event_name", alpaca.event_names["usage"])
     pulumi.export("lookup_keys", alpaca.lookup_keys)
-    pulumi.export("meter", alpaca.meter.id)
+    pulumi.export("meter", alpaca.meters["usage"].id)
     pulumi.export("product", alpaca.product.id)
-    pulumi.export("license_price", alpaca.license.id)
-    pulumi.export("usage_price", alpaca.usage.id)
+    pulumi.export("license_price", alpaca.prices["license"].id)
+    pulumi.export("usage_price", alpaca.prices["usage"].id)
     pulumi.export("customers", {key: customer.id for key, customer in alpaca.customers.items()})
     pulumi.export("subscriptions", {key: subscription.id for key, subscription in alpaca.subscriptions.items()})
