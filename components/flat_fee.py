@@ -8,7 +8,7 @@ https://docs.stripe.com/billing/subscriptions/usage-based/use-cases/flat-fee-and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pulumi
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.pricing import Band, Fee, Plan, Rate, Usage
 from components.resources import Customer, DefaultPrice, Meter, Price, Product, Subscription
 from money import decimal_text
+
+#: What this process has declared, by the component's name: for commands that look at a program without applying it.
+PLANS: Final[dict[str, Plan]] = {}
 
 
 class Subscriber(BaseModel):
@@ -85,21 +88,21 @@ class FlatFeeWithOverages(pulumi.ComponentResource):
         # The model in money, above the objects that make it up. One property, because the engine prints a component's
         # other properties beside the changed one, and a reviewer shall read old -> new and nothing else.
         super().__init__("stripe-pricing:index:FlatFeeWithOverages", name, {"price": plan.price_text}, opts)
-        self.plan = plan
+        PLANS[name] = plan
         self.lookup_keys = {charge.key: f"{name}:{charge.key}" for charge in plan.charges}
         self.event_names = event_names(plan, event_name, meters or {})
         child = pulumi.ResourceOptions(parent=self)
         kept = pulumi.ResourceOptions(parent=self, protect=protect)
 
         self.meters = {}
-        for charge in plan.usage:
-            if charge.meter is not None:
-                self.meters[charge.key] = (meters or {})[charge.meter]
+        for usage in plan.usage:
+            if usage.meter is not None:
+                self.meters[usage.key] = (meters or {})[usage.meter]
                 continue
-            self.meters[charge.key] = Meter(
-                f"{name}-meter" if len(self.event_names) == 1 else f"{name}-{charge.key}-meter",
-                display_name=f"{plan.name} {charge.units}",
-                event_name=self.event_names[charge.key],
+            self.meters[usage.key] = Meter(
+                f"{name}-meter" if len(self.event_names) == 1 else f"{name}-{usage.key}-meter",
+                display_name=f"{plan.name} {usage.units}",
+                event_name=self.event_names[usage.key],
                 default_aggregation={"formula": "sum"},
                 opts=kept,
             )

@@ -359,14 +359,14 @@ class Plan(_Value):
     def _amounts(self) -> Iterator[tuple[str, Decimal | Mapping[str, Decimal]]]:
         """Every amount of the plan, with where it stands."""
         for fee in self.fees:
-            yield f"fee {fee.key}", fee.amount
+            yield f"fee {fee.key!r}", fee.amount
         for charge in self.usage:
             if charge.overage:
-                yield f"usage {charge.key}: overage", charge.overage.amount
+                yield f"usage {charge.key!r}: overage", charge.overage.amount
             for number, tier in enumerate(charge.tiers, start=1):
-                yield f"usage {charge.key}: tier {number}", tier.amount
+                yield f"usage {charge.key!r}: tier {number}", tier.amount
                 if tier.flat is not None:
-                    yield f"usage {charge.key}: flat of tier {number}", tier.flat
+                    yield f"usage {charge.key!r}: flat of tier {number}", tier.flat
 
 
 def _representable(key: str, rate: Rate, currency: str) -> None:
@@ -374,7 +374,8 @@ def _representable(key: str, rate: Rate, currency: str) -> None:
         text = money.decimal_text(band.unit_amount)
         if len(text.partition(".")[2]) > MAX_DECIMALS:
             raise ValueError(
-                f"{key} costs {text} minor units of {currency} a unit; Stripe takes at most {MAX_DECIMALS} decimals"
+                f"{key} costs {text[:20]}... minor units of {currency} a unit; "
+                f"Stripe takes at most {MAX_DECIMALS} decimals"
             )
         if band.flat_amount is not None and band.flat_amount % 1:
             raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from itertools import combinations, permutations
 from math import lcm
 from typing import Final
@@ -97,7 +97,8 @@ def currencies(name: str, plan: Plan) -> Iterator[Finding]:
         if high > low * CURRENCY_SPREAD:
             yield Finding(
                 f"currencies:{name}:{code}",
-                f"{name}: {low_at} counts 1 {base.upper()} as {low:.4g} {code.upper()}, and {high_at} as {high:.4g}",
+                f"{name}: {low_at} counts 1 {base.upper()} as {_figures(low)} {code.upper()}, and {high_at} as "
+                f"{_figures(high)}",
             )
 
 
@@ -144,7 +145,7 @@ def dominated(one: str, first: Plan, other: str, second: Plan) -> Iterator[Findi
     yield Finding(
         f"dominated:{one}:{other}",
         f"{one} never costs less than {other}, whatever is used; with 1 seat and {usage} it costs "
-        f"{money.format_minor(_rounded(excess), code)} a month more",
+        f"{money.format_minor(_rounded(excess), code)} more",
     )
 
 
@@ -293,3 +294,8 @@ def _every(charge: Fee | Usage) -> str:
 
 def _rounded(value: Decimal) -> Decimal:
     return value.quantize(Decimal(1)) if abs(value) > 1 else value
+
+
+def _figures(value: Decimal) -> str:
+    """Four significant figures, without an exponent."""
+    return money.decimal_text(Context(prec=4).plus(value))

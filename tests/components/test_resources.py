@@ -16,7 +16,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 
 from components import resources
 from components.flat_fee import FlatFeeWithOverages, Subscriber
-from components.pricing import Overage, Plan
+from components.pricing import Plan, Usage
 from components.providers.lifecycle import StripeProvider
 from components.providers.shapes import Array, Map, Struct
 from tests.components.world import PROVIDERS
@@ -166,7 +166,7 @@ def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> pulumi.Output[Any]:
-        plan = Plan(name="Pro", currency="eur", fee=Decimal(100), overage=Overage(amount=Decimal(1)))
+        plan = Plan("Pro", currency="eur", fees=100, usage=Usage("call", overage=1))
         subscribers = [Subscriber(key="one", name="One", email="one@example.com")]
         pro = FlatFeeWithOverages("pro", plan=plan, event_name="calls", subscribers=subscribers)
         return pro.subscriptions["one"].id

@@ -27,7 +27,7 @@ def test_up_edit_refresh_destroy(alpaca: Project) -> None:
     subscription = outputs["subscriptions"]["first-customer"]
 
     # A change of the fee shows as that and nothing else.
-    alpaca.edit('Decimal("100.00")', 'Decimal("120.00")')
+    alpaca.edit('Fee("100.00")', 'Fee("120.00")')
     changed = operations(alpaca)
     assert "alpaca-ai-license" in changed
     assert not {name for name in changed if "usage" in name or "meter" in name or name == "alpaca-ai-product"}
@@ -101,7 +101,7 @@ def test_up_without_a_key_says_which_and_applies_nothing(new_project: Callable[.
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('fee=Decimal("100.00")', "fee=100.00", "Plan.fee: 100.0 is a float, which cannot hold money exactly"),
+        ('Fee("100.00")', "Fee(100.00)", "Fee.amount: 100.0 is a float, which cannot hold money exactly"),
         ("included=1_000", "includes=1_000", "Plan.includes: Extra inputs are not permitted"),
         ("seats=3", "seats=0", "Subscriber.seats: Input should be greater than or equal to 1"),
     ],

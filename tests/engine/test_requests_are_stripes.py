@@ -22,7 +22,7 @@ def test_up_update_refresh_usage_and_destroy(alpaca: Project) -> None:
         ["preview-invoice", "--subscription", subscription],
     ):
         run(alpaca, "usage", *words)
-    alpaca.edit('Decimal("100.00")', 'Decimal("120.00")')
+    alpaca.edit('Fee("100.00")', 'Fee("120.00")')
     alpaca.edit("included=1_000", "included=2_000")
     alpaca.edit("seats=3", "seats=5")
     alpaca.edit('name="First Customer"', 'name="First Customer Inc."')
