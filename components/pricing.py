@@ -88,7 +88,7 @@ class _OverageArguments(TypedDict, total=False):
 class _TierArguments(TypedDict, total=False):
     per: int
     up_to: int | None
-    flat: ExactAmounts
+    flat: ExactAmounts | None
 
 
 class _UsageArguments(_ChargeArguments, total=False):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pulumi
 from pydantic import ValidationError
 
-from components.flat_fee import PLANS
+from components.plan import PLANS
 from components.prover import prove
 from components.settings import Settings, SettingsError
 

@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 import yaml
 
-from components.flat_fee import PLANS
+from components.plan import PLANS
 from components.pricing import Plan
 
 

@@ -69,7 +69,10 @@ def chain(stack: str) -> None:
         screen.print(f"Stack [bold]test[/] on Stripe's test mode{f', at {address}' if address else ''}.")
 
     changes, outputs = apply(stack)
-    customer, subscription = outputs["customers"]["first-customer"], outputs["subscriptions"]["first-customer"]
+    customer, subscription = (
+        outputs["customers"]["alpaca-ai-first-customer"],
+        outputs["subscriptions"]["alpaca-ai-first-customer"],
+    )
     month = Month(outputs["event_name"], customer, subscription)
     try:
         step("import usage: send a month of meter events")

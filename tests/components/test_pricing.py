@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import money
-from components.flat_fee import event_names, price_parameters
+from components.plan import event_names, price_parameters
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.program import validation_messages
 
@@ -25,7 +25,9 @@ def plan(**changes: Any) -> Plan:
 
 
 def parameters(plan: Plan, key: str) -> dict[str, Any]:
-    return price_parameters(plan, plan.charge(key))
+    parameters = price_parameters(plan, plan.charge(key), None)
+    assert parameters.pop("recurring")["interval"] == "month"
+    return parameters
 
 
 def test_alpaca_in_stripes_terms() -> None:

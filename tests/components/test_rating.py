@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.flat_fee import price_parameters
+from components.plan import price_parameters
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.rating import bills, text
 from sandbox.billing.rating import rate
@@ -91,7 +91,7 @@ def test_what_a_plan_does_not_have_cannot_be_rated(asked: dict[str, Any], messag
 
 def stored(plan: Plan, key: str) -> dict[str, Any]:
     """A price as Stripe stores it from our parameters."""
-    parameters = price_parameters(plan, plan.charge(key))
+    parameters = price_parameters(plan, plan.charge(key), None)
     tiers = [
         {**tier, "up_to": None if tier["up_to"] == "inf" else tier["up_to"]} for tier in parameters.get("tiers", ())
     ]

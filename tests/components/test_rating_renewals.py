@@ -10,7 +10,7 @@ from typing import Any
 
 import stripe
 
-from components.flat_fee import price_parameters
+from components.plan import price_parameters
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.rating import bills
 from sandbox import Sandbox
@@ -35,8 +35,8 @@ def usage(chance: random.Random, key: str) -> Usage:
         case 1:
             return Usage("unit", key=key, included=chance.randint(1, 500), overage=Overage(amount(chance), per=per))
         case 2:
-            rounding = chance.choice(["up", "down"])
-            return Usage("unit", key=key, overage=Overage(amount(chance), per=per, round=rounding))
+            up = chance.random() < 0.5
+            return Usage("unit", key=key, overage=Overage(amount(chance), per=per, round="up" if up else "down"))
     ends = sorted(chance.sample(range(1, 500), chance.randint(0, 3)))
     flat = [chance.choice([None, 0, chance.randint(0, 9)]) for _ in range(4)]
     tiers = [Tier(amount(chance), per=per, up_to=end, flat=flat.pop()) for end in (*ends, None)]
@@ -70,20 +70,20 @@ def subscribed(world: World, declared: Plan, chance: random.Random, name: str) -
     customer, seats = world.new_customer().id, chance.randint(1, 40)
     product = world.product("Plan")
     items: list[Any] = []
-    used = {}
+    used: dict[str, int] = {}
     for charge in declared.charges:
         recurring: dict[str, Any] = {"interval": "month"}
         if isinstance(charge, Usage):
             recurring |= {"usage_type": "metered", "meter": world.meter(f"{name}-{charge.key}")}
-            used[charge.key] = chance.choice([0, 1, chance.randint(0, 700)])
+            used[charge.key] = units = chance.choice([0, 1, chance.randint(0, 700)])
             world.v1.billing.meter_events.create(
                 {
                     "event_name": f"{name}-{charge.key}",
-                    "payload": {"stripe_customer_id": customer, "value": str(used[charge.key])},
+                    "payload": {"stripe_customer_id": customer, "value": str(units)},
                     "timestamp": at("2026-01-01"),
                 }
             )
-        price: Any = {"product": product, "recurring": recurring, **price_parameters(declared, charge)}
+        price: Any = {"product": product, **price_parameters(declared, charge, None), "recurring": recurring}
         item = {"price": world.v1.prices.create(price).id}
         if isinstance(charge, Fee):
             item["quantity"] = seats if charge.per == "seat" else 1

@@ -25,19 +25,20 @@ from tests.engine.support import IMPORTS, ids
 GOLDEN: Final = Path(__file__).parent / "golden"
 WRITE: Final = os.environ.get("GOLDEN") == "write"
 
-PROGRAM: Final = f"""from components.flat_fee import FlatFeeWithOverages, Subscriber
+PROGRAM: Final = f"""from components.plan import PublishedPlan
 from components.pricing import Fee, Overage, Plan, Usage
+from components.subscriber import Subscriber
 {IMPORTS}
-FlatFeeWithOverages(
+alpaca = PublishedPlan(
     "alpaca-ai",
-    plan=Plan(
+    Plan(
         "Alpaca.ai",
         fees=Fee("100.00"),
         usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)),
     ),
     event_name="alpaca_ai_tokens",
-    subscribers=[Subscriber(key="pacas-inc", name="Pacas Inc.", email="billing@example.com", seats=3)],
 )
+Subscriber("pacas-inc", alpaca, customer_name="Pacas Inc.", email="billing@example.com", seats=3)
 
 meter = Meter("calls", display_name="Calls", event_name="calls", default_aggregation={{"formula": "sum"}})
 product = Product("llama", name="Llama.ai", metadata={{"team": "growth"}})
