@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pulumi
 
-from components.pricing import Band, Fee, Plan, Rate, Usage
+from components.pricing import Band, Fee, Plan, PricingError, Rate, Usage
 from components.resources import DefaultPrice, Meter, Price, Product
 from money import decimal_text
 
@@ -39,7 +39,7 @@ class PublishedPlan(pulumi.ComponentResource):
         event_names: those of the plan's own meters, by the key of the charge.
 
     Raises:
-        ValueError: a meter or an event name is missing.
+        PricingError: a meter or an event name is missing.
     """
 
     product: Product
@@ -108,23 +108,23 @@ def event_names(plan: Plan, given: str | Mapping[str, str] | None, meters: Mappi
     """What events are sent under, for each usage charge with a meter of its own, by the charge's key.
 
     Raises:
-        ValueError: one has none, or a meter that charges share is not given.
+        PricingError: one has none, or a meter that charges share is not given.
     """
     for charge in plan.usage:
         if charge.meter is not None and charge.meter not in meters:
-            raise ValueError(
+            raise PricingError(
                 f"{plan.name}: usage {charge.key} is counted by the meter {charge.meter!r}; name it in meters"
             )
     own = [charge.key for charge in plan.usage if charge.meter is None]
     if isinstance(given, str):
         if len(own) != 1:
-            raise ValueError(
+            raise PricingError(
                 f"{plan.name} has {len(own)} meters of its own; give each an event_name by the charge's key"
             )
         return {own[0]: given}
     named = dict(given or {})
     if named.keys() != set(own):
-        raise ValueError(f"{plan.name} needs an event_name for {', '.join(own) or 'no charge'}")
+        raise PricingError(f"{plan.name} needs an event_name for {', '.join(own) or 'no charge'}")
     return named
 
 

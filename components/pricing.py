@@ -31,6 +31,10 @@ LONGEST_TRIAL: Final = 730
 _CURRENCY = re.compile(r"\A[a-z]{3}\Z")
 
 
+class PricingError(ValueError):
+    """A pricing model that cannot be meant; one line that says why."""
+
+
 def _exact(value: object) -> Decimal:
     if isinstance(value, float):
         raise ValueError(f'{value!r} is a float, which cannot hold money exactly; write it as text: "{value}"')

@@ -10,6 +10,7 @@ import pulumi
 from pydantic import ValidationError
 
 from components.plan import PLANS
+from components.pricing import PricingError
 from components.prover import prove
 from components.settings import Settings, SettingsError
 
@@ -30,7 +31,7 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
         for finding in prove(PLANS):
             if finding.name not in meant:
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
-    except SettingsError as error:
+    except (SettingsError, PricingError) as error:
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
         raise pulumi.RunError("\n".join(validation_messages(error))) from None

@@ -9,7 +9,7 @@ import pulumi
 from pulumi import Input
 
 from components.plan import PublishedPlan, price_parameters
-from components.pricing import Fee, Plan, Usage
+from components.pricing import Fee, Plan, PricingError, Usage
 from components.resources import Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
 
 Seats = int | str
@@ -56,7 +56,7 @@ class Subscriber(pulumi.ComponentResource):
         protect: whether Pulumi refuses to delete or replace the customer and the subscription.
 
     Raises:
-        ValueError: the plans do not fit together, or an argument cannot be meant.
+        PricingError: the plans do not fit together, or an argument cannot be meant.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Subscriber(pulumi.ComponentResource):
         customer_name, email, exists = given.get("customer_name"), given.get("email"), given.get("customer")
         if exists is not None:
             if customer_name is not None or email is not None:
-                raise ValueError(f"subscriber {name}: customer is one that exists; leave customer_name and email out")
+                raise PricingError(f"subscriber {name}: customer is one that exists; leave customer_name and email out")
             self.customer_id = exists
         else:
             details: CustomerArguments = {}
@@ -135,21 +135,21 @@ def _charges(
 ) -> dict[str, tuple[PublishedPlan, Fee | Usage]]:
     """Each charge by its key, with the plan that it is from."""
     if not plans:
-        raise ValueError(f"subscriber {name}: needs at least one plan")
+        raise PricingError(f"subscriber {name}: needs at least one plan")
     charges: dict[str, tuple[PublishedPlan, Fee | Usage]] = {}
     for sold in plans:
         for charge in sold.plan.charges:
             if charge.key in charges:
-                raise ValueError(
+                raise PricingError(
                     f"subscriber {name}: {charges[charge.key][0].name} and {sold.name} both have a charge "
                     f"{charge.key!r}; give one of them another key"
                 )
             charges[charge.key] = (sold, own.get(charge.key, charge))
     for key, charge in own.items():
         if key not in charges:
-            raise ValueError(f"subscriber {name}: no plan has a charge {key!r}; they have {', '.join(charges)}")
+            raise PricingError(f"subscriber {name}: no plan has a charge {key!r}; they have {', '.join(charges)}")
         if type(charge) is not type(charges[key][0].plan.charge(key)):
-            raise ValueError(f"subscriber {name}: {key!r} is a fee in one place and usage in the other")
+            raise PricingError(f"subscriber {name}: {key!r} is a fee in one place and usage in the other")
     return charges
 
 
@@ -170,7 +170,7 @@ def _seats(name: str, given: Seats | Mapping[str, Seats], key: str) -> int:
     if isinstance(number, str) and number.isdecimal():
         number = int(number)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"subscriber {name}: seats is {value!r}; must be a whole number of at least 1")
+        raise PricingError(f"subscriber {name}: seats is {value!r}; must be a whole number of at least 1")
     return number
 
 

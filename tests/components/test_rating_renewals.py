@@ -75,7 +75,8 @@ def subscribed(world: World, declared: Plan, chance: random.Random, name: str) -
         recurring: dict[str, Any] = {"interval": "month"}
         if isinstance(charge, Usage):
             recurring |= {"usage_type": "metered", "meter": world.meter(f"{name}-{charge.key}")}
-            used[charge.key] = units = chance.choice([0, 1, chance.randint(0, 700)])
+            units = chance.choice([0, 1, chance.randint(0, 700)])
+            used[charge.key] = units
             world.v1.billing.meter_events.create(
                 {
                     "event_name": f"{name}-{charge.key}",
