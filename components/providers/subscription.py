@@ -521,8 +521,8 @@ class SubscriptionProvider(StripeProvider):
         """
         if remote.get("currency") not in (None, new["currency"]):
             raise ProviderError(
-                f"{self.subject(new, id_)}: bills in {remote['currency']}, and currency is {new['currency']}; the state "
-                "did not know that: run pulumi refresh, and the next preview shows the new subscription that this takes"
+                f"{self.subject(new, id_)}: bills in {remote['currency']}, and currency is {new['currency']}; the "
+                "state did not know that: run pulumi refresh, and the next preview shows the new subscription"
             )
 
     def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:
