@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import money
 import usage
-from components.pricing import minor_unit_exponent
 from components.settings import DEFAULT_SANDBOX_FILE, key_mode
 from usage.results import InvoicePreview
 
@@ -210,15 +209,10 @@ def invoice_table(stack: str, invoice: InvoicePreview) -> Table:
     table.add_column("amount", justify="right")
     for line in invoice.lines:
         # Names from Stripe are text, not markup.
-        table.add_row(Text(line.description or ""), f"{line.quantity:,}", money(line.amount, invoice.currency))
+        table.add_row(Text(line.description or ""), f"{line.quantity:,}", money.format_minor(line.amount, invoice.currency))
     table.add_section()
-    table.add_row("total", "", money(invoice.total, invoice.currency), style="bold")
+    table.add_row("total", "", money.format_minor(invoice.total, invoice.currency), style="bold")
     return table
-
-
-def money(minor: int, currency: str) -> str:
-    exponent = minor_unit_exponent(currency)
-    return f"{Decimal(minor).scaleb(-exponent):,.{exponent}f} {currency.upper()}"
 
 
 def outcome(changes: int) -> str:
