@@ -89,7 +89,9 @@ def chain(stack: str) -> None:
         raise Stop(f"{error}{forgotten(stack, error)}") from None
     screen.print(invoice_table(stack, invoice))
     screen.print(f"Summary: Stripe counted {counted:,} {event_name} this period.", markup=False)
-    screen.print(f"{outcome(changes)} {f'Sent: {sent} meter events.' if sent else 'Sent: nothing new.'}", soft_wrap=True)
+    screen.print(
+        f"{outcome(changes)} {f'Sent: {sent} meter events.' if sent else 'Sent: nothing new.'}", soft_wrap=True
+    )
     hints(stack, event_name, customer)
 
 
@@ -119,10 +121,9 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
     try:
         workspace = automation.select_stack(stack_name=stack, work_dir=str(ROOT))
     except automation.StackNotFoundError:
-        backend = os.environ.get("PULUMI_BACKEND_URL")
         raise Stop(
-            f"there is no stack {stack} in PULUMI_BACKEND_URL={backend}: make it with script/pulumi stack init {stack}, "
-            "or unset PULUMI_BACKEND_URL to keep state in this checkout"
+            f"there is no stack {stack} in PULUMI_BACKEND_URL={os.environ.get('PULUMI_BACKEND_URL')}: make it with "
+            f"script/pulumi stack init {stack}, or unset PULUMI_BACKEND_URL to keep state in this checkout"
         ) from None
     except automation.CommandError as error:
         raise Stop(f"pulumi could not open stack {stack}: {reason(error)}") from None
@@ -209,7 +210,9 @@ def invoice_table(stack: str, invoice: InvoicePreview) -> Table:
     table.add_column("amount", justify="right")
     for line in invoice.lines:
         # Names from Stripe are text, not markup.
-        table.add_row(Text(line.description or ""), f"{line.quantity:,}", money.format_minor(line.amount, invoice.currency))
+        table.add_row(
+            Text(line.description or ""), f"{line.quantity:,}", money.format_minor(line.amount, invoice.currency)
+        )
     table.add_section()
     table.add_row("total", "", money.format_minor(invoice.total, invoice.currency), style="bold")
     return table
