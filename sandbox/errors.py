@@ -201,6 +201,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "Having the '{permission}' permission would allow this request to continue.",
         REPORTED,
         status=403,
+        code="more_permissions_required",
         stored=False,
     ),
     # -- the platform -------------------------------------------------------------------------------------------
