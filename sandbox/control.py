@@ -19,8 +19,8 @@
 A fault has `method` and `path` (shell patterns), `count` (how many requests, default 1; null is all), `skip` (let that
 many pass first), and one of: `status` (with `code`, `message`, `headers`, `body`), `delay` (seconds, may be combined),
 `drop: true` (the connection breaks), `half_body: true` (half the answer arrives). `when` is `before` (nothing is done,
-the default), `after` (the request is carried out and committed first) or `stored` (nothing is done, and an idempotency
-key remembers the answer).
+the default), `after` (the request is carried out and committed, and then the delay begins) or `stored` (nothing is
+done, and an idempotency key remembers the answer).
 """
 
 from __future__ import annotations
@@ -135,9 +135,11 @@ def _meets(entry: dict[str, Any], method: str, path: str) -> bool:
 
 def before(fault: Fault, path: str) -> Response | None:
     """What a fault does before the request is carried out; a Response stands in for it."""
-    if fault.delay > 0:
+    if fault.when == "after":
+        return None
+    if fault.delay:
         sleep(fault.delay)
-    if fault.when != "before":
+    if fault.when == "stored":
         return None
     if fault.drop:
         raise ConnectionDropped("the connection was dropped before the request was carried out")
@@ -151,6 +153,8 @@ def after(fault: Fault, path: str, response: Response) -> Response:
     """What a fault does once the request has been carried out and committed."""
     if fault.when != "after":
         return response
+    if fault.delay:
+        sleep(fault.delay)
     if fault.drop:
         raise ConnectionDropped("the connection was dropped after the request was carried out")
     if fault.half_body:

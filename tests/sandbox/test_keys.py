@@ -182,16 +182,3 @@ def test_keys_are_never_shown_whole(control: Control, client: stripe.StripeClien
     (line,) = control("GET", "requests")["data"]
     assert line["key"] == "sk_test_***dbox"
     assert redacted("sk_live_abc") == "sk_live_***"
-
-
-@pytest.mark.parametrize("version", ["2026-08-26.dahlia", "2026-10-28.endive", ""])
-def test_both_versions_are_spoken(raw: Raw, version: str) -> None:
-    status, _, headers = raw("GET", "/v1/products", Stripe_Version=version)
-    assert (status, headers["stripe-version"]) == (200, version or "2026-08-26.dahlia")
-
-
-@pytest.mark.parametrize("version", ["2020-08-27", "2026-03-25.preview", "nope"])
-def test_other_versions_are_refused(raw: Raw, version: str) -> None:
-    status, answer, _ = raw("GET", "/v1/products", Stripe_Version=version)
-    assert status == 400
-    assert version in answer["error"]["message"]
