@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from components.plan import PLANS
 from components.pricing import PricingError
 from components.prover import prove
-from components.settings import Settings, SettingsError
+from components.settings import Settings, SettingsError, StackConfig
 
 
 @contextmanager
@@ -26,8 +26,11 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
         pulumi.RunError: for a setting or a pricing value that cannot be meant; Pulumi prints it as it is,
             and nothing is applied.
     """
+    config = StackConfig(pulumi.runtime.get_config)
+    if config.hint:
+        pulumi.log.warn(config.hint)
     try:
-        yield Settings.read(pulumi.Config("stripe").get, os.environ)
+        yield Settings.read(config, os.environ)
         for finding in prove(PLANS):
             if finding.name not in meant:
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')

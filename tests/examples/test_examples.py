@@ -53,7 +53,7 @@ class Account:
 
     def apply(self, example: str, **config: str) -> None:
         pulumi.runtime.set_mocks(self.made, project=f"example-{example}", stack="dev", preview=False)
-        pulumi.runtime.set_all_config({"stripe:mode": "sandbox", **config})
+        pulumi.runtime.set_all_config({"stripe-pricing:mode": "sandbox", **config})
 
         @pulumi.runtime.test  # type: ignore[untyped-decorator]
         def run() -> None:
