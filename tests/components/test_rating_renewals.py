@@ -85,7 +85,7 @@ def subscribed(world: World, declared: Plan, chance: random.Random, name: str) -
                 }
             )
         price: Any = {"product": product, **price_parameters(declared, charge, None), "recurring": recurring}
-        item = {"price": world.v1.prices.create(price).id}
+        item: dict[str, Any] = {"price": world.v1.prices.create(price).id}
         if isinstance(charge, Fee):
             item["quantity"] = seats if charge.per == "seat" else 1
         items.append(item)

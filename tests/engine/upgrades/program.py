@@ -96,4 +96,4 @@ with program():
         cancel={"when": "period_end"},
         metadata={"contract": "7"},
     )
-    pulumi.export("customers", {key: each.id for key, each in alpaca.customers.items()})
+    pulumi.export("customers", {"first-customer": first.customer_id})
