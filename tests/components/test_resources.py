@@ -55,20 +55,30 @@ def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProv
 @pytest.mark.parametrize(
     ("typed", "path"),
     [
+        (resources.Aggregation, "Meter.default_aggregation"),
+        (resources.DefaultPriceData, "Product.default_price_data"),
+        (resources.Interval, "Product.default_price_data.recurring"),
         (resources.Recurring, "Price.recurring"),
         (resources.Tier, "Price.tiers"),
         (resources.CurrencyOption, "Price.currency_options"),
         (resources.Item, "Subscription.items"),
+        (resources.PriceData, "Subscription.items.price_data"),
+        (resources.Discount, "Subscription.items.discounts"),
         (resources.AddInvoiceItem, "Subscription.add_invoice_items"),
+        (resources.OneTimePriceData, "Subscription.add_invoice_items.price_data"),
+        (resources.Discount, "Subscription.add_invoice_items.discounts"),
+        (resources.Discount, "Subscription.discounts"),
+        (resources.TransferData, "Subscription.transfer_data"),
         (resources.Cancel, "Subscription.cancel"),
     ],
 )
 def test_the_nested_arguments_are_all_there(typed: Any, path: str) -> None:
-    name, _, field = path.partition(".")
-    kind = next(each.kind for each in PROVIDERS if each.kind.name == name)
-    shape = kind.struct.fields[field].shape
-    if isinstance(shape, Array | Map):
-        shape = shape.item
+    name, *fields = path.split(".")
+    shape: Any = next(each.kind.struct for each in PROVIDERS if each.kind.name == name)
+    for field in fields:
+        shape = shape.fields[field].shape
+        if isinstance(shape, Array | Map):
+            shape = shape.item
     assert isinstance(shape, Struct)
     assert set(typed.__annotations__) == set(shape.fields)
 
