@@ -103,7 +103,7 @@ class Kind:
     def struct(self) -> Struct:
         """Every argument."""
         stripe = shapes.merge(self.create_struct, self.update_struct)
-        return Struct(self.name, {**stripe.fields, **self.own_struct.fields})
+        return Struct(self.name, {**stripe.fields, **self.own_struct.fields}, stripe.excluded)
 
     @cached_property
     def schema(self) -> Schema:
@@ -137,10 +137,10 @@ class Kind:
         return "metadata" in self.struct.fields
 
     def _arguments(self, struct: Struct) -> Struct:
-        struct = shapes.without(struct, [*NEVER_ARGUMENTS, *self.excluded])
+        struct = shapes.without(struct, {**NEVER_ARGUMENTS, **self.excluded})
         fields = dict(struct.fields)
         for name in self.as_map:
             if name in fields and isinstance(fields[name].shape, shapes.Array):
                 each = fields[name]
                 fields[name] = Field(shapes.Map(each.shape.item), each.required, each.clearable)  # type: ignore[union-attr]
-        return Struct(struct.name, fields)
+        return Struct(struct.name, fields, struct.excluded)

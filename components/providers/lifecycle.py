@@ -120,7 +120,8 @@ class StripeProvider(ResourceProvider):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
-        return CheckResult(inputs, failures)
+        # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
+        return CheckResult(inputs if not failures else {}, failures)
 
     def _named_once(self, inputs: Inputs, *, is_new: bool) -> Iterator[Problem]:
         """A new resource that has the name of one in the state would be taken for it and take its object over.
@@ -145,7 +146,7 @@ class StripeProvider(ResourceProvider):
                 if holder != owner:
                     yield (
                         (name,),
-                        f"is {value!r}, as in {holder.rpartition('/')[2]}; only one {self.kind.noun} can have it",
+                        f"is that of {holder.rpartition('/')[2]} too; only one {self.kind.noun} can have it",
                     )
 
     def with_defaults(self, inputs: Inputs) -> Inputs:

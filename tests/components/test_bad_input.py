@@ -57,7 +57,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "metadata": {str(n): "v" for n in range(50)}}, "metadata: has 50 keys"),
     # -- meters
     (MeterProvider, without(METER, "event_name"), "event_name: is required"),
-    (MeterProvider, {**METER, "default_aggregation": {"formula": "max"}}, "is 'max'; must be one of count, last, sum"),
+    (
+        MeterProvider,
+        {**METER, "default_aggregation": {"formula": "max"}},
+        "default_aggregation.formula: must be one of count, last, sum",
+    ),
     (MeterProvider, {**METER, "event_name": "e" * 101}, "event_name: is 101 characters long; Stripe takes at most 100"),
     (
         MeterProvider,
@@ -69,15 +73,15 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (ProductProvider, {}, "name: is required"),
     (ProductProvider, {"name": ""}, "name: is required"),
     (ProductProvider, {**PRODUCT, "unit_label": "kilotokens-per-second"}, "unit_label: is 21 characters long"),
-    (ProductProvider, {**PRODUCT, "statement_descriptor": "A*B"}, "statement_descriptor: holds *"),
+    (ProductProvider, {**PRODUCT, "statement_descriptor": "A*B"}, "statement_descriptor: holds one of < >"),
     (ProductProvider, {**PRODUCT, "statement_descriptor": "123"}, "statement_descriptor: needs at least one letter"),
-    (ProductProvider, {**PRODUCT, "url": "example.com"}, "url: is 'example.com'; must be a public web address"),
-    (ProductProvider, {**PRODUCT, "id": "a b"}, "id: is 'a b'; use letters, digits, - and _"),
+    (ProductProvider, {**PRODUCT, "url": "example.com"}, "url: must be a public web address"),
+    (ProductProvider, {**PRODUCT, "id": "a b"}, "id: has other characters than letters, digits, - and _"),
     (ProductProvider, {**PRODUCT, "images": ["https://example.com/i.png"] * 9}, "images: has 9 entries"),
     (
         ProductProvider,
         {**PRODUCT, "package_dimensions": {"height": 1.234, "length": 1, "weight": 1, "width": 1}},
-        "package_dimensions.height: is 1.234; must be positive, with at most 2 decimals",
+        "package_dimensions.height: must be positive, with at most 2 decimals",
     ),
     (
         ProductProvider,
@@ -90,30 +94,34 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "product_data": {"name": "P"}}, "product_data: excludes product"),
     (PriceProvider, without(PRICE, "unit_amount"), "unit_amount: is required, or unit_amount_decimal"),
     (PriceProvider, {**PRICE, "unit_amount_decimal": "1"}, "unit_amount_decimal: repeats unit_amount"),
-    (PriceProvider, {**PRICE, "unit_amount": 0.04}, "unit_amount: is 0.04; must be a whole number"),
-    (PriceProvider, {**PRICE, "unit_amount": -1}, "unit_amount: is -1; an amount cannot be negative"),
+    (PriceProvider, {**PRICE, "unit_amount": 0.04}, "unit_amount: must be a whole number, not a fraction"),
+    (PriceProvider, {**PRICE, "unit_amount": -1}, "unit_amount: is negative, which an amount cannot be"),
     (PriceProvider, {**PRICE, "unit_amount": 2**53 + 1}, "the largest number that Pulumi carries exactly"),
     (PriceProvider, {**PRICE, "unit_amount": "100"}, "unit_amount: must be a whole number, not a string"),
     (
         PriceProvider,
         {**without(PRICE, "unit_amount"), "unit_amount_decimal": 0.04},
-        'unit_amount_decimal: is the float 0.04, which cannot hold every amount exactly; write it as a string, "0.04"',
+        'unit_amount_decimal: is a float, which cannot hold every amount exactly; write it as a string, such as "0.04"',
     ),
     (
         PriceProvider,
         {**without(PRICE, "unit_amount"), "unit_amount_decimal": "0.0000000000001"},
-        "is 0.0000000000001; Stripe takes at most 12 decimals",
+        "unit_amount_decimal: has 13 decimals; Stripe takes at most 12",
     ),
     (PriceProvider, {**without(PRICE, "unit_amount"), "unit_amount_decimal": "1e-3"}, "must be a plain decimal number"),
     (PriceProvider, {**without(PRICE, "unit_amount"), "unit_amount_decimal": "NaN"}, "must be a plain decimal number"),
-    (PriceProvider, {**PRICE, "currency": "USD"}, "currency: is 'USD'; must be a three-letter ISO currency code"),
+    (PriceProvider, {**PRICE, "currency": "USD"}, "currency: must be a three-letter ISO currency code in lower case"),
     (PriceProvider, {**PRICE, "lookup_key": "k" * 201}, "lookup_key: is 201 characters long; Stripe takes at most 200"),
     (PriceProvider, {**PRICE, "transfer_lookup_key": True}, "transfer_lookup_key: needs a lookup_key"),
-    (PriceProvider, {**PRICE, "recurring": {"interval": "monthly"}}, "is 'monthly'; must be one of day, month, week"),
+    (
+        PriceProvider,
+        {**PRICE, "recurring": {"interval": "monthly"}},
+        "must be one of day, month, week, year; did you mean month?",
+    ),
     (
         PriceProvider,
         {**PRICE, "recurring": {"interval": "month", "interval_count": 37}},
-        "recurring.interval_count: is 37; must be 1 to 36 months",
+        "recurring.interval_count: must be 1 to 36 months",
     ),
     (
         PriceProvider,
@@ -135,11 +143,19 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {**TIERED, "transform_quantity": {"divide_by": 100, "round": "up"}},
         "transform_quantity: excludes tiers",
     ),
-    (PriceProvider, tiered({"up_to": 10, "unit_amount": 1}), 'tiers[0].up_to: is 10; the last tier must be "inf"'),
+    (PriceProvider, tiered({"up_to": 10, "unit_amount": 1}), 'tiers[0].up_to: must be "inf" in the last tier'),
     (PriceProvider, tiered({"up_to": "inf", "unit_amount": 1}, *TIERS), 'tiers[0].up_to: is "inf" and not the last'),
-    (PriceProvider, tiered(TIERS[0], TIERS[0], TIERS[1]), "tiers[1].up_to: is 10; must be above 10"),
-    (PriceProvider, tiered({"up_to": 0, "unit_amount": 0}, TIERS[1]), "tiers[0].up_to: is 0; must be above 0"),
-    (PriceProvider, tiered({"up_to": 10}, TIERS[1]), "tiers[0]: costs nothing; declare unit_amount_decimal"),
+    (
+        PriceProvider,
+        tiered(TIERS[0], TIERS[0], TIERS[1]),
+        "tiers[1].up_to: must be above 0 and above the up_to of the tier before it",
+    ),
+    (PriceProvider, tiered({"up_to": 0, "unit_amount": 0}, TIERS[1]), "tiers[0].up_to: must be above 0"),
+    (
+        PriceProvider,
+        tiered({"up_to": 10}, TIERS[1]),
+        'tiers[0]: has no amount; declare unit_amount_decimal ("0" for a free tier)',
+    ),
     (
         PriceProvider,
         tiered({"up_to": "inf", "unit_amount": 1, "unit_amount_decimal": "1"}),
@@ -148,15 +164,19 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         PriceProvider,
         tiered({"up_to": "inf", "flat_amount_decimal": "1.5"}),
-        "tiers[0].flat_amount_decimal: is 1.5; Stripe takes whole minor units",
+        "tiers[0].flat_amount_decimal: has decimals; Stripe takes whole minor units",
     ),
-    (PriceProvider, tiered({"up_to": "infinity", "unit_amount": 1}), "tiers[0].up_to: is 'infinity'; must be a whole"),
+    (PriceProvider, tiered({"up_to": "infinity", "unit_amount": 1}), 'tiers[0].up_to: must be a whole number or "inf"'),
     (
         PriceProvider,
         {**PRICE, "transform_quantity": {"divide_by": 0, "round": "up"}},
-        "transform_quantity.divide_by: is 0",
+        "transform_quantity.divide_by: must be at least 1",
     ),
-    (PriceProvider, {**PRICE, "currency_options": {"EUR": {"unit_amount": 1}}}, "currency_options.EUR: is 'EUR'"),
+    (
+        PriceProvider,
+        {**PRICE, "currency_options": {"EUR": {"unit_amount": 1}}},
+        "currency_options.EUR: must be a three-letter ISO",
+    ),
     (PriceProvider, {**PRICE, "currency_options": {"eur": {}}}, "currency_options.eur: needs unit_amount"),
     (
         PriceProvider,
@@ -168,10 +188,10 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         CustomerProvider,
         {"invoice_prefix": "abc"},
-        "invoice_prefix: is 'abc'; must be 1 to 12 capital letters or digits",
+        "invoice_prefix: must be 1 to 12 capital letters or digits",
     ),
-    (CustomerProvider, {"tax_exempt": "yes"}, "tax_exempt: is 'yes'; must be one of exempt, none, reverse"),
-    (CustomerProvider, {"on_delete": "archive"}, "on_delete: is 'archive'; must be one of delete, keep"),
+    (CustomerProvider, {"tax_exempt": "yes"}, "tax_exempt: must be one of exempt, none, reverse"),
+    (CustomerProvider, {"on_delete": "archive"}, "on_delete: must be one of delete, keep"),
     (CustomerProvider, {"shipping": {"name": "N"}}, "shipping.address: is required"),
     (CustomerProvider, {"address": {"street": "S"}}, "address.street: Stripe has no such parameter"),
     (CustomerProvider, {"tax_id_data": [{"type": "eu_vatt", "value": "1"}]}, "did you mean eu_vat?"),
@@ -187,21 +207,20 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (SubscriptionProvider, {**SUBSCRIPTION, "items": {}}, "items: is required"),
     (SubscriptionProvider, {**SUBSCRIPTION, "items": [{"price": "price_1"}]}, "items: must be an object, not a list"),
     (SubscriptionProvider, {**SUBSCRIPTION, "items": {"a": {"quantity": 1}}}, "items.a.price: is required"),
-    (SubscriptionProvider, {**SUBSCRIPTION, "items": {"a": {"price": "price_1", "id": "si_1"}}}, "items.a.id: Stripe"),
     (
         SubscriptionProvider,
-        {**SUBSCRIPTION, "items": {"a": {"price": "price_1"}, "b": {"price": "price_1"}}},
-        "items.b.price: is price_1, as in items.a; Stripe takes a price once a subscription",
+        {**SUBSCRIPTION, "items": {"a": {"price": "price_1", "id": "si_1"}}},
+        "items.a.id: is no argument here: the key of the item stands for it",
     ),
     (
         SubscriptionProvider,
-        {**SUBSCRIPTION, "items": {str(n): {"price": f"price_{n}"} for n in range(21)}},
-        "items: has 21 entries; Stripe takes at most 20",
+        {**SUBSCRIPTION, "items": {"a": {"price": "price_1"}, "b": {"price": "price_1"}}},
+        "items.b.price: is that of items.a too; Stripe takes a price once a subscription",
     ),
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "items": {"a": {"price": "price_1", "quantity": -1}}},
-        "items.a.quantity: is -1",
+        "items.a.quantity: must be at least 0",
     ),
     (SubscriptionProvider, {**SUBSCRIPTION, "collection_method": "send_invoice"}, "days_until_due: is required"),
     (
@@ -218,7 +237,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "cancel_at": "soon"},
-        "cancel_at: is 'soon'; must be a whole number or one of",
+        "cancel_at: must be a whole number or one of max_billed_until",
     ),
     (
         SubscriptionProvider,
@@ -234,7 +253,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "application_fee_percent": 101},
-        "application_fee_percent: is 101; must be 0",
+        "application_fee_percent: must be 0 to 100",
     ),
     (
         SubscriptionProvider,
@@ -253,7 +272,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "cancel": {"when": "later"}},
-        "cancel.when: is 'later'; must be one of now",
+        "cancel.when: must be one of now, period_end",
     ),
 ]
 

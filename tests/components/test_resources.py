@@ -19,7 +19,7 @@ from components.flat_fee import FlatFeeWithOverages, Subscriber
 from components.pricing import Overage, Plan
 from components.providers.lifecycle import StripeProvider
 from components.providers.shapes import Array, Map, Struct
-from tests.components.world import PROVIDERS
+from tests.components.world import PROVIDERS, of_the_locked_sdk
 
 ARGUMENTS = {
     resources.Meter: resources.MeterArguments,
@@ -43,6 +43,7 @@ PICKLES = {
 }
 
 
+@of_the_locked_sdk
 @pytest.mark.parametrize("resource", ARGUMENTS, ids=lambda resource: resource.__name__)
 def test_the_arguments_are_all_that_the_pinned_sdk_has(resource: type[resources.StripeResource]) -> None:
     """A parameter that a new stripe-python brings, or takes away, fails here."""
@@ -58,6 +59,7 @@ def test_the_arguments_are_all_that_the_pinned_sdk_has(resource: type[resources.
             assert text.startswith("Required[") == wanted, name
 
 
+@of_the_locked_sdk
 @pytest.mark.parametrize(
     ("typed", "path"),
     [
