@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pulumi
 from pydantic import ValidationError
 
-from components.settings import Settings, SettingsError
+from components.settings import Settings, SettingsError, StackConfig
 
 
 @contextmanager
@@ -20,8 +20,11 @@ def program() -> Iterator[Settings]:
         pulumi.RunError: for a setting or a pricing value that cannot be meant; Pulumi prints it as it is,
             and nothing is applied.
     """
+    config = StackConfig(pulumi.runtime.get_config)
+    if config.hint:
+        pulumi.log.warn(config.hint)
     try:
-        yield Settings.read(pulumi.Config("stripe").get, os.environ)
+        yield Settings.read(config, os.environ)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
