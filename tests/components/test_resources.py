@@ -20,7 +20,7 @@ from components.pricing import Fee, Plan, Usage
 from components.providers.lifecycle import StripeProvider
 from components.providers.shapes import Array, Map, Struct
 from components.subscriber import Subscriber
-from tests.components.world import PROVIDERS
+from tests.components.world import PROVIDERS, of_the_locked_sdk
 
 #: Every stack's state holds these: the import path of each class. To change one is to strand every stack.
 PICKLES = {
@@ -35,6 +35,7 @@ PICKLES = {
 }
 
 
+@of_the_locked_sdk
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProvider]) -> None:
     """A parameter that a new stripe-python brings, or takes away, fails here."""
@@ -52,6 +53,7 @@ def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProv
             assert text.startswith("Required[") == wanted, name
 
 
+@of_the_locked_sdk
 @pytest.mark.parametrize(
     ("typed", "path"),
     [
