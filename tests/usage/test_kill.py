@@ -1,6 +1,6 @@
 """Runs killed with SIGKILL while everything happens at once and calls fail around them: every event arrives once.
 
-The suite's form is short. The long one: `USAGE_KILL_RUNS=200 script/test tests/usage/test_kill.py` (about five minutes).
+The suite's form is short. The long one: `USAGE_KILL_RUNS=200 script/test tests/usage/test_kill.py` (some minutes).
 """
 
 from __future__ import annotations
