@@ -104,7 +104,11 @@ def run(seed: int, customers: list[str], number: int) -> None:
 
     for place, work in enumerate([record, record, flush, load, cancel, verify, fork, fork]):
         threading.Thread(target=for_ever, args=(work, random.Random(rand.random() + place)), daemon=True).start()
-    asyncio.run(awaiting())
+    try:
+        asyncio.run(awaiting())
+    except BaseException as problem:
+        write("failed", f"awaiting: {problem!r}")
+        raise
 
 
 def rows(customers: list[str]) -> None:

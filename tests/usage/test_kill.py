@@ -30,7 +30,7 @@ RUNS = int(os.environ.get("USAGE_KILL_RUNS", "8"))
 # A process that has imported everything forks the runs: a fork costs a millisecond, an interpreter 500.
 NURSERY = """
 import os, random, signal, sys, time
-import stripe, requests, usage.aio, usage.cancelling, usage.delivery, usage.importing, usage.verifying
+import concurrent.futures.thread, stripe, requests, usage.aio, usage.cancelling, usage.delivery, usage.importing, usage.verifying
 from tests.usage import chaos
 
 runs, seed, customers = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(",")
@@ -97,8 +97,8 @@ def test_killed_runs_deliver_every_event_exactly_once(
         finally:
             done.set()
             breaker.join()
-        assert run.stdout == f"killed {RUNS}\n", run.stderr
         assert not (tmp_path / "failed").exists(), (tmp_path / "failed").read_text()
+        assert run.stdout == f"killed {RUNS}\n", run.stderr
         world.sandbox.handle(chaos_over())
         with Client(limits="none", background=False) as last:
             for _ in range(20):
