@@ -14,6 +14,7 @@ import sqlite3
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from . import spool
 from .errors import IdentifierConflict, ImportFailed, InvalidEvent
 from .events import Event, digest_of, exact_sum, make_event, utc_seconds
 from .results import EventTotals, Imported, LineError
@@ -97,15 +98,16 @@ class _Repeats:
     """How often each row was seen in this file, in a temporary file of SQLite's: memory does not grow with the rows."""
 
     def __init__(self) -> None:
-        self._seen = sqlite3.connect("", isolation_level=None)
+        self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._seen.execute("CREATE TABLE seen (row TEXT PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
         self._seen.execute("BEGIN")
 
     def count(self, row: str) -> int:
         """How many equal rows came before this one."""
-        times = self._seen.execute(
-            "INSERT INTO seen VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times", (row,)
-        ).fetchone()[0]
+        with spool.IMPORTING:
+            times = self._seen.execute(
+                "INSERT INTO seen VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times", (row,)
+            ).fetchone()[0]
         return int(times) - 1
 
     def close(self) -> None:

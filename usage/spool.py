@@ -7,13 +7,13 @@ file locks must not be inherited.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
 import threading
 import time
 import weakref
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import IdentifierConflict, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked, SpoolMissing
@@ -205,7 +205,8 @@ class Spool:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._pruned_to = 0
-        _SPOOLS.add(self)
+        with _FORKING:  # a spool that a fork does not know of would leave the child an open file without its locks
+            _SPOOLS.add(self)
 
     # -- the connection ------------------------------------------------------------------------------------------
 
@@ -218,8 +219,10 @@ class Spool:
                 )
             if fresh:
                 os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-                # usage figures and customer ids are nobody else's business
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                # Usage figures and customer ids are nobody else's business. Exclusively: to close a file that another
+                # spool of this process has open would drop SQLite's locks on it.
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             elif not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise SpoolError(f"the spool {self.path} is not a file; set {PATH_VARIABLE} to one")
             elif not os.access(self.path, os.W_OK):
@@ -316,7 +319,7 @@ class Spool:
         self.on_lost(f"the spool {self.path} {happened} while this process had it open; {lost}. Recording goes on")
         return self._open()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
         """The open connection, with SQLite's errors turned into sentences."""
         with self._lock:
@@ -325,7 +328,7 @@ class Spool:
             except sqlite3.Error as problem:
                 raise self._explained(problem) from None
 
-    @contextmanager
+    @contextlib.contextmanager
     def _transaction(self, *, synced: bool = False) -> Iterator[sqlite3.Connection]:
         with self._use() as connection:
             if synced and not self.durable:
@@ -765,6 +768,10 @@ class DeliveryLock:
 
     def release(self) -> None:
         """Let the next deliverer in."""
+        with _FORKING:
+            self._drop()
+
+    def _drop(self) -> None:
         handle, self._file = self._file, None
         _LOCKS.discard(self)
         if handle is not None:
@@ -797,7 +804,8 @@ _FORKING = threading.Lock()
 _FROZEN: list[Spool] = []
 
 IMPORTING = threading.RLock()
-"""Held while delivery loads its modules. A fork waits for it: a child that inherits half an import hangs in its own."""
+"""Held while modules are loaded and while SQLite counts an import's rows. A fork waits for it: a child that inherits
+half of either hangs in its own."""
 
 
 def _before_fork() -> None:
@@ -827,7 +835,7 @@ def _after_fork_in_child() -> None:
         spool._lock = threading.RLock()
     # the parent still holds its delivery lock through its own descriptor; ours only has to go
     for lock in list(_LOCKS):
-        lock.release()
+        lock._drop()
 
 
 if hasattr(os, "register_at_fork"):

@@ -76,6 +76,10 @@ def run(seed: int, customers: list[str], number: int) -> None:
                 client.flush(timeout=5)
                 client.close(5)
                 code = 0 if not [one for one in threading.enumerate() if one.name.startswith("usage")] else 4
+            except BaseException:
+                import traceback
+
+                write("failed", traceback.format_exc())
             finally:
                 os._exit(code)
         deadline = time.monotonic() + 60
