@@ -10,11 +10,10 @@ from .errors import StripeError, UsageError, redact
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from .client import Client
     from .results import Flush, Result
-
-    Command = Callable[[argparse.Namespace], int]
 
 OK, UNDELIVERED, WRONG = 0, 1, 2
 
@@ -36,231 +35,74 @@ exit code: 0 when the command did all that was asked, 1 when something is not de
 agree, 2 for a wrong command or setting, 130 for Ctrl-C."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
-    common = argparse.ArgumentParser(add_help=False)
-    group = common.add_argument_group("where")
-    group.add_argument("--spool", metavar="FILE", help="the spool file")
-    mode = group.add_mutually_exclusive_group()
-    mode.add_argument("--mode", choices=("sandbox", "test", "live", "off"), help="insist on this mode")
-    mode.add_argument(
-        "--live", action="store_const", const="live", dest="mode", help="allow a live key: bills real customers"
-    )
-    common.add_argument("--json", action="store_true", help="print one JSON document")
+# Name and summary of each command; what else it does; examples (the program's name is put before them).
+_COMMANDS = """
+send: record one event, deliver it and wait
+  Run again with the same --identifier it is the same event, and bills once.
+> send alpaca_ai_tokens --customer cus_123 --value 1200
+> send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z
+> send alpaca_ai_tokens --customer cus_123 --value=-200 --correction
 
-    parser = argparse.ArgumentParser(
-        prog="usage", description=_OVERVIEW, epilog=_WHERE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+import: record the events of a CSV or JSON Lines file and deliver them
+  Columns (or keys): customer, value, event_name, timestamp, identifier, dimensions.NAME.
+  Bad lines are named and left out. Run again, it bills nothing twice: what a row says names it.
+> import tokens.csv --event alpaca_ai_tokens --dry-run
+> import tokens.csv --event alpaca_ai_tokens
+> import - --format jsonl --import-id 2026-11-22    (standard input)
 
-    def command(name: str, run: Command, summary: str, more: str, *examples: str) -> argparse.ArgumentParser:
-        text = "examples:\n" + "\n".join(f"  {example}" for example in examples)
-        made = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}. {more}",
-            epilog=text,
-            parents=[common],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        made.set_defaults(run=run)
-        return made
+flush: deliver everything recorded
+  Safe at any time and from any number of processes; put it in cron.
+> flush --timeout 50 --json
+> flush --take unassigned    (recorded when nothing said where)
 
-    def timeout(made: argparse.ArgumentParser, default: float | None, what: str) -> None:
-        made.add_argument("--timeout", type=_seconds, default=default, metavar="SECONDS", help=what)
+status: show what is in the spool
+  Makes no call.
+> status --json
 
-    send = command(
-        "send",
-        _send,
-        "record one event, deliver it and wait",
-        "Run again with the same --identifier\nit is the same event, and bills once.",
-        "usage send alpaca_ai_tokens --customer cus_123 --value 1200",
-        "usage send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z",
-        "usage send alpaca_ai_tokens --customer cus_123 --value=-200 --correction",
-    )
-    send.add_argument("event", metavar="EVENT", help="event name of the meter")
-    send.add_argument("--customer", required=True, help="cus_...")
-    send.add_argument("--value", default="1", help="units, a decimal number (default 1)")
-    send.add_argument("--identifier", help="names the fact, at most 100 characters (default: a new one)")
-    send.add_argument("--timestamp", help="Unix seconds or ISO 8601 with an offset (default now)")
-    send.add_argument("--dimension", action="append", default=[], metavar="KEY=VALUE", help="a further payload key")
-    send.add_argument("--correction", action="store_true", help="allow a negative value")
-    send.add_argument(
-        "--delivery", choices=("v1", "stream"), default="v1", help="v1 answers for the event at once (default)"
-    )
-    send.add_argument("--no-wait", action="store_true", help="only record; `usage flush` delivers")
-    timeout(send, 60.0, "give up waiting after so long (default 60); the event stays in the spool")
+summary: show usage as Stripe aggregated it
+  The window is aligned for you; Stripe's totals lag by seconds to minutes.
+> summary alpaca_ai_tokens --customer cus_123
+> summary alpaca_ai_tokens --subscription sub_123    (this billing period)
+> summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv
 
-    load = command(
-        "import",
-        _import,
-        "record the events of a CSV or JSON Lines file and deliver them",
-        "Columns (or keys): customer, value,\nevent_name, timestamp, identifier, dimensions.NAME. "
-        "Bad lines are named and left out.\n"
-        "Run again, it bills nothing twice: what a row says names it, and its count among equal rows.",
-        "usage import tokens.csv --dry-run",
-        "usage import tokens.csv --event alpaca_ai_tokens",
-        "export-usage | usage import - --format jsonl --import-id 2026-11-22",
-    )
-    load.add_argument("file", metavar="FILE", help="a path, or - for standard input")
-    load.add_argument("--format", choices=("csv", "jsonl"), help="default: by the name's ending")
-    load.add_argument("--event", metavar="NAME", help="event name for rows without one")
-    load.add_argument(
-        "--import-id", metavar="NAME", help="names the data: needed for rows without timestamp and identifier"
-    )
-    load.add_argument("--timestamp", metavar="WHEN", help="time for rows without one: ISO 8601, Unix seconds, or now")
-    load.add_argument("--corrections", action="store_true", help="allow negative values")
-    load.add_argument("--whole", action="store_true", help="take a last line that has no line break")
-    load.add_argument("--rejects", metavar="FILE", help="keep the bad lines here, to be corrected and imported")
-    load.add_argument(
-        "--max-pending",
-        type=int,
-        default=1_000_000,
-        metavar="N",
-        help="deliver in between beyond N (default 1,000,000)",
-    )
-    load.add_argument("--dry-run", action="store_true", help="check every line, show totals, record nothing")
-    load.add_argument("--no-flush", action="store_true", help="only record; `usage flush` delivers")
-    load.add_argument("--quiet", action="store_true", help="no progress bar")
-    _delivery(load)
-    timeout(load, None, "stop delivering after so long")
+preview-invoice: show the next invoice line by line, as it would be now
+> preview-invoice --subscription sub_123
+> preview-invoice --customer cus_123    (each of its subscriptions)
 
-    flush = command(
-        "flush",
-        _flush,
-        "deliver everything recorded",
-        "Safe at any time and from any number of processes; put it in cron.",
-        "usage flush",
-        "usage flush --timeout 50 --json",
-        "usage flush --take unassigned    (recorded when nothing said where)",
-    )
-    _delivery(flush)
-    flush.add_argument(
-        "--take",
-        metavar="NAME",
-        help="also deliver what was recorded for NAME (see usage status): you know it belongs here",
-    )
-    flush.add_argument("--outbox", metavar="sqs://QUEUE", help="hand the events to this queue instead")
-    timeout(flush, None, "stop after so long; the rest stays for the next flush")
+verify: compare the spool with Stripe's totals, hour by hour
+  Reports and changes nothing.
+> verify --wait 120
 
-    command("status", _status, "show what is in the spool", "Makes no call.", "usage status", "usage status --json")
+errors: list refused events, or take in Stripe's asynchronous error reports
+> errors
+> errors --fetch
+> errors --report event.json
 
-    summary = command(
-        "summary",
-        _summary,
-        "show usage as Stripe aggregated it",
-        "The window is aligned for you; Stripe's totals lag by\nseconds to minutes.",
-        "usage summary alpaca_ai_tokens --customer cus_123",
-        "usage summary alpaca_ai_tokens --subscription sub_123    (this billing period)",
-        "usage summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv",
-    )
-    summary.add_argument("meter", metavar="EVENT|METER_ID", help="event name, or mtr_...")
-    summary.add_argument("--customer", action="append", help="cus_... (repeat for several)")
-    summary.add_argument("--subscription", help="sub_...: its customer and its current billing period")
-    summary.add_argument("--start", help="ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)")
-    summary.add_argument("--end", help="exclusive (default now)")
-    summary.add_argument("--group", choices=("hour", "day"), help="one row an hour or UTC day")
-    summary.add_argument("--csv", action="store_true", help="print CSV")
+retry: send refused events again, after the cause is fixed
+  An event of unknown fate is sent again only when it is named: do that when you know that it did not arrive.
+> retry --code no_meter
+> retry IDENTIFIER ...
 
-    preview = command(
-        "preview-invoice",
-        _preview,
-        "show the next invoice line by line, as it would be now",
-        "",
-        "usage preview-invoice --subscription sub_123",
-        "usage preview-invoice --customer cus_123 --json",
-    )
-    which = preview.add_mutually_exclusive_group(required=True)
-    which.add_argument("--subscription", help="sub_...")
-    which.add_argument("--customer", help="cus_...")
+cancel: take an event back
+  Stripe removes it inside 24 hours; after that --correct records a negative event.
+> cancel IDENTIFIER
+> cancel IDENTIFIER --correct
+> cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)
 
-    verify = command(
-        "verify",
-        _verify,
-        "compare the spool with Stripe's totals, hour by hour",
-        "Reports and changes nothing.",
-        "usage verify --wait 120",
-        "usage verify --event alpaca_ai_tokens --start 2026-11-01T00:00Z",
-    )
-    verify.add_argument("--event", metavar="NAME", help="only this event name")
-    verify.add_argument("--customer", action="append", default=[], help="only this customer (repeat for several)")
-    verify.add_argument("--start", help="default: everything that the spool still has")
-    verify.add_argument("--end", help="exclusive")
-    verify.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help="wait so long for Stripe's lag")
-
-    errors = command(
-        "errors",
-        _errors,
-        "list refused events, or take in Stripe's asynchronous error reports",
-        "",
-        "usage errors",
-        "usage errors --fetch",
-        "usage errors --report event.json",
-    )
-    source = errors.add_mutually_exclusive_group()
-    source.add_argument("--fetch", action="store_true", help="ask Stripe for the reports since the last one")
-    source.add_argument(
-        "--report", metavar="FILE", help="an error report as a webhook received it (- for standard input)"
-    )
-    errors.add_argument("--limit", type=int, default=50, help="show so many (default 50)")
-
-    retry = command(
-        "retry",
-        _retry,
-        "send refused events again, after the cause is fixed",
-        "An event of unknown fate is sent again\nonly when it is named: do that when you know that it did not arrive.",
-        "usage retry",
-        "usage retry --code no_meter",
-        "usage retry IDENTIFIER ...",
-    )
-    retry.add_argument("identifiers", nargs="*", metavar="IDENTIFIER", help="only these")
-    retry.add_argument("--code", action="append", default=[], help="only those refused with this code")
-    _delivery(retry)
-    timeout(retry, None, "stop after so long")
-
-    cancel = command(
-        "cancel",
-        _cancel,
-        "take an event back",
-        "Stripe removes it inside 24 hours; after that --correct records a negative event.",
-        "usage cancel IDENTIFIER",
-        "usage cancel IDENTIFIER --correct",
-        "usage cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)",
-    )
-    cancel.add_argument("identifier", metavar="IDENTIFIER")
-    cancel.add_argument("--event", metavar="NAME", help="event name, for an event that is not in the spool")
-    cancel.add_argument("--correct", action="store_true", help="after 24 hours: record a negative event")
-    timeout(cancel, 60.0, "wait so long for a delivery under way, and for that of the negative event (default 60)")
-
-    drain = command(
-        "drain",
-        _drain,
-        "deliver what producers put into an SQS queue",
-        "Run as many as you like, with --share N each.",
-        "usage drain --queue sqs://usage",
-        "usage drain --queue sqs://usage --forever --share 3",
-        "usage drain --queue sqs://usage --redrive",
-    )
-    drain.add_argument("--queue", required=True, metavar="sqs://QUEUE", help="sqs://NAME or sqs://HOST/ACCOUNT/NAME")
-    drain.add_argument("--share", type=int, default=1, metavar="N", help="N workers share the account's limits")
-    drain.add_argument(
-        "--idle", type=_seconds, default=5.0, metavar="SECONDS", help="end when empty for so long (default 5)"
-    )
-    drain.add_argument(
-        "--forever", action="store_true", help="wait for more until stopped (SIGTERM finishes the batch)"
-    )
-    drain.add_argument(
-        "--visibility", type=int, default=120, metavar="SECONDS", help="hide a message so long (default 120)"
-    )
-    drain.add_argument("--redrive", action="store_true", help="first move the dead-letter queue's messages back")
-    _delivery(drain)
-    return parser
+drain: deliver what producers put into an SQS queue
+  Run as many as you like, with --share N each.
+> drain --queue sqs://usage
+> drain --queue sqs://usage --forever --share 3
+> drain --queue sqs://usage --redrive
+"""
 
 
-def _delivery(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--delivery", choices=("stream", "v1"), default="stream", help="v2 stream, 100 events a call (default), or v1"
-    )
+def _option(help: str, **settings: Any) -> dict[str, Any]:
+    return {"help": help, **settings}
+
+
+def _switch(help: str) -> dict[str, Any]:
+    return {"help": help, "action": "store_true"}
 
 
 def _seconds(text: str) -> float:
@@ -268,6 +110,115 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 31_536_000:
         raise argparse.ArgumentTypeError("must be between 0 and a year")
     return seconds
+
+
+def _time(help: str, default: float | None = None) -> dict[str, Any]:
+    return _option(help, type=_seconds, default=default, metavar="SECONDS")
+
+
+_LATER = _time("stop delivering after so long; the rest stays for the next flush")
+_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "send": {
+        "event": _option("event name of the meter", metavar="EVENT"),
+        "--customer": _option("cus_...", required=True),
+        "--value": _option("units, a decimal number (default 1)", default="1"),
+        "--identifier": _option("names the fact, at most 100 characters (default: a new one)"),
+        "--timestamp": _option("Unix seconds or ISO 8601 with an offset (default now)"),
+        "--dimension": _option("a further payload key", action="append", default=[], metavar="KEY=VALUE"),
+        "--correction": _switch("allow a negative value"),
+        "--no-wait": _switch("only record; `usage flush` delivers"),
+        "--timeout": _time("give up waiting after so long (default 60); the event stays in the spool", 60.0),
+    },
+    "import": {
+        "file": _option("a path, or - for standard input", metavar="FILE"),
+        "--format": _option("default: by the name's ending", choices=("csv", "jsonl")),
+        "--event": _option("event name for rows without one", metavar="NAME"),
+        "--import-id": _option("names the data: needed for rows without timestamp and identifier", metavar="NAME"),
+        "--timestamp": _option("time for rows without one: ISO 8601, Unix seconds, or now", metavar="WHEN"),
+        "--corrections": _switch("allow negative values"),
+        "--whole": _switch("take a last line that has no line break"),
+        "--rejects": _option("keep the bad lines here, to be corrected and imported", metavar="FILE"),
+        "--dry-run": _switch("check every line, show totals, record nothing"),
+        "--no-flush": _switch("only record; `usage flush` delivers"),
+        "--timeout": _LATER,
+    },
+    "flush": {
+        "--take": _option(
+            "also deliver what was recorded for NAME (see status): you know it belongs here", metavar="NAME"
+        ),
+        "--outbox": _option("hand the events to this queue instead", metavar="sqs://QUEUE"),
+        "--timeout": _LATER,
+    },
+    "status": {},
+    "summary": {
+        "meter": _option("event name, or mtr_...", metavar="EVENT|METER_ID"),
+        "--customer": _option("cus_... (repeat for several)", action="append"),
+        "--subscription": _option("sub_...: its customer and its current billing period"),
+        "--start": _option("ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)"),
+        "--end": _option("exclusive (default now)"),
+        "--group": _option("one row an hour or UTC day", choices=("hour", "day")),
+        "--csv": _switch("print CSV"),
+    },
+    "preview-invoice": {"--subscription": _option("sub_..."), "--customer": _option("cus_...")},
+    "verify": {
+        "--event": _option("only this event name", metavar="NAME"),
+        "--customer": _option("only this customer (repeat for several)", action="append", default=[]),
+        "--start": _option("default: everything that the spool still has"),
+        "--end": _option("exclusive"),
+        "--wait": _time("wait so long for Stripe's lag", 0.0),
+    },
+    "errors": {
+        "--fetch": _switch("ask Stripe for the reports since the last one"),
+        "--report": _option("an error report as a webhook received it (- for standard input)", metavar="FILE"),
+        "--limit": _option("show so many (default 50)", type=int, default=50),
+    },
+    "retry": {
+        "identifiers": _option("only these", nargs="*", metavar="IDENTIFIER"),
+        "--code": _option("only those refused with this code", action="append", default=[]),
+        "--timeout": _LATER,
+    },
+    "cancel": {
+        "identifier": _option("of the event", metavar="IDENTIFIER"),
+        "--event": _option("event name, for an event that is not in the spool", metavar="NAME"),
+        "--correct": _switch("after 24 hours: record a negative event"),
+        "--timeout": _time("wait so long for deliveries (default 60)", 60.0),
+    },
+    "drain": {
+        "--queue": _option("sqs://NAME or sqs://HOST/ACCOUNT/NAME", required=True, metavar="sqs://QUEUE"),
+        "--share": _option("N workers share the account's limits", type=int, default=1, metavar="N"),
+        "--idle": _time("end when empty for so long (default 5)", 5.0),
+        "--forever": _switch("wait for more until stopped (SIGTERM finishes the batch)"),
+        "--visibility": _option("hide a message so long (default 120)", type=int, default=120, metavar="SECONDS"),
+        "--redrive": _switch("first move the dead-letter queue's messages back"),
+    },
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("where")
+    group.add_argument("--spool", metavar="FILE", help="the spool file")
+    mode = group.add_mutually_exclusive_group()
+    mode.add_argument("--mode", choices=("sandbox", "test", "live", "off"), help="insist on this mode")
+    live = "allow a live key: bills real customers"
+    mode.add_argument("--live", action="store_const", const="live", dest="mode", help=live)
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="usage", description=_OVERVIEW, epilog=_WHERE, formatter_class=raw)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for text in _COMMANDS.strip().split("\n\n"):
+        head, *lines = text.split("\n")
+        name, _, summary = head.partition(": ")
+        description = " ".join([f"{summary[0].upper()}{summary[1:]}.", *(x[2:] for x in lines if x.startswith("  "))])
+        examples = "examples:\n" + "\n".join(f"  usage {x[2:]}" for x in lines if x.startswith("> "))
+        made = commands.add_parser(
+            name, help=summary, description=description, epilog=examples, parents=[common], formatter_class=raw
+        )
+        made.set_defaults(run=globals()["_" + name.replace("-", "_")])
+        for option, settings in _OPTIONS[name].items():
+            made.add_argument(*option.split(), **settings)
+    return parser
 
 
 def _client(options: argparse.Namespace, *, create: bool = False, **more: object) -> Client:
@@ -315,7 +266,7 @@ def _send(options: argparse.Namespace) -> int:
         else:
             print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
         return _recorded(client)
-    sent = client.send(*arguments, correction=options.correction, delivery=options.delivery, timeout=options.timeout)
+    sent = client.send(*arguments, correction=options.correction, timeout=options.timeout)
     _print(options, sent, output.show_sent)
     left = client.status()
     if left.pending and not options.json:
@@ -326,10 +277,10 @@ def _send(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from . import output
 
-    client = _client(options, create=True, max_pending=options.max_pending, delivery=options.delivery)
+    client = _client(options, create=True)
     if not options.dry_run and not options.no_flush:
         _ = client.destination  # say what is missing before a long file is read
-    shown = not options.quiet and not options.json and sys.stderr.isatty()
+    shown = not options.json and sys.stderr.isatty()
     imported = client.import_file(
         sys.stdin.buffer if options.file == "-" else options.file,
         format=options.format,
@@ -380,7 +331,7 @@ def _progress(lines: int, rows: int) -> None:
 
 
 def _flush(options: argparse.Namespace) -> int:
-    client = _client(options, delivery=options.delivery, outbox=options.outbox)
+    client = _client(options, outbox=options.outbox)
     return _flushed(options, client, client.flush(options.timeout, take=options.take))
 
 
@@ -420,7 +371,7 @@ def _summary(options: argparse.Namespace) -> int:
     return OK
 
 
-def _preview(options: argparse.Namespace) -> int:
+def _preview_invoice(options: argparse.Namespace) -> int:
     from . import output
 
     result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
@@ -465,7 +416,7 @@ def _errors(options: argparse.Namespace) -> int:
 def _retry(options: argparse.Namespace) -> int:
     from . import output
 
-    client = _client(options, delivery=options.delivery)
+    client = _client(options)
     _ = client.destination
     again = client.retry(codes=options.code, identifiers=options.identifiers)
     missing = len(options.identifiers) - len(again)
@@ -496,7 +447,7 @@ def _drain(options: argparse.Namespace) -> int:
 
     from . import output
 
-    client = _client(options, create=True, share=options.share, delivery=options.delivery, outbox=options.queue)
+    client = _client(options, create=True, share=options.share, outbox=options.queue)
     _ = client.destination
     moved = 0
     if options.redrive:

@@ -78,14 +78,19 @@ def test_the_page_names_every_command_and_setting() -> None:
 def test_the_figures_are_dated_and_name_their_commands() -> None:
     figures = PAGE.read_text().partition("## Figures")[2]
     assert re.search(r"20\d\d-\d\d-\d\d", figures)
-    for module in ("usage_speed", "usage_memory", "usage_startup"):
+    for module in ("usage_speed", "usage_latency", "usage_memory", "usage_startup"):
         assert f"python -m benchmarks.{module}" in figures
         assert (PAGE.parents[1] / "benchmarks" / f"{module}.py").exists()
 
 
-@pytest.mark.parametrize("name", ["usage_speed", "usage_memory", "usage_startup"])
+@pytest.mark.parametrize("name", ["usage_speed", "usage_latency", "usage_memory", "usage_startup"])
 def test_the_benchmarks_still_run(name: str) -> None:
-    small = {"usage_speed": ["--events", "1000"], "usage_memory": ["--rows", "3000"], "usage_startup": ["--runs", "1"]}
+    small = {
+        "usage_speed": ["--events", "1000"],
+        "usage_latency": ["--backlog", "3000", "--records", "50"],
+        "usage_memory": ["--rows", "3000"],
+        "usage_startup": ["--runs", "1"],
+    }
     root = str(PAGE.parents[1])
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *small[name]],
