@@ -238,7 +238,7 @@ def _print(options: argparse.Namespace, result: Result, show: Callable[..., None
     from . import output
 
     if options.json:
-        output.print_json(output.as_json(result))
+        output.print_json(result.as_json())
     else:
         show(result, *more)
 
@@ -299,8 +299,8 @@ def _import(options: argparse.Namespace) -> int:
     strange = _strange_names(client, [total.event_name for total in imported.totals]) if options.dry_run else []
     label, sandbox = client._where()
     if options.json:
-        data = {**output.as_json(imported), "unknown_event_names": strange, "sandbox": sandbox}
-        output.print_json({**data, "flush": output.as_json(flushed) if flushed else None})
+        data = {**imported.as_json(), "unknown_event_names": strange, "sandbox": sandbox}
+        output.print_json({**data, "flush": flushed.as_json() if flushed else None})
     else:
         output.show_imported(imported, label)
         for name in strange:
@@ -374,6 +374,8 @@ def _summary(options: argparse.Namespace) -> int:
 def _preview_invoice(options: argparse.Namespace) -> int:
     from . import output
 
+    if options.subscription and options.customer:
+        raise ValueError("--subscription and --customer name different previews; give one of them")
     result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
     _print(options, result, output.show_preview)
     return OK
@@ -393,6 +395,8 @@ def _errors(options: argparse.Namespace) -> int:
     from . import output
 
     client = _client(options)
+    if options.fetch and options.report:
+        raise ValueError("--fetch and --report are two sources; give one of them")
     if options.fetch or options.report:
         if options.fetch:
             taken = client.fetch_error_reports()

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from . import spool as spools
@@ -17,26 +18,15 @@ from .events import make_event
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import IO, Any, Literal, Self
 
+    from . import results
     from .api import Api
     from .delivery import Delivery, Totals
     from .destination import Destination
     from .events import Event, Timestamp, Value
-    from .results import (
-        Cancelled,
-        Drained,
-        Flush,
-        Imported,
-        InvoicePreview,
-        Reports,
-        Sent,
-        Status,
-        Summaries,
-        Verification,
-    )
     from .spool import DeadLetter
     from .sqs import Queue
 
@@ -226,17 +216,8 @@ class Client:
         dimensions: further payload keys.
         Raises InvalidEvent, SpoolFull or another SpoolError; then nothing was recorded.
         """
-        event = make_event(
-            event_name,
-            customer,
-            value,
-            timestamp,
-            identifier,
-            dimensions,
-            correction=correction,
-            now=self.clock(),
-            future=self._future,
-        )
+        given = (event_name, customer, value, timestamp, identifier, dimensions)
+        event = make_event(*given, correction=correction, now=self.clock(), future=self._future)
         self._add((event,), timeless=timestamp is None)
         return event.identifier
 
@@ -286,7 +267,7 @@ class Client:
         correction: bool = False,
         delivery: Literal["stream", "v1"] = "v1",
         timeout: float | None = 60.0,
-    ) -> Sent:
+    ) -> results.Sent:
         """Record one event, deliver it now and wait for the answer.
 
         Raises StripeError when Stripe refuses it (it is a dead letter then), NotDelivered when it did not get through
@@ -299,17 +280,8 @@ class Client:
 
         deadline = None if timeout is None else time.monotonic() + timeout
         where = f"the queue {self._outbox_address}" if self._outbox_address else self.destination.label
-        event = make_event(
-            event_name,
-            customer,
-            value,
-            timestamp,
-            identifier,
-            dimensions,
-            correction=correction,
-            now=self.clock(),
-            future=self._future,
-        )
+        given = (event_name, customer, value, timestamp, identifier, dimensions)
+        event = make_event(*given, correction=correction, now=self.clock(), future=self._future)
         name, sandbox = event.identifier, self._mode == "sandbox"
         fixed = (event.event_name, event.customer, Decimal(event.value))
         if self._mode == "off":
@@ -337,7 +309,7 @@ class Client:
         }.get(kept.state, f"it is recorded for {kept.destination or 'no destination'}, and this is {self._identity}")
         raise NotDelivered(f"the event {name} is safe in {self.spool.path} and not delivered: {reason}", name)
 
-    def flush(self, timeout: float | None = None, *, take: str | None = None) -> Flush:
+    def flush(self, timeout: float | None = None, *, take: str | None = None) -> results.Flush:
         """Deliver everything recorded for this destination and say what happened; `timeout` in seconds.
 
         Safe at any moment and from any number of processes: one of them delivers, the others wait for it. Never raises
@@ -360,8 +332,16 @@ class Client:
             totals.merge(since)
         return self._flushed(totals)
 
-    def _in_foreground(self) -> _Foreground:
-        return _Foreground(self)
+    @contextmanager
+    def _in_foreground(self) -> Iterator[None]:
+        """While somebody waits for an answer, the background lets go of the delivery lock."""
+        with self._lock:
+            self._foreground += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._foreground -= 1
 
     def _deliver(self, deadline: float | None, method: str, identifier: str | None, **how: Any) -> Totals:
         """One delivery, to Stripe or the outbox. A call that trickles on beyond the deadline is cut off."""
@@ -385,7 +365,7 @@ class Client:
             if timer is not None:
                 timer.cancel()
 
-    def _flushed(self, totals: Totals | None) -> Flush:
+    def _flushed(self, totals: Totals | None) -> results.Flush:
         from .results import Flush
 
         counts = {} if self._mode == "off" else self.spool.counts()
@@ -421,7 +401,7 @@ class Client:
         idle_seconds: float | None = None,
         visibility: int = 120,
         stop: threading.Event | None = None,
-    ) -> Drained:
+    ) -> results.Drained:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
 
         Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A
@@ -439,7 +419,7 @@ class Client:
 
     # -- the spool by hand ---------------------------------------------------------------------------------------
 
-    def status(self) -> Status:
+    def status(self) -> results.Status:
         """What is in the spool, and where delivery would go. Makes no call."""
         from .results import Status
 
@@ -485,7 +465,7 @@ class Client:
 
     def cancel(
         self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
-    ) -> Cancelled:
+    ) -> results.Cancelled:
         """Take an event back. Inside 24 hours of its delivery Stripe removes it from its totals.
 
         An event that was never sent, or was refused, will not be sent. After 24 hours raises StripeError, unless
@@ -509,7 +489,7 @@ class Client:
         label, sandbox = self._where()
         return Cancelled(label, sandbox, identifier, outcome, correction)
 
-    def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
+    def error_report(self, report: str | bytes | Mapping[str, Any]) -> results.Reports:
         """Take in one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
 
         Its sample errors find their events by identifier; those become dead letters with Stripe's code. A report taken
@@ -519,7 +499,7 @@ class Client:
 
         return take(self.spool, lambda: self.api, report)
 
-    def fetch_error_reports(self) -> Reports:
+    def fetch_error_reports(self) -> results.Reports:
         """Ask Stripe for the error reports since the last one taken (its event list goes back 30 days)."""
         from .reports import fetch
 
@@ -536,7 +516,7 @@ class Client:
         *,
         group: Literal["hour", "day"] | None = None,
         subscription: str | None = None,
-    ) -> Summaries:
+    ) -> results.Summaries:
         """Usage as Stripe aggregated it, for one customer or many.
 
         meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
@@ -550,7 +530,9 @@ class Client:
             self.api, meter, customer, start, end, group=group, subscription=subscription, now=self.clock()
         )
 
-    def preview_invoice(self, *, subscription: str | None = None, customer: str | None = None) -> InvoicePreview:
+    def preview_invoice(
+        self, *, subscription: str | None = None, customer: str | None = None
+    ) -> results.InvoicePreview:
         """The next invoice of a subscription as it would be now, line by line, in minor units.
 
         Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
@@ -567,7 +549,7 @@ class Client:
         event_name: str | None = None,
         customers: Sequence[str] = (),
         wait: float = 0.0,
-    ) -> Verification:
+    ) -> results.Verification:
         """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
 
         Reports and changes nothing. Without a window every event that the spool still has is compared, whatever time
@@ -594,7 +576,7 @@ class Client:
         dry_run: bool = False,
         rejects: str | os.PathLike[str] | None = None,
         progress: Callable[[int, int], object] | None = None,
-    ) -> Imported:
+    ) -> results.Imported:
         """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
 
         Bad lines are reported and left out, all others recorded; `flush` sends them. import_id: needed for rows without
@@ -683,7 +665,7 @@ class Client:
                 self._totals.merge(totals)
                 self._totals.stopped = totals.stopped
 
-    def close(self, timeout: float | None = None) -> Flush | None:
+    def close(self, timeout: float | None = None) -> results.Flush | None:
         """Deliver what is left, for up to `timeout` seconds (default `exit_timeout`), and let go of everything.
 
         Never raises for what cannot be delivered: that stays in the spool, and `on_error` or a warning says so. Returns
@@ -692,7 +674,7 @@ class Client:
         """
         return self._close(self._exit_timeout if timeout is None else timeout, deliver=True)
 
-    def _close(self, patience: float, *, deliver: bool) -> Flush | None:
+    def _close(self, patience: float, *, deliver: bool) -> results.Flush | None:
         deadline = time.monotonic() + patience
         result = None
         try:
@@ -716,7 +698,7 @@ class Client:
         if self._api is not None:
             self._api.abort()
 
-    def _say_undelivered(self, result: Flush) -> None:
+    def _say_undelivered(self, result: results.Flush) -> None:
         left = result.pending or (0 if self._identity else result.held)
         if left:
             why = result.stopped or self._problem or "nobody delivered them"
@@ -738,21 +720,6 @@ class Client:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Foreground:
-    """While somebody waits for an answer, the background lets go of the delivery lock."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-
-    def __enter__(self) -> None:
-        with self.client._lock:
-            self.client._foreground += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.client._lock:
-            self.client._foreground -= 1
 
 
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()

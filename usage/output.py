@@ -16,19 +16,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
-    from .results import (
-        Cancelled,
-        Drained,
-        Flush,
-        Imported,
-        InvoicePreview,
-        Reports,
-        Result,
-        Sent,
-        Status,
-        Summaries,
-        Verification,
-    )
+    from . import results
     from .spool import DeadLetter
 
 
@@ -96,7 +84,7 @@ def table(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequenc
         print(f"\n{caption}")
 
 
-def show_sent(sent: Sent) -> None:
+def show_sent(sent: results.Sent) -> None:
     """One delivered event."""
     verb = {"queued": "queued", "off": "not recorded"}.get(sent.state)
     verb = verb or ("already delivered" if sent.duplicate else "delivered")
@@ -105,7 +93,7 @@ def show_sent(sent: Sent) -> None:
     print(f"to {sent.destination}")
 
 
-def show_flush(flush: Flush) -> None:
+def show_flush(flush: results.Flush) -> None:
     """What a delivery did, in a few lines."""
     again = f" ({flush.duplicates:,} were there already)" if flush.duplicates else ""
     print(f"{count(flush.delivered)} delivered{again} to {flush.destination}")
@@ -127,7 +115,7 @@ def show_flush(flush: Flush) -> None:
         print(f"  stopped: {flush.stopped}")
 
 
-def show_status(status: Status) -> None:
+def show_status(status: results.Status) -> None:
     """What is in the spool."""
     print(f"spool        {status.spool}")
     print(f"destination  {status.destination}")
@@ -153,7 +141,7 @@ def show_status(status: Status) -> None:
         print(f"  refused with {code}: {amount:,}")
 
 
-def show_summaries(result: Summaries) -> None:
+def show_summaries(result: results.Summaries) -> None:
     """Usage as a table."""
     rows = [(row.customer, iso(row.start), iso(row.end), number(row.value)) for row in result.rows]
     caption = result.destination
@@ -166,7 +154,7 @@ def show_summaries(result: Summaries) -> None:
     table(title, columns, rows, caption)
 
 
-def show_preview(preview: InvoicePreview) -> None:
+def show_preview(preview: results.InvoicePreview) -> None:
     """The next invoice, line by line; of a customer, one for each subscription."""
     for one in preview.each or (preview,):
         _show_invoice(one)
@@ -175,7 +163,7 @@ def show_preview(preview: InvoicePreview) -> None:
     print(preview.destination)
 
 
-def _show_invoice(preview: InvoicePreview) -> None:
+def _show_invoice(preview: results.InvoicePreview) -> None:
     def money(minor: int | Decimal) -> str:
         return format_minor(minor, preview.currency)
 
@@ -213,7 +201,7 @@ def _show_invoice(preview: InvoicePreview) -> None:
     table(f"next invoice of {whose}", columns, rows, caption)
 
 
-def show_verification(result: Verification) -> None:
+def show_verification(result: results.Verification) -> None:
     """How spool and Stripe compare."""
     if not result.checked and not result.unchecked:
         print(f"nothing to compare: this spool has delivered nothing to {result.destination} in that window")
@@ -234,7 +222,7 @@ def show_verification(result: Verification) -> None:
         table("", [*columns, ("Stripe", "right"), ("verdict", "whole")], rows, _advice(result))
 
 
-def _advice(result: Verification) -> str:
+def _advice(result: results.Verification) -> str:
     kinds = {row.verdict for row in result.differences}
     lines = [count(len(result.differences), "difference")]
     if "short" in kinds:
@@ -254,7 +242,7 @@ def _advice(result: Verification) -> str:
     return "\n".join(lines)
 
 
-def show_cancelled(result: Cancelled) -> None:
+def show_cancelled(result: results.Cancelled) -> None:
     """What became of a cancelled event."""
     words = {
         "not sent": "it is not billed, and will not be sent",
@@ -264,7 +252,7 @@ def show_cancelled(result: Cancelled) -> None:
     print(f"{result.identifier}: {words[result.outcome]}")
 
 
-def show_imported(result: Imported, where: str) -> None:
+def show_imported(result: results.Imported, where: str) -> None:
     """What an import found."""
     verb = "would be recorded" if result.dry_run else "recorded"
     new = result.rows if result.dry_run else result.recorded
@@ -287,7 +275,7 @@ def show_imported(result: Imported, where: str) -> None:
         print(f"dry run: nothing was recorded; it would go to {where}")
 
 
-def show_drained(result: Drained) -> None:
+def show_drained(result: results.Drained) -> None:
     """What a drain did."""
     again = f" ({result.duplicates:,} were there already)" if result.duplicates else ""
     print(f"{count(result.delivered)} of {count(result.messages, 'message')} delivered{again} to {result.destination}")
@@ -318,7 +306,7 @@ def show_letters(letters: Sequence[DeadLetter]) -> None:
     print(f"\n{count(len(letters))} refused; after the fix: usage retry [--code CODE]; to give one up: usage cancel ID")
 
 
-def show_reports(result: Reports) -> None:
+def show_reports(result: results.Reports) -> None:
     """What error reports brought."""
     print(
         f"{count(result.reports, 'error report')} taken in: {count(result.errors)} rejected, "
@@ -326,12 +314,3 @@ def show_reports(result: Reports) -> None:
     )
     if result.strangers:
         print(f"  not in this spool: {', '.join(result.strangers[:10])}")
-
-
-def as_json(result: Result) -> dict[str, Any]:
-    """A result as JSON-ready data, with its `complete` verdict where it has one."""
-    data = result.as_json()
-    complete = getattr(result, "complete", None)
-    if complete is not None:
-        data["complete"] = complete
-    return data

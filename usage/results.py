@@ -1,4 +1,7 @@
-"""What the calls of this module return: plain frozen values, each able to say itself as JSON."""
+"""What the calls of this module return: plain frozen values, each able to say itself as JSON.
+
+Amounts of money are minor units, times UTC seconds. `sandbox` is true where nothing can ever bill anybody.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ class Result:
     """A value with `as_json()`: only str, int, bool, None, lists and objects; Decimals as strings."""
 
     def as_json(self) -> dict[str, Any]:
-        """The value as JSON-ready data; keys are the attribute names."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+        """The value as JSON-ready data: its attributes, and its verdict `complete` where it has one."""
+        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+        return {**data, "complete": self.complete} if hasattr(self, "complete") else data
 
 
 def _plain(value: Any) -> Any:
@@ -28,6 +32,14 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Placed(Result):
+    """A result of one destination, in words."""
+
+    destination: str
+    sandbox: bool
+
+
+@dataclass(frozen=True)
 class Refused(Result):
     """One event that Stripe refuses for good; it is in the dead-letter table."""
 
@@ -40,14 +52,11 @@ class Refused(Result):
 
 
 @dataclass(frozen=True)
-class Flush(Result):
-    """What one delivery did, and what is left."""
+class Flush(Placed):
+    """What was delivered since the last flush of this client, in the background too, and what is left."""
 
-    destination: str
-    """Where, in words."""
-    sandbox: bool
     delivered: int
-    """Events that Stripe has now, duplicates included: since the last flush of this client, in the background too."""
+    """Events that Stripe has now, duplicates included."""
     duplicates: int
     """Of those, events that Stripe already had from an earlier attempt whose answer was lost."""
     refused: tuple[Refused, ...]
@@ -69,31 +78,24 @@ class Flush(Result):
 
 
 @dataclass(frozen=True)
-class Sent(Result):
-    """One event that is delivered (`usage.send`)."""
+class Sent(Placed):
+    """One event of `usage.send`. state: "delivered", "queued" (an outbox has it) or "off" (nothing was recorded)."""
 
-    destination: str
-    sandbox: bool
     identifier: str
     event_name: str
     customer: str
     value: Decimal
     timestamp: int
-    """UTC seconds."""
     duplicate: bool = False
     """Stripe had it already: this call added nothing."""
     state: str = "delivered"
-    """"delivered", or "queued" when it was handed to an outbox queue."""
 
 
 @dataclass(frozen=True)
-class Status(Result):
-    """What is in the spool. Counts by state; `by_destination` splits them."""
+class Status(Placed):
+    """What is in the spool: counts by state, and `by_destination`. `configured`: whether anything says where to."""
 
     spool: str
-    destination: str
-    """Where delivery would go now, or what is missing."""
-    sandbox: bool
     configured: bool
     pending: int
     unknown: int
@@ -115,23 +117,18 @@ class Status(Result):
 
 @dataclass(frozen=True)
 class Summary(Result):
-    """Usage of one customer in one window, as Stripe aggregated it."""
+    """Usage of one customer in [start, end), as Stripe aggregated it, exact."""
 
     customer: str
     start: int
-    """UTC seconds, inclusive."""
     end: int
-    """UTC seconds, exclusive."""
     value: Decimal
-    """`aggregated_value`, kept exact."""
 
 
 @dataclass(frozen=True)
-class Summaries(Result):
+class Summaries(Placed):
     """Usage read back from Stripe. Iterates over its rows."""
 
-    destination: str
-    sandbox: bool
     meter: str
     event_name: str
     start: int
@@ -176,12 +173,11 @@ class Summaries(Result):
 
 @dataclass(frozen=True)
 class PreviewLine(Result):
-    """One line of an invoice preview; amounts in minor units (cents)."""
+    """One line of an invoice preview. `unit_amount` is exact, None where there is no price."""
 
     description: str
     quantity: Decimal
     unit_amount: Decimal | None
-    """Minor units a unit, exact."""
     amount: int
     start: int
     end: int
@@ -190,22 +186,19 @@ class PreviewLine(Result):
 
 
 @dataclass(frozen=True)
-class InvoicePreview(Result):
-    """The next invoice as it would be now; amounts in minor units of `currency`."""
+class InvoicePreview(Placed):
+    """The next invoice as it would be now. subtotal - discounts - credits + taxes is the total."""
 
-    destination: str
-    sandbox: bool
     customer: str
     subscription: str | None
     currency: str
     lines: tuple[PreviewLine, ...]
     subtotal: int
     discounts: int
-    """What discounts take off, as a positive number."""
     credits: int
-    """What credit grants take off, as a positive number."""
+    """What credit grants take off."""
     taxes: int
-    """Taxes on top; inclusive ones are in the lines already."""
+    """Taxes on top; inclusive ones (`taxes_included`) are in the lines already."""
     taxes_included: int
     total: int
     amount_due: int
@@ -220,7 +213,11 @@ class InvoicePreview(Result):
 
 @dataclass(frozen=True)
 class Difference(Result):
-    """Where the spool and Stripe disagree, for one event name, customer and UTC hour."""
+    """Where the spool and Stripe disagree, for one event name, customer and UTC hour.
+
+    verdict: "short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the `unknown` events of
+    unknown fate, which are not in `expected`, look like by the total; another producer may look the same).
+    """
 
     event_name: str
     customer: str
@@ -228,20 +225,14 @@ class Difference(Result):
     expected: Decimal
     found: Decimal
     unknown: int
-    """Events of unknown fate in this hour; they are not in `expected`."""
     verdict: str
-    """"short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the events of unknown fate look
-    like by the total; another producer may look the same)."""
 
 
 @dataclass(frozen=True)
-class Verification(Result):
-    """The spool against Stripe's summaries. Nothing is changed by it."""
+class Verification(Placed):
+    """The spool against Stripe's summaries, in totals of one customer and hour. Nothing is changed by it."""
 
-    destination: str
-    sandbox: bool
     checked: int
-    """Totals of one customer and hour that were compared."""
     matching: int
     unchecked: int
     """Totals that cannot be compared (a pre-aggregated or inactive meter)."""
@@ -260,16 +251,13 @@ class Verification(Result):
 
 
 @dataclass(frozen=True)
-class Cancelled(Result):
-    """What `cancel` did: nothing left here any more, or Stripe takes the event out of its totals."""
+class Cancelled(Placed):
+    """What `cancel` did: "not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by a
+    negative event, whose identifier is `correction`)."""
 
-    destination: str
-    sandbox: bool
     identifier: str
     outcome: str
-    """"not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by a negative event)."""
     correction: str | None = None
-    """Identifier of the negative event."""
 
 
 @dataclass(frozen=True)
@@ -323,11 +311,9 @@ class Reports(Result):
 
 
 @dataclass(frozen=True)
-class Drained(Result):
-    """What one drain worker did."""
+class Drained(Placed):
+    """What one drain worker did. `returned`: messages given back to the queue, to be tried again."""
 
-    destination: str
-    sandbox: bool
     queue: str
     messages: int
     delivered: int
@@ -335,7 +321,6 @@ class Drained(Result):
     refused: int
     unknown: int
     returned: int
-    """Messages given back to the queue, to be tried again."""
     stopped: str | None = None
 
     @property
