@@ -25,12 +25,13 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, Answer, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, Answer, StripeRefusal, account_for
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, is_gone, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.notices import tell
 from components.providers.values import MISSING, Inputs, declared, fingerprint, path_text
+from components.redaction import redact
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.

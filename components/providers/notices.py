@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Literal
 
-from components.account import redact
+from components.redaction import redact
 
 _lock = threading.Lock()
 _said: set[str] = set()

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
 
-from components.account import Account, AccountError, Pacer, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, Pacer, StripeRefusal, account_for
 from components.providers.meter import MeterProvider
 from components.providers.notices import tell
 from components.providers.product import ProductProvider
+from components.redaction import redact
 from components.settings import Settings
 from tests.components.world import LIVE_KEY, PULUMI, Clock, World
 
@@ -386,6 +387,7 @@ from components.providers.meter import METER
 from components.providers.price import PRICE
 from components.providers.product import PRODUCT
 from components.providers.subscription import SUBSCRIPTION
+from components.redaction import redact
 from components.settings import Settings
 
 sys.setswitchinterval(1e-6)
