@@ -45,7 +45,7 @@ def _is_local_state(root: Path, backend: str) -> bool:
 
 
 def _opens_without_passphrase(file: Path, environ: Mapping[str, str]) -> bool:
-    """Whether the stack's passphrase is the empty one; the engine has opened the stack with what the environment names."""
+    """Whether the stack's passphrase is the empty one. What the environment names has opened the stack already."""
     given = environ.get("PULUMI_CONFIG_PASSPHRASE")
     if given is None and (named := environ.get("PULUMI_CONFIG_PASSPHRASE_FILE")):
         try:
