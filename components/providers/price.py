@@ -314,12 +314,28 @@ class PriceProvider(StripeProvider):
 
     def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
         before, after = old.get("currency_options") or {}, new.get("currency_options") or {}
-        if after and before.keys() - after.keys():
-            # Stripe can only take all currency options away at once; the declared ones then come back.
-            params = {"currency_options": "", **self.expanded()}
-            self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
-            old = {name: value for name, value in old.items() if name != "currency_options"}
+        if gone := before.keys() - after.keys():
+            # Stripe can only take all currency options away at once. The others then come back as they were.
+            options = {**after, **self._options_in_stripe(id_)}
+            options = {code: option for code, option in options.items() if code not in gone}
+            options |= {code: option for code, option in after.items() if before.get(code) != option}
+            if options:
+                params = {"currency_options": "", **self.expanded()}
+                self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
+                old = {name: value for name, value in old.items() if name != "currency_options"}
+                new = {**new, "currency_options": options}
         return super().apply(id_, old, new, remote)
+
+    def _options_in_stripe(self, id_: str) -> dict[str, Inputs]:
+        """The price in its other currencies as Stripe has it, in the form that Stripe takes."""
+        remote = self.inventory.fetch(id_) or {}
+        options = _mapping(remote.get("currency_options"))
+        codes = sorted(options.keys() - {remote.get("currency")})
+        if codes and remote.get("billing_scheme") == "tiered":
+            expand = [*self.kind.expand, *(f"currency_options.{code}.tiers" for code in codes)]
+            remote = self.call("get", f"{self.kind.path}/{id_}", {"expand": expand}, subject=f"price {id_}").data
+            options = remote["currency_options"]
+        return {code: _as_sent(options[code]) for code in codes}
 
     def changes(self, id_: str, old: Inputs, new: Inputs) -> Inputs:
         params = super().changes(id_, old, new)
@@ -444,6 +460,24 @@ def _as_declared(name: str, value: Any) -> Any:
     if name == "custom_unit_amount" and isinstance(value, Mapping):
         return {"enabled": True, **value}
     return value
+
+
+def _as_sent(option: Mapping[str, Any]) -> Inputs:
+    """A currency option of Stripe's as a request names it: each amount once, and nothing that is not there."""
+    there = {name: _as_declared(name, value) for name, value in option.items() if value is not None}
+    if "tiers" in there:
+        there["tiers"] = [_one_spelling(tier) for tier in there["tiers"]]
+    return _one_spelling(there)
+
+
+def _one_spelling(amounts: Mapping[str, Any]) -> Inputs:
+    return {
+        name: value for name, value in amounts.items() if value is not None and amounts.get(f"{name}_decimal") is None
+    }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

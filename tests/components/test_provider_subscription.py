@@ -322,6 +322,44 @@ def test_twenty_items_are_all_read(world: World) -> None:
     assert provider.outputs(state.inputs, first)["item_ids"] == state.outs["item_ids"]
 
 
+def test_what_the_program_does_not_change_is_not_sent(acme: Acme) -> None:
+    """Each of these was set in the dashboard after it was declared; no preview has shown it, so nothing undoes it."""
+    declared: dict[str, Any] = {
+        "metadata": {"a": "1", "b": "1"},
+        "payment_settings": {
+            "save_default_payment_method": "off",
+            "payment_method_types": ["card"],
+            "payment_method_options": {
+                "card": {"request_three_d_secure": "any"},
+                "us_bank_account": {"verification_method": "instant"},
+            },
+        },
+    }
+    acme.up(acme.state, **declared)
+    acme.world.stripe(
+        "post",
+        f"/v1/subscriptions/{acme.state.id}",
+        metadata={"b": "2"},
+        payment_settings={
+            "save_default_payment_method": "on_subscription",
+            "payment_method_options": {"us_bank_account": {"verification_method": "automatic"}},
+        },
+    )
+    options = {
+        **declared["payment_settings"]["payment_method_options"],
+        "card": {"request_three_d_secure": "challenge"},
+    }
+    payment = {**declared["payment_settings"], "payment_method_types": ["link"], "payment_method_options": options}
+    acme.up(acme.state, **{**declared, "metadata": {"a": "2", "b": "1"}, "payment_settings": payment})
+    there = acme.remote()
+    assert (there["metadata"]["a"], there["metadata"]["b"]) == ("2", "2")
+    settings = there["payment_settings"]
+    assert settings["payment_method_types"] == ["link"]
+    assert settings["save_default_payment_method"] == "on_subscription"
+    assert settings["payment_method_options"]["card"]["request_three_d_secure"] == "challenge"
+    assert settings["payment_method_options"]["us_bank_account"]["verification_method"] == "automatic"
+
+
 # -- billing modes --------------------------------------------------------------------------------------------------
 
 
