@@ -17,7 +17,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import ProviderError, StripeProvider
 from components.providers.notices import tell
 from components.providers.shapes import Path
-from components.providers.values import MISSING, Inputs, is_unknown
+from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
 
 class OwnArguments(TypedDict):
@@ -329,7 +329,7 @@ class PriceProvider(StripeProvider):
     def _options_in_stripe(self, id_: str) -> dict[str, Inputs]:
         """The price in its other currencies as Stripe has it, in the form that Stripe takes."""
         remote = self.inventory.fetch(id_) or {}
-        options = _mapping(remote.get("currency_options"))
+        options = mapping(remote.get("currency_options"))
         codes = sorted(options.keys() - {remote.get("currency")})
         if codes and remote.get("billing_scheme") == "tiered":
             expand = [*self.kind.expand, *(f"currency_options.{code}.tiers" for code in codes)]
@@ -474,10 +474,6 @@ def _one_spelling(amounts: Mapping[str, Any]) -> Inputs:
     return {
         name: value for name, value in amounts.items() if value is not None and amounts.get(f"{name}_decimal") is None
     }
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
