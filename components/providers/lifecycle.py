@@ -120,6 +120,8 @@ class StripeProvider(ResourceProvider):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        for remark in () if failures else self.remarks(inputs, is_new=not declared(olds)):
+            tell("warning", f"{self.subject(inputs)}: {remark}")
         return CheckResult(inputs, failures)
 
     def _named_once(self, inputs: Inputs, *, is_new: bool) -> Iterator[Problem]:
@@ -148,6 +150,10 @@ class StripeProvider(ResourceProvider):
                         f"is {value!r}, as in {holder.rpartition('/')[2]}; only one {self.kind.noun} can have it",
                     )
 
+    def remarks(self, inputs: Inputs, *, is_new: bool) -> Iterator[str]:
+        """What a reviewer should know of what is declared; of a new object a preview asks nothing else."""
+        yield from ()
+
     def with_defaults(self, inputs: Inputs) -> Inputs:
         """Fill in our own arguments, so that a preview shows what will happen."""
         return inputs
@@ -161,12 +167,11 @@ class StripeProvider(ResourceProvider):
         replaces = self.replaces({**self.assigned(olds), **old}, new)
         with self._lock:
             self._in_state[id_] = str(new.get("owner"))
-            NAMES[id_] = f"{self.kind.name} '{_name(new)}'"
-            DECLARED[id_] = new
             # A refresh reads an object and then asks how it differs from the state. That changes nothing.
             refreshing = self._refreshed.pop(id_, None) == old
             if not refreshing:
                 self._declared.add(str(new.get("owner")))
+        self.compared(id_, old, new, replaces)
         if old != new and not refreshing:
             self.guard(id_, olds, old, new, replaces)
             for warning in (*self.warnings(id_, olds, old, new, replaces), *self.staying(old, new, replaces)):
@@ -178,6 +183,9 @@ class StripeProvider(ResourceProvider):
             # Said always: the engine also replaces by itself (`replace_on_changes`).
             delete_before_replace=self.delete_before_replace(old, new),
         )
+
+    def compared(self, id_: str, old: Inputs, new: Inputs, replaces: list[str]) -> None:
+        """Remember what other kinds ask about."""
 
     def replaces(self, old: Inputs, new: Inputs) -> list[str]:
         """The changed arguments that Stripe cannot change."""
@@ -597,11 +605,6 @@ def changes_made(props: Mapping[str, Any]) -> int:
     """How often the stack has changed the object, as its state says."""
     return int(props.get(CHANGES_KEY) or 0)
 
-
-#: What the program calls the objects that this process has compared, by id; for sentences about other objects.
-NAMES: Final[dict[str, str]] = {}
-#: What the program declares of them.
-DECLARED: Final[dict[str, Inputs]] = {}
 
 _inventories: WeakKeyDictionary[Account, dict[str, Inventory]] = WeakKeyDictionary()
 _inventories_lock = threading.Lock()

@@ -16,6 +16,7 @@ from components.providers.inventory import StripeObject, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import ProviderError, StripeProvider
 from components.providers.notices import tell
+from components.providers.paid import KnownPrice
 from components.providers.shapes import Path
 from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
@@ -219,6 +220,10 @@ PRICE = Kind(
 )
 
 
+#: The prices that this process has compared, by id: what a change of a subscription pays.
+PRICES: Final[dict[str, KnownPrice]] = {}
+
+
 class PriceProvider(StripeProvider):
     kind = PRICE
 
@@ -236,6 +241,9 @@ class PriceProvider(StripeProvider):
             names.add("currency_options")
         return sorted(names)
 
+    def compared(self, id_: str, old: Inputs, new: Inputs, replaces: list[str]) -> None:
+        PRICES[id_] = KnownPrice(self.subject(new), old, new, bool(replaces))
+
     def comparable(self, arguments: Inputs) -> Inputs:
         """With one spelling for an amount, and Stripe's defaults written down."""
         same: Inputs = {"billing_scheme": "per_unit", **arguments}
@@ -249,7 +257,12 @@ class PriceProvider(StripeProvider):
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
         if replaces:
-            yield f"stays in Stripe, archived{_who_moves(old)}"
+            yield (
+                "stays in Stripe, archived; subscriptions on it go on paying it, except where a line of this run says "
+                "that they move"
+                if isinstance(old.get("recurring"), Mapping)
+                else "stays in Stripe, archived"
+            )
             if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
                 yield f"tiers by up_to: {moves}"
         elif new.get("active", True) is False and old.get("active", True) is not False:
@@ -399,21 +412,6 @@ class PriceProvider(StripeProvider):
         link = {"default_price": default}
         self.call("post", f"/v1/products/{product}", link, subject=f"{subject}, default price of {product}")
         tell("info", f"{subject}: was the default price of {product}, which now has {default or 'none'}")
-
-
-def _who_moves(old: Mapping[str, Any]) -> str:
-    """What a replaced price means for those who pay it, which the items' `price: price_1 => [unknown]` does not say."""
-    recurring = old.get("recurring")
-    if not isinstance(recurring, Mapping):
-        return ""
-    if recurring.get("usage_type") == "metered":
-        period = "their usage until then is billed at this one"
-    else:
-        period = "the rest of their period is prorated"
-    return (
-        f"; subscriptions that this program links to it move to the new price ({period}, unless proration_behavior "
-        "says none), all others go on paying this one"
-    )
 
 
 def _tier_moves(old: Any, new: Any) -> str:

@@ -13,13 +13,12 @@ from typing_extensions import TypedDict
 
 from components.account import Account, StripeRefusal
 from components.providers import discounts as discounts_of
-from components.providers import rules, subscription_items
+from components.providers import paid, rules, subscription_items
+from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.inventory import Inventory, StripeObject, is_gone, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import (
-    DECLARED,
-    NAMES,
     ProviderError,
     StripeProvider,
     changes_made,
@@ -27,9 +26,10 @@ from components.providers.lifecycle import (
     inventory_of,
 )
 from components.providers.notices import tell
-from components.providers.price import PRICE
+from components.providers.price import PRICE, PRICES
 from components.providers.shapes import Map, Path, Struct
 from components.providers.subscription_items import SOURCES
+from components.providers.subscription_preview import CANCEL_DEFAULTS
 from components.providers.values import (
     MISSING,
     Inputs,
@@ -58,8 +58,6 @@ class OwnArguments(TypedDict):
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
-#: Usage until now is billed and nothing is given back; Stripe's own default leaves metered usage unbilled.
-CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
@@ -212,8 +210,10 @@ SUBSCRIPTION = Kind(
         "trial_from_plan": _HOW,
     },
     unreadable={
-        "add_invoice_items": "charged once, when it is declared and again when it changes",
-        "backdate_start_date": "Stripe returns the start date that came of it",
+        "add_invoice_items": "each entry is charged once, when it is declared; what an earlier subscription of this "
+        "name has charged to the customer is not charged again",
+        "backdate_start_date": "Stripe returns the start date that came of it; it is left out where an earlier "
+        "subscription of this name was billed from then on",
         "billing_cycle_anchor": "Stripe moves it, at the end of a trial for one",
         "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
         "trial_period_days": "Stripe returns the end of the trial that came of it",
@@ -278,12 +278,13 @@ SUBSCRIPTION = Kind(
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
         "billing_currency": "the currency that it bills in",
+        "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
         "has_ended": "whether it has come to the end that the program declares",
     },
     rules=(
         rules.metadata,
         rules.longest({"description": 500}),
-        rules.at_most_items({"items": MOST_ITEMS, "add_invoice_items": 20, "discounts": 20}),
+        rules.at_most_items({"add_invoice_items": 20, "discounts": 20}),
         rules.not_below({"days_until_due": 0, "trial_period_days": 1}),
         rules.exclusive("customer", "customer_account", why="a subscription has one payer"),
         rules.exclusive("trial_end", "trial_period_days", "trial_from_plan", why="they say the same in three ways"),
@@ -350,62 +351,22 @@ class SubscriptionProvider(StripeProvider):
         return True
 
     def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces and olds.get("has_ended"):
-            yield "has ended, and a new subscription is made, with a billing period of its own"
-            return
+        change = preview.Change(olds, old, new, PRICES)
         if replaces:
-            trials = sorted(
-                key for key, item in mapping(new.get("items")).items() if mapping(item).get("current_trial")
-            )
-            anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
+            yield from preview.of_replacement(change)
+            return
+        for line in preview.of_all(change):
+            tell("warning", line)
+        yield from preview.of_change(change)
+
+    def remarks(self, inputs: Inputs, *, is_new: bool) -> Iterator[str]:
+        items = inputs.get("items")
+        if isinstance(items, Mapping) and len(items) > MOST_ITEMS:
             yield (
-                f"is cancelled now ({_ending(old)}) and a new subscription made, with a billing period of its "
-                f"own{anew}; this cannot be undone"
+                f"has {len(items)} items; Stripe has long taken {MOST_ITEMS} at most, and more only from some accounts"
             )
-            return
-        if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
-            yield "billing_mode becomes flexible, which cannot be undone"
-        before, after = old.get("items", {}), new.get("items")
-        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-            return
-        renamed = subscription_items.renamed(before, after)
-        for key, item in sorted(before.items()):
-            if key in renamed:
-                yield f"item {key} is {renamed[key]} from now on; in Stripe it stays the item that it is"
-                continue
-            metered = key in (olds.get("metered_items") or ())
-            if key not in after:
-                yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
-                continue
-            trial = mapping(after[key]).get("current_trial")
-            if mapping(item).get("current_trial") and not trial:
-                yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
-            if trial and trial != mapping(item).get("current_trial"):
-                continue
-            was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
-            if was != now and now in NAMES:
-                # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
-                fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
-                yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
-            # A price that is replaced has no id yet: what it will be is declared under the old one's.
-            price, billed = str(was if is_unknown(now) else now), olds.get("billing_currency")
-            if currency := _other_currency(DECLARED.get(price, {}), billed):
-                yield (
-                    f"item {key}: {NAMES[price]} is in {currency}, and the subscription bills in {billed}; Stripe "
-                    f"refuses to mix them: move the item to a price in {billed}, or declare "
-                    f'currency="{currency}", which makes a new subscription'
-                )
-        came = {after_key: key for key, after_key in renamed.items()}
-        for key, item in sorted(after.items()):
-            trial = mapping(item).get("current_trial")
-            if trial and trial != mapping(before.get(came.get(key, key))).get("current_trial"):
-                # Whoever pays the price already pays the trial's again.
-                offer = (
-                    "its trial offer"
-                    if is_unknown(mapping(trial).get("trial_offer"))
-                    else subscription_items.offer_of(trial)
-                )
-                yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
+        if is_new:
+            yield from preview.of_new(inputs, PRICES)
 
     def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
         """Stripe drops the usage of a metered item that goes or moves in classic mode, and with no prorations.
@@ -436,10 +397,43 @@ class SubscriptionProvider(StripeProvider):
     # -- create -------------------------------------------------------------------------------------------------
 
     def make(self, new: Inputs, **more: Any) -> StripeObject:
-        remote = super().make(new, **more)
+        remote = super().make(self._unspent(new), **more)
         with self._lock:
             self._new[remote["id"]] = remote
         return remote
+
+    def _unspent(self, new: Inputs) -> Inputs:
+        """The arguments without what an earlier subscription of this name has billed to the customer already.
+
+        One that is replaced, or that was gone from Stripe, is made again; what acts once has acted.
+        """
+        if not new.get("customer") or not (new.get("add_invoice_items") or new.get("backdate_start_date")):
+            return new
+        customer, subject = {"customer": new["customer"]}, self.subject(new)
+        pages = self.account.pages(self.kind.path, {**customer, "status": "canceled"}, subject=subject)
+        earlier = [each for page, _ in pages for each in page if owner_of(each) == new["owner"]]
+        if not earlier:
+            return new
+        result, start = dict(new), new.get("backdate_start_date")
+        billed = next((each["id"] for each in earlier if start and each.get("start_date", start + 1) <= start), None)
+        if billed:
+            del result["backdate_start_date"]
+            tell("warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on")
+        if new.get("add_invoice_items"):
+            ids = {each["id"] for each in earlier}
+            pages = self.account.pages("/v1/invoiceitems", customer, subject=subject)
+            charged = [each for page, _ in pages for each in page if _subscription_of(each) in ids]
+            fresh = _not_charged(new["add_invoice_items"], charged)
+            result["add_invoice_items"] = fresh
+            if len(fresh) < len(new["add_invoice_items"]):
+                tell(
+                    "warning",
+                    f"{subject}: {len(new['add_invoice_items']) - len(fresh)} of add_invoice_items are not charged "
+                    f"again: {' and '.join(sorted(ids))} charged them",
+                )
+            if not fresh:
+                del result["add_invoice_items"]
+        return result
 
     def find(self, new: Inputs) -> StripeObject | None:
         customer = inventory_of(self.account, CUSTOMER).known(str(new.get("customer")))
@@ -514,19 +508,20 @@ class SubscriptionProvider(StripeProvider):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
                 remote = self._migrate(id_, new)
-        if new.get("add_invoice_items") and new["add_invoice_items"] != old.get("add_invoice_items"):
-            remote = self._charge(id_, old, new)
+        if fresh := preview.added(old.get("add_invoice_items"), new.get("add_invoice_items")):
+            remote = self._charge(id_, old, new, fresh)
+        if "add_invoice_items" in new:
             old = {**old, "add_invoice_items": new["add_invoice_items"]}
         changed = super().apply(id_, old, new, remote)
         return changed or remote
 
-    def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:
-        """Add to the next invoice, in a call of its own.
+    def _charge(self, id_: str, old: Inputs, new: Inputs, fresh: list[Any]) -> StripeObject:
+        """Add what was not declared before to the next invoice, in a call of its own.
 
         Its key says nothing of the other arguments. So a run that was cut short after it charges nothing twice, even
         if the program changed before the next one.
         """
-        params = {"add_invoice_items": new["add_invoice_items"], **self.expanded()}
+        params = {"add_invoice_items": fresh, **self.expanded()}
         return self.post(id_, params, new, fingerprint("charge", changes_made(old)), {})
 
     def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
@@ -617,9 +612,10 @@ class SubscriptionProvider(StripeProvider):
             return sent
         for name in ("price", "plan"):
             if item.get(name, lasting) != lasting:
+                offer = subscription_items.offer_of(trial)
                 raise ProviderError(
-                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer "
-                    f"{subscription_items.offer_of(trial)} ends in {lasting}; declare that, which is the item's price for good, or leave {name} out"
+                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer {offer} ends in "
+                    f"{lasting}; declare that, which is the item's price for good, or leave {name} out"
                 )
         return {name: value for name, value in sent.items() if name not in SOURCES}
 
@@ -723,6 +719,11 @@ class SubscriptionProvider(StripeProvider):
             "metered_items": sorted(key for key, item in there.items() if subscription_items.is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
+            "fees": {
+                key: text
+                for key, item in sorted(there.items())
+                if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
+            },
             "has_ended": self.has_ended_as_declared(arguments, remote),
         }
 
@@ -799,6 +800,33 @@ def _item_struct() -> Struct:
     return shape.item
 
 
+def _subscription_of(invoice_item: Mapping[str, Any]) -> Any:
+    return rules.find(invoice_item, "parent", "subscription_details", "subscription")
+
+
+def _not_charged(declared: list[Any], charged: list[StripeObject]) -> list[Any]:
+    """The entries of `add_invoice_items` that no invoice item is of."""
+    rest, fresh = list(charged), []
+    for entry in declared:
+        found = next((each for each in rest if _is_charge_of(entry, each)), None)
+        if found is None:
+            fresh.append(entry)
+        else:
+            rest.remove(found)
+    return fresh
+
+
+def _is_charge_of(entry: Mapping[str, Any], item: StripeObject) -> bool:
+    data, details = mapping(entry.get("price_data")), rules.find(item, "pricing", "price_details") or {}
+    if item.get("quantity") != entry.get("quantity", 1):
+        return False
+    if not data:
+        return bool(details.get("price") == entry.get("price"))
+    amount = decimal_string(str(rules.find(item, "pricing", "unit_amount_decimal")))
+    same = decimal_string(data.get("unit_amount_decimal", data.get("unit_amount")))
+    return (details.get("product"), item.get("currency"), amount) == (data.get("product"), data.get("currency"), same)
+
+
 def _mode(values: Mapping[str, Any]) -> str | None:
     mode = values.get("billing_mode")
     return mode.get("type") if isinstance(mode, Mapping) else None
@@ -806,19 +834,6 @@ def _mode(values: Mapping[str, Any]) -> str | None:
 
 def _proration_discounts(values: Mapping[str, Any]) -> Any:
     return rules.find(values, "billing_mode", "flexible", "proration_discounts")
-
-
-def _other_currency(price: Mapping[str, Any], billed: object) -> str | None:
-    """The currency of a declared price, where it is known and the price has no amount in this one."""
-    currency = rules.find(price, "currency")
-    if not billed or billed == currency or billed in mapping(price.get("currency_options")):
-        return None
-    return currency if isinstance(currency, str) else None
-
-
-def _is_classic(olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a subscription bills in classic mode and goes on to."""
-    return olds.get("billing_mode_type") == "classic" and _mode(new) != "flexible"
 
 
 def _drops_usage(olds_or_remote: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -829,25 +844,3 @@ def _drops_usage(olds_or_remote: Mapping[str, Any], new: Mapping[str, Any]) -> b
     classic = "classic" in (_mode(olds_or_remote), olds_or_remote.get("billing_mode_type"))
     none = new.get("proration_behavior") == "none"
     return not new.get("allow_unbilled_usage") and (none or (classic and _mode(new) != "flexible"))
-
-
-def _the_rest(new: Mapping[str, Any], *, metered: bool, classic: bool) -> str:
-    """What becomes of the current period of an item that goes or moves to another price.
-
-    https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
-    """
-    how = new.get("proration_behavior", "create_prorations")
-    when = "at once" if how == "always_invoice" else "on the next invoice"
-    if metered:
-        if classic or how == "none":
-            return "its usage in this period is not billed"
-        return f"its usage so far is billed {when}"
-    if how == "none":
-        return "the rest of the period is not prorated"
-    return f"the rest of the period is prorated {when}"
-
-
-def _ending(old: Inputs) -> str:
-    cancel = {**CANCEL_DEFAULTS, **old.get("cancel", {})}
-    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
-    return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"
