@@ -6,32 +6,18 @@ How Stripe rates: https://docs.stripe.com/products-prices/pricing-models
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
 import money
-from components.providers.values import Inputs, decimal_string, is_unknown, mapping
+from components.providers.values import decimal_string, is_unknown, mapping
+
+Known = Callable[[str], Mapping[str, Any] | None]
+"""Answers a price by its id, where the program knows it."""
 
 #: The longest amounts and quantities that a request can name stay exact.
 _EXACT: Final = Context(prec=120)
-
-
-@dataclass(frozen=True)
-class KnownPrice:
-    """A price that this run has compared.
-
-    Attributes:
-        name: what the program calls it: `Price 'alpaca-ai-license'`.
-        before, after: its arguments in the state and in the program.
-        is_replaced: whether a new price takes its place.
-    """
-
-    name: str
-    before: Inputs
-    after: Inputs
-    is_replaced: bool
 
 
 def interval(price: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -115,7 +101,7 @@ def fee_text(price: Mapping[str, Any], quantity: Any, currency: object = None) -
     return None if amount is None or not isinstance(billed, str) else f"{text(amount, billed)}{every(price)}"
 
 
-def once_text(entries: Any, known: Mapping[str, Mapping[str, Any]], currency: object = None) -> str:
+def once_text(entries: Any, known: Known, currency: object = None) -> str:
     """What `add_invoice_items` charge: `50.00 USD`, by the prices that are known; else how many there are."""
     total, billed, unknown = Decimal(0), currency, 0
     entries = entries if isinstance(entries, list) else []
@@ -132,12 +118,12 @@ def once_text(entries: Any, known: Mapping[str, Mapping[str, Any]], currency: ob
     return text(total, billed) + (f" and {unknown} more whose amounts are not known here" if unknown else "")
 
 
-def price_of(item: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def price_of(item: Mapping[str, Any], known: Known) -> Mapping[str, Any] | None:
     """The price of a declared item, as far as the program tells."""
     if isinstance(item.get("price_data"), Mapping):
         return mapping(item["price_data"])
     price = item.get("price")
-    return known.get(price) if isinstance(price, str) else None
+    return known(price) if isinstance(price, str) else None
 
 
 def _tiered(tiers: list[Any], quantity: int, mode: Any) -> Iterator[Decimal | None]:
@@ -147,15 +133,16 @@ def _tiered(tiers: list[Any], quantity: int, mode: Any) -> Iterator[Decimal | No
         up_to = mapping(tier).get("up_to")
         if is_unknown(up_to):
             yield None
-        last = not isinstance(up_to, int) or quantity <= up_to
+        bound = up_to if isinstance(up_to, int) else quantity
+        last = quantity <= bound
         if mode != "volume" or last:
             unit, flat = _decimal(mapping(tier), "unit_amount"), _decimal(mapping(tier), "flat_amount")
-            units = quantity if mode == "volume" else (quantity if last else int(up_to)) - below
+            units = quantity if mode == "volume" else min(quantity, bound) - below
             yield None if unit is None else _EXACT.multiply(unit, units)
             yield flat
         if last:
             return
-        below = int(up_to)
+        below = bound
 
 
 def _packages(quantity: int, transform: Any) -> int:

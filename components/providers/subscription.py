@@ -7,26 +7,24 @@ that an item is changed, moved to another price or removed as itself, wherever i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import Account, StripeRefusal
+from components.account import StripeRefusal
 from components.providers import discounts as discounts_of
 from components.providers import paid, rules, subscription_items
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
-from components.providers.inventory import Inventory, StripeObject, is_gone, owner_of
+from components.providers.differ import Change, Declarations
+from components.providers.errors import ProviderError, differences
+from components.providers.inventory import StripeObject, is_gone, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import (
-    ProviderError,
-    StripeProvider,
-    changes_made,
-    differences,
-    inventory_of,
-)
-from components.providers.notices import tell
-from components.providers.price import PRICE, PRICES
+from components.providers.lifecycle import StripeProvider, changes_made
+from components.providers.policy import Field
+from components.providers.price import PRICE
+from components.providers.reconciler import Reconciler
 from components.providers.shapes import Map, Path, Struct
 from components.providers.subscription_items import SOURCES
 from components.providers.subscription_preview import CANCEL_DEFAULTS
@@ -166,8 +164,95 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
         yield share, "excludes application_fee_percent: they say the same in two ways"
 
 
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def fill(inputs: Inputs, livemode: bool) -> Inputs:
+    cancel = inputs.get("cancel", {})
+    return inputs if is_unknown(cancel) else {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
+
+
+def computed(outputs: Inputs) -> Inputs:
+    known = {
+        "currency": outputs.get("billing_currency"),
+        "billing_mode": {"type": outputs.get("billing_mode_type")},
+        "has_ended": outputs.get("has_ended"),
+    }
+    return {name: value for name, value in known.items() if value and value != {"type": None}}
+
+
+def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
+    anchor = new.get("billing_cycle_anchor")
+    if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
+        names = names - {"billing_cycle_anchor"}
+    if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
+        None,
+        _proration_discounts(old) or "included",
+    ):
+        # Stripe chooses once how flexible billing shows discounts, when it begins.
+        names = names | {"billing_mode"}
+    if _mode(old) == "flexible" and _mode(new) == "classic":
+        names = names | {"billing_mode"}
+    if old.get("has_ended"):
+        # Hardly anything of it can be updated any more.
+        updated = SUBSCRIPTION.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
+        names = names | {name for name in updated if old.get(name) != new.get(name)}
+    return names
+
+
+def refusal(change: Change) -> str | None:
+    """Stripe drops the usage of a metered item that goes or moves in classic mode, and with no prorations."""
+    before, after = mapping(change.old.get("items")), change.new.get("items")
+    if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
+        return None
+    renamed = subscription_items.renamed(before, after)
+    for key in change.outputs.get("metered_items") or ():
+        item, was = after.get(renamed.get(key, key)), before.get(key, {})
+        if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
+            return _unbilled_usage(key, change.new, removed=item is None)
+    return None
+
+
+def _unbilled_usage(key: str, new: Inputs, *, removed: bool) -> str:
+    if new.get("proration_behavior") == "none":
+        why, way_out = "proration_behavior is none, with", "leave proration_behavior out"
+    else:
+        why, way_out = "billing_mode is classic, in", 'set billing_mode={"type": "flexible"} first'
+    return (
+        f"items.{key} is metered and {why} which Stripe does not bill the usage of this period once the item is "
+        f"{'removed' if removed else 'moved to another price'}; {way_out}, or set allow_unbilled_usage=True"
+    )
+
+
+def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator[str]:
+    items = inputs.get("items")
+    if isinstance(items, Mapping) and len(items) > MOST_ITEMS:
+        yield f"has {len(items)} items; Stripe has long taken {MOST_ITEMS} at most, and more only from some accounts"
+    if is_new:
+        yield from preview.of_new(inputs, declaration)
+
+
+def is_ended(remote: Mapping[str, Any]) -> bool:
+    return remote.get("status") in ENDED
+
+
+def ended_as_declared(known: Inputs, remote: Mapping[str, Any]) -> bool:
+    declared = known.get("cancel_at") or known.get("cancel_at_period_end")
+    end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
+    return bool(declared and is_ended(remote) and end and ended_at and ended_at >= end)
+
+
 _ONCE: Final = "acts when the subscription is made"
 _HOW: Final = "says how a change is made"
+
+#: What Stripe does where an option of a payment method is left out.
+PAYMENT_METHOD_DEFAULTS: Final = {
+    "acss_debit.verification_method": "automatic",
+    "bancontact.preferred_language": "en",
+    "card.request_three_d_secure": "automatic",
+    "pix.expires_after_seconds": 14_400,
+    "us_bank_account.verification_method": "automatic",
+}
 
 SUBSCRIPTION = Kind(
     name="Subscription",
@@ -185,78 +270,84 @@ SUBSCRIPTION = Kind(
     "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
     "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
     "item, if its price stays. The trials of one that is made again begin again.",
-    excluded={
-        "items.id": "the key of the item stands for it",
-        "items.deleted": "taking an item out of the program deletes it",
-        "items.clear_usage": "has no effect on prices with a meter, and metered prices have one",
+    fields={
+        "add_invoice_items": Field(
+            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name has "
+            "charged to the customer is not charged again",
+            keep="what was charged is not given back",
+        ),
+        "automatic_tax": Field(unset_to={"enabled": False}),
+        "automatic_tax.liability": Field(unset_to={"type": "self"}),
+        "automatic_tax.liability.account": Field(keep="goes with type account"),
+        "backdate_start_date": Field(
+            write_only="Stripe returns the start date that came of it; it is left out where an earlier subscription of "
+            "this name was billed from then on",
+            keep=_ONCE,
+        ),
+        "billing_cycle_anchor": Field(
+            create_only="an update can only reset it, with {'type': 'now'}, which is done in place",
+            write_only="Stripe moves it, at the end of a trial for one",
+            keep=_ONCE,
+        ),
+        "billing_cycle_anchor_config": Field(write_only="Stripe returns the anchor that came of it", keep=_ONCE),
+        "billing_mode": Field(
+            in_place="classic to flexible, through Stripe's migrate; there is no way back",
+            replaces_when="flexible is to be classic, or to show discounts in another way",
+        ),
+        "billing_thresholds.amount_gte": Field(
+            keep="Stripe unsets the thresholds together; take billing_thresholds out"
+        ),
+        "billing_thresholds.reset_billing_cycle_anchor": Field(unset_to=False),
+        "cancel_at": Field(drift_from=None),
+        "cancel_at_period_end": Field(unset_to=False, drift_from=False),
+        "cancellation_details": Field(unset_to={"comment": "", "feedback": "", "feedback_option": ""}),
+        "collection_method": Field(unset_to="charge_automatically"),
+        "currency": Field(computed="the prices' own", keep="is the prices' own when it is left out"),
+        "customer_account": Field(computed="none", keep="stands for the customer"),
+        "days_until_due": Field(keep="goes with collection_method"),
+        "discounts": Field(
+            drift="one that is used up leaves by itself, so one that is missing is no drift once it has reduced all "
+            "the invoices that it reduces; one that was taken off, or swapped for another, is"
+        ),
+        "invoice_settings.issuer": Field(unset_to={"type": "self"}),
+        "items": Field(mapping="by a key of the program's choice"),
+        "items.clear_usage": Field(
+            excluded="has no effect on prices with a meter, and metered prices have one",
+        ),
+        "items.current_trial": Field(
+            drift="a trial that is over leaves by itself, so one that is missing is no drift; another one is, while it "
+            "runs",
+            keep="a trial that was begun runs on",
+        ),
+        "items.deleted": Field(excluded="taking an item out of the program deletes it"),
+        "items.id": Field(excluded="the key of the item stands for it"),
+        "items.price": Field(
+            drift="beside `current_trial` it is declared as the price that the trial offer ends in, or left out; until "
+            "then that is what shows"
+        ),
+        "items.price_data": Field(
+            drift="Stripe returns the price that it made; one that says something else shows as `price`"
+        ),
+        "items.quantity": Field(unset_to=1),
+        "off_session": Field(request_option=_HOW),
+        "pause_collection": Field(drift_from=None),
+        "payment_behavior": Field(request_option=_HOW),
+        **{
+            f"payment_settings.payment_method_options.{path}": Field(unset_to=value)
+            for path, value in PAYMENT_METHOD_DEFAULTS.items()
+        },
+        "payment_settings.save_default_payment_method": Field(unset_to="off"),
+        "pending_invoice_item_interval.interval_count": Field(unset_to=1),
+        "proration_behavior": Field(request_option=_HOW),
+        "proration_date": Field(request_option=_HOW),
+        "trial_end": Field(keep='a trial that was begun runs on; end it with trial_end="now"'),
+        "trial_from_plan": Field(request_option=_HOW),
+        "trial_period_days": Field(write_only="Stripe returns the end of the trial that came of it", keep=_ONCE),
+        "trial_settings": Field(unset_to={"end_behavior": TRIAL_END_DEFAULTS}),
+        "trial_settings.end_behavior": Field(unset_to=TRIAL_END_DEFAULTS),
+        "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
+        "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    as_map={"items": "by a key of the program's choice"},
-    replaced={"billing_cycle_anchor": "an update can only reset it, with {'type': 'now'}, which is done in place"},
-    replaced_when={"billing_mode": "flexible is to be classic, or to show discounts in another way"},
-    updated={"billing_mode": "classic to flexible, through Stripe's migrate; there is no way back"},
-    spent={
-        "backdate_start_date": _ONCE,
-        "billing_cycle_anchor": _ONCE,
-        "billing_cycle_anchor_config": _ONCE,
-        "trial_period_days": _ONCE,
-        "currency": "is the prices' own when it is left out",
-        "customer_account": "stands for the customer",
-    },
-    modifiers={
-        "off_session": _HOW,
-        "payment_behavior": _HOW,
-        "proration_behavior": _HOW,
-        "proration_date": _HOW,
-        "trial_from_plan": _HOW,
-    },
-    unreadable={
-        "add_invoice_items": "each entry is charged once, when it is declared; what an earlier subscription of this "
-        "name has charged to the customer is not charged again",
-        "backdate_start_date": "Stripe returns the start date that came of it; it is left out where an earlier "
-        "subscription of this name was billed from then on",
-        "billing_cycle_anchor": "Stripe moves it, at the end of a trial for one",
-        "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
-        "trial_period_days": "Stripe returns the end of the trial that came of it",
-    },
-    partly_readable={
-        "discounts": "one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
-        "items.current_trial": "a trial that is over leaves by itself, so one that is missing is no drift; another one "
-        "is, while it runs",
-        "items.price": "beside `current_trial` it is declared as the price that the trial offer ends in, or left out; "
-        "until then that is what shows",
-        "items.price_data": "Stripe returns the price that it made; one that says something else shows as `price`",
-    },
-    cleared={
-        "automatic_tax": {"enabled": False},
-        "automatic_tax.liability": {"type": "self"},
-        "billing_thresholds.reset_billing_cycle_anchor": False,
-        "cancel_at_period_end": False,
-        "cancellation_details": {"comment": "", "feedback": "", "feedback_option": ""},
-        "collection_method": "charge_automatically",
-        "invoice_settings.issuer": {"type": "self"},
-        "items.quantity": 1,
-        "payment_settings.payment_method_options.acss_debit.verification_method": "automatic",
-        "payment_settings.payment_method_options.bancontact.preferred_language": "en",
-        "payment_settings.payment_method_options.card.request_three_d_secure": "automatic",
-        "payment_settings.payment_method_options.pix.expires_after_seconds": 14_400,
-        "payment_settings.payment_method_options.us_bank_account.verification_method": "automatic",
-        "payment_settings.save_default_payment_method": "off",
-        "pending_invoice_item_interval.interval_count": 1,
-        "trial_settings": {"end_behavior": TRIAL_END_DEFAULTS},
-        "trial_settings.end_behavior": TRIAL_END_DEFAULTS,
-        "trial_settings.end_behavior.billing_cycle_anchor": "now",
-        "trial_settings.end_behavior.missing_payment_method": "create_invoice",
-    },
-    kept={
-        "add_invoice_items": "what was charged is not given back",
-        "automatic_tax.liability.account": "goes with type account",
-        "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
-        "billing_thresholds.amount_gte": "Stripe unsets the thresholds together; take billing_thresholds out",
-        "days_until_due": "goes with collection_method",
-        "items.current_trial": "a trial that was begun runs on",
-    },
-    watched={"cancel_at": None, "cancel_at_period_end": False, "pause_collection": None},
-    assigned={"currency": "the prices' own", "customer_account": "none"},
     expand=("discounts", "items.data.discounts"),
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
@@ -298,109 +389,59 @@ SUBSCRIPTION = Kind(
         billing_mode,
         fee_percent,
     ),
+    delete_before_replace=True,
+    fill=fill,
+    computed=computed,
+    replaces=replaces,
+    warnings=preview.warnings,
+    notices=preview.notices,
+    remarks=remarks,
+    refusal=refusal,
+    gone=is_ended,
+    ended_as_declared=ended_as_declared,
 )
 
 
-class SubscriptionProvider(StripeProvider):
-    kind = SUBSCRIPTION
-
-    def use(self, account: Account) -> None:
-        super().use(account)
-        self._offers = Inventory(account, "trial offer", TRIAL_OFFERS)
-        self._coupons = Inventory(account, "coupon", "/v1/coupons")
-        self._codes = Inventory(account, "promotion code", "/v1/promotion_codes")
-        self._new: dict[str, StripeObject] = {}
-
-    def with_defaults(self, inputs: Inputs) -> Inputs:
-        cancel = inputs.get("cancel", {})
-        if is_unknown(cancel):
-            return inputs
-        return {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
-
-    # -- diff ---------------------------------------------------------------------------------------------------
-
-    def assigned(self, olds: Inputs) -> Inputs:
-        known = {
-            "currency": olds.get("billing_currency"),
-            "billing_mode": {"type": olds.get("billing_mode_type")},
-            "has_ended": olds.get("has_ended"),
-        }
-        return {name: value for name, value in known.items() if value and value != {"type": None}}
-
-    def replaces(self, old: Inputs, new: Inputs) -> list[str]:
-        names = set(super().replaces(old, new))
-        anchor = new.get("billing_cycle_anchor")
-        if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
-            names.discard("billing_cycle_anchor")
-        if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
-            None,
-            _proration_discounts(old) or "included",
-        ):
-            # Stripe chooses once how flexible billing shows discounts, when it begins.
-            names.add("billing_mode")
-        if _mode(old) == "flexible" and _mode(new) == "classic":
-            names.add("billing_mode")
-        if old.get("has_ended"):
-            # Hardly anything of it can be updated any more.
-            updated = self.kind.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
-            names |= {name for name in updated if old.get(name) != new.get(name)}
-        return sorted(names)
-
-    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
-        # Made first, the new one would bill beside the old one.
-        return True
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        change = preview.Change(olds, old, new, PRICES)
-        if replaces:
-            yield from preview.of_replacement(change)
-            return
-        for line in preview.of_all(change):
-            tell("warning", line)
-        yield from preview.of_change(change)
-
-    def remarks(self, inputs: Inputs, *, is_new: bool) -> Iterator[str]:
-        items = inputs.get("items")
-        if isinstance(items, Mapping) and len(items) > MOST_ITEMS:
-            yield (
-                f"has {len(items)} items; Stripe has long taken {MOST_ITEMS} at most, and more only from some accounts"
-            )
-        if is_new:
-            yield from preview.of_new(inputs, PRICES)
-
-    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
-        """Stripe drops the usage of a metered item that goes or moves in classic mode, and with no prorations.
-
-        Raises:
-            ProviderError: that would happen, and the program does not allow it by name.
-        """
-        before, after = mapping(old.get("items")), new.get("items")
-        if replaces or not isinstance(after, Mapping) or not _drops_usage(olds, new):
-            return
-        renamed = subscription_items.renamed(before, after)
-        for key in olds.get("metered_items") or ():
-            item, was = after.get(renamed.get(key, key)), before.get(key, {})
-            if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
-                raise self._unbilled_usage(id_, key, new, removed=item is None)
-
-    def _unbilled_usage(self, id_: str, key: str, new: Inputs, *, removed: bool) -> ProviderError:
-        if new.get("proration_behavior") == "none":
-            why, way_out = "proration_behavior is none, with", "leave proration_behavior out"
-        else:
-            why, way_out = "billing_mode is classic, in", 'set billing_mode={"type": "flexible"} first'
-        return ProviderError(
-            f"{self.subject(new, id_)}: items.{key} is metered and {why} which Stripe does not bill the usage of this "
-            f"period once the item is {'removed' if removed else 'moved to another price'}; {way_out}, or set "
-            "allow_unbilled_usage=True"
-        )
-
+class Subscriptions(Reconciler):
     # -- create -------------------------------------------------------------------------------------------------
 
-    def make(self, new: Inputs, **more: Any) -> StripeObject:
-        remote = super().make(self._unspent(new), **more)
-        with self._lock:
-            self._new[remote["id"]] = remote
-        return remote
+    def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
+        customer = self.run.inventory(CUSTOMER).known(str(new.get("customer")))
+        if customer is not None and customer.get("test_clock"):
+            # Stripe lists the subscriptions of a customer on a test clock only when the customer is named.
+            yield {"customer": customer["id"], **self.expanded("data.")}
+
+    def left_behind(self, remote: StripeObject, new: Inputs) -> None:
+        """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
+
+        Raises:
+            ProviderError: it goes on, and would bill beside the new one.
+        """
+        if not remote.get("cancel_at"):
+            raise ProviderError(
+                f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
+                f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
+                f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
+            )
+
+    @contextmanager
+    def making(self, new: Inputs, found: StripeObject | None) -> Iterator[None]:
+        if found is None:
+            self._say_what_still_bills(new)
+        yield
+
+    def _say_what_still_bills(self, new: Inputs) -> None:
+        for remote in self.inventory.owned():
+            ours = owner_of(remote) == new["owner"] and self.run.is_in_state(self.kind, remote["id"])
+            if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
+                self.run.tell(
+                    "warning",
+                    f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
+                    "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
+                )
+
+    def make(self, new: Inputs) -> StripeObject:
+        return super().make(self._unspent(new))
 
     def _unspent(self, new: Inputs) -> Inputs:
         """The arguments without what an earlier subscription of this name has billed to the customer already.
@@ -418,7 +459,9 @@ class SubscriptionProvider(StripeProvider):
         billed = next((each["id"] for each in earlier if start and each.get("start_date", start + 1) <= start), None)
         if billed:
             del result["backdate_start_date"]
-            tell("warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on")
+            self.run.tell(
+                "warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on"
+            )
         if new.get("add_invoice_items"):
             ids = {each["id"] for each in earlier}
             pages = self.account.pages("/v1/invoiceitems", customer, subject=subject)
@@ -426,7 +469,7 @@ class SubscriptionProvider(StripeProvider):
             fresh = _not_charged(new["add_invoice_items"], charged)
             result["add_invoice_items"] = fresh
             if len(fresh) < len(new["add_invoice_items"]):
-                tell(
+                self.run.tell(
                     "warning",
                     f"{subject}: {len(new['add_invoice_items']) - len(fresh)} of add_invoice_items are not charged "
                     f"again: {' and '.join(sorted(ids))} charged them",
@@ -434,51 +477,6 @@ class SubscriptionProvider(StripeProvider):
             if not fresh:
                 del result["add_invoice_items"]
         return result
-
-    def find(self, new: Inputs) -> StripeObject | None:
-        customer = inventory_of(self.account, CUSTOMER).known(str(new.get("customer")))
-        if customer is not None and customer.get("test_clock"):
-            # Stripe lists the subscriptions of a customer on a test clock only when the customer is named.
-            of_customer = {"customer": customer["id"], **self.expanded("data.")}
-            for page, _ in self.account.pages(self.kind.path, of_customer, subject=self.subject(new)):
-                for each in page:
-                    self.inventory.remember(each)
-        found = super().find(new)
-        if found is None:
-            self._say_what_still_bills(new)
-        return found
-
-    def left_behind(self, remote: StripeObject, new: Inputs) -> None:
-        """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
-
-        Raises:
-            ProviderError: it goes on, and would bill beside the new one.
-        """
-        if not remote.get("cancel_at"):
-            raise ProviderError(
-                f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
-                f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
-                f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
-            )
-
-    def _say_what_still_bills(self, new: Inputs) -> None:
-        for remote in self.inventory.owned():
-            ours = owner_of(remote) == new["owner"] and remote["id"] in self._in_state
-            if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
-                tell(
-                    "warning",
-                    f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
-                    "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
-                )
-
-    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
-        return not self.is_gone(remote)
-
-    def different(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
-        found = super().different(remote, new)
-        if (_mode(remote), _mode(new)) == ("flexible", "classic"):
-            found["billing_mode"] = ("flexible", "classic")
-        return found
 
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
@@ -490,20 +488,11 @@ class SubscriptionProvider(StripeProvider):
         ]
         return params
 
-    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        # One that was to end with its period goes on.
-        ending = {}
-        if remote.get("cancel_at_period_end"):
-            ending = {"cancel_at_period_end": True}
-        elif remote.get("cancel_at") and "cancel_at" not in new:
-            ending = {"cancel_at": remote["cancel_at"]}
-        old = {**self.projection(new, remote), **ending}
-        tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
-        return self.apply(remote["id"], old, new, remote) or remote
-
     # -- update -------------------------------------------------------------------------------------------------
 
-    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+    def before_update(
+        self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
+    ) -> tuple[Inputs, StripeObject | None]:
         if _mode(new) == "flexible" and old.get("billing_mode") != new.get("billing_mode"):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
@@ -512,8 +501,7 @@ class SubscriptionProvider(StripeProvider):
             remote = self._charge(id_, old, new, fresh)
         if "add_invoice_items" in new:
             old = {**old, "add_invoice_items": new["add_invoice_items"]}
-        changed = super().apply(id_, old, new, remote)
-        return changed or remote
+        return old, remote
 
     def _charge(self, id_: str, old: Inputs, new: Inputs, fresh: list[Any]) -> StripeObject:
         """Add what was not declared before to the next invoice, in a call of its own.
@@ -523,13 +511,6 @@ class SubscriptionProvider(StripeProvider):
         """
         params = {"add_invoice_items": fresh, **self.expanded()}
         return self.post(id_, params, new, fingerprint("charge", changes_made(old)), {})
-
-    def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
-        """Items that nobody declared are not the update's business."""
-        found = self.projection(wanted, remote)
-        if "items" in wanted:
-            found["items"] = {key: item for key, item in found.get("items", {}).items() if key in wanted["items"]}
-        return found == wanted
 
     def _migrate(self, id_: str, new: Inputs) -> StripeObject:
         params = {"billing_mode": new["billing_mode"], **self.expanded()}
@@ -568,7 +549,7 @@ class SubscriptionProvider(StripeProvider):
         for key, item in sorted(new["items"].items()):
             found = there.get(key)
             if found is None and before.get(key) == item:
-                tell(
+                self.run.tell(
                     "warning",
                     f"{self.subject(new, id_)}: item {key} is gone from Stripe, and this change leaves it out; pulumi "
                     "refresh and then up add it again",
@@ -577,13 +558,13 @@ class SubscriptionProvider(StripeProvider):
                 sent.append(subscription_items.branded(key, self._begun(key, item, item, new)))
             elif change := self._item_change(key, found, before, new):
                 if _drops_usage(remote, new) and subscription_items.is_metered(found) and change.keys() & set(SOURCES):
-                    raise self._unbilled_usage(id_, key, new, removed=False)
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=False)}")
                 sent.append({"id": found["id"], **change})
         for key, found in sorted(there.items()):
             # What nobody declared is left alone until a refresh has shown it.
             if key not in new["items"] and (key in before or subscription_items.key_of(found)):
                 if _drops_usage(remote, new) and subscription_items.is_metered(found):
-                    raise self._unbilled_usage(id_, key, new, removed=True)
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=True)}")
                 sent.append({"id": found["id"], "deleted": True})
         return sent
 
@@ -621,7 +602,8 @@ class SubscriptionProvider(StripeProvider):
 
     def _lasting_price(self, offer: str) -> str | None:
         """The price that a trial offer ends in; None where it leaves the item's own."""
-        found = self._offers.known(offer) or self._offers.fetch(offer) or {}
+        offers = self.run.inventory_at(TRIAL_OFFERS, "trial offer")
+        found = offers.known(offer) or offers.fetch(offer) or {}
         ends = found.get("end_behavior") or {}
         price = id_of((ends.get("transition") or {}).get("price"))
         return price if isinstance(price, str) else None
@@ -630,17 +612,9 @@ class SubscriptionProvider(StripeProvider):
         """Whether an item moves to a price that is billed by usage."""
         if not isinstance(change.get("price"), str):
             return False
-        return subscription_items.is_metered({"price": inventory_of(self.account, PRICE).read(change["price"])})
+        return subscription_items.is_metered({"price": self.run.inventory(PRICE).read(change["price"])})
 
     # -- read ---------------------------------------------------------------------------------------------------
-
-    def is_gone(self, remote: StripeObject) -> bool:
-        return remote.get("status") in ENDED
-
-    def has_ended_as_declared(self, known: Inputs, remote: StripeObject) -> bool:
-        declared = known.get("cancel_at") or known.get("cancel_at_period_end")
-        end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
-        return bool(declared and self.is_gone(remote) and end and ended_at and ended_at >= end)
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         match name:
@@ -695,12 +669,14 @@ class SubscriptionProvider(StripeProvider):
         """The coupon behind a declared discount; None where it is deleted."""
         name = declared.get("coupon")
         if name is None:
-            code = self._codes.known(str(declared["promotion_code"])) or self._codes.fetch(declared["promotion_code"])
+            codes = self.run.inventory_at("/v1/promotion_codes", "promotion code")
+            code = codes.known(str(declared["promotion_code"])) or codes.fetch(str(declared["promotion_code"]))
             promotion = (code or {}).get("promotion") or {}
             name = id_of(promotion.get("coupon") or (code or {}).get("coupon"))
         if name is None:
             return None
-        found = self._coupons.known(name) or self._coupons.fetch(name)
+        coupons = self.run.inventory_at("/v1/coupons", "coupon")
+        found = coupons.known(name) or coupons.fetch(name)
         return None if found is None or is_gone(found) else found
 
     def _discounts_billed(self, id_: str) -> list[StripeObject]:
@@ -724,7 +700,7 @@ class SubscriptionProvider(StripeProvider):
                 for key, item in sorted(there.items())
                 if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
             },
-            "has_ended": self.has_ended_as_declared(arguments, remote),
+            "has_ended": ended_as_declared(arguments, remote),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
@@ -759,7 +735,7 @@ class SubscriptionProvider(StripeProvider):
         there = None
         if cancel["when"] == "period_end" and not being_replaced:
             there = self.inventory.read(id_, known.get("owner"))
-            if there is None or self.is_gone(there):
+            if there is None or is_ended(there):
                 return there
         # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
         if there is not None and there.get("status") != "incomplete":
@@ -769,7 +745,7 @@ class SubscriptionProvider(StripeProvider):
             end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}
             params = {**end, **details, **self.expanded()}
             left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
-            tell("info", f"{subject}: goes on to the end of its period and then ends")
+            self.run.tell("info", f"{subject}: goes on to the end of its period and then ends")
             return left
         how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
         left = self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
@@ -779,15 +755,20 @@ class SubscriptionProvider(StripeProvider):
 
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
         """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
-        for begun in list(self._new.values()):
+        for begun in self.run.begun(self.kind):
             same = subscription_items.prices_of(begun) & subscription_items.prices_of(left)
             if same and id_of(begun.get("customer")) == id_of(left.get("customer")):
-                tell(
+                self.run.tell(
                     "warning",
                     f"{subject}: cancelled, and {begun['id']}, made in this run, bills the same customer for "
                     f"{' and '.join(sorted(same))} from the start of a new period; if it is the same one under another "
                     "name, credit what is billed twice, and rename with aliases in its ResourceOptions next time",
                 )
+
+
+class SubscriptionProvider(StripeProvider):
+    kind = SUBSCRIPTION
+    reconciler_type = Subscriptions
 
 
 # -- small parts ----------------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ def test_whichever_price_stripe_shows_in_a_trial_there_is_no_drift(trial: Trial,
     item["price"] = {**item["price"], "id": trial.week if shown == "the trial's price" else trial.dearer}
     provider = trial.world.process().provider(SubscriptionProvider)
     declared = trial.state.inputs["items"]
-    assert provider.returned("items", declared, remote) == declared
+    assert provider.reconciler.returned("items", declared, remote) == declared
 
 
 @pytest.mark.parametrize(

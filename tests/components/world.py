@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from components.account import Account
 from components.providers.customer import CustomerProvider
-from components.providers.default_price import DefaultPriceProvider
+from components.providers.kinds import PROVIDERS as PROVIDERS
 from components.providers.lifecycle import StripeProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
@@ -22,14 +22,6 @@ from sandbox.client import SandboxHTTPClient
 from sandbox.gateway import Sandbox
 from sandbox.wire import Request
 
-PROVIDERS: tuple[type[StripeProvider], ...] = (
-    MeterProvider,
-    ProductProvider,
-    PriceProvider,
-    DefaultPriceProvider,
-    CustomerProvider,
-    SubscriptionProvider,
-)
 #: What Pulumi adds to every resource's properties.
 PULUMI = {"__provider": "gASV"}
 #: Not a key of anybody's; it is built here so that no scanner takes this file for a leak.
