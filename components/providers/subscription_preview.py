@@ -300,8 +300,8 @@ def _the_rest(bill: Bill, key: str) -> str:
         return "its usage is counted from now on"
     if key in bill.before and bill.is_metered(key):
         if bill.is_classic or how == "none":
-            return f"its usage in this period is not billed{anew}"
-        return f"its usage so far is billed {when}{anew}"
+            return f"usage in this period is not billed{anew}"
+        return f"usage so far is billed {when}{anew}"
     if how == "none":
         return "the rest of the period is not prorated"
     return f"the rest of the period is prorated {when}"

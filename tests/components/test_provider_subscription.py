@@ -121,10 +121,10 @@ def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
 @pytest.mark.parametrize(
     ("mode", "how", "usage", "fee"),
     [
-        ("flexible", None, "its usage so far is billed on the next invoice", "prorated on the next invoice"),
-        ("flexible", "always_invoice", "its usage so far is billed at once", "prorated at once"),
-        ("flexible", "none", "its usage in this period is not billed", "not prorated"),
-        ("classic", "always_invoice", "its usage in this period is not billed", "prorated at once"),
+        ("flexible", None, "usage so far is billed on the next invoice", "prorated on the next invoice"),
+        ("flexible", "always_invoice", "usage so far is billed at once", "prorated at once"),
+        ("flexible", "none", "usage in this period is not billed", "not prorated"),
+        ("classic", "always_invoice", "usage in this period is not billed", "prorated at once"),
     ],
 )
 def test_what_becomes_of_the_rest_of_the_period_is_said(
