@@ -22,7 +22,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, StripeRefusal, account_for
 from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
@@ -31,6 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.redaction import redact
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.

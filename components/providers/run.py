@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
-from components.account import Account, redact
+from components.account import Account
 from components.providers import notices
 from components.providers.errors import subject
 from components.providers.inventory import Inventory, StripeObject
 from components.providers.kind import Kind
 from components.providers.values import Inputs
+from components.redaction import redact
 
 _NEW, _IN_STATE = "new", "in the state"
 
