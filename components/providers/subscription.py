@@ -609,7 +609,8 @@ class Subscriptions(Reconciler):
         if remote.get("currency") not in (None, new["currency"]):
             raise ProviderError(
                 f"{self.subject(new, id_)}: bills in {remote['currency']}, and currency is {new['currency']}; the "
-                "state did not know that: run pulumi refresh, and the next preview shows the new subscription that this takes"
+                "state did not know that: run pulumi refresh, and the next preview shows the new subscription that "
+                "this takes"
             )
 
     def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:

@@ -10,11 +10,12 @@ import pytest
 from pulumi.output import UNKNOWN
 
 from components.account import StripeRefusal
+from components.providers import differ
 from components.providers.customer import CustomerProvider
 from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
-from components.providers.subscription import SubscriptionProvider
+from components.providers.subscription import SUBSCRIPTION, SubscriptionProvider
 from tests.components.world import State, World, anchor, invoiced, licensed, metered
 
 
@@ -122,7 +123,7 @@ def test_a_state_that_does_not_know_its_currency_replaces_nothing(acme: Acme) ->
     assert acme.state.outs["billing_currency"] == "usd"
     # From now on it is known, and another one takes a new subscription.
     declared = {**acme.state.inputs, "currency": "eur"}
-    assert SubscriptionProvider().replaces(acme.state.inputs, declared) == ["currency"]
+    assert differ.replaces(SUBSCRIPTION, acme.state.inputs, declared) == ["currency"]
 
 
 def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
