@@ -966,3 +966,8 @@ def test_the_credit_of_a_cancellation_pays_the_next_invoice(world: World) -> Non
     # 100.00 less the 50.00 that the cancellation gave back
     assert (invoice.total, invoice.starting_balance, invoice.amount_due) == (10_000, -5_000, 5_000)
     assert world.v1.customers.retrieve(world.customer.id).balance == 0
+
+
+def test_a_bill_in_ugandan_shillings_is_in_hundredths_that_nobody_reads(world: World) -> None:
+    world.subscribe((world.price("License", "500000", currency="ugx"), 2))
+    assert world.bill() == [("2 × License (at 5,000 UGX / month)", 1_000_000)]
