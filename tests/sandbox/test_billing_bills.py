@@ -267,11 +267,14 @@ def test_a_trial_begins_with_an_invoice_of_nothing(world: World) -> None:
     assert world.invoices()[-1].status == "paid"
 
 
-def test_the_end_of_a_trial_bills_the_first_month_and_no_usage_of_the_trial(world: World, tokens: str) -> None:
+def test_the_end_of_a_trial_bills_the_first_month_and_usage_of_the_trial_for_nothing(world: World, tokens: str) -> None:
     subscription = world.subscribe((world.price("License", "10000"), 3), tokens, trial_period_days=14)
     world.use("tokens", 50_000)
     world.go("2026-01-15T02:00:00")
-    assert world.bill() == [("3 × License (at $100.00 / month)", 30_000)]
+    assert world.bill() == [("3 × License (at $100.00 / month)", 30_000), ("Free trial for 50000 × Tokens", 0)]
+    line = world.invoices()[-1].lines.data[1]
+    assert (line.quantity, line.period.start, line.period.end) == (50_000, at("2026-01-01"), at("2026-01-15"))
+    assert world.preview(subscription.id).lines.data[-1].amount == 0
     renewed = world.v1.subscriptions.retrieve(subscription.id)
     assert renewed.status == "active"
     assert renewed["items"].data[0].current_period_end == at("2026-02-15")
