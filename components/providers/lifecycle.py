@@ -112,6 +112,8 @@ class StripeProvider(ResourceProvider):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        for remark in () if failures else self.kind.remarks(inputs, not declared(olds), self.run.declaration):
+            self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
         # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
         return CheckResult(inputs if not failures else {}, failures)
 
@@ -142,7 +144,7 @@ class StripeProvider(ResourceProvider):
         change = differ.compare(self.kind, id_, outputs, new, self.run.declaration)
         # A refresh reads an object and then asks how it differs from the state. That changes nothing.
         refreshing = self.run.just_read(self.kind, id_, change.old)
-        self.run.compared(self.kind, id_, new, refreshing=refreshing)
+        self.run.compared(self.kind, id_, change.old, new, is_replaced=bool(change.replaces), refreshing=refreshing)
         if change.old != new and not refreshing:
             refusal = self.kind.refusal(change)
             if refusal:
@@ -163,6 +165,8 @@ class StripeProvider(ResourceProvider):
             return found
 
         asking = differ.Change(**{**vars(change), "declaration": declaration})
+        for notice in self.kind.notices(asking):
+            self.run.tell("warning", notice)
         for warning in differ.warnings(asking):
             self.run.tell("warning", f"{subject(self.kind.name, change.new, change.id)}: {warning}")
         self.run.when_compared(unanswered, lambda: self._warn(change))

@@ -30,11 +30,15 @@ class Declaration:
         subject: how messages name it.
         owner: its `<project>/<stack>/<resource name>`.
         arguments: what the program declares.
+        before: the arguments in the state.
+        is_replaced: whether another object takes its place in this run.
     """
 
     subject: str
     owner: str
     arguments: Inputs
+    before: Inputs
+    is_replaced: bool
 
 
 @dataclass
@@ -97,12 +101,14 @@ class Run:
 
     # -- what the program declares ------------------------------------------------------------------------------
 
-    def compared(self, kind: Kind, id_: str, arguments: Inputs, *, refreshing: bool) -> None:
+    def compared(
+        self, kind: Kind, id_: str, before: Inputs, arguments: Inputs, *, is_replaced: bool, refreshing: bool
+    ) -> None:
         """A resource in the state is compared with the program, or (refreshing) with what was just read of it."""
         owner = str(arguments.get("owner"))
         with self._lock:
             known = self._of(kind)
-            known.compared[id_] = Declaration(subject(kind.name, arguments), owner, arguments)
+            known.compared[id_] = Declaration(subject(kind.name, arguments), owner, arguments, before, is_replaced)
             if not refreshing:
                 known.declared.add(owner)
             waiting = self._waiting.pop((kind.name, id_), [])
