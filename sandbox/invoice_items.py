@@ -5,9 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
+from money import decimal_text
+
 from . import connect, invoicing, life, redemption, taxation, terms
 from .billing.lines import Obj, invoice_item
-from .billing.money import EXACT, decimal_string, to_minor_units
+from .billing.money import EXACT, to_minor_units
 from .billing.rating import rate, unit_amount
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
@@ -85,7 +87,7 @@ def described(
         tax_rates=rates,
     )
     # What a later quantity multiplies, where no price says it.
-    item["_unit_amount"] = None if each is None else decimal_string(each)
+    item["_unit_amount"] = None if each is None else decimal_text(each)
     return item
 
 
@@ -257,7 +259,7 @@ def _reprice(call: Call, item: Obj, params: dict[str, Any]) -> None:
             charge = rate(price, Decimal(str(entry.get("quantity_decimal") or entry["quantity"])))[0]
             item["amount"] = item["net_amount"] = charge.amount
             item["quantity"] = int(charge.quantity)
-            item["quantity_decimal"] = decimal_string(charge.quantity)
+            item["quantity_decimal"] = decimal_text(charge.quantity)
             return
         if item.get("_unit_amount") is None:
             raise refuse("invoice_item_amount")
