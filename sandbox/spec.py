@@ -206,7 +206,12 @@ def _object(schema: Mapping[str, Any]) -> Check:
 
 
 def _array(schema: Mapping[str, Any]) -> Check:
-    item_check = _compile(schema["items"])
+    inner_check = _compile(schema["items"])
+
+    def item_check(item: Any, param: str) -> Any:
+        if item == "":
+            raise refuse("empty", param=param)
+        return inner_check(item, param)
 
     def check(value: Any, param: str) -> list[Any]:
         if isinstance(value, dict) and value and all(k.isascii() and k.isdigit() and len(k) < 10 for k in value):
