@@ -137,7 +137,7 @@ class StripeProvider(ResourceProvider):
         change = differ.compare(self.kind, id_, outputs, new, self.run.declaration)
         # A refresh reads an object and then asks how it differs from the state. That changes nothing.
         refreshing = self.run.just_read(self.kind, id_, change.old)
-        self.run.compared(self.kind, id_, new, refreshing=refreshing)
+        self.run.compared(self.kind, id_, new, refreshing=refreshing, replaced=bool(change.replaces))
         if change.old != new and not refreshing:
             refusal = self.kind.refusal(change)
             if refusal:
@@ -215,8 +215,10 @@ class StripeProvider(ResourceProvider):
     def delete(self, id_: str, props: Inputs) -> None:
         self.account.pin(props.get("account"))
         known = self.kind.arguments(declared(props))
-        if self.run.holder(self.kind, id_) is not None:
-            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays, its replacement has taken it over")
+        keeper = self.run.keeper(self.kind, id_)
+        if keeper is not None or self.run.release(self.kind, id_, known.get("owner")):
+            holder = f"'{name_in(keeper)}'" if keeper else "another resource of this stack"
+            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays as it is in Stripe: {holder} has it")
             return
         # The engine does not say so. What the program still declares is not taken out of it.
         being_replaced = self.run.declares(self.kind, known.get("owner"))
