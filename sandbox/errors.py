@@ -110,9 +110,25 @@ ANSWERS: Final[dict[str, Answer]] = {
     "currency_key_case": Answer(
         "Currencies must be lowercase when used as keys in a map. Use `{lower}` instead of `{code}`.", RECORDED
     ),
-    "metadata_key": Answer("Metadata keys must be at most 40 characters: {key}", UNRECORDED, param="metadata"),
-    "metadata_value": Answer("Metadata values must be at most 500 characters: {key}", UNRECORDED, param="metadata"),
-    "metadata_count": Answer("Metadata can hold at most 50 keys.", UNRECORDED, param="metadata"),
+    "metadata_key": Answer(
+        "Metadata keys can have up to 40 characters, but you passed in a key that is {length} characters. Invalid key: "
+        "{key}",
+        REPORTED,
+        param="metadata",
+    ),
+    "metadata_value": Answer(
+        "Metadata values can have up to 500 characters, but you passed in a value that is {length} characters. Invalid "
+        "value: {value}",
+        REPORTED,
+        param="metadata",
+    ),
+    "metadata_count": Answer("Metadata can have up to 50 keys, but you've set {count}.", REPORTED, param="metadata"),
+    "url_scheme": Answer(
+        "Invalid URL: An explicit scheme (such as https) must be provided.", REPORTED, code="url_invalid"
+    ),
+    "url": Answer("Not a valid URL", REPORTED, code="url_invalid"),
+    "url_long": Answer("Invalid URL: URL must be 2048 characters or less.", REPORTED, code="url_invalid"),
+    "too_many": Answer("The array `{param}` can have at most {most} entries; this one has {count}.", UNRECORDED),
     "search_query": Answer("The search query could not be read: {reason}.", UNRECORDED, param="query"),
     # -- objects ------------------------------------------------------------------------------------------------
     "no_such": Answer("No such {kind}: '{id}'", RECORDED, code="resource_missing"),
@@ -158,7 +174,13 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "version": Answer("Invalid Stripe API version: {version}", REPORTED, stored=False),
     "version_not_spoken": Answer(
-        "This sandbox speaks Stripe API versions {spoken}, and the request asks for {version}.",
+        "This sandbox takes Stripe API versions from {oldest} to {newest}, and the request asks for {version}.",
+        UNRECORDED,
+        stored=False,
+    ),
+    "version_shape": Answer(
+        "In API version {version} {what} has another shape than in {since} and later, and this sandbox has the later "
+        "one only. Nothing was done: ask for a later version (the Stripe-Version header), or use a newer SDK.",
         UNRECORDED,
         stored=False,
     ),
@@ -201,6 +223,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "Having the '{permission}' permission would allow this request to continue.",
         REPORTED,
         status=403,
+        code="more_permissions_required",
         stored=False,
     ),
     # -- the platform -------------------------------------------------------------------------------------------
@@ -316,6 +339,10 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "custom_amount_recurring": Answer(
         "`custom_unit_amount` can only be used with one-time prices.", DOCUMENTED, param="custom_unit_amount"
+    ),
+    "currency_option_own": Answer(
+        "`currency_options` cannot have the currency `{currency}`, which is the object's own: set its amount itself.",
+        UNRECORDED,
     ),
     "currency_option_shape": Answer(
         "The currency option `{currency}` must have the shape of the price itself: tiers where the price is tiered, an "
@@ -447,6 +474,12 @@ ANSWERS: Final[dict[str, Answer]] = {
     "product_has_prices": Answer(
         "This product cannot be deleted because it has one or more user-created prices.", RECORDED
     ),
+    "statement_descriptor_character": Answer(
+        "The statement descriptor cannot include {character}.", REPORTED, param="statement_descriptor"
+    ),
+    "statement_descriptor_letter": Answer(
+        "The statement descriptor must contain at least one Latin character.", REPORTED, param="statement_descriptor"
+    ),
     "product_exists": Answer("Product already exists.", UNRECORDED, code="resource_already_exists"),
     "product_good": Answer(
         "Plans may only be created with products of type service, but the supplied product ({product}) had type good.",
@@ -540,9 +573,6 @@ ANSWERS: Final[dict[str, Answer]] = {
         RECORDED,
         param="plan",
     ),
-    "too_many_items": Answer(
-        "A subscription can have at most 20 items; this one would have {count}.", UNRECORDED, param="items"
-    ),
     "item_price": Answer("Each item needs either a `price` or `price_data`.", UNRECORDED),
     "invalid_item_id": Answer("Invalid subscription_item id: {id}", RECORDED),
     "item_unknown": Answer("No such subscription item: '{id}'", REPORTED, code="resource_missing"),
@@ -603,7 +633,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "You cannot set `trial_end` or `trial_period_days` when `trial_from_plan=true`.", RECORDED
     ),
     "timestamp_range": Answer("Invalid timestamp: this sandbox's calendar goes from 1970 to 2099.", UNRECORDED),
-    "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
+    "trial_too_long": Answer("The maximum number of trial period days is 730 (2 years).", REPORTED),
     "trial_offer_archived": Answer("The trial offer {offer} is archived and begins no more trials.", UNRECORDED),
     "trial_offer_classic": Answer("Trial offers need billing_mode flexible.", UNRECORDED),
     "trial_offer_legacy": Answer(
@@ -616,6 +646,14 @@ ANSWERS: Final[dict[str, Answer]] = {
         "billing_cycle_anchor cannot be later than next natural billing date ({latest}) for plan",
         REPORTED,
         param="billing_cycle_anchor",
+    ),
+    "backdate_lines": Answer(
+        "Backdating isn't supported when an invoice has more than {most} line items; this one would have {count}.",
+        DOCUMENTED,
+        param="backdate_start_date",
+    ),
+    "clear_usage": Answer(
+        "`clear_usage` cannot be used with billing_mode flexible: usage up to now is billed.", UNRECORDED
     ),
     "backdate_future": Answer("`backdate_start_date` must be in the past.", DOCUMENTED, param="backdate_start_date"),
     "anchor_config_range": Answer("Invalid billing_cycle_anchor_config: {rule}", UNRECORDED),
@@ -675,9 +713,9 @@ ANSWERS: Final[dict[str, Answer]] = {
         "No upcoming invoices for customer: {customer}", REPORTED, status=404, code="invoice_upcoming_none"
     ),
     "preview_of_nothing": Answer(
-        "You must pass `subscription`, `schedule`, `subscription_details[items]`, `schedule_details[phases]` or "
-        "`invoice_items`.",
-        UNRECORDED,
+        "You must provide at least one of: `subscription`, `schedule`, `subscription_details.items`, "
+        "`schedule_details.phases`, `invoice_items`.",
+        REPORTED,
     ),
     "preview_conflict": Answer("`{param}` cannot be combined with `{other}`.", DOCUMENTED),
     "subscription_of_other": Answer(

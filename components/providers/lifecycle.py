@@ -31,6 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
 TRACEBACK_VARIABLE: Final = "STRIPE_PRICING_TRACEBACK"
@@ -91,7 +92,7 @@ class StripeProvider(ResourceProvider):
         if not os.environ.get(TRACEBACK_VARIABLE):
             # Pulumi sends `traceback.format_exc()` to the terminal; this leaves its last line, the message.
             sys.tracebacklimit = 0
-        self.use(account_for(lambda name: req.config.get(f"stripe:{name}")))
+        self.use(account_for(StackConfig(req.config.get)))
 
     def use(self, account: Account) -> None:
         """Work with this account."""
@@ -107,11 +108,15 @@ class StripeProvider(ResourceProvider):
         inputs = self.kind.fill(inputs, self.account.livemode)
         known = {path for path, _ in problems}
         problems += self._named_once(inputs, is_new=not declared(olds))
-        for rule in (*self.kind.rules, self._claimed_once):
+        for rule in (*self.kind.rules, self._linked, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
-        return CheckResult(inputs, failures)
+        # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
+        return CheckResult(inputs if not failures else {}, failures)
+
+    def _linked(self, inputs: Inputs) -> Iterator[Problem]:
+        return self.kind.linked_rules(inputs, self.run.declaration)
 
     def _named_once(self, inputs: Inputs, *, is_new: bool) -> Iterator[Problem]:
         """A new resource that has the name of one in the state would be taken for it and take its object over."""
@@ -126,7 +131,7 @@ class StripeProvider(ResourceProvider):
             if isinstance(value, str) and isinstance(owner, str):
                 holder = self.run.claim(self.kind, name, value, owner)
                 if holder != owner:
-                    yield (name,), f"is {value!r}, as in {name_in(holder)}; only one {self.kind.noun} can have it"
+                    yield (name,), f"is that of {name_in(holder)} too; only one {self.kind.noun} can have it"
 
     # -- diff ---------------------------------------------------------------------------------------------------
 

@@ -186,7 +186,7 @@ def test_two_resources_that_claim_one_name_are_refused_in_the_preview(
     for _ in range(2):
         assert run.check({}, {**arguments, "owner": "project/dev/first"}).failures == []
     [failure] = run.check({}, {**arguments, "owner": "project/dev/second"}).failures
-    assert failure.reason.startswith(f"{name}: is {arguments[name]!r}, as in first; only one ")
+    assert failure.reason.startswith(f"{name}: is that of first too; only one ")
 
 
 def test_a_chosen_id_that_somebody_else_has(world: World) -> None:

@@ -95,7 +95,7 @@ def test_a_charge_that_fails_leaves_it_paused(world: World, paused: str) -> None
 
 def test_the_anchor_can_stay_and_the_rest_of_the_period_waits_or_is_billed(world: World, paused: str) -> None:
     # dahlia writes a word, endive an object; 8 February is 28 days on, of 31
-    unchanged: Any = {"billing_cycle_anchor": "unchanged"}
+    unchanged: Any = {"billing_cycle_anchor": {"type": "unchanged"}}
     active = world.v1.subscriptions.resume(paused, unchanged)
     assert (active.status, active.billing_cycle_anchor) == ("active", at("2026-01-08"))
     assert active["items"].data[0].current_period_end == at("2026-02-08")
