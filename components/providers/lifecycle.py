@@ -225,8 +225,10 @@ class StripeProvider(ResourceProvider):
     def delete(self, id_: str, props: Inputs) -> None:
         self.account.pin(props.get("account"))
         known = self.kind.arguments(declared(props))
-        if self.run.holder(self.kind, id_) is not None:
-            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays, its replacement has taken it over")
+        keeper = self.run.keeper(self.kind, id_)
+        if keeper is not None or self.run.release(self.kind, id_, known.get("owner")):
+            holder = f"'{name_in(keeper)}'" if keeper else "another resource of this stack"
+            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays as it is in Stripe: {holder} has it")
             return
         # The engine does not say so. What the program still declares is not taken out of it.
         being_replaced = self.run.declares(self.kind, known.get("owner"))
