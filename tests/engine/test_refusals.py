@@ -24,8 +24,10 @@ MISTAKES = {
         "unit_amount: must be a whole number, not a string",
     ),
     "inside a list": (
-        'Price("fee", product=product.id, currency="usd", billing_scheme="tiered", tiers_mode="volume", '
-        'recurring={"interval": "month"}, tiers=[{"up_to": "inf", "unit_amount": "few"}])',
+        (
+            'Price("fee", product=product.id, currency="usd", billing_scheme="tiered", tiers_mode="volume", '
+            'recurring={"interval": "month"}, tiers=[{"up_to": "inf", "unit_amount": "few"}])'
+        ),
         "tiers[0].unit_amount: must be a whole number, not a string",
     ),
     "once it is known": (
