@@ -186,7 +186,7 @@ def _preview_of_subscription(
         raise refuse("no_upcoming", customer=stored["customer"])
     now = call.now(stored)
     if details.get("resume_at"):
-        return _preview_of_resumption(call, stored, details, now)
+        raise refuse("not_implemented_param", param="subscription_details[resume_at]")
     known = terms.Prices(call, preview=True)
     contract = life.contract_of(call, copied(stored), now, unstored=known.unstored)
     _migrate(contract, details)
@@ -210,19 +210,6 @@ def _preview_of_subscription(
     if at is None:
         raise refuse("no_upcoming", customer=stored["customer"])
     return contract, cycle.bill_at(contract, at), at
-
-
-def _preview_of_resumption(
-    call: Call, subscription: Obj, details: dict[str, Any], now: int
-) -> tuple[Contract, Draft | None, int]:
-    """The invoice that resuming would make."""
-    if subscription["status"] != "paused":
-        raise refuse("resume_status", state=subscription["status"])
-    strange = sorted(set(details) - {"resume_at", "billing_cycle_anchor", "proration_behavior", "proration_date"})
-    if strange:
-        raise refuse("not_implemented_param", param=f"subscription_details[{strange[0]}] together with resume_at")
-    contract, draft = subscriptions.resumption(call, subscription, details, now, "subscription_details")
-    return contract, draft, now
 
 
 def _migrate(contract: Contract, details: dict[str, Any]) -> None:

@@ -512,7 +512,6 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
     call.event("invoice.paid", invoice, now=at)
     if not out_of_band:
         call.event("invoice.payment_succeeded", invoice, now=at)
-    _resumed(call, invoice, subscription, at)
     if (
         subscription is not None
         and subscription["status"] in ("incomplete", "past_due", "unpaid")
@@ -520,15 +519,6 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
     ):
         # What a trial begins with can cost something: an invoice item.
         subscription["status"] = "trialing" if (subscription["trial_end"] or 0) > at else "active"
-
-
-def _resumed(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
-    """Let a paused subscription go on once the invoice of its resumption is paid."""
-    held = (subscription or {}).get("_resumption")
-    if subscription is not None and held is not None and held["invoice"] == invoice["id"]:
-        subscription.update(held["after"])
-        subscription["_resumption"] = subscription["pending_update"] = None
-        call.event("customer.subscription.resumed", subscription, now=at)
 
 
 def void(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
@@ -543,10 +533,6 @@ def void(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
         customer["balance"] = (customer.get("balance") or 0) + used
         call.store.put(customer)
     call.event("invoice.voided", invoice, now=at)
-    held = (subscription or {}).get("_resumption")
-    if subscription is not None and held is not None and held["invoice"] == invoice["id"]:
-        # It stays paused, and can be resumed anew.
-        subscription["_resumption"] = subscription["pending_update"] = None
     if subscription is not None and subscription["status"] == "incomplete":
         subscription["status"] = "incomplete_expired"
         subscription["ended_at"] = at

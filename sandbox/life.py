@@ -165,7 +165,7 @@ def put(call: Call, subscription: Obj) -> None:
 def next_due(subscription: Obj) -> int | None:
     """When a subscription next needs attention, None when never."""
     if subscription["status"] in _DORMANT:
-        return resumption_ends(subscription)
+        return None
     if subscription["status"] == "incomplete":
         return int(subscription["created"]) + INCOMPLETE_SECONDS
     moments = _ends(subscription)
@@ -178,12 +178,6 @@ def next_due(subscription: Obj) -> int | None:
         if subscription.get(name) is not None
     )
     return int(min(moments))
-
-
-def resumption_ends(subscription: Obj) -> int | None:
-    """Until when the invoice of a resumption can be paid; None where there is none."""
-    held = subscription.get("_resumption")
-    return None if held is None or subscription["status"] != "paused" else int(held["expires_at"])
 
 
 def next_bill(subscription: Obj, *, waiting: bool = False) -> int | None:
@@ -384,8 +378,6 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
     event = "customer.subscription.updated"
     if subscription["status"] == "incomplete":
         _give_up(call, subscription, at)
-    elif subscription["status"] == "paused":
-        _give_up_resumption(call, subscription, at)
     elif subscription["cancel_at"] is not None and subscription["cancel_at"] <= at:
         draft = cycle.close(contract, at)
         end(call, contract, at, reason="cancellation_requested")
@@ -558,13 +550,6 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
     if draft is not None:
         bill(call, contract, draft, at, hold=True)
     return "customer.subscription.deleted" if behavior == "cancel" else "customer.subscription.paused"
-
-
-def _give_up_resumption(call: Call, subscription: Obj, at: int) -> None:
-    """Void the invoice of a resumption that nobody paid; the subscription stays paused."""
-    invoice = call.fetch("invoice", subscription["_resumption"]["invoice"])
-    invoicing.void(call, invoice, subscription, at)
-    invoicing.keep(call, invoice)
 
 
 def _give_up(call: Call, subscription: Obj, at: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from . import connect, customers, invoicing, life, payment_settings, spec, taxation, terms
@@ -520,105 +519,6 @@ def _cancel_all(call: Call, customer: Obj) -> None:
 
 
 customers.BEFORE_DELETION.append(_cancel_all)
-
-
-_ANCHORS: Final = {"type": "string", "enum": ["now", "unchanged"]}
-spec.declare_operation(
-    "POST",
-    "/v1/subscriptions/{subscription}/resume",
-    {
-        # A word on dahlia, an object on endive.
-        "billing_cycle_anchor": {
-            "anyOf": [_ANCHORS, {"type": "object", "properties": {"type": _ANCHORS}, "required": ["type"]}]
-        },
-        "expand": {"type": "array", "items": {"type": "string"}},
-        "payment_behavior": {"type": "string", "enum": ["resume_on_payment_attempt", "resume_on_payment_success"]},
-        "proration_behavior": {"type": "string", "enum": ["always_invoice", "create_prorations", "none"]},
-        "proration_date": {"type": "integer"},
-    },
-)
-
-
-@route("POST", "/v1/subscriptions/{subscription}/resume")
-def resume(call: Call) -> Obj:
-    """POST /v1/subscriptions/{id}/resume: active at once where nothing is to be paid, else when its invoice is paid.
-
-    https://docs.stripe.com/billing/subscriptions/pause#resume-subscriptions
-    """
-    life.settle(call)
-    subscription = call.fetch("subscription", call.args["subscription"])
-    if subscription["status"] in life.ENDED:
-        # Recorded: to this endpoint one that is over does not exist.
-        raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="id")
-    if subscription["status"] != "paused":
-        raise refuse("resume_status", state=subscription["status"])
-    if subscription["collection_method"] != "charge_automatically":
-        raise refuse("resume_sent")
-    if subscription.get("_resumption"):
-        raise refuse("resume_under_way", invoice=subscription["_resumption"]["invoice"])
-    at_once = call.params.get("payment_behavior") == "resume_on_payment_success"
-    if at_once and subscription["billing_mode"]["type"] != "flexible":
-        raise refuse("resume_classic")
-    if at_once and invoicing.payment_method(call, None, subscription) is None:
-        raise refuse("no_payment_method")
-    now = call.now(subscription)
-    before = copied(subscription)
-    contract, draft = resumption(call, subscription, call.params, now)
-    after = contract.subscription
-    if draft is not None:
-        invoice = life.bill(call, contract, draft, now, hold=False, attempt=at_once)
-        if invoice["status"] != "paid":
-            _wait_for_resumption(subscription, after, invoice, now, at_once=at_once)
-            contract.subscription = subscription
-    if contract.subscription["status"] == "active":
-        call.event("customer.subscription.resumed", contract.subscription, now=now)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
-    return contract.subscription
-
-
-def resumption(
-    call: Call, subscription: Obj, params: Mapping[str, Any], now: int, prefix: str = ""
-) -> tuple[Contract, Draft | None]:
-    """A copy of a paused subscription as it goes on, and its invoice where there is one."""
-    given = params.get("billing_cycle_anchor", "now")
-    anchor = given["type"] if isinstance(given, Mapping) else given
-    since = params.get("proration_date", now)
-    if since > now:
-        raise refuse("proration_date_range", param=f"{prefix}[proration_date]" if prefix else "proration_date")
-    contract = life.contract_of(call, copied(subscription), now)
-    draft = cycle.resume(
-        contract,
-        now,
-        keep_anchor=anchor == "unchanged",
-        proration_behavior=params.get("proration_behavior", "create_prorations"),
-        since=since,
-    )
-    terms.refuse_unclear_prorations(contract)
-    return contract, draft
-
-
-def _wait_for_resumption(subscription: Obj, after: Obj, invoice: Obj, now: int, *, at_once: bool) -> None:
-    """Leave a subscription paused, with what it becomes when its invoice is paid."""
-    end = Anchor(now).boundary(Interval("year"), 1) if at_once else now + life.INCOMPLETE_SECONDS
-    changed = {
-        name: value
-        for name, value in {**after, "status": "active"}.items()
-        if name not in ("latest_invoice",) and subscription.get(name) != value
-    }
-    subscription["latest_invoice"] = invoice["id"]
-    subscription["_resumption"] = {"invoice": invoice["id"], "expires_at": end, "after": changed}
-    # Recorded: everything but the time is null, the anchor too.
-    subscription["pending_update"] = {
-        "billing_cycle_anchor": None,
-        "cancel_at_period_end": None,
-        "discount": None,
-        "discounts": None,
-        "expires_at": end,
-        "metadata": None,
-        "subscription_items": None,
-        "trial_end": None,
-        "trial_from_plan": None,
-    }
 
 
 def _charge_again(call: Call, customer: Obj) -> None:
