@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
 from .router import Call, Kind, declare_kind
 from .store import Obj
 
 declare_kind(Kind("account"))
-for _holder in ("invoice", "subscription"):
-    spec.declare_reference(_holder, "on_behalf_of", "account")
 
 #: What an account can be: who is charged for (`on_behalf_of`), who receives, who pays.
 CONFIGURATIONS: Final = ("customer", "merchant", "recipient")

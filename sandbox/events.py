@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import connect, spec
+from . import connect
 from .router import Call, Kind, declare_kind, route
 from .store import Obj, declare_index
 
@@ -12,7 +12,6 @@ declare_kind(Kind("event"))
 declare_index("event", "type")
 
 #: Not in the described part of the API; `Account` pins a stack to it.
-spec.declare_operation("GET", "/v1/account", {"expand": {"type": "array", "items": {"type": "string"}}})
 
 
 @route("GET", "/v1/events/{id}")

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from . import (
+    cards,
     connect,
     customers,
     invoice_items,
     invoicing,
     life,
     redemption,
-    sources,
     subscription_schedules,
     subscriptions,
     taxation,
@@ -442,11 +442,11 @@ def _edit(call: Call, invoice: Obj, customer: Obj) -> None:
     if "default_payment_method" in params:
         given = params["default_payment_method"]
         invoice["default_payment_method"] = (
-            customers.attach(call, customer, given, "default_payment_method") if given else None
+            cards.attach(call, customer, given, "default_payment_method") if given else None
         )
     if "default_source" in params:
         given = params["default_source"]
-        invoice["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
+        invoice["default_source"] = cards.of_customer(call, customer, given, "default_source") if given else None
     connect.set_on_invoice(call, invoice, params)
 
 
@@ -592,9 +592,9 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
     if customer is None or customer.get("deleted"):
         raise refuse("invoice_customer_gone")
     if given:
-        method: str | None = customers.attach(call, customer, given, "payment_method")
+        method: str | None = cards.attach(call, customer, given, "payment_method")
     elif source:
-        method = sources.of_customer(call, customer, source, "source")
+        method = cards.of_customer(call, customer, source, "source")
     else:
         method = invoicing.payment_method(call, invoice, subscription)
     if method is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, spec
+from . import amounts
 from .errors import refuse
-from .products import TAX_DETAILS, new_product
+from .products import new_product
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
 
@@ -26,8 +26,6 @@ declare_index("price", "product")
 declare_index("price", "lookup_key", few=True)
 declare_index("price", "recurring.meter")
 
-spec.declare_parameter("POST", "/v1/prices", "recurring.trial_period_days", {"type": "integer"})
-spec.declare_parameter("POST", "/v1/prices", "product_data.tax_details", TAX_DETAILS)
 
 #: Three years, in each interval (docs.stripe.com/api/prices/create).
 MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}

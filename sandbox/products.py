@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
@@ -12,21 +11,6 @@ from .store import Obj, declare_index
 declare_kind(Kind("product"))
 declare_index("product", "active")
 
-TAX_DETAILS: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "performance_location": {"type": "string"},
-        "tax_code": {"anyOf": [{"type": "string"}, {"type": "string", "enum": [""]}]},
-    },
-}
-_TYPE: Final = {"type": "string", "enum": ["good", "service"]}
-
-spec.declare_parameter("POST", "/v1/products", "tax_details", TAX_DETAILS)
-spec.declare_parameter(
-    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [TAX_DETAILS, {"type": "string", "enum": [""]}]}
-)
-spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
-spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
 
 _OF_SERVICES: Final = ("statement_descriptor", "unit_label")
 #: Fields that an update sets as they come; "" unsets them.

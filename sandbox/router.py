@@ -316,6 +316,14 @@ class Call:
         self.store.put(event)
         return event
 
+    def save(self, obj: Obj, old: Obj, type: str) -> Obj:
+        """Store an updated object and tell of it, where anything that is shown has changed; `old` is how it was."""
+        changed = changes(old, obj)
+        if changed:
+            self.store.put(obj)
+            self.event(type, obj, changed)
+        return obj
+
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`previous_attributes` of an update: what `old` held where `new` differs, private fields left out.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from . import connect, customers, life, redemption, subscriptions, taxation, terms
+from . import cards, connect, customers, life, redemption, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -200,7 +200,7 @@ def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
 
 def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> str | None:
     name = given.get("default_payment_method")
-    return customers.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
+    return cards.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
 
 
 def _added_item(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import connect, customers, invoicing, life, payment_settings, spec, taxation, terms
+from . import connect, customers, invoicing, life, payment_settings, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -13,16 +13,6 @@ from .errors import refuse
 from .router import Call, route
 from .store import Through, copied
 
-#: Newer than the description: the anchor, and that the payment method may be left out beside it.
-_END_BEHAVIOR: Final = {
-    "type": "object",
-    "properties": {
-        "billing_cycle_anchor": {"type": "string", "enum": ["now", "unchanged"]},
-        "missing_payment_method": {"type": "string", "enum": ["cancel", "create_invoice", "pause"]},
-    },
-}
-for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
-    spec.declare_parameter("POST", _path, "trial_settings.end_behavior", _END_BEHAVIOR)
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.
 _OF_INCOMPLETE: Final = {
@@ -519,31 +509,6 @@ def _cancel_all(call: Call, customer: Obj) -> None:
 
 
 customers.BEFORE_DELETION.append(_cancel_all)
-
-
-def _charge_again(call: Call, customer: Obj) -> None:
-    """A new source is tried on the latest open invoice of each subscription that is past due.
-
-    https://docs.stripe.com/api/customers/update
-    """
-    life.settle(call)
-    for subscription in call.store.query("subscription", {"customer": customer["id"], "status": "past_due"}):
-        open_ones = call.store.query("invoice", {"_subscription": subscription["id"], "status": "open"})
-        invoice = next((each for each in open_ones if each["auto_advance"]), None)
-        if invoice is None or subscription["collection_method"] != "charge_automatically":
-            continue
-        now = call.now(subscription)
-        before = copied(subscription)
-        # No automatic retry: neither the count nor the next one's time moves.
-        planned = {name: invoice[name] for name in ("attempt_count", "next_payment_attempt")}
-        paid = invoicing.charge(call, invoice, subscription, now)
-        invoice.update({**planned, "next_payment_attempt": None} if paid else planned)
-        invoicing.keep(call, invoice)
-        contract = life.contract_of(call, subscription, now, alone=True)
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
-
-
-customers.AFTER_NEW_SOURCE.append(_charge_again)
 
 
 @route("POST", "/v1/subscriptions/{subscription}/migrate")

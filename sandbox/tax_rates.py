@@ -5,81 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from . import spec, taxation
+from . import taxation
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj
 
 declare_kind(Kind("tax_rate", missing_param="tax_rate", noun="tax rate"))
 
-_TEXT: Final = {"type": "string", "maxLength": 5000}
-_SHORT: Final = {"type": "string", "maxLength": 50}
-_METADATA: Final = {"type": "object", "additionalProperties": {"type": "string"}}
-_TAX_TYPES: Final = (
-    "amusement_tax",
-    "communications_tax",
-    "gst",
-    "hst",
-    "igst",
-    "jct",
-    "lease_tax",
-    "mass_transit_parking_tax",
-    "parking_tax",
-    "pst",
-    "qst",
-    "retail_delivery_fee",
-    "rst",
-    "sales_tax",
-    "service_tax",
-    "vat",
-)
-_EXPAND: Final = {"type": "array", "items": _TEXT}
-_SHARED: Final = {
-    "active": {"type": "boolean"},
-    "country": _TEXT,
-    "description": _TEXT,
-    "display_name": _SHORT,
-    "expand": _EXPAND,
-    "jurisdiction": _SHORT,
-    "state": _TEXT,
-    "tax_type": {"type": "string", "enum": list(_TAX_TYPES)},
-}
-_RANGE: Final = {"type": "object", "properties": {name: {"type": "integer"} for name in ("gt", "gte", "lt", "lte")}}
 #: What only shows a rate and can be changed; `""` unsets it.
 _PLAIN: Final = ("country", "description", "jurisdiction", "state", "tax_type")
 MOST_PLACES: Final = 4
-
-spec.declare_operation(
-    "POST",
-    "/v1/tax_rates",
-    {
-        **_SHARED,
-        "inclusive": {"type": "boolean"},
-        "metadata": _METADATA,
-        # Decimal text, because a float would not be the percentage that was asked for.
-        "percentage": {"type": "string", "format": "decimal"},
-    },
-    required=("display_name", "inclusive", "percentage"),
-)
-spec.declare_operation(
-    "POST",
-    "/v1/tax_rates/{tax_rate}",
-    {**_SHARED, "metadata": {"anyOf": [_METADATA, {"type": "string", "enum": [""]}]}},
-)
-spec.declare_operation("GET", "/v1/tax_rates/{tax_rate}", {"expand": _EXPAND})
-spec.declare_operation(
-    "GET",
-    "/v1/tax_rates",
-    {
-        "active": {"type": "boolean"},
-        "created": {"anyOf": [_RANGE, {"type": "integer"}]},
-        "ending_before": _TEXT,
-        "expand": _EXPAND,
-        "inclusive": {"type": "boolean"},
-        "limit": {"type": "integer"},
-        "starting_after": _TEXT,
-    },
-)
 
 
 @route("POST", "/v1/tax_rates")

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from . import connect, customers, payment_settings, prices, redemption, sources, spec, taxation
+from . import cards, connect, payment_settings, prices, redemption, taxation
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -34,45 +34,6 @@ LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
-
-
-_TRIAL: Final = {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]}
-for _path, _items in (
-    ("/v1/subscriptions", "items."),
-    ("/v1/subscriptions/{subscription_exposed_id}", "items."),
-    ("/v1/subscription_items", ""),
-    ("/v1/subscription_items/{item}", ""),
-    ("/v1/invoices/create_preview", "subscription_details.items."),
-):
-    spec.declare_parameter("POST", _path, f"{_items}plan", {"type": "string"})
-    spec.declare_parameter("POST", _path, f"{_items}current_trial", _TRIAL)
-
-_ANCHOR: Final = {"type": "string", "enum": ["now", "unchanged"]}
-spec.declare_parameter(
-    "POST",
-    "/v1/subscriptions/{subscription_exposed_id}",
-    "billing_cycle_anchor",
-    {"anyOf": [_ANCHOR, {"type": "object", "properties": {"type": _ANCHOR}, "required": ["type"]}]},
-)
-spec.declare_parameter(
-    "POST",
-    "/v1/invoices/create_preview",
-    "subscription_details.billing_cycle_anchor",
-    {
-        "anyOf": [
-            _ANCHOR,
-            {"type": "integer"},
-            {
-                "type": "object",
-                "properties": {
-                    "timestamp": {"type": "integer"},
-                    "type": {"type": "string", "enum": ["now", "timestamp", "unchanged"]},
-                },
-                "required": ["type"],
-            },
-        ]
-    },
-)
 
 
 def _name(prefix: str, name: str) -> str:
@@ -529,12 +490,12 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         given = params["default_payment_method"]
         customer = call.fetch("customer", subscription["customer"])
         subscription["default_payment_method"] = (
-            customers.attach(call, customer, given, "default_payment_method") if given else None
+            cards.attach(call, customer, given, "default_payment_method") if given else None
         )
     if "default_source" in params:
         given = params["default_source"]
         customer = call.fetch("customer", subscription["customer"])
-        subscription["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
+        subscription["default_source"] = cards.of_customer(call, customer, given, "default_source") if given else None
     connect.set_on_subscription(call, subscription, params)
     if "invoice_settings" in params:
         settings = dict(subscription["invoice_settings"])
