@@ -6,17 +6,14 @@ import re
 import string
 from typing import Any, Final
 
-from . import cards, taxation
+from . import cards
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj, declare_index
 
 
 def _reveal(call: Call, customer: Obj, field: str) -> Any:
-    """A hidden field; where the customer is for tax follows from the addresses; the subscriptions are looked up, the
-    cancelled ones left out as in Stripe's list of them."""
-    if field == "tax":
-        return taxation.of_customer(customer)
+    """A hidden field; cards and subscriptions are looked up, without the cancelled ones as in Stripe's list."""
     if field == "sources":
         return cards.listed(call, customer)
     if field != "subscriptions":
@@ -164,21 +161,6 @@ def _apply(call: Call, customer: Obj) -> None:
         }
     if "invoice_settings" in params:
         _apply_invoice_settings(call, customer, params["invoice_settings"])
-    _validate_location(call, customer)
-
-
-def _validate_location(call: Call, customer: Obj) -> None:
-    """`tax[validate_location]`: refuse an unrecognized location at once, or (`auto`) where a recognized one goes from
-    under a subscription with automatic tax."""
-    wanted = (call.params.get("tax") or {}).get("validate_location")
-    if wanted == "immediately":
-        taxation.require_location(customer)
-    elif wanted == "auto":
-        before = call.store.get("customer", customer["id"])
-        taxed = call.store.query("subscription", {"customer": customer["id"], "automatic_tax.enabled": True})
-        running = [item for item in taxed if item["status"] not in ("canceled", "incomplete_expired")]
-        if before is not None and taxation.location(before) is not None and running:
-            taxation.require_location(customer)
 
 
 def _new_source(call: Call, customer: Obj) -> None:

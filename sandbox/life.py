@@ -206,16 +206,7 @@ def _ends(subscription: Obj) -> list[int]:
 def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, attempt: bool = True) -> Obj:
     """Make a draft of the cycle an invoice. `hold` keeps it a draft for an hour; else it is finalized at once."""
     subscription = contract.subscription
-    customer = call.fetch("customer", subscription["customer"])
-    invoice = invoicing.compose(
-        call,
-        customer=customer,
-        currency=subscription["currency"],
-        draft=draft,
-        at=at,
-        id=call.mint("in_1", 23),
-        subscription=subscription,
-    )
+    invoice = invoicing.compose_for(call, subscription, draft, at, call.mint("in_1", 23))
     paused = subscription["pause_collection"]
     if paused is not None and paused["behavior"] == "keep_as_draft":
         invoice["auto_advance"], hold = False, True
@@ -441,16 +432,7 @@ def _accrued_amount(call: Call, contract: Contract, at: int) -> int:
     subscription = contract.subscription
     lines = [line for _, lines in cycle.accrued(contract, at) for line in lines]
     draft = Draft("subscription_threshold", at, at, lines)
-    customer = call.fetch("customer", subscription["customer"])
-    shown = invoicing.compose(
-        call,
-        customer=customer,
-        currency=subscription["currency"],
-        draft=draft,
-        at=at,
-        id="",
-        subscription=subscription,
-    )
+    shown = invoicing.compose_for(call, subscription, draft, at)
     return sum(
         line["amount"] - sum(given["amount"] for given in line["discount_amounts"]) for line in shown["lines"]["data"]
     )

@@ -45,6 +45,25 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 @cache
+def _blank(name: str) -> dict[str, Any]:
+    schema, empty = schema_of(name), {"boolean": False, "integer": 0}
+    needed = {field for field in schema.get("required", ()) if schema["properties"][field].get("type") in empty}
+    return {
+        field: None if described.get("nullable") else empty[described["type"]]
+        for field, described in schema["properties"].items()
+        if described.get("nullable") or field in needed
+    }
+
+
+def blank(name: str) -> dict[str, Any]:
+    """An object of which nothing is known yet: null where Stripe's description allows it, else False and 0.
+
+    What has no such value (ids, lists, hashes, words) is left out: whoever makes an object has to give it.
+    """
+    return dict(_blank(name))
+
+
+@cache
 def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
     """(segments of a path, methods) of every endpoint that Stripe has; read only when a request finds no route."""
     found = []

@@ -35,7 +35,6 @@ def _phase_wire(call: Call, phase: Obj) -> Obj:
 
 declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule", wire=wire))
 
-_PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
 #: What a phase or its defaults print on invoices, in both in the same words.
 _PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 _OVER: Final = ("canceled", "completed", "released")
@@ -187,11 +186,8 @@ def _held_rates(schedule: Obj) -> list[str]:
 def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
     """The rules of tax for the phases that are still to run or running."""
     for phase in schedule["phases"][max(schedule["_phase"], 0) :]:
-        automatic = _automatic_tax(schedule, phase)
-        if automatic["enabled"]:
-            taxation.require_location(call.fetch("customer", schedule["customer"]))
         held = {
-            "automatic_tax": automatic,
+            "automatic_tax": _automatic_tax(schedule, phase),
             "currency": phase["currency"],
             "default_tax_rates": phase["default_tax_rates"],
         }
@@ -396,7 +392,7 @@ def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
 def _parties(schedule: Obj, phase: Obj) -> dict[str, Any]:
     """Who is charged for and paid during a phase, as parameters of a subscription; "" is nobody."""
     defaults = schedule["default_settings"]
-    found = {name: defaults[name] if phase[name] is None else phase[name] for name in _PARTIES}
+    found = {name: defaults[name] if phase[name] is None else phase[name] for name in connect.PARTIES}
     return {name: "" if value is None else value for name, value in found.items()}
 
 
@@ -404,13 +400,6 @@ def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
     """What a phase's invoices carry, as a parameter of a subscription: its own, else the schedule's defaults."""
     own, defaults = phase["invoice_settings"] or {}, schedule["default_settings"]["invoice_settings"]
     return {name: own.get(name) or defaults[name] or "" for name in (*_PRINTED, "issuer")}
-
-
-def _check_parties(schedule: Obj, where: str = "phases") -> None:
-    """The rules between fee and transfer, phase by phase, the defaults taken into account."""
-    for index, phase in enumerate(schedule["phases"]):
-        parties = {name: None if value == "" else value for name, value in _parties(schedule, phase).items()}
-        connect.check_fee(parties["application_fee_percent"], parties["transfer_data"], "percent", f"{where}[{index}]")
 
 
 # -- creating and reading ---------------------------------------------------------------------------------------------
@@ -443,7 +432,6 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
     schedule["phases"] = _phases(call, schedule, params.get("phases") or (), begins, known, where)
     _refuse_past_phase(schedule, now, where)
     _check_tax(call, schedule, known)
-    _check_parties(schedule, where)
     return schedule
 
 
@@ -559,7 +547,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     schedule["default_settings"]["collection_method"] = subscription["collection_method"]
     schedule["default_settings"]["default_payment_method"] = subscription["default_payment_method"]
     schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
-    schedule["default_settings"].update({name: subscription[name] for name in _PARTIES})
+    schedule["default_settings"].update({name: subscription[name] for name in connect.PARTIES})
     schedule["default_settings"]["invoice_settings"] = {
         **subscription["invoice_settings"],
         "days_until_due": subscription["days_until_due"],
@@ -816,7 +804,6 @@ def update(call: Call) -> Obj:
     present = _replace_phases(call, schedule, params["phases"], known, now) if "phases" in params else None
     if {"default_settings", "phases"} & set(params):
         _check_tax(call, schedule, known)
-        _check_parties(schedule)
     if present is not None:
         was, behavior = old["phases"][schedule["_phase"]], params.get("proration_behavior", "create_prorations")
         _change_present(call, schedule, present, was, behavior, now)

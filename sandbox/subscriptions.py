@@ -72,17 +72,7 @@ def _first_payment(
     if hold or subscription["collection_method"] == "send_invoice":
         life.bill(call, contract, draft, now, hold=True)
         return
-    customer = call.fetch("customer", subscription["customer"])
-    shown = invoicing.compose(
-        call,
-        customer=customer,
-        currency=subscription["currency"],
-        draft=draft,
-        at=now,
-        id="",
-        subscription=subscription,
-    )
-    if shown["amount_due"] == 0:
+    if invoicing.compose_for(call, subscription, draft, now)["amount_due"] == 0:
         life.bill(call, contract, draft, now, hold=False)
         return
     method = invoicing.payment_method(call, None, subscription)

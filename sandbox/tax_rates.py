@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from . import taxation
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import Obj
@@ -24,14 +23,20 @@ def create(call: Call) -> Obj:
     percentage = Decimal(params["percentage"])
     if not 0 <= percentage <= 100 or -int(percentage.normalize().as_tuple().exponent) > MOST_PLACES:
         raise refuse("tax_percentage", value=params["percentage"])
-    rate = taxation.new_rate(
-        call,
-        active=params.get("active", True),
-        display_name=params["display_name"],
-        inclusive=params["inclusive"],
-        percentage=float(percentage),
-        metadata=call.metadata({}, params.get("metadata") or {}),
-    )
+    rate: Obj = {
+        "id": call.mint("txr_1", 23),
+        "object": "tax_rate",
+        "active": params.get("active", True),
+        **dict.fromkeys((*_PLAIN, "flat_amount", "jurisdiction_level")),
+        "created": call.now(),
+        "display_name": params["display_name"],
+        "effective_percentage": float(percentage),
+        "inclusive": params["inclusive"],
+        "livemode": call.livemode,
+        "metadata": call.metadata({}, params.get("metadata") or {}),
+        "percentage": float(percentage),
+        "rate_type": "percentage",
+    }
     _edit(rate, params)
     call.store.put(rate)
     call.event("tax_rate.created", rate)
@@ -44,7 +49,7 @@ def _edit(rate: Obj, params: dict[str, Any]) -> None:
         if name in params:
             rate[name] = params[name] or None
     if rate["country"] is not None:
-        rate["country"] = taxation.country(rate["country"])
+        rate["country"] = rate["country"].upper()
 
 
 @route("GET", "/v1/tax_rates/{tax_rate}")

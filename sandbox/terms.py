@@ -458,17 +458,15 @@ def set_tax(
 ) -> None:
     """`default_tax_rates` and `automatic_tax`: they change the bills to come and prorate nothing.
 
-    What was `planned` goes on with rates that are inactive by now, and with a customer who has moved.
+    What was `planned` goes on with rates that are inactive by now.
     """
     if "default_tax_rates" in params:
         given, where = params["default_tax_rates"], _name(prefix, "default_tax_rates")
         held = given if planned else subscription["default_tax_rates"]
         subscription["default_tax_rates"] = taxation.chosen(call, given, where, held)
     if "automatic_tax" in params:
-        wanted = taxation.automatic_tax(call, params["automatic_tax"], _name(prefix, "automatic_tax"))
-        if wanted["enabled"] and not planned:
-            taxation.require_location(call.fetch("customer", subscription["customer"]))
-        subscription["automatic_tax"] = wanted
+        where = _name(prefix, "automatic_tax")
+        subscription["automatic_tax"] = taxation.automatic_tax(call, params["automatic_tax"], where)
 
 
 def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
@@ -496,7 +494,7 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         given = params["default_source"]
         customer = call.fetch("customer", subscription["customer"])
         subscription["default_source"] = cards.of_customer(call, customer, given, "default_source") if given else None
-    connect.set_on_subscription(call, subscription, params)
+    connect.set_parties(call, subscription, params)
     if "invoice_settings" in params:
         settings = dict(subscription["invoice_settings"])
         for name in ("account_tax_ids", "custom_fields", "description", "footer"):
