@@ -1,9 +1,9 @@
-"""Invoices: retrieve, list, lines, preview, finalize, pay, void. Subscriptions make them; there are no others."""
+"""Invoices: retrieve, list, lines, preview, create, finalize, pay, void."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from . import (
     cards,
@@ -315,7 +315,8 @@ def _preview_answer(
     if "issuer" in call.params:
         invoice["issuer"] = connect.reference(call, call.params["issuer"], "issuer")
     if "on_behalf_of" in call.params:
-        invoice["on_behalf_of"] = connect.account(call, call.params["on_behalf_of"], "on_behalf_of")
+        named = call.params["on_behalf_of"]
+        invoice["on_behalf_of"] = connect.account(call, named, "on_behalf_of") if named else None
     if subscription is not None and not subscription_stored:
         # A subscription that does not exist has no id to show.
         invoice["parent"] = None
@@ -343,6 +344,47 @@ def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
     begun = [id for id in invoice["discounts"] if id not in target.present]
     redemption.check_minimum(call, begun, invoice["currency"], invoice["subtotal"], "discounts")
     invoice["_discounts"] = redemption.active(call, invoice["discounts"], now)
+
+
+# -- manual invoices --------------------------------------------------------------------------------------------------
+
+#: What a manual invoice takes; every other parameter is refused by name.
+_OF_MANUAL: Final = {
+    *("collection_method", "currency", "customer", "customer_account", "days_until_due", "description", "expand"),
+    *("metadata", "pending_invoice_items_behavior"),
+}
+
+
+@route("POST", "/v1/invoices")
+def create(call: Call) -> Obj:
+    """POST /v1/invoices: a draft for a customer, of the invoice items that wait where it is asked to include them."""
+    life.settle(call)
+    params = call.params
+    for name in sorted(set(params) - _OF_MANUAL):
+        raise refuse("not_implemented_param", param=name)
+    customer = connect.payer(call, params, status=400)
+    if customer is None:
+        raise refuse("missing", param="customer")
+    sent, days = params.get("collection_method") == "send_invoice", params.get("days_until_due")
+    if sent != (days is not None):
+        raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
+    now = call.now(customer)
+    taken: list[Obj] = []
+    if params.get("pending_invoice_items_behavior") == "include":
+        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
+    currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
+    taken = [item for item in taken if item["currency"] == currency]
+    draft = Draft("manual", now, now, [line_of_invoice_item(item) for item in taken], taken)
+    invoice = invoicing.compose(call, draft, now, call.mint("in_1", 23), customer=customer, currency=currency)
+    invoice.update(
+        auto_advance=False,
+        collection_method="send_invoice" if sent else "charge_automatically",
+        description=params.get("description") or None,
+        due_date=None if days is None else now + 86_400 * days,
+        metadata=call.metadata({}),
+    )
+    invoicing.issue(call, invoice, draft, now)
+    return invoice
 
 
 # -- finalizing, paying, voiding --------------------------------------------------------------------------------------

@@ -119,7 +119,8 @@ def compose(
         "currency": currency,
         "custom_fields": printed.get("custom_fields"),
         "customer": customer["id"],
-        **{f"customer_{name}": customer.get(name) for name in _SHOWN_OF_CUSTOMER},
+        "customer_account": customer.get("customer_account"),
+        **{f"customer_{name}": customer.get(name) for name in _KEPT_OF_CUSTOMER},
         "customer_tax_ids": [],
         "default_tax_rates": [],
         "discounts": [],
@@ -152,7 +153,7 @@ def compose(
 
 
 #: What an invoice keeps of its customer, as it is at the time.
-_SHOWN_OF_CUSTOMER: Final = ("account", "address", "email", "name", "phone", "shipping", "tax_exempt")
+_KEPT_OF_CUSTOMER: Final = ("address", "email", "name", "phone", "shipping", "tax_exempt")
 
 
 def _of_subscription(call: Call, subscription: Obj, draft: Draft, at: int) -> Obj:

@@ -49,7 +49,10 @@ def _edit(rate: Obj, params: dict[str, Any]) -> None:
         if name in params:
             rate[name] = params[name] or None
     if rate["country"] is not None:
-        rate["country"] = rate["country"].upper()
+        code = rate["country"].upper()
+        if len(code) != 2 or not (code.isascii() and code.isalpha()):
+            raise refuse("country", param="country", value=rate["country"])
+        rate["country"] = code
 
 
 @route("GET", "/v1/tax_rates/{tax_rate}")

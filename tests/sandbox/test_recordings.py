@@ -184,10 +184,12 @@ def test_a_proration_date_is_not_when_an_invoice_item_is_made(world: World, lice
 
 
 def test_an_invoice_takes_up_what_waits_the_newest_first(world: World) -> None:
+    world.subscribe(world.price("License", "10000"))
     charge(world, 2000, "Setup")
     charge(world, 1500, "Add-on")
-    invoice = world.v1.invoices.create({"customer": world.customer.id, "pending_invoice_items_behavior": "include"})
-    assert lines(invoice) == [("Add-on", 1500), ("Setup", 2000)]
+    world.go("2026-02-01T00:30:00")
+    invoice = world.invoices()[-1]
+    assert lines(invoice)[:2] == [("Add-on", 1500), ("Setup", 2000)]
     assert invoice.webhooks_delivered_at == invoice.created
     preview = world.v1.invoices.create_preview(
         {"customer": world.customer.id, "invoice_items": [{"amount": 100, "currency": "usd"}]}
