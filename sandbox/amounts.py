@@ -35,10 +35,12 @@ def currency(value: str, param: str = "currency") -> str:
     return code
 
 
-def currency_key(code: str, param: str) -> str:
-    """A currency that is a key of the map `param`, where only lower case will do."""
+def currency_key(code: str, param: str, own: str | None) -> str:
+    """A currency that is a key of the map `param`: in lower case, and not the object's `own`."""
     if code != code.lower():
         raise refuse("currency_key_case", param=param, code=code, lower=code.lower())
+    if code == own:
+        raise refuse("currency_option_own", param=f"{param}[{code}]", currency=code)
     return currency(code, f"{param}[{code}]")
 
 

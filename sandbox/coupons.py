@@ -49,7 +49,7 @@ def create(call: Call) -> Obj:
         "applies_to": params.get("applies_to", {"products": []}),
         "created": call.now(),
         "currency": amounts.currency(params["currency"]) if "amount_off" in params else None,
-        "currency_options": _currency_options(params.get("currency_options") or {}),
+        "currency_options": _currency_options(params.get("currency_options") or {}, params.get("currency")),
         "duration": duration,
         "duration_in_months": params.get("duration_in_months"),
         "livemode": call.livemode,
@@ -89,9 +89,9 @@ def _check_off(params: dict[str, Any]) -> None:
             raise refuse("only_one", param="currency_options", names="currency_options, percent_off")
 
 
-def _currency_options(given: dict[str, Any]) -> dict[str, Any]:
+def _currency_options(given: dict[str, Any], own: str | None) -> dict[str, Any]:
     return {
-        amounts.currency_key(code, "currency_options"): {"amount_off": option["amount_off"]}
+        amounts.currency_key(code, "currency_options", own): {"amount_off": option["amount_off"]}
         for code, option in given.items()
     }
 
@@ -120,7 +120,7 @@ def update(call: Call) -> Obj:
     if "currency_options" in call.params:
         coupon["currency_options"] = {
             **coupon["currency_options"],
-            **_currency_options(call.params["currency_options"]),
+            **_currency_options(call.params["currency_options"], coupon["currency"]),
         }
     changed = changes(old, coupon)
     if changed:

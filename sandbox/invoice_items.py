@@ -161,6 +161,7 @@ def list_items(call: Call) -> Obj:
     """GET /v1/invoiceitems, filtered by `customer` or its account, `invoice`, `pending`."""
     life.settle(call)
     params = call.params
+    call.check_filters(customer="customer", invoice="invoice")
     where: dict[str, Any] = {
         name: params[name] for name in ("customer", "customer_account", "invoice") if name in params
     }

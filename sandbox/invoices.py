@@ -46,6 +46,7 @@ def list_invoices(call: Call) -> Obj:
     """GET /v1/invoices, filtered by `customer` or its account, `subscription`, `status`, and how and until when."""
     life.settle(call)
     params = call.params
+    call.check_filters(customer="customer", subscription="subscription")
     where: dict[str, Any] = {
         name: params[name]
         for name in ("customer", "customer_account", "status", "collection_method", "due_date")
@@ -87,8 +88,6 @@ def create_preview(call: Call) -> Obj:
         contract, draft, at = subscription_schedules.preview(call, params)
         _calculate(call, contract, params)
         return _of_mode(call, contract, draft, at)
-    if not params.get("subscription") and not details.get("items"):
-        params = {**params, "subscription": _next_to_bill(call, params.get("customer"))}
     if params.get("subscription"):
         contract, draft, at = _preview_of_subscription(call, params, details)
     elif details.get("items"):
@@ -127,24 +126,15 @@ def _override_customer(call: Call, params: dict[str, Any]) -> None:
     customers.override(call, call.fetch("customer", id, param="customer"), params["customer_details"])
 
 
-def _next_to_bill(call: Call, customer: str | None) -> str | None:
-    """The customer's subscription that bills next: what a preview without a subscription or items is of.
-
-    https://docs.stripe.com/api/invoices/create_preview (`subscription`)
-    """
-    if customer is None:
-        return None
-    moments = [
-        (at, str(subscription["id"]))
-        for subscription in call.store.query("subscription", {"customer": customer})
-        if (at := life.next_bill(subscription)) is not None
-    ]
-    return min(moments)[1] if moments else None
-
-
 def _check_preview(call: Call) -> None:
     params = call.params
     details = params.get("subscription_details") or {}
+    phases = (params.get("schedule_details") or {}).get("phases")
+    if not any((params.get("subscription"), params.get("schedule"), details.get("items"), phases)) and not (
+        params.get("invoice_items")
+    ):
+        # Reported: of a customer alone there is no preview (https://github.com/stripe/stripe-node/issues/2347).
+        raise refuse("preview_of_nothing")
     if details.get("start_date") and not details.get("items"):
         raise refuse("not_implemented_param", param="subscription_details[start_date] without items")
     for other in ("subscription", "subscription_details"):
@@ -230,15 +220,14 @@ def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any])
     _calculate(call, contract, params)
     now = int(contract.subscription["created"])
     _preview_items(call, contract, known, params, now)
-    draft = cycle.begin(contract, now, details.get("proration_behavior", "create_prorations"))
-    terms.check_first_payment(call, contract, draft)
+    draft = terms.first_draft(call, contract, now, details.get("proration_behavior", "create_prorations"))
     return contract, draft, now
 
 
 def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
     """What a customer's pending invoice items alone would make."""
     if not params.get("customer"):
-        raise refuse("preview_of_nothing")
+        raise refuse("missing", param="customer")
     customer = call.fetch("customer", params["customer"], param="customer")
     now = call.now(customer)
     pending = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
@@ -366,6 +355,7 @@ def create(call: Call) -> Obj:
     if customer is None:
         raise refuse("missing", param="customer")
     sent, days = params.get("collection_method") == "send_invoice", params.get("days_until_due")
+    terms.check_due_days(days, "days_until_due")
     if sent != (days is not None):
         raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
     now = call.now(customer)

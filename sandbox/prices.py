@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts
+from . import amounts, versions
 from .errors import refuse
 from .products import new_product
 from .router import Call, Kind, changes, declare_kind, route
@@ -27,6 +27,8 @@ declare_index("price", "lookup_key", few=True)
 declare_index("price", "recurring.meter")
 
 
+#: Two years (https://docs.stripe.com/billing/subscriptions/trials/free-trials).
+MOST_TRIAL_DAYS: Final = 730
 #: Three years, in each interval (docs.stripe.com/api/prices/create).
 MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 
@@ -167,6 +169,8 @@ def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
     usage_type = given.get("usage_type", "licensed")
     meter_id = given.get("meter") or None
     if usage_type == "metered" and meter_id is None:
+        if call.version < versions.BASIL:
+            raise refuse("not_implemented_param", param=f"{where}[usage_type] without a meter (usage records)")
         raise refuse("metered_without_meter")
     if meter_id is not None:
         if usage_type != "metered":
@@ -174,6 +178,8 @@ def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
         meter = call.fetch("billing.meter", meter_id, param=f"{where}[meter]", status=400)
         if meter["status"] != "active":
             raise refuse("meter_inactive", meter=meter_id)
+    if given.get("trial_period_days", 0) > MOST_TRIAL_DAYS:
+        raise refuse("trial_too_long", param=f"{where}[trial_period_days]")
     return {
         "interval": given["interval"],
         "interval_count": count,
@@ -216,16 +222,13 @@ def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]
     own = price["currency"]
     options: dict[str, Any] = {name: option for name, option in current.items() if name != own}
     for code, option in given.items():
-        currency = amounts.currency_key(code, "currency_options")
+        currency = amounts.currency_key(code, "currency_options", own)
         where = f"currency_options[{code}]"
         tiered = price["billing_scheme"] == "tiered"
         amount = amounts.pair(option, "unit_amount", where)
         custom = option.get("custom_unit_amount")
         if tiered != bool(option.get("tiers")) or (not tiered and amount is None and custom is None):
             raise refuse("currency_option_shape", param=where, currency=code)
-        if currency == own:
-            # The price's own currency may be repeated; what it costs there is said by the price itself.
-            continue
         entry: dict[str, Any] = {
             "custom_unit_amount": None
             if custom is None or not custom["enabled"]
@@ -276,6 +279,7 @@ def retrieve(call: Call) -> Obj:
 def list_prices(call: Call) -> Obj:
     """GET /v1/prices, filtered by `active`, `currency`, `lookup_keys`, `product`, `recurring`, `type`."""
     params = call.params
+    call.check_filters(product="product")
     where: dict[str, Any] = {name: params[name] for name in ("active", "type", "product") if name in params}
     if "currency" in params:
         where["currency"] = amounts.currency(params["currency"])

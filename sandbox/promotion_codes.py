@@ -104,13 +104,13 @@ def _restrictions(given: Mapping[str, Any]) -> Obj:
         "minimum_amount_currency": None if currency is None else amounts.currency(currency, where),
     }
     if given.get("currency_options"):
-        restrictions["currency_options"] = _options(given["currency_options"])
+        restrictions["currency_options"] = _options(given["currency_options"], currency)
     return restrictions
 
 
-def _options(given: Mapping[str, Any]) -> Obj:
+def _options(given: Mapping[str, Any], own: str | None) -> Obj:
     return {
-        amounts.currency_key(name, "restrictions[currency_options]"): {
+        amounts.currency_key(name, "restrictions[currency_options]", own): {
             "minimum_amount": option.get("minimum_amount", 0)
         }
         for name, option in given.items()
@@ -168,7 +168,7 @@ def update(call: Call) -> Obj:
             raise refuse("missing", param="restrictions[minimum_amount]")
         options = {
             **code["restrictions"].get("currency_options", {}),
-            **_options(params["restrictions"]["currency_options"]),
+            **_options(params["restrictions"]["currency_options"], code["restrictions"]["minimum_amount_currency"]),
         }
         code["restrictions"] = {**code["restrictions"], "currency_options": options}
     changed = changes(old, code)

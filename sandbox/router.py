@@ -230,6 +230,16 @@ class Call:
             obj = kind.wire(self, obj)
         return {key: value for key, value in obj.items() if key[0] != "_" and key not in kind.hidden}
 
+    def check_filters(self, **kinds: str) -> None:
+        """Refuse a list that is filtered by an id that is not there; `kinds` says which parameter names what kind.
+
+        A deleted object is there: its subscriptions and invoices can be listed.
+        """
+        for name, kind in kinds.items():
+            id = self.params.get(name)
+            if isinstance(id, str) and self.store.get(kind, id) is None:
+                self.fetch(kind, id, param=name, status=400)
+
     def page(self, kind: str, where: Mapping[str, Any] | None = None, *, url: str | None = None) -> Obj:
         """A list answer: newest first, `limit` silently kept within 1..100, cursors, a `created` range."""
         wanted = dict(where or {})
@@ -286,12 +296,12 @@ class Call:
                 merged.pop(key, None)
                 continue
             if len(key) > 40:
-                raise refuse("metadata_key", key=key)
+                raise refuse("metadata_key", key=key, length=len(key))
             if len(value) > 500:
-                raise refuse("metadata_value", key=key)
+                raise refuse("metadata_value", value=value, length=len(value))
             merged[key] = value
         if len(merged) > 50:
-            raise refuse("metadata_count")
+            raise refuse("metadata_count", count=len(merged))
         return merged
 
     # -- events -----------------------------------------------------------------------------------------------------

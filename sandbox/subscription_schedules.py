@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from . import cards, connect, customers, life, redemption, subscriptions, taxation, terms
+from . import amounts, cards, connect, customers, life, redemption, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -95,7 +95,7 @@ def _phase(
     if not given["items"]:
         raise refuse("missing", param=f"{where}[items]")
     prices = [known.find(item, f"{where}[items][{index}]") for index, item in enumerate(given["items"])]
-    currency = str(given.get("currency") or prices[0]["currency"]).lower()
+    currency = amounts.currency(given.get("currency") or prices[0]["currency"], f"{where}[currency]")
     target = _target(call, schedule, currency, start)
     items = [
         _phase_item(call, schedule, item, price, target, f"{where}[items][{index}]")
@@ -157,6 +157,7 @@ def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> 
     if given is None:
         return None
     issuer = given.get("issuer")
+    terms.check_due_days(given.get("days_until_due"), f"{where}[days_until_due]")
     return {
         **{name: given.get(name) or None for name in _PRINTED},
         "days_until_due": given.get("days_until_due"),
@@ -513,6 +514,7 @@ def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
         )
     connect.set_parties(call, defaults, given, "default_settings")
     settings = given.get("invoice_settings") or {}
+    terms.check_due_days(settings.get("days_until_due"), "default_settings[invoice_settings][days_until_due]")
     for name in ("days_until_due", *_PRINTED):
         if name in settings:
             value = settings[name]
@@ -626,6 +628,7 @@ def list_schedules(call: Call) -> Obj:
     """GET /v1/subscription_schedules, filtered by customer, state and times."""
     life.settle(call)
     params = call.params
+    call.check_filters(customer="customer")
     where: dict[str, Any] = {
         name: params[name]
         for name in ("customer", "customer_account", "canceled_at", "completed_at", "released_at")
@@ -980,9 +983,7 @@ def _preview_start(call: Call, schedule: Obj) -> tuple[Contract, Draft | None, i
     at = max(phase["start_date"], call.now(schedule))
     params = _subscription_params(call, schedule, phase, at)
     contract = subscriptions.new_contract(call, customer, params, terms.Prices(call, archived=True), at=at)
-    draft = cycle.begin(contract, at, phase["proration_behavior"])
-    terms.check_first_payment(call, contract, draft)
-    return contract, draft, at
+    return contract, terms.first_draft(call, contract, at, phase["proration_behavior"]), at
 
 
 def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contract, Draft | None, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import connect, customers, invoicing, life, payment_settings, taxation, terms
+from . import amounts, connect, customers, invoicing, life, payment_settings, taxation, terms, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -55,8 +55,7 @@ def begin(call: Call, contract: Contract, params: dict[str, Any], *, hold: bool 
     customer = call.fetch("customer", subscription["customer"])
     customer["currency"] = subscription["currency"]
     call.store.put(customer)
-    draft = cycle.begin(contract, now, params.get("proration_behavior", "create_prorations"))
-    terms.check_first_payment(call, contract, draft)
+    draft = terms.first_draft(call, contract, now, params.get("proration_behavior", "create_prorations"))
     _first_payment(call, contract, draft, params.get("payment_behavior", "allow_incomplete"), now, hold=hold)
     life.keep(call, contract, event="customer.subscription.created", at=now)
     return subscription
@@ -130,7 +129,8 @@ def new_contract(
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_trial(call, known, item, entry, now, where)
     first = known.get(items[0]["price"])
-    subscription["currency"] = (params.get("currency") or first["currency"]).lower()
+    named = f"{prefix}[currency]" if prefix else "currency"
+    subscription["currency"] = amounts.currency(params.get("currency") or first["currency"], named)
     terms.check_customer_currency(call, customer, subscription["currency"])
     subscription["items"]["data"] = items
     terms.check_items(known, subscription, items)
@@ -139,13 +139,13 @@ def new_contract(
     subscription["_stirred"] = now
     terms.set_tax(call, subscription, params, prefix, planned=known.archived)
     terms.check_tax(call, known, subscription, items)
-    _dates(subscription, params, items, known, now, prefix)
+    _dates(call, subscription, params, items, known, now, prefix)
     terms.set_discounts(call, subscription, params.get("discounts"), now, new=True)
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_item_discounts(call, subscription, item, entry, now, where, new=True)
     contract = life.contract_of(call, subscription, now, unstored=known.unstored)
     if any(map(cycle.in_trial, items)):
-        terms.check_trials(contract, params, {item["id"] for item in items}, prefix)
+        terms.check_trials(call, contract, params, {item["id"] for item in items}, prefix)
         cycle.show_trials(contract, now)
     # What follows can be named by the first periods, so those come first.
     for item in items:
@@ -165,7 +165,7 @@ def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
     id = call.mint("sub_1", 23)
-    mode = params.get("billing_mode") or {"type": "flexible"}
+    mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
     billing_mode: Obj = {"type": mode["type"], "updated_at": now}
     if mode["type"] == "flexible":
         # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
@@ -236,7 +236,13 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
 
 
 def _dates(
-    subscription: Obj, params: dict[str, Any], items: list[Obj], known: terms.Prices, now: int, prefix: str
+    call: Call,
+    subscription: Obj,
+    params: dict[str, Any],
+    items: list[Obj],
+    known: terms.Prices,
+    now: int,
+    prefix: str,
 ) -> None:
     """Start, trial and anchor of a new subscription."""
     backdate = params.get("backdate_start_date")
@@ -255,7 +261,7 @@ def _dates(
     shortest = min((Interval.of(known.get(item["price"])["recurring"]) for item in items), key=lambda i: i.length)
     begins = subscription["trial_end"] or now
     config = params.get("billing_cycle_anchor_config")
-    anchor = terms.anchor_asked(params, prefix)
+    anchor = terms.anchor_asked(call, params, prefix)
     if config is not None:
         if anchor is not None:
             raise refuse(
@@ -314,6 +320,7 @@ def list_subscriptions(call: Call) -> Obj:
     """
     life.settle(call)
     params = call.params
+    call.check_filters(customer="customer", price="price", test_clock="test_helpers.test_clock")
     where: dict[str, Any] = {
         name: params[name]
         for name in ("customer", "customer_account", "collection_method", "test_clock")

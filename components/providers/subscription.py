@@ -6,28 +6,24 @@ that an item is changed, moved to another price or removed as itself, wherever i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import Account
 from components.providers import rules
 from components.providers.customer import CUSTOMER
+from components.providers.differ import Change, Declarations
+from components.providers.errors import ProviderError, differences
 from components.providers.fields import KEEP, projected, setting
-from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, owner_of
+from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import (
-    DECLARED,
-    NAMES,
-    ProviderError,
-    StripeProvider,
-    changes_made,
-    differences,
-    inventory_of,
-)
-from components.providers.notices import tell
+from components.providers.lifecycle import StripeProvider, changes_made
+from components.providers.policy import Field
 from components.providers.price import PRICE
+from components.providers.reconciler import Reconciler
 from components.providers.shapes import Map, Path, Struct
 from components.providers.values import MISSING, Inputs, decimal_string, decimals, fingerprint, is_unknown
 
@@ -52,7 +48,13 @@ ENDED: Final = ("canceled", "incomplete_expired")
 CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
-MOST_ITEMS: Final = 20
+#: A year, in each interval.
+MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
+#: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
+MOST_LINES: Final = 250
+#: The longest that each interval lasts, in seconds.
+INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
+QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: What Stripe still updates of one that has ended.
 UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
 #: The ways to give an item its price.
@@ -94,20 +96,15 @@ def items(inputs: Inputs) -> Iterator[Problem]:
             yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
         price = item.get("price")
         if isinstance(price, str) and price in seen:
-            yield (*path, "price"), f"is {price}, as in items.{seen[price]}; Stripe takes a price once a subscription"
+            yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
         elif isinstance(price, str):
             seen[price] = key
-        quantity = item.get("quantity")
-        if isinstance(quantity, int) and quantity < 0:
-            yield (*path, "quantity"), f"is {quantity}; must be at least 0"
-        yield from rules.metadata_at(item.get("metadata"), (*path, "metadata"))
         yield from _one_discount(item.get("discounts"), (*path, "discounts"))
         if in_trial:
             yield from _trial_alone(inputs, item, (*path, "current_trial"))
         data = item.get("price_data")
         if isinstance(data, Mapping):
             at: Path = (*path, "price_data")
-            yield from rules.currency_code(data.get("currency"), (*at, "currency"))
             yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
             if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
                 yield at, "needs unit_amount or unit_amount_decimal"
@@ -122,6 +119,54 @@ def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterato
     for name in TRIALS:
         if rules.given(inputs, name):
             yield path, f"excludes {name}: Stripe takes one of the two"
+
+
+def invoice_items(inputs: Inputs) -> Iterator[Problem]:
+    for path, item in rules.each(inputs, "add_invoice_items.*"):
+        sources = [name for name in ("price", "price_data") if rules.given(item, name)]
+        if isinstance(item, Mapping) and len(sources) != 1:
+            yield path, "needs one of price and price_data"
+        data = rules.find(item, "price_data")
+        if data is not None and rules.given(data, "unit_amount") == rules.given(data, "unit_amount_decimal"):
+            yield (*path, "price_data"), "needs one of unit_amount and unit_amount_decimal"
+        yield from _one_discount(rules.find(item, "discounts"), (*path, "discounts"))
+
+
+def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]:
+    """What the items' prices say, as far as the program declares them and this process has compared them."""
+    recurring: list[Any] = []
+    for path, item in rules.each(inputs, "items.*"):
+        linked = declaration(PRICE, str(rules.find(item, "price")))
+        recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
+        if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
+            yield (*path, "quantity"), QUANTITY_OF_METERED
+    customer = declaration(CUSTOMER, str(inputs.get("customer")))
+    # On a test clock it is another day.
+    if not (customer and customer.arguments.get("test_clock")):
+        yield from _backdating(inputs, recurring)
+
+
+def _is_metered_by(recurring: Any) -> bool:
+    return bool(rules.find(recurring, "usage_type") == "metered")
+
+
+def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
+    """In flexible mode the first invoice has a line for each period of each item since then.
+
+    https://docs.stripe.com/billing/subscriptions/backdating
+    """
+    start = rules.find(inputs, "backdate_start_date")
+    classic = rules.find(inputs, "billing_mode", "type") == "classic"
+    if not isinstance(start, int) or classic or inputs.get("proration_behavior") == "none":
+        return
+    lines = 0
+    for recurring in items:
+        interval, count = rules.find(recurring, "interval"), rules.find(recurring, "interval_count") or 1
+        if interval in INTERVALS and isinstance(count, int) and not _is_metered_by(recurring):
+            lines += int(time.time() - start) // (INTERVALS[interval] * count)
+    if lines > MOST_LINES:
+        what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"
+        yield ("backdate_start_date",), f"{what}, which is the most that Stripe takes; choose a later date"
 
 
 def discounts(inputs: Inputs) -> Iterator[Problem]:
@@ -156,14 +201,165 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
     for path in (("application_fee_percent",), ("transfer_data", "amount_percent")):
         text = decimal_string(rules.find(inputs, *path))
         if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
-            yield path, f"is {text}; must be 0 to 100 with at most 2 decimals"
+            yield path, "must be 0 to 100 with at most 2 decimals"
     share = ("transfer_data", "amount_percent")
     if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
         yield share, "excludes application_fee_percent: they say the same in two ways"
 
 
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def fill(inputs: Inputs, livemode: bool) -> Inputs:
+    cancel = inputs.get("cancel", {})
+    return inputs if is_unknown(cancel) else {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
+
+
+def comparable(arguments: Inputs) -> Inputs:
+    """Stripe keeps a currency in lower case; states of earlier versions have it as it was declared."""
+    currency = arguments.get("currency")
+    return {**arguments, "currency": currency.lower()} if isinstance(currency, str) else arguments
+
+
+def computed(outputs: Inputs) -> Inputs:
+    known = {
+        "currency": outputs.get("billing_currency"),
+        "billing_mode": {"type": outputs.get("billing_mode_type")},
+        "has_ended": outputs.get("has_ended"),
+    }
+    return {name: value for name, value in known.items() if value and value != {"type": None}}
+
+
+def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
+    if "currency" not in old:
+        # A state that an older version wrote does not say which one it bills in; the update asks Stripe.
+        names = names - {"currency"}
+    if any(_resets(each.get("billing_cycle_anchor")) for each in (old, new)):
+        names = names - {"billing_cycle_anchor"}
+    if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
+        None,
+        _proration_discounts(old) or "included",
+    ):
+        # Stripe chooses once how flexible billing shows discounts, when it begins.
+        names = names | {"billing_mode"}
+    if _mode(old) == "flexible" and _mode(new) == "classic":
+        names = names | {"billing_mode"}
+    if old.get("has_ended"):
+        # Hardly anything of it can be updated any more.
+        updated = SUBSCRIPTION.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
+        names = names | {name for name in updated if old.get(name) != new.get(name)}
+    return names
+
+
+def warnings(change: Change) -> Iterator[str]:
+    olds, old, new, replaces = change.outputs, change.old, change.new, change.replaces
+    if replaces and olds.get("has_ended"):
+        yield "has ended, and a new subscription is made, with a billing period of its own"
+        return
+    if replaces:
+        trials = sorted(key for key, item in _mapping(new.get("items")).items() if _mapping(item).get("current_trial"))
+        anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
+        yield (
+            f"is cancelled now ({_ending(old)}) and a new subscription made, with a billing period of its "
+            f"own{anew}; this cannot be undone"
+        )
+        return
+    if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
+        yield "billing_mode becomes flexible, which cannot be undone"
+    before, after = old.get("items", {}), new.get("items")
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return
+    renamed = _renamed(before, after)
+    for key, item in sorted(before.items()):
+        if key in renamed:
+            yield f"item {key} is {renamed[key]} from now on; in Stripe it stays the item that it is"
+            continue
+        metered = key in (olds.get("metered_items") or ())
+        if key not in after:
+            yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
+            continue
+        trial = _mapping(after[key]).get("current_trial")
+        if _mapping(item).get("current_trial") and not trial:
+            yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
+        if trial and trial != _mapping(item).get("current_trial"):
+            continue
+        was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
+        moves_to = change.declaration(PRICE, str(now)) if was != now and not is_unknown(now) else None
+        if moves_to:
+            # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
+            fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
+            moves_from = change.declaration(PRICE, str(was))
+            yield f"item {key} moves from {moves_from.subject if moves_from else was} to {moves_to.subject}; {fate}"
+        # A price that is replaced has no id yet: what it will be is declared under the old one's.
+        price, billed = str(was if is_unknown(now) else now), olds.get("billing_currency")
+        linked = change.declaration(PRICE, price)
+        if linked and (currency := _other_currency(linked.arguments, billed)):
+            yield (
+                f"item {key}: {linked.subject} is in {currency}, and the subscription bills in {billed}; Stripe "
+                f"refuses to mix them: move the item to a price in {billed}, or declare "
+                f'currency="{currency}", which makes a new subscription'
+            )
+    came = {after_key: key for key, after_key in renamed.items()}
+    for key, item in sorted(after.items()):
+        trial = _mapping(item).get("current_trial")
+        if trial and trial != _mapping(before.get(came.get(key, key))).get("current_trial"):
+            # Whoever pays the price already pays the trial's again.
+            offer = "its trial offer" if is_unknown(_mapping(trial).get("trial_offer")) else _offer_of(trial)
+            yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
+
+
+def refusal(change: Change) -> str | None:
+    """A metered item has no quantity; and in classic mode Stripe drops its usage when its price changes in a period.
+
+    https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
+    """
+    olds, old, new, replaces = change.outputs, change.old, change.new, change.replaces
+    classic = _is_classic(olds, new)
+    before, after = old.get("items"), new.get("items")
+    for key in olds.get("metered_items") or ():
+        declared, was = _mapping(_mapping(after).get(key)), _mapping(_mapping(before).get(key))
+        if rules.given(declared, "quantity") and declared.get("price") == was.get("price"):
+            return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
+    if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or replaces:
+        return None
+    renamed = _renamed(before or {}, after)
+    for key in olds.get("metered_items") or ():
+        item = after.get(renamed.get(key, key))
+        was = (before or {}).get(key, {})
+        if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
+            return _unbilled_usage(key, removed=item is None)
+    return None
+
+
+def _unbilled_usage(key: str, *, removed: bool) -> str:
+    return (
+        f"items.{key} is metered and billing_mode is classic, in which Stripe does not bill the usage of this period "
+        f"once the item is {'removed' if removed else 'moved to another price'}; set billing_mode="
+        '{"type": "flexible"} first, or allow_unbilled_usage=True'
+    )
+
+
+def is_ended(remote: Mapping[str, Any]) -> bool:
+    return remote.get("status") in ENDED
+
+
+def ended_as_declared(known: Inputs, remote: Mapping[str, Any]) -> bool:
+    declared = known.get("cancel_at") or known.get("cancel_at_period_end")
+    end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
+    return bool(declared and is_ended(remote) and end and ended_at and ended_at >= end)
+
+
 _ONCE: Final = "acts when the subscription is made"
 _HOW: Final = "says how a change is made"
+
+#: What Stripe does where an option of a payment method is left out.
+PAYMENT_METHOD_DEFAULTS: Final = {
+    "acss_debit.verification_method": "automatic",
+    "bancontact.preferred_language": "en",
+    "card.request_three_d_secure": "automatic",
+    "pix.expires_after_seconds": 14_400,
+    "us_bank_account.verification_method": "automatic",
+}
 
 SUBSCRIPTION = Kind(
     name="Subscription",
@@ -181,76 +377,78 @@ SUBSCRIPTION = Kind(
     "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
     "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
     "item, if its price stays. The trials of one that is made again begin again.",
-    excluded={
-        "items.id": "the key of the item stands for it",
-        "items.deleted": "taking an item out of the program deletes it",
-        "items.clear_usage": "has no effect on prices with a meter, and metered prices have one",
+    fields={
+        "add_invoice_items": Field(
+            write_only="charged once, when it is declared and again when it changes",
+            keep="what was charged is not given back",
+        ),
+        "automatic_tax": Field(unset_to={"enabled": False}),
+        "automatic_tax.liability": Field(unset_to={"type": "self"}),
+        "automatic_tax.liability.account": Field(keep="goes with type account"),
+        "backdate_start_date": Field(write_only="Stripe returns the start date that came of it", keep=_ONCE),
+        "billing_cycle_anchor": Field(
+            create_only="an update can only reset it, with {'type': 'now'}, which is done in place",
+            write_only="Stripe moves it, at the end of a trial for one",
+            keep=_ONCE,
+        ),
+        "billing_cycle_anchor_config": Field(write_only="Stripe returns the anchor that came of it", keep=_ONCE),
+        "billing_mode": Field(
+            in_place="classic to flexible, through Stripe's migrate; there is no way back",
+            replaces_when="flexible is to be classic, or to show discounts in another way",
+        ),
+        "billing_thresholds.amount_gte": Field(
+            keep="Stripe unsets the thresholds together; take billing_thresholds out"
+        ),
+        "billing_thresholds.reset_billing_cycle_anchor": Field(unset_to=False),
+        "cancel_at": Field(drift_from=None),
+        "cancel_at_period_end": Field(unset_to=False, drift_from=False),
+        "cancellation_details": Field(unset_to={"comment": "", "feedback": "", "feedback_option": ""}),
+        "collection_method": Field(unset_to="charge_automatically"),
+        "currency": Field(computed="the prices' own", keep="is the prices' own when it is left out"),
+        "customer_account": Field(computed="none", keep="stands for the customer"),
+        "days_until_due": Field(keep="goes with collection_method"),
+        "discounts": Field(
+            drift="one that is used up leaves by itself, so one that is missing is no drift; one that others add is"
+        ),
+        "invoice_settings.issuer": Field(unset_to={"type": "self"}),
+        "items": Field(mapping="by a key of the program's choice"),
+        "items.clear_usage": Field(
+            excluded="has no effect on prices with a meter, and metered prices have one",
+        ),
+        "items.current_trial": Field(
+            drift="a trial that is over leaves by itself, so one that is missing is no drift; another one is, while it "
+            "runs",
+            keep="a trial that was begun runs on",
+        ),
+        "items.deleted": Field(excluded="taking an item out of the program deletes it"),
+        "items.id": Field(excluded="the key of the item stands for it"),
+        "items.price": Field(
+            drift="beside `current_trial` it is declared as the price that the trial offer ends in, or left out; until "
+            "then that is what shows"
+        ),
+        "items.price_data": Field(
+            drift="Stripe returns the price that it made; one that says something else shows as `price`"
+        ),
+        "items.quantity": Field(unset_to=1),
+        "off_session": Field(request_option=_HOW),
+        "pause_collection": Field(drift_from=None),
+        "payment_behavior": Field(request_option=_HOW),
+        **{
+            f"payment_settings.payment_method_options.{path}": Field(unset_to=value)
+            for path, value in PAYMENT_METHOD_DEFAULTS.items()
+        },
+        "payment_settings.save_default_payment_method": Field(unset_to="off"),
+        "pending_invoice_item_interval.interval_count": Field(unset_to=1),
+        "proration_behavior": Field(request_option=_HOW),
+        "proration_date": Field(request_option=_HOW),
+        "trial_end": Field(keep='a trial that was begun runs on; end it with trial_end="now"'),
+        "trial_from_plan": Field(request_option=_HOW),
+        "trial_period_days": Field(write_only="Stripe returns the end of the trial that came of it", keep=_ONCE),
+        "trial_settings": Field(unset_to={"end_behavior": TRIAL_END_DEFAULTS}),
+        "trial_settings.end_behavior": Field(unset_to=TRIAL_END_DEFAULTS),
+        "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
+        "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    as_map={"items": "by a key of the program's choice"},
-    replaced={"billing_cycle_anchor": "an update can only reset it, with {'type': 'now'}, which is done in place"},
-    replaced_when={"billing_mode": "flexible is to be classic, or to show discounts in another way"},
-    updated={"billing_mode": "classic to flexible, through Stripe's migrate; there is no way back"},
-    spent={
-        "backdate_start_date": _ONCE,
-        "billing_cycle_anchor": _ONCE,
-        "billing_cycle_anchor_config": _ONCE,
-        "trial_period_days": _ONCE,
-        "currency": "is the prices' own when it is left out",
-        "customer_account": "stands for the customer",
-    },
-    modifiers={
-        "off_session": _HOW,
-        "payment_behavior": _HOW,
-        "proration_behavior": _HOW,
-        "proration_date": _HOW,
-        "trial_from_plan": _HOW,
-    },
-    unreadable={
-        "add_invoice_items": "charged once, when it is declared and again when it changes",
-        "backdate_start_date": "Stripe returns the start date that came of it",
-        "billing_cycle_anchor": "Stripe moves it, at the end of a trial for one",
-        "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
-        "trial_period_days": "Stripe returns the end of the trial that came of it",
-    },
-    partly_readable={
-        "discounts": "one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
-        "items.current_trial": "a trial that is over leaves by itself, so one that is missing is no drift; another one "
-        "is, while it runs",
-        "items.price": "beside `current_trial` it is declared as the price that the trial offer ends in, or left out; "
-        "until then that is what shows",
-        "items.price_data": "Stripe returns the price that it made; one that says something else shows as `price`",
-    },
-    cleared={
-        "automatic_tax": {"enabled": False},
-        "automatic_tax.liability": {"type": "self"},
-        "billing_thresholds.reset_billing_cycle_anchor": False,
-        "cancel_at_period_end": False,
-        "cancellation_details": {"comment": "", "feedback": "", "feedback_option": ""},
-        "collection_method": "charge_automatically",
-        "invoice_settings.issuer": {"type": "self"},
-        "items.quantity": 1,
-        "payment_settings.payment_method_options.acss_debit.verification_method": "automatic",
-        "payment_settings.payment_method_options.bancontact.preferred_language": "en",
-        "payment_settings.payment_method_options.card.request_three_d_secure": "automatic",
-        "payment_settings.payment_method_options.pix.expires_after_seconds": 14_400,
-        "payment_settings.payment_method_options.us_bank_account.verification_method": "automatic",
-        "payment_settings.save_default_payment_method": "off",
-        "pending_invoice_item_interval.interval_count": 1,
-        "trial_settings": {"end_behavior": TRIAL_END_DEFAULTS},
-        "trial_settings.end_behavior": TRIAL_END_DEFAULTS,
-        "trial_settings.end_behavior.billing_cycle_anchor": "now",
-        "trial_settings.end_behavior.missing_payment_method": "create_invoice",
-    },
-    kept={
-        "add_invoice_items": "what was charged is not given back",
-        "automatic_tax.liability.account": "goes with type account",
-        "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
-        "billing_thresholds.amount_gte": "Stripe unsets the thresholds together; take billing_thresholds out",
-        "days_until_due": "goes with collection_method",
-        "items.current_trial": "a trial that was begun runs on",
-    },
-    watched={"cancel_at": None, "cancel_at_period_end": False, "pause_collection": None},
-    assigned={"currency": "the prices' own", "customer_account": "none"},
     expand=("discounts", "items.data.discounts"),
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
@@ -276,9 +474,42 @@ SUBSCRIPTION = Kind(
     },
     rules=(
         rules.metadata,
-        rules.longest({"description": 500}),
-        rules.at_most_items({"items": MOST_ITEMS, "add_invoice_items": 20, "discounts": 20}),
-        rules.not_below({"days_until_due": 0, "trial_period_days": 1}),
+        rules.longest(
+            {
+                "description": 500,
+                "billing_schedules.*.key": 200,
+                "invoice_settings.description": 1_500,
+                "invoice_settings.custom_fields.*.name": 40,
+                "invoice_settings.custom_fields.*.value": 140,
+                "payment_settings.payment_method_options.card.mandate_options.description": 200,
+                "payment_settings.payment_method_options.upi.mandate_options.description": 20,
+            }
+        ),
+        rules.at_most_items(
+            {
+                "add_invoice_items": 20,
+                "add_invoice_items.*.discounts": 20,
+                "discounts": 20,
+                "items.*.discounts": 20,
+                "invoice_settings.custom_fields": 4,
+            }
+        ),
+        rules.between(
+            {
+                "items.*.quantity": (0, None),
+                "days_until_due": (0, 3650),
+                "trial_period_days": (1, rules.LONGEST_TRIAL),
+                "billing_cycle_anchor_config.month": (1, 12),
+                "billing_cycle_anchor_config.day_of_month": (1, 31),
+                "billing_cycle_anchor_config.hour": (0, 23),
+                "billing_cycle_anchor_config.minute": (0, 59),
+                "billing_cycle_anchor_config.second": (0, 59),
+                "payment_settings.payment_method_options.pix.expires_after_seconds": (10, 1_209_600),
+            }
+        ),
+        rules.currencies("currency", "items.*.price_data.currency", "add_invoice_items.*.price_data.currency"),
+        rules.intervals("items.*.price_data.recurring"),
+        rules.intervals("pending_invoice_item_interval", most=MOST_INTERVALS_BETWEEN_INVOICES),
         rules.exclusive("customer", "customer_account", why="a subscription has one payer"),
         rules.exclusive("trial_end", "trial_period_days", "trial_from_plan", why="they say the same in three ways"),
         rules.exclusive("cancel_at", "cancel_at_period_end", why="they say the same in two ways"),
@@ -286,161 +517,33 @@ SUBSCRIPTION = Kind(
         rules.liability("automatic_tax.liability", "invoice_settings.issuer"),
         one_customer,
         items,
+        invoice_items,
         discounts,
         collection,
         billing_mode,
         fee_percent,
     ),
+    linked_rules=linked_rules,
+    delete_before_replace=True,
+    fill=fill,
+    comparable=comparable,
+    computed=computed,
+    replaces=replaces,
+    warnings=warnings,
+    refusal=refusal,
+    gone=is_ended,
+    ended_as_declared=ended_as_declared,
 )
 
 
-class SubscriptionProvider(StripeProvider):
-    kind = SUBSCRIPTION
-
-    def use(self, account: Account) -> None:
-        super().use(account)
-        self._offers = Inventory(account, "trial offer", TRIAL_OFFERS)
-        self._new: dict[str, StripeObject] = {}
-
-    def with_defaults(self, inputs: Inputs) -> Inputs:
-        cancel = inputs.get("cancel", {})
-        if is_unknown(cancel):
-            return inputs
-        return {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
-
-    # -- diff ---------------------------------------------------------------------------------------------------
-
-    def assigned(self, olds: Inputs) -> Inputs:
-        known = {
-            "currency": olds.get("billing_currency"),
-            "billing_mode": {"type": olds.get("billing_mode_type")},
-            "has_ended": olds.get("has_ended"),
-        }
-        return {name: value for name, value in known.items() if value and value != {"type": None}}
-
-    def replaces(self, old: Inputs, new: Inputs) -> list[str]:
-        names = set(super().replaces(old, new))
-        anchor = new.get("billing_cycle_anchor")
-        if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
-            names.discard("billing_cycle_anchor")
-        if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
-            None,
-            _proration_discounts(old) or "included",
-        ):
-            # Stripe chooses once how flexible billing shows discounts, when it begins.
-            names.add("billing_mode")
-        if _mode(old) == "flexible" and _mode(new) == "classic":
-            names.add("billing_mode")
-        if old.get("has_ended"):
-            # Hardly anything of it can be updated any more.
-            updated = self.kind.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
-            names |= {name for name in updated if old.get(name) != new.get(name)}
-        return sorted(names)
-
-    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
-        # Made first, the new one would bill beside the old one.
-        return True
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces and olds.get("has_ended"):
-            yield "has ended, and a new subscription is made, with a billing period of its own"
-            return
-        if replaces:
-            trials = sorted(
-                key for key, item in _mapping(new.get("items")).items() if _mapping(item).get("current_trial")
-            )
-            anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
-            yield (
-                f"is cancelled now ({_ending(old)}) and a new subscription made, with a billing period of its "
-                f"own{anew}; this cannot be undone"
-            )
-            return
-        if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
-            yield "billing_mode becomes flexible, which cannot be undone"
-        before, after = old.get("items", {}), new.get("items")
-        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-            return
-        renamed = _renamed(before, after)
-        for key, item in sorted(before.items()):
-            if key in renamed:
-                yield f"item {key} is {renamed[key]} from now on; in Stripe it stays the item that it is"
-                continue
-            metered = key in (olds.get("metered_items") or ())
-            if key not in after:
-                yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
-                continue
-            trial = _mapping(after[key]).get("current_trial")
-            if _mapping(item).get("current_trial") and not trial:
-                yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
-            if trial and trial != _mapping(item).get("current_trial"):
-                continue
-            was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
-            if was != now and now in NAMES:
-                # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
-                fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
-                yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
-            # A price that is replaced has no id yet: what it will be is declared under the old one's.
-            price, billed = str(was if is_unknown(now) else now), olds.get("billing_currency")
-            if currency := _other_currency(DECLARED.get(price, {}), billed):
-                yield (
-                    f"item {key}: {NAMES[price]} is in {currency}, and the subscription bills in {billed}; Stripe "
-                    f"refuses to mix them: move the item to a price in {billed}, or declare "
-                    f'currency="{currency}", which makes a new subscription'
-                )
-        came = {after_key: key for key, after_key in renamed.items()}
-        for key, item in sorted(after.items()):
-            trial = _mapping(item).get("current_trial")
-            if trial and trial != _mapping(before.get(came.get(key, key))).get("current_trial"):
-                # Whoever pays the price already pays the trial's again.
-                offer = "its trial offer" if is_unknown(_mapping(trial).get("trial_offer")) else _offer_of(trial)
-                yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
-
-    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
-        """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
-
-        https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
-
-        Raises:
-            ProviderError: that would happen, and the program does not allow it by name.
-        """
-        classic = _is_classic(olds, new)
-        before, after = old.get("items"), new.get("items")
-        if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or replaces:
-            return
-        renamed = _renamed(before or {}, after)
-        for key in olds.get("metered_items") or ():
-            item = after.get(renamed.get(key, key))
-            was = (before or {}).get(key, {})
-            if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
-                raise self._unbilled_usage(id_, key, new, removed=item is None)
-
-    def _unbilled_usage(self, id_: str, key: str, new: Inputs, *, removed: bool) -> ProviderError:
-        return ProviderError(
-            f"{self.subject(new, id_)}: items.{key} is metered and billing_mode is classic, in which Stripe does not "
-            f"bill the usage of this period once the item is {'removed' if removed else 'moved to another price'}; set "
-            'billing_mode={"type": "flexible"} first, or allow_unbilled_usage=True'
-        )
-
+class Subscriptions(Reconciler):
     # -- create -------------------------------------------------------------------------------------------------
 
-    def make(self, new: Inputs, **more: Any) -> StripeObject:
-        remote = super().make(new, **more)
-        with self._lock:
-            self._new[remote["id"]] = remote
-        return remote
-
-    def find(self, new: Inputs) -> StripeObject | None:
-        customer = inventory_of(self.account, CUSTOMER).known(str(new.get("customer")))
+    def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
+        customer = self.run.inventory(CUSTOMER).known(str(new.get("customer")))
         if customer is not None and customer.get("test_clock"):
             # Stripe lists the subscriptions of a customer on a test clock only when the customer is named.
-            of_customer = {"customer": customer["id"], **self.expanded("data.")}
-            for page, _ in self.account.pages(self.kind.path, of_customer, subject=self.subject(new)):
-                for each in page:
-                    self.inventory.remember(each)
-        found = super().find(new)
-        if found is None:
-            self._say_what_still_bills(new)
-        return found
+            yield {"customer": customer["id"], **self.expanded("data.")}
 
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
         """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
@@ -455,48 +558,39 @@ class SubscriptionProvider(StripeProvider):
                 f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
             )
 
+    @contextmanager
+    def making(self, new: Inputs, found: StripeObject | None) -> Iterator[None]:
+        if found is None:
+            self._say_what_still_bills(new)
+        yield
+
     def _say_what_still_bills(self, new: Inputs) -> None:
         for remote in self.inventory.owned():
-            ours = owner_of(remote) == new["owner"] and remote["id"] in self._in_state
+            ours = owner_of(remote) == new["owner"] and self.run.is_in_state(self.kind, remote["id"])
             if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
-                tell(
+                self.run.tell(
                     "warning",
                     f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
                     "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
                 )
 
-    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
-        return not self.is_gone(remote)
-
-    def different(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
-        found = super().different(remote, new)
-        if (_mode(remote), _mode(new)) == ("flexible", "classic"):
-            found["billing_mode"] = ("flexible", "classic")
-        return found
-
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
-        if isinstance(params.get("billing_cycle_anchor"), Mapping):
+        if _resets(params.get("billing_cycle_anchor")):
             del params["billing_cycle_anchor"]
         params["items"] = [
             _branded(key, self._begun(key, item, item, new)) for key, item in sorted(new["items"].items())
         ]
         return params
 
-    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        # One that was to end with its period goes on.
-        ending = {}
-        if remote.get("cancel_at_period_end"):
-            ending = {"cancel_at_period_end": True}
-        elif remote.get("cancel_at") and "cancel_at" not in new:
-            ending = {"cancel_at": remote["cancel_at"]}
-        old = {**self.projection(new, remote), **ending}
-        tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
-        return self.apply(remote["id"], old, new, remote) or remote
-
     # -- update -------------------------------------------------------------------------------------------------
 
-    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+    def before_update(
+        self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
+    ) -> tuple[Inputs, StripeObject | None]:
+        if "currency" in new and "currency" not in old:
+            remote = remote or self.inventory.fetch(id_)
+            self._refuse_another_currency(id_, new, remote or {})
         if _mode(new) == "flexible" and old.get("billing_mode") != new.get("billing_mode"):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
@@ -504,8 +598,20 @@ class SubscriptionProvider(StripeProvider):
         if new.get("add_invoice_items") and new["add_invoice_items"] != old.get("add_invoice_items"):
             remote = self._charge(id_, old, new)
             old = {**old, "add_invoice_items": new["add_invoice_items"]}
-        changed = super().apply(id_, old, new, remote)
-        return changed or remote
+        return old, remote
+
+    def _refuse_another_currency(self, id_: str, new: Inputs, remote: StripeObject) -> None:
+        """Only a new subscription bills in another currency, and the preview has not announced one.
+
+        Raises:
+            ProviderError: the declared currency is another one than Stripe's.
+        """
+        if remote.get("currency") not in (None, new["currency"]):
+            raise ProviderError(
+                f"{self.subject(new, id_)}: bills in {remote['currency']}, and currency is {new['currency']}; the "
+                "state did not know that: run pulumi refresh, and the next preview shows the new subscription that "
+                "this takes"
+            )
 
     def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:
         """Add to the next invoice, in a call of its own.
@@ -515,13 +621,6 @@ class SubscriptionProvider(StripeProvider):
         """
         params = {"add_invoice_items": new["add_invoice_items"], **self.expanded()}
         return self.post(id_, params, new, fingerprint("charge", changes_made(old)), {})
-
-    def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
-        """Items that nobody declared are not the update's business."""
-        found = self.projection(wanted, remote)
-        if "items" in wanted:
-            found["items"] = {key: item for key, item in found.get("items", {}).items() if key in wanted["items"]}
-        return found == wanted
 
     def _migrate(self, id_: str, new: Inputs) -> StripeObject:
         params = {"billing_mode": new["billing_mode"], **self.expanded()}
@@ -541,8 +640,8 @@ class SubscriptionProvider(StripeProvider):
             # Stripe takes one of the two, and setting one unsets the other.
             del params["cancel_at" if params["cancel_at"] == "" else "cancel_at_period_end"]
         anchor = new.get("billing_cycle_anchor")
-        if isinstance(anchor, Mapping) and anchor != old.get("billing_cycle_anchor"):
-            params["billing_cycle_anchor"] = dict(anchor)
+        if _resets(anchor) and anchor != old.get("billing_cycle_anchor"):
+            params["billing_cycle_anchor"] = anchor
         return params
 
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
@@ -569,14 +668,14 @@ class SubscriptionProvider(StripeProvider):
                 # Without one it is 1, but a metered item has none at all.
                 del change["quantity"]
             if guarded and _is_metered(found) and change.keys() & set(SOURCES):
-                raise self._unbilled_usage(id_, key, new, removed=False)
+                raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, removed=False)}")
             if change:
                 sent.append({"id": found["id"], **change})
         for key, found in sorted(there.items()):
             # What nobody declared is left alone until a refresh has shown it.
             if key not in new["items"] and (key in old.get("items", {}) or _key_of(found)):
                 if guarded and _is_metered(found):
-                    raise self._unbilled_usage(id_, key, new, removed=True)
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, removed=True)}")
                 sent.append({"id": found["id"], "deleted": True})
         return sent
 
@@ -601,7 +700,8 @@ class SubscriptionProvider(StripeProvider):
 
     def _lasting_price(self, offer: str) -> str | None:
         """The price that a trial offer ends in; None where it leaves the item's own."""
-        found = self._offers.known(offer) or self._offers.fetch(offer) or {}
+        offers = self.run.inventory_at(TRIAL_OFFERS, "trial offer")
+        found = offers.known(offer) or offers.fetch(offer) or {}
         ends = found.get("end_behavior") or {}
         price = _id((ends.get("transition") or {}).get("price"))
         return price if isinstance(price, str) else None
@@ -610,17 +710,9 @@ class SubscriptionProvider(StripeProvider):
         """Whether an item moves to a price that is billed by usage."""
         if not isinstance(change.get("price"), str):
             return False
-        return _is_metered({"price": inventory_of(self.account, PRICE).read(change["price"])})
+        return _is_metered({"price": self.run.inventory(PRICE).read(change["price"])})
 
     # -- read ---------------------------------------------------------------------------------------------------
-
-    def is_gone(self, remote: StripeObject) -> bool:
-        return remote.get("status") in ENDED
-
-    def has_ended_as_declared(self, known: Inputs, remote: StripeObject) -> bool:
-        declared = known.get("cancel_at") or known.get("cancel_at_period_end")
-        end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
-        return bool(declared and self.is_gone(remote) and end and ended_at and ended_at >= end)
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         match name:
@@ -645,7 +737,7 @@ class SubscriptionProvider(StripeProvider):
             "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
-            "has_ended": self.has_ended_as_declared(arguments, remote),
+            "has_ended": ended_as_declared(arguments, remote),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
@@ -680,7 +772,7 @@ class SubscriptionProvider(StripeProvider):
         there = None
         if cancel["when"] == "period_end" and not being_replaced:
             there = self.inventory.read(id_, known.get("owner"))
-            if there is None or self.is_gone(there):
+            if there is None or is_ended(there):
                 return there
         # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
         if there is not None and there.get("status") != "incomplete":
@@ -690,7 +782,7 @@ class SubscriptionProvider(StripeProvider):
             end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}
             params = {**end, **details, **self.expanded()}
             left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
-            tell("info", f"{subject}: goes on to the end of its period and then ends")
+            self.run.tell("info", f"{subject}: goes on to the end of its period and then ends")
             return left
         how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
         left = self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
@@ -700,15 +792,20 @@ class SubscriptionProvider(StripeProvider):
 
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
         """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
-        for begun in list(self._new.values()):
+        for begun in self.run.begun(self.kind):
             same = _prices_of(begun) & _prices_of(left)
             if same and _id(begun.get("customer")) == _id(left.get("customer")):
-                tell(
+                self.run.tell(
                     "warning",
                     f"{subject}: cancelled, and {begun['id']}, made in this run, bills the same customer for "
                     f"{' and '.join(sorted(same))} from the start of a new period; if it is the same one under another "
                     "name, credit what is billed twice, and rename with aliases in its ResourceOptions next time",
                 )
+
+
+class SubscriptionProvider(StripeProvider):
+    kind = SUBSCRIPTION
+    reconciler_type = Subscriptions
 
 
 # -- items ----------------------------------------------------------------------------------------------------------
@@ -918,6 +1015,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _id(value: Any) -> Any:
     return value.get("id") if isinstance(value, Mapping) else value
+
+
+def _resets(anchor: Any) -> bool:
+    """Whether a `billing_cycle_anchor` resets the period in place: an object since 2026-10-28.endive, a word before."""
+    return isinstance(anchor, (str, Mapping))
 
 
 def _mode(values: Mapping[str, Any]) -> str | None:

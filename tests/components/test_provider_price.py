@@ -67,6 +67,17 @@ def test_another_stack_s_lookup_key_is_never_taken(world: World) -> None:
     assert prices(world)[held.id]["lookup_key"] == "pro"
 
 
+def test_an_update_never_takes_the_lookup_key_of_another_stack(world: World) -> None:
+    """Sent with the update, `transfer_lookup_key` would let Stripe take it from whoever has it."""
+    product = world.product()
+    theirs = world.process().provider(PriceProvider)
+    held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
+    plain = world.price(product.id)
+    with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
+        world.price_change(product.id, plain, lookup_key="pro", transfer_lookup_key=True)
+    assert prices(world)[held.id]["lookup_key"] == "pro"
+
+
 def test_a_key_is_taken_from_what_the_state_holds_under_another_owner(world: World) -> None:
     """The stack was renamed, or the price imported: the new price is made before anything else says whose it is."""
     product = world.product()

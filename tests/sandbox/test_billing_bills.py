@@ -593,7 +593,7 @@ def test_the_billing_day_moved_to_now_in_classic_mode_bills_at_once(world: World
     subscription = world.subscribe((license, 1), tokens, billing_mode={"type": "classic"})
     world.use("tokens", 3_500)
     world.go("2026-04-16")
-    world.change(subscription.id, billing_cycle_anchor="now")
+    world.change(subscription.id, billing_cycle_anchor={"type": "now"})
     # −50.00 for the rest of April, 100.00 to 16 May, 2,500 × 0.04 cents = 1.00 used so far
     assert [amount for _, amount in world.bill()] == [-5_000, 10_000, 0, 100]
     assert world.preview(subscription.id).total == 10_000
@@ -610,7 +610,7 @@ def test_the_billing_day_moved_to_now_in_classic_mode_takes_up_waiting_items_unl
     subscription = world.subscribe(world.price("License", "10000"), billing_mode={"type": "classic"})
     world.v1.invoice_items.create({"customer": world.customer.id, "amount": 500, "currency": "usd"})
     world.go("2026-04-16")
-    world.change(subscription.id, billing_cycle_anchor="now", proration_behavior=proration_behavior)
+    world.change(subscription.id, billing_cycle_anchor={"type": "now"}, proration_behavior=proration_behavior)
     # −50.00 for the rest of April, 100.00 to 16 May; 5.00 waits
     assert world.invoices()[-1].total == at_once
     assert world.preview(subscription.id).total == next_month
@@ -630,7 +630,7 @@ def test_the_billing_day_moved_to_now_in_flexible_mode_debits_what_the_period_ga
     subscription = world.subscribe((world.price("License", "10000"), 1), tokens)
     world.use("tokens", 3_500)
     world.go("2026-04-16")
-    changed = world.change(subscription.id, billing_cycle_anchor="now")
+    changed = world.change(subscription.id, billing_cycle_anchor={"type": "now"})
     ends = [item.current_period_end for item in changed["items"].data]
     assert ends == [at("2026-05-16"), at("2026-05-16")]
     assert len(world.invoices()) == 1

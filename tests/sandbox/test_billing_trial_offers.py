@@ -429,7 +429,11 @@ REFUSED: dict[str, tuple[Callable[[World, str], Any], int, str]] = {
         "items[0][price] of an item in the time of a trial offer",
     ),
     "an anchor": (lambda w, o: w.subscribe(under(o), billing_cycle_anchor=at("2026-01-05")), 501, "anchor"),
-    "a new anchor": (lambda w, o: w.change(w.subscribe(under(o)).id, billing_cycle_anchor="now"), 501, "anchor"),
+    "a new anchor": (
+        lambda w, o: w.change(w.subscribe(under(o)).id, billing_cycle_anchor={"type": "now"}),
+        501,
+        "anchor",
+    ),
     "backdated": (lambda w, o: w.subscribe(under(o), backdate_start_date=at("2025-12-20")), 501, "backdate"),
     "a schedule around it": (
         lambda w, o: w.v1.subscription_schedules.create({"from_subscription": w.subscribe(under(o)).id}),

@@ -302,7 +302,8 @@ def test_a_subscription_of_an_account_names_both(world: World, license: str, pay
     assert [found.id for found in listed] == [made.id]
     [invoice] = world.v1.invoices.list({"customer_account": "acct_payer"}).data
     assert (invoice.customer, invoice.customer_account, invoice.status) == (payer, "acct_payer", "paid")
-    preview = world.v1.invoices.create_preview({"customer_account": "acct_payer"})
+    shown: Any = {"customer_account": "acct_payer", "subscription": made.id}
+    preview = world.v1.invoices.create_preview(shown)
     assert preview.customer_account == "acct_payer"
 
 
