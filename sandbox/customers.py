@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from . import cards
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, declare_kind, route
 from .store import Obj, declare_index
 
 
@@ -266,11 +266,7 @@ def update(call: Call) -> Obj:
         customer["default_source"] = cards.of_customer(call, customer, named, "default_source")
     if "source" in call.params:
         _new_source(call, customer)
-    changed = changes(old, customer)
-    if changed:
-        call.store.put(customer)
-        call.event("customer.updated", customer, changed)
-    return customer
+    return call.save(customer, old, "customer.updated")
 
 
 @route("DELETE", "/v1/customers/{customer}")

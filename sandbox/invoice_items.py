@@ -162,9 +162,7 @@ def list_items(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer", invoice="invoice")
-    where: dict[str, Any] = {
-        name: params[name] for name in ("customer", "customer_account", "invoice") if name in params
-    }
+    where = call.given("customer", "customer_account", "invoice")
     if params.get("pending"):
         where["invoice"] = None
     elif params.get("pending") is False and "invoice" not in params:

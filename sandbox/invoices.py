@@ -47,11 +47,7 @@ def list_invoices(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer", subscription="subscription")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "status", "collection_method", "due_date")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "status", "collection_method", "due_date")
     if "subscription" in params:
         where["_subscription"] = params["subscription"]
     page = call.page("invoice", where)
@@ -481,5 +477,4 @@ class _Held:
         """Store the subscription and tell of what changed."""
         if self.subscription is None or self.subscription == self._before:
             return
-        contract = life.contract_of(self._call, self.subscription, now, alone=True)
-        life.keep(self._call, contract, before=self._before, event="customer.subscription.updated", at=now)
+        life.updated(self._call, self.subscription, self._before, now)

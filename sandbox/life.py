@@ -132,6 +132,16 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
             call.event(event, subscription, previous, now=at)
 
 
+def changed(call: Call, contract: Contract, before: Obj | None, at: int) -> None:
+    """Store a subscription that was `before`, and tell of what changed."""
+    keep(call, contract, before=before, event="customer.subscription.updated", at=at)
+
+
+def updated(call: Call, subscription: Obj, before: Obj | None, at: int) -> None:
+    """The same of a subscription whose items bill nothing now."""
+    changed(call, contract_of(call, subscription, at, alone=True), before, at)
+
+
 def put(call: Call, subscription: Obj) -> None:
     """Store a subscription with the moment at which the sandbox must look at it again, and its items' pointers."""
     watched = subscription["status"] not in ENDED and has_thresholds(subscription)
@@ -354,13 +364,7 @@ def _invoice_step(call: Call, invoice: Obj, at: int) -> None:
         if subscription is not None and subscription["status"] == "active":
             subscription["status"] = "past_due"
     if subscription is not None and before is not None and subscription != before:
-        keep(
-            call,
-            contract_of(call, subscription, at, alone=True),
-            before=before,
-            event="customer.subscription.updated",
-            at=at,
-        )
+        updated(call, subscription, before, at)
 
 
 def _subscription_step(call: Call, subscription: Obj, at: int) -> None:

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from . import metering, v2
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj, mint
 
 declare_kind(Kind("v2.core.event"))
+retrieves("/v2/core/events/{id}", "v2.core.event")
 
 MAX_STREAM_EVENTS: Final = 100
 
@@ -85,9 +86,3 @@ def list_events(call: Call) -> Obj:
         place = call.store.seq("v2.core.event", rows[-1]["id"])
         following = f"/v2/core/events?limit={limit}&page={place}"
     return {"data": [call.wire(row) for row in rows], "next_page_url": following, "previous_page_url": None}
-
-
-@route("GET", "/v2/core/events/{id}")
-def retrieve_event(call: Call) -> Obj:
-    """GET /v2/core/events/{id}."""
-    return call.fetch("v2.core.event", call.args["id"])

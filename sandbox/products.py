@@ -6,10 +6,11 @@ import re
 from typing import Any, Final
 
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, changes, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 declare_kind(Kind("product"))
+retrieves("/v1/products/{id}", "product")
 declare_index("product", "active")
 
 
@@ -134,16 +135,10 @@ def create(call: Call) -> Obj:
     return product
 
 
-@route("GET", "/v1/products/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/products/{id}."""
-    return call.fetch("product", call.args["id"])
-
-
 @route("GET", "/v1/products")
 def list_products(call: Call) -> Obj:
     """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
-    where: dict[str, Any] = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
+    where = call.given("active", "shippable", "url")
     if "ids" in call.params:
         where["id"] = call.params["ids"]
     if "type" in call.params:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from . import amounts, connect, coupons
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 _CODE: Final = re.compile(r"\A[a-zA-Z0-9\-_]+\Z")
@@ -34,6 +34,7 @@ def _wire(call: Call, code: Obj) -> Obj:
 
 
 declare_kind(Kind("promotion_code", missing_param="promotion_code", noun="promotion code", wire=_wire))
+retrieves("/v1/promotion_codes/{promotion_code}", "promotion_code")
 declare_index("promotion_code", "_code")
 
 
@@ -125,12 +126,6 @@ def _refuse_taken(call: Call, code: Obj) -> None:
             raise refuse("promotion_code_taken", code=code["code"])
 
 
-@route("GET", "/v1/promotion_codes/{promotion_code}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/promotion_codes/{promotion_code}, by id; by the word customers know, list them."""
-    return call.fetch("promotion_code", call.args["promotion_code"])
-
-
 @route("GET", "/v1/promotion_codes")
 def list_codes(call: Call) -> Obj:
     """GET /v1/promotion_codes, filtered by `active`, `code` (in any case), `coupon`, `customer` or its account."""
@@ -171,8 +166,4 @@ def update(call: Call) -> Obj:
             **_options(params["restrictions"]["currency_options"], code["restrictions"]["minimum_amount_currency"]),
         }
         code["restrictions"] = {**code["restrictions"], "currency_options": options}
-    changed = changes(old, code)
-    if changed:
-        call.store.put(code)
-        call.event("promotion_code.updated", code, changed)
-    return code
+    return call.save(code, old, "promotion_code.updated")

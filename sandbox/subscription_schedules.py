@@ -629,11 +629,7 @@ def list_schedules(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "canceled_at", "completed_at", "released_at")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "canceled_at", "completed_at", "released_at")
     if params.get("scheduled"):
         where["status"] = "not_started"
     return call.page("subscription_schedule", where)
@@ -685,7 +681,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     draft = enter(call, contract, schedule, phase, at)
     if draft is not None:
         life.bill(call, contract, draft, at, hold=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=at)
+    life.changed(call, contract, before, at)
 
 
 def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
@@ -862,7 +858,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
     if draft is not None:
         cycle.settled(draft.lines)
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.changed(call, contract, before, now)
 
 
 def _change_terms(call: Call, schedule: Obj, now: int) -> None:
@@ -873,8 +869,7 @@ def _change_terms(call: Call, schedule: Obj, now: int) -> None:
     _set_terms(call, schedule, subscription, phase)
     _watch(schedule, phase, subscription, now)
     subscription["automatic_tax"] = _automatic_tax(schedule, phase)
-    contract = life.contract_of(call, subscription, now, alone=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.updated(call, subscription, before, now)
 
 
 @route("POST", "/v1/subscription_schedules/{schedule}/cancel")
@@ -925,8 +920,7 @@ def release(call: Call) -> Obj:
         subscription["schedule"] = None
         if subscription["cancel_at"] is not None and not call.params.get("preserve_cancel_date"):
             subscription.update(cancel_at=None, cancel_at_period_end=False, canceled_at=None)
-        contract = life.contract_of(call, subscription, now, alone=True)
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+        life.updated(call, subscription, before, now)
     _let_go(call, schedule, now)
     return schedule
 

@@ -321,11 +321,7 @@ def list_subscriptions(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer", price="price", test_clock="test_helpers.test_clock")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "collection_method", "test_clock")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "collection_method", "test_clock")
     for name in ("current_period_start", "current_period_end"):
         if name in params:
             where["_" + name.removeprefix("current_")] = params[name]
@@ -378,7 +374,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
         terms.set_discounts(call, subscription, params["discounts"], now)
     contract = life.contract_of(call, subscription, now)
     if subscription["status"] in life.ENDED:
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+        life.changed(call, contract, before, now)
         return subscription
     if contract.trialing and params.get("trial_end") == "now":
         behavior = life.without_payment_method(call, subscription)
@@ -389,7 +385,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
     draft = terms.apply_changes(call, contract, known, params, now)
     if draft is not None:
         _bill_change(call, contract, draft, params, now)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.changed(call, contract, before, now)
     return subscription
 
 
@@ -527,6 +523,5 @@ def migrate(call: Call) -> Obj:
         "flexible": {"proration_discounts": asked.get("proration_discounts", "included")},
         "updated_at": now,
     }
-    contract = life.contract_of(call, subscription, now, alone=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.updated(call, subscription, before, now)
     return subscription

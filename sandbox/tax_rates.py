@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj
 
 declare_kind(Kind("tax_rate", missing_param="tax_rate", noun="tax rate"))
+retrieves("/v1/tax_rates/{tax_rate}", "tax_rate")
 
 #: What only shows a rate and can be changed; `""` unsets it.
 _PLAIN: Final = ("country", "description", "jurisdiction", "state", "tax_type")
@@ -55,16 +56,10 @@ def _edit(rate: Obj, params: dict[str, Any]) -> None:
         rate["country"] = code
 
 
-@route("GET", "/v1/tax_rates/{tax_rate}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/tax_rates/{tax_rate}."""
-    return call.fetch("tax_rate", call.args["tax_rate"])
-
-
 @route("GET", "/v1/tax_rates")
 def list_rates(call: Call) -> Obj:
     """GET /v1/tax_rates, filtered by `active` and `inclusive`."""
-    return call.page("tax_rate", {name: call.params[name] for name in ("active", "inclusive") if name in call.params})
+    return call.page("tax_rate", call.given("active", "inclusive"))
 
 
 @route("POST", "/v1/tax_rates/{tax_rate}")
@@ -78,8 +73,4 @@ def update(call: Call) -> Obj:
     _edit(rate, call.params)
     if "metadata" in call.params:
         rate["metadata"] = call.metadata(rate["metadata"])
-    changed = changes(old, rate)
-    if changed:
-        call.store.put(rate)
-        call.event("tax_rate.updated", rate, changed)
-    return rate
+    return call.save(rate, old, "tax_rate.updated")

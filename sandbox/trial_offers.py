@@ -5,16 +5,17 @@ Newer than the description: the shape is that of stripe-python's `product_catalo
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from .billing.lines import is_metered
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj
 
 KIND: Final = "product_catalog.trial_offer"
 #: Stripe shows no `created`; lists go by it.
 declare_kind(Kind(KIND, noun="trial offer", hidden=frozenset({"created"})))
+retrieves("/v1/product_catalog/trial_offers/{id}", KIND)
 
 
 @route("POST", "/v1/product_catalog/trial_offers")
@@ -55,16 +56,10 @@ def _recurring(call: Call, id: str, param: str) -> Obj:
     return price
 
 
-@route("GET", "/v1/product_catalog/trial_offers/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/product_catalog/trial_offers/{id}."""
-    return call.fetch(KIND, call.args["id"])
-
-
 @route("GET", "/v1/product_catalog/trial_offers")
 def list_offers(call: Call) -> Obj:
     """GET /v1/product_catalog/trial_offers, filtered by `active` and the `prices` of the trial."""
-    where: dict[str, Any] = {name: call.params[name] for name in ("active",) if name in call.params}
+    where = call.given("active")
     if "prices" in call.params:
         where["price"] = call.params["prices"]
     return call.page(KIND, where)
