@@ -6,22 +6,9 @@ import time
 
 from benchmarks._engine import Size, built, measured, options, project, show
 from components.account import Account
-from components.providers.customer import CustomerProvider
-from components.providers.lifecycle import StripeProvider
-from components.providers.meter import MeterProvider
-from components.providers.price import PriceProvider
-from components.providers.product import ProductProvider
-from components.providers.subscription import SubscriptionProvider
+from components.providers.kinds import PROVIDERS
 from components.settings import Settings
 from tests.engine.conftest import Project
-
-PROVIDERS: tuple[type[StripeProvider], ...] = (
-    MeterProvider,
-    ProductProvider,
-    PriceProvider,
-    CustomerProvider,
-    SubscriptionProvider,
-)
 
 
 def our_share(made: Project) -> float:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pulumi
 from pydantic import ValidationError
 
+from components.plan import PLANS
+from components.pricing import PricingError
+from components.prover import prove
 from components.safekeeping import objections
 from components.settings import Settings, SettingsError, StackConfig
 
 
 @contextmanager
-def program() -> Iterator[Settings]:
-    """Run the body of a program with its stack's settings.
+def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
+    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean.
+
+    Args:
+        meant: the names of warnings that are meant, as the warnings give them.
 
     Raises:
         pulumi.RunError: for a setting or a pricing value that cannot be meant, or a live stack that is kept where
@@ -32,7 +38,10 @@ def program() -> Iterator[Settings]:
                 raise SettingsError(objection)
             pulumi.log.warn(f"pulumi up will be refused: {objection}")
         yield settings
-    except SettingsError as error:
+        for finding in prove(PLANS):
+            if finding.name not in meant:
+                pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
+    except (SettingsError, PricingError) as error:
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
         raise pulumi.RunError("\n".join(validation_messages(error))) from None

@@ -41,7 +41,7 @@ def main() -> int:
             raise Stop("takes no arguments; script/up --help says what it does")
         chain(choose_stack(os.environ))
     except Stop as stop:
-        screen.print(f"script/up: {stop}", style="red", markup=False)
+        screen.print(f"script/up: {stop}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -89,9 +89,8 @@ def chain(stack: str) -> None:
         raise Stop(f"{error}{forgotten(stack, error)}") from None
     screen.print(invoice_table(stack, invoice))
     screen.print(f"Summary: Stripe counted {counted:,} {event_name} this period.", markup=False)
-    screen.print(
-        f"{outcome(changes)} {f'Sent: {sent} meter events.' if sent else 'Sent: nothing new.'}", soft_wrap=True
-    )
+    sent_text = f"Sent: {sent} meter events." if sent else "Sent: nothing new."
+    screen.print(f"{outcome(changes)} {sent_text}", soft_wrap=True)
     hints(stack, event_name, customer)
 
 
@@ -134,6 +133,9 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
         if changes:
             step(f"pulumi up --stack {stack}")
             workspace.up(color=color, on_output=show, suppress_progress=True, suppress_outputs=True)
+        else:
+            # The program may export something else; that is no change of a resource.
+            workspace.up(expect_no_changes=True)
         return changes, {name: output.value for name, output in workspace.outputs().items()}
     except automation.CommandError:
         raise Stop("the lines above say what is wrong; nothing after it was done") from None
@@ -142,7 +144,7 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
 def reason(error: automation.CommandError) -> str:
     """Pulumi's own sentence out of everything that the failed command printed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line.removeprefix("error: ") for line in lines if "error: " in line), lines[-1])
+    return next((line.partition("error: ")[2] for line in lines if "error: " in line), lines[-1])
 
 
 def show(line: str) -> None:
@@ -210,9 +212,8 @@ def invoice_table(stack: str, invoice: InvoicePreview) -> Table:
     table.add_column("amount", justify="right")
     for line in invoice.lines:
         # Names from Stripe are text, not markup.
-        table.add_row(
-            Text(line.description or ""), f"{line.quantity:,}", money.format_minor(line.amount, invoice.currency)
-        )
+        amount = money.format_minor(line.amount, invoice.currency)
+        table.add_row(Text(line.description), f"{line.quantity:,}", amount)
     table.add_section()
     table.add_row("total", "", money.format_minor(invoice.total, invoice.currency), style="bold")
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NotRequired
@@ -10,10 +11,12 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
+from components.providers.differ import Change
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import StripeProvider
-from components.providers.notices import tell
+from components.providers.policy import Field
+from components.providers.reconciler import Reconciler
 from components.providers.values import MISSING, Inputs
 
 
@@ -23,34 +26,50 @@ class OwnArguments(TypedDict):
 
 
 _PREFIX = re.compile(r"\A[A-Z0-9]{1,12}\Z")
-_EMAIL = re.compile(r"\A[^@\s]+@[^@\s]+\Z")
-
-
-def email(inputs: Inputs) -> Iterator[Problem]:
-    value = rules.find(inputs, "email")
-    if isinstance(value, str) and not _EMAIL.match(value):
-        yield ("email",), "is not an e-mail address: it needs one @ and no spaces"
 
 
 def invoice_prefix(inputs: Inputs) -> Iterator[Problem]:
     value = rules.find(inputs, "invoice_prefix")
     if isinstance(value, str) and not _PREFIX.match(value):
-        yield ("invoice_prefix",), f"is {value!r}; must be 1 to 12 capital letters or digits"
+        yield ("invoice_prefix",), "must be 1 to 12 capital letters or digits"
 
 
-def custom_fields(inputs: Inputs) -> Iterator[Problem]:
-    yield from custom_fields_at(inputs)
+def ip_address(inputs: Inputs) -> Iterator[Problem]:
+    value = rules.find(inputs, "tax", "ip_address")
+    if isinstance(value, str):
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            yield ("tax", "ip_address"), "is not an IP address such as 203.0.113.1"
 
 
-def custom_fields_at(inputs: Inputs) -> Iterator[Problem]:
-    """What is printed on every invoice."""
-    fields = rules.find(inputs, "invoice_settings", "custom_fields")
-    for index, each in enumerate(fields if isinstance(fields, list) else ()):
-        for name, limit in (("name", 40), ("value", 140)):
-            value = rules.find(each, name)
-            if isinstance(value, str) and len(value) > limit:
-                path = ("invoice_settings", "custom_fields", index, name)
-                yield path, f"is {len(value)} characters long; Stripe takes at most {limit}"
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def fill(inputs: Inputs, livemode: bool) -> Inputs:
+    return {"on_delete": "keep" if livemode else "delete", **inputs}
+
+
+def warnings(change: Change) -> Iterator[str]:
+    if change.replaces:
+        yield (
+            "is deleted for good, with its subscriptions, balance and payment methods, and a new customer made"
+            if change.old.get("on_delete") == "delete"
+            else "stays in Stripe (on_delete=keep), with whatever bills it outside this stack, and a new customer "
+            "is made"
+        )
+
+
+def refusal(change: Change) -> str | None:
+    """Stripe never gives an invoice prefix to a second customer, not even that of a deleted one."""
+    if not change.replaces or change.old.get("invoice_prefix") is None:
+        return None
+    if change.old["invoice_prefix"] != change.new.get("invoice_prefix"):
+        return None
+    return (
+        f"{' and '.join(change.replaces)} makes a new customer, and the invoice_prefix stays with the old one "
+        "for good, even when that is deleted; choose another or leave it out"
+    )
 
 
 CUSTOMER = Kind(
@@ -66,30 +85,32 @@ CUSTOMER = Kind(
     "leaves the customer in Stripe and says so. The default is `keep` on a live stack and `delete` elsewhere. A "
     "customer stays while it has a subscription that goes on to the end of its period.",
     when_gone="A deleted customer is made again.",
-    modifiers={"validate": "says whether Stripe validates a payment source in this call"},
-    spent={
-        "payment_method": "it is attached when the customer is made",
-        "tax_id_data": "the tax ids are objects of their own once the customer is made",
-    },
-    unreadable={
-        "balance": "Stripe itself changes it with every invoice; resetting it would credit the customer twice",
-        "next_invoice_sequence": "Stripe counts it up with every invoice",
-        "payment_method": "attached when the customer is made; Stripe returns it nowhere on the customer",
-        "tax_id_data": "become objects of their own when the customer is made",
-        "source": "Stripe returns the source that it made, not the token",
-    },
-    cleared={
-        "cash_balance.settings.reconciliation_mode": "merchant_default",
-        "tax_exempt": "none",
-    },
-    kept={
-        "balance": "an amount of money that somebody may count on",
-        "default_source": "Stripe has always one while there are sources",
-        "invoice_prefix": "a customer has always one",
-        "next_invoice_sequence": "numbers of invoices are never used twice",
-        "preferred_locales": "Stripe's API cannot empty the list",
-        "source": "a source that was added stays",
-        "tax.validate_location": "says how one call validates; Stripe stores nothing",
+    fields={
+        "balance": Field(
+            write_only="Stripe itself changes it with every invoice; resetting it would credit the customer twice",
+            keep="an amount of money that somebody may count on",
+        ),
+        "cash_balance.settings.reconciliation_mode": Field(unset_to="merchant_default"),
+        "default_source": Field(keep="Stripe has always one while there are sources"),
+        "invoice_prefix": Field(keep="a customer has always one"),
+        "next_invoice_sequence": Field(
+            write_only="Stripe counts it up with every invoice", keep="numbers of invoices are never used twice"
+        ),
+        "payment_method": Field(
+            write_only="attached when the customer is made; Stripe returns it nowhere on the customer",
+            keep="it is attached when the customer is made",
+        ),
+        "preferred_locales": Field(keep="Stripe's API cannot empty the list"),
+        "source": Field(
+            write_only="Stripe returns the source that it made, not the token", keep="a source that was added stays"
+        ),
+        "tax.validate_location": Field(keep="says how one call validates; Stripe stores nothing"),
+        "tax_exempt": Field(unset_to="none"),
+        "tax_id_data": Field(
+            write_only="become objects of their own when the customer is made",
+            keep="the tax ids are objects of their own once the customer is made",
+        ),
+        "validate": Field(request_option="says whether Stripe validates a payment source in this call"),
     },
     expand=("tax", "cash_balance"),
     rules=(
@@ -102,41 +123,28 @@ CUSTOMER = Kind(
                 "description": 350,
                 "business_name": 150,
                 "individual_name": 150,
+                "invoice_settings.custom_fields.*.name": 40,
+                "invoice_settings.custom_fields.*.value": 140,
             }
         ),
         rules.at_most_items({"invoice_settings.custom_fields": 4, "tax_id_data": 5}),
-        rules.not_below({"next_invoice_sequence": 1}),
+        rules.between({"next_invoice_sequence": (1, None)}),
+        rules.emails("email"),
         rules.exclusive("source", "default_source", why="a new source becomes the default, and the one before goes"),
-        email,
         invoice_prefix,
-        custom_fields,
+        ip_address,
     ),
+    fill=fill,
+    warnings=warnings,
+    refusal=refusal,
 )
 
 
-class CustomerProvider(StripeProvider):
-    kind = CUSTOMER
-
-    def find(self, new: Inputs) -> StripeObject | None:
+class Customers(Reconciler):
+    def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
         if "test_clock" in new:
             # Stripe lists the customers of a clock only when it is named.
-            clock = {"test_clock": new["test_clock"], **self.expanded("data.")}
-            for page, _ in self.account.pages(self.kind.path, clock, subject=self.subject(new)):
-                for each in page:
-                    self.inventory.remember(each)
-        return super().find(new)
-
-    def with_defaults(self, inputs: Inputs) -> Inputs:
-        return {"on_delete": "keep" if self.account.livemode else "delete", **inputs}
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces:
-            yield (
-                "is deleted for good, with its subscriptions, balance and payment methods, and a new customer made"
-                if old.get("on_delete") == "delete"
-                else "stays in Stripe (on_delete=keep), with whatever bills it outside this stack, and a new customer "
-                "is made"
-            )
+            yield {"test_clock": new["test_clock"], **self.expanded("data.")}
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         found = super().returned(name, value, remote)
@@ -151,23 +159,33 @@ class CustomerProvider(StripeProvider):
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         if known.get("on_delete") == "keep":
-            tell("info", f"{self.subject(known, id_)}: stays in Stripe (on_delete=keep)")
+            self.run.tell("info", f"{self.subject(known, id_)}: stays in Stripe (on_delete=keep)")
             return self.inventory.read(id_)
         # Deleting a customer cancels what it is subscribed to, at once and without a last invoice.
         pages = self.account.pages("/v1/subscriptions", {"customer": id_}, subject=self.subject(known, id_))
         subscriptions = [each for page, _ in pages for each in page]
         ending = [each["id"] for each in subscriptions if each.get("cancel_at")]
         if ending:
-            tell(
+            self.run.tell(
                 "warning",
                 f"{self.subject(known, id_)}: stays in Stripe, since {' and '.join(ending)} goes on to the end of its "
                 "period; delete it in Stripe after that",
             )
             return self.inventory.read(id_)
+        held = [each["id"] for each in subscriptions if self.run.is_held("Subscription", each["id"])]
+        if held:
+            self.run.tell(
+                "warning",
+                f"{self.subject(known, id_)}: stays in Stripe, since this stack still has {' and '.join(held)}, which "
+                "would be cancelled with it; delete it in Stripe after that",
+            )
+            return self.inventory.read(id_)
         if self.account.livemode:
             self._say_what_is_unpaid(id_, known)
         for each in subscriptions:
-            tell("warning", f"{self.subject(known, id_)}: deleted, and {each['id']}, which nobody cancelled, with it")
+            self.run.tell(
+                "warning", f"{self.subject(known, id_)}: deleted, and {each['id']}, which nobody cancelled, with it"
+            )
         self.call("delete", f"{CUSTOMER.path}/{id_}", {}, subject=self.subject(known, id_))
         return None
 
@@ -183,8 +201,13 @@ class CustomerProvider(StripeProvider):
             return
         unpaid = [each["id"] for page, _ in pages for each in page if each.get("status") in ("draft", "open")]
         if unpaid:
-            tell(
+            self.run.tell(
                 "warning",
                 f"{subject}: deleted while {' and '.join(unpaid)} is not paid, which Stripe cannot charge any more; "
                 'on_delete="keep" would have kept it',
             )
+
+
+class CustomerProvider(StripeProvider):
+    kind = CUSTOMER
+    reconciler_type = Customers

@@ -5,7 +5,7 @@ https://docs.stripe.com/api/products/update#update_product-default_price
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -13,6 +13,8 @@ from typing_extensions import TypedDict
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind
 from components.providers.lifecycle import StripeProvider
+from components.providers.policy import Field
+from components.providers.reconciler import Reconciler
 from components.providers.values import MISSING, Inputs
 
 
@@ -29,6 +31,10 @@ class UpdateParams(TypedDict):
     price: str
 
 
+def is_cleared(product: Mapping[str, Any]) -> bool:
+    return not product.get("default_price")
+
+
 DEFAULT_PRICE = Kind(
     name="DefaultPrice",
     noun="default price",
@@ -37,20 +43,17 @@ DEFAULT_PRICE = Kind(
     update=f"{__name__}:UpdateParams",
     own=OwnArguments,
     natural_key="the product",
-    unique=("product",),
+    fields={"product": Field(unique=True)},
+    is_link=True,
     advice={"No such price": "Link it by the id of a Price: price=price.id."},
     when_deleted="Cleared, if it still is this price.",
     when_gone="Another default price shows as another `price`; a product without one has the link made again.",
+    gone=is_cleared,
 )
 
 
-class DefaultPriceProvider(StripeProvider):
-    kind = DEFAULT_PRICE
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        yield from ()
-
-    def find_or_make(self, new: Inputs) -> StripeObject:
+class DefaultPrices(Reconciler):
+    def create(self, new: Inputs) -> StripeObject:
         return self._set(new["product"], new)
 
     def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
@@ -58,12 +61,9 @@ class DefaultPriceProvider(StripeProvider):
 
     def _set(self, product: str, new: Inputs) -> StripeObject:
         params = {"default_price": new["price"]}
-        remote = self.call("post", f"/v1/products/{product}", params, subject=self.subject(new, product)).data
+        remote = self.call("post", f"{self.kind.path}/{product}", params, subject=self.subject(new, product)).data
         self.inventory.remember(remote)
         return remote
-
-    def is_gone(self, remote: StripeObject) -> bool:
-        return not remote.get("default_price")
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         found = remote.get("id" if name == "product" else "default_price")
@@ -73,4 +73,10 @@ class DefaultPriceProvider(StripeProvider):
         remote = self.inventory.fetch(id_)
         if remote is None or self.returned("price", None, remote) != known.get("price"):
             return remote
-        return self.call("post", f"/v1/products/{id_}", {"default_price": ""}, subject=self.subject(known, id_)).data
+        cleared = {"default_price": ""}
+        return self.call("post", f"{self.kind.path}/{id_}", cleared, subject=self.subject(known, id_)).data
+
+
+class DefaultPriceProvider(StripeProvider):
+    kind = DEFAULT_PRICE
+    reconciler_type = DefaultPrices

@@ -1,16 +1,20 @@
-"""`Kind`: the description of one kind of Stripe object, as data; the lifecycle and the documentation read it."""
+"""`Kind`: the description of one kind of Stripe object, as data and pure functions; everything else reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.providers import shapes
+from components.providers import policy, shapes
 from components.providers.fields import KEEP
 from components.providers.shapes import Field, Path, Schema, Struct
 from components.providers.values import Inputs
+
+if TYPE_CHECKING:
+    from components.providers.differ import Change, Declarations
 
 Problem = tuple[Path, str]
 Rule = Callable[[Inputs], Iterator[Problem]]
@@ -18,8 +22,24 @@ Rule = Callable[[Inputs], Iterator[Problem]]
 
 Reasons = Mapping[str, str]
 
-#: `expand` only says how much Stripe answers; the providers ask for what they need.
+#: `expand` only says how much Stripe answers.
 NEVER_ARGUMENTS: Reasons = {"expand": "the providers expand what they read"}
+
+
+def _unchanged(arguments: Inputs) -> Inputs:
+    return arguments
+
+
+def _nothing(_: Any) -> Inputs:
+    return {}
+
+
+def _no_problem(_: Inputs, __: Declarations) -> Iterator[Problem]:
+    yield from ()
+
+
+def _silent(_: Change) -> Iterator[str]:
+    yield from ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,31 +47,36 @@ class Kind:
     """One kind of object.
 
     Which fields there are, and which of them an update can change, comes from Stripe's own types: a field in the
-    create type and not in the update type forces replacement. The tables here hold the exceptions, each with its
-    reason.
+    create type and not in the update type forces replacement. `fields` holds the exceptions.
 
     Attributes:
         name, noun, path: `Price`, `price`, `/v1/prices`.
         create, update: the types in `stripe.params`, as `module:Name`.
         own: a TypedDict of the arguments that are ours and not Stripe's.
-        excluded: parameters that are not arguments.
-        as_map: lists of Stripe's that are declared as a mapping from a key of the program's choice.
-        replaced: an update has the field, and yet a change replaces the object.
-        replaced_when: changed in place, except in one case, which replaces the object.
-        updated: an update has no such field, and yet a change is made in place.
-        spent: acts once, when the object is created; taking it out later changes nothing.
-        modifiers: says how a call is made, not what the object is; a change of it alone makes no call.
-        unreadable: Stripe does not return it, so that drift cannot show.
-        partly_readable: what a refresh cannot tell; for the documentation.
-        cleared: by path, what is sent for a field taken out, where Stripe takes no empty string.
-        kept: by path, what stays as it is when it is taken out, since Stripe cannot unset it.
-        unique: arguments whose value only one resource of a program can have.
-        watched: shown as drift also when it is not declared and not this value.
-        assigned: Stripe fills it in when it is left out.
-        defaults: what leaving a create-only field out means; writing that down is no change.
-        advice: what to do about an answer of Stripe's, by a part of its message.
+        fields: the policy of each argument that Stripe's types do not describe wholly, by path.
         outputs: what the resource has beside its arguments.
-        when_deleted, when_gone: for the documentation.
+        advice: what to do about an answer of Stripe's, by a part of its message.
+        expand: what an answer shall include.
+        searchable: whether Stripe can search the kind by metadata.
+        is_link: a link between two objects, without an object of its own.
+        delete_before_replace: the old object must go before the new one is made.
+        natural_key, when_deleted, when_gone: for the documentation.
+
+    Pure functions, where a kind needs more than its fields say:
+
+    Attributes:
+        rules: what is wrong with the arguments.
+        linked_rules: what is wrong with them beside what the program declares of others: (arguments, declaration).
+        fill: our own arguments with their defaults, so that a preview shows what will happen: (arguments, livemode).
+        comparable: the arguments in the one form in which two can be compared.
+        computed: what Stripe has filled in for arguments that were left out, as the state's outputs know it.
+        replaces: the changed arguments that force a replacement: (old, new, what `fields` and types say).
+        warnings: what a reviewer should know of a change and its diff does not say.
+        notices: whole sentences that are the same for many resources, told once a run.
+        remarks: what a reviewer should know of what is declared: (arguments, whether it is new, declarations).
+        refusal: why a change is refused that the program must allow by name; None for none.
+        gone: whether an object of Stripe's is there and yet no more, such as a cancelled subscription.
+        ended_as_declared: whether it is no more because the program said when it ends: (arguments, object).
     """
 
     name: str
@@ -63,26 +88,40 @@ class Kind:
     when_deleted: str
     when_gone: str
     natural_key: str
-    excluded: Reasons = field(default_factory=dict)
-    as_map: Reasons = field(default_factory=dict)
-    replaced: Reasons = field(default_factory=dict)
-    replaced_when: Reasons = field(default_factory=dict)
-    updated: Reasons = field(default_factory=dict)
-    spent: Reasons = field(default_factory=dict)
-    modifiers: Reasons = field(default_factory=dict)
-    unreadable: Reasons = field(default_factory=dict)
-    partly_readable: Reasons = field(default_factory=dict)
-    cleared: Mapping[str, Any] = field(default_factory=dict)
-    kept: Reasons = field(default_factory=dict)
-    unique: tuple[str, ...] = ()
-    watched: Mapping[str, Any] = field(default_factory=dict)
-    assigned: Reasons = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, policy.Field] = field(default_factory=dict)
+    outputs: Reasons = field(default_factory=dict)
+    advice: Reasons = field(default_factory=dict)
     expand: tuple[str, ...] = ()
     searchable: bool = True
-    advice: Reasons = field(default_factory=dict)
-    outputs: Reasons = field(default_factory=dict)
+    is_link: bool = False
+    delete_before_replace: bool = False
     rules: tuple[Rule, ...] = ()
+    linked_rules: Callable[[Inputs, Declarations], Iterator[Problem]] = _no_problem
+    fill: Callable[[Inputs, bool], Inputs] = lambda inputs, livemode: inputs
+    comparable: Callable[[Inputs], Inputs] = _unchanged
+    computed: Callable[[Inputs], Inputs] = _nothing
+    replaces: Callable[[Inputs, Inputs, set[str]], Iterable[str]] = lambda old, new, names: names
+    warnings: Callable[[Change], Iterator[str]] = _silent
+    notices: Callable[[Change], Iterator[str]] = _silent
+    remarks: Callable[[Inputs, bool, Declarations], Iterable[str]] = lambda inputs, is_new, declaration: ()
+    refusal: Callable[[Change], str | None] = lambda change: None
+    gone: Callable[[Mapping[str, Any]], bool] = lambda remote: False
+    ended_as_declared: Callable[[Inputs, Mapping[str, Any]], bool] = lambda known, remote: False
+
+    # -- fields -------------------------------------------------------------------------------------------------
+
+    def having(self, attribute: str) -> Mapping[str, Any]:
+        """The fields with a policy of some name, and what it says: `having("keep")`."""
+        return self._policies[attribute]
+
+    @cached_property
+    def _policies(self) -> Mapping[str, Mapping[str, Any]]:
+        found: dict[str, dict[str, Any]] = {each.name: {} for each in dataclass_fields(policy.Field)}
+        for path, entry in self.fields.items():
+            for each in dataclass_fields(entry):
+                if getattr(entry, each.name) != each.default:
+                    found[each.name][path] = getattr(entry, each.name)
+        return found
 
     @cached_property
     def create_struct(self) -> Struct:
@@ -103,7 +142,7 @@ class Kind:
     def struct(self) -> Struct:
         """Every argument."""
         stripe = shapes.merge(self.create_struct, self.update_struct)
-        return Struct(self.name, {**stripe.fields, **self.own_struct.fields})
+        return Struct(self.name, {**stripe.fields, **self.own_struct.fields}, stripe.excluded)
 
     @cached_property
     def schema(self) -> Schema:
@@ -112,35 +151,65 @@ class Kind:
     @cached_property
     def create_only(self) -> frozenset[str]:
         """The arguments that Stripe cannot change: a change of one replaces the object."""
-        fixed = self.create_struct.fields.keys() - self.update_struct.fields.keys() - self.updated.keys()
-        return frozenset(fixed | self.replaced.keys())
+        fixed = self.create_struct.fields.keys() - self.update_struct.fields.keys() - self.having("in_place").keys()
+        return frozenset(fixed | self.having("create_only").keys())
 
     @cached_property
     def update_only(self) -> frozenset[str]:
         """The arguments that Stripe only takes once the object exists."""
-        return frozenset(self.update_struct.fields.keys() - self.create_struct.fields.keys() - self.modifiers.keys())
+        return frozenset(self.update_struct.fields.keys() - self.create_struct.fields.keys() - self.request_options)
 
     @cached_property
     def updatable(self) -> Mapping[str, Field]:
         """The arguments that an update sets."""
-        fixed = self.replaced.keys() | self.modifiers.keys()
+        fixed = self.having("create_only").keys() | self.request_options
         return {name: self.struct.fields[name] for name in self.update_struct.fields if name not in fixed}
+
+    @cached_property
+    def request_options(self) -> frozenset[str]:
+        """The arguments that say how a request is made."""
+        return frozenset(self.having("request_option"))
+
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The arguments that Stripe does not return: a refresh leaves them as declared."""
+        ours = self.own_struct.fields.keys() - self.drift_from.keys()
+        return frozenset({*ours, *self.having("write_only"), *self.request_options})
+
+    @cached_property
+    def once(self) -> frozenset[str]:
+        """The arguments that act when the object is created: taking one out later replaces nothing."""
+        return frozenset(self.create_only & self.having("keep").keys())
+
+    @cached_property
+    def defaults(self) -> Mapping[str, Any]:
+        """What leaving out a create-only argument means."""
+        return self.having("default")
+
+    @cached_property
+    def drift_from(self) -> Mapping[str, Any]:
+        """The usual value of each argument that shows as drift even when it is not declared."""
+        return self.having("drift_from")
 
     @cached_property
     def clearing(self) -> Mapping[str, Any]:
         """By path, what is sent for a field taken out, where it is not what Stripe's types say."""
-        return {**dict.fromkeys(self.kept, KEEP), **self.cleared}
+        return {**dict.fromkeys(self.having("keep"), KEEP), **self.having("unset_to")}
 
     @cached_property
     def has_metadata(self) -> bool:
         """Whether an object can say who made it."""
         return "metadata" in self.struct.fields
 
+    def arguments(self, props: Mapping[str, Any]) -> Inputs:
+        """The arguments among some properties."""
+        return {name: value for name, value in props.items() if name in self.struct.fields}
+
     def _arguments(self, struct: Struct) -> Struct:
-        struct = shapes.without(struct, [*NEVER_ARGUMENTS, *self.excluded])
+        struct = shapes.without(struct, {**NEVER_ARGUMENTS, **self.having("excluded")})
         fields = dict(struct.fields)
-        for name in self.as_map:
+        for name in self.having("mapping"):
             if name in fields and isinstance(fields[name].shape, shapes.Array):
                 each = fields[name]
                 fields[name] = Field(shapes.Map(each.shape.item), each.required, each.clearable)  # type: ignore[union-attr]
-        return Struct(struct.name, fields)
+        return Struct(struct.name, fields, struct.excluded)

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
 from components.account import AccountError, StripeRefusal
 from components.providers import rules
+from components.providers.differ import Change
+from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind
-from components.providers.lifecycle import ProviderError, StripeProvider, differences
-from components.providers.notices import tell
+from components.providers.lifecycle import StripeProvider
+from components.providers.policy import Field
+from components.providers.reconciler import Reconciler
 from components.providers.values import MISSING, Inputs
 
 
 class OwnArguments(TypedDict):
     owner: str
     active: NotRequired[bool]
+
+
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def warnings(change: Change) -> Iterator[str]:
+    if change.replaces:
+        yield (
+            "is deactivated and a new meter made; usage recorded so far stays with this one and is billed only by "
+            "prices on it"
+        )
+    elif change.new.get("active", True) is False and change.old.get("active", True) is not False:
+        yield "will be inactive: Stripe refuses its meter events, and nothing that happens meanwhile is billed"
 
 
 METER = Kind(
@@ -32,14 +49,13 @@ METER = Kind(
     when_deleted="Deactivated: Stripe deletes no meter. A later create with the same event name and shape "
     "reactivates it. One that is replaced under the same event name is deactivated right before the new one is made.",
     when_gone="An inactive meter shows as `active: false`; a meter that Stripe does not know is made again.",
-    updated={"active": "through Stripe's deactivate and reactivate"},
-    watched={"active": True},
-    defaults={
-        "customer_mapping": {"event_payload_key": "stripe_customer_id", "type": "by_id"},
-        "value_settings": {"event_payload_key": "value"},
+    fields={
+        "active": Field(in_place="through Stripe's deactivate and reactivate", unset_to=True, drift_from=True),
+        "customer_mapping": Field(default={"event_payload_key": "stripe_customer_id", "type": "by_id"}),
+        "event_name": Field(unique=True),
+        "value_settings": Field(default={"event_payload_key": "value"}),
     },
     searchable=False,
-    unique=("event_name",),
     outputs={"status": "`active` or `inactive`"},
     rules=(
         rules.longest(
@@ -51,26 +67,16 @@ METER = Kind(
             }
         ),
     ),
+    warnings=warnings,
 )
 
 
-class MeterProvider(StripeProvider):
-    kind = METER
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces:
-            yield (
-                "is deactivated and a new meter made; usage recorded so far stays with this one and is billed only by "
-                "prices on it"
-            )
-        elif new.get("active", True) is False and old.get("active", True) is not False:
-            yield "will be inactive: Stripe refuses its meter events, and nothing that happens meanwhile is billed"
-
-    def find_or_make(self, new: Inputs) -> StripeObject:
-        found = self.find(new)
+class Meters(Reconciler):
+    @contextmanager
+    def making(self, new: Inputs, found: StripeObject | None) -> Iterator[None]:
         replaced = [] if found is not None and _is_active(found) else self._make_way(new)
         try:
-            return self.make(new) if found is None else self.adopt(found, new)
+            yield
         except StripeRefusal as refusal:
             # Certain that there is no new one, usage goes on being recorded by the old one.
             if refusal.is_certain:
@@ -83,9 +89,11 @@ class MeterProvider(StripeProvider):
             try:
                 self._switch(id_, "reactivate", new)
             except AccountError as problem:
-                tell("warning", f"{self.subject(new, id_)}: stays deactivated, and its usage is refused: {problem}")
+                self.run.tell(
+                    "warning", f"{self.subject(new, id_)}: stays deactivated, and its usage is refused: {problem}"
+                )
             else:
-                tell("info", f"{self.subject(new, id_)}: reactivated, since the new one was refused")
+                self.run.tell("info", f"{self.subject(new, id_)}: reactivated, since the new one was refused")
 
     def _of_name(self, new: Inputs) -> list[StripeObject]:
         """Every meter of that event name, the active one first."""
@@ -104,7 +112,7 @@ class MeterProvider(StripeProvider):
         replaced = [
             str(remote["id"])
             for remote in self._of_name(new)
-            if _is_active(remote) and self._in_state.get(remote["id"]) == new["owner"]
+            if _is_active(remote) and self._owner_in_state(remote) == new["owner"]
         ]
         for id_ in replaced:
             self._deactivate(id_, new)
@@ -116,7 +124,7 @@ class MeterProvider(StripeProvider):
         for remote in same_name:
             different = self.different(remote, new)
             active = _is_active(remote)
-            holder = self._in_state.get(remote["id"])
+            holder = self._owner_in_state(remote)
             if active and different and holder == new["owner"]:
                 # What it replaces.
                 continue
@@ -136,7 +144,7 @@ class MeterProvider(StripeProvider):
         for remote in same_name[:1]:
             if _is_active(remote):
                 break
-            tell(
+            self.run.tell(
                 "info",
                 f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
                 f"{differences(self.different(remote, new))}",
@@ -144,30 +152,26 @@ class MeterProvider(StripeProvider):
         return None
 
     def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        if remote.get("status") != "active":
-            tell("info", f"{self.subject(new, remote['id'])}: had been deactivated and is reactivated")
-            old = self.projection({"active": True, **new}, remote)
-            return self.apply(remote["id"], old, new, remote) or remote
-        if remote["id"] in self._in_state:
-            # Replaced by nothing else than itself (`pulumi up --replace`).
+        # Replaced by nothing else than itself (`pulumi up --replace`), or taken out before.
+        if not _is_active(remote) or self.run.is_in_state(self.kind, remote["id"]):
             return super().adopt(remote, new)
         # The answer to a run that was cut short, or somebody else's: a meter does not say.
-        tell(
+        self.run.tell(
             "warning",
             f"{self.subject(new, remote['id'])}: an active meter of this event_name exists and is taken over; if "
             "another stack has it too, give one of the two another event_name: deleting either deactivates it for both",
         )
-        return self.apply(remote["id"], self.projection(new, remote), new, remote) or remote
+        return self.conform(remote, new)
+
+    def _owner_in_state(self, remote: StripeObject) -> str | None:
+        declaration = self.run.declaration(self.kind, remote["id"])
+        return declaration.owner if declaration else None
 
     def complete(self, remote: StripeObject, new: Inputs) -> StripeObject:
         return self._activated(remote["id"], new) if _wants(new) != _is_active(remote) else remote
 
-    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
-        changed = super().apply(id_, old, new, remote)
-        return self._activated(id_, new) if old.get("active", True) != _wants(new) else changed
-
-    def own_returned(self, name: str, value: Any, remote: StripeObject) -> Any:
-        return _is_active(remote) if name == "active" else value
+    def after_update(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        return self._activated(id_, new) if old.get("active", True) != _wants(new) else remote
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         if name == "active":
@@ -180,16 +184,25 @@ class MeterProvider(StripeProvider):
 
     def _deactivate(self, id_: str, known: Inputs) -> StripeObject:
         left = self._switch(id_, "deactivate", known)
-        tell("info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it and its usage")
+        self.run.tell("info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it and its usage")
         return left
 
     def _activated(self, id_: str, new: Inputs) -> StripeObject:
-        return self._switch(id_, "reactivate" if _wants(new) else "deactivate", new)
+        if not _wants(new):
+            return self._switch(id_, "deactivate", new)
+        remote = self._switch(id_, "reactivate", new)
+        self.run.tell("info", f"{self.subject(new, id_)}: reactivated")
+        return remote
 
     def _switch(self, id_: str, verb: str, known: Inputs) -> StripeObject:
         remote = self.call("post", f"{METER.path}/{id_}/{verb}", {}, subject=self.subject(known, id_)).data
         self.inventory.remember(remote)
         return remote
+
+
+class MeterProvider(StripeProvider):
+    kind = METER
+    reconciler_type = Meters
 
 
 def _wants(new: Mapping[str, Any]) -> bool:

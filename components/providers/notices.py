@@ -1,4 +1,4 @@
-"""What a provider tells the person at the terminal: the engine's own diagnostics, from the provider process.
+"""How a line reaches the person at the terminal: the engine's own diagnostics, from the provider process.
 
 Pulumi's supported way to warn in a preview, resource hooks, does not see a replacement (a `before_create` hook has
 no old inputs) and must never be bound to deletes (`pulumi destroy` would refuse to run). `diff` sees everything, so
@@ -8,29 +8,19 @@ the warnings come from there, over the engine's address that the provider proces
 from __future__ import annotations
 
 import sys
-import threading
 from typing import Literal
 
-from components.redaction import redact
-
-_lock = threading.Lock()
-_said: set[str] = set()
+from components.providers.state import runs_under_engine
 
 
-def tell(severity: Literal["info", "warning"], message: str) -> None:
-    """Show one line, once a process."""
-    line = redact(" ".join(message.split()))
-    with _lock:
-        if line in _said:
-            return
-        _said.add(line)
+def show(severity: Literal["info", "warning"], line: str) -> None:
+    """Show one line, in the engine's diagnostics where there is an engine."""
     if not _log_to_engine(severity, line):
         print(f"{severity}: {line}", file=sys.stderr, flush=True)
 
 
 def _log_to_engine(severity: Literal["info", "warning"], line: str) -> bool:
-    # `python -m pulumi.dynamic <engine address>` is how the engine starts the process.
-    if len(sys.argv) != 2 or ":" not in sys.argv[1] or "pulumi" not in sys.argv[0]:
+    if not runs_under_engine():
         return False
     import grpc
     from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc

@@ -12,21 +12,20 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
+from components.providers.differ import Change
+from components.providers.errors import ProviderError
 from components.providers.inventory import StripeObject, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import ProviderError, StripeProvider
-from components.providers.notices import tell
-from components.providers.shapes import Path
-from components.providers.values import MISSING, Inputs, is_unknown
+from components.providers.lifecycle import StripeProvider
+from components.providers.policy import Field
+from components.providers.reconciler import Reconciler
+from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
 
 class OwnArguments(TypedDict):
     owner: str
 
 
-AMOUNTS: Final = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
-#: Three years, in each interval.
-MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 FIXED_TAX: Final = ("inclusive", "exclusive")
 
 
@@ -39,8 +38,8 @@ def one_product(inputs: Inputs) -> Iterator[Problem]:
 
 
 def one_of_the_amounts(inputs: Inputs) -> Iterator[Problem]:
-    yield from rules.one_amount(inputs, (), AMOUNTS)
-    if scheme_of(inputs) == "per_unit" and not any(rules.given(inputs, name) for name in AMOUNTS):
+    yield from rules.one_amount(inputs, (), rules.AMOUNTS)
+    if scheme_of(inputs) == "per_unit" and not any(rules.given(inputs, name) for name in rules.AMOUNTS):
         yield ("unit_amount",), "is required, or unit_amount_decimal, custom_unit_amount or tiers"
 
 
@@ -56,7 +55,7 @@ def scheme(inputs: Inputs) -> Iterator[Problem]:
     for name in ("tiers", "tiers_mode"):
         if not rules.given(inputs, name) or inputs[name] == []:
             yield (name,), 'is required with billing_scheme "tiered"'
-    for name in AMOUNTS:
+    for name in rules.AMOUNTS:
         if rules.given(inputs, name):
             yield (name,), 'excludes billing_scheme "tiered": the amounts are in the tiers'
     if rules.given(inputs, "transform_quantity"):
@@ -68,42 +67,10 @@ def scheme(inputs: Inputs) -> Iterator[Problem]:
         yield ("recurring",), 'is required with billing_scheme "tiered": Stripe has no one-time prices in tiers'
 
 
-def tiers(inputs: Inputs) -> Iterator[Problem]:
-    yield from tiers_at(inputs.get("tiers"), ("tiers",))
-
-
-def tiers_at(values: Any, path: Path) -> Iterator[Problem]:
-    """Tiers ascend, the last is open, and each costs something, be it 0."""
-    if not isinstance(values, list) or not values:
-        return
-    previous: int | None = 0
-    for index, tier in enumerate(values):
-        if not isinstance(tier, Mapping):
-            previous = None
-            continue
-        at: Path = (*path, index)
-        last = index == len(values) - 1
-        up_to = tier.get("up_to")
-        if is_unknown(up_to):
-            previous = None
-        elif up_to == "inf":
-            if not last:
-                yield (*at, "up_to"), 'is "inf" and not the last; only the last tier is open'
-        elif last:
-            yield (*at, "up_to"), f'is {up_to}; the last tier must be "inf", or usage above it has no price'
-        elif isinstance(up_to, int):
-            if previous is not None and up_to <= previous:
-                yield (*at, "up_to"), f"is {up_to}; must be above {previous}, where the tier before it ends"
-            previous = up_to
-        for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
-            yield from rules.one_amount(tier, at, names)
-        flat = tier.get("flat_amount_decimal")
-        if isinstance(flat, str) and "." in flat:
-            yield (*at, "flat_amount_decimal"), f"is {flat}; Stripe takes whole minor units for a flat amount"
-        if not any(rules.given(tier, name) for name in ("unit_amount", "unit_amount_decimal")) and not any(
-            rules.given(tier, name) for name in ("flat_amount", "flat_amount_decimal")
-        ):
-            yield at, 'costs nothing; declare unit_amount_decimal, "0" for a free tier'
+def amounts(inputs: Inputs) -> Iterator[Problem]:
+    yield from rules.tiers(inputs.get("tiers"), ("tiers",))
+    yield from rules.custom_amount(inputs.get("custom_unit_amount"), ("custom_unit_amount",))
+    yield from rules.currency_options(inputs, (), inputs.get("currency"), scheme_of(inputs))
 
 
 def recurrence(inputs: Inputs) -> Iterator[Problem]:
@@ -116,42 +83,8 @@ def recurrence(inputs: Inputs) -> Iterator[Problem]:
         yield ("recurring", "meter"), "is required with usage_type metered: the id of the meter that counts the usage"
     if usage_type == "licensed" and rules.given(recurring, "meter"):
         yield ("recurring", "usage_type"), "must be metered, since a meter is declared"
-    count, interval = rules.find(recurring, "interval_count"), rules.find(recurring, "interval")
-    if isinstance(count, int) and interval in MOST_INTERVALS and not 1 <= count <= MOST_INTERVALS[interval]:
-        yield ("recurring", "interval_count"), f"is {count}; must be 1 to {MOST_INTERVALS[interval]} {interval}s"
     if rules.given(inputs, "custom_unit_amount"):
         yield ("custom_unit_amount",), "excludes recurring: only one-time prices let the customer choose"
-
-
-def custom_amount(inputs: Inputs) -> Iterator[Problem]:
-    yield from custom_amount_at(inputs.get("custom_unit_amount"), ("custom_unit_amount",))
-
-
-def custom_amount_at(values: Any, path: Path) -> Iterator[Problem]:
-    if not isinstance(values, Mapping):
-        return
-    if values.get("enabled") is False:
-        yield (*path, "enabled"), "must be true; leave custom_unit_amount out to switch it off"
-    low, preset, high = (rules.find(values, name) for name in ("minimum", "preset", "maximum"))
-    for name, smaller, larger in (("minimum", low, high), ("preset", preset, high), ("preset", low, preset)):
-        if isinstance(smaller, int) and isinstance(larger, int) and smaller > larger:
-            yield (*path, name), "does not lie in minimum <= preset <= maximum"
-            return
-
-
-def currency_options(inputs: Inputs) -> Iterator[Problem]:
-    for code, option in (rules.find(inputs, "currency_options") or {}).items():
-        path: Path = ("currency_options", code)
-        yield from rules.currency_code(code, path)
-        if not isinstance(option, Mapping):
-            continue
-        yield from rules.one_amount(option, path, AMOUNTS)
-        yield from tiers_at(option.get("tiers"), (*path, "tiers"))
-        yield from custom_amount_at(option.get("custom_unit_amount"), (*path, "custom_unit_amount"))
-        if scheme_of(inputs) == "tiered" and not rules.given(option, "tiers"):
-            yield (*path, "tiers"), 'is required: the price has billing_scheme "tiered"'
-        if scheme_of(inputs) == "per_unit" and not any(rules.given(option, name) for name in AMOUNTS):
-            yield path, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
 
 
 def transfer(inputs: Inputs) -> Iterator[Problem]:
@@ -165,6 +98,109 @@ def scheme_of(inputs: Mapping[str, Any]) -> str | None:
     return None if is_unknown(scheme) else str(scheme)
 
 
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def comparable(arguments: Inputs) -> Inputs:
+    """With one spelling for an amount, and Stripe's defaults written down."""
+    same: Inputs = {"billing_scheme": "per_unit", **arguments}
+    if not is_unknown(same.get("unit_amount", MISSING)) and "unit_amount" in same:
+        same["unit_amount_decimal"] = str(same.pop("unit_amount"))
+    if isinstance(same.get("recurring"), Mapping):
+        same["recurring"] = {"interval_count": 1, "usage_type": "licensed", **same["recurring"]}
+    if isinstance(same.get("tiers"), list):
+        same["tiers"] = [_comparable_tier(tier) for tier in same["tiers"]]
+    return same
+
+
+def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
+    if "unit_amount_decimal" in names:
+        # `comparable` knows one spelling of an amount; report the one that the program changed.
+        names = names - {"unit_amount_decimal"} | {name for name in rules.AMOUNTS if old.get(name) != new.get(name)}
+    if _tax_moves(old, new):
+        names = names | {"tax_behavior"}
+    if any(_tax_moves(*pair) for pair in _options_of_both(old, new)):
+        names = names | {"currency_options"}
+    return names
+
+
+def warnings(change: Change) -> Iterator[str]:
+    old, new = change.old, change.new
+    if change.replaces:
+        on_it = "; subscriptions on it go on paying it, except where a line of this run says that they move"
+        yield f"stays in Stripe, archived{on_it if isinstance(old.get('recurring'), Mapping) else ''}"
+        if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
+            yield f"tiers by up_to: {moves}"
+    elif new.get("active", True) is False and old.get("active", True) is not False:
+        yield "will be archived: no new subscriptions to it; those that exist go on billing"
+    if not change.replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
+        yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later makes a new price"
+
+
+def _tier_moves(old: Any, new: Any) -> str:
+    """What happens to the tiers when some are added or taken out, by `up_to`.
+
+    The engine compares lists by position: it prints a tier put in the middle as a change of every tier from there on.
+    """
+    if not isinstance(old, list) or not isinstance(new, list) or len(old) == len(new):
+        return ""
+    if not all(isinstance(tier, Mapping) for tier in (*old, *new)):
+        return ""
+    if any(is_unknown(value) for tier in (*old, *new) for value in tier.values()):
+        return ""
+    before, after = ({tier.get("up_to"): tier for tier in tiers} for tiers in (old, new))
+    bounds = [*before, *(bound for bound in after if bound not in before)]
+    moves = [
+        f"{bound}: {_amounts(before.get(bound))} => {_amounts(after.get(bound))}"
+        for bound in sorted(bounds, key=lambda bound: (isinstance(bound, str), bound))
+        if before.get(bound) != after.get(bound)
+    ]
+    return "; ".join(moves)
+
+
+def _amounts(tier: Mapping[str, Any] | None) -> str:
+    if tier is None:
+        return "none"
+    return ", ".join(f"{name} {value}" for name, value in sorted(tier.items(), reverse=True) if name != "up_to")
+
+
+def _comparable_tier(tier: Any) -> Any:
+    if not isinstance(tier, Mapping):
+        return tier
+    same = dict(tier)
+    for name in ("unit_amount", "flat_amount"):
+        if name in same and not is_unknown(same[name]):
+            same[f"{name}_decimal"] = str(same.pop(name))
+    return same
+
+
+def _as_sent(option: Mapping[str, Any]) -> Inputs:
+    """A currency option of Stripe's as a request names it: each amount once, and nothing that is not there."""
+    there = {name: _as_declared(name, value) for name, value in option.items() if value is not None}
+    if "tiers" in there:
+        there["tiers"] = [_one_spelling(tier) for tier in there["tiers"]]
+    return _one_spelling(there)
+
+
+def _one_spelling(amounts: Mapping[str, Any]) -> Inputs:
+    return {
+        name: value for name, value in amounts.items() if value is not None and amounts.get(f"{name}_decimal") is None
+    }
+
+
+def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a tax behaviour that Stripe has fixed is to become another."""
+    return old.get("tax_behavior") in FIXED_TAX and new.get("tax_behavior", old["tax_behavior"]) != old["tax_behavior"]
+
+
+def _options_of_both(old: Inputs, new: Inputs) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    before, after = old.get("currency_options"), new.get("currency_options")
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for code in before.keys() & after.keys():
+            if isinstance(before[code], Mapping) and isinstance(after[code], Mapping):
+                yield before[code], after[code]
+
+
 PRICE = Kind(
     name="Price",
     noun="price",
@@ -176,22 +212,24 @@ PRICE = Kind(
     when_deleted="Archived, and its lookup key let go: Stripe deletes no price. Subscriptions on it go on billing. "
     "A product whose default price it is has the one that replaces it first, or none.",
     when_gone="An archived price shows as `active: false`; one that Stripe does not know is made again.",
-    modifiers={
-        "transfer_lookup_key": "allows taking the lookup key from a price that nobody's program made; from this "
-        "stack's own prices it is taken without being asked, from another stack's never"
+    fields={
+        "active": Field(unset_to=True, drift_from=True),
+        "currency_options": Field(
+            replaces_when="the tax_behavior of a currency, inclusive or exclusive, is to be another"
+        ),
+        "currency_options.*.tax_behavior": Field(keep="once inclusive or exclusive it stays"),
+        "lookup_key": Field(unique=True),
+        "product_data": Field(write_only="Stripe returns the product that it made, not these parameters"),
+        "tax_behavior": Field(
+            replaces_when="it is inclusive or exclusive and is to be another",
+            keep="once inclusive or exclusive it stays",
+        ),
+        "transfer_lookup_key": Field(
+            request_option="allows taking the lookup key from a price that nobody's program made; from this "
+            "stack's own prices it is taken without being asked, from another stack's never",
+            withheld=True,
+        ),
     },
-    unreadable={"product_data": "Stripe returns the product that it made, not these parameters"},
-    cleared={"active": True},
-    kept={
-        "tax_behavior": "once inclusive or exclusive it stays",
-        "currency_options.*.tax_behavior": "once inclusive or exclusive it stays",
-    },
-    replaced_when={
-        "currency_options": "the tax_behavior of a currency, inclusive or exclusive, is to be another",
-        "tax_behavior": "it is inclusive or exclusive and is to be another",
-    },
-    watched={"active": True},
-    unique=("lookup_key",),
     expand=("tiers", "currency_options"),
     advice={
         "metered prices must be backed by meters": "Declare recurring.meter.",
@@ -203,128 +241,93 @@ PRICE = Kind(
     outputs={"type": "`recurring` or `one_time`"},
     rules=(
         rules.metadata,
-        rules.currency,
-        rules.longest({"lookup_key": 200, "nickname": 5_000, "product_data.statement_descriptor": 22}),
-        rules.not_below({"transform_quantity.divide_by": 1, "recurring.trial_period_days": 1}),
+        rules.currencies("currency", "currency_options.*"),
+        rules.longest({"lookup_key": 200, "product_data.statement_descriptor": 22, "product_data.unit_label": 12}),
+        rules.descriptors("product_data.statement_descriptor"),
+        rules.between(
+            {"transform_quantity.divide_by": (1, None), "recurring.trial_period_days": (1, rules.LONGEST_TRIAL)}
+        ),
+        rules.intervals("recurring"),
         rules.exclusive("product", "product_data", why="give the id of a product or the parameters of a new one"),
         one_product,
         one_of_the_amounts,
         scheme,
-        tiers,
+        amounts,
         recurrence,
-        custom_amount,
-        currency_options,
         transfer,
     ),
+    comparable=comparable,
+    replaces=replaces,
+    warnings=warnings,
 )
 
 
-class PriceProvider(StripeProvider):
-    kind = PRICE
-
-    # -- diff ---------------------------------------------------------------------------------------------------
-
-    def replaces(self, old: Inputs, new: Inputs) -> list[str]:
-        names = set(super().replaces(old, new))
-        if "unit_amount_decimal" in names:
-            # `comparable` knows one spelling of an amount; report the one that the program changed.
-            names -= {"unit_amount_decimal"}
-            names |= {name for name in AMOUNTS if old.get(name) != new.get(name)}
-        if _tax_moves(old, new):
-            names.add("tax_behavior")
-        if any(_tax_moves(*pair) for pair in _options_of_both(old, new)):
-            names.add("currency_options")
-        return sorted(names)
-
-    def comparable(self, arguments: Inputs) -> Inputs:
-        """With one spelling for an amount, and Stripe's defaults written down."""
-        same: Inputs = {"billing_scheme": "per_unit", **arguments}
-        if not is_unknown(same.get("unit_amount", MISSING)) and "unit_amount" in same:
-            same["unit_amount_decimal"] = str(same.pop("unit_amount"))
-        if isinstance(same.get("recurring"), Mapping):
-            same["recurring"] = {"interval_count": 1, "usage_type": "licensed", **same["recurring"]}
-        if isinstance(same.get("tiers"), list):
-            same["tiers"] = [_comparable_tier(tier) for tier in same["tiers"]]
-        return same
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces:
-            yield f"stays in Stripe, archived{_who_moves(old)}"
-            if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
-                yield f"tiers by up_to: {moves}"
-        elif new.get("active", True) is False and old.get("active", True) is not False:
-            yield "will be archived: no new subscriptions to it; those that exist go on billing"
-        if not replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
-            yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later makes a new price"
-
+class Prices(Reconciler):
     # -- create -------------------------------------------------------------------------------------------------
 
-    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
-        return bool(remote.get("active")) is bool(new.get("active", True))
-
     def create_params(self, new: Inputs) -> Inputs:
+        """With the lookup key taken from its holder when that is this stack's: the new price answers to it first."""
         params = super().create_params(new)
-        params.pop("transfer_lookup_key", None)
+        key = new.get("lookup_key")
+        if key and any(each.get("lookup_key") == key and self.is_ours(each, new) for each in self.inventory.owned()):
+            params["transfer_lookup_key"] = True
         return params
 
-    def make(self, new: Inputs, **more: Any) -> StripeObject:
-        """With the lookup key taken from its holder when that is this stack's: the new price answers to it first."""
-        key = new.get("lookup_key")
-        if (
-            key
-            and not more
-            and any(each.get("lookup_key") == key and self.is_ours(each, new) for each in self.inventory.owned())
-        ):
-            more = {"transfer_lookup_key": True}
-        return super().make(new, **more)
-
-    def resolve(self, refusal: StripeRefusal, new: Inputs) -> StripeObject:
-        self._may_transfer(refusal, new)
-        return self.make(new, transfer_lookup_key=True)
-
-    def resolve_update(self, refusal: StripeRefusal, id_: str, params: Inputs, new: Inputs) -> Inputs:
-        if "transfer_lookup_key" in params and params["transfer_lookup_key"] is True:
-            raise refusal
-        self._may_transfer(refusal, new)
-        return {**params, "transfer_lookup_key": True}
-
-    def _may_transfer(self, refusal: StripeRefusal, new: Inputs) -> None:
-        """Return when the price that holds the lookup key is one to take it from.
+    def instead(self, refusal: StripeRefusal, params: Inputs, new: Inputs) -> Inputs:
+        """The same with the lookup key taken from the price that has it, where it is one to take it from.
 
         Raises:
             ProviderError: it belongs to somebody else.
             StripeRefusal: it was not about the lookup key.
         """
         key = new.get("lookup_key")
-        if not key or refusal.status != 400 or "already uses that lookup key" not in refusal.message:
+        about_the_key = refusal.status == 400 and "already uses that lookup key" in refusal.message
+        if not key or not about_the_key or params.get("transfer_lookup_key"):
             raise refusal
         found = self.call("get", self.kind.path, {"lookup_keys": [key]}, subject=self.subject(new)).data["data"]
         for holder in found:
             owner = owner_of(holder)
             # What the state holds is ours under another owner too: the stack was renamed, or the price imported.
-            ours = self.is_ours(holder, new) or holder["id"] in self._in_state
+            ours = self.is_ours(holder, new) or self.run.is_in_state(self.kind, holder["id"])
             if ours or (owner is None and new.get("transfer_lookup_key")):
                 continue
             raise ProviderError(
                 f"{self.subject(new)}: lookup_key {key!r} belongs to {holder['id']}, which "
                 + (f"{owner} made" if owner else "was not made by a program; transfer_lookup_key=True takes it over")
             )
+        return {**params, "transfer_lookup_key": True}
 
     # -- update -------------------------------------------------------------------------------------------------
 
-    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+    def before_update(
+        self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
+    ) -> tuple[Inputs, StripeObject | None]:
         before, after = old.get("currency_options") or {}, new.get("currency_options") or {}
-        if after and before.keys() - after.keys():
-            # Stripe can only take all currency options away at once; the declared ones then come back.
-            params = {"currency_options": "", **self.expanded()}
-            self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
-            old = {name: value for name, value in old.items() if name != "currency_options"}
-        return super().apply(id_, old, new, remote)
+        if gone := before.keys() - after.keys():
+            # Stripe can only take all currency options away at once. The others then come back as they were.
+            there = {**after, **self._options_in_stripe(id_)}
+            changed = {code: option for code, option in after.items() if before.get(code) != option}
+            kept = {code: option for code, option in there.items() if code not in gone} | changed
+            if kept:
+                for options in ("", kept):
+                    params = {"currency_options": options, **self.expanded()}
+                    answer = self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
+                remote = answer.data
+                self.inventory.remember(remote)
+                old = {**old, "currency_options": new.get("currency_options")}
+                old = {name: value for name, value in old.items() if value is not None}
+        return old, remote
 
-    def changes(self, id_: str, old: Inputs, new: Inputs) -> Inputs:
-        params = super().changes(id_, old, new)
-        params.pop("transfer_lookup_key", None)
-        return params
+    def _options_in_stripe(self, id_: str) -> dict[str, Inputs]:
+        """The price in its other currencies as Stripe has it, in the form that Stripe takes."""
+        remote = self.inventory.fetch(id_) or {}
+        options = mapping(remote.get("currency_options"))
+        codes = sorted(options.keys() - {remote.get("currency")})
+        if codes and remote.get("billing_scheme") == "tiered":
+            expand = [*self.kind.expand, *(f"currency_options.{code}.tiers" for code in codes)]
+            remote = self.call("get", f"{self.kind.path}/{id_}", {"expand": expand}, subject=f"price {id_}").data
+            options = remote["currency_options"]
+        return {code: _as_sent(options[code]) for code in codes}
 
     # -- read ---------------------------------------------------------------------------------------------------
 
@@ -368,73 +371,26 @@ class PriceProvider(StripeProvider):
                 raise
             self._let_go(id_, known)
             left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
-        tell("info", f"{subject}: archived; Stripe keeps it, and what is subscribed to it goes on")
+        self.run.tell("info", f"{subject}: archived; Stripe keeps it, and what is subscribed to it goes on")
         if "product_data" in known:
-            tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
+            self.run.tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
 
     def _let_go(self, id_: str, known: Inputs) -> None:
         """Make its product's default price the one that replaces it, or none; somebody chose it in the dashboard."""
         subject = self.subject(known, id_)
         product = (self.inventory.fetch(id_) or {}).get("product")
-        new = self.successor(id_, known)
+        new = self.run.successor(self.kind, id_, known.get("owner"))
         same_product = new is not None and (self.inventory.read(new) or {}).get("product") == product
         default = str(new) if same_product else ""
         link = {"default_price": default}
         self.call("post", f"/v1/products/{product}", link, subject=f"{subject}, default price of {product}")
-        tell("info", f"{subject}: was the default price of {product}, which now has {default or 'none'}")
+        self.run.tell("info", f"{subject}: was the default price of {product}, which now has {default or 'none'}")
 
 
-def _who_moves(old: Mapping[str, Any]) -> str:
-    """What a replaced price means for those who pay it, which the items' `price: price_1 => [unknown]` does not say."""
-    recurring = old.get("recurring")
-    if not isinstance(recurring, Mapping):
-        return ""
-    if recurring.get("usage_type") == "metered":
-        period = "their usage until then is billed at this one"
-    else:
-        period = "the rest of their period is prorated"
-    return (
-        f"; subscriptions that this program links to it move to the new price ({period}, unless proration_behavior "
-        "says none), all others go on paying this one"
-    )
-
-
-def _tier_moves(old: Any, new: Any) -> str:
-    """What happens to the tiers when some are added or taken out, by `up_to`.
-
-    The engine compares lists by position: it prints a tier put in the middle as a change of every tier from there on.
-    """
-    if not isinstance(old, list) or not isinstance(new, list) or len(old) == len(new):
-        return ""
-    if not all(isinstance(tier, Mapping) for tier in (*old, *new)):
-        return ""
-    if any(is_unknown(value) for tier in (*old, *new) for value in tier.values()):
-        return ""
-    before, after = ({tier.get("up_to"): tier for tier in tiers} for tiers in (old, new))
-    bounds = [*before, *(bound for bound in after if bound not in before)]
-    moves = [
-        f"{bound}: {_amounts(before.get(bound))} => {_amounts(after.get(bound))}"
-        for bound in sorted(bounds, key=lambda bound: (isinstance(bound, str), bound))
-        if before.get(bound) != after.get(bound)
-    ]
-    return "; ".join(moves)
-
-
-def _amounts(tier: Mapping[str, Any] | None) -> str:
-    if tier is None:
-        return "none"
-    return ", ".join(f"{name} {value}" for name, value in sorted(tier.items(), reverse=True) if name != "up_to")
-
-
-def _comparable_tier(tier: Any) -> Any:
-    if not isinstance(tier, Mapping):
-        return tier
-    same = dict(tier)
-    for name in ("unit_amount", "flat_amount"):
-        if name in same and not is_unknown(same[name]):
-            same[f"{name}_decimal"] = str(same.pop(name))
-    return same
+class PriceProvider(StripeProvider):
+    kind = PRICE
+    reconciler_type = Prices
 
 
 def _as_declared(name: str, value: Any) -> Any:
@@ -444,16 +400,3 @@ def _as_declared(name: str, value: Any) -> Any:
     if name == "custom_unit_amount" and isinstance(value, Mapping):
         return {"enabled": True, **value}
     return value
-
-
-def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a tax behaviour that Stripe has fixed is to become another."""
-    return old.get("tax_behavior") in FIXED_TAX and new.get("tax_behavior", old["tax_behavior"]) != old["tax_behavior"]
-
-
-def _options_of_both(old: Inputs, new: Inputs) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    before, after = old.get("currency_options"), new.get("currency_options")
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for code in before.keys() & after.keys():
-            if isinstance(before[code], Mapping) and isinstance(after[code], Mapping):
-                yield before[code], after[code]

@@ -9,10 +9,13 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
+from components.providers.differ import Change
+from components.providers.errors import ProviderError
 from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import ProviderError, StripeProvider
-from components.providers.notices import tell
+from components.providers.lifecycle import StripeProvider
+from components.providers.policy import Field
+from components.providers.reconciler import Reconciler
 from components.providers.values import Inputs, decimals
 
 
@@ -21,46 +24,50 @@ class OwnArguments(TypedDict):
 
 
 _ID = re.compile(r"\A[A-Za-z0-9_.:-]+\Z")
-_FORBIDDEN_IN_DESCRIPTOR = frozenset("<>\\\"'*")
-
-
-def descriptor(inputs: Inputs) -> Iterator[Problem]:
-    """What is printed on a bank statement."""
-    value = rules.find(inputs, "statement_descriptor")
-    if isinstance(value, str) and (bad := sorted(_FORBIDDEN_IN_DESCRIPTOR & set(value))):
-        yield ("statement_descriptor",), f"holds {' '.join(bad)}, which Stripe refuses on a bank statement"
-    elif isinstance(value, str) and not re.search("[A-Za-z]", value):
-        yield ("statement_descriptor",), "needs at least one letter"
 
 
 def chosen_id(inputs: Inputs) -> Iterator[Problem]:
     value = rules.find(inputs, "id")
     if isinstance(value, str) and not _ID.match(value):
-        yield ("id",), f"is {value!r}; use letters, digits, - and _"
-
-
-def url(inputs: Inputs) -> Iterator[Problem]:
-    value = rules.find(inputs, "url")
-    if isinstance(value, str) and not value.startswith(("http://", "https://")):
-        yield ("url",), f"is {value!r}; must be a public web address that starts with https://"
+        yield ("id",), "has other characters than letters, digits, - and _"
 
 
 def package(inputs: Inputs) -> Iterator[Problem]:
-    for name, value in (rules.find(inputs, "package_dimensions") or {}).items():
+    for path, value in rules.each(inputs, "package_dimensions.*"):
         if isinstance(value, str) and (decimals(value) > 2 or value.startswith("-")):
-            yield ("package_dimensions", name), f"is {value}; must be positive, with at most 2 decimals"
+            yield path, "must be positive, with at most 2 decimals"
 
 
 def default_price_data(inputs: Inputs) -> Iterator[Problem]:
-    data = rules.find(inputs, "default_price_data")
+    data, path = rules.find(inputs, "default_price_data"), ("default_price_data",)
     if not isinstance(data, dict):
         return
-    yield from rules.currency_code(data.get("currency"), ("default_price_data", "currency"))
-    names = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
-    yield from rules.one_amount(data, ("default_price_data",), names)
-    if not any(rules.given(data, name) for name in names):
-        yield ("default_price_data",), "needs unit_amount, unit_amount_decimal or custom_unit_amount"
-    yield from rules.metadata_at(data.get("metadata"), ("default_price_data", "metadata"))
+    yield from rules.one_amount(data, path, rules.AMOUNTS)
+    yield from rules.custom_amount(data.get("custom_unit_amount"), (*path, "custom_unit_amount"))
+    yield from rules.currency_options(data, path, data.get("currency"), "per_unit")
+    if not any(rules.given(data, name) for name in rules.AMOUNTS):
+        yield path, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
+
+
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def refusal(change: Change) -> str | None:
+    """Of a chosen id there is only one product, and Stripe deletes none that has had prices."""
+    if not change.replaces or "id" not in change.new or change.old.get("id") != change.new["id"]:
+        return None
+    return (
+        f"{' and '.join(change.replaces)} cannot be changed under the same id; choose another id, which makes another "
+        "product"
+        + (", or declare a Price and a DefaultPrice instead" if "default_price_data" in change.replaces else "")
+    )
+
+
+def warnings(change: Change) -> Iterator[str]:
+    if change.replaces:
+        yield "is replaced by a new product, and so are all prices on it; links to this one stop working"
+    elif change.new.get("active", True) is False and change.old.get("active", True) is not False:
+        yield "will be archived: no new subscriptions to its prices; those that exist go on billing"
 
 
 PRODUCT = Kind(
@@ -74,62 +81,57 @@ PRODUCT = Kind(
     when_deleted="Deleted if it never had prices, else archived (Stripe deletes no product with prices). Under the "
     "same chosen id there is no second one: a change that would replace it is refused in the preview.",
     when_gone="An archived product shows as `active: false`; a deleted one is made again.",
-    spent={"default_price_data": "it makes a price when the product is made; the price lives on by itself"},
-    unreadable={"default_price_data": "Stripe returns the price that it made, not these parameters"},
-    assigned={"id": "Stripe makes one up"},
-    defaults={"type": "service"},
-    cleared={"active": True, "shippable": False},
-    watched={"active": True},
-    unique=("id",),
+    fields={
+        "active": Field(unset_to=True, drift_from=True),
+        "default_price_data": Field(
+            write_only="Stripe returns the price that it made, not these parameters",
+            keep="it makes a price when the product is made; the price lives on by itself",
+        ),
+        "id": Field(computed="one that Stripe makes up", unique=True),
+        "shippable": Field(unset_to=False),
+        "type": Field(default="service"),
+    },
     rules=(
         rules.metadata,
-        rules.longest({"name": 250, "unit_label": 12, "statement_descriptor": 22, "description": 40_000}),
+        rules.longest(
+            {
+                "name": 250,
+                "unit_label": 12,
+                "statement_descriptor": 22,
+                "description": 40_000,
+                "marketing_features.*.name": 80,
+            }
+        ),
         rules.at_most_items({"images": 8, "marketing_features": 15}),
+        rules.urls("url", "images.*"),
+        rules.descriptors("statement_descriptor"),
+        rules.currencies("default_price_data.currency", "default_price_data.currency_options.*"),
+        rules.intervals("default_price_data.recurring"),
         chosen_id,
-        url,
-        descriptor,
         package,
         default_price_data,
     ),
+    refusal=refusal,
+    warnings=warnings,
 )
 
 
-class ProductProvider(StripeProvider):
-    kind = PRODUCT
-
-    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
-        """Of a chosen id there is only one product, and Stripe deletes none that has had prices.
+class Products(Reconciler):
+    def occupant(self, refusal: StripeRefusal, new: Inputs) -> StripeObject | None:
+        """The product of a chosen id that is taken: by what this resource made before.
 
         Raises:
-            ProviderError: what it has would have to be another product's.
+            ProviderError: it is somebody else's.
         """
-        if replaces and "id" in new and old.get("id") == new["id"]:
-            raise ProviderError(
-                f"{self.subject(new, id_)}: {' and '.join(replaces)} cannot be changed under the same id; choose "
-                "another id, which makes another product"
-                + (", or declare a Price and a DefaultPrice instead" if "default_price_data" in replaces else "")
-            )
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces:
-            yield "is replaced by a new product, and so are all prices on it; links to this one stop working"
-        elif new.get("active", True) is False and old.get("active", True) is not False:
-            yield "will be archived: no new subscriptions to its prices; those that exist go on billing"
-
-    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
-        return bool(remote.get("active")) is bool(new.get("active", True))
-
-    def resolve(self, refusal: StripeRefusal, new: Inputs) -> StripeObject:
-        """A chosen id that is taken: by what this resource made before, or by somebody else."""
         taken = new.get("id")
         if not taken or refusal.code != "resource_already_exists":
-            raise refusal
+            return None
         remote = self.inventory.fetch(taken)
         if remote is None:
-            raise refusal
+            return None
         owner = owner_of(remote)
         # Another resource of this stack made it and has left the program: the resource was renamed.
-        renamed = self.is_ours(remote, new) and remote["id"] not in self._in_state
+        renamed = self.is_ours(remote, new) and not self.run.is_in_state(self.kind, remote["id"])
         if owner != new["owner"] and not renamed:
             raise ProviderError(
                 f"{self.subject(new)}: the id {taken!r} belongs to a product that "
@@ -142,12 +144,7 @@ class ProductProvider(StripeProvider):
                 f"{self.subject(new)}: the archived product {taken!r} has another {' and '.join(different)}, which "
                 "Stripe cannot change; choose another id"
             )
-        return self.adopt(remote, new)
-
-    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
-        old = self.projection({"active": True, **new}, remote)
-        return self.apply(remote["id"], old, {"active": True, **new}, remote) or remote
+        return remote
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)
@@ -157,6 +154,11 @@ class ProductProvider(StripeProvider):
             if refusal.status != 400 or "cannot be deleted" not in refusal.message:
                 raise
             left = self.call("post", f"{PRODUCT.path}/{id_}", {"active": False}, subject=subject).data
-            tell("info", f"{subject}: archived; Stripe deletes no product that has had prices")
+            self.run.tell("info", f"{subject}: archived; Stripe deletes no product that has had prices")
             return left
         return None
+
+
+class ProductProvider(StripeProvider):
+    kind = PRODUCT
+    reconciler_type = Products

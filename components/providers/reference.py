@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from components.providers.customer import CustomerProvider
-from components.providers.default_price import DefaultPriceProvider
+from components.providers.fields import KEEP, clearing
 from components.providers.kind import Kind
-from components.providers.lifecycle import COMMON_OUTPUTS, TRACEBACK_VARIABLE, StripeProvider
-from components.providers.meter import MeterProvider
-from components.providers.price import PriceProvider
-from components.providers.product import ProductProvider
-from components.providers.subscription import SubscriptionProvider
+from components.providers.kinds import KINDS
+from components.providers.lifecycle import COMMON_OUTPUTS, TRACEBACK_VARIABLE
+from components.providers.policy import Field
+from components.providers.shapes import Map, Struct
+from components.providers.values import MISSING
 
 PATH = Path(__file__).parents[2] / "docs" / "providers.md"
-
-PROVIDERS: tuple[type[StripeProvider], ...] = (
-    MeterProvider,
-    ProductProvider,
-    DefaultPriceProvider,
-    PriceProvider,
-    CustomerProvider,
-    SubscriptionProvider,
-)
 
 
 def api_version() -> str:
@@ -68,50 +58,126 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
 
 def render() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *(section(provider.kind) for provider in PROVIDERS)])
+    return "\n".join([INTRODUCTION, *(section(kind) for kind in KINDS)])
 
 
 def section(kind: Kind) -> str:
-    """What one kind does."""
-    watched = kind.watched.items()
-    lines = [f"## {kind.name}", ""]
-    lines += [
+    """What one kind does: a table of its arguments, and what is true of all of them."""
+    nested = sorted(path for path in kind.fields if "." in path)
+    lines = [
+        f"## {kind.name}",
+        "",
         f"- **Known by** {kind.natural_key}.",
         f"- **Deleted**: {kind.when_deleted}",
         f"- **Drift**: {kind.when_gone}",
+        "",
+        "| argument | change | taken out | drift |",
+        "|---|---|---|---|",
+        *(row(kind, name) for name in sorted(kind.struct.fields.keys() - {"owner"})),
+        *(nested_row(path, kind.fields[path]) for path in nested),
+        "",
+        "| output | |",
+        "|---|---|",
+        *(f"| `{name}` | {cell(what)} |" for name, what in sorted({**kind.outputs, **COMMON_OUTPUTS}.items())),
     ]
-    lines += [f"- **In place**: {codes(sorted({*kind.updatable, *kind.updated}))}."]
-    lines += [f"- **Replaces**: {codes(sorted(kind.create_only))}."]
-    lines += reasons("Changed in place though Stripe's update does not take it", kind.updated)
-    lines += reasons("In place, but replaces when", kind.replaced_when)
-    lines += reasons("Replaces though Stripe's update takes it", kind.replaced)
-    lines += reasons("Acts once; taking it out later changes nothing", kind.spent)
-    lines += reasons("Says how a call is made; alone it makes none", kind.modifiers)
-    lines += reasons("Not read back, so its drift does not show", kind.unreadable)
-    lines += reasons("Read back in part", kind.partly_readable)
-    lines += reasons("Stays when it is taken out", kind.kept)
-    lines += reasons("Taken out, it gets this value", {name: f"`{value!r}`" for name, value in kind.cleared.items()})
-    lines += reasons(
-        "Shown as drift also when it is not declared",
-        {name: f"unless it is `{usual!r}`" if usual is not None else "when it is set" for name, usual in watched},
-    )
-    lines += reasons(
-        "Left out it means this, and writing this down is no change",
-        {name: f"`{value!r}`" for name, value in kind.defaults.items()},
-    )
-    lines += reasons("No arguments", kind.excluded)
-    lines += reasons("Outputs beside the arguments", {**kind.outputs, **COMMON_OUTPUTS})
     return "\n".join(lines) + "\n"
 
 
-def codes(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "nothing"
+def row(kind: Kind, name: str) -> str:
+    """One argument."""
+    field = kind.fields.get(name, Field())
+    cells = [f"`{name}`", changed(kind, name, field), taken_out(kind, name, field), drift(kind, name, field)]
+    return "| " + " | ".join(cell(text) for text in cells) + " |"
 
 
-def reasons(title: str, table: Mapping[str, str]) -> list[str]:
-    if not table:
-        return []
-    return [f"- **{title}**:", *(f"  - `{name}`: {why}" for name, why in sorted(table.items()))]
+def changed(kind: Kind, name: str, field: Field) -> str:
+    """What a change does."""
+    if field.request_option:
+        return f"no request: {field.request_option}"
+    if field.replaces_when:
+        return sentence(
+            "in place" + (f" ({field.in_place})" if field.in_place else ""), f"replaces when {field.replaces_when}"
+        )
+    if field.in_place:
+        return f"in place: {field.in_place}"
+    if name in kind.create_only:
+        return "replaces" + (f": {field.create_only}" if field.create_only else "")
+    if name in kind.own_struct.fields:
+        return "in the state only"
+    return "in place"
+
+
+def taken_out(kind: Kind, name: str, field: Field) -> str:
+    """What happens when it leaves the program."""
+    if kind.struct.fields[name].required:
+        return "required"
+    if field.request_option or (name in kind.own_struct.fields and not field.in_place):
+        return ""
+    if field.keep:
+        return f"stays: {field.keep}"
+    if field.unset_to is not MISSING:
+        return f"becomes {shown(field.unset_to)}"
+    if name in kind.create_only or field.in_place:
+        return sentence(
+            "replaces" if name in kind.create_only else "",
+            f"left out it is {field.computed}" if field.computed else "",
+            f"left out it is {shown(field.default)}" if field.default is not MISSING else "",
+        )
+    sent = clearing(name, kind.struct.fields[name], sample(kind, name), kind.clearing)
+    return "stays" if sent is KEEP else "unset"
+
+
+def sample(kind: Kind, name: str) -> Mapping[str, None]:
+    """Some value of an argument, as far as unsetting it looks at it: its optional fields, or one key."""
+    match kind.struct.fields[name].shape:
+        case Struct(fields=fields):
+            return {inner: None for inner, each in fields.items() if not each.required}
+        case Map():
+            return {"key": None}
+    return {}
+
+
+def drift(kind: Kind, name: str, field: Field) -> str:
+    """What a refresh shows."""
+    if field.request_option or (name in kind.own_struct.fields and name not in kind.drift_from):
+        return ""
+    usual = (
+        ""
+        if field.drift_from is MISSING
+        else "when it is set"
+        if field.drift_from is None
+        else "unless it is " + shown(field.drift_from)
+    )
+    return sentence(
+        f"not seen: {field.write_only}" if field.write_only else "shown",
+        f"also undeclared, {usual}" if usual else "",
+        field.drift,
+    )
+
+
+def nested_row(path: str, field: Field) -> str:
+    """What is said of a field inside an argument."""
+    change = f"no argument: {field.excluded}" if field.excluded else "with the whole"
+    out = (
+        f"stays: {field.keep}"
+        if field.keep
+        else ""
+        if field.unset_to is MISSING
+        else f"becomes {shown(field.unset_to)}"
+    )
+    return "| " + " | ".join(cell(text) for text in (f"`{path}`", change, out, field.drift)) + " |"
+
+
+def sentence(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def shown(value: object) -> str:
+    return f"`{value!r}`"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -6,30 +6,39 @@ that an item is changed, moved to another price or removed as itself, wherever i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import Account
-from components.providers import rules
+from components.account import StripeRefusal
+from components.providers import discounts as discounts_of
+from components.providers import paid, rules, subscription_items
+from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
-from components.providers.fields import KEEP, projected, setting
-from components.providers.inventory import OWNER_KEY, Inventory, StripeObject, owner_of
+from components.providers.differ import Change, Declarations
+from components.providers.errors import ProviderError, differences
+from components.providers.inventory import StripeObject, is_gone, owner_of
 from components.providers.kind import Kind, Problem
-from components.providers.lifecycle import (
-    DECLARED,
-    NAMES,
-    ProviderError,
-    StripeProvider,
-    changes_made,
-    differences,
-    inventory_of,
-)
-from components.providers.notices import tell
+from components.providers.lifecycle import StripeProvider, changes_made
+from components.providers.policy import Field
 from components.providers.price import PRICE
+from components.providers.reconciler import Reconciler
 from components.providers.shapes import Map, Path, Struct
-from components.providers.values import MISSING, Inputs, decimal_string, decimals, fingerprint, is_unknown
+from components.providers.subscription_items import SOURCES
+from components.providers.subscription_preview import CANCEL_DEFAULTS
+from components.providers.values import (
+    MISSING,
+    Inputs,
+    decimal_string,
+    decimals,
+    fingerprint,
+    id_of,
+    is_unknown,
+    mapping,
+)
 
 
 class CancelArguments(TypedDict):
@@ -48,17 +57,18 @@ class OwnArguments(TypedDict):
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
-#: Usage until now is billed and nothing is given back; Stripe's own default leaves metered usage unbilled.
-CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
+#: A year, in each interval.
+MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
+#: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
+MOST_LINES: Final = 250
+#: The longest that each interval lasts, in seconds.
+INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
+QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: What Stripe still updates of one that has ended.
 UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
-#: The ways to give an item its price.
-SOURCES: Final = ("price", "price_data", "plan")
-#: Stripe returns the price that came of them.
-UNREADABLE_IN_ITEMS: Final = ("price_data", "plan")
 #: Stripe takes these and trial offers for the same thing.
 TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
 TRIAL_OFFERS: Final = "/v1/product_catalog/trial_offers"
@@ -94,20 +104,15 @@ def items(inputs: Inputs) -> Iterator[Problem]:
             yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
         price = item.get("price")
         if isinstance(price, str) and price in seen:
-            yield (*path, "price"), f"is {price}, as in items.{seen[price]}; Stripe takes a price once a subscription"
+            yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
         elif isinstance(price, str):
             seen[price] = key
-        quantity = item.get("quantity")
-        if isinstance(quantity, int) and quantity < 0:
-            yield (*path, "quantity"), f"is {quantity}; must be at least 0"
-        yield from rules.metadata_at(item.get("metadata"), (*path, "metadata"))
         yield from _one_discount(item.get("discounts"), (*path, "discounts"))
         if in_trial:
             yield from _trial_alone(inputs, item, (*path, "current_trial"))
         data = item.get("price_data")
         if isinstance(data, Mapping):
             at: Path = (*path, "price_data")
-            yield from rules.currency_code(data.get("currency"), (*at, "currency"))
             yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
             if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
                 yield at, "needs unit_amount or unit_amount_decimal"
@@ -122,6 +127,54 @@ def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterato
     for name in TRIALS:
         if rules.given(inputs, name):
             yield path, f"excludes {name}: Stripe takes one of the two"
+
+
+def invoice_items(inputs: Inputs) -> Iterator[Problem]:
+    for path, item in rules.each(inputs, "add_invoice_items.*"):
+        sources = [name for name in ("price", "price_data") if rules.given(item, name)]
+        if isinstance(item, Mapping) and len(sources) != 1:
+            yield path, "needs one of price and price_data"
+        data = rules.find(item, "price_data")
+        if data is not None and rules.given(data, "unit_amount") == rules.given(data, "unit_amount_decimal"):
+            yield (*path, "price_data"), "needs one of unit_amount and unit_amount_decimal"
+        yield from _one_discount(rules.find(item, "discounts"), (*path, "discounts"))
+
+
+def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]:
+    """What the items' prices say, as far as the program declares them and this process has compared them."""
+    recurring: list[Any] = []
+    for path, item in rules.each(inputs, "items.*"):
+        linked = declaration(PRICE, str(rules.find(item, "price")))
+        recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
+        if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
+            yield (*path, "quantity"), QUANTITY_OF_METERED
+    customer = declaration(CUSTOMER, str(inputs.get("customer")))
+    # On a test clock it is another day.
+    if not (customer and customer.arguments.get("test_clock")):
+        yield from _backdating(inputs, recurring)
+
+
+def _is_metered_by(recurring: Any) -> bool:
+    return bool(rules.find(recurring, "usage_type") == "metered")
+
+
+def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
+    """In flexible mode the first invoice has a line for each period of each item since then.
+
+    https://docs.stripe.com/billing/subscriptions/backdating
+    """
+    start = rules.find(inputs, "backdate_start_date")
+    classic = rules.find(inputs, "billing_mode", "type") == "classic"
+    if not isinstance(start, int) or classic or inputs.get("proration_behavior") == "none":
+        return
+    lines = 0
+    for recurring in items:
+        interval, count = rules.find(recurring, "interval"), rules.find(recurring, "interval_count") or 1
+        if interval in INTERVALS and isinstance(count, int) and not _is_metered_by(recurring):
+            lines += int(time.time() - start) // (INTERVALS[interval] * count)
+    if lines > MOST_LINES:
+        what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"
+        yield ("backdate_start_date",), f"{what}, which is the most that Stripe takes; choose a later date"
 
 
 def discounts(inputs: Inputs) -> Iterator[Problem]:
@@ -156,14 +209,117 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
     for path in (("application_fee_percent",), ("transfer_data", "amount_percent")):
         text = decimal_string(rules.find(inputs, *path))
         if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
-            yield path, f"is {text}; must be 0 to 100 with at most 2 decimals"
+            yield path, "must be 0 to 100 with at most 2 decimals"
     share = ("transfer_data", "amount_percent")
     if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
         yield share, "excludes application_fee_percent: they say the same in two ways"
 
 
+# -- what a change means --------------------------------------------------------------------------------------------
+
+
+def fill(inputs: Inputs, livemode: bool) -> Inputs:
+    cancel = inputs.get("cancel", {})
+    return inputs if is_unknown(cancel) else {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
+
+
+def comparable(arguments: Inputs) -> Inputs:
+    """Stripe keeps a currency in lower case; states of earlier versions have it as it was declared."""
+    currency = arguments.get("currency")
+    return {**arguments, "currency": currency.lower()} if isinstance(currency, str) else arguments
+
+
+def computed(outputs: Inputs) -> Inputs:
+    known = {
+        "currency": outputs.get("billing_currency"),
+        "billing_mode": {"type": outputs.get("billing_mode_type")},
+        "has_ended": outputs.get("has_ended"),
+    }
+    return {name: value for name, value in known.items() if value and value != {"type": None}}
+
+
+def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
+    if "currency" not in old:
+        # A state that an older version wrote does not say which one it bills in; the update asks Stripe.
+        names = names - {"currency"}
+    if any(_resets(each.get("billing_cycle_anchor")) for each in (old, new)):
+        names = names - {"billing_cycle_anchor"}
+    if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
+        None,
+        _proration_discounts(old) or "included",
+    ):
+        # Stripe chooses once how flexible billing shows discounts, when it begins.
+        names = names | {"billing_mode"}
+    if _mode(old) == "flexible" and _mode(new) == "classic":
+        names = names | {"billing_mode"}
+    if old.get("has_ended"):
+        # Hardly anything of it can be updated any more.
+        updated = SUBSCRIPTION.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
+        names = names | {name for name in updated if old.get(name) != new.get(name)}
+    return names
+
+
+def refusal(change: Change) -> str | None:
+    """A metered item has no quantity; and Stripe drops the usage of one that goes or moves in some cases.
+
+    In classic mode it does so always, in flexible mode where nothing is prorated.
+    https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
+    """
+    before, after = mapping(change.old.get("items")), change.new.get("items")
+    for key in change.outputs.get("metered_items") or ():
+        declared, was = mapping(mapping(after).get(key)), mapping(before.get(key))
+        if rules.given(declared, "quantity") and declared.get("price") == was.get("price"):
+            return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
+    if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
+        return None
+    renamed = subscription_items.renamed(before, after)
+    for key in change.outputs.get("metered_items") or ():
+        item, was = after.get(renamed.get(key, key)), before.get(key, {})
+        if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
+            return _unbilled_usage(key, change.new, removed=item is None)
+    return None
+
+
+def _unbilled_usage(key: str, new: Inputs, *, removed: bool) -> str:
+    if new.get("proration_behavior") == "none":
+        why, way_out = "proration_behavior is none, with", "leave proration_behavior out"
+    else:
+        why, way_out = "billing_mode is classic, in", 'set billing_mode={"type": "flexible"} first'
+    return (
+        f"items.{key} is metered and {why} which Stripe does not bill the usage of this period once the item is "
+        f"{'removed' if removed else 'moved to another price'}; {way_out}, or set allow_unbilled_usage=True"
+    )
+
+
+def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator[str]:
+    items = inputs.get("items")
+    if isinstance(items, Mapping) and len(items) > MOST_ITEMS:
+        yield f"has {len(items)} items; Stripe has long taken {MOST_ITEMS} at most, and more only from some accounts"
+    if is_new:
+        yield from preview.of_new(inputs, declaration)
+
+
+def is_ended(remote: Mapping[str, Any]) -> bool:
+    return remote.get("status") in ENDED
+
+
+def ended_as_declared(known: Inputs, remote: Mapping[str, Any]) -> bool:
+    declared = known.get("cancel_at") or known.get("cancel_at_period_end")
+    end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
+    return bool(declared and is_ended(remote) and end and ended_at and ended_at >= end)
+
+
 _ONCE: Final = "acts when the subscription is made"
 _HOW: Final = "says how a change is made"
+
+#: What Stripe does where an option of a payment method is left out.
+PAYMENT_METHOD_DEFAULTS: Final = {
+    "acss_debit.verification_method": "automatic",
+    "bancontact.preferred_language": "en",
+    "card.request_three_d_secure": "automatic",
+    "pix.expires_after_seconds": 14_400,
+    "us_bank_account.verification_method": "automatic",
+}
 
 SUBSCRIPTION = Kind(
     name="Subscription",
@@ -181,76 +337,84 @@ SUBSCRIPTION = Kind(
     "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
     "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
     "item, if its price stays. The trials of one that is made again begin again.",
-    excluded={
-        "items.id": "the key of the item stands for it",
-        "items.deleted": "taking an item out of the program deletes it",
-        "items.clear_usage": "has no effect on prices with a meter, and metered prices have one",
+    fields={
+        "add_invoice_items": Field(
+            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name has "
+            "charged to the customer is not charged again",
+            keep="what was charged is not given back",
+        ),
+        "automatic_tax": Field(unset_to={"enabled": False}),
+        "automatic_tax.liability": Field(unset_to={"type": "self"}),
+        "automatic_tax.liability.account": Field(keep="goes with type account"),
+        "backdate_start_date": Field(
+            write_only="Stripe returns the start date that came of it; it is left out where an earlier subscription of "
+            "this name was billed from then on",
+            keep=_ONCE,
+        ),
+        "billing_cycle_anchor": Field(
+            create_only="an update can only reset it, with {'type': 'now'}, which is done in place",
+            write_only="Stripe moves it, at the end of a trial for one",
+            keep=_ONCE,
+        ),
+        "billing_cycle_anchor_config": Field(write_only="Stripe returns the anchor that came of it", keep=_ONCE),
+        "billing_mode": Field(
+            in_place="classic to flexible, through Stripe's migrate; there is no way back",
+            replaces_when="flexible is to be classic, or to show discounts in another way",
+        ),
+        "billing_thresholds.amount_gte": Field(
+            keep="Stripe unsets the thresholds together; take billing_thresholds out"
+        ),
+        "billing_thresholds.reset_billing_cycle_anchor": Field(unset_to=False),
+        "cancel_at": Field(drift_from=None),
+        "cancel_at_period_end": Field(unset_to=False, drift_from=False),
+        "cancellation_details": Field(unset_to={"comment": "", "feedback": "", "feedback_option": ""}),
+        "collection_method": Field(unset_to="charge_automatically"),
+        "currency": Field(computed="the prices' own", keep="is the prices' own when it is left out"),
+        "customer_account": Field(computed="none", keep="stands for the customer"),
+        "days_until_due": Field(keep="goes with collection_method"),
+        "discounts": Field(
+            drift="one that is used up leaves by itself, so one that is missing is no drift once it has reduced all "
+            "the invoices that it reduces; one that was taken off, or swapped for another, is"
+        ),
+        "invoice_settings.issuer": Field(unset_to={"type": "self"}),
+        "items": Field(mapping="by a key of the program's choice"),
+        "items.clear_usage": Field(
+            excluded="has no effect on prices with a meter, and metered prices have one",
+        ),
+        "items.current_trial": Field(
+            drift="a trial that is over leaves by itself, so one that is missing is no drift; another one is, while it "
+            "runs",
+            keep="a trial that was begun runs on",
+        ),
+        "items.deleted": Field(excluded="taking an item out of the program deletes it"),
+        "items.id": Field(excluded="the key of the item stands for it"),
+        "items.price": Field(
+            drift="beside `current_trial` it is declared as the price that the trial offer ends in, or left out; until "
+            "then that is what shows"
+        ),
+        "items.price_data": Field(
+            drift="Stripe returns the price that it made; one that says something else shows as `price`"
+        ),
+        "items.quantity": Field(unset_to=1),
+        "off_session": Field(request_option=_HOW),
+        "pause_collection": Field(drift_from=None),
+        "payment_behavior": Field(request_option=_HOW),
+        **{
+            f"payment_settings.payment_method_options.{path}": Field(unset_to=value)
+            for path, value in PAYMENT_METHOD_DEFAULTS.items()
+        },
+        "payment_settings.save_default_payment_method": Field(unset_to="off"),
+        "pending_invoice_item_interval.interval_count": Field(unset_to=1),
+        "proration_behavior": Field(request_option=_HOW),
+        "proration_date": Field(request_option=_HOW),
+        "trial_end": Field(keep='a trial that was begun runs on; end it with trial_end="now"'),
+        "trial_from_plan": Field(request_option=_HOW),
+        "trial_period_days": Field(write_only="Stripe returns the end of the trial that came of it", keep=_ONCE),
+        "trial_settings": Field(unset_to={"end_behavior": TRIAL_END_DEFAULTS}),
+        "trial_settings.end_behavior": Field(unset_to=TRIAL_END_DEFAULTS),
+        "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
+        "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    as_map={"items": "by a key of the program's choice"},
-    replaced={"billing_cycle_anchor": "an update can only reset it, with {'type': 'now'}, which is done in place"},
-    replaced_when={"billing_mode": "flexible is to be classic, or to show discounts in another way"},
-    updated={"billing_mode": "classic to flexible, through Stripe's migrate; there is no way back"},
-    spent={
-        "backdate_start_date": _ONCE,
-        "billing_cycle_anchor": _ONCE,
-        "billing_cycle_anchor_config": _ONCE,
-        "trial_period_days": _ONCE,
-        "currency": "is the prices' own when it is left out",
-        "customer_account": "stands for the customer",
-    },
-    modifiers={
-        "off_session": _HOW,
-        "payment_behavior": _HOW,
-        "proration_behavior": _HOW,
-        "proration_date": _HOW,
-        "trial_from_plan": _HOW,
-    },
-    unreadable={
-        "add_invoice_items": "charged once, when it is declared and again when it changes",
-        "backdate_start_date": "Stripe returns the start date that came of it",
-        "billing_cycle_anchor": "Stripe moves it, at the end of a trial for one",
-        "billing_cycle_anchor_config": "Stripe returns the anchor that came of it",
-        "trial_period_days": "Stripe returns the end of the trial that came of it",
-    },
-    partly_readable={
-        "discounts": "one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
-        "items.current_trial": "a trial that is over leaves by itself, so one that is missing is no drift; another one "
-        "is, while it runs",
-        "items.price": "beside `current_trial` it is declared as the price that the trial offer ends in, or left out; "
-        "until then that is what shows",
-        "items.price_data": "Stripe returns the price that it made; one that says something else shows as `price`",
-    },
-    cleared={
-        "automatic_tax": {"enabled": False},
-        "automatic_tax.liability": {"type": "self"},
-        "billing_thresholds.reset_billing_cycle_anchor": False,
-        "cancel_at_period_end": False,
-        "cancellation_details": {"comment": "", "feedback": "", "feedback_option": ""},
-        "collection_method": "charge_automatically",
-        "invoice_settings.issuer": {"type": "self"},
-        "items.quantity": 1,
-        "payment_settings.payment_method_options.acss_debit.verification_method": "automatic",
-        "payment_settings.payment_method_options.bancontact.preferred_language": "en",
-        "payment_settings.payment_method_options.card.request_three_d_secure": "automatic",
-        "payment_settings.payment_method_options.pix.expires_after_seconds": 14_400,
-        "payment_settings.payment_method_options.us_bank_account.verification_method": "automatic",
-        "payment_settings.save_default_payment_method": "off",
-        "pending_invoice_item_interval.interval_count": 1,
-        "trial_settings": {"end_behavior": TRIAL_END_DEFAULTS},
-        "trial_settings.end_behavior": TRIAL_END_DEFAULTS,
-        "trial_settings.end_behavior.billing_cycle_anchor": "now",
-        "trial_settings.end_behavior.missing_payment_method": "create_invoice",
-    },
-    kept={
-        "add_invoice_items": "what was charged is not given back",
-        "automatic_tax.liability.account": "goes with type account",
-        "trial_end": 'a trial that was begun runs on; end it with trial_end="now"',
-        "billing_thresholds.amount_gte": "Stripe unsets the thresholds together; take billing_thresholds out",
-        "days_until_due": "goes with collection_method",
-        "items.current_trial": "a trial that was begun runs on",
-    },
-    watched={"cancel_at": None, "cancel_at_period_end": False, "pause_collection": None},
-    assigned={"currency": "the prices' own", "customer_account": "none"},
     expand=("discounts", "items.data.discounts"),
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
@@ -272,13 +436,47 @@ SUBSCRIPTION = Kind(
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
         "billing_currency": "the currency that it bills in",
+        "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
         "has_ended": "whether it has come to the end that the program declares",
     },
     rules=(
         rules.metadata,
-        rules.longest({"description": 500}),
-        rules.at_most_items({"items": MOST_ITEMS, "add_invoice_items": 20, "discounts": 20}),
-        rules.not_below({"days_until_due": 0, "trial_period_days": 1}),
+        rules.longest(
+            {
+                "description": 500,
+                "billing_schedules.*.key": 200,
+                "invoice_settings.description": 1_500,
+                "invoice_settings.custom_fields.*.name": 40,
+                "invoice_settings.custom_fields.*.value": 140,
+                "payment_settings.payment_method_options.card.mandate_options.description": 200,
+                "payment_settings.payment_method_options.upi.mandate_options.description": 20,
+            }
+        ),
+        rules.at_most_items(
+            {
+                "add_invoice_items": 20,
+                "add_invoice_items.*.discounts": 20,
+                "discounts": 20,
+                "items.*.discounts": 20,
+                "invoice_settings.custom_fields": 4,
+            }
+        ),
+        rules.between(
+            {
+                "items.*.quantity": (0, None),
+                "days_until_due": (0, 3650),
+                "trial_period_days": (1, rules.LONGEST_TRIAL),
+                "billing_cycle_anchor_config.month": (1, 12),
+                "billing_cycle_anchor_config.day_of_month": (1, 31),
+                "billing_cycle_anchor_config.hour": (0, 23),
+                "billing_cycle_anchor_config.minute": (0, 59),
+                "billing_cycle_anchor_config.second": (0, 59),
+                "payment_settings.payment_method_options.pix.expires_after_seconds": (10, 1_209_600),
+            }
+        ),
+        rules.currencies("currency", "items.*.price_data.currency", "add_invoice_items.*.price_data.currency"),
+        rules.intervals("items.*.price_data.recurring"),
+        rules.intervals("pending_invoice_item_interval", most=MOST_INTERVALS_BETWEEN_INVOICES),
         rules.exclusive("customer", "customer_account", why="a subscription has one payer"),
         rules.exclusive("trial_end", "trial_period_days", "trial_from_plan", why="they say the same in three ways"),
         rules.exclusive("cancel_at", "cancel_at_period_end", why="they say the same in two ways"),
@@ -286,164 +484,35 @@ SUBSCRIPTION = Kind(
         rules.liability("automatic_tax.liability", "invoice_settings.issuer"),
         one_customer,
         items,
+        invoice_items,
         discounts,
         collection,
         billing_mode,
         fee_percent,
     ),
+    linked_rules=linked_rules,
+    delete_before_replace=True,
+    fill=fill,
+    comparable=comparable,
+    computed=computed,
+    replaces=replaces,
+    warnings=preview.warnings,
+    notices=preview.notices,
+    remarks=remarks,
+    refusal=refusal,
+    gone=is_ended,
+    ended_as_declared=ended_as_declared,
 )
 
 
-class SubscriptionProvider(StripeProvider):
-    kind = SUBSCRIPTION
-
-    def use(self, account: Account) -> None:
-        super().use(account)
-        self._offers = Inventory(account, "trial offer", TRIAL_OFFERS)
-        self._new: dict[str, StripeObject] = {}
-
-    def with_defaults(self, inputs: Inputs) -> Inputs:
-        cancel = inputs.get("cancel", {})
-        if is_unknown(cancel):
-            return inputs
-        return {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
-
-    # -- diff ---------------------------------------------------------------------------------------------------
-
-    def assigned(self, olds: Inputs) -> Inputs:
-        known = {
-            "currency": olds.get("billing_currency"),
-            "billing_mode": {"type": olds.get("billing_mode_type")},
-            "has_ended": olds.get("has_ended"),
-        }
-        return {name: value for name, value in known.items() if value and value != {"type": None}}
-
-    def replaces(self, old: Inputs, new: Inputs) -> list[str]:
-        names = set(super().replaces(old, new))
-        if "currency" not in old:
-            # A state that an older version wrote does not say which one it bills in; `apply` asks Stripe.
-            names.discard("currency")
-        anchor = new.get("billing_cycle_anchor")
-        if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
-            names.discard("billing_cycle_anchor")
-        if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
-            None,
-            _proration_discounts(old) or "included",
-        ):
-            # Stripe chooses once how flexible billing shows discounts, when it begins.
-            names.add("billing_mode")
-        if _mode(old) == "flexible" and _mode(new) == "classic":
-            names.add("billing_mode")
-        if old.get("has_ended"):
-            # Hardly anything of it can be updated any more.
-            updated = self.kind.updatable.keys() - UPDATED_WHEN_ENDED - ({"billing_mode"} - new.keys())
-            names |= {name for name in updated if old.get(name) != new.get(name)}
-        return sorted(names)
-
-    def delete_before_replace(self, old: Inputs, new: Inputs) -> bool:
-        # Made first, the new one would bill beside the old one.
-        return True
-
-    def warnings(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> Iterator[str]:
-        if replaces and olds.get("has_ended"):
-            yield "has ended, and a new subscription is made, with a billing period of its own"
-            return
-        if replaces:
-            trials = sorted(
-                key for key, item in _mapping(new.get("items")).items() if _mapping(item).get("current_trial")
-            )
-            anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
-            yield (
-                f"is cancelled now ({_ending(old)}) and a new subscription made, with a billing period of its "
-                f"own{anew}; this cannot be undone"
-            )
-            return
-        if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
-            yield "billing_mode becomes flexible, which cannot be undone"
-        before, after = old.get("items", {}), new.get("items")
-        if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-            return
-        renamed = _renamed(before, after)
-        for key, item in sorted(before.items()):
-            if key in renamed:
-                yield f"item {key} is {renamed[key]} from now on; in Stripe it stays the item that it is"
-                continue
-            metered = key in (olds.get("metered_items") or ())
-            if key not in after:
-                yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
-                continue
-            trial = _mapping(after[key]).get("current_trial")
-            if _mapping(item).get("current_trial") and not trial:
-                yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
-            if trial and trial != _mapping(item).get("current_trial"):
-                continue
-            was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
-            if was != now and now in NAMES:
-                # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
-                fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
-                yield f"item {key} moves from {NAMES.get(str(was), was)} to {NAMES[now]}; {fate}"
-            # A price that is replaced has no id yet: what it will be is declared under the old one's.
-            price, billed = str(was if is_unknown(now) else now), olds.get("billing_currency")
-            if currency := _other_currency(DECLARED.get(price, {}), billed):
-                yield (
-                    f"item {key}: {NAMES[price]} is in {currency}, and the subscription bills in {billed}; Stripe "
-                    f"refuses to mix them: move the item to a price in {billed}, or declare "
-                    f'currency="{currency}", which makes a new subscription'
-                )
-        came = {after_key: key for key, after_key in renamed.items()}
-        for key, item in sorted(after.items()):
-            trial = _mapping(item).get("current_trial")
-            if trial and trial != _mapping(before.get(came.get(key, key))).get("current_trial"):
-                # Whoever pays the price already pays the trial's again.
-                offer = "its trial offer" if is_unknown(_mapping(trial).get("trial_offer")) else _offer_of(trial)
-                yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
-
-    def guard(self, id_: str, olds: Inputs, old: Inputs, new: Inputs, replaces: list[str]) -> None:
-        """In classic mode Stripe drops the usage of a metered item whose price changes within a period.
-
-        https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
-
-        Raises:
-            ProviderError: that would happen, and the program does not allow it by name.
-        """
-        classic = _is_classic(olds, new)
-        before, after = old.get("items"), new.get("items")
-        if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or replaces:
-            return
-        renamed = _renamed(before or {}, after)
-        for key in olds.get("metered_items") or ():
-            item = after.get(renamed.get(key, key))
-            was = (before or {}).get(key, {})
-            if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
-                raise self._unbilled_usage(id_, key, new, removed=item is None)
-
-    def _unbilled_usage(self, id_: str, key: str, new: Inputs, *, removed: bool) -> ProviderError:
-        return ProviderError(
-            f"{self.subject(new, id_)}: items.{key} is metered and billing_mode is classic, in which Stripe does not "
-            f"bill the usage of this period once the item is {'removed' if removed else 'moved to another price'}; set "
-            'billing_mode={"type": "flexible"} first, or allow_unbilled_usage=True'
-        )
-
+class Subscriptions(Reconciler):
     # -- create -------------------------------------------------------------------------------------------------
 
-    def make(self, new: Inputs, **more: Any) -> StripeObject:
-        remote = super().make(new, **more)
-        with self._lock:
-            self._new[remote["id"]] = remote
-        return remote
-
-    def find(self, new: Inputs) -> StripeObject | None:
-        customer = inventory_of(self.account, CUSTOMER).known(str(new.get("customer")))
+    def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
+        customer = self.run.inventory(CUSTOMER).known(str(new.get("customer")))
         if customer is not None and customer.get("test_clock"):
             # Stripe lists the subscriptions of a customer on a test clock only when the customer is named.
-            of_customer = {"customer": customer["id"], **self.expanded("data.")}
-            for page, _ in self.account.pages(self.kind.path, of_customer, subject=self.subject(new)):
-                for each in page:
-                    self.inventory.remember(each)
-        found = super().find(new)
-        if found is None:
-            self._say_what_still_bills(new)
-        return found
+            yield {"customer": customer["id"], **self.expanded("data.")}
 
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
         """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
@@ -458,48 +527,75 @@ class SubscriptionProvider(StripeProvider):
                 f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
             )
 
+    @contextmanager
+    def making(self, new: Inputs, found: StripeObject | None) -> Iterator[None]:
+        if found is None:
+            self._say_what_still_bills(new)
+        yield
+
     def _say_what_still_bills(self, new: Inputs) -> None:
         for remote in self.inventory.owned():
-            ours = owner_of(remote) == new["owner"] and remote["id"] in self._in_state
+            ours = owner_of(remote) == new["owner"] and self.run.is_in_state(self.kind, remote["id"])
             if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
-                tell(
+                self.run.tell(
                     "warning",
                     f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
                     "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
                 )
 
-    def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
-        return not self.is_gone(remote)
+    def make(self, new: Inputs) -> StripeObject:
+        return super().make(self._unspent(new))
 
-    def different(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
-        found = super().different(remote, new)
-        if (_mode(remote), _mode(new)) == ("flexible", "classic"):
-            found["billing_mode"] = ("flexible", "classic")
-        return found
+    def _unspent(self, new: Inputs) -> Inputs:
+        """The arguments without what an earlier subscription of this name has billed to the customer already.
+
+        One that is replaced, or that was gone from Stripe, is made again; what acts once has acted.
+        """
+        if not new.get("customer") or not (new.get("add_invoice_items") or new.get("backdate_start_date")):
+            return new
+        customer, subject = {"customer": new["customer"]}, self.subject(new)
+        pages = self.account.pages(self.kind.path, {**customer, "status": "canceled"}, subject=subject)
+        earlier = [each for page, _ in pages for each in page if owner_of(each) == new["owner"]]
+        if not earlier:
+            return new
+        result, start = dict(new), new.get("backdate_start_date")
+        billed = next((each["id"] for each in earlier if start and each.get("start_date", start + 1) <= start), None)
+        if billed:
+            del result["backdate_start_date"]
+            self.run.tell(
+                "warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on"
+            )
+        if new.get("add_invoice_items"):
+            ids = {each["id"] for each in earlier}
+            pages = self.account.pages("/v1/invoiceitems", customer, subject=subject)
+            charged = [each for page, _ in pages for each in page if _subscription_of(each) in ids]
+            fresh = _not_charged(new["add_invoice_items"], charged)
+            result["add_invoice_items"] = fresh
+            if len(fresh) < len(new["add_invoice_items"]):
+                self.run.tell(
+                    "warning",
+                    f"{subject}: {len(new['add_invoice_items']) - len(fresh)} of add_invoice_items are not charged "
+                    f"again: {' and '.join(sorted(ids))} charged them",
+                )
+            if not fresh:
+                del result["add_invoice_items"]
+        return result
 
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
-        if isinstance(params.get("billing_cycle_anchor"), Mapping):
+        if _resets(params.get("billing_cycle_anchor")):
             del params["billing_cycle_anchor"]
         params["items"] = [
-            _branded(key, self._begun(key, item, item, new)) for key, item in sorted(new["items"].items())
+            subscription_items.branded(key, self._begun(key, item, item, new))
+            for key, item in sorted(new["items"].items())
         ]
         return params
 
-    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        # One that was to end with its period goes on.
-        ending = {}
-        if remote.get("cancel_at_period_end"):
-            ending = {"cancel_at_period_end": True}
-        elif remote.get("cancel_at") and "cancel_at" not in new:
-            ending = {"cancel_at": remote["cancel_at"]}
-        old = {**self.projection(new, remote), **ending}
-        tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
-        return self.apply(remote["id"], old, new, remote) or remote
-
     # -- update -------------------------------------------------------------------------------------------------
 
-    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+    def before_update(
+        self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
+    ) -> tuple[Inputs, StripeObject | None]:
         if "currency" in new and "currency" not in old:
             remote = remote or self.inventory.fetch(id_)
             self._refuse_another_currency(id_, new, remote or {})
@@ -507,11 +603,11 @@ class SubscriptionProvider(StripeProvider):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
                 remote = self._migrate(id_, new)
-        if new.get("add_invoice_items") and new["add_invoice_items"] != old.get("add_invoice_items"):
-            remote = self._charge(id_, old, new)
+        if fresh := preview.added(old.get("add_invoice_items"), new.get("add_invoice_items")):
+            remote = self._charge(id_, old, new, fresh)
+        if "add_invoice_items" in new:
             old = {**old, "add_invoice_items": new["add_invoice_items"]}
-        changed = super().apply(id_, old, new, remote)
-        return changed or remote
+        return old, remote
 
     def _refuse_another_currency(self, id_: str, new: Inputs, remote: StripeObject) -> None:
         """Only a new subscription bills in another currency, and the preview has not announced one.
@@ -522,24 +618,18 @@ class SubscriptionProvider(StripeProvider):
         if remote.get("currency") not in (None, new["currency"]):
             raise ProviderError(
                 f"{self.subject(new, id_)}: bills in {remote['currency']}, and currency is {new['currency']}; the "
-                "state did not know that: run pulumi refresh, and the next preview shows the new subscription"
+                "state did not know that: run pulumi refresh, and the next preview shows the new subscription that "
+                "this takes"
             )
 
-    def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:
-        """Add to the next invoice, in a call of its own.
+    def _charge(self, id_: str, old: Inputs, new: Inputs, fresh: list[Any]) -> StripeObject:
+        """Add what was not declared before to the next invoice, in a call of its own.
 
         Its key says nothing of the other arguments. So a run that was cut short after it charges nothing twice, even
         if the program changed before the next one.
         """
-        params = {"add_invoice_items": new["add_invoice_items"], **self.expanded()}
+        params = {"add_invoice_items": fresh, **self.expanded()}
         return self.post(id_, params, new, fingerprint("charge", changes_made(old)), {})
-
-    def is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
-        """Items that nobody declared are not the update's business."""
-        found = self.projection(wanted, remote)
-        if "items" in wanted:
-            found["items"] = {key: item for key, item in found.get("items", {}).items() if key in wanted["items"]}
-        return found == wanted
 
     def _migrate(self, id_: str, new: Inputs) -> StripeObject:
         params = {"billing_mode": new["billing_mode"], **self.expanded()}
@@ -552,15 +642,17 @@ class SubscriptionProvider(StripeProvider):
         params = super().changes(id_, *without_items)
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
-        if params.get("discounts") and old.get("discounts"):
+        if "discounts" in params:
             there = (self.inventory.fetch(id_) or {}).get("discounts") or []
-            params["discounts"] = _discount_changes(old["discounts"], new["discounts"], there) or ""
+            params["discounts"] = (
+                discounts_of.changes(old.get("discounts") or [], new.get("discounts") or [], there) or ""
+            )
         if {"cancel_at", "cancel_at_period_end"} <= params.keys():
             # Stripe takes one of the two, and setting one unsets the other.
             del params["cancel_at" if params["cancel_at"] == "" else "cancel_at_period_end"]
         anchor = new.get("billing_cycle_anchor")
-        if isinstance(anchor, Mapping) and anchor != old.get("billing_cycle_anchor"):
-            params["billing_cycle_anchor"] = dict(anchor)
+        if _resets(anchor) and anchor != old.get("billing_cycle_anchor"):
+            params["billing_cycle_anchor"] = anchor
         return params
 
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
@@ -571,32 +663,41 @@ class SubscriptionProvider(StripeProvider):
         remote = self.inventory.fetch(id_)
         if remote is None:
             raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
-        there = self._items(remote, new["items"])
-        guarded = _mode(remote) == "classic" and not new.get("allow_unbilled_usage")
+        there, before = self._items(remote, new["items"]), old.get("items", {})
         sent: list[Inputs] = []
         for key, item in sorted(new["items"].items()):
-            if key not in there:
-                sent.append(_branded(key, self._begun(key, item, item, new)))
-                continue
-            found = there[key]
-            before = old.get("items", {})
-            change = _item_change(key, found, before.get(key) or before.get(_key_of(found)) or {}, item)
-            if "current_trial" in change:
-                change = self._begun(key, item, change, new)
-            if "quantity" in change and "quantity" not in item and self._will_be_metered(change):
-                # Without one it is 1, but a metered item has none at all.
-                del change["quantity"]
-            if guarded and _is_metered(found) and change.keys() & set(SOURCES):
-                raise self._unbilled_usage(id_, key, new, removed=False)
-            if change:
+            found = there.get(key)
+            if found is None and before.get(key) == item:
+                self.run.tell(
+                    "warning",
+                    f"{self.subject(new, id_)}: item {key} is gone from Stripe, and this change leaves it out; pulumi "
+                    "refresh and then up add it again",
+                )
+            elif found is None:
+                sent.append(subscription_items.branded(key, self._begun(key, item, item, new)))
+            elif change := self._item_change(key, found, before, new):
+                if _drops_usage(remote, new) and subscription_items.is_metered(found) and change.keys() & set(SOURCES):
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=False)}")
                 sent.append({"id": found["id"], **change})
         for key, found in sorted(there.items()):
             # What nobody declared is left alone until a refresh has shown it.
-            if key not in new["items"] and (key in old.get("items", {}) or _key_of(found)):
-                if guarded and _is_metered(found):
-                    raise self._unbilled_usage(id_, key, new, removed=True)
+            if key not in new["items"] and (key in before or subscription_items.key_of(found)):
+                if _drops_usage(remote, new) and subscription_items.is_metered(found):
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=True)}")
                 sent.append({"id": found["id"], "deleted": True})
         return sent
+
+    def _item_change(self, key: str, found: StripeObject, before: Mapping[str, Any], new: Inputs) -> Inputs:
+        """What to send so that one item of Stripe's becomes the declared one."""
+        item = new["items"][key]
+        was = before.get(key) or before.get(str(subscription_items.key_of(found))) or {}
+        change = subscription_items.change(_item_struct(), self.kind.clearing, key, found, was, item)
+        if "current_trial" in change:
+            change = self._begun(key, item, change, new)
+        if "quantity" in change and "quantity" not in item and self._will_be_metered(change):
+            # Without one it is 1, but a metered item has none at all.
+            del change["quantity"]
+        return change
 
     def _begun(self, key: str, item: Mapping[str, Any], sent: Inputs, new: Inputs) -> Inputs:
         """What is `sent` of an item, without its price where it begins a trial: the offer says what it bills and when.
@@ -606,47 +707,45 @@ class SubscriptionProvider(StripeProvider):
                 and the program would part: a later update would move a paying customer back.
         """
         trial = item.get("current_trial")
-        lasting = self._lasting_price(_offer_of(trial)) if trial else None
+        lasting = self._lasting_price(subscription_items.offer_of(trial)) if trial else None
         if lasting is None:
             return sent
         for name in ("price", "plan"):
             if item.get(name, lasting) != lasting:
+                offer = subscription_items.offer_of(trial)
                 raise ProviderError(
-                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer {_offer_of(trial)} "
-                    f"ends in {lasting}; declare that, which is the item's price for good, or leave {name} out"
+                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer {offer} ends in "
+                    f"{lasting}; declare that, which is the item's price for good, or leave {name} out"
                 )
         return {name: value for name, value in sent.items() if name not in SOURCES}
 
     def _lasting_price(self, offer: str) -> str | None:
         """The price that a trial offer ends in; None where it leaves the item's own."""
-        found = self._offers.known(offer) or self._offers.fetch(offer) or {}
+        offers = self.run.inventory_at(TRIAL_OFFERS, "trial offer")
+        found = offers.known(offer) or offers.fetch(offer) or {}
         ends = found.get("end_behavior") or {}
-        price = _id((ends.get("transition") or {}).get("price"))
+        price = id_of((ends.get("transition") or {}).get("price"))
         return price if isinstance(price, str) else None
 
     def _will_be_metered(self, change: Inputs) -> bool:
         """Whether an item moves to a price that is billed by usage."""
         if not isinstance(change.get("price"), str):
             return False
-        return _is_metered({"price": inventory_of(self.account, PRICE).read(change["price"])})
+        return subscription_items.is_metered({"price": self.run.inventory(PRICE).read(change["price"])})
 
     # -- read ---------------------------------------------------------------------------------------------------
-
-    def is_gone(self, remote: StripeObject) -> bool:
-        return remote.get("status") in ENDED
-
-    def has_ended_as_declared(self, known: Inputs, remote: StripeObject) -> bool:
-        declared = known.get("cancel_at") or known.get("cancel_at_period_end")
-        end, ended_at = remote.get("cancel_at"), remote.get("ended_at")
-        return bool(declared and self.is_gone(remote) and end and ended_at and ended_at >= end)
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         match name:
             case "items":
                 there = self._items(remote, value if isinstance(value, Mapping) else {})
-                return {key: _item_projection((value or {}).get(key), item) for key, item in there.items()}
+                used_up = self._used_up(remote)
+                return {
+                    key: subscription_items.projection(_item_struct(), mapping(value).get(key), item, used_up)
+                    for key, item in there.items()
+                }
             case "discounts":
-                return _discounts(value, remote.get("discounts"))
+                return discounts_of.projection(value, remote.get("discounts"), self._used_up(remote))
             case "trial_end" if value == "now":
                 return value
             case "cancel_at" if remote.get("cancel_at_period_end"):
@@ -656,14 +755,71 @@ class SubscriptionProvider(StripeProvider):
                 return value if remote.get("cancel_at") else MISSING
         return super().returned(name, value, remote)
 
+    def _used_up(self, remote: StripeObject) -> discounts_of.UsedUp:
+        """Tells of a declared discount that Stripe does not have any more whether it has given all that it gives.
+
+        Asked only of such: the coupon, and the invoices that it has reduced.
+        """
+
+        def used_up(declared: Inputs) -> bool:
+            if "discount" in declared:
+                # It is gone, and nothing gives it again.
+                return True
+            try:
+                coupon = self._coupon(declared)
+                if coupon is None:
+                    return True
+                starts = [
+                    int(each["start"])
+                    for each in self._discounts_billed(str(remote["id"]))
+                    if discounts_of.as_declared(each) == declared
+                ]
+            except StripeRefusal as refusal:
+                if refusal.status != 403:
+                    raise
+                # A restricted key need not be allowed to look. Given twice is worse than not shown.
+                return True
+            ends = [int(item.get("current_period_end") or 0) for item in (remote.get("items") or {}).get("data", [])]
+            return discounts_of.is_over(coupon, starts, int(remote.get("start_date") or 0), max(ends, default=0))
+
+        return used_up
+
+    def _coupon(self, declared: Inputs) -> StripeObject | None:
+        """The coupon behind a declared discount; None where it is deleted."""
+        name = declared.get("coupon")
+        if name is None:
+            codes = self.run.inventory_at("/v1/promotion_codes", "promotion code")
+            code = codes.known(str(declared["promotion_code"])) or codes.fetch(str(declared["promotion_code"]))
+            promotion = (code or {}).get("promotion") or {}
+            name = id_of(promotion.get("coupon") or (code or {}).get("coupon"))
+        if name is None:
+            return None
+        coupons = self.run.inventory_at("/v1/coupons", "coupon")
+        found = coupons.known(name) or coupons.fetch(name)
+        return None if found is None or is_gone(found) else found
+
+    def _discounts_billed(self, id_: str) -> list[StripeObject]:
+        """The discounts on the invoices of a subscription, those of its items too."""
+        params = {"subscription": id_, "expand": ["data.total_discount_amounts.discount"]}
+        pages = self.account.pages("/v1/invoices", params, subject=f"invoices of {id_}")
+        amounts = [
+            each for page, _ in pages for invoice in page for each in invoice.get("total_discount_amounts") or ()
+        ]
+        return [each["discount"] for each in amounts if isinstance(each.get("discount"), Mapping)]
+
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
         there = self._items(remote, arguments.get("items", {}))
         return {
             "item_ids": {key: item["id"] for key, item in sorted(there.items())},
-            "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
+            "metered_items": sorted(key for key, item in there.items() if subscription_items.is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
-            "has_ended": self.has_ended_as_declared(arguments, remote),
+            "fees": {
+                key: text
+                for key, item in sorted(there.items())
+                if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
+            },
+            "has_ended": ended_as_declared(arguments, remote),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
@@ -672,11 +828,11 @@ class SubscriptionProvider(StripeProvider):
         In a trial that is the price which the trial ends in: what the item shows until then changes by itself.
         """
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
-        return _items_by_key([self._lasting(item) for item in listed], declared)
+        return subscription_items.by_key([self._lasting(item) for item in listed], declared)
 
     def _lasting(self, item: StripeObject) -> StripeObject:
-        running = _running(item)
-        lasting = self._lasting_price(_offer_of(running)) if running else None
+        running = subscription_items.running(item)
+        lasting = self._lasting_price(subscription_items.offer_of(running)) if running else None
         return item if lasting is None else {**item, "price": {**item["price"], "id": lasting}}
 
     def _with_all_items(self, remote: StripeObject) -> StripeObject:
@@ -698,7 +854,7 @@ class SubscriptionProvider(StripeProvider):
         there = None
         if cancel["when"] == "period_end" and not being_replaced:
             there = self.inventory.read(id_, known.get("owner"))
-            if there is None or self.is_gone(there):
+            if there is None or is_ended(there):
                 return there
         # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
         if there is not None and there.get("status") != "incomplete":
@@ -708,7 +864,7 @@ class SubscriptionProvider(StripeProvider):
             end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}
             params = {**end, **details, **self.expanded()}
             left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
-            tell("info", f"{subject}: goes on to the end of its period and then ends")
+            self.run.tell("info", f"{subject}: goes on to the end of its period and then ends")
             return left
         how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
         left = self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
@@ -718,10 +874,10 @@ class SubscriptionProvider(StripeProvider):
 
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
         """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
-        for begun in list(self._new.values()):
-            same = _prices_of(begun) & _prices_of(left)
-            if same and _id(begun.get("customer")) == _id(left.get("customer")):
-                tell(
+        for begun in self.run.begun(self.kind):
+            same = subscription_items.prices_of(begun) & subscription_items.prices_of(left)
+            if same and id_of(begun.get("customer")) == id_of(left.get("customer")):
+                self.run.tell(
                     "warning",
                     f"{subject}: cancelled, and {begun['id']}, made in this run, bills the same customer for "
                     f"{' and '.join(sorted(same))} from the start of a new period; if it is the same one under another "
@@ -729,7 +885,12 @@ class SubscriptionProvider(StripeProvider):
                 )
 
 
-# -- items ----------------------------------------------------------------------------------------------------------
+class SubscriptionProvider(StripeProvider):
+    kind = SUBSCRIPTION
+    reconciler_type = Subscriptions
+
+
+# -- small parts ----------------------------------------------------------------------------------------------------
 
 
 def _item_struct() -> Struct:
@@ -739,203 +900,36 @@ def _item_struct() -> Struct:
     return shape.item
 
 
-def _branded(key: str, item: Mapping[str, Any]) -> Inputs:
-    return {**item, "metadata": {**item.get("metadata", {}), OWNER_KEY: key}}
+def _subscription_of(invoice_item: Mapping[str, Any]) -> Any:
+    return rules.find(invoice_item, "parent", "subscription_details", "subscription")
 
 
-def _key_of(item: Mapping[str, Any]) -> str | None:
-    key = (item.get("metadata") or {}).get(OWNER_KEY)
-    return key if isinstance(key, str) and key else None
-
-
-def _is_metered(item: Mapping[str, Any]) -> bool:
-    return ((item.get("price") or {}).get("recurring") or {}).get("usage_type") == "metered"
-
-
-def _prices_of(remote: StripeObject) -> set[str]:
-    return {item["price"]["id"] for item in (remote.get("items") or {}).get("data", []) if item.get("price")}
-
-
-def _running(item: Mapping[str, Any]) -> Inputs | None:
-    """The trial that an item of Stripe's is in, as the program declares one."""
-    trial = item.get("current_trial")
-    return {"trial_offer": _id(trial["trial_offer"])} if trial else None
-
-
-def _offer_of(trial: Any) -> str:
-    return str(_mapping(trial).get("trial_offer"))
-
-
-def _items_by_key(items: list[StripeObject], declared: Mapping[str, Any]) -> dict[str, StripeObject]:
-    """Stripe's items by the program's keys: by metadata, else by price, else under their own key or id.
-
-    By price an item is also found whose key the program has renamed: removed and added again it would be prorated,
-    and its usage lost.
-    """
-    found: dict[str, StripeObject] = {}
-    rest: list[StripeObject] = []
-    for item in items:
-        key = _key_of(item)
-        if key is not None and key in declared and key not in found:
-            found[key] = item
+def _not_charged(declared: list[Any], charged: list[StripeObject]) -> list[Any]:
+    """The entries of `add_invoice_items` that no invoice item is of."""
+    rest, fresh = list(charged), []
+    for entry in declared:
+        found = next((each for each in rest if _is_charge_of(entry, each)), None)
+        if found is None:
+            fresh.append(entry)
         else:
-            rest.append(item)
-    for item in rest:
-        price, own = (item.get("price") or {}).get("id"), _key_of(item)
-        known_by = own if own is not None and own not in found else str(item["id"])
-        renamed = (
-            name
-            for name, each in declared.items()
-            if name not in found and isinstance(each, Mapping) and each.get("price") == price
-        )
-        found[next(renamed, known_by)] = item
-    return found
+            rest.remove(found)
+    return fresh
 
 
-def _renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """The keys that an item has given up for another one, by the old key: its price stays."""
-    prices = {
-        each["price"]: key
-        for key, each in after.items()
-        if key not in before and isinstance(each, Mapping) and isinstance(each.get("price"), str)
-    }
-    return {
-        key: prices[each["price"]]
-        for key, each in before.items()
-        if key not in after and isinstance(each, Mapping) and each.get("price") in prices
-    }
+def _is_charge_of(entry: Mapping[str, Any], item: StripeObject) -> bool:
+    data, details = mapping(entry.get("price_data")), rules.find(item, "pricing", "price_details") or {}
+    if item.get("quantity") != entry.get("quantity", 1):
+        return False
+    if not data:
+        return bool(details.get("price") == entry.get("price"))
+    amount = decimal_string(str(rules.find(item, "pricing", "unit_amount_decimal")))
+    same = decimal_string(data.get("unit_amount_decimal", data.get("unit_amount")))
+    return (details.get("product"), item.get("currency"), amount) == (data.get("product"), data.get("currency"), same)
 
 
-def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> Inputs:
-    """A declared item as Stripe has it; one that nobody declared with its price and quantity."""
-    price = (item.get("price") or {}).get("id")
-    quantity = item.get("quantity")
-    if declared is None:
-        return {"price": price} if quantity is None else {"price": price, "quantity": quantity}
-    struct = _item_struct()
-    result: Inputs = {}
-    for name, value in declared.items():
-        there: Any
-        match name:
-            case "price_data" if not _is_made_of(item.get("price") or {}, value):
-                there, result["price"] = MISSING, price
-            case _ if name in UNREADABLE_IN_ITEMS:
-                there = value
-            case "current_trial":
-                # Put back, one that is over would begin a second time.
-                there = _running(item) or value
-            case "discounts":
-                there = _discounts(value, item.get("discounts"))
-            case _:
-                there = projected(struct.fields[name].shape, value, item.get(name))
-        if there is not MISSING:
-            result[name] = there
-    if "quantity" not in declared and quantity not in (None, 1):
-        result["quantity"] = quantity
-    return result
-
-
-def _is_made_of(price: Mapping[str, Any], data: Any) -> bool:
-    """Whether a price is what these parameters make, as far as both say."""
-    if not isinstance(data, Mapping) or not price:
-        return True
-    recurring, wanted = price.get("recurring") or {}, _mapping(data.get("recurring"))
-    pairs = [
-        (_id(price.get("product")), data.get("product")),
-        (price.get("currency"), data.get("currency")),
-        (
-            decimal_string(str(price.get("unit_amount_decimal"))),
-            decimal_string(data.get("unit_amount_decimal", data.get("unit_amount"))),
-        ),
-        (recurring.get("interval"), wanted.get("interval")),
-        (recurring.get("interval_count"), wanted.get("interval_count", 1)),
-    ]
-    return all(there == declared for there, declared in pairs)
-
-
-def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: Mapping[str, Any]) -> Inputs:
-    """What to send so that one item of Stripe's becomes the declared one."""
-    # What is there is read under every name that was or is declared, inside metadata too.
-    names = {name: {**_mapping(before.get(name)), **_mapping(new.get(name))} for name in before.keys() & new.keys()}
-    there = _item_projection({**before, **new, **{name: each for name, each in names.items() if each}}, found)
-    change: Inputs = {}
-    for name, field in _item_struct().fields.items():
-        old = there.get(name, MISSING) if name in new or name in before else MISSING
-        after = new.get(name, MISSING)
-        if name in UNREADABLE_IN_ITEMS:
-            old = before.get(name, MISSING)
-        if name == "current_trial":
-            old = after if _running(found) == after else before.get(name, MISSING)
-        if name == "discounts":
-            # What is there includes whatever is declared, since one that is used up is no drift.
-            old = before.get(name, MISSING)
-            if (
-                old is MISSING
-                and [_discount(each) for each in found.get(name) or () if isinstance(each, Mapping)] == after
-            ):
-                old = after
-        # An item has one price however it is given: another way replaces the first, and nothing is to be unset.
-        if (
-            old == after
-            or (name in SOURCES and after is MISSING)
-            or (name == "quantity" and after is MISSING and _is_metered(found))
-        ):
-            continue
-        value = setting(f"items.{name}", field, old, after, SUBSCRIPTION.clearing)
-        if name == "discounts" and old and after:
-            value = _discount_changes(old, after, found.get(name) or []) or ""
-        if value is not KEEP:
-            change[name] = value
-    if _key_of(found) != key:
-        change["metadata"] = {**(change.get("metadata") or {}), OWNER_KEY: key}
-    return change
-
-
-def _discounts(declared: Any, remote: Any) -> Any:
-    """The declared discounts, and those that somebody else has added.
-
-    A discount that is used up leaves the subscription by itself. So one that is missing is no drift: putting it back
-    would give it a second time.
-    """
-    wanted = list(declared) if isinstance(declared, list) else []
-    there = list(remote) if isinstance(remote, list) else []
-    # Stripe's ids alone do not tell by which coupon they came; the first ones are the declared ones.
-    unnamed = [{"discount": each} for each in there if isinstance(each, str)][len(wanted) :]
-    added = [_discount(each) for each in there if isinstance(each, Mapping) and not _names(each, wanted)]
-    return [*wanted, *added, *unnamed] or ([] if declared == [] else MISSING)
-
-
-def _discount(remote: Mapping[str, Any]) -> Inputs:
-    if remote.get("promotion_code"):
-        return {"promotion_code": _id(remote["promotion_code"])}
-    return {"coupon": _id((remote.get("source") or {}).get("coupon") or remote.get("coupon"))}
-
-
-def _names(remote: Mapping[str, Any], declared: list[Any]) -> bool:
-    """Whether one of the declared discounts is this one."""
-    return _discount(remote) in declared or {"discount": remote.get("id")} in declared
-
-
-def _discount_changes(old: list[Any], new: list[Any], remote: list[Any]) -> list[Any]:
-    """What to send so that the declared discounts become others: those that stay by their id, used up ones not."""
-    sent = []
-    for each in new:
-        if each not in old or "discount" in each:
-            sent.append(each)
-        else:
-            kept = [_id(there) for there in remote if isinstance(there, Mapping) and _discount(there) == each]
-            if not kept and all(isinstance(there, str) for there in remote) and len(remote) > old.index(each):
-                kept = [remote[old.index(each)]]
-            sent += [{"discount": id_} for id_ in kept[:1]]
-    return sent
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _id(value: Any) -> Any:
-    return value.get("id") if isinstance(value, Mapping) else value
+def _resets(anchor: Any) -> bool:
+    """Whether a `billing_cycle_anchor` resets the period in place: an object since 2026-10-28.endive, a word before."""
+    return isinstance(anchor, (str, Mapping))
 
 
 def _mode(values: Mapping[str, Any]) -> str | None:
@@ -947,36 +941,11 @@ def _proration_discounts(values: Mapping[str, Any]) -> Any:
     return rules.find(values, "billing_mode", "flexible", "proration_discounts")
 
 
-def _other_currency(price: Mapping[str, Any], billed: object) -> str | None:
-    """The currency of a declared price, where it is known and the price has no amount in this one."""
-    currency = rules.find(price, "currency")
-    if not billed or billed == currency or billed in _mapping(price.get("currency_options")):
-        return None
-    return currency if isinstance(currency, str) else None
-
-
-def _is_classic(olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a subscription bills in classic mode and goes on to."""
-    return olds.get("billing_mode_type") == "classic" and _mode(new) != "flexible"
-
-
-def _the_rest(new: Mapping[str, Any], *, metered: bool, classic: bool) -> str:
-    """What becomes of the current period of an item that goes or moves to another price.
+def _drops_usage(olds_or_remote: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether Stripe does not bill the usage of a metered item that goes or moves, and the program does not allow it.
 
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
-    how = new.get("proration_behavior", "create_prorations")
-    when = "at once" if how == "always_invoice" else "on the next invoice"
-    if metered:
-        if classic or how == "none":
-            return "its usage in this period is not billed"
-        return f"its usage so far is billed {when}"
-    if how == "none":
-        return "the rest of the period is not prorated"
-    return f"the rest of the period is prorated {when}"
-
-
-def _ending(old: Inputs) -> str:
-    cancel = {**CANCEL_DEFAULTS, **old.get("cancel", {})}
-    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
-    return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"
+    classic = "classic" in (_mode(olds_or_remote), olds_or_remote.get("billing_mode_type"))
+    none = new.get("proration_behavior") == "none"
+    return not new.get("allow_unbilled_usage") and (none or (classic and _mode(new) != "flexible"))

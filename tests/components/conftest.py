@@ -23,5 +23,5 @@ def world(tmp_path: Path) -> Iterator[World]:
 def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """What the providers have told during the test."""
     heard: set[str] = set()
-    monkeypatch.setattr(notices, "_said", heard)
+    monkeypatch.setattr(notices, "show", lambda severity, line: heard.add(line))
     return heard

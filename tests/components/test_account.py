@@ -15,8 +15,8 @@ from pulumi.dynamic import Config, ConfigureRequest
 
 from components.account import Account, AccountError, Pacer, StripeRefusal, account_for
 from components.providers.meter import MeterProvider
-from components.providers.notices import tell
 from components.providers.product import ProductProvider
+from components.providers.run import run_of
 from components.redaction import redact
 from components.settings import Settings
 from tests.components.world import LIVE_KEY, PULUMI, Clock, Recording, World
@@ -367,9 +367,10 @@ def test_a_stored_answer_is_asked_for_no_more_than_once(world: World) -> None:
     assert world.calls().count("POST /v1/products") == 2
 
 
-def test_a_line_is_told_once_and_without_a_key(capfd: pytest.CaptureFixture[str], said: set[str]) -> None:
+def test_a_line_is_told_once_and_without_a_key(capfd: pytest.CaptureFixture[str], world: World) -> None:
+    run = run_of(world.process().account)
     for _ in range(2):
-        tell("warning", f"two\nlines with {LIVE_KEY}")
+        run.tell("warning", f"two\nlines with {LIVE_KEY}")
     assert capfd.readouterr().err == "warning: two lines with sk_live_***\n"
 
 

@@ -19,39 +19,21 @@ from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.subscription import SubscriptionProvider
-from tests.components.world import World, licensed
+from tests.components import declarations
+from tests.components.world import PROVIDERS, World
 
-CREATED = (MeterProvider, ProductProvider, PriceProvider, CustomerProvider, SubscriptionProvider)
+#: A link has no object of its own that could be left behind.
+CREATED = [provider for provider in PROVIDERS if not provider.kind.is_link]
 
 
 def arguments(world: World, provider: type[StripeProvider]) -> dict[str, Any]:
     """What to declare of each kind, with what it needs made beforehand."""
-    if provider is MeterProvider:
-        return {"display_name": "T", "event_name": "t", "default_aggregation": {"formula": "sum"}}
-    if provider is ProductProvider:
-        return {"name": "P"}
-    if provider is CustomerProvider:
-        return {"name": "C", "email": "c@example.com"}
-    product = world.product("beforehand")
-    if provider is PriceProvider:
-        return {**licensed(product.id), "lookup_key": "p"}
-    fee, customer = world.price(product.id, "beforehand"), world.customer("beforehand")
-    return {
-        "customer": customer.id,
-        "collection_method": "send_invoice",
-        "days_until_due": 30,
-        "items": {"license": {"price": fee.id}},
-    }
+    return declarations.of(provider.kind).arguments(world)
 
 
-#: A change of each kind that a person makes between the run that was killed and the next.
-CHANGED: dict[type[StripeProvider], dict[str, Any]] = {
-    MeterProvider: {"display_name": "Tokens"},
-    ProductProvider: {"name": "Pro"},
-    PriceProvider: {"nickname": "Fee"},
-    CustomerProvider: {"name": "Acme"},
-    SubscriptionProvider: {"description": "Acme's"},
-}
+def changed(provider: type[StripeProvider]) -> dict[str, Any]:
+    """A change of each kind that a person makes between the run that was killed and the next."""
+    return declarations.of(provider.kind).change
 
 
 def count(world: World, provider: type[StripeProvider]) -> int:
@@ -74,7 +56,7 @@ def test_killed_and_then_changed(world: World, provider: type[StripeProvider]) -
     """Other parameters are another idempotency key; the owner in the metadata is what finds the object."""
     declared = arguments(world, provider)
     lost = world.up(provider, "n", declared)
-    state = world.up(provider, "n", {**declared, **CHANGED[provider]})
+    state = world.up(provider, "n", {**declared, **changed(provider)})
     assert state.id == lost.id
     assert count(world, provider) == 1
     after = world.refresh(provider, state)
@@ -110,11 +92,11 @@ def test_the_response_to_a_change_is_lost(world: World, provider: type[StripePro
     declared = arguments(world, provider)
     state = world.up(provider, "n", declared)
     world.control("faults", method="POST", path=f"{provider.kind.path}*", when="after", **fault)
-    changed = world.up(provider, "n", {**declared, **CHANGED[provider]}, state)
-    assert changed.id == state.id
-    after = world.refresh(provider, changed)
+    there = world.up(provider, "n", {**declared, **changed(provider)}, state)
+    assert there.id == state.id
+    after = world.refresh(provider, there)
     assert after is not None
-    assert after.inputs == changed.inputs
+    assert after.inputs == there.inputs
 
 
 @pytest.mark.parametrize("fault", [{"drop": True}, {"status": 500}])

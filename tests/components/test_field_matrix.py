@@ -1,40 +1,39 @@
-"""Every parameter that the pinned stripe-python has for the five kinds, through set, change and clear.
+"""Every parameter that stripe-python has for the five kinds, through set, change and clear.
 
-The cases are generated from the SDK's own types: a field that a new SDK brings is a new case, and one that nobody
-gave a sample for fails `test_every_field_is_covered`. Fields that Stripe cannot change go through replacement.
+The cases are generated from the types of the SDK that is installed: a field that a new SDK brings is a new case, and
+one that nobody gave a sample for fails `test_every_field_is_covered`. Of the samples below an older SDK gets the part
+that it knows (`script/try-stripe VERSION`). Fields that Stripe cannot change go through replacement.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from components.providers.customer import CUSTOMER, CustomerProvider
+from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, clearing
 from components.providers.kind import Kind
-from components.providers.lifecycle import StripeProvider
-from components.providers.meter import METER, MeterProvider
+from components.providers.kinds import KINDS as ALL_KINDS
+from components.providers.kinds import provider_of
+from components.providers.meter import METER
+from components.providers.policy import Field
 from components.providers.price import PRICE, PriceProvider
-from components.providers.product import PRODUCT, ProductProvider
-from components.providers.shapes import Array, Choice, IntegerOr, Map, Scalar, Shape, Struct
-from components.providers.subscription import SUBSCRIPTION, SubscriptionProvider
-from tests.components.world import State, World, as_pulumi_sends, licensed, metered
+from components.providers.product import PRODUCT
+from components.providers.shapes import Anything, Array, Choice, Either, Map, Scalar, Shape, Struct, fitting
+from components.providers.subscription import SUBSCRIPTION
+from tests.components import declarations
+from tests.components.world import State, World, anchor, as_pulumi_sends, invoiced, licensed, metered
 
 NOW = int(time.time())
 DAY = 86_400
 ABSENT: Any = object()
 
-KINDS: dict[Kind, type[StripeProvider]] = {
-    METER: MeterProvider,
-    PRODUCT: ProductProvider,
-    PRICE: PriceProvider,
-    CUSTOMER: CustomerProvider,
-    SUBSCRIPTION: SubscriptionProvider,
-}
+#: A link has no parameters of Stripe's.
+KINDS = [kind for kind in ALL_KINDS if not kind.is_link]
 
 
 @dataclass(frozen=True)
@@ -361,7 +360,7 @@ ALSO: dict[Kind, dict[str, tuple[Sample, ...]]] = {
             Sample([{"promotion_code": "$promotion_code"}], [{"promotion_code": "$other_promotion_code"}]),
             Sample([{"coupon": "$coupon"}], [{"discount": "$own_discount"}, {"coupon": "$other_coupon"}]),
         ),
-        "billing_cycle_anchor": (Sample(NOW + 5 * DAY, {"type": "now"}, in_place=True),),
+        "billing_cycle_anchor": (Sample(NOW + 5 * DAY, anchor("now"), in_place=True),),
         "billing_cycle_anchor_config": (
             Sample(
                 {"day_of_month": 1, "month": 3, "hour": 2, "minute": 3, "second": 4},
@@ -433,8 +432,9 @@ LEFT_OUT: dict[str, str] = {
 
 
 _BANK_TRANSFER = "payment_settings.payment_method_options.customer_balance"
-#: Two values by path, where the shape has any text and Stripe's documentation names a few words.
-WORDS: dict[str, tuple[str, str]] = {
+#: Two values by path, where the shape has any and Stripe's documentation names a few.
+NAMED: dict[str, tuple[Any, Any]] = {
+    "payment_settings.payment_method_options.pix.expires_after_seconds": (60, 1_209_600),
     f"{_BANK_TRANSFER}.bank_transfer.eu_bank_transfer.country": ("DE", "FR"),
     f"{_BANK_TRANSFER}.bank_transfer.type": ("eu_bank_transfer", "gb_bank_transfer"),
     f"{_BANK_TRANSFER}.funding_type": ("bank_transfer", "bank_transfer"),
@@ -443,8 +443,8 @@ WORDS: dict[str, tuple[str, str]] = {
 
 def any_value(shape: Shape, path: str, second: bool) -> Any:
     """Some value of a shape; another one when `second`."""
-    if path in WORDS:
-        return WORDS[path][second]
+    if path in NAMED:
+        return NAMED[path][second]
     match shape:
         case Scalar("string"):
             return "two" if second else "one"
@@ -463,22 +463,45 @@ def any_value(shape: Shape, path: str, second: bool) -> Any:
             return {key: any_value(item, f"{path}.*", second), "both": any_value(item, f"{path}.*", second)}
         case Struct(fields=fields):
             return {name: any_value(field.shape, f"{path}.{name}", second) for name, field in fields.items()}
-        case IntegerOr():
-            return 2 if second else 1
+        case Either(options=options):
+            return any_value(options[0], path, second)
     raise AssertionError(shape)
 
 
 def sample(kind: Kind, name: str) -> Sample:
-    found = SAMPLES[kind].get(name)
-    if found is not None:
-        return found
     shape = kind.struct.fields[name].shape
+    found = SAMPLES.get(kind, {}).get(name)
+    if found is not None:
+        return replace(found, first=known(shape, found.first), second=known(shape, found.second))
     return Sample(*(any_value(shape, name, second=second) for second in (False, True)))
 
 
 def samples(kind: Kind, name: str) -> list[Sample]:
-    """Each form of a field."""
-    return [sample(kind, name), *ALSO.get(kind, {}).get(name, ())]
+    """Each form of a field that the installed SDK has."""
+    shape = kind.struct.fields[name].shape
+    forms = ALSO.get(kind, {}).get(name, ())
+    return [
+        sample(kind, name),
+        *(each for each in forms if (known(shape, each.first), known(shape, each.second)) == (each.first, each.second)),
+    ]
+
+
+def known(shape: Shape, value: Any) -> Any:
+    """The part of a sample that the installed SDK has parameters for."""
+    match shape:
+        case Struct(fields=fields) if isinstance(value, Mapping):
+            return {name: known(fields[name].shape, each) for name, each in value.items() if name in fields}
+        case Map(item=item) if isinstance(value, Mapping):
+            return {name: known(item, each) for name, each in value.items()}
+        case Array(item=item) if isinstance(value, list):
+            return [known(item, each) for each in value]
+        case Either():
+            return known(fitting(shape, value) or Anything(), value)
+    return value
+
+
+def policy(kind: Kind, path: str) -> Field:
+    return kind.fields.get(path, Field())
 
 
 def arguments_of(kind: Kind) -> list[str]:
@@ -493,7 +516,7 @@ class Case:
 
     def __init__(self, world: World, kind: Kind) -> None:
         self.world, self.kind = world, kind
-        self.provider = KINDS[kind]
+        self.provider = provider_of(kind)
         self._made: dict[str, str] = {}
 
     def base(self) -> dict[str, Any]:
@@ -506,12 +529,9 @@ class Case:
                 return licensed(self.made("product"))
             case "Customer":
                 return {"name": "C"}
-        return {
-            "customer": self.made("customer"),
-            "collection_method": "send_invoice",
-            "days_until_due": 30,
-            "items": {"license": {"price": self.made("price")}},
-        }
+            case "Subscription":
+                return {**invoiced(self.made("customer")), "items": {"license": {"price": self.made("price")}}}
+        return declarations.of(self.kind).arguments(self.world)
 
     def made(self, name: str) -> str:
         """The id of something that samples refer to, made when it is first needed."""
@@ -719,7 +739,8 @@ def declared(case: Case, given: Sample, value: Any = ABSENT, name: str = "") -> 
 def cases(updatable: bool) -> Iterator[Any]:
     for kind in KINDS:
         for name in arguments_of(kind):
-            if (name in kind.updatable or name in kind.updated) == updatable and name not in kind.modifiers:
+            in_place = name in kind.updatable or bool(policy(kind, name).in_place)
+            if in_place == updatable and not policy(kind, name).request_option:
                 for number, given in enumerate(samples(kind, name)):
                     suffix = f"-{number + 1}" if number else ""
                     yield pytest.param(kind, name, given, id=f"{kind.name}.{name}{suffix}")
@@ -752,7 +773,7 @@ def test_an_updatable_field_is_set_changed_and_cleared(world: World, kind: Kind,
     assert cleared.id == before.id
     case.assert_as_declared(cleared)
     after = case.remote(cleared)
-    if name in kind.kept or name in kind.updated:
+    if policy(kind, name).keep or policy(kind, name).in_place:
         return
     assert comparable(after, name) == comparable(untouched, name)
 
@@ -764,7 +785,7 @@ def test_an_updatable_field_is_set_at_creation_and_cleared(world: World, kind: K
     made = case.up(declared(case, given, given.first, name))
     case.assert_as_declared(made)
     case.assert_stored(made, name)
-    if required or name in kind.kept or name in kind.updated:
+    if required or policy(kind, name).keep or policy(kind, name).in_place:
         return
     cleared = case.up(declared(case, given), made)
     assert cleared.id == made.id
@@ -804,7 +825,7 @@ def test_a_create_only_field_replaces(world: World, kind: Kind, name: str, given
     case.assert_stored(second, name)
     old = world.refresh(case.provider, first)
     assert old is None or old.inputs.get("active") is False
-    if name in kind.spent and name not in NEVER_ALONE:
+    if name in kind.once and name not in NEVER_ALONE:
         # What acted once has nothing to undo.
         assert case.up(declared(case, given), second).id == second.id
 
@@ -812,7 +833,7 @@ def test_a_create_only_field_replaces(world: World, kind: Kind, name: str, given
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_field_is_covered(kind: Kind) -> None:
     """Each argument has samples, and the samples together have each field inside."""
-    assert not SAMPLES[kind].keys() - set(arguments_of(kind)), "a sample of a field that is no more"
+    assert not SAMPLES.get(kind, {}).keys() - set(arguments_of(kind)), "a sample of a field that is no more"
     for name in arguments_of(kind):
         given = samples(kind, name)
         assert all(each.first != each.second for each in given)
@@ -839,8 +860,9 @@ def paths_of(shape: Shape, path: str = "") -> Iterator[str]:
             yield from paths_of(item, path)
         case Map(item=item):
             yield from paths_of(item, f"{path}.*" if path else "*")
-        case IntegerOr(struct=struct):
-            yield from paths_of(struct, path)
+        case Either(options=options):
+            for each in options:
+                yield from paths_of(each, path)
         case _:
             yield path
 
@@ -885,15 +907,15 @@ def nested_cases() -> Iterator[Any]:
 
 
 def test_what_clearing_sends_is_said_for_every_field() -> None:
-    """A field that Stripe's types give no way to unset is in `cleared` or `kept`, so that nobody is surprised."""
+    """A field that Stripe's types give no way to unset has the policy `unset_to` or `keep`: nobody is surprised."""
     undecided = []
     for kind in KINDS:
         for name in kind.updatable:
             given = sample(kind, name)
-            if kind.struct.fields[name].required or name in kind.unreadable or name in kind.as_map:
+            if kind.struct.fields[name].required or policy(kind, name).write_only or policy(kind, name).mapping:
                 continue
             field = kind.struct.fields[name]
-            if clearing(name, field, given.first, kind.clearing) is KEEP and name not in kind.kept:
+            if clearing(name, field, given.first, kind.clearing) is KEEP and not policy(kind, name).keep:
                 undecided.append(f"{kind.name}.{name}")
     assert undecided == []
 
@@ -909,7 +931,7 @@ def test_a_field_inside_an_object_is_cleared_alone(world: World, kind: Kind, pat
     without = taken_out(given.first, path[1:])
     changed = case.up(declared(case, given, without, path[0]), made)
     assert changed.id == made.id
-    if ".".join(path) in kind.kept:
+    if policy(kind, ".".join(path)).keep:
         return
     case.assert_as_declared(changed)
     there = case.remote(changed)
@@ -926,4 +948,4 @@ def is_nothing(value: Any) -> bool:
 
 
 def cleared_value(kind: Kind, path: tuple[str, ...]) -> Any:
-    return as_pulumi_sends(kind.cleared.get(".".join(path)))
+    return as_pulumi_sends(kind.having("unset_to").get(".".join(path)))

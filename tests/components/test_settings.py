@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -230,5 +231,6 @@ def test_a_name_and_password_in_an_address_are_cut_out_of_every_text() -> None:
 
 @pytest.mark.parametrize("name", ["allowLocalState", "allowEmptyPassphrase"])
 def test_what_is_asked_for_by_name_is_true_or_false(name: str) -> None:
+    given: dict[str, Any] = {name: "yes"}
     with pytest.raises(SettingsError, match=f"stripe-pricing:{name} is 'yes'; it must be true or false"):
-        Settings.read({"mode": "live", name: "yes"}.get, {})
+        read(mode="live", **given)

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.engine.conftest import PULUMI_YAML, ROOT, engine_path
+from tests.engine.conftest import ROOT, engine_path
 
 HERE = Path(__file__).parent
 PROGRAM = HERE / "program.py"
@@ -35,7 +35,7 @@ def keep(commit: str) -> Path:
         archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as tree:
             tree.extractall(folder, filter="data")
-        (folder / "Pulumi.yaml").write_text(PULUMI_YAML)
+        (folder / "Pulumi.yaml").write_text("name: stripe-pricing\nruntime: python\n")
         (folder / "__main__.py").write_text(PROGRAM.read_text())
         (folder / "state").mkdir()
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_"))} | {

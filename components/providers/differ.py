@@ -1,0 +1,75 @@
+"""What a change means, from data alone: what it replaces, what a reviewer should know, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from components.providers.fields import KEEP, setting
+from components.providers.kind import Kind
+from components.providers.run import Declaration
+from components.providers.values import MISSING, Inputs
+
+
+class Declarations(Protocol):
+    """Answers what the program declares of another object of the state; None where nobody has asked that yet."""
+
+    def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """A resource of the state against what the program declares.
+
+    Attributes:
+        id: the object's id.
+        outputs: everything that the state holds of it.
+        old, new: the arguments in the state and in the program; equal where nothing changes.
+        replaces: the changed arguments that force a replacement.
+        declaration: what the program declares of another object.
+    """
+
+    kind: Kind
+    id: str
+    outputs: Inputs
+    old: Inputs
+    new: Inputs
+    replaces: list[str]
+    declaration: Declarations
+
+
+def replaces(kind: Kind, old: Inputs, new: Inputs) -> list[str]:
+    """The changed arguments that Stripe cannot change: by Stripe's types, by the policy of a field, by the kind."""
+    before = kind.comparable({**kind.defaults, **old})
+    after = kind.comparable({**kind.defaults, **new})
+    changed = {
+        name
+        for name in kind.create_only
+        if before.get(name, MISSING) != after.get(name, MISSING) and not (name in kind.once and name not in new)
+    }
+    return sorted(kind.replaces(old, new, changed))
+
+
+def compare(kind: Kind, id_: str, outputs: Inputs, new: Inputs, declaration: Declarations) -> Change:
+    """The change from what the state holds to what the program declares."""
+    old = kind.arguments(outputs)
+    forced = replaces(kind, {**kind.computed(outputs), **old}, new)
+    return Change(kind, id_, outputs, old, new, forced, declaration)
+
+
+def warnings(change: Change) -> Iterator[str]:
+    """What a reviewer should know of a change and its diff does not say."""
+    yield from change.kind.warnings(change)
+    if not change.replaces:
+        yield from _staying(change)
+
+
+def _staying(change: Change) -> Iterator[str]:
+    """Arguments that leave the program and stay in Stripe."""
+    kind = change.kind
+    for name in sorted(change.old.keys() - change.new.keys()):
+        field = kind.updatable.get(name)
+        if field is not None and setting(name, field, change.old[name], MISSING, kind.clearing) is KEEP:
+            why = kind.having("keep").get(name, "there is no way to unset it")
+            yield f"{name} stays as it is in Stripe: {why}"

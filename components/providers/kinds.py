@@ -1,0 +1,30 @@
+"""The list of kinds, from which tables, documentation, tests and benchmarks derive: a new kind is a file and a line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from components.providers.customer import CustomerProvider
+from components.providers.default_price import DefaultPriceProvider
+from components.providers.kind import Kind
+from components.providers.lifecycle import StripeProvider
+from components.providers.meter import MeterProvider
+from components.providers.price import PriceProvider
+from components.providers.product import ProductProvider
+from components.providers.subscription import SubscriptionProvider
+
+#: In the order in which a program makes them: what another one links to comes first.
+PROVIDERS: Final[tuple[type[StripeProvider], ...]] = (
+    MeterProvider,
+    ProductProvider,
+    PriceProvider,
+    DefaultPriceProvider,
+    CustomerProvider,
+    SubscriptionProvider,
+)
+KINDS: Final[tuple[Kind, ...]] = tuple(provider.kind for provider in PROVIDERS)
+
+
+def provider_of(kind: Kind) -> type[StripeProvider]:
+    """The provider of a kind."""
+    return next(provider for provider in PROVIDERS if provider.kind is kind)
