@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from . import connect, customers, payment_settings, prices, redemption, sources, spec, taxation, versions
+from . import cards, connect, payment_settings, prices, redemption, taxation, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -36,45 +36,6 @@ LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
-
-
-_TRIAL: Final = {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]}
-for _path, _items in (
-    ("/v1/subscriptions", "items."),
-    ("/v1/subscriptions/{subscription_exposed_id}", "items."),
-    ("/v1/subscription_items", ""),
-    ("/v1/subscription_items/{item}", ""),
-    ("/v1/invoices/create_preview", "subscription_details.items."),
-):
-    spec.declare_parameter("POST", _path, f"{_items}plan", {"type": "string"})
-    spec.declare_parameter("POST", _path, f"{_items}current_trial", _TRIAL)
-
-_ANCHOR: Final = {"type": "string", "enum": ["now", "unchanged"]}
-spec.declare_parameter(
-    "POST",
-    "/v1/subscriptions/{subscription_exposed_id}",
-    "billing_cycle_anchor",
-    {"anyOf": [_ANCHOR, {"type": "object", "properties": {"type": _ANCHOR}, "required": ["type"]}]},
-)
-spec.declare_parameter(
-    "POST",
-    "/v1/invoices/create_preview",
-    "subscription_details.billing_cycle_anchor",
-    {
-        "anyOf": [
-            _ANCHOR,
-            {"type": "integer"},
-            {
-                "type": "object",
-                "properties": {
-                    "timestamp": {"type": "integer"},
-                    "type": {"type": "string", "enum": ["now", "timestamp", "unchanged"]},
-                },
-                "required": ["type"],
-            },
-        ]
-    },
-)
 
 
 def _name(prefix: str, name: str) -> str:
@@ -512,17 +473,15 @@ def set_tax(
 ) -> None:
     """`default_tax_rates` and `automatic_tax`: they change the bills to come and prorate nothing.
 
-    What was `planned` goes on with rates that are inactive by now, and with a customer who has moved.
+    What was `planned` goes on with rates that are inactive by now.
     """
     if "default_tax_rates" in params:
         given, where = params["default_tax_rates"], _name(prefix, "default_tax_rates")
         held = given if planned else subscription["default_tax_rates"]
         subscription["default_tax_rates"] = taxation.chosen(call, given, where, held)
     if "automatic_tax" in params:
-        wanted = taxation.automatic_tax(call, params["automatic_tax"], _name(prefix, "automatic_tax"))
-        if wanted["enabled"] and not planned:
-            taxation.require_location(call.fetch("customer", subscription["customer"]))
-        subscription["automatic_tax"] = wanted
+        where = _name(prefix, "automatic_tax")
+        subscription["automatic_tax"] = taxation.automatic_tax(call, params["automatic_tax"], where)
 
 
 def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
@@ -544,13 +503,13 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         given = params["default_payment_method"]
         customer = call.fetch("customer", subscription["customer"])
         subscription["default_payment_method"] = (
-            customers.attach(call, customer, given, "default_payment_method") if given else None
+            cards.attach(call, customer, given, "default_payment_method") if given else None
         )
     if "default_source" in params:
         given = params["default_source"]
         customer = call.fetch("customer", subscription["customer"])
-        subscription["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
-    connect.set_on_subscription(call, subscription, params)
+        subscription["default_source"] = cards.of_customer(call, customer, given, "default_source") if given else None
+    connect.set_parties(call, subscription, params)
     if "invoice_settings" in params:
         settings = dict(subscription["invoice_settings"])
         for name in ("account_tax_ids", "custom_fields", "description", "footer"):

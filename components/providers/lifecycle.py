@@ -22,7 +22,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, StripeRefusal, account_for
 from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
@@ -31,6 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.redaction import redact
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
@@ -224,8 +225,10 @@ class StripeProvider(ResourceProvider):
     def delete(self, id_: str, props: Inputs) -> None:
         self.account.pin(props.get("account"))
         known = self.kind.arguments(declared(props))
-        if self.run.holder(self.kind, id_) is not None:
-            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays, its replacement has taken it over")
+        keeper = self.run.keeper(self.kind, id_)
+        if keeper is not None or self.run.release(self.kind, id_, known.get("owner")):
+            holder = f"'{name_in(keeper)}'" if keeper else "another resource of this stack"
+            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays as it is in Stripe: {holder} has it")
             return
         # The engine does not say so. What the program still declares is not taken out of it.
         being_replaced = self.run.declares(self.kind, known.get("owner"))

@@ -681,32 +681,6 @@ def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior:
         item["billed_until"] = cancel_at
 
 
-def resume(contract: Contract, at: int, *, keep_anchor: bool, proration_behavior: str, since: int) -> Draft | None:
-    """Let a paused subscription go on: a period from now on, or with `keep_anchor` the rest of one from `since`.
-
-    What was used while it was paused is not billed (https://docs.stripe.com/billing/subscriptions/pause).
-    """
-    subscription = contract.subscription
-    subscription["status"] = "active"
-    leave_trials(contract, at)
-    if not keep_anchor:
-        _set_anchor(contract, at)
-    lines: list[Obj] = []
-    for item in contract.items:
-        _count_from(contract, item, at)
-        item["_debits"] = []
-        item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
-        if is_metered(contract.price(item)):
-            continue
-        if keep_anchor:
-            _debit(contract, item, since, item["current_period_end"], proration_behavior)
-        else:
-            lines.extend(_fee(contract, item, "create_prorations"))
-    if keep_anchor and proration_behavior != "always_invoice":
-        return None
-    return _draft(contract, "subscription_update", at, at, lines)
-
-
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 

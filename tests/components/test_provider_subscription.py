@@ -635,8 +635,11 @@ def test_one_that_the_engine_replaces_by_itself_ends_now(world: World) -> None:
     acme = Acme(world, cancel={"when": "period_end"})
     run = world.process().provider(SubscriptionProvider)
     more = {**acme.state.inputs, "description": "x"}
+    run.check(acme.state.inputs, more)
     difference = run.diff(acme.state.id, acme.state.outs, more)
     assert (difference.replaces, difference.delete_before_replace) == ([], True)
+    # A replacement is checked as a new one.
+    run.check({}, more)
     run.delete(acme.state.id, acme.state.outs)
     new = run.create(more)
     assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
