@@ -362,8 +362,10 @@ def main() -> None:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     paths = [path.resolve() for path in given.modules]
-    if missing := [str(path) for path in paths if not path.is_file()]:
+    if missing := [str(path) for path in given.modules if not path.is_file()]:
         parser.error(f"no such module: {', '.join(missing)}")
+    if foreign := [test for test in given.tests if ROOT not in Path(test.partition("::")[0]).resolve().parents]:
+        parser.error(f"no tests of this project: {', '.join(foreign)}")
     for name in PRELOADED:
         importlib.import_module(name)
     print("recording which test calls what ...", flush=True)
