@@ -172,6 +172,14 @@ class Customers(Reconciler):
                 "period; delete it in Stripe after that",
             )
             return self.inventory.read(id_)
+        held = [each["id"] for each in subscriptions if self.run.is_held("Subscription", each["id"])]
+        if held:
+            self.run.tell(
+                "warning",
+                f"{self.subject(known, id_)}: stays in Stripe, since this stack still has {' and '.join(held)}, which "
+                "would be cancelled with it; delete it in Stripe after that",
+            )
+            return self.inventory.read(id_)
         if self.account.livemode:
             self._say_what_is_unpaid(id_, known)
         for each in subscriptions:

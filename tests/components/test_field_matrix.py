@@ -739,9 +739,8 @@ def declared(case: Case, given: Sample, value: Any = ABSENT, name: str = "") -> 
 def cases(updatable: bool) -> Iterator[Any]:
     for kind in KINDS:
         for name in arguments_of(kind):
-            if (name in kind.updatable or policy(kind, name).in_place) == updatable and not policy(
-                kind, name
-            ).request_option:
+            in_place = name in kind.updatable or bool(policy(kind, name).in_place)
+            if in_place == updatable and not policy(kind, name).request_option:
                 for number, given in enumerate(samples(kind, name)):
                     suffix = f"-{number + 1}" if number else ""
                     yield pytest.param(kind, name, given, id=f"{kind.name}.{name}{suffix}")

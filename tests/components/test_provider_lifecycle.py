@@ -39,7 +39,7 @@ def catalog(world: World) -> Catalog:
         elif provider is DefaultPriceProvider:
             link = {"product": made[ProductProvider].id, "price": made[PriceProvider].id}
             made[provider] = world.up(provider, "pro", link)
-        else:
+        elif declarations.exists(provider.kind):
             made[provider] = world.up(provider, "one", declarations.of(provider.kind).arguments(world))
     return made
 

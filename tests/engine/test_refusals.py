@@ -17,17 +17,6 @@ import pulumi
 
 product = Product("pro", name="Pro")
 """
-TIERED = """
-Price(
-    "fee",
-    product=product.id,
-    currency="usd",
-    billing_scheme="tiered",
-    tiers_mode="volume",
-    recurring={"interval": "month"},
-    tiers=[{"up_to": "inf", "unit_amount": "few"}],
-)
-"""
 #: Each with what is wrong only once the product exists, or at once; and the sentence.
 MISTAKES = {
     "at once": (
@@ -35,7 +24,10 @@ MISTAKES = {
         "unit_amount: must be a whole number, not a string",
     ),
     "inside a list": (
-        TIERED,
+        (
+            'Price("fee", product=product.id, currency="usd", billing_scheme="tiered", tiers_mode="volume", '
+            'recurring={"interval": "month"}, tiers=[{"up_to": "inf", "unit_amount": "few"}])'
+        ),
         "tiers[0].unit_amount: must be a whole number, not a string",
     ),
     "once it is known": (
