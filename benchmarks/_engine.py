@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox import Request, Sandbox
-from tests.engine.conftest import PULUMI_YAML, Project, engine_path
+from tests.engine.conftest import Project, engine_path
 
 #: A catalogue with its customers: of a thousand objects 10 meters, 90 products, 300 of each other kind.
 PROGRAM = '''"""A benchmark's program: {total} objects."""
@@ -116,7 +116,7 @@ def project(program: str) -> Iterator[Project]:
     """A project in sandbox mode, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
-        (folder / "Pulumi.yaml").write_text(PULUMI_YAML)
+        (folder / "Pulumi.yaml").write_text("name: stripe-pricing\nruntime: python\n")
         (folder / "state").mkdir()
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_"))}
         environ |= {
@@ -133,7 +133,7 @@ def project(program: str) -> Iterator[Project]:
         made = Project(folder, environ, timeout=TIMEOUT_SECONDS)
         made.write(program)
         made.pulumi("stack", "init", made.stack).ok()
-        made.config("stripe:mode", "sandbox")
+        made.config("stripe-pricing:mode", "sandbox")
         yield made
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from components import sdk
-from components.settings import Settings, SettingsError
+from components.settings import Get, Settings, SettingsError
 
 if TYPE_CHECKING:
     import stripe
@@ -80,11 +80,11 @@ class StripeRefusal(AccountError):
     def _advice(self) -> str:
         match self.status:
             case 401:
-                return " Check stripe:apiKey or STRIPE_API_KEY."
+                return " Check stripe-pricing:apiKey or STRIPE_API_KEY."
             case 403:
                 return " Give the restricted key this permission, or use another key."
             case 429:
-                return " Set stripe:requestsPerSecond lower and run again; what was done stays done."
+                return " Set stripe-pricing:requestsPerSecond lower and run again; what was done stays done."
             case None:
                 return " Stripe could not be reached; run again: what was done is found, not made twice."
             # 501 is the sandbox's for what it does not have.
@@ -173,8 +173,8 @@ class Account:
     def pin(self, account_id: object) -> None:
         """Remember which account the stack's state says its objects are in.
 
-        Every object's state holds the id of its account (output `account`). `stripe:account`, else the first one seen,
-        pins it for the process; the first call then compares it with the account that the key opens.
+        Every object's state holds the id of its account (output `account`). `stripe-pricing:account`, else the first
+        one seen, pins it for the process; the first call then compares it with the account that the key opens.
 
         Raises:
             AccountError: it is another one than that. Asked for in the wrong account, an object would seem gone.
@@ -185,8 +185,8 @@ class Account:
             pinned = self._pinned = self._pinned or account_id
         if account_id != pinned and pinned == self.settings.account:
             raise AccountError(
-                f"stripe:account is {pinned}, and the stack's state has objects in {account_id}: set it to that, or "
-                "use another stack"
+                f"stripe-pricing:account is {pinned}, and the stack's state has objects in {account_id}: set it to "
+                "that, or use another stack"
             )
         if account_id != pinned:
             raise AccountError(
@@ -219,13 +219,13 @@ class Account:
                 if self.settings.embedded:
                     raise AccountError(
                         f"this stack's objects are in another sandbox than the file {self.settings.sandbox_file}: "
-                        "bring that file back (stripe:sandboxFile or STRIPE_SANDBOX_FILE), or forget the stack's state "
-                        "(pulumi stack rm --force --preserve-config) and start anew"
+                        "bring that file back (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or forget the "
+                        "stack's state (pulumi stack rm --force --preserve-config) and start anew"
                     )
                 whose = "is for" if self._pinned == self.settings.account else "has its objects in"
                 raise AccountError(
                     f"this stack {whose} Stripe account {self._pinned}, and the key opens {self.id}: "
-                    "use a key of the stack's account (stripe:apiKey or STRIPE_API_KEY), or another stack"
+                    "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
                 )
 
     # -- calling ------------------------------------------------------------------------------------------------
@@ -239,10 +239,11 @@ class Account:
         subject: str,
         idempotency_key: str | None = None,
     ) -> Answer:
-        """Call Stripe once and well: paced, and retried with the same idempotency key for `stripe:retrySeconds`.
+        """Call Stripe once and well: paced, and retried with the same idempotency key.
 
-        Retried are 429 (which stripe-python leaves to its caller), 409, 5xx and broken connections, unless Stripe
-        says otherwise (`Stripe-Should-Retry`). A stored answer is final: asking again would only repeat it.
+        Retried for `stripe-pricing:retrySeconds` are 429 (which stripe-python leaves to its caller), 409, 5xx and
+        broken connections, unless Stripe says otherwise (`Stripe-Should-Retry`). A stored answer is final: asking again
+        would only repeat it.
 
         Raises:
             StripeRefusal: Stripe's last answer, or that it could not be reached.
@@ -356,11 +357,11 @@ _accounts: dict[str, Account] = {}
 _accounts_lock = threading.Lock()
 
 
-def account_for(get: Callable[[str], str | None]) -> Account:
+def account_for(get: Get) -> Account:
     """The process's account for a stack's config: one for all providers, so that they share one pace.
 
     Args:
-        get: answers `stripe:<name>` of the stack's config, or None.
+        get: answers the setting `<name>` of the stack's config, or None.
 
     Raises:
         AccountError: settings that cannot be meant, such as a live key on a stack in test mode.

@@ -9,19 +9,24 @@ from contextlib import contextmanager
 import pulumi
 from pydantic import ValidationError
 
-from components.settings import Settings, SettingsError
+from components import leaving
+from components.settings import Settings, SettingsError, StackConfig
 
 
 @contextmanager
 def program() -> Iterator[Settings]:
-    """Run the body of a program with its stack's settings.
+    """Run the body of a program with its stack's settings, and warn of what has left it since the last run.
 
     Raises:
         pulumi.RunError: for a setting or a pricing value that cannot be meant; Pulumi prints it as it is,
             and nothing is applied.
     """
+    config = StackConfig(pulumi.runtime.get_config)
+    if config.hint:
+        pulumi.log.warn(config.hint)
     try:
-        yield Settings.read(pulumi.Config("stripe").get, os.environ)
+        yield Settings.read(config, os.environ)
+        leaving.say()
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:

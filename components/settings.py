@@ -1,12 +1,13 @@
 """Stack config and environment -> `Settings`: where Stripe is, and which money it handles.
 
-The program reads it from `pulumi.Config`, a provider from what `configure()` is given; both pass a
-`get` function here, so that there is one set of rules and one set of sentences.
+The program reads it from Pulumi's config, a provider from what `configure()` is given; both pass a `get` function to
+`stack_config`, so that there is one set of rules and one set of sentences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,24 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 Mode = Literal["sandbox", "test", "live"]
+#: Answers a key of the stack's config, or None.
+Get = Callable[[str], str | None]
+
+#: Where our settings are in a stack's config. It is ours whatever the project is called.
+NAMESPACE: Final = "stripe-pricing"
+#: Where they were: the registry's Stripe provider refuses every key there that it does not know.
+OLD_NAMESPACE: Final = "stripe"
+#: The settings that were ever read from there.
+OLD_NAMES: Final = (
+    "mode",
+    "apiKey",
+    "apiBase",
+    "account",
+    "sandboxFile",
+    "requestsPerSecond",
+    "retrySeconds",
+    "timeoutSeconds",
+)
 
 #: The key that the sandbox is called with; it opens nothing anywhere else.
 SANDBOX_KEY = "sk_test_sandbox"
@@ -29,6 +48,50 @@ TIMEOUT_SECONDS: Final = 80.0
 
 class SettingsError(ValueError):
     """A setting is missing or contradicts another; the message is one line and names it."""
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """Our settings in a stack's config, those that are still called `stripe:` included.
+
+    `stripe:apiKey` may be the registry provider's own. It is read where `stripe-pricing:apiKey` is not declared, and
+    it contradicts that only in a stack whose `stripe:` has other settings of ours.
+
+    Attributes:
+        get: answers a key with its namespace, such as `stripe-pricing:mode`, or None.
+    """
+
+    get: Get
+
+    def __call__(self, name: str) -> str | None:
+        """The setting `name`, such as `mode`.
+
+        Raises:
+            SettingsError: both namespaces have it, with different values.
+        """
+        ours = self.get(f"{NAMESPACE}:{name}")
+        old = self.get(f"{OLD_NAMESPACE}:{name}") if name in OLD_NAMES else None
+        if ours and old and old != ours and (name != "apiKey" or self._old_is_ours):
+            raise SettingsError(
+                f"{NAMESPACE}:{name} and {OLD_NAMESPACE}:{name}, its old name, are both set, to different values: "
+                f"keep one of them (pulumi config rm {OLD_NAMESPACE}:{name})"
+            )
+        return ours or old
+
+    @property
+    def hint(self) -> str | None:
+        """What to say about settings that have their old names; None where there are none."""
+        old = [
+            name for name in OLD_NAMES if self.get(f"{OLD_NAMESPACE}:{name}") and not self.get(f"{NAMESPACE}:{name}")
+        ]
+        if not old:
+            return None
+        names = ", ".join(f"{OLD_NAMESPACE}:{name}" for name in old)
+        return f"the settings of this project are called {NAMESPACE}:... now; rename in the stack's config: {names}"
+
+    @property
+    def _old_is_ours(self) -> bool:
+        return any(self.get(f"{OLD_NAMESPACE}:{name}") for name in OLD_NAMES if name != "apiKey")
 
 
 class Settings(BaseModel):
@@ -50,10 +113,11 @@ class Settings(BaseModel):
     timeout_seconds: float = TIMEOUT_SECONDS
 
     @classmethod
-    def read(cls, get: Callable[[str], str | None], environ: Mapping[str, str]) -> Settings:
+    def read(cls, get: Get, environ: Mapping[str, str]) -> Settings:
         """Build settings from stack config and environment.
 
-        `get("mode")` answers the stack's `stripe:mode`, or None. Stack config wins over the environment.
+        `get("mode")` answers the stack's `stripe-pricing:mode`, or None (`StackConfig` is such a function). Stack
+        config wins over the environment.
 
         Raises:
             SettingsError: a value that cannot be meant, or a key of another mode than the stack's.
@@ -92,8 +156,8 @@ class Settings(BaseModel):
             return self.api_key.get_secret_value()
         prefix = "sk_live_" if self.mode == "live" else "sk_test_"
         raise SettingsError(
-            f"stripe:mode is {self.mode} and there is no API key: set STRIPE_API_KEY={prefix}... in the environment, "
-            "or run: pulumi config set --secret stripe:apiKey (a preview needs no key)"
+            f"stripe-pricing:mode is {self.mode} and there is no API key: set STRIPE_API_KEY={prefix}... in the "
+            "environment, or run: pulumi config set --secret stripe-pricing:apiKey (a preview needs no key)"
         )
 
 
@@ -103,14 +167,14 @@ def _mode(value: str | None) -> Mode:
             return value
         case None | "":
             raise SettingsError(
-                "stripe:mode is not set: run `pulumi config set stripe:mode sandbox` (or test, or live)"
+                "stripe-pricing:mode is not set: run `pulumi config set stripe-pricing:mode sandbox` (or test, or live)"
             )
         case _:
-            raise SettingsError(f"stripe:mode is {value!r}; it must be sandbox, test or live")
+            raise SettingsError(f"stripe-pricing:mode is {value!r}; it must be sandbox, test or live")
 
 
 def _key(mode: Mode, configured: str | None, from_environment: str | None) -> SecretStr | None:
-    value, source = (configured, "stripe:apiKey") if configured else (from_environment, "STRIPE_API_KEY")
+    value, source = (configured, "stripe-pricing:apiKey") if configured else (from_environment, "STRIPE_API_KEY")
     if not value:
         return SecretStr(SANDBOX_KEY) if mode == "sandbox" else None
     kind = key_mode(value)
@@ -121,10 +185,10 @@ def _key(mode: Mode, configured: str | None, from_environment: str | None) -> Se
         )
     if kind == "live" and mode != "live":
         raise SettingsError(
-            f"{source} is a live key and stripe:mode is {mode}: a live key is only used on a stack in mode live"
+            f"{source} is a live key and stripe-pricing:mode is {mode}: a live key is only used on a stack in mode live"
         )
     if kind == "test" and mode == "live":
-        raise SettingsError(f"{source} is a test key and stripe:mode is live: a live stack needs a live key")
+        raise SettingsError(f"{source} is a test key and stripe-pricing:mode is live: a live stack needs a live key")
     # A test key in the environment means Stripe's test mode, which a sandbox stack never talks to.
     return SecretStr(SANDBOX_KEY) if mode == "sandbox" else SecretStr(value)
 
@@ -139,7 +203,7 @@ def key_mode(key: str) -> Literal["test", "live"] | None:
 
 def _account(value: str | None) -> str | None:
     if value and not value.startswith("acct_"):
-        raise SettingsError(f"stripe:account is {value!r}; it must be the id of a Stripe account, acct_...")
+        raise SettingsError(f"stripe-pricing:account is {value!r}; it must be the id of a Stripe account, acct_...")
     return value or None
 
 
@@ -149,11 +213,11 @@ def _address(mode: Mode, value: str | None) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(
-            f"stripe:apiBase (or STRIPE_API_BASE) is {value!r}; it must be an address such as http://127.0.0.1:12111"
+            f"stripe-pricing:apiBase (or STRIPE_API_BASE) is {value!r}; it must be an address such as http://127.0.0.1:12111"
         )
     if parts.scheme == "http" and mode != "sandbox" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         raise SettingsError(
-            f"stripe:apiBase (or STRIPE_API_BASE) is {value!r}: a {mode} key would cross the network "
+            f"stripe-pricing:apiBase (or STRIPE_API_BASE) is {value!r}: a {mode} key would cross the network "
             "in clear; use https"
         )
     return value.rstrip("/")
@@ -167,5 +231,5 @@ def _number(name: str, value: str | None, example: int) -> float | None:
     except ValueError:
         number = 0.0
     if not 0 < number <= 10_000:
-        raise SettingsError(f"stripe:{name} is {value!r}; it must be a number above 0, such as {example}")
+        raise SettingsError(f"stripe-pricing:{name} is {value!r}; it must be a number above 0, such as {example}")
     return number

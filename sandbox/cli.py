@@ -14,9 +14,10 @@ from types import FrameType
 
 from .gateway import Sandbox
 from .server import LOOPBACK, serving
+from .store import DEFAULT_FOLDER
 from .wire import Request, SandboxFileError
 
-DEFAULT_FILE = os.path.join(".stripe-sandbox", "stripe.db")
+DEFAULT_FILE = os.path.join(DEFAULT_FOLDER, "stripe.db")
 DEFAULT_PORT = 12121
 
 

@@ -4,7 +4,8 @@
     POST   /_sandbox/clock            {"now": 1767225600} | {"advance": 3600} | {"frozen": 1767225600} | {"real": true}
     POST   /_sandbox/lag              {"seconds": 2.5}
     POST   /_sandbox/rate_limits      {"test": 25, "live": 100} | {"stripe": true} | {"test": null}
-    POST   /_sandbox/keys             {"key": "rk_test_x", "status": "restricted", "allow": ["GET /v1/prices"]}
+    POST   /_sandbox/keys             {"key": "rk_test_x", "lacks": ["rak_accounts_kyc_basic_read"]} |
+                                      {..., "permissions": ["rak_plan_write"]} | {..., "allow": ["GET /v1/prices"]}
     POST   /_sandbox/accounts         {"id": "acct_x", "configurations": ["merchant", "recipient", "customer"]}
     GET    /_sandbox/accounts         the connected accounts
     POST   /_sandbox/faults           {"method": "POST", "path": "/v1/prices*", "count": 2, "status": 500}
@@ -18,8 +19,8 @@
 A fault has `method` and `path` (shell patterns), `count` (how many requests, default 1; null is all), `skip` (let that
 many pass first), and one of: `status` (with `code`, `message`, `headers`, `body`), `delay` (seconds, may be combined),
 `drop: true` (the connection breaks), `half_body: true` (half the answer arrives). `when` is `before` (nothing is done,
-the default), `after` (the request is carried out and committed first) or `stored` (nothing is done, and an idempotency
-key remembers the answer).
+the default), `after` (the request is carried out and committed, and then the delay begins) or `stored` (nothing is
+done, and an idempotency key remembers the answer).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fnmatch import fnmatchcase
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from . import connect, customers, forms, limits, log, settings, spec, v2
+from . import connect, customers, forms, keys, limits, log, settings, spec, v2
 from .errors import ANSWERS, StripeError, refuse
 from .router import Call
 from .store import Database, Store, mint
@@ -134,9 +135,11 @@ def _meets(entry: dict[str, Any], method: str, path: str) -> bool:
 
 def before(fault: Fault, path: str) -> Response | None:
     """What a fault does before the request is carried out; a Response stands in for it."""
-    if fault.delay > 0:
+    if fault.when == "after":
+        return None
+    if fault.delay:
         sleep(fault.delay)
-    if fault.when != "before":
+    if fault.when == "stored":
         return None
     if fault.drop:
         raise ConnectionDropped("the connection was dropped before the request was carried out")
@@ -150,6 +153,8 @@ def after(fault: Fault, path: str, response: Response) -> Response:
     """What a fault does once the request has been carried out and committed."""
     if fault.when != "after":
         return response
+    if fault.delay:
+        sleep(fault.delay)
     if fault.drop:
         raise ConnectionDropped("the connection was dropped after the request was carried out")
     if fault.half_body:
@@ -290,21 +295,32 @@ def _rate_limits(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
-    _only(params, "key", "status", "allow", "account")
-    key, status = params.get("key"), params.get("status", "accepted")
+    _only(params, "key", "status", "allow", "permissions", "lacks", "account")
+    key = params.get("key")
+    limits_given = [name for name in ("allow", "permissions", "lacks") if params.get(name) is not None]
+    status = params.get("status", "restricted" if limits_given else "accepted")
     if not isinstance(key, str) or not key:
         raise _Refused("Give the key.")
     if status not in ("accepted", "expired", "unknown", "restricted"):
         raise _Refused("status must be accepted, expired, unknown or restricted.")
-    allow = params.get("allow", [])
-    if not isinstance(allow, list) or not all(isinstance(rule, str) and " " in rule for rule in allow):
+    if bool(limits_given) != (status == "restricted"):
+        raise _Refused("A restricted key, and no other, has allow, permissions or lacks.")
+    allow, known = params.get("allow"), keys.known_permissions()
+    if allow is not None and not (
+        isinstance(allow, list) and all(isinstance(rule, str) and " " in rule for rule in allow)
+    ):
         raise _Refused('allow must be a list such as ["GET /v1/prices", "* /v1/billing"].')
+    for name in ("permissions", "lacks"):
+        given = params.get(name)
+        if given is not None and not (isinstance(given, list) and all(word in known for word in given)):
+            raise _Refused(f"{name} must be a list of some of {', '.join(known)}.")
     account = params.get("account")
     if account is not None and (not isinstance(account, str) or not account.startswith("acct_")):
         raise _Refused("account must be an id that begins with acct_.")
 
     def change(fresh: settings.Settings) -> None:
-        fresh["keys"][key] = {"status": status, "allow": allow, "account": account}
+        limits_of_key = {name: params[name] for name in limits_given}
+        fresh["keys"][key] = {"status": status, **limits_of_key, "account": account}
 
     return _change(sandbox, change)
 

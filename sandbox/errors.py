@@ -158,7 +158,13 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "version": Answer("Invalid Stripe API version: {version}", REPORTED, stored=False),
     "version_not_spoken": Answer(
-        "This sandbox speaks Stripe API versions {spoken}, and the request asks for {version}.",
+        "This sandbox takes Stripe API versions from {oldest} to {newest}, and the request asks for {version}.",
+        UNRECORDED,
+        stored=False,
+    ),
+    "version_shape": Answer(
+        "In API version {version} {what} has another shape than in {since} and later, and this sandbox has the later "
+        "one only. Nothing was done: ask for a later version (the Stripe-Version header), or use a newer SDK.",
         UNRECORDED,
         stored=False,
     ),
@@ -201,6 +207,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "Having the '{permission}' permission would allow this request to continue.",
         REPORTED,
         status=403,
+        code="more_permissions_required",
         stored=False,
     ),
     # -- the platform -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
-from . import answers, control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2
+from . import answers, control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2, versions
 from .errors import StripeError, refuse
 from .store import Database, Store, declare, erase, mint
 from .wire import ConnectionDropped, Request, Response, SandboxFileError
@@ -154,7 +154,7 @@ class Sandbox:
         fault = control.take_fault(self.database, current, request.method, passage.path)
         if fault is not None:
             passage.fault = fault.name
-        version = _version(request)
+        version = versions.asked(request.header("stripe-version"))
         path = unquote(passage.path)
         found = router.match(request.method, path)
         if found is None:
@@ -168,6 +168,7 @@ class Sandbox:
         if key is not None and len(key) > 255:
             raise refuse("idempotency_long", length=len(key))
         raw = _decode(passage, route)
+        versions.check(version, route, path, raw)
         visit = _Visit(passage, who, route, args, path, raw, key, version, fault)
         claims = self._claims_of(visit)
         with self._claims.held(who.scope, claims) if claims else nullcontext():
@@ -343,17 +344,6 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 def _json(value: Any) -> bytes:
     return _encode(value).encode("ascii")
-
-
-def _version(request: Request) -> str:
-    asked = request.header("stripe-version")
-    if asked is None or asked == "":
-        return spec.API_VERSION
-    if asked in spec.SPOKEN_VERSIONS:
-        return asked
-    if len(asked) > 40 or not asked[:4].isdigit():
-        raise refuse("version", version=asked[:60])
-    raise refuse("version_not_spoken", spoken=" and ".join(spec.SPOKEN_VERSIONS), version=asked)
 
 
 def _decode(passage: _Passage, route: router.Route) -> dict[str, Any]:

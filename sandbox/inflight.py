@@ -80,7 +80,7 @@ class Claims:
             return True
         try:
             if self._file is None:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
                 self._closing = weakref.finalize(self, os.close, self._file)
         except OSError as problem:
             raise SandboxFileError(

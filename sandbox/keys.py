@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .errors import refuse
 from .wire import Request
@@ -14,14 +14,50 @@ from .wire import Request
 _KEY = re.compile(r"\A(sk|rk)_(test|live)_[0-9A-Za-z_]+\Z")
 
 
+#: What a key needs to read its own account, in Stripe's words.
+READ_ACCOUNT: Final = "rak_accounts_kyc_basic_read"
+
+#: The permission behind a path, without `_read` and `_write`: the longest prefix counts. The names are those in
+#: Stripe's refusals and in https://docs.stripe.com/stripe-apps/reference/permissions (a price is still a plan); invoice
+#: items, subscription items and schedules ride on the object that they belong to. Nobody has published the names for
+#: meter events, test clocks and trial offers: these follow the same pattern.
+PERMISSIONS: Final = {
+    "/v1/account": "rak_accounts_kyc_basic",
+    "/v1/billing/meter_event_adjustments": "rak_billing_meter_event_adjustment",
+    "/v1/billing/meter_events": "rak_billing_meter_event",
+    "/v1/billing/meters": "rak_billing_meter",
+    "/v1/coupons": "rak_coupon",
+    "/v1/customers": "rak_customer",
+    "/v1/events": "rak_event",
+    "/v1/invoiceitems": "rak_invoice",
+    "/v1/invoices": "rak_invoice",
+    "/v1/prices": "rak_plan",
+    "/v1/product_catalog/trial_offers": "rak_trial_offer",
+    "/v1/products": "rak_product",
+    "/v1/promotion_codes": "rak_promotion_code",
+    "/v1/subscription_items": "rak_subscription",
+    "/v1/subscription_schedules": "rak_subscription",
+    "/v1/subscriptions": "rak_subscription",
+    "/v1/tax_rates": "rak_tax_rate",
+    "/v1/test_helpers/test_clocks": "rak_test_clock",
+    "/v2/billing/meter_event_adjustments": "rak_billing_meter_event_adjustment",
+    "/v2/billing/meter_event": "rak_billing_meter_event",
+    "/v2/core/events": "rak_event",
+}
+
+
 @dataclass(frozen=True)
 class Caller:
-    """An accepted key: its mode, the account it belongs to, what a restricted one may do (None is everything)."""
+    """An accepted key: its mode, the account it belongs to, and what a restricted one may do (None is everything)."""
 
     key: str
     livemode: bool
     account: str
+    #: Rules such as `GET /v1/prices` or `* /v1/billing`.
     allow: tuple[str, ...] | None = None
+    #: Stripe's names of what the key may do, and of what it alone may not.
+    permissions: tuple[str, ...] | None = None
+    lacks: tuple[str, ...] = ()
 
     @property
     def scope(self) -> str:
@@ -70,22 +106,55 @@ def caller(request: Request, settings: dict[str, Any]) -> Caller:
         raise refuse("wrong_key", key=redacted(key))
     if status == "expired":
         raise refuse("expired_key", key=redacted(key))
-    allow = tuple(known["allow"]) if status == "restricted" else None
-    return Caller(key, match.group(2) == "live", known.get("account") or settings["account"], allow)
+    account = known.get("account") or settings["account"]
+    livemode = match.group(2) == "live"
+    if status != "restricted":
+        return Caller(key, livemode, account)
+    allow, permissions = known.get("allow"), known.get("permissions")
+    return Caller(
+        key,
+        livemode,
+        account,
+        None if allow is None else tuple(allow),
+        None if permissions is None else tuple(permissions),
+        tuple(known.get("lacks") or ()),
+    )
+
+
+def permission(method: str, path: str) -> str:
+    """The permission that a request needs, by Stripe's name: `rak_plan_write` for `POST /v1/prices`."""
+    found = max((prefix for prefix in PERMISSIONS if path.startswith(prefix)), key=len, default="")
+    word = PERMISSIONS[found] if found else "rak_" + path.split("/")[2].rstrip("s")
+    return f"{word}_{'read' if method == 'GET' else 'write'}"
+
+
+def known_permissions() -> list[str]:
+    """Every name that `permissions` and `lacks` of a key take."""
+    words = sorted(set(PERMISSIONS.values()) - {PERMISSIONS["/v1/account"]})
+    return [READ_ACCOUNT, *(f"{word}_{access}" for word in words for access in ("read", "write"))]
 
 
 def check_permission(who: Caller, method: str, path: str) -> None:
-    """Refuse what a restricted key may not do. `allow` holds rules such as `GET /v1/prices` or `* /v1/billing`."""
-    if who.allow is None:
+    """Refuse what a restricted key may not do, with Stripe's 403."""
+    needed = permission(method, path)
+    if (
+        (who.allow is None or _allowed(who.allow, method, path))
+        # Whoever may write may read.
+        and (who.permissions is None or needed in who.permissions or _writing(needed) in who.permissions)
+        and needed not in who.lacks
+    ):
         return
-    for rule in who.allow:
+    raise refuse("restricted_key", key=redacted(who.key), account=who.account, permission=needed)
+
+
+def _allowed(rules: tuple[str, ...], method: str, path: str) -> bool:
+    for rule in rules:
         verb, _, prefix = rule.partition(" ")
         prefix = prefix.rstrip("*").rstrip("/")
         if verb in ("*", method) and (path == prefix or path.startswith(prefix + "/")):
-            return
-    resource = path.removeprefix("/v1/").split("/")
-    word = (resource[1] if resource[0] in ("billing", "test_helpers") and len(resource) > 1 else resource[0]).rstrip(
-        "s"
-    )
-    access = "read" if method == "GET" else "write"
-    raise refuse("restricted_key", key=redacted(who.key), account=who.account, permission=f"rak_{word}_{access}")
+            return True
+    return False
+
+
+def _writing(permission: str) -> str:
+    return permission.removesuffix("_read") + "_write"

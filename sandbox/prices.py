@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, spec
+from . import amounts, spec, versions
 from .errors import refuse
 from .products import TAX_DETAILS, new_product
 from .router import Call, Kind, changes, declare_kind, route
@@ -169,6 +169,8 @@ def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
     usage_type = given.get("usage_type", "licensed")
     meter_id = given.get("meter") or None
     if usage_type == "metered" and meter_id is None:
+        if call.version < versions.BASIL:
+            raise refuse("not_implemented_param", param=f"{where}[usage_type] without a meter (usage records)")
         raise refuse("metered_without_meter")
     if meter_id is not None:
         if usage_type != "metered":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import socket
@@ -25,6 +26,8 @@ MAX_BODY: Final = 16 * 1024 * 1024
 #: The request line and the headers together: a longer URL is a 414, more headers are a 431.
 MAX_HEAD: Final = 65536
 MAX_HEADERS: Final = 100
+#: The line in front of a chunk: a length and extensions that nobody uses.
+MAX_LINE: Final = 4096
 #: A client that opens a connection and says nothing does not keep a thread for ever.
 IDLE_SECONDS: Final = 120.0
 #: A server that is told to stop waits so long for the requests that are under way: less than those who then kill it.
@@ -33,6 +36,7 @@ FINISH_SECONDS: Final = 5.0
 #: Bare line feeds are taken too: what is typed by hand into `nc` has no carriage returns.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _REQUEST_LINE = re.compile(r"\A([A-Z]{1,20}) (/[^ ]*) HTTP/1\.([01])\Z")
+_CHUNK_SIZE = re.compile(r"\A[0-9A-Fa-f]{1,8}\Z")
 _METHODS: Final = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -88,10 +92,17 @@ class _Handler(BaseRequestHandler):
         headers = _headers(lines)
         wants = headers.get("connection", "").lower().replace(" ", "").split(",")
         keeps = "close" not in wants if minor == "1" else "keep-alive" in wants
-        length = _length(headers)
+        if not self.server.answers_to(headers.get("host")):
+            # A page in the user's browser whose name was pointed at this machine (DNS rebinding) says its own name.
+            raise _Unreadable(
+                403,
+                f"This sandbox does not answer to the host {headers['host'][:100]}: call it by localhost or its "
+                "address, or start it with --host and that name.",
+            )
+        length = _length(headers, minor)
         if minor == "1" and headers.get("expect", "").lower() == "100-continue":
             self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = self._body(length) if length else b""
+        body = self._chunks() if length is None else self._body(length) if length else b""
         try:
             response = self.server.sandbox.handle(Request(method, url, headers, body))
         except ConnectionDropped as dropped:
@@ -132,6 +143,38 @@ class _Handler(BaseRequestHandler):
             parts.append(self._receive(min(missing, 1 << 20), begun=True))
             missing -= len(parts[-1])
         return b"".join(parts)
+
+    def _chunks(self) -> bytes:
+        """A body that comes in chunks (RFC 9112, 7.1), as stripe-go and Node's streams send it."""
+        parts, total = [], 0
+        while True:
+            # What follows a semicolon is an extension, which nobody has to know.
+            announced = self._line().partition(";")[0].strip()
+            if not _CHUNK_SIZE.match(announced):
+                raise _Unreadable(400, "The length of a chunk is not a hexadecimal number.")
+            length = int(announced, 16)
+            total += length
+            if total > MAX_BODY:
+                raise _Unreadable(413, f"The body is larger than {MAX_BODY} bytes.")
+            if length == 0:
+                break
+            parts.append(self._body(length))
+            if self._line():
+                raise _Unreadable(400, "A chunk is longer than it says.")
+        # Trailers may follow, and an empty line ends them.
+        for _ in range(MAX_HEADERS):
+            if not self._line():
+                return b"".join(parts)
+        raise _Unreadable(431, f"The request has more than {MAX_HEADERS} trailers.")
+
+    def _line(self) -> str:
+        """The next line inside a body, without its end."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > MAX_LINE:
+                raise _Unreadable(400, f"A line of the body's frame is longer than {MAX_LINE} bytes.")
+            self._buffer += self._receive(65536, begun=True)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("latin-1").removesuffix("\r")
 
     def _receive(self, most: int, *, begun: bool) -> bytes:
         """What comes next. A request that has begun has to go on."""
@@ -179,6 +222,10 @@ def _failure(status: int, type: str, message: str) -> Response:
     return Response(status, {"content-type": "application/json"}, body)
 
 
+#: Headers that decide where a request ends or whom it is for: two different ones are an attack or a mistake.
+_ONCE: Final = frozenset({"content-length", "host", "transfer-encoding"})
+
+
 def _headers(lines: list[str]) -> dict[str, str]:
     """Header lines by name; names in lower case."""
     if len(lines) > MAX_HEADERS:
@@ -189,22 +236,42 @@ def _headers(lines: list[str]) -> dict[str, str]:
         if not colon or not name or name != name.strip():
             raise _Unreadable(400, "A header line has no name.")
         name, value = name.lower(), value.strip()
-        if name == "content-length" and headers.get(name, value) != value:
-            raise _Unreadable(400, "The request has two different Content-Lengths.")
+        if name in _ONCE and headers.get(name, value) != value:
+            raise _Unreadable(400, f"The request has two different {name} headers.")
         headers[name] = value
     return headers
 
 
-def _length(headers: dict[str, str]) -> int:
-    """The announced length of the body."""
+def _length(headers: dict[str, str], minor: str) -> int | None:
+    """The announced length of the body; None where it comes in chunks."""
+    coding = headers.get("transfer-encoding")
+    if coding is not None:
+        if minor == "0" or "content-length" in headers:
+            raise _Unreadable(400, "A body in chunks has no Content-Length, and HTTP/1.0 has no chunks.")
+        if coding.lower() != "chunked":
+            raise _Unreadable(501, f"This sandbox takes bodies in chunks, and not in the coding {coding[:60]}.")
+        return None
     announced = headers.get("content-length", "0")
-    if "transfer-encoding" in headers:
-        raise _Unreadable(411, "This sandbox takes bodies with a Content-Length only.")
     if not (announced.isascii() and announced.isdigit() and len(announced) < 12):
         raise _Unreadable(400, "The Content-Length is not a number.")
     if int(announced) > MAX_BODY:
         raise _Unreadable(413, f"The body is larger than {MAX_BODY} bytes.")
     return int(announced)
+
+
+def _host_name(header: str) -> str:
+    """The name or the address in a Host header, without its port and in lower case."""
+    name = header.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0].removesuffix(".")
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 class SandboxServer(ThreadingTCPServer):
@@ -225,12 +292,24 @@ class SandboxServer(ThreadingTCPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self.host, self.port = str(self.server_address[0]), int(self.server_address[1])
+        self._asked_for = _host_name(host) if ":" not in host else host
+        bound = _address(self.host)
+        self._loopback = bound is not None and bound.is_loopback
 
     @property
     def url(self) -> str:
         """Where it listens: what `STRIPE_API_BASE` should be."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    def answers_to(self, host: str | None) -> bool:
+        """Whether a Host header names this server: `localhost`, what it was told to listen on, or an address. Only a
+        name can be pointed at this machine by somebody else; on loopback no other address reaches it either."""
+        name = _host_name(host or "")
+        address = _address(name)
+        if address is not None:
+            return address.is_loopback or not self._loopback
+        return name in ("", "localhost", self._asked_for) or name.endswith(".localhost")
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """The next connection. One that cannot be had, for want of file descriptors, is not asked for in a frenzy."""

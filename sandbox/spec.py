@@ -20,9 +20,8 @@ from .errors import StripeError, refuse
 Check = Callable[[Any, str], Any]
 """Takes a raw value and the parameter's name as Stripe writes it; gives the typed value or raises a StripeError."""
 
+#: The version that is described, and that a request without the header means.
 API_VERSION: Final = "2026-08-26.dahlia"
-#: stripe-python 16.1.0 sends the second; docs/sandbox.md says what is known to differ.
-SPOKEN_VERSIONS: Final = ("2026-08-26.dahlia", "2026-10-28.endive")
 
 _INTEGER = re.compile(r"\A[+-]?[0-9]{1,18}\Z")
 _DECIMAL = re.compile(r"\A[+-]?[0-9]{1,30}(\.[0-9]{0,30})?\Z|\A[+-]?\.[0-9]{1,30}\Z")

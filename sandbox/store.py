@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import re
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -242,6 +243,29 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTO
 
 _inherited: list[sqlite3.Connection] = []
 
+#: Where the sandbox keeps its file unless told otherwise: a folder of nothing else.
+DEFAULT_FOLDER: Final = ".stripe-sandbox"
+
+_making = threading.Lock()
+
+
+def _make_file(file: Path) -> None:
+    """A new sandbox file is its user's alone, and git ignores it: customers, invoices and the request log are in it."""
+    folder = file.parent
+    # Closing a file lets go of every lock that this process has on it: no other thread may have opened it meanwhile.
+    with _making:
+        made = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if made or folder.name == DEFAULT_FOLDER:
+            ours = "*" if folder.name == DEFAULT_FOLDER else "/" + re.sub(r"([\\*?\[])", r"\\\1", file.name) + "*"
+            with suppress(OSError):
+                ignoring = os.open(folder / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                os.write(ignoring, f"# Made by the Stripe sandbox: its data stays on this machine.\n{ours}\n".encode())
+                os.close(ignoring)
+        # The files that SQLite puts beside it get the same permissions.
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
 
 class _Connection(sqlite3.Connection):
     """Closed when it is forgotten. Python 3.13 and later warn of one that nobody closed, and a cycle that holds it and
@@ -270,7 +294,7 @@ class Database:
         # Writers of one process queue here, in turn, and not in SQLite's sleeping busy loop.
         self._write_lock = threading.Lock()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _make_file(Path(self._file))
             with self.glancing() as connection:
                 self._create(connection, renew)
         except BaseException as problem:

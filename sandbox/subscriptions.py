@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import connect, customers, invoicing, life, payment_settings, spec, taxation, terms
+from . import connect, customers, invoicing, life, payment_settings, spec, taxation, terms, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -186,7 +186,7 @@ def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
     id = call.mint("sub_1", 23)
-    mode = params.get("billing_mode") or {"type": "flexible"}
+    mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
     billing_mode: Obj = {"type": mode["type"], "updated_at": now}
     if mode["type"] == "flexible":
         # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.

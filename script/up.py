@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from pulumi import automation
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+import money
 import usage
-from components.pricing import minor_unit_exponent
 from components.settings import DEFAULT_SANDBOX_FILE, key_mode
 from usage.results import InvoicePreview
 
@@ -37,9 +37,11 @@ class Stop(Exception):
 def main() -> int:
     os.chdir(ROOT)
     try:
+        if sys.argv[1:]:
+            raise Stop("takes no arguments; script/up --help says what it does")
         chain(choose_stack(os.environ))
     except Stop as stop:
-        screen.print(f"script/up: {stop}", style="red", markup=False)
+        screen.print(f"script/up: {stop}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -70,10 +72,15 @@ def chain(stack: str) -> None:
         screen.print(f"Stack [bold]test[/] on Stripe's test mode{f', at {address}' if address else ''}.")
 
     changes, outputs = apply(stack)
-    customer, subscription = outputs["customers"]["first-customer"], outputs["subscriptions"]["first-customer"]
-    month = Month(outputs["event_name"], customer, subscription)
+    event_name, customers = outputs.get("event_name"), outputs.get("customers")
+    if not event_name or not customers:
+        screen.print(f"\n{outcome(changes)} {nobody(event_name, customers)}", soft_wrap=True, markup=False)
+        return
+    # The program's first subscriber stands for all of them.
+    subscriber, customer = next(iter(customers.items()))
+    month = Month(event_name, customer, outputs["subscriptions"][subscriber])
     try:
-        step("import usage: send a month of meter events")
+        step(f"import usage: send a month of meter events for {subscriber}")
         sent = month.send()
         step("read back what Stripe counted, and what it would bill")
         counted = month.wait_until_counted()
@@ -81,9 +88,20 @@ def chain(stack: str) -> None:
     except usage.UsageError as error:
         raise Stop(f"{error}{forgotten(stack, error)}") from None
     screen.print(invoice_table(stack, invoice))
-    screen.print(f"Summary: Stripe counted {counted:,} tokens this period.")
-    screen.print(outcome(changes, sent), soft_wrap=True)
-    hints(stack, customer)
+    screen.print(f"Summary: Stripe counted {counted:,} {event_name} this period.", markup=False)
+    sent_text = f"Sent: {sent} meter events." if sent else "Sent: nothing new."
+    screen.print(f"{outcome(changes)} {sent_text}", soft_wrap=True)
+    hints(stack, event_name, customer)
+
+
+def nobody(event_name: object, customers: object) -> str:
+    """Why no usage is sent: the program sells to nobody yet, or does not say to whom."""
+    if event_name and customers is not None:
+        return "Sent: nothing, the program has no subscribers."
+    return (
+        "Sent: nothing. script/up sends usage to the first of `customers` under `event_name`, "
+        "and __main__.py does not export both."
+    )
 
 
 def forgotten(stack: str, error: usage.UsageError) -> str:
@@ -99,7 +117,15 @@ def forgotten(stack: str, error: usage.UsageError) -> str:
 def apply(stack: str) -> tuple[int, dict[str, Any]]:
     """Preview, then apply what differs. Returns how many resources changed, and the stack's outputs."""
     color = "always" if screen.is_terminal else "never"
-    workspace = automation.select_stack(stack_name=stack, work_dir=str(ROOT))
+    try:
+        workspace = automation.select_stack(stack_name=stack, work_dir=str(ROOT))
+    except automation.StackNotFoundError:
+        raise Stop(
+            f"there is no stack {stack} in PULUMI_BACKEND_URL={os.environ.get('PULUMI_BACKEND_URL')}: make it with "
+            f"script/pulumi stack init {stack}, or unset PULUMI_BACKEND_URL to keep state in this checkout"
+        ) from None
+    except automation.CommandError as error:
+        raise Stop(f"pulumi could not open stack {stack}: {reason(error)}") from None
     try:
         step(f"pulumi preview --stack {stack}")
         preview = workspace.preview(color=color, on_output=show, suppress_progress=True, suppress_outputs=True)
@@ -107,9 +133,15 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
         if changes:
             step(f"pulumi up --stack {stack}")
             workspace.up(color=color, on_output=show, suppress_progress=True, suppress_outputs=True)
+        return changes, {name: output.value for name, output in workspace.outputs().items()}
     except automation.CommandError:
         raise Stop("the lines above say what is wrong; nothing after it was done") from None
-    return changes, {name: output.value for name, output in workspace.outputs().items()}
+
+
+def reason(error: automation.CommandError) -> str:
+    """Pulumi's own sentence out of everything that the failed command printed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line.partition("error: ")[2] for line in lines if "error: " in line), lines[-1])
 
 
 def show(line: str) -> None:
@@ -133,7 +165,7 @@ class Month:
     def send(self) -> int:
         """Send the period's meter events, unless Stripe has them. Returns how many were sent."""
         if self.counted() >= EVENTS * TOKENS_PER_EVENT:
-            screen.print("This period's events are there already: nothing to send.")
+            screen.print("Stripe has this period's events already: nothing to send.")
             return 0
         period_start = self.invoice().period_start
         usage.record_many(
@@ -176,31 +208,25 @@ def invoice_table(stack: str, invoice: InvoicePreview) -> Table:
     table.add_column("quantity", justify="right")
     table.add_column("amount", justify="right")
     for line in invoice.lines:
-        table.add_row(line.description, f"{line.quantity:,}", money(line.amount, invoice.currency))
+        # Names from Stripe are text, not markup.
+        amount = money.format_minor(line.amount, invoice.currency)
+        table.add_row(Text(line.description), f"{line.quantity:,}", amount)
     table.add_section()
-    table.add_row("total", "", money(invoice.total, invoice.currency), style="bold")
+    table.add_row("total", "", money.format_minor(invoice.total, invoice.currency), style="bold")
     return table
 
 
-def money(minor: int, currency: str) -> str:
-    exponent = minor_unit_exponent(currency)
-    return f"{Decimal(minor).scaleb(-exponent):,.{exponent}f} {currency.upper()}"
+def outcome(changes: int) -> str:
+    if not changes:
+        return "Applied: no changes."
+    return f"Applied: {changes} resource{'s' * (changes != 1)} changed."
 
 
-def outcome(changes: int, sent: int) -> str:
-    applied = (
-        f"Applied: {changes} resource{'s' * (changes != 1)} changed."
-        if changes
-        else "Applied: no changes, everything is as declared."
-    )
-    return f"{applied} {f'Sent: {sent} meter events.' if sent else 'Sent: nothing, the events were there already.'}"
-
-
-def hints(stack: str, customer: str) -> None:
+def hints(stack: str, event_name: str, customer: str) -> None:
     mode = "STRIPE_MODE=sandbox " if stack == "dev" else ""
-    screen.print("\nNext: change a number in __main__.py, and read what it does before it does it:")
+    screen.print("\nNext: change a number in __main__.py, and see what it would do:")
     screen.print(f"  script/pulumi preview --stack {stack} --diff", soft_wrap=True)
-    screen.print(f"  {mode}.venv/bin/usage send alpaca_ai_tokens --customer {customer} --value 1200", soft_wrap=True)
+    screen.print(f"  {mode}.venv/bin/usage send {event_name} --customer {customer} --value 1200", soft_wrap=True)
 
 
 if __name__ == "__main__":

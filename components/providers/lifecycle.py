@@ -31,6 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
 TRACEBACK_VARIABLE: Final = "STRIPE_PRICING_TRACEBACK"
@@ -91,7 +92,7 @@ class StripeProvider(ResourceProvider):
         if not os.environ.get(TRACEBACK_VARIABLE):
             # Pulumi sends `traceback.format_exc()` to the terminal; this leaves its last line, the message.
             sys.tracebacklimit = 0
-        self.use(account_for(lambda name: req.config.get(f"stripe:{name}")))
+        self.use(account_for(StackConfig(req.config.get)))
 
     def use(self, account: Account) -> None:
         """Work with this account."""

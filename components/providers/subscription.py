@@ -182,6 +182,9 @@ def computed(outputs: Inputs) -> Inputs:
 
 
 def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
+    if "currency" not in old:
+        # A state that an older version wrote does not say which one it bills in; the update asks Stripe.
+        names = names - {"currency"}
     anchor = new.get("billing_cycle_anchor")
     if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
         names = names - {"billing_cycle_anchor"}
@@ -493,6 +496,9 @@ class Subscriptions(Reconciler):
     def before_update(
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
     ) -> tuple[Inputs, StripeObject | None]:
+        if "currency" in new and "currency" not in old:
+            remote = remote or self.inventory.fetch(id_)
+            self._refuse_another_currency(id_, new, remote or {})
         if _mode(new) == "flexible" and old.get("billing_mode") != new.get("billing_mode"):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
@@ -502,6 +508,19 @@ class Subscriptions(Reconciler):
         if "add_invoice_items" in new:
             old = {**old, "add_invoice_items": new["add_invoice_items"]}
         return old, remote
+
+    def _refuse_another_currency(self, id_: str, new: Inputs, remote: StripeObject) -> None:
+        """Only a new subscription bills in another currency, and the preview has not announced one.
+
+        Raises:
+            ProviderError: the declared currency is another one than Stripe's.
+        """
+        if remote.get("currency") not in (None, new["currency"]):
+            raise ProviderError(
+                f"{self.subject(new, id_)}: bills in {remote['currency']}, and currency is {new['currency']}; the "
+                "state did not know that: run pulumi refresh, and the next preview shows the new subscription that "
+                "this takes"
+            )
 
     def _charge(self, id_: str, old: Inputs, new: Inputs, fresh: list[Any]) -> StripeObject:
         """Add what was not declared before to the next invoice, in a call of its own.

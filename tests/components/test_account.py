@@ -39,15 +39,27 @@ def get(config: dict[str, str]) -> Any:
 @pytest.mark.parametrize(
     ("config", "environment", "expected"),
     [
-        ({}, {}, "stripe:mode is not set"),
-        ({"mode": "prod"}, {}, "stripe:mode is 'prod'"),
-        ({"mode": "test", "apiKey": LIVE_KEY}, {}, "stripe:apiKey is a live key and stripe:mode is test"),
-        ({"mode": "sandbox"}, {"STRIPE_API_KEY": LIVE_KEY}, "STRIPE_API_KEY is a live key and stripe:mode is sandbox"),
-        ({"mode": "live", "apiKey": TEST_KEY}, {}, "stripe:apiKey is a test key and stripe:mode is live"),
-        ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe:apiKey is not a secret or restricted Stripe key"),
-        ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe:requestsPerSecond"),
-        ({"mode": "test", "account": "1234"}, {}, "stripe:account is '1234'"),
-        ({"mode": "test", "apiBase": "ftp://x"}, {}, "stripe:apiBase"),
+        ({}, {}, "stripe-pricing:mode is not set"),
+        ({"mode": "prod"}, {}, "stripe-pricing:mode is 'prod'"),
+        (
+            {"mode": "test", "apiKey": LIVE_KEY},
+            {},
+            "stripe-pricing:apiKey is a live key and stripe-pricing:mode is test",
+        ),
+        (
+            {"mode": "sandbox"},
+            {"STRIPE_API_KEY": LIVE_KEY},
+            "STRIPE_API_KEY is a live key and stripe-pricing:mode is sandbox",
+        ),
+        (
+            {"mode": "live", "apiKey": TEST_KEY},
+            {},
+            "stripe-pricing:apiKey is a test key and stripe-pricing:mode is live",
+        ),
+        ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe-pricing:apiKey is not a secret or restricted Stripe key"),
+        ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe-pricing:requestsPerSecond"),
+        ({"mode": "test", "account": "1234"}, {}, "stripe-pricing:account is '1234'"),
+        ({"mode": "test", "apiBase": "ftp://x"}, {}, "stripe-pricing:apiBase"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(
@@ -71,7 +83,7 @@ def test_a_preview_needs_no_key_and_an_up_says_which_is_missing(mode: str) -> No
     checked = provider.check({}, {"name": "P", "owner": "project/dev/p", **PULUMI})
     assert checked.failures == []
     assert provider.diff("prod_1", {**checked.inputs, "account": "acct_1"}, checked.inputs).replaces == []
-    with pytest.raises(AccountError, match=rf"stripe:mode is {mode} and there is no API key: .*sk_{mode}_"):
+    with pytest.raises(AccountError, match=rf"stripe-pricing:mode is {mode} and there is no API key: .*sk_{mode}_"):
         provider.create(checked.inputs)
     assert account.calls == 0
 
@@ -86,13 +98,15 @@ def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(sys, "tracebacklimit", 10, raising=False)
     monkeypatch.chdir(tmp_path)
     provider = MeterProvider()
-    provider.configure(ConfigureRequest(Config({"stripe:mode": "sandbox", "stripe:requestsPerSecond": "3"}, "project")))
+    provider.configure(
+        ConfigureRequest(Config({"stripe-pricing:mode": "sandbox", "stripe-pricing:requestsPerSecond": "3"}, "project"))
+    )
     assert provider.account.settings.rate == 3
     # One line at the terminal instead of a traceback.
     assert sys.tracebacklimit == 0
     monkeypatch.setenv("STRIPE_PRICING_TRACEBACK", "1")
     monkeypatch.setattr(sys, "tracebacklimit", 10)
-    MeterProvider().configure(ConfigureRequest(Config({"stripe:mode": "sandbox"}, "project")))
+    MeterProvider().configure(ConfigureRequest(Config({"stripe:mode": "sandbox"}, "project")))  # the old name
     assert sys.tracebacklimit == 10
 
 
@@ -139,7 +153,7 @@ def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path
     ("declared", "sentence"),
     [
         ({}, "state has objects in two Stripe accounts, acct_1 and acct_2"),
-        ({"account": "acct_1"}, "stripe:account is acct_1, and the stack's state has objects in acct_2"),
+        ({"account": "acct_1"}, "stripe-pricing:account is acct_1, and the stack's state has objects in acct_2"),
     ],
 )
 def test_a_state_of_two_accounts_is_refused_in_the_preview(declared: dict[str, str], sentence: str) -> None:
@@ -221,7 +235,7 @@ def test_keys_are_cut_out_of_every_message(world: World, key: str) -> None:
 
 def test_a_key_that_stripe_does_not_know(world: World) -> None:
     world.control("keys", key=TEST_KEY, status="expired")
-    with pytest.raises(StripeRefusal, match=r"HTTP 401.*Check stripe:apiKey or STRIPE_API_KEY") as caught:
+    with pytest.raises(StripeRefusal, match=r"HTTP 401.*Check stripe-pricing:apiKey or STRIPE_API_KEY") as caught:
         world.up(ProductProvider, "p", {"name": "P"}, process=world.process(mode="test", apiKey=TEST_KEY))
     assert TEST_KEY not in str(caught.value)
 
@@ -292,7 +306,7 @@ def test_a_line_is_told_once_and_without_a_key(capfd: pytest.CaptureFixture[str]
 def test_retries_end_at_the_deadline(world: World) -> None:
     world.control("faults", method="POST", path="/v1/products", count=None, status=429)
     process = world.process(retrySeconds="30")
-    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Set stripe:requestsPerSecond lower"):
+    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Set stripe-pricing:requestsPerSecond lower"):
         world.up(ProductProvider, "p", {"name": "P"}, process=process)
     assert 15 < sum(process.clock.slept) <= 30
 

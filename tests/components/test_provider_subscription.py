@@ -10,11 +10,12 @@ import pytest
 from pulumi.output import UNKNOWN
 
 from components.account import StripeRefusal
+from components.providers import differ
 from components.providers.customer import CustomerProvider
 from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
-from components.providers.subscription import SubscriptionProvider
+from components.providers.subscription import SUBSCRIPTION, SubscriptionProvider
 from tests.components.world import State, World, invoiced, licensed, metered
 
 
@@ -108,6 +109,21 @@ def test_a_price_that_changes_its_currency_is_said_where_it_is_billed(acme: Acme
     old = acme.state.id
     acme.items = {"license": {"price": euro, "quantity": 3}}
     assert acme.up(acme.state, currency="eur").id != old
+
+
+def test_a_state_that_does_not_know_its_currency_replaces_nothing(acme: Acme) -> None:
+    """Older versions did not keep it: a currency that the program begins to declare is then no replacement."""
+    del acme.state.outs["billing_currency"]
+    known = acme.state.id
+    with pytest.raises(ProviderError, match=r"bills in usd, and currency is eur; .* run pulumi refresh"):
+        acme.up(acme.state, currency="eur")
+    acme.world.forget_calls()
+    assert acme.up(acme.state, currency="usd").id == known
+    assert {each.method for each in acme.world.sent} == {"GET"}
+    assert acme.state.outs["billing_currency"] == "usd"
+    # From now on it is known, and another one takes a new subscription.
+    declared = {**acme.state.inputs, "currency": "eur"}
+    assert differ.replaces(SUBSCRIPTION, acme.state.inputs, declared) == ["currency"]
 
 
 def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:

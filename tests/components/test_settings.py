@@ -6,11 +6,57 @@ from pathlib import Path
 
 import pytest
 
-from components.settings import SANDBOX_KEY, Settings, SettingsError
+from components.settings import SANDBOX_KEY, Settings, SettingsError, StackConfig
 
 
 def read(environ: dict[str, str] | None = None, **config: str) -> Settings:
     return Settings.read(config.get, environ or {})
+
+
+# -- namespace --------------------------------------------------------------------------------------------------------
+
+
+OLD = {
+    "stripe:mode": "test",
+    "stripe:apiKey": "sk_test_1",
+    "stripe:apiBase": "https://a.example",
+    "stripe:account": "acct_1",
+    "stripe:sandboxFile": "a.db",
+    "stripe:requestsPerSecond": "3",
+    "stripe:retrySeconds": "4",
+    "stripe:timeoutSeconds": "5",
+}
+
+
+def test_settings_are_read_by_their_old_names_too_with_one_hint() -> None:
+    new = {name.replace("stripe:", "stripe-pricing:"): value for name, value in OLD.items()}
+    assert Settings.read(StackConfig(OLD.get), {}) == Settings.read(StackConfig(new.get), {})
+    assert StackConfig(new.get).hint is None
+    hint = StackConfig(OLD.get).hint
+    assert hint is not None
+    assert "\n" not in hint
+    assert all(name in hint for name in OLD)
+    assert "sk_test_1" not in hint
+
+
+@pytest.mark.parametrize("name", sorted(OLD))
+def test_a_setting_with_two_values_is_refused(name: str) -> None:
+    ours = name.replace("stripe:", "stripe-pricing:")
+    with pytest.raises(SettingsError, match=f"^{ours} and {name}, its old name, are both set") as caught:
+        Settings.read(StackConfig({**OLD, ours: "other"}.get), {})
+    assert "sk_test_1" not in str(caught.value)
+    both = {**OLD, ours: OLD[name]}
+    assert Settings.read(StackConfig(both.get), {}) == Settings.read(StackConfig(OLD.get), {})
+
+
+def test_the_key_of_the_registry_s_provider_is_not_ours() -> None:
+    """Its `stripe:apiKey` stands beside our settings when both are in one program."""
+    config = {"stripe-pricing:mode": "test", "stripe-pricing:apiKey": "sk_test_ours", "stripe:apiKey": "sk_test_theirs"}
+    assert Settings.read(StackConfig(config.get), {}).require_key() == "sk_test_ours"
+    assert StackConfig(config.get).hint is None
+
+
+# -- mode, key, address -----------------------------------------------------------------------------------------------
 
 
 def test_a_sandbox_stack_needs_nothing_but_its_mode() -> None:
@@ -63,22 +109,38 @@ def test_patience_is_configured() -> None:
 @pytest.mark.parametrize(
     ("config", "environ", "message"),
     [
-        ({}, {}, "stripe:mode is not set"),
-        ({"mode": "production"}, {}, "stripe:mode is 'production'; it must be sandbox, test or live"),
+        ({}, {}, "stripe-pricing:mode is not set"),
+        ({"mode": "production"}, {}, "stripe-pricing:mode is 'production'; it must be sandbox, test or live"),
         (
             {"mode": "sandbox"},
             {"STRIPE_API_KEY": "sk_live_1"},
-            "STRIPE_API_KEY is a live key and stripe:mode is sandbox",
+            "STRIPE_API_KEY is a live key and stripe-pricing:mode is sandbox",
         ),
-        ({"mode": "test", "apiKey": "rk_live_1"}, {}, "stripe:apiKey is a live key and stripe:mode is test"),
-        ({"mode": "live"}, {"STRIPE_API_KEY": "sk_test_1"}, "STRIPE_API_KEY is a test key and stripe:mode is live"),
-        ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe:apiKey is not a secret or restricted Stripe key"),
-        ({"mode": "sandbox", "apiBase": "localhost:12111"}, {}, "stripe:apiBase (or STRIPE_API_BASE) is 'localhost"),
-        ({"mode": "live", "apiBase": "http://proxy.example"}, {}, "stripe:apiBase (or STRIPE_API_BASE) is 'http://pr"),
-        ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe:requestsPerSecond is '0'"),
-        ({"mode": "test", "requestsPerSecond": "fast"}, {}, "stripe:requestsPerSecond is 'fast'"),
-        ({"mode": "test", "retrySeconds": "nan"}, {}, "stripe:retrySeconds is 'nan'"),
-        ({"mode": "test", "timeoutSeconds": "-1"}, {}, "stripe:timeoutSeconds is '-1'"),
+        (
+            {"mode": "test", "apiKey": "rk_live_1"},
+            {},
+            "stripe-pricing:apiKey is a live key and stripe-pricing:mode is test",
+        ),
+        (
+            {"mode": "live"},
+            {"STRIPE_API_KEY": "sk_test_1"},
+            "STRIPE_API_KEY is a test key and stripe-pricing:mode is live",
+        ),
+        ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe-pricing:apiKey is not a secret or restricted Stripe key"),
+        (
+            {"mode": "sandbox", "apiBase": "localhost:12111"},
+            {},
+            "stripe-pricing:apiBase (or STRIPE_API_BASE) is 'localhost",
+        ),
+        (
+            {"mode": "live", "apiBase": "http://proxy.example"},
+            {},
+            "stripe-pricing:apiBase (or STRIPE_API_BASE) is 'http://pr",
+        ),
+        ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe-pricing:requestsPerSecond is '0'"),
+        ({"mode": "test", "requestsPerSecond": "fast"}, {}, "stripe-pricing:requestsPerSecond is 'fast'"),
+        ({"mode": "test", "retrySeconds": "nan"}, {}, "stripe-pricing:retrySeconds is 'nan'"),
+        ({"mode": "test", "timeoutSeconds": "-1"}, {}, "stripe-pricing:timeoutSeconds is '-1'"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(config: dict[str, str], environ: dict[str, str], message: str) -> None:

@@ -22,8 +22,6 @@ from sandbox.client import SandboxHTTPClient
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_TIMEOUT = 180.0
 
-PULUMI_YAML = "name: stripe-pricing\nruntime: python\n"
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -133,11 +131,11 @@ class Project:
 
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
-    """Make projects: `new_project(program_text, mode="sandbox", stack="dev")`."""
+    """Make projects: `new_project(program_text, mode="sandbox", stack="dev", name="stripe-pricing")`."""
 
-    def make(program: str, *, mode: str = "sandbox", stack: str = "dev") -> Project:
+    def make(program: str, *, mode: str = "sandbox", stack: str = "dev", name: str = "stripe-pricing") -> Project:
         folder = tmp_path_factory.mktemp("project")
-        (folder / "Pulumi.yaml").write_text(PULUMI_YAML)
+        (folder / "Pulumi.yaml").write_text(f"name: {name}\nruntime: python\n")
         (folder / "state").mkdir()
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_"))}
         environ |= {
@@ -153,7 +151,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Proje
         project = Project(folder, environ, stack)
         project.write(program)
         project.pulumi("stack", "init", stack).ok()
-        project.config("stripe:mode", mode)
+        project.config("stripe-pricing:mode", mode)
         return project
 
     return make

@@ -37,9 +37,9 @@ def faulty(project: Project) -> Iterator[FaultySandbox]:
 
 
 def configure(project: Project, **settings: float) -> None:
-    """Add `stripe:` settings to the stack's file, without an engine run for each."""
+    """Add `stripe-pricing:` settings to the stack's file, without an engine run for each."""
     path = project.folder / f"Pulumi.{project.stack}.yaml"
-    lines = [f'  stripe:{name}: "{value}"\n' for name, value in settings.items()]
+    lines = [f'  stripe-pricing:{name}: "{value}"\n' for name, value in settings.items()]
     path.write_text(path.read_text().replace("config:\n", "config:\n" + "".join(lines), 1))
 
 

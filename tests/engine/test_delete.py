@@ -414,7 +414,7 @@ Customer("declared", name="Bob", on_delete="delete")
 def test_a_live_stack_keeps_its_customers_unless_the_program_says_otherwise(new_project: NewProject) -> None:
     project = new_project(LIVE, mode="live")
     with serving(sandbox_of(project)) as server:
-        project.config("stripe:apiBase", server.url)
+        project.config("stripe-pricing:apiBase", server.url)
         environ = {"STRIPE_API_KEY": "sk_live_test"}
         live = stripe.StripeClient("sk_live_test", http_client=SandboxHTTPClient(server.sandbox))
         project.up(env=environ).ok()

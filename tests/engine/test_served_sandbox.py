@@ -52,7 +52,7 @@ def test_the_same_program_in_process_and_over_a_port(new_project: Callable[..., 
     elsewhere = over_a_port.folder / "elsewhere.db"
     over_a_port.environ["STRIPE_SANDBOX_FILE"] = str(elsewhere)
     with served(over_a_port.sandbox_file) as address:
-        over_a_port.config("stripe:apiBase", address)
+        over_a_port.config("stripe-pricing:apiBase", address)
         lives: list[tuple[Counter[str], list[Any]]] = []
         for project in (embedded, over_a_port):
             log = Log(project)

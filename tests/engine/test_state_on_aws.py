@@ -63,8 +63,8 @@ def test_a_stack_on_s3_with_its_key_under_kms(aws: Aws, new_project: Callable[..
         f"s3://pricing-state?region={REGION}&endpoint={aws.endpoint}&s3ForcePathStyle=true"
     )
     project.pulumi("stack", "init", "prod", "--secrets-provider", f"awskms:///{key}?region={REGION}&awssdk=v2").ok()
-    project.config("stripe:mode", "sandbox")
-    project.run("config", "set", "--secret", "stripe:apiKey", SECRET_KEY).ok()
+    project.config("stripe-pricing:mode", "sandbox")
+    project.run("config", "set", "--secret", "stripe-pricing:apiKey", SECRET_KEY).ok()
 
     project.up().ok()
     assert project.preview("--expect-no-changes").ok()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,19 @@ def test_a_delay_delays(raw: Raw, control: Control, held: Held) -> None:
     control("POST", "faults", path="/v1/products", delay=5)
     assert raw("GET", "/v1/products")[0] == 200
     assert held.reached.is_set()
+
+
+def test_a_delay_after_the_commit_commits_first(raw: Raw, control: Control, held: Held) -> None:
+    control("POST", "faults", method="POST", path="/v1/products", delay=5, drop=True, when="after")
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(raw, "POST", "/v1/products", "name=A")
+        assert held.reached.wait(60)
+        (made,) = raw("GET", "/v1/products")[1]["data"]
+        assert not late.done()
+        held.released.set()
+        with pytest.raises(ConnectionDropped):
+            late.result(timeout=60)
+    assert made["name"] == "A"
 
 
 def test_faults_can_be_taken_back(raw: Raw, control: Control) -> None:

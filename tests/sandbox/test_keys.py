@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
 import stripe
 
+from sandbox import Request, Sandbox, keys, router
 from sandbox.client import SandboxHTTPClient
 from sandbox.keys import redacted
 
@@ -61,6 +63,69 @@ def test_a_restricted_key_may_do_what_it_may(http: SandboxHTTPClient, control: C
             refused()
         assert caught.value.http_status == 403
         assert "rk_test_narrow" not in str(caught.value)
+
+
+def test_a_key_that_lacks_one_permission_may_do_all_else(http: SandboxHTTPClient, control: Control) -> None:
+    control("POST", "keys", key="rk_test_noaccount", lacks=["rak_accounts_kyc_basic_read"])
+    narrow = client_with(http, "rk_test_noaccount")
+    narrow.v1.products.create({"name": "A"})
+    with pytest.raises(stripe.PermissionError) as caught:
+        narrow.v1.accounts.retrieve_current()
+    assert caught.value.error is not None
+    assert (caught.value.http_status, caught.value.error.code) == (403, "more_permissions_required")
+    account = control("GET", "")["account"]
+    assert caught.value.user_message == (
+        f"The provided key 'rk_test_*****ount' does not have the required permissions for this endpoint on account "
+        f"'{account}'. Having the 'rak_accounts_kyc_basic_read' permission would allow this request to continue."
+    )
+
+
+def test_a_key_with_named_permissions_may_do_what_they_say(http: SandboxHTTPClient, control: Control) -> None:
+    control("POST", "keys", key="rk_test_named", permissions=["rak_product_write", "rak_plan_read"])
+    named = client_with(http, "rk_test_named")
+    product = named.v1.products.create({"name": "A"})
+    named.v1.products.retrieve(product.id)  # whoever may write may read
+    named.v1.prices.list()
+    refused: list[tuple[Any, str]] = [
+        (
+            lambda: named.v1.prices.create({"currency": "usd", "unit_amount": 1, "product": product.id}),
+            "rak_plan_write",
+        ),
+        (named.v1.customers.list, "rak_customer_read"),
+        (named.v1.accounts.retrieve_current, "rak_accounts_kyc_basic_read"),
+        (lambda: named.v1.subscription_items.list({"subscription": "sub_1"}), "rak_subscription_read"),
+        (named.v1.billing.meters.list, "rak_billing_meter_read"),
+        (
+            lambda: named.v1.billing.meter_events.create({"event_name": "e", "payload": {}}),
+            "rak_billing_meter_event_write",
+        ),
+        (lambda: named.v2.billing.meter_event_session.create(), "rak_billing_meter_event_write"),
+    ]
+    for call, needed in refused:
+        with pytest.raises(stripe.PermissionError, match=f"Having the '{needed}' permission"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"permissions": ["rak_price_write"]}, "permissions must be a list of some of rak_accounts_kyc_basic_read, "),
+        ({"lacks": "rak_plan_read"}, "lacks must be a list"),
+        ({"status": "expired", "lacks": ["rak_plan_read"]}, "A restricted key, and no other"),
+        ({"status": "restricted"}, "A restricted key, and no other"),
+    ],
+)
+def test_a_key_is_set_up_with_permissions_that_exist(sandbox: Sandbox, given: dict[str, Any], said: str) -> None:
+    body = json.dumps({"key": "rk_test_x", **given}).encode()
+    response = sandbox.handle(Request("POST", "/_sandbox/keys", {}, body))
+    assert response.status == 400
+    assert said in json.loads(response.body)["error"]["message"]
+
+
+def test_every_endpoint_names_its_permission() -> None:
+    for method, template in router.ROUTES:
+        if template != "/v2/billing/meter_event_stream":  # a session's own token opens it
+            assert keys.permission(method, template) in keys.known_permissions()
 
 
 def test_an_unrestricted_restricted_key_may_everything(http: SandboxHTTPClient) -> None:
@@ -117,16 +182,3 @@ def test_keys_are_never_shown_whole(control: Control, client: stripe.StripeClien
     (line,) = control("GET", "requests")["data"]
     assert line["key"] == "sk_test_***dbox"
     assert redacted("sk_live_abc") == "sk_live_***"
-
-
-@pytest.mark.parametrize("version", ["2026-08-26.dahlia", "2026-10-28.endive", ""])
-def test_both_versions_are_spoken(raw: Raw, version: str) -> None:
-    status, _, headers = raw("GET", "/v1/products", Stripe_Version=version)
-    assert (status, headers["stripe-version"]) == (200, version or "2026-08-26.dahlia")
-
-
-@pytest.mark.parametrize("version", ["2020-08-27", "2026-03-25.preview", "nope"])
-def test_other_versions_are_refused(raw: Raw, version: str) -> None:
-    status, answer, _ = raw("GET", "/v1/products", Stripe_Version=version)
-    assert status == 400
-    assert version in answer["error"]["message"]

@@ -146,7 +146,7 @@ def test_curl_with_every_kind_of_request(server: SandboxServer, tmp_path: Path) 
     status = ["-o", os.devnull, "-w", "%{http_version} %{http_code}", "-u", "sk_test_x:"]
     assert curl(*status, "-0", url) == "1.1 200"
     assert curl(*status, "-I", url) == "1.1 404"
-    assert curl(*status, "-H", "Transfer-Encoding: chunked", "-d", "name=A", url) == "1.1 411"
+    assert curl(*status, "-H", "Transfer-Encoding: chunked", "-d", "name=A", url) == "1.1 200"
     # Larger than curl sends without asking first.
     large = tmp_path / "large"
     large.write_text("name=A&description=" + "x" * 2_000_000)
@@ -195,14 +195,25 @@ def test_a_retry_after_half_a_body_finds_the_object(remote: stripe.StripeClient,
 @pytest.mark.parametrize(
     ("text", "status"),
     [
-        ("POST /v1/products HTTP/1.1\nHost: x\nContent-Length: abc\n\n", 400),
-        ("POST /v1/products HTTP/1.1\nHost: x\nContent-Length: -1\n\n", 400),
-        ("POST /v1/products HTTP/1.1\nHost: x\nContent-Length: 99999999999\n\n", 413),
-        ("POST /v1/products HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\n\n0\n\n", 411),
+        ("POST /v1/products HTTP/1.1\nHost: localhost\nContent-Length: abc\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nHost: localhost\nContent-Length: -1\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nHost: localhost\nContent-Length: 99999999999\n\n", 413),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: gzip\n\n0\n\n", 501),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: gzip, chunked\n\n0\n\n", 501),
+        ("POST /v1/products HTTP/1.0\nTransfer-Encoding: chunked\n\n0\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\nContent-Length: 3\n\n0\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\nTransfer-Encoding: gzip\n\n0\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\n\nxyz\n", 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\n\n-3\nabc\n", 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\n\n3\nabcd\n0\n\n", 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\n\n3\nabc\n" + "0" * 5000, 400),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\n\nffffffff\n", 413),
+        ("POST /v1/products HTTP/1.1\nTransfer-Encoding: chunked\n\n0\n" + "a: b\n" * 101, 431),
+        ("GET /v1/products HTTP/1.1\nHost: localhost\nHost: evil.example\n\n", 400),
         ("NONSENSE\n\n", 400),
-        ("GET / HTTP/1.1\nHost: x\nConnection: close\n\n", 401),
-        ("PATCH /v1/products HTTP/1.1\nHost: x\nAuthorization: Bearer sk_test_x\nConnection: close\n\n", 404),
-        ("BREW /v1/products HTTP/1.1\nHost: x\nConnection: close\n\n", 501),
+        ("GET / HTTP/1.1\nHost: localhost\nConnection: close\n\n", 401),
+        ("PATCH /v1/products HTTP/1.1\nHost: localhost\nAuthorization: Bearer sk_test_x\nConnection: close\n\n", 404),
+        ("BREW /v1/products HTTP/1.1\nHost: localhost\nConnection: close\n\n", 501),
         ("GET /v1/products HTTP/2.0\n\n", 400),
         ("GET http://x/v1/products HTTP/1.1\n\n", 400),
         ("GET / HTTP/1.1\nno name\n\n", 400),
@@ -231,6 +242,72 @@ def test_a_body_that_waits_to_be_asked_for(server: SandboxServer) -> None:
     """As curl sends large ones."""
     text = CURL.replace("Connection: close", "Connection: close\nExpect: 100-continue")
     assert exchange(server, text).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+#: What stripe-go and Node's streams send: a body whose length nobody knew when it began.
+CHUNKED = """POST /v1/products HTTP/1.1
+Host: 127.0.0.1:12111
+User-Agent: Stripe/v1 GoBindings/84.4.1
+Transfer-Encoding: chunked
+Authorization: Bearer sk_test_x
+Content-Type: application/x-www-form-urlencoded
+Stripe-Version: 2026-02-25.clover
+
+5;ext="a;b"
+name=
+b
+From+gopher
+0
+Trailer: passed over
+
+"""
+
+
+def test_a_body_may_come_in_chunks(server: SandboxServer) -> None:
+    """The next request on the connection begins where it should."""
+    answers = exchange(server, CHUNKED + CURL)
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert re.findall(rb'"name":"([^"]*)"', answers) == [b"From gopher", b"From curl"]
+
+
+def test_chunks_may_come_byte_by_byte(server: SandboxServer) -> None:
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in CHUNKED.replace("\n", "\r\n").encode():
+            connection.sendall(bytes([byte]))
+        assert b'"name":"From gopher"' in connection.recv(65536)
+
+
+def test_a_body_in_chunks_has_a_limit(server: SandboxServer) -> None:
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    head = b"POST /v1/products HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert exchange(server, head + chunk * 17).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:80", "localhost.", "api.localhost", "127.0.0.1:1", "127.8.8.8", "[::1]:12111", ""]
+)
+def test_it_answers_to_this_machine(server: SandboxServer, host: str) -> None:
+    text = f"GET /v1/products HTTP/1.1\nHost: {host}\nAuthorization: Bearer sk_test_x\nConnection: close\n\n"
+    assert exchange(server, text).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("path", ["/v1/products", "/_sandbox/state"])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "192.0.2.1"])
+def test_a_name_that_was_pointed_at_this_machine_is_refused(server: SandboxServer, host: str, path: str) -> None:
+    """DNS rebinding: the page that asks is of the same origin as the answer, and could read it."""
+    answer = exchange(server, f"GET {path} HTTP/1.1\nHost: {host}\nAuthorization: Bearer sk_test_x\n\n")
+    assert answer.startswith(b"HTTP/1.1 403 Forbidden")
+    assert f"does not answer to the host {host}".encode() in answer
+
+
+def test_a_server_for_others_answers_to_its_name_and_to_addresses(sandbox: Sandbox) -> None:
+    server = SandboxServer(sandbox, "0.0.0.0")
+    server.server_close()
+    assert [server.answers_to(host) for host in ("192.0.2.1:80", "localhost", "evil.example")] == [True, True, False]
+    named = SandboxServer(sandbox, "localhost")
+    named.server_close()
+    assert named.answers_to("localhost:12111")
 
 
 def test_requests_in_a_row_on_one_connection(server: SandboxServer) -> None:
@@ -291,7 +368,7 @@ def test_https_is_refused_at_once(server: SandboxServer) -> None:
     assert exchange(server, b"\x16\x03\x01\x02\x00\x01\x00").startswith(b"HTTP/1.1 400 ")
 
 
-HALVES = ["GET", "GET / HTTP/1.1\nHost: x\n", "POST /v1/products HTTP/1.1\nContent-Length: 100\n\nname="]
+HALVES = ["GET", "GET / HTTP/1.1\nHost: localhost\n", "POST /v1/products HTTP/1.1\nContent-Length: 100\n\nname="]
 
 
 @pytest.mark.parametrize("text", HALVES)
@@ -311,7 +388,7 @@ def test_a_client_that_says_nothing_more_is_not_waited_for(sandbox: Sandbox, tex
 
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(server: SandboxServer, remote: stripe.StripeClient) -> None:
     with socket.create_connection((server.host, server.port)) as connection:
-        connection.sendall(b"POST /v1/products HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nname=")
+        connection.sendall(b"POST /v1/products HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nname=")
     assert remote.v1.products.list().data == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -35,6 +36,52 @@ def count(path: Path) -> int:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     sandbox.close()
     return int(found)
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
+def test_a_new_file_is_its_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "stripe.db"
+    sandbox = Sandbox(path)
+    assert sandbox.handle(Request("POST", "/v1/products", {**KEY, "Idempotency-Key": "k"}, b"name=A")).status == 200
+    found = {entry.name: _mode(entry) for entry in path.parent.iterdir() if entry.name != ".gitignore"}
+    assert found == dict.fromkeys(("stripe.db", "stripe.db-wal", "stripe.db-shm", "stripe.db-claims"), 0o600)
+    assert _mode(path.parent) == 0o700
+    sandbox.close()
+
+
+def _unignored(folder: Path) -> list[str]:
+    """What git would offer to commit."""
+    if shutil.which("git") is None:
+        pytest.skip("there is no git on this machine")
+    subprocess.run(["git", "init", "-q", str(folder)], check=True, timeout=60)
+    asked = ["git", "-C", str(folder), "status", "--porcelain", "--untracked-files=all", "-z"]
+    done = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60)
+    return sorted(line[3:] for line in done.stdout.split("\0") if line)
+
+
+@pytest.mark.parametrize("name", ["stripe.db", "a[1]*.db", "#x!"])
+def test_git_ignores_the_file_and_nothing_of_the_users(tmp_path: Path, name: str) -> None:
+    Sandbox(tmp_path / ".stripe-sandbox" / name).close()
+    Sandbox(tmp_path / "made" / name).close()
+    (tmp_path / "made" / "notes").write_text("the user's")
+    (tmp_path / "made" / ".gitignore").write_text((tmp_path / "made" / ".gitignore").read_text())
+    assert _unignored(tmp_path) == ["made/.gitignore", "made/notes"]
+
+
+def test_a_gitignore_of_the_users_stays_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / ".stripe-sandbox"
+    folder.mkdir()
+    (folder / ".gitignore").write_text("mine\n")
+    Sandbox(folder / "stripe.db").close()
+    assert (folder / ".gitignore").read_text() == "mine\n"
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    Sandbox(theirs / "stripe.db").close()
+    assert not (theirs / ".gitignore").exists()
 
 
 @pytest.mark.parametrize(

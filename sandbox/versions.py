@@ -1,0 +1,88 @@
+"""API versions: which of Stripe's a request may ask for, and since when each endpoint has the shape that it has here.
+
+Stripe answers every version that it ever had; this sandbox has one shape of each object, today's. An older version is
+taken wherever that is its shape too, and refused by name where it is not. What changed when is in Stripe's change log
+(https://docs.stripe.com/changelog): `basil` moved the periods of subscriptions to their items and gave invoice lines
+`pricing` and `parent`; `clover` moved the coupon of a discount and of a promotion code, and made flexible the billing
+mode of new subscriptions. Since then these endpoints have only been added to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .errors import refuse
+from .router import Route
+from .spec import API_VERSION
+
+#: The first and the last version of each release, oldest first. Before `acacia` a version was a date alone.
+RELEASES: Final = {
+    "": ("2024-04-10", "2024-06-20"),
+    "acacia": ("2024-09-30", "2025-02-24"),
+    "basil": ("2025-03-31", "2025-08-27"),
+    "clover": ("2025-09-30", "2026-02-25"),
+    "dahlia": ("2026-03-25", "2026-08-26"),
+    "endive": ("2026-09-30", "2026-10-28"),
+}
+BASIL: Final = "2025-03-31.basil"
+CLOVER: Final = "2025-09-30.clover"
+#: Whoever asks for this or a later one gets every endpoint.
+NEWEST_CHANGE: Final = "2025-11-17.clover"
+
+#: Endpoints (the longest prefix counts) whose objects had another shape before a version. All others are as they were.
+SINCE: Final = {
+    "/v1/invoiceitems": BASIL,
+    "/v1/invoices": BASIL,
+    "/v1/promotion_codes": CLOVER,
+    "/v1/subscription_items": BASIL,
+    "/v1/subscription_schedules": CLOVER,
+    "/v1/subscriptions": BASIL,
+    "/v2/core/events": NEWEST_CHANGE,
+}
+
+#: Parameters that an older version has and today's has not: before which version, by method and path.
+GONE: Final = {
+    ("POST", "/v1/customers"): {"coupon": BASIL, "promotion_code": BASIL},
+    ("POST", "/v1/customers/{customer}"): {"coupon": BASIL, "promotion_code": BASIL},
+    ("POST", "/v1/prices"): {"recurring[aggregate_usage]": BASIL},
+}
+
+_VERSION = re.compile(r"\A(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(?:\.([a-z]+))?\Z")
+
+
+def asked(header: str | None) -> str:
+    """The version that a request asks for, or the refusal of one that Stripe or this sandbox does not have."""
+    if not header:
+        return API_VERSION
+    match = _VERSION.match(header)
+    if match is None and (len(header) > 40 or not header[:4].isdigit()):
+        raise refuse("version", version=header[:60])
+    first, last = RELEASES.get(match.group(2) or "", ("", "")) if match else ("", "")
+    if match is None or not first <= match.group(1) <= last:
+        oldest, newest = RELEASES[""][0], f"{RELEASES['endive'][1]}.endive"
+        raise refuse("version_not_spoken", oldest=oldest, newest=newest, version=header)
+    return header
+
+
+def check(version: str, route: Route, path: str, raw: Mapping[str, Any]) -> None:
+    """Refuse what has another shape in the version that a request asks for."""
+    if version >= NEWEST_CHANGE:
+        return
+    operation = f"{route.method} {path}"
+    since = SINCE.get(max((prefix for prefix in SINCE if path.startswith(prefix)), key=len, default=""), "")
+    if version < since:
+        raise refuse("version_shape", version=version, what=operation, since=since)
+    for name, before in GONE.get((route.method, route.template), {}).items():
+        outer, _, inner = name.rstrip("]").partition("[")
+        value = raw.get(outer)
+        if version < before and outer in raw and (not inner or (isinstance(value, Mapping) and inner in value)):
+            raise refuse("version_shape", version=version, what=f"{name} of {operation}", since=before)
+    if version < CLOVER and "discount" in str(raw.get("expand")):
+        raise refuse("version_shape", version=version, what=f"an expanded discount of {operation}", since=CLOVER)
+
+
+def default_billing_mode(version: str) -> str:
+    """The billing mode of a subscription that is made without one."""
+    return "classic" if version < CLOVER else "flexible"
