@@ -120,8 +120,8 @@ def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Her
         run.provider(SubscriptionProvider).diff(state.id, state.outs, {**state.inputs, **moved})
     [line] = [line for line in herd.said if "move to the new price" in line]
     assert line == (
-        "Price 'license': subscriptions on it move to the new price (100.00 USD a month => 120.00 USD a month each); "
-        "the rest of the period is prorated on the next invoice"
+        "Price 'license': subscriptions that this run updates move to the new price (100.00 USD a month => "
+        "120.00 USD a month each); the rest of the period is prorated on the next invoice"
     )
 
 
@@ -130,8 +130,8 @@ def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
     moved = {"items": {**herd.items, "usage": {"price": UNKNOWN}}}
     [line] = herd.preview(moved, {"usage": (herd.usage, {"tiers": tiers})})
     assert line == (
-        "subscriptions on it move to the new price; usage so far is billed on the next invoice, and 2,000 included "
-        "units begin anew"
+        "subscriptions that this run updates move to the new price; usage so far is billed on the next invoice, "
+        "and 2,000 included units begin anew"
     )
     flat = herd.world.up(
         PriceProvider,
