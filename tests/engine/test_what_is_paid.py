@@ -1,4 +1,4 @@
-"""What leaves the program is said in the preview, which Pulumi shows as a delete and asks no provider about."""
+"""What a preview says is paid, where the engine is the point: what leaves the program, what `--target` leaves out."""
 
 from __future__ import annotations
 
@@ -78,3 +78,34 @@ def test_a_resource_that_has_another_name_under_an_alias_does_not_leave(applied:
         finally:
             applied.write(PROGRAM)
         assert "no longer in the program" not in text
+
+
+def test_who_moves_to_a_new_price_is_said_only_where_they_are_part_of_the_run(applied: Project) -> None:
+    price = (
+        "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:FlatFeeWithOverages$pulumi-python:dynamic/stripe:Price"
+    )
+    move = (
+        "Price 'alpaca-license': subscriptions that this run updates move to the new price (100.00 USD a month => "
+        "120.00 USD a month each)"
+    )
+    try:
+        applied.edit("fee=Decimal(100)", "fee=Decimal(120)")
+        everything = applied.preview().ok().text
+        targeted = applied.preview("--target", f"{parent}$pulumi-python:dynamic/stripe:Price::alpaca-license").ok().text
+    finally:
+        applied.write(PROGRAM)
+    assert move in everything
+    assert "stays in Stripe, archived; subscriptions on it go on paying it" in targeted
+    assert "move to the new price" not in targeted
+
+
+def test_seats_that_somebody_set_stay_when_the_price_changes(applied: Project) -> None:
+    """Under `ignore_changes` too, through the engine's own order."""
+    subscription = ids(applied)["Subscription alpaca-first"]
+    items = applied.client.v1.subscription_items
+    [license] = [item for item in items.list({"subscription": subscription}).data if "quantity" in item]
+    items.update(license.id, {"quantity": 11})
+    applied.edit("fee=Decimal(100)", "fee=Decimal(120)")
+    applied.up().ok()
+    moved = items.retrieve(license.id)
+    assert (moved.quantity, moved.price.unit_amount) == (11, 12_000)
