@@ -81,9 +81,7 @@ def test_a_resource_that_has_another_name_under_an_alias_does_not_leave(applied:
 
 
 def test_who_moves_to_a_new_price_is_said_only_where_they_are_part_of_the_run(applied: Project) -> None:
-    price = (
-        "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:FlatFeeWithOverages$pulumi-python:dynamic/stripe:Price"
-    )
+    parent = "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:FlatFeeWithOverages"
     move = (
         "Price 'alpaca-license': subscriptions that this run updates move to the new price (100.00 USD a month => "
         "120.00 USD a month each)"
