@@ -10,6 +10,7 @@ from pathlib import Path
 import pulumi
 from pydantic import ValidationError
 
+from components import leaving
 from components.plan import PLANS
 from components.pricing import PricingError
 from components.prover import prove
@@ -19,7 +20,8 @@ from components.settings import Settings, SettingsError, StackConfig
 
 @contextmanager
 def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
-    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean.
+    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean
+    and of what has left it since the last run.
 
     Args:
         meant: the names of warnings that are meant, as the warnings give them.
@@ -38,6 +40,7 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
                 raise SettingsError(objection)
             pulumi.log.warn(f"pulumi up will be refused: {objection}")
         yield settings
+        leaving.say()
         for finding in prove(PLANS):
             if finding.name not in meant:
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
