@@ -1,4 +1,4 @@
-"""The scripts use the user's own state and passphrase, and keep no secret under an empty one."""
+"""The scripts use the state and the passphrase of the user where there are any; an empty one never guards a secret."""
 
 from __future__ import annotations
 
