@@ -3,37 +3,43 @@
 Change a number, read `pulumi preview`, apply it with `pulumi up`.
 """
 
-from decimal import Decimal
-
 import pulumi
 
-from components.flat_fee import FlatFeeWithOverages, Subscriber
-from components.pricing import Overage, Plan
+from components.plan import PublishedPlan
+from components.pricing import Fee, Overage, Plan, Usage
 from components.program import program
+from components.subscriber import Subscriber
 
 with program() as settings:
-    alpaca = FlatFeeWithOverages(
+    live = settings.mode == "live"
+    alpaca = PublishedPlan(
         "alpaca-ai",
-        plan=Plan(
-            name="Alpaca.ai",
-            fee=Decimal("100.00"),  # USD per seat and month, in advance
-            unit="token",
-            included=1_000,  # tokens per month
-            overage=Overage(amount=Decimal("0.04"), per=100),  # USD per hundred tokens above that
+        Plan(
+            "Alpaca.ai",
+            fees=Fee("100.00"),  # USD per seat and month, in advance
+            # 1,000 tokens a month included, 0.04 USD per hundred above that
+            usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)),
         ),
         event_name="alpaca_ai_tokens",
-        subscribers=[
-            Subscriber(key="first-customer", name="First Customer", email="billing@example.com", seats=3),
-        ],
-        protect=settings.mode == "live",
+        protect=live,
     )
+    subscribers = [
+        Subscriber(
+            "alpaca-ai-first-customer",
+            alpaca,
+            customer_name="First Customer",
+            email="billing@example.com",
+            seats=3,
+            protect=live,
+        ),
+    ]
 
     pulumi.export("mode", settings.mode)
-    pulumi.export("event_name", alpaca.event_name)
+    pulumi.export("event_name", alpaca.event_names["usage"])
     pulumi.export("lookup_keys", alpaca.lookup_keys)
-    pulumi.export("meter", alpaca.meter.id)
+    pulumi.export("meter", alpaca.meters["usage"].id)
     pulumi.export("product", alpaca.product.id)
-    pulumi.export("license_price", alpaca.license.id)
-    pulumi.export("usage_price", alpaca.usage.id)
-    pulumi.export("customers", {key: customer.id for key, customer in alpaca.customers.items()})
-    pulumi.export("subscriptions", {key: subscription.id for key, subscription in alpaca.subscriptions.items()})
+    pulumi.export("license_price", alpaca.prices["license"].id)
+    pulumi.export("usage_price", alpaca.prices["usage"].id)
+    pulumi.export("customers", {each.name: each.customer_id for each in subscribers})
+    pulumi.export("subscriptions", {each.name: each.subscription.id for each in subscribers})

@@ -37,44 +37,26 @@ if TYPE_CHECKING:
 # -- arguments ------------------------------------------------------------------------------------------------------
 
 
+class Aggregation(TypedDict):
+    formula: Input[Literal["count", "last", "sum"]]
+
+
 class MeterArguments(TypedDict, total=False):
     active: Input[bool]
     customer_mapping: Input[billing.MeterCreateParamsCustomerMapping]
-    default_aggregation: Required[Input[billing.MeterCreateParamsDefaultAggregation]]
+    default_aggregation: Required[Input[Aggregation]]
     display_name: Required[Input[str]]
     event_name: Required[Input[str]]
     event_time_window: Input[Literal["day", "hour"]]
     value_settings: Input[billing.MeterCreateParamsValueSettings]
 
 
-class ProductArguments(TypedDict, total=False):
-    active: Input[bool]
-    default_price: Input[str]
-    default_price_data: Input[params.ProductCreateParamsDefaultPriceData]
-    description: Input[str]
-    id: Input[str]
-    images: Strings
-    marketing_features: Input[Sequence[params.ProductCreateParamsMarketingFeature]]
-    metadata: Metadata
-    name: Required[Input[str]]
-    package_dimensions: Input[params.ProductCreateParamsPackageDimensions]
-    shippable: Input[bool]
-    statement_descriptor: Input[str]
-    tax_code: Input[str]
-    tax_details: Input[params.ProductCreateParamsTaxDetails]
-    type: Input[Literal["good", "service"]]
-    unit_label: Input[str]
-    url: Input[str]
-
-
-class DefaultPriceArguments(TypedDict):
-    product: Input[str]
-    price: Input[str]
-
-
-class Recurring(TypedDict, total=False):
+class Interval(TypedDict, total=False):
     interval: Required[Input[Literal["day", "month", "week", "year"]]]
     interval_count: Input[int]
+
+
+class Recurring(Interval, total=False):
     meter: Input[str]
     trial_period_days: Input[int]
     usage_type: Input[Literal["licensed", "metered"]]
@@ -94,6 +76,42 @@ class CurrencyOption(TypedDict, total=False):
     tiers: Input[Sequence[Input[Tier]]]
     unit_amount: Input[int]
     unit_amount_decimal: Amount
+
+
+class DefaultPriceData(TypedDict, total=False):
+    currency: Required[Input[str]]
+    currency_options: Input[Mapping[str, Input[CurrencyOption]]]
+    custom_unit_amount: Input[params.ProductCreateParamsDefaultPriceDataCustomUnitAmount]
+    metadata: Metadata
+    recurring: Input[Interval]
+    tax_behavior: TaxBehavior
+    unit_amount: Input[int]
+    unit_amount_decimal: Amount
+
+
+class ProductArguments(TypedDict, total=False):
+    active: Input[bool]
+    default_price: Input[str]
+    default_price_data: Input[DefaultPriceData]
+    description: Input[str]
+    id: Input[str]
+    images: Strings
+    marketing_features: Input[Sequence[params.ProductCreateParamsMarketingFeature]]
+    metadata: Metadata
+    name: Required[Input[str]]
+    package_dimensions: Input[params.ProductCreateParamsPackageDimensions]
+    shippable: Input[bool]
+    statement_descriptor: Input[str]
+    tax_code: Input[str]
+    tax_details: Input[params.ProductCreateParamsTaxDetails]
+    type: Input[Literal["good", "service"]]
+    unit_label: Input[str]
+    url: Input[str]
+
+
+class DefaultPriceArguments(TypedDict):
+    product: Input[str]
+    price: Input[str]
 
 
 class PriceArguments(TypedDict, total=False):
@@ -144,25 +162,48 @@ class CustomerArguments(TypedDict, total=False):
     validate: Input[bool]
 
 
+class Discount(TypedDict, total=False):
+    coupon: Input[str]
+    discount: Input[str]
+    promotion_code: Input[str]
+
+
+class OneTimePriceData(TypedDict, total=False):
+    currency: Required[Input[str]]
+    product: Required[Input[str]]
+    tax_behavior: TaxBehavior
+    unit_amount: Input[int]
+    unit_amount_decimal: Amount
+
+
+class PriceData(OneTimePriceData):
+    recurring: Input[Interval]
+
+
+class TransferData(TypedDict, total=False):
+    amount_percent: Amount
+    destination: Required[Input[str]]
+
+
 class Item(TypedDict, total=False):
     billing_thresholds: Input[params.SubscriptionCreateParamsItemBillingThresholds]
     current_trial: Input[params.SubscriptionCreateParamsItemCurrentTrial]
-    discounts: Input[Sequence[params.SubscriptionCreateParamsItemDiscount]]
+    discounts: Input[Sequence[Input[Discount]]]
     metadata: Metadata
     plan: Input[str]
     price: Input[str]
-    price_data: Input[params.SubscriptionCreateParamsItemPriceData]
+    price_data: Input[PriceData]
     quantity: Input[int]
     tax_rates: Strings
 
 
 class AddInvoiceItem(TypedDict, total=False):
     discountable: Input[bool]
-    discounts: Input[Sequence[params.SubscriptionCreateParamsAddInvoiceItemDiscount]]
+    discounts: Input[Sequence[Input[Discount]]]
     metadata: Metadata
     period: Input[params.SubscriptionCreateParamsAddInvoiceItemPeriod]
     price: Input[str]
-    price_data: Input[params.SubscriptionCreateParamsAddInvoiceItemPriceData]
+    price_data: Input[OneTimePriceData]
     quantity: Input[int]
     tax_rates: Strings
 
@@ -177,7 +218,7 @@ class Cancel(TypedDict, total=False):
 class SubscriptionArguments(TypedDict, total=False):
     add_invoice_items: Input[Sequence[Input[AddInvoiceItem]]]
     allow_unbilled_usage: Input[bool]
-    application_fee_percent: Input[str | Decimal | int]
+    application_fee_percent: Amount
     automatic_tax: Input[params.SubscriptionCreateParamsAutomaticTax]
     backdate_start_date: Input[int]
     billing_cycle_anchor: Input[int | params.SubscriptionUpdateParamsBillingCycleAnchor]
@@ -198,7 +239,7 @@ class SubscriptionArguments(TypedDict, total=False):
     default_source: Input[str]
     default_tax_rates: Strings
     description: Input[str]
-    discounts: Input[Sequence[params.SubscriptionCreateParamsDiscount]]
+    discounts: Input[Sequence[Input[Discount]]]
     invoice_settings: Input[params.SubscriptionCreateParamsInvoiceSettings]
     items: Required[Input[Mapping[str, Input[Item]]]]
     metadata: Metadata
@@ -212,7 +253,7 @@ class SubscriptionArguments(TypedDict, total=False):
     pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
     proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
     proration_date: Input[int]
-    transfer_data: Input[params.SubscriptionCreateParamsTransferData]
+    transfer_data: Input[TransferData]
     trial_end: Input[int | Literal["now"]]
     trial_from_plan: Input[bool]
     trial_period_days: Input[int]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
+from money import decimal_text
+
 from .errors import refuse
 
 MAX_PLACES: Final = 12
@@ -35,10 +37,12 @@ def currency(value: str, param: str = "currency") -> str:
     return code
 
 
-def currency_key(code: str, param: str) -> str:
-    """A currency that is a key of the map `param`, where only lower case will do."""
+def currency_key(code: str, param: str, own: str | None) -> str:
+    """A currency that is a key of the map `param`: in lower case, and not the object's `own`."""
     if code != code.lower():
         raise refuse("currency_key_case", param=param, code=code, lower=code.lower())
+    if code == own:
+        raise refuse("currency_option_own", param=f"{param}[{code}]", currency=code)
     return currency(code, f"{param}[{code}]")
 
 
@@ -47,14 +51,6 @@ def non_negative(value: int, param: str) -> int:
     if value < 0:
         raise refuse("negative", param=param)
     return value
-
-
-def decimal_text(value: Decimal) -> str:
-    """A decimal as Stripe writes it: no exponent, no zeros at the end, no sign on zero."""
-    if value == 0:
-        return "0"
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def pair(params: dict[str, Any], name: str, param: str) -> tuple[int | None, str | None] | None:

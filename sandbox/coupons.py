@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from . import amounts
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj
 
 LEAST_PERCENT: Final = 0.01
@@ -25,6 +25,7 @@ def _wire(call: Call, coupon: Obj) -> Obj:
 
 
 declare_kind(Kind("coupon", missing_param="coupon", hidden=frozenset({"applies_to", "currency_options"}), wire=_wire))
+retrieves("/v1/coupons/{coupon}", "coupon")
 
 
 @route("POST", "/v1/coupons")
@@ -49,7 +50,7 @@ def create(call: Call) -> Obj:
         "applies_to": params.get("applies_to", {"products": []}),
         "created": call.now(),
         "currency": amounts.currency(params["currency"]) if "amount_off" in params else None,
-        "currency_options": _currency_options(params.get("currency_options") or {}),
+        "currency_options": _currency_options(params.get("currency_options") or {}, params.get("currency")),
         "duration": duration,
         "duration_in_months": params.get("duration_in_months"),
         "livemode": call.livemode,
@@ -89,17 +90,11 @@ def _check_off(params: dict[str, Any]) -> None:
             raise refuse("only_one", param="currency_options", names="currency_options, percent_off")
 
 
-def _currency_options(given: dict[str, Any]) -> dict[str, Any]:
+def _currency_options(given: dict[str, Any], own: str | None) -> dict[str, Any]:
     return {
-        amounts.currency_key(code, "currency_options"): {"amount_off": option["amount_off"]}
+        amounts.currency_key(code, "currency_options", own): {"amount_off": option["amount_off"]}
         for code, option in given.items()
     }
-
-
-@route("GET", "/v1/coupons/{coupon}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/coupons/{coupon}."""
-    return call.fetch("coupon", call.args["coupon"])
 
 
 @route("GET", "/v1/coupons")
@@ -120,13 +115,9 @@ def update(call: Call) -> Obj:
     if "currency_options" in call.params:
         coupon["currency_options"] = {
             **coupon["currency_options"],
-            **_currency_options(call.params["currency_options"]),
+            **_currency_options(call.params["currency_options"], coupon["currency"]),
         }
-    changed = changes(old, coupon)
-    if changed:
-        call.store.put(coupon)
-        call.event("coupon.updated", coupon, changed)
-    return coupon
+    return call.save(coupon, old, "coupon.updated")
 
 
 @route("DELETE", "/v1/coupons/{coupon}")

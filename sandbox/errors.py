@@ -110,9 +110,25 @@ ANSWERS: Final[dict[str, Answer]] = {
     "currency_key_case": Answer(
         "Currencies must be lowercase when used as keys in a map. Use `{lower}` instead of `{code}`.", RECORDED
     ),
-    "metadata_key": Answer("Metadata keys must be at most 40 characters: {key}", UNRECORDED, param="metadata"),
-    "metadata_value": Answer("Metadata values must be at most 500 characters: {key}", UNRECORDED, param="metadata"),
-    "metadata_count": Answer("Metadata can hold at most 50 keys.", UNRECORDED, param="metadata"),
+    "metadata_key": Answer(
+        "Metadata keys can have up to 40 characters, but you passed in a key that is {length} characters. Invalid key: "
+        "{key}",
+        REPORTED,
+        param="metadata",
+    ),
+    "metadata_value": Answer(
+        "Metadata values can have up to 500 characters, but you passed in a value that is {length} characters. Invalid "
+        "value: {value}",
+        REPORTED,
+        param="metadata",
+    ),
+    "metadata_count": Answer("Metadata can have up to 50 keys, but you've set {count}.", REPORTED, param="metadata"),
+    "url_scheme": Answer(
+        "Invalid URL: An explicit scheme (such as https) must be provided.", REPORTED, code="url_invalid"
+    ),
+    "url": Answer("Not a valid URL", REPORTED, code="url_invalid"),
+    "url_long": Answer("Invalid URL: URL must be 2048 characters or less.", REPORTED, code="url_invalid"),
+    "too_many": Answer("The array `{param}` can have at most {most} entries; this one has {count}.", UNRECORDED),
     "search_query": Answer("The search query could not be read: {reason}.", UNRECORDED, param="query"),
     # -- objects ------------------------------------------------------------------------------------------------
     "no_such": Answer("No such {kind}: '{id}'", RECORDED, code="resource_missing"),
@@ -129,7 +145,6 @@ ANSWERS: Final[dict[str, Answer]] = {
         REPORTED,
         code="resource_missing",
     ),
-    "exists": Answer("{kind} already exists.", UNRECORDED, code="resource_already_exists", param="id"),
     # -- routes -------------------------------------------------------------------------------------------------
     "no_route": Answer(
         "Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we can help at "
@@ -324,6 +339,10 @@ ANSWERS: Final[dict[str, Answer]] = {
     "custom_amount_recurring": Answer(
         "`custom_unit_amount` can only be used with one-time prices.", DOCUMENTED, param="custom_unit_amount"
     ),
+    "currency_option_own": Answer(
+        "`currency_options` cannot have the currency `{currency}`, which is the object's own: set its amount itself.",
+        UNRECORDED,
+    ),
     "currency_option_shape": Answer(
         "The currency option `{currency}` must have the shape of the price itself: tiers where the price is tiered, an "
         "amount where it is not.",
@@ -454,6 +473,12 @@ ANSWERS: Final[dict[str, Answer]] = {
     "product_has_prices": Answer(
         "This product cannot be deleted because it has one or more user-created prices.", RECORDED
     ),
+    "statement_descriptor_character": Answer(
+        "The statement descriptor cannot include {character}.", REPORTED, param="statement_descriptor"
+    ),
+    "statement_descriptor_letter": Answer(
+        "The statement descriptor must contain at least one Latin character.", REPORTED, param="statement_descriptor"
+    ),
     "product_exists": Answer("Product already exists.", UNRECORDED, code="resource_already_exists"),
     "product_good": Answer(
         "Plans may only be created with products of type service, but the supplied product ({product}) had type good.",
@@ -547,9 +572,6 @@ ANSWERS: Final[dict[str, Answer]] = {
         RECORDED,
         param="plan",
     ),
-    "too_many_items": Answer(
-        "A subscription can have at most 20 items; this one would have {count}.", UNRECORDED, param="items"
-    ),
     "item_price": Answer("Each item needs either a `price` or `price_data`.", UNRECORDED),
     "invalid_item_id": Answer("Invalid subscription_item id: {id}", RECORDED),
     "item_unknown": Answer("No such subscription item: '{id}'", REPORTED, code="resource_missing"),
@@ -610,7 +632,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "You cannot set `trial_end` or `trial_period_days` when `trial_from_plan=true`.", RECORDED
     ),
     "timestamp_range": Answer("Invalid timestamp: this sandbox's calendar goes from 1970 to 2099.", UNRECORDED),
-    "trial_too_long": Answer("Trials can be at most two years long.", DOCUMENTED),
+    "trial_too_long": Answer("The maximum number of trial period days is 730 (2 years).", REPORTED),
     "trial_offer_archived": Answer("The trial offer {offer} is archived and begins no more trials.", UNRECORDED),
     "trial_offer_classic": Answer("Trial offers need billing_mode flexible.", UNRECORDED),
     "trial_offer_legacy": Answer(
@@ -623,6 +645,14 @@ ANSWERS: Final[dict[str, Answer]] = {
         "billing_cycle_anchor cannot be later than next natural billing date ({latest}) for plan",
         REPORTED,
         param="billing_cycle_anchor",
+    ),
+    "backdate_lines": Answer(
+        "Backdating isn't supported when an invoice has more than {most} line items; this one would have {count}.",
+        DOCUMENTED,
+        param="backdate_start_date",
+    ),
+    "clear_usage": Answer(
+        "`clear_usage` cannot be used with billing_mode flexible: usage up to now is billed.", UNRECORDED
     ),
     "backdate_future": Answer("`backdate_start_date` must be in the past.", DOCUMENTED, param="backdate_start_date"),
     "anchor_config_range": Answer("Invalid billing_cycle_anchor_config: {rule}", UNRECORDED),
@@ -661,7 +691,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     "trial_after_phase": Answer("`{param}` must not be later than the end of the phase.", UNRECORDED),
     "anchor_in_trial": Answer("`{param}` cannot be `phase_start` in a phase with a trial.", UNRECORDED),
     "period_order": Answer("`{param}[start]` must not be later than `{param}[end]`.", UNRECORDED),
-    "discounts_frozen": Answer("The discounts of a proration cannot be changed.", UNRECORDED, param="discounts"),
     "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),
     "subscription_canceled": Answer(
         "A canceled subscription can only update its cancellation_details and metadata.",
@@ -682,18 +711,13 @@ ANSWERS: Final[dict[str, Answer]] = {
         "No upcoming invoices for customer: {customer}", REPORTED, status=404, code="invoice_upcoming_none"
     ),
     "preview_of_nothing": Answer(
-        "You must pass `subscription`, `schedule`, `subscription_details[items]`, `schedule_details[phases]` or "
-        "`invoice_items`.",
-        UNRECORDED,
+        "You must provide at least one of: `subscription`, `schedule`, `subscription_details.items`, "
+        "`schedule_details.phases`, `invoice_items`.",
+        REPORTED,
     ),
     "preview_conflict": Answer("`{param}` cannot be combined with `{other}`.", DOCUMENTED),
     "subscription_of_other": Answer(
         "The subscription {subscription} does not belong to the customer {customer}.", UNRECORDED, param="subscription"
-    ),
-    "invoice_delete": Answer("You can only delete draft invoices.", RECORDED),
-    "invoice_update": Answer("Finalized invoices can't be updated in this way", RECORDED),
-    "invoice_not_editable": Answer(
-        "Invalid invoice: This invoice is no longer editable", RECORDED, code="invoice_not_editable", param="invoice"
     ),
     "invoice_finalized": Answer(
         "This invoice is already finalized, you can't re-finalize a non-draft invoice.", RECORDED
@@ -702,12 +726,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     "invoice_paid": Answer("Invoice is already paid", RECORDED),
     "invoice_not_open": Answer("You can only pass in open invoices. This invoice isn't open.", RECORDED),
     "invoice_void_paid": Answer("Invoices with `paid` payments cannot be voided.", RECORDED),
-    "invoice_of_subscription": Answer("You can't delete invoices created by subscriptions.", REPORTED),
-    "nothing_to_invoice": Answer("Nothing to invoice for customer", REPORTED, code="invoice_no_customer_line_items"),
-    "invoice_item_delete": Answer(
-        "Can't delete an invoice item that is attached to an invoice that is no longer editable", RECORDED
-    ),
-    "invoice_item_update": Answer("This invoice item has been deleted.", RECORDED),
     "invoice_item_amount": Answer(
         "An invoice item needs one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", UNRECORDED
     ),
@@ -717,21 +735,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         UNRECORDED,
         param="customer_account",
     ),
-    "fee_without_account": Answer(
-        "Can only apply an {name} when the request is made on behalf of another account (using an OAuth key, the "
-        "Stripe-Account header, or the destination parameter).",
-        REPORTED,
-    ),
-    "percent_decimals": Answer("A percentage can have at most two decimal places.", UNRECORDED),
     "too_great": Answer("This value must be less than or equal to {most} (it currently is '{value}').", REPORTED),
     "too_small": Answer("This value must be greater than or equal to {least} (it currently is '{value}').", RECORDED),
-    "own_account": Answer("The '{name}' param cannot be set to your own account.", REPORTED),
-    "account_cannot_receive": Answer(
-        "Your destination account needs to have at least one of the following capabilities enabled: transfers, "
-        "crypto_transfers, legacy_payments",
-        REPORTED,
-        code="insufficient_capabilities_for_transfer",
-    ),
     # -- tax ----------------------------------------------------------------------------------------------------
     "tax_percentage": Answer(
         "Invalid percentage: {value}; a tax rate is 0 to 100 with at most 4 decimals.", UNRECORDED, param="percentage"
@@ -745,28 +750,12 @@ ANSWERS: Final[dict[str, Answer]] = {
         "line item.",
         REPORTED,
     ),
-    "tax_location": Answer(
-        "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate "
-        "tax.",
-        REPORTED,
-        code="customer_tax_location_invalid",
-    ),
-    "liability_account": Answer("An account can only be named with type `account`.", UNRECORDED),
     "automatic_tax_and_rates": Answer(
         "`automatic_tax[enabled]` cannot be combined with `default_tax_rates` or `tax_rates`; clear them first.",
         UNRECORDED,
     ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
-    "resume_status": Answer("Only a paused subscription can be resumed; this one is {state}.", UNRECORDED),
-    "resume_sent": Answer(
-        "Only a subscription with collection_method charge_automatically can be resumed.",
-        UNRECORDED,
-    ),
-    "resume_classic": Answer(
-        "`resume_on_payment_success` needs billing_mode flexible.", UNRECORDED, param="payment_behavior"
-    ),
-    "resume_under_way": Answer("The invoice {invoice} of this resumption is still to be paid or voided.", UNRECORDED),
     "prebill": Answer("Invalid billing_schedules: {rule}", UNRECORDED),
     "threshold_amount": Answer("A monetary billing threshold must be at least {least} in this case.", UNRECORDED),
     "threshold_licensed": Answer("Only metered items can have a usage threshold.", UNRECORDED),

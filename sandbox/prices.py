@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, spec, versions
+from . import amounts, versions
 from .errors import refuse
-from .products import TAX_DETAILS, new_product
-from .router import Call, Kind, changes, declare_kind, route
+from .products import new_product
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 
@@ -22,13 +22,14 @@ def _reveal(call: Call, price: Obj, field: str) -> Any:
 
 
 declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"}), reveal=_reveal))
+retrieves("/v1/prices/{price}", "price")
 declare_index("price", "product")
 declare_index("price", "lookup_key", few=True)
 declare_index("price", "recurring.meter")
 
-spec.declare_parameter("POST", "/v1/prices", "recurring.trial_period_days", {"type": "integer"})
-spec.declare_parameter("POST", "/v1/prices", "product_data.tax_details", TAX_DETAILS)
 
+#: Two years (https://docs.stripe.com/billing/subscriptions/trials/free-trials).
+MOST_TRIAL_DAYS: Final = 730
 #: Three years, in each interval (docs.stripe.com/api/prices/create).
 MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 
@@ -178,6 +179,8 @@ def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
         meter = call.fetch("billing.meter", meter_id, param=f"{where}[meter]", status=400)
         if meter["status"] != "active":
             raise refuse("meter_inactive", meter=meter_id)
+    if given.get("trial_period_days", 0) > MOST_TRIAL_DAYS:
+        raise refuse("trial_too_long", param=f"{where}[trial_period_days]")
     return {
         "interval": given["interval"],
         "interval_count": count,
@@ -220,16 +223,13 @@ def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]
     own = price["currency"]
     options: dict[str, Any] = {name: option for name, option in current.items() if name != own}
     for code, option in given.items():
-        currency = amounts.currency_key(code, "currency_options")
+        currency = amounts.currency_key(code, "currency_options", own)
         where = f"currency_options[{code}]"
         tiered = price["billing_scheme"] == "tiered"
         amount = amounts.pair(option, "unit_amount", where)
         custom = option.get("custom_unit_amount")
         if tiered != bool(option.get("tiers")) or (not tiered and amount is None and custom is None):
             raise refuse("currency_option_shape", param=where, currency=code)
-        if currency == own:
-            # The price's own currency may be repeated; what it costs there is said by the price itself.
-            continue
         entry: dict[str, Any] = {
             "custom_unit_amount": None
             if custom is None or not custom["enabled"]
@@ -270,17 +270,12 @@ def _claim_lookup_key(call: Call, params: dict[str, Any], price_id: str | None) 
     return str(lookup_key)
 
 
-@route("GET", "/v1/prices/{price}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/prices/{price}."""
-    return call.fetch("price", call.args["price"])
-
-
 @route("GET", "/v1/prices")
 def list_prices(call: Call) -> Obj:
     """GET /v1/prices, filtered by `active`, `currency`, `lookup_keys`, `product`, `recurring`, `type`."""
     params = call.params
-    where: dict[str, Any] = {name: params[name] for name in ("active", "type", "product") if name in params}
+    call.check_filters(product="product")
+    where = call.given("active", "type", "product")
     if "currency" in params:
         where["currency"] = amounts.currency(params["currency"])
     if "lookup_keys" in params:
@@ -319,8 +314,4 @@ def update(call: Call) -> Obj:
         price["currency_options"] = _currency_options(price, {}, {})
     elif given or "tax_behavior" in params:
         price["currency_options"] = _currency_options(price, given or {}, price["currency_options"])
-    changed = changes(old, price)
-    if changed:
-        call.store.put(price)
-        call.event("price.updated", price, changed)
-    return price
+    return call.save(price, old, "price.updated")

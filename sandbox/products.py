@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, changes, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 declare_kind(Kind("product"))
+retrieves("/v1/products/{id}", "product")
 declare_index("product", "active")
 
-TAX_DETAILS: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "performance_location": {"type": "string"},
-        "tax_code": {"anyOf": [{"type": "string"}, {"type": "string", "enum": [""]}]},
-    },
-}
-_TYPE: Final = {"type": "string", "enum": ["good", "service"]}
 
-spec.declare_parameter("POST", "/v1/products", "tax_details", TAX_DETAILS)
-spec.declare_parameter(
-    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [TAX_DETAILS, {"type": "string", "enum": [""]}]}
-)
-spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
-spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
-
+#: What Stripe's reference says of each list (https://docs.stripe.com/api/products/create).
+MOST_IMAGES: Final = 8
+MOST_FEATURES: Final = 15
+LONGEST_FEATURE: Final = 80
+LONGEST_URL: Final = 2048
 _OF_SERVICES: Final = ("statement_descriptor", "unit_label")
 #: Fields that an update sets as they come; "" unsets them.
 _PLAIN: Final = ("description", "statement_descriptor", "unit_label", "url")
@@ -41,6 +32,7 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
         raise refuse("product_exists", param="id")
     kind = params.get("type", "service")
     _check_good(kind, params)
+    _check_shown(params)
     product: Obj = {
         "id": id,
         "object": "product",
@@ -68,6 +60,42 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
     call.store.put(product)
     call.event("product.created", product)
     return product
+
+
+def _check_shown(params: dict[str, Any]) -> None:
+    """What customers see of a product: pictures, features, its page, and what is printed on their statements."""
+    for name, most in (("images", MOST_IMAGES), ("marketing_features", MOST_FEATURES)):
+        if len(params.get(name) or ()) > most:
+            raise refuse("too_many", param=name, most=most, count=len(params[name]))
+    for index, image in enumerate(params.get("images") or ()):
+        _check_url(image, f"images[{index}]")
+    if params.get("url"):
+        _check_url(params["url"], "url")
+    for index, feature in enumerate(params.get("marketing_features") or ()):
+        if len(feature["name"]) > LONGEST_FEATURE:
+            where = f"marketing_features[{index}][name]"
+            raise refuse("too_long", param=where, value=feature["name"], most=LONGEST_FEATURE)
+    if params.get("statement_descriptor"):
+        check_statement_descriptor(params["statement_descriptor"])
+
+
+def _check_url(value: str, param: str) -> None:
+    scheme, colon, rest = value.partition("://")
+    if not colon or scheme.lower() not in ("http", "https"):
+        raise refuse("url_scheme", param=param)
+    if len(value) > LONGEST_URL:
+        raise refuse("url_long", param=param)
+    if not re.match(r"[^\s/?#]", rest) or re.search(r"[\s<>\"\x00-\x1f]", value):
+        raise refuse("url", param=param)
+
+
+def check_statement_descriptor(value: str) -> None:
+    """What may stand on a customer's statement (https://docs.stripe.com/get-started/account/statement-descriptors)."""
+    for character in "<>\\\"'":
+        if character in value:
+            raise refuse("statement_descriptor_character", character=character)
+    if not re.search(r"[A-Za-z]", value):
+        raise refuse("statement_descriptor_letter")
 
 
 def _check_good(kind: str, params: dict[str, Any]) -> None:
@@ -107,16 +135,10 @@ def create(call: Call) -> Obj:
     return product
 
 
-@route("GET", "/v1/products/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/products/{id}."""
-    return call.fetch("product", call.args["id"])
-
-
 @route("GET", "/v1/products")
 def list_products(call: Call) -> Obj:
     """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
-    where: dict[str, Any] = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
+    where = call.given("active", "shippable", "url")
     if "ids" in call.params:
         where["id"] = call.params["ids"]
     if "type" in call.params:
@@ -131,6 +153,7 @@ def update(call: Call) -> Obj:
     old = dict(product)
     params = call.params
     _check_good(product["type"], params)
+    _check_shown(params)
     if "name" in params:
         if not params["name"]:
             raise refuse("empty", param="name")

@@ -122,6 +122,12 @@ def route(
     return register
 
 
+def retrieves(template: str, kind: str) -> None:
+    """Register `GET` of a path whose last segment names an object of a kind, which is answered as it is stored."""
+    name = template.rpartition("{")[2].rstrip("}")
+    route("GET", template)(lambda call: call.fetch(kind, call.args[name]))
+
+
 def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     """The route of a path and its arguments; fixed paths win over `{id}`."""
     exact = ROUTES.get((method, path))
@@ -230,6 +236,16 @@ class Call:
             obj = kind.wire(self, obj)
         return {key: value for key, value in obj.items() if key[0] != "_" and key not in kind.hidden}
 
+    def check_filters(self, **kinds: str) -> None:
+        """Refuse a list that is filtered by an id that is not there; `kinds` says which parameter names what kind.
+
+        A deleted object is there: its subscriptions and invoices can be listed.
+        """
+        for name, kind in kinds.items():
+            id = self.params.get(name)
+            if isinstance(id, str) and self.store.get(kind, id) is None:
+                self.fetch(kind, id, param=name, status=400)
+
     def page(self, kind: str, where: Mapping[str, Any] | None = None, *, url: str | None = None) -> Obj:
         """A list answer: newest first, `limit` silently kept within 1..100, cursors, a `created` range."""
         wanted = dict(where or {})
@@ -286,12 +302,12 @@ class Call:
                 merged.pop(key, None)
                 continue
             if len(key) > 40:
-                raise refuse("metadata_key", key=key)
+                raise refuse("metadata_key", key=key, length=len(key))
             if len(value) > 500:
-                raise refuse("metadata_value", key=key)
+                raise refuse("metadata_value", value=value, length=len(value))
             merged[key] = value
         if len(merged) > 50:
-            raise refuse("metadata_count")
+            raise refuse("metadata_count", count=len(merged))
         return merged
 
     # -- events -----------------------------------------------------------------------------------------------------
@@ -315,6 +331,18 @@ class Call:
         }
         self.store.put(event)
         return event
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of some parameters that were given."""
+        return {name: self.params[name] for name in names if name in self.params}
+
+    def save(self, obj: Obj, old: Obj, type: str) -> Obj:
+        """Store an updated object and tell of it, where anything that is shown has changed; `old` is how it was."""
+        changed = changes(old, obj)
+        if changed:
+            self.store.put(obj)
+            self.event(type, obj, changed)
+        return obj
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import life, subscriptions
+from . import life, subscriptions, terms
 from .billing.lines import Obj
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
@@ -77,11 +77,9 @@ def update(call: Call) -> Obj:
 def delete(call: Call) -> Obj:
     """DELETE /v1/subscription_items/{item}; the last one cannot go."""
     life.settle(call)
-    if call.params.get("clear_usage"):
-        # Stripe: it has no effect on prices with meters, and there are no others.
-        raise refuse("not_implemented_param", param="clear_usage")
     pointer = call.fetch("subscription_item", call.args["item"])
     subscription = call.fetch("subscription", pointer["subscription"])
+    terms.check_clear_usage(subscription, call.params, "clear_usage")
     _change(call, subscription, {"id": pointer["id"], "deleted": True})
     return {"id": pointer["id"], "object": "subscription_item", "deleted": True}
 

@@ -6,10 +6,11 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from . import connect, customers, payment_settings, prices, redemption, sources, spec, taxation
+from . import cards, connect, payment_settings, prices, redemption, taxation, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj, invoice_item, is_metered
@@ -19,9 +20,10 @@ from .errors import refuse
 from .router import Call
 from .store import copied
 
-MOST_ITEMS: Final = 20
-LONGEST_TRIAL: Final = 730 * 86_400
+LONGEST_TRIAL: Final = prices.MOST_TRIAL_DAYS * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400
+#: https://docs.stripe.com/billing/subscriptions/backdating
+MOST_BACKDATED_LINES: Final = 250
 LONGEST_DUE_DAYS: Final = 3650
 #: Minor units, of any currency: the least monetary threshold.
 LEAST_THRESHOLD: Final = 50
@@ -34,45 +36,6 @@ LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
-
-
-_TRIAL: Final = {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]}
-for _path, _items in (
-    ("/v1/subscriptions", "items."),
-    ("/v1/subscriptions/{subscription_exposed_id}", "items."),
-    ("/v1/subscription_items", ""),
-    ("/v1/subscription_items/{item}", ""),
-    ("/v1/invoices/create_preview", "subscription_details.items."),
-):
-    spec.declare_parameter("POST", _path, f"{_items}plan", {"type": "string"})
-    spec.declare_parameter("POST", _path, f"{_items}current_trial", _TRIAL)
-
-_ANCHOR: Final = {"type": "string", "enum": ["now", "unchanged"]}
-spec.declare_parameter(
-    "POST",
-    "/v1/subscriptions/{subscription_exposed_id}",
-    "billing_cycle_anchor",
-    {"anyOf": [_ANCHOR, {"type": "object", "properties": {"type": _ANCHOR}, "required": ["type"]}]},
-)
-spec.declare_parameter(
-    "POST",
-    "/v1/invoices/create_preview",
-    "subscription_details.billing_cycle_anchor",
-    {
-        "anyOf": [
-            _ANCHOR,
-            {"type": "integer"},
-            {
-                "type": "object",
-                "properties": {
-                    "timestamp": {"type": "integer"},
-                    "type": {"type": "string", "enum": ["now", "timestamp", "unchanged"]},
-                },
-                "required": ["type"],
-            },
-        ]
-    },
-)
 
 
 def _name(prefix: str, name: str) -> str:
@@ -210,6 +173,7 @@ def items_after(
         if position is None:
             raise refuse("item_unknown", id=entry["id"], param=f"{named}[id]")
         if entry.get("deleted"):
+            check_clear_usage(subscription, entry, f"{named}[clear_usage]")
             del after[position]
             continue
         change_item(call, known, after[position], entry, named)
@@ -218,6 +182,12 @@ def items_after(
     if not after:
         raise refuse("last_item")
     return after
+
+
+def check_clear_usage(subscription: Obj, given: Mapping[str, Any], param: str) -> None:
+    """`clear_usage` of an item that goes. In classic mode it has no effect, for every price here has a meter."""
+    if given.get("clear_usage") and subscription["billing_mode"]["type"] == "flexible":
+        raise refuse("clear_usage", param=param)
 
 
 def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], where: str) -> None:
@@ -272,7 +242,9 @@ def prices_of(known: Prices, item: Obj) -> list[Obj]:
     return [known.get(id) for id in dict.fromkeys([item["price"], *held])]
 
 
-def check_trials(contract: Contract, params: Mapping[str, Any], begun: Collection[str], prefix: str = "") -> None:
+def check_trials(
+    call: Call, contract: Contract, params: Mapping[str, Any], begun: Collection[str], prefix: str = ""
+) -> None:
     """What does not go with trial offers, and what nobody has said of them; `begun` are the items that begin one now.
 
     https://docs.stripe.com/billing/subscriptions/trials#limitations
@@ -289,7 +261,7 @@ def check_trials(contract: Contract, params: Mapping[str, Any], begun: Collectio
     strange = {
         "of a paused subscription": subscription["status"] == "paused",
         "of a subscription that a schedule manages": subscription["schedule"],
-        "beside billing_cycle_anchor": anchor_asked(params, prefix) not in (None, "unchanged")
+        "beside billing_cycle_anchor": anchor_asked(call, params, prefix) not in (None, "unchanged")
         or params.get("billing_cycle_anchor_config"),
         "beside backdate_start_date": params.get("backdate_start_date"),
         "beside billing_schedules": subscription["billing_schedules"] or params.get("billing_schedules"),
@@ -348,12 +320,10 @@ def check_thresholds(
 def check_items(
     known: Prices, subscription: Obj, items: Sequence[Obj], present: Sequence[Obj] = (), where: str = "items"
 ) -> None:
-    """The rules between items: number, no price twice, one currency, intervals that go together.
+    """The rules between items: no price twice, one currency, intervals that go together.
 
     `present` are the items before a change: Stripe words the refusal of what is added to them differently.
     """
-    if len(items) > MOST_ITEMS:
-        raise refuse("too_many_items", count=len(items))
     here = {item["id"] for item in present}
     seen: dict[str, str] = {}
     intervals: list[Interval] = []
@@ -481,10 +451,8 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
     if "collection_method" in params:
         subscription["collection_method"] = params["collection_method"]
     if "days_until_due" in params:
-        days = params["days_until_due"]
-        if not 0 <= days <= LONGEST_DUE_DAYS:
-            raise refuse("out_of_range", param="days_until_due", rule=f"0 to {LONGEST_DUE_DAYS}")
-        subscription["days_until_due"] = days
+        check_due_days(params["days_until_due"], "days_until_due")
+        subscription["days_until_due"] = params["days_until_due"]
     if subscription["collection_method"] == "send_invoice":
         if subscription["days_until_due"] is None:
             raise refuse("days_until_due_missing")
@@ -494,22 +462,26 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
         subscription["days_until_due"] = None
 
 
+def check_due_days(days: int | None, param: str) -> None:
+    """How many days an invoice may be open: ten years at most."""
+    if days is not None and not 0 <= days <= LONGEST_DUE_DAYS:
+        raise refuse("out_of_range", param=param, rule=f"0 to {LONGEST_DUE_DAYS}")
+
+
 def set_tax(
     call: Call, subscription: Obj, params: Mapping[str, Any], prefix: str = "", *, planned: bool = False
 ) -> None:
     """`default_tax_rates` and `automatic_tax`: they change the bills to come and prorate nothing.
 
-    What was `planned` goes on with rates that are inactive by now, and with a customer who has moved.
+    What was `planned` goes on with rates that are inactive by now.
     """
     if "default_tax_rates" in params:
         given, where = params["default_tax_rates"], _name(prefix, "default_tax_rates")
         held = given if planned else subscription["default_tax_rates"]
         subscription["default_tax_rates"] = taxation.chosen(call, given, where, held)
     if "automatic_tax" in params:
-        wanted = taxation.automatic_tax(call, params["automatic_tax"], _name(prefix, "automatic_tax"))
-        if wanted["enabled"] and not planned:
-            taxation.require_location(call.fetch("customer", subscription["customer"]))
-        subscription["automatic_tax"] = wanted
+        where = _name(prefix, "automatic_tax")
+        subscription["automatic_tax"] = taxation.automatic_tax(call, params["automatic_tax"], where)
 
 
 def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
@@ -531,13 +503,13 @@ def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> No
         given = params["default_payment_method"]
         customer = call.fetch("customer", subscription["customer"])
         subscription["default_payment_method"] = (
-            customers.attach(call, customer, given, "default_payment_method") if given else None
+            cards.attach(call, customer, given, "default_payment_method") if given else None
         )
     if "default_source" in params:
         given = params["default_source"]
         customer = call.fetch("customer", subscription["customer"])
-        subscription["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
-    connect.set_on_subscription(call, subscription, params)
+        subscription["default_source"] = cards.of_customer(call, customer, given, "default_source") if given else None
+    connect.set_parties(call, subscription, params)
     if "invoice_settings" in params:
         settings = dict(subscription["invoice_settings"])
         for name in ("account_tax_ids", "custom_fields", "description", "footer"):
@@ -650,11 +622,16 @@ def set_item_discounts(
         item["discounts"] = redemption.replace(call, target, given["discounts"], f"{where}[discounts]")
 
 
-def check_first_payment(call: Call, contract: Contract, draft: Draft | None) -> None:
-    """Hold a new subscription's promotion codes against what it first bills; nothing, in a trial."""
+def first_draft(call: Call, contract: Contract, now: int, proration_behavior: str) -> Draft | None:
+    """What a new subscription first bills: not too long for an invoice where it is backdated, and enough for its
+    promotion codes; nothing, in a trial."""
     subscription = contract.subscription
+    draft = cycle.begin(contract, now, proration_behavior)
+    if draft is not None and subscription["start_date"] < now and len(draft.lines) > MOST_BACKDATED_LINES:
+        raise refuse("backdate_lines", most=MOST_BACKDATED_LINES, count=len(draft.lines))
     amount = 0 if draft is None else draft.total
     redemption.check_minimum(call, subscription["discounts"], subscription["currency"], amount, "discounts")
+    return draft
 
 
 def refuse_unclear_prorations(contract: Contract) -> None:
@@ -821,7 +798,8 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
     else:
         return None
     if end - now > LONGEST_TRIAL:
-        raise refuse("trial_too_long", param=_name(prefix, "trial_end"))
+        asked = "trial_period_days" if params.get("trial_period_days") else "trial_end"
+        raise refuse("trial_too_long", param=_name(prefix, asked))
     return end
 
 
@@ -862,9 +840,19 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
     return changed
 
 
-def anchor_asked(params: Mapping[str, Any], prefix: str = "") -> Any:
-    """`billing_cycle_anchor`: `now`, `unchanged` or a timestamp, which endive writes as a hash with a type."""
+def anchor_asked(call: Call, params: Mapping[str, Any], prefix: str = "") -> Any:
+    """`billing_cycle_anchor`: `now`, `unchanged` or a timestamp. From endive on all but a new subscription's is a hash
+    with a `type`, and before it none is.
+
+    https://docs.stripe.com/changelog/endive/2026-09-30/polymorphic-billing-cycle-anchor
+    """
     given = params.get("billing_cycle_anchor")
+    if given is None:
+        return None
+    created = not prefix and call.path == "/v1/subscriptions"
+    if not created and isinstance(given, Mapping) != (call.version >= versions.ENDIVE):
+        wanted = "hash" if call.version >= versions.ENDIVE else "string"
+        raise refuse(wanted, param=_name(prefix, "billing_cycle_anchor"), value=json.dumps(given))
     if not isinstance(given, Mapping):
         return given
     if given["type"] != "timestamp":
@@ -908,7 +896,7 @@ def apply_changes(
     add_invoice_items(
         call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
     )
-    anchor = anchor_asked(params, prefix)
+    anchor = anchor_asked(call, params, prefix)
     if anchor not in (None, "now", "unchanged"):
         # A timestamp is for the preview of a new subscription.
         raise refuse("enum", param=_name(prefix, "billing_cycle_anchor"), choices="now or unchanged")
@@ -918,7 +906,7 @@ def apply_changes(
     changed = dataclasses.replace(contract, subscription={**subscription, "items": {"data": after}})
     if begun and contract.trialing:
         raise refuse("trial_offer_legacy", param=_name(prefix, "items"))
-    check_trials(changed, params, begun, prefix)
+    check_trials(call, changed, params, begun, prefix)
     wanted_trial = trial_end(params, after, known, now, prefix)
     if any(cycle.is_ahead(item) for item in contract.items):
         if wanted_trial is not None or _begins_anew(contract, after, anchor) or anchor == "now":

@@ -28,6 +28,7 @@ RELEASES: Final = {
 }
 BASIL: Final = "2025-03-31.basil"
 CLOVER: Final = "2025-09-30.clover"
+ENDIVE: Final = "2026-09-30.endive"
 #: Whoever asks for this or a later one gets every endpoint.
 NEWEST_CHANGE: Final = "2025-11-17.clover"
 

@@ -133,6 +133,9 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
         if changes:
             step(f"pulumi up --stack {stack}")
             workspace.up(color=color, on_output=show, suppress_progress=True, suppress_outputs=True)
+        else:
+            # The program may export something else; that is no change of a resource.
+            workspace.up(expect_no_changes=True)
         return changes, {name: output.value for name, output in workspace.outputs().items()}
     except automation.CommandError:
         raise Stop("the lines above say what is wrong; nothing after it was done") from None

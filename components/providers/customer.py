@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NotRequired
@@ -25,34 +26,21 @@ class OwnArguments(TypedDict):
 
 
 _PREFIX = re.compile(r"\A[A-Z0-9]{1,12}\Z")
-_EMAIL = re.compile(r"\A[^@\s]+@[^@\s]+\Z")
-
-
-def email(inputs: Inputs) -> Iterator[Problem]:
-    value = rules.find(inputs, "email")
-    if isinstance(value, str) and not _EMAIL.match(value):
-        yield ("email",), "is not an e-mail address: it needs one @ and no spaces"
 
 
 def invoice_prefix(inputs: Inputs) -> Iterator[Problem]:
     value = rules.find(inputs, "invoice_prefix")
     if isinstance(value, str) and not _PREFIX.match(value):
-        yield ("invoice_prefix",), f"is {value!r}; must be 1 to 12 capital letters or digits"
+        yield ("invoice_prefix",), "must be 1 to 12 capital letters or digits"
 
 
-def custom_fields(inputs: Inputs) -> Iterator[Problem]:
-    yield from custom_fields_at(inputs)
-
-
-def custom_fields_at(inputs: Inputs) -> Iterator[Problem]:
-    """What is printed on every invoice."""
-    fields = rules.find(inputs, "invoice_settings", "custom_fields")
-    for index, each in enumerate(fields if isinstance(fields, list) else ()):
-        for name, limit in (("name", 40), ("value", 140)):
-            value = rules.find(each, name)
-            if isinstance(value, str) and len(value) > limit:
-                path = ("invoice_settings", "custom_fields", index, name)
-                yield path, f"is {len(value)} characters long; Stripe takes at most {limit}"
+def ip_address(inputs: Inputs) -> Iterator[Problem]:
+    value = rules.find(inputs, "tax", "ip_address")
+    if isinstance(value, str):
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            yield ("tax", "ip_address"), "is not an IP address such as 203.0.113.1"
 
 
 # -- what a change means --------------------------------------------------------------------------------------------
@@ -84,6 +72,18 @@ def warnings(change: Change) -> Iterator[str]:
             else "stays in Stripe (on_delete=keep), with whatever bills it outside this stack, and a new customer "
             "is made"
         )
+
+
+def refusal(change: Change) -> str | None:
+    """Stripe never gives an invoice prefix to a second customer, not even that of a deleted one."""
+    if not change.replaces or change.old.get("invoice_prefix") is None:
+        return None
+    if change.old["invoice_prefix"] != change.new.get("invoice_prefix"):
+        return None
+    return (
+        f"{' and '.join(change.replaces)} makes a new customer, and the invoice_prefix stays with the old one "
+        "for good, even when that is deleted; choose another or leave it out"
+    )
 
 
 CUSTOMER = Kind(
@@ -137,18 +137,21 @@ CUSTOMER = Kind(
                 "description": 350,
                 "business_name": 150,
                 "individual_name": 150,
+                "invoice_settings.custom_fields.*.name": 40,
+                "invoice_settings.custom_fields.*.value": 140,
             }
         ),
         rules.at_most_items({"invoice_settings.custom_fields": 4, "tax_id_data": 5}),
-        rules.not_below({"next_invoice_sequence": 1}),
+        rules.between({"next_invoice_sequence": (1, None)}),
+        rules.emails("email"),
         rules.exclusive("source", "default_source", why="a new source becomes the default, and the one before goes"),
-        email,
         invoice_prefix,
-        custom_fields,
+        ip_address,
     ),
     fill=fill,
     warnings=warnings,
     remarks=remarks,
+    refusal=refusal,
 )
 
 
@@ -182,6 +185,14 @@ class Customers(Reconciler):
                 "warning",
                 f"{self.subject(known, id_)}: stays in Stripe, since {' and '.join(ending)} goes on to the end of its "
                 "period; delete it in Stripe after that",
+            )
+            return self.inventory.read(id_)
+        held = [each["id"] for each in subscriptions if self.run.is_held("Subscription", each["id"])]
+        if held:
+            self.run.tell(
+                "warning",
+                f"{self.subject(known, id_)}: stays in Stripe, since this stack still has {' and '.join(held)}, which "
+                "would be cancelled with it; delete it in Stripe after that",
             )
             return self.inventory.read(id_)
         if self.account.livemode:

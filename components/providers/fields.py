@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from components.providers.shapes import Array, Choice, Field, IntegerOr, Map, Scalar, Shape, Struct
+from components.providers.shapes import Anything, Array, Choice, Either, Field, Map, Scalar, Shape, Struct, fitting
 from components.providers.values import MISSING, Inputs, decimal_string
 
 #: What unsets a field that Stripe has no way to unset: nothing is sent, and the value stays as it is.
@@ -130,15 +130,15 @@ def projected(shape: Shape, declared: Any, remote: Any) -> Any:
             return [
                 projected(item, like[index] if index < len(like) else None, value) for index, value in enumerate(values)
             ]
-        case IntegerOr():
-            return MISSING if remote is None or isinstance(remote, Mapping) else remote
+        case Either():
+            return MISSING if remote is None else projected(fitting(shape, remote) or Anything(), declared, remote)
         case Scalar("decimal" | "number"):
             return MISSING if remote is None else decimal_string(str(remote)) or str(remote)
         case Scalar("string"):
             if isinstance(remote, Mapping):
                 remote = remote.get("id")
             return MISSING if remote in (None, "") else str(remote)
-        case Scalar() | Choice():
+        case Scalar() | Choice() | Anything():
             return MISSING if remote is None else remote
     raise AssertionError(shape)
 

@@ -22,8 +22,8 @@ Rule = Callable[[Inputs], Iterator[Problem]]
 
 Reasons = Mapping[str, str]
 
-#: `expand` only says how much Stripe answers; the providers ask for what they need.
-NEVER_ARGUMENTS = ("expand",)
+#: `expand` only says how much Stripe answers.
+NEVER_ARGUMENTS: Reasons = {"expand": "the providers expand what they read"}
 
 
 def _unchanged(arguments: Inputs) -> Inputs:
@@ -32,6 +32,10 @@ def _unchanged(arguments: Inputs) -> Inputs:
 
 def _nothing(_: Any) -> Inputs:
     return {}
+
+
+def _no_problem(_: Inputs, __: Declarations) -> Iterator[Problem]:
+    yield from ()
 
 
 def _silent(_: Change) -> Iterator[str]:
@@ -62,6 +66,7 @@ class Kind:
 
     Attributes:
         rules: what is wrong with the arguments.
+        linked_rules: what is wrong with them beside what the program declares of others: (arguments, declaration).
         fill: our own arguments with their defaults, so that a preview shows what will happen: (arguments, livemode).
         comparable: the arguments in the one form in which two can be compared.
         computed: what Stripe has filled in for arguments that were left out, as the state's outputs know it.
@@ -91,6 +96,7 @@ class Kind:
     is_link: bool = False
     delete_before_replace: bool = False
     rules: tuple[Rule, ...] = ()
+    linked_rules: Callable[[Inputs, Declarations], Iterator[Problem]] = _no_problem
     fill: Callable[[Inputs, bool], Inputs] = lambda inputs, livemode: inputs
     comparable: Callable[[Inputs], Inputs] = _unchanged
     computed: Callable[[Inputs], Inputs] = _nothing
@@ -136,7 +142,7 @@ class Kind:
     def struct(self) -> Struct:
         """Every argument."""
         stripe = shapes.merge(self.create_struct, self.update_struct)
-        return Struct(self.name, {**stripe.fields, **self.own_struct.fields})
+        return Struct(self.name, {**stripe.fields, **self.own_struct.fields}, stripe.excluded)
 
     @cached_property
     def schema(self) -> Schema:
@@ -200,10 +206,10 @@ class Kind:
         return {name: value for name, value in props.items() if name in self.struct.fields}
 
     def _arguments(self, struct: Struct) -> Struct:
-        struct = shapes.without(struct, [*NEVER_ARGUMENTS, *self.having("excluded")])
+        struct = shapes.without(struct, {**NEVER_ARGUMENTS, **self.having("excluded")})
         fields = dict(struct.fields)
         for name in self.having("mapping"):
             if name in fields and isinstance(fields[name].shape, shapes.Array):
                 each = fields[name]
                 fields[name] = Field(shapes.Map(each.shape.item), each.required, each.clearable)  # type: ignore[union-attr]
-        return Struct(struct.name, fields)
+        return Struct(struct.name, fields, struct.excluded)

@@ -22,7 +22,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, StripeRefusal, account_for
 from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
@@ -31,6 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.redaction import redact
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
@@ -108,13 +109,17 @@ class StripeProvider(ResourceProvider):
         inputs = self.kind.fill(inputs, self.account.livemode)
         known = {path for path, _ in problems}
         problems += self._named_once(inputs, is_new=not declared(olds))
-        for rule in (*self.kind.rules, self._claimed_once):
+        for rule in (*self.kind.rules, self._linked, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
         for remark in () if failures else self.kind.remarks(inputs, not declared(olds), self.run.declaration):
             self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
-        return CheckResult(inputs, failures)
+        # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
+        return CheckResult(inputs if not failures else {}, failures)
+
+    def _linked(self, inputs: Inputs) -> Iterator[Problem]:
+        return self.kind.linked_rules(inputs, self.run.declaration)
 
     def _named_once(self, inputs: Inputs, *, is_new: bool) -> Iterator[Problem]:
         """A new resource that has the name of one in the state would be taken for it and take its object over."""
@@ -129,7 +134,7 @@ class StripeProvider(ResourceProvider):
             if isinstance(value, str) and isinstance(owner, str):
                 holder = self.run.claim(self.kind, name, value, owner)
                 if holder != owner:
-                    yield (name,), f"is {value!r}, as in {name_in(holder)}; only one {self.kind.noun} can have it"
+                    yield (name,), f"is that of {name_in(holder)} too; only one {self.kind.noun} can have it"
 
     # -- diff ---------------------------------------------------------------------------------------------------
 
@@ -220,8 +225,10 @@ class StripeProvider(ResourceProvider):
     def delete(self, id_: str, props: Inputs) -> None:
         self.account.pin(props.get("account"))
         known = self.kind.arguments(declared(props))
-        if self.run.holder(self.kind, id_) is not None:
-            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays, its replacement has taken it over")
+        keeper = self.run.keeper(self.kind, id_)
+        if keeper is not None or self.run.release(self.kind, id_, known.get("owner")):
+            holder = f"'{name_in(keeper)}'" if keeper else "another resource of this stack"
+            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays as it is in Stripe: {holder} has it")
             return
         # The engine does not say so. What the program still declares is not taken out of it.
         being_replaced = self.run.declares(self.kind, known.get("owner"))

@@ -19,7 +19,6 @@ from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler
-from components.providers.shapes import Path
 from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
 
@@ -27,9 +26,6 @@ class OwnArguments(TypedDict):
     owner: str
 
 
-AMOUNTS: Final = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
-#: Three years, in each interval.
-MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 FIXED_TAX: Final = ("inclusive", "exclusive")
 
 
@@ -42,8 +38,8 @@ def one_product(inputs: Inputs) -> Iterator[Problem]:
 
 
 def one_of_the_amounts(inputs: Inputs) -> Iterator[Problem]:
-    yield from rules.one_amount(inputs, (), AMOUNTS)
-    if scheme_of(inputs) == "per_unit" and not any(rules.given(inputs, name) for name in AMOUNTS):
+    yield from rules.one_amount(inputs, (), rules.AMOUNTS)
+    if scheme_of(inputs) == "per_unit" and not any(rules.given(inputs, name) for name in rules.AMOUNTS):
         yield ("unit_amount",), "is required, or unit_amount_decimal, custom_unit_amount or tiers"
 
 
@@ -59,7 +55,7 @@ def scheme(inputs: Inputs) -> Iterator[Problem]:
     for name in ("tiers", "tiers_mode"):
         if not rules.given(inputs, name) or inputs[name] == []:
             yield (name,), 'is required with billing_scheme "tiered"'
-    for name in AMOUNTS:
+    for name in rules.AMOUNTS:
         if rules.given(inputs, name):
             yield (name,), 'excludes billing_scheme "tiered": the amounts are in the tiers'
     if rules.given(inputs, "transform_quantity"):
@@ -71,42 +67,10 @@ def scheme(inputs: Inputs) -> Iterator[Problem]:
         yield ("recurring",), 'is required with billing_scheme "tiered": Stripe has no one-time prices in tiers'
 
 
-def tiers(inputs: Inputs) -> Iterator[Problem]:
-    yield from tiers_at(inputs.get("tiers"), ("tiers",))
-
-
-def tiers_at(values: Any, path: Path) -> Iterator[Problem]:
-    """Tiers ascend, the last is open, and each costs something, be it 0."""
-    if not isinstance(values, list) or not values:
-        return
-    previous: int | None = 0
-    for index, tier in enumerate(values):
-        if not isinstance(tier, Mapping):
-            previous = None
-            continue
-        at: Path = (*path, index)
-        last = index == len(values) - 1
-        up_to = tier.get("up_to")
-        if is_unknown(up_to):
-            previous = None
-        elif up_to == "inf":
-            if not last:
-                yield (*at, "up_to"), 'is "inf" and not the last; only the last tier is open'
-        elif last:
-            yield (*at, "up_to"), f'is {up_to}; the last tier must be "inf", or usage above it has no price'
-        elif isinstance(up_to, int):
-            if previous is not None and up_to <= previous:
-                yield (*at, "up_to"), f"is {up_to}; must be above {previous}, where the tier before it ends"
-            previous = up_to
-        for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
-            yield from rules.one_amount(tier, at, names)
-        flat = tier.get("flat_amount_decimal")
-        if isinstance(flat, str) and "." in flat:
-            yield (*at, "flat_amount_decimal"), f"is {flat}; Stripe takes whole minor units for a flat amount"
-        if not any(rules.given(tier, name) for name in ("unit_amount", "unit_amount_decimal")) and not any(
-            rules.given(tier, name) for name in ("flat_amount", "flat_amount_decimal")
-        ):
-            yield at, 'costs nothing; declare unit_amount_decimal, "0" for a free tier'
+def amounts(inputs: Inputs) -> Iterator[Problem]:
+    yield from rules.tiers(inputs.get("tiers"), ("tiers",))
+    yield from rules.custom_amount(inputs.get("custom_unit_amount"), ("custom_unit_amount",))
+    yield from rules.currency_options(inputs, (), inputs.get("currency"), scheme_of(inputs))
 
 
 def recurrence(inputs: Inputs) -> Iterator[Problem]:
@@ -119,42 +83,8 @@ def recurrence(inputs: Inputs) -> Iterator[Problem]:
         yield ("recurring", "meter"), "is required with usage_type metered: the id of the meter that counts the usage"
     if usage_type == "licensed" and rules.given(recurring, "meter"):
         yield ("recurring", "usage_type"), "must be metered, since a meter is declared"
-    count, interval = rules.find(recurring, "interval_count"), rules.find(recurring, "interval")
-    if isinstance(count, int) and interval in MOST_INTERVALS and not 1 <= count <= MOST_INTERVALS[interval]:
-        yield ("recurring", "interval_count"), f"is {count}; must be 1 to {MOST_INTERVALS[interval]} {interval}s"
     if rules.given(inputs, "custom_unit_amount"):
         yield ("custom_unit_amount",), "excludes recurring: only one-time prices let the customer choose"
-
-
-def custom_amount(inputs: Inputs) -> Iterator[Problem]:
-    yield from custom_amount_at(inputs.get("custom_unit_amount"), ("custom_unit_amount",))
-
-
-def custom_amount_at(values: Any, path: Path) -> Iterator[Problem]:
-    if not isinstance(values, Mapping):
-        return
-    if values.get("enabled") is False:
-        yield (*path, "enabled"), "must be true; leave custom_unit_amount out to switch it off"
-    low, preset, high = (rules.find(values, name) for name in ("minimum", "preset", "maximum"))
-    for name, smaller, larger in (("minimum", low, high), ("preset", preset, high), ("preset", low, preset)):
-        if isinstance(smaller, int) and isinstance(larger, int) and smaller > larger:
-            yield (*path, name), "does not lie in minimum <= preset <= maximum"
-            return
-
-
-def currency_options(inputs: Inputs) -> Iterator[Problem]:
-    for code, option in (rules.find(inputs, "currency_options") or {}).items():
-        path: Path = ("currency_options", code)
-        yield from rules.currency_code(code, path)
-        if not isinstance(option, Mapping):
-            continue
-        yield from rules.one_amount(option, path, AMOUNTS)
-        yield from tiers_at(option.get("tiers"), (*path, "tiers"))
-        yield from custom_amount_at(option.get("custom_unit_amount"), (*path, "custom_unit_amount"))
-        if scheme_of(inputs) == "tiered" and not rules.given(option, "tiers"):
-            yield (*path, "tiers"), 'is required: the price has billing_scheme "tiered"'
-        if scheme_of(inputs) == "per_unit" and not any(rules.given(option, name) for name in AMOUNTS):
-            yield path, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
 
 
 def transfer(inputs: Inputs) -> Iterator[Problem]:
@@ -186,7 +116,7 @@ def comparable(arguments: Inputs) -> Inputs:
 def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
     if "unit_amount_decimal" in names:
         # `comparable` knows one spelling of an amount; report the one that the program changed.
-        names = names - {"unit_amount_decimal"} | {name for name in AMOUNTS if old.get(name) != new.get(name)}
+        names = names - {"unit_amount_decimal"} | {name for name in rules.AMOUNTS if old.get(name) != new.get(name)}
     if _tax_moves(old, new):
         names = names | {"tax_behavior"}
     if any(_tax_moves(*pair) for pair in _options_of_both(old, new)):
@@ -311,17 +241,19 @@ PRICE = Kind(
     outputs={"type": "`recurring` or `one_time`"},
     rules=(
         rules.metadata,
-        rules.currency,
-        rules.longest({"lookup_key": 200, "nickname": 5_000, "product_data.statement_descriptor": 22}),
-        rules.not_below({"transform_quantity.divide_by": 1, "recurring.trial_period_days": 1}),
+        rules.currencies("currency", "currency_options.*"),
+        rules.longest({"lookup_key": 200, "product_data.statement_descriptor": 22, "product_data.unit_label": 12}),
+        rules.descriptors("product_data.statement_descriptor"),
+        rules.between(
+            {"transform_quantity.divide_by": (1, None), "recurring.trial_period_days": (1, rules.LONGEST_TRIAL)}
+        ),
+        rules.intervals("recurring"),
         rules.exclusive("product", "product_data", why="give the id of a product or the parameters of a new one"),
         one_product,
         one_of_the_amounts,
         scheme,
-        tiers,
+        amounts,
         recurrence,
-        custom_amount,
-        currency_options,
         transfer,
     ),
     comparable=comparable,

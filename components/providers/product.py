@@ -24,46 +24,29 @@ class OwnArguments(TypedDict):
 
 
 _ID = re.compile(r"\A[A-Za-z0-9_.:-]+\Z")
-_FORBIDDEN_IN_DESCRIPTOR = frozenset("<>\\\"'*")
-
-
-def descriptor(inputs: Inputs) -> Iterator[Problem]:
-    """What is printed on a bank statement."""
-    value = rules.find(inputs, "statement_descriptor")
-    if isinstance(value, str) and (bad := sorted(_FORBIDDEN_IN_DESCRIPTOR & set(value))):
-        yield ("statement_descriptor",), f"holds {' '.join(bad)}, which Stripe refuses on a bank statement"
-    elif isinstance(value, str) and not re.search("[A-Za-z]", value):
-        yield ("statement_descriptor",), "needs at least one letter"
 
 
 def chosen_id(inputs: Inputs) -> Iterator[Problem]:
     value = rules.find(inputs, "id")
     if isinstance(value, str) and not _ID.match(value):
-        yield ("id",), f"is {value!r}; use letters, digits, - and _"
-
-
-def url(inputs: Inputs) -> Iterator[Problem]:
-    value = rules.find(inputs, "url")
-    if isinstance(value, str) and not value.startswith(("http://", "https://")):
-        yield ("url",), f"is {value!r}; must be a public web address that starts with https://"
+        yield ("id",), "has other characters than letters, digits, - and _"
 
 
 def package(inputs: Inputs) -> Iterator[Problem]:
-    for name, value in (rules.find(inputs, "package_dimensions") or {}).items():
+    for path, value in rules.each(inputs, "package_dimensions.*"):
         if isinstance(value, str) and (decimals(value) > 2 or value.startswith("-")):
-            yield ("package_dimensions", name), f"is {value}; must be positive, with at most 2 decimals"
+            yield path, "must be positive, with at most 2 decimals"
 
 
 def default_price_data(inputs: Inputs) -> Iterator[Problem]:
-    data = rules.find(inputs, "default_price_data")
+    data, path = rules.find(inputs, "default_price_data"), ("default_price_data",)
     if not isinstance(data, dict):
         return
-    yield from rules.currency_code(data.get("currency"), ("default_price_data", "currency"))
-    names = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
-    yield from rules.one_amount(data, ("default_price_data",), names)
-    if not any(rules.given(data, name) for name in names):
-        yield ("default_price_data",), "needs unit_amount, unit_amount_decimal or custom_unit_amount"
-    yield from rules.metadata_at(data.get("metadata"), ("default_price_data", "metadata"))
+    yield from rules.one_amount(data, path, rules.AMOUNTS)
+    yield from rules.custom_amount(data.get("custom_unit_amount"), (*path, "custom_unit_amount"))
+    yield from rules.currency_options(data, path, data.get("currency"), "per_unit")
+    if not any(rules.given(data, name) for name in rules.AMOUNTS):
+        yield path, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
 
 
 # -- what a change means --------------------------------------------------------------------------------------------
@@ -110,11 +93,21 @@ PRODUCT = Kind(
     },
     rules=(
         rules.metadata,
-        rules.longest({"name": 250, "unit_label": 12, "statement_descriptor": 22, "description": 40_000}),
+        rules.longest(
+            {
+                "name": 250,
+                "unit_label": 12,
+                "statement_descriptor": 22,
+                "description": 40_000,
+                "marketing_features.*.name": 80,
+            }
+        ),
         rules.at_most_items({"images": 8, "marketing_features": 15}),
+        rules.urls("url", "images.*"),
+        rules.descriptors("statement_descriptor"),
+        rules.currencies("default_price_data.currency", "default_price_data.currency_options.*"),
+        rules.intervals("default_price_data.recurring"),
         chosen_id,
-        url,
-        descriptor,
         package,
         default_price_data,
     ),

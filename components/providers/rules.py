@@ -1,21 +1,36 @@
 """Rules that Stripe's types cannot say and more than one kind needs.
 
-Each is a generator of (property path, sentence); the sentence says what is wrong and what to write instead.
-What is not known yet in a preview breaks no rule.
+Each is a generator of (property path, sentence). The sentence says what is wrong and what to write instead, and never
+repeats a value: Pulumi hands a provider its secrets in the clear. What a preview does not know yet breaks no rule.
+Rules that take paths take them dotted, with `*` for each entry of a list or map. Where Stripe's limits come from:
+`maxLength` in its OpenAPI description (https://github.com/stripe/openapi), else the page named beside the rule.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from components.providers.inventory import OWNER_KEY
 from components.providers.kind import Problem, Rule
 from components.providers.shapes import Path
 from components.providers.values import Inputs, decimal_string, is_unknown
 
+#: Of any text that has no limit of its own.
+LONGEST_TEXT: Final = 5_000
+#: "The maximum number of trial period days is 730 (2 years)."
+LONGEST_TRIAL: Final = 730
+#: Three years, in each interval. https://docs.stripe.com/api/prices/create
+MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
+AMOUNTS: Final = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
 _CURRENCY = re.compile(r"\A[a-z]{3}\Z")
+_EMAIL = re.compile(r"\A[^@\s]+@[^@\s.]+(\.[^@\s.]+)+\Z")
+_FORBIDDEN_IN_DESCRIPTOR = frozenset("<>\\\"'*")
+
+
+# -- reaching values ------------------------------------------------------------------------------------------------
 
 
 def find(values: Any, *path: str) -> Any:
@@ -32,38 +47,89 @@ def given(values: Any, name: str) -> bool:
     return isinstance(values, Mapping) and values.get(name) is not None
 
 
+def entries(values: Any) -> Iterator[tuple[str | int, Any]]:
+    """The entries of an object by key, or of a list by position."""
+    if isinstance(values, Mapping):
+        yield from values.items()
+    elif isinstance(values, list):
+        yield from enumerate(values)
+
+
+def each(values: Any, path: str) -> Iterator[tuple[Path, Any]]:
+    """Every known value at a dotted path."""
+    found: list[tuple[Path, Any]] = [((), values)]
+    for part in path.split("."):
+        found = [
+            ((*at, key), value)
+            for at, holder in found
+            for key, value in entries(holder)
+            if part in ("*", key) and value is not None and not is_unknown(value)
+        ]
+    yield from found
+
+
+def _inside(values: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every value at any depth."""
+    for key, value in entries(values):
+        yield (*path, key), value
+        yield from _inside(value, (*path, key))
+
+
+# -- limits ---------------------------------------------------------------------------------------------------------
+
+
 def longest(limits: Mapping[str, int]) -> Rule:
-    """No string is longer than Stripe stores: limits by dotted path."""
+    """No text is longer than Stripe stores: limits by path, LONGEST_TEXT for any other."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
-        for path, limit in limits.items():
-            value = find(inputs, *path.split("."))
-            if isinstance(value, str) and len(value) > limit:
-                yield tuple(path.split(".")), f"is {len(value)} characters long; Stripe takes at most {limit}"
+        own = {path: limit for pattern, limit in limits.items() for path, limit in _limited(inputs, pattern, limit)}
+        for path, value in _inside(inputs):
+            limit = own.get(path, LONGEST_TEXT)
+            if isinstance(value, str) and len(value) > limit and "metadata" not in path:
+                yield path, f"is {len(value)} characters long; Stripe takes at most {limit:,}"
 
     return rule
 
 
-def not_below(least: Mapping[str, int]) -> Rule:
-    """No whole number is lower than Stripe takes: by dotted path."""
+def _limited(inputs: Inputs, pattern: str, limit: int) -> Iterator[tuple[Path, int]]:
+    return ((path, limit) for path, _ in each(inputs, pattern))
+
+
+def between(limits: Mapping[str, tuple[int, int | None]]) -> Rule:
+    """Every whole number is in Stripe's range: the lowest and the highest (None for no limit) by path."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
-        for path, limit in least.items():
-            value = find(inputs, *path.split("."))
-            if isinstance(value, int) and not isinstance(value, bool) and value < limit:
-                yield tuple(path.split(".")), f"is {value}; must be at least {limit}"
+        for pattern, (least, most) in limits.items():
+            for path, value in each(inputs, pattern):
+                if not isinstance(value, int) or isinstance(value, bool):
+                    continue
+                if value < least or (most is not None and value > most):
+                    yield path, f"must be at least {least}" if most is None else f"must be {least} to {most:,}"
 
     return rule
 
 
 def at_most_items(limits: Mapping[str, int]) -> Rule:
-    """No list is longer than Stripe takes: by dotted path."""
+    """No list is longer than Stripe takes: by path."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
-        for path, limit in limits.items():
-            value = find(inputs, *path.split("."))
-            if isinstance(value, (list, Mapping)) and len(value) > limit:
-                yield tuple(path.split(".")), f"has {len(value)} entries; Stripe takes at most {limit}"
+        for pattern, limit in limits.items():
+            for path, value in each(inputs, pattern):
+                if isinstance(value, (list, Mapping)) and len(value) > limit:
+                    yield path, f"has {len(value)} entries; Stripe takes at most {limit}"
+
+    return rule
+
+
+def intervals(*patterns: str, most: Mapping[str, int] = MOST_INTERVALS) -> Rule:
+    """A billing interval is not longer than Stripe takes: paths of objects with `interval` and `interval_count`."""
+
+    def rule(inputs: Inputs) -> Iterator[Problem]:
+        for pattern in patterns:
+            for path, recurring in each(inputs, pattern):
+                count, interval = find(recurring, "interval_count"), find(recurring, "interval")
+                if isinstance(count, int) and interval in most and not 1 <= count <= most[interval]:
+                    yield (*path, "interval_count"), f"must be 1 to {most[interval]:,} {interval}s"
 
     return rule
 
@@ -79,14 +145,74 @@ def exclusive(*names: str, why: str) -> Rule:
     return rule
 
 
-def currency_code(value: Any, path: Path) -> Iterator[Problem]:
-    """An ISO code in lower case."""
-    if isinstance(value, str) and not _CURRENCY.match(value):
-        yield path, f"is {value!r}; must be a three-letter ISO currency code in lower case, such as usd"
+# -- forms ----------------------------------------------------------------------------------------------------------
 
 
-def currency(inputs: Inputs) -> Iterator[Problem]:
-    yield from currency_code(inputs.get("currency"), ("currency",))
+def emails(*patterns: str) -> Rule:
+    """Addresses that Stripe takes."""
+
+    def rule(inputs: Inputs) -> Iterator[Problem]:
+        for pattern in patterns:
+            for path, value in each(inputs, pattern):
+                if isinstance(value, str) and not _EMAIL.match(value):
+                    yield path, "is not an e-mail address such as billing@example.com"
+
+    return rule
+
+
+def urls(*patterns: str) -> Rule:
+    """Web addresses that Stripe takes."""
+
+    def rule(inputs: Inputs) -> Iterator[Problem]:
+        for pattern in patterns:
+            for path, value in each(inputs, pattern):
+                if isinstance(value, str) and not _is_url(value):
+                    yield path, "must be a public web address such as https://example.com"
+
+    return rule
+
+
+def _is_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    # `urlsplit` takes tabs and line breaks out without a word.
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", value)
+
+
+def descriptors(*patterns: str) -> Rule:
+    """What is printed on a bank statement. https://docs.stripe.com/get-started/account/statement-descriptors"""
+
+    def rule(inputs: Inputs) -> Iterator[Problem]:
+        for pattern in patterns:
+            for path, value in each(inputs, pattern):
+                if not isinstance(value, str):
+                    continue
+                if _FORBIDDEN_IN_DESCRIPTOR & set(value):
+                    yield path, "holds one of < > \\ \" ' *, which Stripe refuses on a bank statement"
+                elif not value.isascii():
+                    yield path, "holds characters that are not ASCII, which Stripe takes out"
+                elif not re.search("[A-Za-z]", value):
+                    yield path, "needs at least one letter"
+
+    return rule
+
+
+def currencies(*patterns: str) -> Rule:
+    """ISO codes in lower case; of `currency_options` the keys."""
+
+    def rule(inputs: Inputs) -> Iterator[Problem]:
+        for pattern in patterns:
+            for path, value in each(inputs, pattern):
+                code = path[-1] if isinstance(value, Mapping) else value
+                if isinstance(code, str) and not _CURRENCY.match(code):
+                    yield path, "must be a three-letter ISO currency code in lower case, such as usd"
+
+    return rule
+
+
+# -- money ----------------------------------------------------------------------------------------------------------
 
 
 def one_amount(values: Mapping[str, Any], path: Path, names: tuple[str, ...]) -> Iterator[Problem]:
@@ -97,17 +223,86 @@ def one_amount(values: Mapping[str, Any], path: Path, names: tuple[str, ...]) ->
     for name in present:
         text = decimal_string(values[name]) if not isinstance(values[name], Mapping) else None
         if text is not None and text.startswith("-"):
-            yield (*path, name), f"is {text}; an amount cannot be negative"
+            yield (*path, name), "is negative, which an amount cannot be"
+
+
+def custom_amount(values: Any, path: Path) -> Iterator[Problem]:
+    """An amount that the customer chooses."""
+    if not isinstance(values, Mapping):
+        return
+    if values.get("enabled") is False:
+        yield (*path, "enabled"), "must be true; leave custom_unit_amount out to switch it off"
+    low, preset, high = (find(values, name) for name in ("minimum", "preset", "maximum"))
+    for name, smaller, larger in (("minimum", low, high), ("preset", preset, high), ("preset", low, preset)):
+        if isinstance(smaller, int) and isinstance(larger, int) and smaller > larger:
+            yield (*path, name), "does not lie in minimum <= preset <= maximum"
+            return
+
+
+def tiers(values: Any, path: Path) -> Iterator[Problem]:
+    """Tiers ascend, the last is open, and each has an amount, be it 0."""
+    if not isinstance(values, list):
+        return
+    previous: int | None = 0
+    for index, tier in enumerate(values):
+        if not isinstance(tier, Mapping):
+            previous = None
+            continue
+        at: Path = (*path, index)
+        last = index == len(values) - 1
+        up_to = tier.get("up_to")
+        if is_unknown(up_to):
+            previous = None
+        elif up_to == "inf":
+            if not last:
+                yield (*at, "up_to"), 'is "inf" and not the last; only the last tier is open'
+        elif last:
+            yield (*at, "up_to"), 'must be "inf" in the last tier, or usage above it has no price'
+        elif isinstance(up_to, int):
+            if previous is not None and up_to <= previous:
+                yield (*at, "up_to"), "must be above 0 and above the up_to of the tier before it"
+            previous = up_to
+        for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
+            yield from one_amount(tier, at, names)
+        flat = tier.get("flat_amount_decimal")
+        if isinstance(flat, str) and "." in flat:
+            yield (*at, "flat_amount_decimal"), "has decimals; Stripe takes whole minor units for a flat amount"
+        if not any(given(tier, f"{kind}_amount{form}") for kind in ("unit", "flat") for form in ("", "_decimal")):
+            yield at, 'has no amount; declare unit_amount_decimal ("0" for a free tier)'
+
+
+def currency_options(values: Any, path: Path, currency: Any, scheme: str | None) -> Iterator[Problem]:
+    """Amounts in other currencies than the price's own, each in the form of the price.
+
+    Args:
+        scheme: the price's `billing_scheme`; None while it is not known.
+    """
+    for code, option in entries(find(values, "currency_options")):
+        at: Path = (*path, "currency_options", code)
+        if code == currency:
+            yield at, "is the price's own currency; its amount stands in the price itself"
+        if not isinstance(option, Mapping):
+            continue
+        yield from one_amount(option, at, AMOUNTS)
+        yield from tiers(option.get("tiers"), (*at, "tiers"))
+        yield from custom_amount(option.get("custom_unit_amount"), (*at, "custom_unit_amount"))
+        if scheme == "tiered" and not given(option, "tiers"):
+            yield (*at, "tiers"), 'is required: the price has billing_scheme "tiered"'
+        if scheme == "per_unit" and not any(given(option, name) for name in AMOUNTS):
+            yield at, "needs unit_amount, unit_amount_decimal or custom_unit_amount"
+
+
+# -- metadata, liability --------------------------------------------------------------------------------------------
 
 
 def metadata(inputs: Inputs) -> Iterator[Problem]:
-    """https://docs.stripe.com/api/metadata"""
-    yield from metadata_at(inputs.get("metadata"), ("metadata",))
+    """Of the object and of everything inside it. https://docs.stripe.com/api/metadata"""
+    for path, values in _inside(inputs):
+        if path[-1] == "metadata" and isinstance(values, Mapping):
+            yield from _metadata_at(values, path)
 
 
-def metadata_at(values: Any, path: Path) -> Iterator[Problem]:
-    if not isinstance(values, Mapping):
-        return
+def _metadata_at(values: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     if len(values) > 49:
         yield path, f"has {len(values)} keys; Stripe takes 50, and one is `{OWNER_KEY}`, which says who made the object"
     for key, value in values.items():

@@ -1,25 +1,27 @@
 """Stripe's own parameter types, read: `stripe.params` is the schema that our providers check against.
 
-A `TypedDict` of stripe-python becomes a tree of small shapes, and the tree a pydantic validator. The rest of the
-providers asks the same tree which fields there are, which of them an update can change and which an empty string
-unsets. So every parameter of the pinned SDK is accepted and checked in a preview, and a new SDK brings its new
-fields without a line of code here.
+A `TypedDict` of stripe-python becomes a tree of small shapes. The tree checks values, and the rest of the providers
+asks it which fields there are, which of them an update can change and which an empty string unsets. So a preview
+accepts and checks every parameter of the installed SDK, and a new SDK brings its new fields without a line of code
+here. A form of annotation that is not known here is accepted as it is; Stripe then says what is wrong with it.
+
+A sentence about a value never repeats the value: Pulumi hands a provider its secrets in the clear.
 """
 
 from __future__ import annotations
 
+import builtins
 import difflib
+import json
 import sys
-import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin
+from types import SimpleNamespace
+from typing import Any, Final, Literal, NotRequired, get_args, get_origin
 
 from pulumi.output import UNKNOWN
-from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, WrapValidator
-from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict, get_type_hints, is_typeddict
+from typing_extensions import get_type_hints, is_typeddict
 
 from components.providers.values import LARGEST_EXACT, MAX_DECIMALS, decimal_string, decimals, is_unknown
 from components.sdk import load
@@ -36,10 +38,9 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some strings, or (`or_integer`) a whole number."""
+    """One of some strings."""
 
     values: tuple[str, ...]
-    or_integer: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,26 @@ class Field:
 
 @dataclass(frozen=True)
 class Struct:
+    """An object with parameters of its own; `excluded` are those that are left out of it, with the reason."""
+
     name: str
     fields: Mapping[str, Field] = field(default_factory=dict, hash=False)
+    excluded: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
-class IntegerOr:
-    """`billing_cycle_anchor`: a timestamp when creating, an object when updating."""
+class Either:
+    """One of several shapes: `up_to` is a whole number or `inf`; an update may take another shape than a creation."""
 
-    struct: Struct
+    options: tuple[Shape, ...]
 
 
-Shape = Scalar | Choice | Array | Map | Struct | IntegerOr
+@dataclass(frozen=True)
+class Anything:
+    """A form of annotation that is not known here."""
+
+
+Shape = Scalar | Choice | Array | Map | Struct | Either | Anything
 
 
 # -- reading Stripe's types ---------------------------------------------------------------------------------------
@@ -90,47 +99,46 @@ def struct_of(reference: str) -> Struct:
 
 def read_struct(typed_dict: Any) -> Struct:
     """The shape of a TypedDict, without the request options that stripe-python mixes into its create types."""
-    hints = get_type_hints(typed_dict, globalns=_namespace(typed_dict), include_extras=True)
+    options = load("stripe._request_options", "RequestOptions").__annotations__
     fields = {}
-    for name, hint in hints.items():
-        if name in _request_options():
-            continue
-        shape, clearable = _read(hint)
-        # Not `__required_keys__`, which is wrong where annotations are strings.
-        fields[name] = Field(shape, required=_origin_name(hint) != "NotRequired", clearable=clearable)
+    for name, hint in _hints(typed_dict).items():
+        if name not in options:
+            shape, clearable = _read(hint)
+            # Not `__required_keys__`, which is wrong where annotations are strings.
+            required = _PRESENCE.get(_origin_name(hint), typed_dict.__total__)
+            fields[name] = Field(shape, required, clearable)
     return Struct(typed_dict.__name__, fields)
 
 
-def _request_options() -> frozenset[str]:
-    options = load("stripe._request_options", "RequestOptions")
-    return frozenset(options.__annotations__)
+_PRESENCE: Final = {"NotRequired": False, "Required": True}
 
 
-def _namespace(typed_dict: Any) -> dict[str, Any]:
-    # Two names that Stripe imports for type checkers only.
-    return {
-        **vars(sys.modules[typed_dict.__module__]),
-        "StripeContext": load("stripe._stripe_context", "StripeContext"),
-        "Mapping": Mapping,
-    }
+class _Unresolved:
+    """Stands for a name that Stripe imports for type checkers only."""
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return Any
 
 
-def _read(hint: Any) -> tuple[Shape, bool]:
-    """The shape of an annotation, and whether an empty string is among its values."""
-    origin = get_origin(hint)
-    if _origin_name(hint) in ("NotRequired", "Required"):
-        return _read(get_args(hint)[0])
-    if origin in (Union, types.UnionType):
-        return _read_union(get_args(hint))
-    if origin is Literal:
-        return _read_union((hint,))
-    if origin in (list, tuple) or _origin_name(hint) == "Sequence":
-        return Array(_read(get_args(hint)[0])[0]), False
-    if origin is dict or _origin_name(hint) == "Mapping":
-        return Map(_read(get_args(hint)[1])[0]), False
-    if is_typeddict(hint):
-        return read_struct(hint), False
-    return Scalar(_SCALARS[hint]), False
+class _Names(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        return _Unresolved
+
+
+def _hints(typed_dict: Any) -> Mapping[str, Any]:
+    names = _Names({**vars(builtins), **vars(sys.modules[typed_dict.__module__])})
+    try:
+        return get_type_hints(typed_dict, localns=names, include_extras=True)
+    except Exception:  # noqa: BLE001 - whatever an annotation raises, the others are read
+        return {name: _hint(annotation, names) for name, annotation in typed_dict.__annotations__.items()}
+
+
+def _hint(annotation: Any, names: Mapping[str, Any]) -> Any:
+    alone = SimpleNamespace(__annotations__={"alone": annotation})
+    try:
+        return get_type_hints(alone, localns=names, include_extras=True)["alone"]
+    except Exception:  # noqa: BLE001 - one that this Python cannot evaluate is one more form that is not known
+        return NotRequired[Any]
 
 
 def _origin_name(hint: Any) -> str:
@@ -138,30 +146,55 @@ def _origin_name(hint: Any) -> str:
     return str(getattr(origin, "__name__", getattr(origin, "_name", "")))
 
 
-_SCALARS: dict[Any, Literal["string", "integer", "number", "decimal", "boolean"]] = {
-    str: "string",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    Decimal: "decimal",
+def _read(hint: Any) -> tuple[Shape, bool]:
+    """The shape of an annotation, and whether an empty string is among its values."""
+    arguments = get_args(hint)
+    match _origin_name(hint):
+        case "NotRequired" | "Required" | "ReadOnly" | "Annotated":
+            return _read(arguments[0])
+        case "Union" | "UnionType":
+            return _read_union(arguments)
+        case "Literal":
+            return _read_union((hint,))
+        case "list" | "tuple" | "Sequence":
+            return Array(_read(arguments[0])[0]), False
+        case "dict" | "Mapping":
+            return Map(_read(arguments[1])[0]), False
+    if is_typeddict(hint):
+        return read_struct(hint), False
+    return _SCALARS.get(hint, Anything()), False
+
+
+_SCALARS: Final[Mapping[Any, Shape]] = {
+    str: Scalar("string"),
+    int: Scalar("integer"),
+    float: Scalar("number"),
+    bool: Scalar("boolean"),
+    Decimal: Scalar("decimal"),
 }
 
 
 def _read_union(members: tuple[Any, ...]) -> tuple[Shape, bool]:
     """`Literal['']` makes it clearable; `Literal[...] | str` is narrowed to the literal."""
-    choices: list[str] = []
-    others: list[Any] = []
-    for member in members:
-        if get_origin(member) is Literal:
-            choices += get_args(member)
-        elif member is not type(None) and _origin_name(member) != "UntypedStripeObject":
-            others.append(member)
-    clearable = "" in choices
-    values = tuple(choice for choice in choices if choice)
-    if values:
-        return Choice(values, or_integer=int in others), clearable
-    [other] = others
-    return _read(other)[0], clearable
+    literals = [each for member in members if get_origin(member) is Literal for each in get_args(member)]
+    others = [member for member in members if get_origin(member) is not Literal and not _is_object(member)]
+    choices = tuple(each for each in literals if isinstance(each, str) and each)
+    options = [_read(member)[0] for member in others if not (choices and member is str)]
+    options += [_SCALARS[type(each)] for each in literals if not isinstance(each, str)]
+    return _one_of([*options, *([Choice(choices)] if choices else [])]), "" in literals
+
+
+def _is_object(member: Any) -> bool:
+    """Whether it is a class, such as a StripeObject, whose objects Pulumi does not carry."""
+    kind = get_origin(member) or member
+    return isinstance(kind, type) and kind not in (Any, object, _Unresolved) and _read(member)[0] == Anything()
+
+
+def _one_of(options: Iterable[Shape]) -> Shape:
+    different = tuple(dict.fromkeys(options))
+    if not different or Anything() in different:
+        return Anything()
+    return different[0] if len(different) == 1 else Either(different)
 
 
 def merge(create: Struct, update: Struct) -> Struct:
@@ -177,7 +210,7 @@ def merge(create: Struct, update: Struct) -> Struct:
             if old is None
             else Field(_merge(old.shape, new.shape), old.required, old.clearable or new.clearable)
         )
-    return Struct(create.name, fields)
+    return Struct(create.name, fields, {**create.excluded, **update.excluded})
 
 
 def _merge(old: Shape, new: Shape) -> Shape:
@@ -189,147 +222,189 @@ def _merge(old: Shape, new: Shape) -> Shape:
         case Map(), Map():
             return Map(_merge(old.item, new.item))
         case Choice(), Choice():
-            return Choice(tuple(dict.fromkeys(old.values + new.values)), old.or_integer or new.or_integer)
-        case Scalar("integer"), Struct():
-            return IntegerOr(new)
-    if old != new:
-        raise TypeError(f"Stripe creates with {old} and updates with {new}: the two cannot be merged")
-    return old
+            return Choice(tuple(dict.fromkeys(old.values + new.values)))
+    options = list(_options(old))
+    for other in _options(new):
+        alike = [n for n, each in enumerate(options) if type(each) is type(other) and not isinstance(each, Scalar)]
+        if alike:
+            options[alike[0]] = _merge(options[alike[0]], other)
+        else:
+            options.append(other)
+    return _one_of(options)
 
 
-def without(struct: Struct, paths: Iterable[str]) -> Struct:
-    """The shape less some fields, each named by its path (`items.id` reaches into lists and maps)."""
-    fields = dict(struct.fields)
-    for path in paths:
+def _options(shape: Shape) -> tuple[Shape, ...]:
+    return shape.options if isinstance(shape, Either) else (shape,)
+
+
+def without(struct: Struct, reasons: Mapping[str, str]) -> Struct:
+    """The shape less some fields: why, by path (`items.id` reaches into lists and maps)."""
+    fields, excluded = dict(struct.fields), dict(struct.excluded)
+    for path, why in reasons.items():
         head, _, rest = path.partition(".")
         if not rest:
             fields.pop(head, None)
+            excluded[head] = why
         elif head in fields:
-            fields[head] = replace(fields[head], shape=_without(fields[head].shape, rest))
-    return Struct(struct.name, fields)
+            fields[head] = replace(fields[head], shape=_without(fields[head].shape, {rest: why}))
+    return Struct(struct.name, fields, excluded)
 
 
-def _without(shape: Shape, path: str) -> Shape:
+def _without(shape: Shape, reasons: Mapping[str, str]) -> Shape:
     match shape:
         case Struct():
-            return without(shape, [path])
+            return without(shape, reasons)
         case Array():
-            return Array(_without(shape.item, path))
+            return Array(_without(shape.item, reasons))
         case Map():
-            return Map(_without(shape.item, path))
+            return Map(_without(shape.item, reasons))
+        case Either():
+            return Either(tuple(_without(each, reasons) for each in shape.options))
     return shape
 
 
 def at(shape: Shape, path: Path) -> Shape | None:
     """The shape at a property path, or None where there is none."""
-    for part in path:
-        match shape:
-            case Struct(fields=fields) if part in fields:
-                shape = fields[str(part)].shape
-            case Array(item=item) | Map(item=item):
-                shape = item
-            case IntegerOr(struct=struct) if part in struct.fields:
-                shape = struct.fields[str(part)].shape
-            case _:
-                return None
-    return shape
+    if not path:
+        return shape
+    match shape:
+        case Struct(fields=fields) if path[0] in fields:
+            return at(fields[str(path[0])].shape, path[1:])
+        case Array(item=item) | Map(item=item):
+            return at(item, path[1:])
+        case Either(options=options):
+            return next((found for each in options if (found := at(each, path)) is not None), None)
+    return None
+
+
+def fitting(shape: Shape, value: Any) -> Shape | None:
+    """The shape, or the one among its options, whose form a value has: an object, a list, a number, a text."""
+    return next((each for each in _options(shape) if _fits(each, value)), None)
+
+
+def _fits(shape: Shape, value: Any) -> bool:
+    match shape:
+        case Struct() | Map():
+            return isinstance(value, Mapping)
+        case Array():
+            return isinstance(value, (list, tuple))
+        case Choice() | Scalar("string"):
+            return isinstance(value, str)
+        case Scalar("boolean"):
+            return isinstance(value, bool)
+        case Scalar("integer"):
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return not isinstance(value, (Mapping, list, tuple, bool))
 
 
 # -- checking values ----------------------------------------------------------------------------------------------
 
 
-class Schema:
-    """Validates and normalises the properties of one kind of object."""
+class _Wrong(Exception):
+    """Why a value is not of its shape, in a sentence without the value."""
 
-    def __init__(self, struct: Struct) -> None:
-        self.struct = struct
-        self._adapter: TypeAdapter[Any] = TypeAdapter(_pydantic(struct))
+
+@dataclass(frozen=True)
+class Schema:
+    """Checks and normalises the properties of one kind of object."""
+
+    struct: Struct
 
     def check(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Path, str]]]:
         """The values in canonical form, and everything wrong with them.
 
-        What is wrong is left out of the values (`Unknown` stays), so that the rules that look at several fields
-        can still run on the rest.
+        In place of what is wrong stands UNKNOWN, so that the rules that look at several fields can still run on the
+        rest: such values are for those rules alone.
         """
         problems: list[tuple[Path, str]] = []
-        current: Any = dict(values)
-        while True:
-            try:
-                return self._adapter.validate_python(current), problems
-            except ValidationError as error:
-                for detail in error.errors(include_url=False):
-                    path: Path = tuple(detail["loc"])
-                    problems.append((path, self._sentence(path, detail)))
-                    replacement = None if detail["type"] == "extra_forbidden" else UNKNOWN
-                    current = _with(current, path, replacement)
-
-    def _sentence(self, path: Path, detail: Any) -> str:
-        match detail["type"]:
-            case "missing":
-                return "is required"
-            case "extra_forbidden":
-                parent = at(self.struct, path[:-1])
-                names = list(parent.fields) if isinstance(parent, Struct) else []
-                return "Stripe has no such parameter" + _suggestion(str(path[-1]), names)
-            case "dict_type":
-                return f"must be an object, not {_kind_of(detail['input'])}"
-            case "list_type":
-                return f"must be a list, not {_kind_of(detail['input'])}"
-            case _:
-                return str(detail["msg"])
+        return _struct(self.struct, values, (), problems), problems
 
 
-def _with(values: Any, path: Path, replacement: Any) -> Any:
-    """A copy of some plain data with one value replaced, or (None) taken out."""
-    if not path:
-        return replacement
-    head, rest = path[0], path[1:]
-    if isinstance(values, Mapping):
-        copy = dict(values)
-        if not rest and replacement is None:
-            copy.pop(head, None)
+def _checked(shape: Shape, value: Any, path: Path, problems: list[tuple[Path, str]]) -> Any:
+    if is_unknown(value):
+        return value
+    try:
+        match shape:
+            case Anything():
+                return value
+            case Scalar() if _fits(shape, value):
+                return _CHECKS[shape.type](value)
+            case Choice(values=choices) if isinstance(value, str) and value in choices:
+                return value
+            case Struct() if isinstance(value, Mapping):
+                return _struct(shape, value, path, problems)
+            case Map(item=item) if isinstance(value, Mapping):
+                return {str(key): _checked(item, each, (*path, str(key)), problems) for key, each in value.items()}
+            case Array(item=item) if isinstance(value, (list, tuple)):
+                return [_in_list(item, each, (*path, index), problems) for index, each in enumerate(value)]
+            case Either():
+                return _either(shape, value, path, problems)
+        raise _Wrong(_must_be(shape, value))
+    except _Wrong as wrong:
+        problems.append((path, str(wrong)))
+        return UNKNOWN
+
+
+def _struct(shape: Struct, values: Mapping[str, Any], path: Path, problems: list[tuple[Path, str]]) -> dict[str, Any]:
+    found = {}
+    for name, value in values.items():
+        if name in shape.fields:
+            found[name] = _checked(shape.fields[name].shape, value, (*path, name), problems)
+        elif name in shape.excluded:
+            problems.append(((*path, name), f"is no argument here: {shape.excluded[name]}"))
         else:
-            copy[head] = _with(copy.get(head), rest, replacement)
-        return copy
-    items = list(values)
-    items[int(head)] = _with(items[int(head)], rest, replacement)
-    return items
+            problems.append(((*path, name), f"Stripe has no such parameter{_suggestion(name, shape.fields)}"))
+    for name, each in shape.fields.items():
+        if each.required and name not in values:
+            found[name] = UNKNOWN
+            problems.append(((*path, name), "is required"))
+    return found
 
 
-def _pydantic(shape: Shape) -> Any:
-    return Annotated[_inner(shape), WrapValidator(_unknown_passes)]
+def _in_list(item: Shape, value: Any, path: Path, problems: list[tuple[Path, str]]) -> Any:
+    if value == "":
+        problems.append((path, "is empty; leave it out of the list"))
+        return UNKNOWN
+    return _checked(item, value, path, problems)
 
 
-def _unknown_passes(value: Any, handler: Callable[[Any], Any]) -> Any:
-    return value if is_unknown(value) else handler(value)
+def _either(shape: Either, value: Any, path: Path, problems: list[tuple[Path, str]]) -> Any:
+    options = [each for each in shape.options if _fits(each, value)]
+    for each in options:
+        wrong: list[tuple[Path, str]] = []
+        found = _checked(each, value, path, wrong)
+        if not wrong:
+            return found
+        if len(options) == 1 and not isinstance(each, Choice):
+            problems += wrong
+            return found
+    raise _Wrong(_must_be(shape, value))
 
 
-def _inner(shape: Shape) -> Any:
+def _must_be(shape: Shape, value: Any) -> str:
+    words = [word for each in _options(shape) if isinstance(each, Choice) for word in each.values]
+    if words and isinstance(value, str):
+        return f"must be {_wanted(shape)}{_suggestion(value, words)}"
+    return f"must be {_wanted(shape)}, not {_kind_of(value)}"
+
+
+def _wanted(shape: Shape) -> str:
     match shape:
-        case Struct():
-            annotations = {
-                name: _pydantic(each.shape) if each.required else NotRequired[_pydantic(each.shape)]
-                for name, each in shape.fields.items()
-            }
-            make: Any = TypedDict
-            typed_dict = make(shape.name, annotations)
-            typed_dict.__pydantic_config__ = ConfigDict(extra="forbid")
-            return typed_dict
-        case Array():
-            return list[_pydantic(shape.item)]  # type: ignore[misc]
-        case Map():
-            return dict[str, _pydantic(shape.item)]  # type: ignore[misc]
-        case IntegerOr():
-            return Annotated[_inner(shape.struct), WrapValidator(_integer_passes)]
-        case Choice():
-            return Annotated[Any, PlainValidator(_choice(shape))]
         case Scalar():
-            return Annotated[Any, PlainValidator(_CHECKS[shape.type])]
-
-
-def _wrong(sentence: str) -> PydanticCustomError:
-    # Braces would be taken for pydantic's own placeholders.
-    return PydanticCustomError("stripe", "{sentence}", {"sentence": sentence})
+            return _NAMES[shape.type]
+        case Choice(values=values):
+            if len(values) >= 20:
+                return f"one of the {len(values)} that Stripe lists"
+            return f"one of {', '.join(values)}" if len(values) > 1 else json.dumps(values[0])
+        case Array():
+            return "a list"
+        case Either(options=options):
+            return " or ".join(_wanted(each) for each in options)
+        case Struct(fields=fields) if len(fields) == 1:
+            [(name, each)] = fields.items()
+            if isinstance(each.shape, Choice):
+                return f"an object such as {json.dumps({name: each.shape.values[0]})}"
+    return "an object"
 
 
 def _kind_of(value: object) -> str:
@@ -352,81 +427,47 @@ def _suggestion(given: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _integer_passes(value: Any, handler: Callable[[Any], Any]) -> Any:
-    return handler(value) if isinstance(value, Mapping) else _integer(value)
-
-
-def _choice(shape: Choice) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and value in shape.values:
-            return value
-        if shape.or_integer and isinstance(value, (int, float)):
-            return _integer(value)
-        allowed = ", ".join(shape.values) if len(shape.values) < 20 else f"the {len(shape.values)} that Stripe lists"
-        allowed = f"a whole number or one of {allowed}" if shape.or_integer else f"one of {allowed}"
-        if isinstance(value, str):
-            raise _wrong(f"is {value!r}; must be {allowed}{_suggestion(value, shape.values)}")
-        raise _wrong(f"must be {allowed}, not {_kind_of(value)}")
-
-    return check
-
-
-def _string(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise _wrong(f"must be a string, not {_kind_of(value)}")
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise _wrong(f"must be true or false, not {_kind_of(value)}")
-
-
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(f"must be a whole number, not {_kind_of(value)}")
     if isinstance(value, float) and not value.is_integer():
-        raise _wrong(f"is {value!r}; must be a whole number")
+        raise _Wrong("must be a whole number, not a fraction")
     if abs(value) > LARGEST_EXACT:
-        raise _wrong(f"is beyond {LARGEST_EXACT}, the largest number that Pulumi carries exactly")
+        raise _Wrong(f"is beyond {LARGEST_EXACT}, the largest number that Pulumi carries exactly")
     return int(value)
 
 
 def _decimal(value: Any) -> str:
     """An amount in minor units as a canonical string. https://docs.stripe.com/api/prices/create"""
     if isinstance(value, float) and not value.is_integer():
-        raise _wrong(
-            f"is the float {value!r}, which cannot hold every amount exactly; write it as a string, "
-            f'"{Decimal(repr(value)):f}"'
-        )
+        raise _Wrong('is a float, which cannot hold every amount exactly; write it as a string, such as "0.04"')
     if isinstance(value, (int, float)) and abs(value) > LARGEST_EXACT:
-        raise _wrong(f"is beyond {LARGEST_EXACT}, the largest number that Pulumi carries exactly; write it as a string")
+        raise _Wrong(f"is beyond {LARGEST_EXACT}, the largest number that Pulumi carries exactly; write it as a string")
     text = decimal_string(value)
     if text is None:
-        raise _wrong(
-            f'is {value!r}; must be a plain decimal number in minor units, such as "0.04"'
-            if isinstance(value, str)
-            else f"must be a decimal number as a string, not {_kind_of(value)}"
-        )
+        raise _Wrong('must be a plain decimal number in minor units, such as "0.04"')
     if decimals(text) > MAX_DECIMALS:
-        raise _wrong(f"is {text}; Stripe takes at most {MAX_DECIMALS} decimals")
+        raise _Wrong(f"has {decimals(text)} decimals; Stripe takes at most {MAX_DECIMALS}")
     return text
 
 
 def _number(value: Any) -> str:
     """Any other number (a percentage, a length) as a canonical string, so that no float goes further than here."""
-    text = f"{Decimal(repr(value)):f}" if isinstance(value, float) else value
-    canonical = decimal_string(text)
-    if canonical is None:
-        raise _wrong(f"must be a number, not {_kind_of(value)}" if not isinstance(value, str) else f"is {value!r}")
-    return canonical
+    text = decimal_string(f"{Decimal(repr(value)):f}" if isinstance(value, float) else value)
+    if text is None:
+        raise _Wrong("must be a plain number")
+    return text
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "string": _string,
+_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "string": str,
+    "boolean": bool,
     "integer": _integer,
     "number": _number,
     "decimal": _decimal,
-    "boolean": _boolean,
+}
+_NAMES: Final[Mapping[str, str]] = {
+    "string": "a string",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "decimal": "a decimal number as a string",
 }

@@ -6,6 +6,7 @@ that an item is changed, moved to another price or removed as itself, wherever i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NotRequired
@@ -59,6 +60,13 @@ ENDED: Final = ("canceled", "incomplete_expired")
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
+#: A year, in each interval.
+MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
+#: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
+MOST_LINES: Final = 250
+#: The longest that each interval lasts, in seconds.
+INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
+QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: What Stripe still updates of one that has ended.
 UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
 #: Stripe takes these and trial offers for the same thing.
@@ -96,20 +104,15 @@ def items(inputs: Inputs) -> Iterator[Problem]:
             yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
         price = item.get("price")
         if isinstance(price, str) and price in seen:
-            yield (*path, "price"), f"is {price}, as in items.{seen[price]}; Stripe takes a price once a subscription"
+            yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
         elif isinstance(price, str):
             seen[price] = key
-        quantity = item.get("quantity")
-        if isinstance(quantity, int) and quantity < 0:
-            yield (*path, "quantity"), f"is {quantity}; must be at least 0"
-        yield from rules.metadata_at(item.get("metadata"), (*path, "metadata"))
         yield from _one_discount(item.get("discounts"), (*path, "discounts"))
         if in_trial:
             yield from _trial_alone(inputs, item, (*path, "current_trial"))
         data = item.get("price_data")
         if isinstance(data, Mapping):
             at: Path = (*path, "price_data")
-            yield from rules.currency_code(data.get("currency"), (*at, "currency"))
             yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
             if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
                 yield at, "needs unit_amount or unit_amount_decimal"
@@ -124,6 +127,54 @@ def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterato
     for name in TRIALS:
         if rules.given(inputs, name):
             yield path, f"excludes {name}: Stripe takes one of the two"
+
+
+def invoice_items(inputs: Inputs) -> Iterator[Problem]:
+    for path, item in rules.each(inputs, "add_invoice_items.*"):
+        sources = [name for name in ("price", "price_data") if rules.given(item, name)]
+        if isinstance(item, Mapping) and len(sources) != 1:
+            yield path, "needs one of price and price_data"
+        data = rules.find(item, "price_data")
+        if data is not None and rules.given(data, "unit_amount") == rules.given(data, "unit_amount_decimal"):
+            yield (*path, "price_data"), "needs one of unit_amount and unit_amount_decimal"
+        yield from _one_discount(rules.find(item, "discounts"), (*path, "discounts"))
+
+
+def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]:
+    """What the items' prices say, as far as the program declares them and this process has compared them."""
+    recurring: list[Any] = []
+    for path, item in rules.each(inputs, "items.*"):
+        linked = declaration(PRICE, str(rules.find(item, "price")))
+        recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
+        if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
+            yield (*path, "quantity"), QUANTITY_OF_METERED
+    customer = declaration(CUSTOMER, str(inputs.get("customer")))
+    # On a test clock it is another day.
+    if not (customer and customer.arguments.get("test_clock")):
+        yield from _backdating(inputs, recurring)
+
+
+def _is_metered_by(recurring: Any) -> bool:
+    return bool(rules.find(recurring, "usage_type") == "metered")
+
+
+def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
+    """In flexible mode the first invoice has a line for each period of each item since then.
+
+    https://docs.stripe.com/billing/subscriptions/backdating
+    """
+    start = rules.find(inputs, "backdate_start_date")
+    classic = rules.find(inputs, "billing_mode", "type") == "classic"
+    if not isinstance(start, int) or classic or inputs.get("proration_behavior") == "none":
+        return
+    lines = 0
+    for recurring in items:
+        interval, count = rules.find(recurring, "interval"), rules.find(recurring, "interval_count") or 1
+        if interval in INTERVALS and isinstance(count, int) and not _is_metered_by(recurring):
+            lines += int(time.time() - start) // (INTERVALS[interval] * count)
+    if lines > MOST_LINES:
+        what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"
+        yield ("backdate_start_date",), f"{what}, which is the most that Stripe takes; choose a later date"
 
 
 def discounts(inputs: Inputs) -> Iterator[Problem]:
@@ -158,7 +209,7 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
     for path in (("application_fee_percent",), ("transfer_data", "amount_percent")):
         text = decimal_string(rules.find(inputs, *path))
         if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
-            yield path, f"is {text}; must be 0 to 100 with at most 2 decimals"
+            yield path, "must be 0 to 100 with at most 2 decimals"
     share = ("transfer_data", "amount_percent")
     if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
         yield share, "excludes application_fee_percent: they say the same in two ways"
@@ -170,6 +221,12 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
 def fill(inputs: Inputs, livemode: bool) -> Inputs:
     cancel = inputs.get("cancel", {})
     return inputs if is_unknown(cancel) else {**inputs, "cancel": {**CANCEL_DEFAULTS, **cancel}}
+
+
+def comparable(arguments: Inputs) -> Inputs:
+    """Stripe keeps a currency in lower case; states of earlier versions have it as it was declared."""
+    currency = arguments.get("currency")
+    return {**arguments, "currency": currency.lower()} if isinstance(currency, str) else arguments
 
 
 def computed(outputs: Inputs) -> Inputs:
@@ -185,8 +242,7 @@ def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
     if "currency" not in old:
         # A state that an older version wrote does not say which one it bills in; the update asks Stripe.
         names = names - {"currency"}
-    anchor = new.get("billing_cycle_anchor")
-    if isinstance(anchor, Mapping) or isinstance(old.get("billing_cycle_anchor"), Mapping):
+    if any(_resets(each.get("billing_cycle_anchor")) for each in (old, new)):
         names = names - {"billing_cycle_anchor"}
     if "classic" not in (_mode(old), _mode(new)) and _proration_discounts(new) not in (
         None,
@@ -204,8 +260,16 @@ def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
 
 
 def refusal(change: Change) -> str | None:
-    """Stripe drops the usage of a metered item that goes or moves in classic mode, and with no prorations."""
+    """A metered item has no quantity; and Stripe drops the usage of one that goes or moves in some cases.
+
+    In classic mode it does so always, in flexible mode where nothing is prorated.
+    https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
+    """
     before, after = mapping(change.old.get("items")), change.new.get("items")
+    for key in change.outputs.get("metered_items") or ():
+        declared, was = mapping(mapping(after).get(key)), mapping(before.get(key))
+        if rules.given(declared, "quantity") and declared.get("price") == was.get("price"):
+            return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
     if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
         return None
     renamed = subscription_items.renamed(before, after)
@@ -377,9 +441,42 @@ SUBSCRIPTION = Kind(
     },
     rules=(
         rules.metadata,
-        rules.longest({"description": 500}),
-        rules.at_most_items({"add_invoice_items": 20, "discounts": 20}),
-        rules.not_below({"days_until_due": 0, "trial_period_days": 1}),
+        rules.longest(
+            {
+                "description": 500,
+                "billing_schedules.*.key": 200,
+                "invoice_settings.description": 1_500,
+                "invoice_settings.custom_fields.*.name": 40,
+                "invoice_settings.custom_fields.*.value": 140,
+                "payment_settings.payment_method_options.card.mandate_options.description": 200,
+                "payment_settings.payment_method_options.upi.mandate_options.description": 20,
+            }
+        ),
+        rules.at_most_items(
+            {
+                "add_invoice_items": 20,
+                "add_invoice_items.*.discounts": 20,
+                "discounts": 20,
+                "items.*.discounts": 20,
+                "invoice_settings.custom_fields": 4,
+            }
+        ),
+        rules.between(
+            {
+                "items.*.quantity": (0, None),
+                "days_until_due": (0, 3650),
+                "trial_period_days": (1, rules.LONGEST_TRIAL),
+                "billing_cycle_anchor_config.month": (1, 12),
+                "billing_cycle_anchor_config.day_of_month": (1, 31),
+                "billing_cycle_anchor_config.hour": (0, 23),
+                "billing_cycle_anchor_config.minute": (0, 59),
+                "billing_cycle_anchor_config.second": (0, 59),
+                "payment_settings.payment_method_options.pix.expires_after_seconds": (10, 1_209_600),
+            }
+        ),
+        rules.currencies("currency", "items.*.price_data.currency", "add_invoice_items.*.price_data.currency"),
+        rules.intervals("items.*.price_data.recurring"),
+        rules.intervals("pending_invoice_item_interval", most=MOST_INTERVALS_BETWEEN_INVOICES),
         rules.exclusive("customer", "customer_account", why="a subscription has one payer"),
         rules.exclusive("trial_end", "trial_period_days", "trial_from_plan", why="they say the same in three ways"),
         rules.exclusive("cancel_at", "cancel_at_period_end", why="they say the same in two ways"),
@@ -387,13 +484,16 @@ SUBSCRIPTION = Kind(
         rules.liability("automatic_tax.liability", "invoice_settings.issuer"),
         one_customer,
         items,
+        invoice_items,
         discounts,
         collection,
         billing_mode,
         fee_percent,
     ),
+    linked_rules=linked_rules,
     delete_before_replace=True,
     fill=fill,
+    comparable=comparable,
     computed=computed,
     replaces=replaces,
     warnings=preview.warnings,
@@ -483,7 +583,7 @@ class Subscriptions(Reconciler):
 
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
-        if isinstance(params.get("billing_cycle_anchor"), Mapping):
+        if _resets(params.get("billing_cycle_anchor")):
             del params["billing_cycle_anchor"]
         params["items"] = [
             subscription_items.branded(key, self._begun(key, item, item, new))
@@ -551,8 +651,8 @@ class Subscriptions(Reconciler):
             # Stripe takes one of the two, and setting one unsets the other.
             del params["cancel_at" if params["cancel_at"] == "" else "cancel_at_period_end"]
         anchor = new.get("billing_cycle_anchor")
-        if isinstance(anchor, Mapping) and anchor != old.get("billing_cycle_anchor"):
-            params["billing_cycle_anchor"] = dict(anchor)
+        if _resets(anchor) and anchor != old.get("billing_cycle_anchor"):
+            params["billing_cycle_anchor"] = anchor
         return params
 
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
@@ -825,6 +925,11 @@ def _is_charge_of(entry: Mapping[str, Any], item: StripeObject) -> bool:
     amount = decimal_string(str(rules.find(item, "pricing", "unit_amount_decimal")))
     same = decimal_string(data.get("unit_amount_decimal", data.get("unit_amount")))
     return (details.get("product"), item.get("currency"), amount) == (data.get("product"), data.get("currency"), same)
+
+
+def _resets(anchor: Any) -> bool:
+    """Whether a `billing_cycle_anchor` resets the period in place: an object since 2026-10-28.endive, a word before."""
+    return isinstance(anchor, (str, Mapping))
 
 
 def _mode(values: Mapping[str, Any]) -> str | None:

@@ -55,6 +55,11 @@ _BY_NAME = {
 }
 
 
+def exists(kind: Kind) -> bool:
+    """Whether there is one."""
+    return kind.name in _BY_NAME
+
+
 def of(kind: Kind) -> Declaration:
     """The declaration of a kind."""
     assert kind.name in _BY_NAME, f"tests/components/declarations.py has no declaration of {kind.name}"

@@ -1,14 +1,15 @@
-"""Every parameter that the pinned stripe-python has for the five kinds, through set, change and clear.
+"""Every parameter that stripe-python has for the five kinds, through set, change and clear.
 
-The cases are generated from the SDK's own types: a field that a new SDK brings is a new case, and one that nobody
-gave a sample for fails `test_every_field_is_covered`. Fields that Stripe cannot change go through replacement.
+The cases are generated from the types of the SDK that is installed: a field that a new SDK brings is a new case, and
+one that nobody gave a sample for fails `test_every_field_is_covered`. Of the samples below an older SDK gets the part
+that it knows (`script/try-stripe VERSION`). Fields that Stripe cannot change go through replacement.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,10 +24,10 @@ from components.providers.meter import METER
 from components.providers.policy import Field
 from components.providers.price import PRICE, PriceProvider
 from components.providers.product import PRODUCT
-from components.providers.shapes import Array, Choice, IntegerOr, Map, Scalar, Shape, Struct
+from components.providers.shapes import Anything, Array, Choice, Either, Map, Scalar, Shape, Struct, fitting
 from components.providers.subscription import SUBSCRIPTION
 from tests.components import declarations
-from tests.components.world import State, World, as_pulumi_sends, invoiced, licensed, metered
+from tests.components.world import State, World, anchor, as_pulumi_sends, invoiced, licensed, metered
 
 NOW = int(time.time())
 DAY = 86_400
@@ -360,7 +361,7 @@ ALSO: dict[Kind, dict[str, tuple[Sample, ...]]] = {
             Sample([{"promotion_code": "$promotion_code"}], [{"promotion_code": "$other_promotion_code"}]),
             Sample([{"coupon": "$coupon"}], [{"discount": "$own_discount"}, {"coupon": "$other_coupon"}]),
         ),
-        "billing_cycle_anchor": (Sample(NOW + 5 * DAY, {"type": "now"}, in_place=True),),
+        "billing_cycle_anchor": (Sample(NOW + 5 * DAY, anchor("now"), in_place=True),),
         "billing_cycle_anchor_config": (
             Sample(
                 {"day_of_month": 1, "month": 3, "hour": 2, "minute": 3, "second": 4},
@@ -432,8 +433,9 @@ LEFT_OUT: dict[str, str] = {
 
 
 _BANK_TRANSFER = "payment_settings.payment_method_options.customer_balance"
-#: Two values by path, where the shape has any text and Stripe's documentation names a few words.
-WORDS: dict[str, tuple[str, str]] = {
+#: Two values by path, where the shape has any and Stripe's documentation names a few.
+NAMED: dict[str, tuple[Any, Any]] = {
+    "payment_settings.payment_method_options.pix.expires_after_seconds": (60, 1_209_600),
     f"{_BANK_TRANSFER}.bank_transfer.eu_bank_transfer.country": ("DE", "FR"),
     f"{_BANK_TRANSFER}.bank_transfer.type": ("eu_bank_transfer", "gb_bank_transfer"),
     f"{_BANK_TRANSFER}.funding_type": ("bank_transfer", "bank_transfer"),
@@ -442,8 +444,8 @@ WORDS: dict[str, tuple[str, str]] = {
 
 def any_value(shape: Shape, path: str, second: bool) -> Any:
     """Some value of a shape; another one when `second`."""
-    if path in WORDS:
-        return WORDS[path][second]
+    if path in NAMED:
+        return NAMED[path][second]
     match shape:
         case Scalar("string"):
             return "two" if second else "one"
@@ -462,22 +464,41 @@ def any_value(shape: Shape, path: str, second: bool) -> Any:
             return {key: any_value(item, f"{path}.*", second), "both": any_value(item, f"{path}.*", second)}
         case Struct(fields=fields):
             return {name: any_value(field.shape, f"{path}.{name}", second) for name, field in fields.items()}
-        case IntegerOr():
-            return 2 if second else 1
+        case Either(options=options):
+            return any_value(options[0], path, second)
     raise AssertionError(shape)
 
 
 def sample(kind: Kind, name: str) -> Sample:
+    shape = kind.struct.fields[name].shape
     found = SAMPLES.get(kind, {}).get(name)
     if found is not None:
-        return found
-    shape = kind.struct.fields[name].shape
+        return replace(found, first=known(shape, found.first), second=known(shape, found.second))
     return Sample(*(any_value(shape, name, second=second) for second in (False, True)))
 
 
 def samples(kind: Kind, name: str) -> list[Sample]:
-    """Each form of a field."""
-    return [sample(kind, name), *ALSO.get(kind, {}).get(name, ())]
+    """Each form of a field that the installed SDK has."""
+    shape = kind.struct.fields[name].shape
+    forms = ALSO.get(kind, {}).get(name, ())
+    return [
+        sample(kind, name),
+        *(each for each in forms if (known(shape, each.first), known(shape, each.second)) == (each.first, each.second)),
+    ]
+
+
+def known(shape: Shape, value: Any) -> Any:
+    """The part of a sample that the installed SDK has parameters for."""
+    match shape:
+        case Struct(fields=fields) if isinstance(value, Mapping):
+            return {name: known(fields[name].shape, each) for name, each in value.items() if name in fields}
+        case Map(item=item) if isinstance(value, Mapping):
+            return {name: known(item, each) for name, each in value.items()}
+        case Array(item=item) if isinstance(value, list):
+            return [known(item, each) for each in value]
+        case Either():
+            return known(fitting(shape, value) or Anything(), value)
+    return value
 
 
 def policy(kind: Kind, path: str) -> Field:
@@ -719,9 +740,8 @@ def declared(case: Case, given: Sample, value: Any = ABSENT, name: str = "") -> 
 def cases(updatable: bool) -> Iterator[Any]:
     for kind in KINDS:
         for name in arguments_of(kind):
-            if (name in kind.updatable or policy(kind, name).in_place) == updatable and not policy(
-                kind, name
-            ).request_option:
+            in_place = name in kind.updatable or bool(policy(kind, name).in_place)
+            if in_place == updatable and not policy(kind, name).request_option:
                 for number, given in enumerate(samples(kind, name)):
                     suffix = f"-{number + 1}" if number else ""
                     yield pytest.param(kind, name, given, id=f"{kind.name}.{name}{suffix}")
@@ -856,8 +876,9 @@ def paths_of(shape: Shape, path: str = "") -> Iterator[str]:
             yield from paths_of(item, path)
         case Map(item=item):
             yield from paths_of(item, f"{path}.*" if path else "*")
-        case IntegerOr(struct=struct):
-            yield from paths_of(struct, path)
+        case Either(options=options):
+            for each in options:
+                yield from paths_of(each, path)
         case _:
             yield path
 

@@ -39,7 +39,7 @@ def catalog(world: World) -> Catalog:
         elif provider is DefaultPriceProvider:
             link = {"product": made[ProductProvider].id, "price": made[PriceProvider].id}
             made[provider] = world.up(provider, "pro", link)
-        else:
+        elif declarations.exists(provider.kind):
             made[provider] = world.up(provider, "one", declarations.of(provider.kind).arguments(world))
     return made
 
@@ -186,7 +186,7 @@ def test_two_resources_that_claim_one_name_are_refused_in_the_preview(
     for _ in range(2):
         assert run.check({}, {**arguments, "owner": "project/dev/first"}).failures == []
     [failure] = run.check({}, {**arguments, "owner": "project/dev/second"}).failures
-    assert failure.reason.startswith(f"{name}: is {arguments[name]!r}, as in first; only one ")
+    assert failure.reason.startswith(f"{name}: is that of first too; only one ")
 
 
 def test_a_chosen_id_that_somebody_else_has(world: World) -> None:

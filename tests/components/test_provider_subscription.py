@@ -16,7 +16,7 @@ from components.providers.lifecycle import ProviderError
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.subscription import SUBSCRIPTION, SubscriptionProvider
-from tests.components.world import State, World, invoiced, licensed, metered
+from tests.components.world import State, World, anchor, invoiced, licensed, metered
 
 
 class Acme:
@@ -635,8 +635,11 @@ def test_one_that_the_engine_replaces_by_itself_ends_now(world: World) -> None:
     acme = Acme(world, cancel={"when": "period_end"})
     run = world.process().provider(SubscriptionProvider)
     more = {**acme.state.inputs, "description": "x"}
+    run.check(acme.state.inputs, more)
     difference = run.diff(acme.state.id, acme.state.outs, more)
     assert (difference.replaces, difference.delete_before_replace) == ([], True)
+    # A replacement is checked as a new one.
+    run.check({}, more)
     run.delete(acme.state.id, acme.state.outs)
     new = run.create(more)
     assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
@@ -989,10 +992,10 @@ def test_discounts_of_a_subscription_come_and_go(acme: Acme) -> None:
 
 def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     provider = acme.world.process().provider(SubscriptionProvider)
-    new = {**acme.state.inputs, "billing_cycle_anchor": {"type": "now"}}
+    new = {**acme.state.inputs, "billing_cycle_anchor": anchor("now")}
     assert provider.diff(acme.state.id, acme.state.outs, new).replaces == []
     assert provider.reconciler.changes(acme.state.id, provider.kind.arguments(acme.state.outs), new) == {
-        "billing_cycle_anchor": {"type": "now"}
+        "billing_cycle_anchor": anchor("now")
     }
 
 
@@ -1000,9 +1003,9 @@ def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
 def test_the_anchor_is_reset_each_time_it_is_declared_anew(world: World, mode: str) -> None:
     acme = Acme(world, billing_mode={"type": mode})
     anchors = [acme.remote()["billing_cycle_anchor"]]
-    for declared in ({"type": "now"}, None, {"type": "unchanged"}, {"type": "now"}, None, {"type": "now"}):
+    for declared in ("now", None, "unchanged", "now", None, "now"):
         world.control("clock", advance=3600)
-        after = acme.up(acme.state, **({"billing_cycle_anchor": declared} if declared else {}))
+        after = acme.up(acme.state, **({"billing_cycle_anchor": anchor(declared)} if declared else {}))
         anchors.append(acme.remote()["billing_cycle_anchor"])
         assert acme.refreshed().inputs == after.inputs
     moved = [after - before for before, after in itertools.pairwise(anchors)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from components.providers.kinds import KINDS
 from components.providers.reference import PATH, render
+from tests.components.world import of_the_locked_sdk
 
 
+@of_the_locked_sdk
 def test_the_page_is_current() -> None:
     assert PATH.read_text() == render(), "run: python -m components.providers.reference"
 

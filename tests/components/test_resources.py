@@ -15,11 +15,12 @@ import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 
 from components import resources
-from components.flat_fee import FlatFeeWithOverages, Subscriber
-from components.pricing import Overage, Plan
+from components.plan import PublishedPlan
+from components.pricing import Fee, Plan, Usage
 from components.providers.lifecycle import StripeProvider
 from components.providers.shapes import Array, Map, Struct
-from tests.components.world import PROVIDERS
+from components.subscriber import Subscriber
+from tests.components.world import PROVIDERS, of_the_locked_sdk
 
 #: Every stack's state holds these: the import path of each class. To change one is to strand every stack.
 PICKLES = {
@@ -34,6 +35,7 @@ PICKLES = {
 }
 
 
+@of_the_locked_sdk
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProvider]) -> None:
     """A parameter that a new stripe-python brings, or takes away, fails here."""
@@ -51,23 +53,34 @@ def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProv
             assert text.startswith("Required[") == wanted, name
 
 
+@of_the_locked_sdk
 @pytest.mark.parametrize(
     ("typed", "path"),
     [
+        (resources.Aggregation, "Meter.default_aggregation"),
+        (resources.DefaultPriceData, "Product.default_price_data"),
+        (resources.Interval, "Product.default_price_data.recurring"),
         (resources.Recurring, "Price.recurring"),
         (resources.Tier, "Price.tiers"),
         (resources.CurrencyOption, "Price.currency_options"),
         (resources.Item, "Subscription.items"),
+        (resources.PriceData, "Subscription.items.price_data"),
+        (resources.Discount, "Subscription.items.discounts"),
         (resources.AddInvoiceItem, "Subscription.add_invoice_items"),
+        (resources.OneTimePriceData, "Subscription.add_invoice_items.price_data"),
+        (resources.Discount, "Subscription.add_invoice_items.discounts"),
+        (resources.Discount, "Subscription.discounts"),
+        (resources.TransferData, "Subscription.transfer_data"),
         (resources.Cancel, "Subscription.cancel"),
     ],
 )
 def test_the_nested_arguments_are_all_there(typed: Any, path: str) -> None:
-    name, _, field = path.partition(".")
-    kind = next(each.kind for each in PROVIDERS if each.kind.name == name)
-    shape = kind.struct.fields[field].shape
-    if isinstance(shape, Array | Map):
-        shape = shape.item
+    name, *fields = path.split(".")
+    shape: Any = next(each.kind.struct for each in PROVIDERS if each.kind.name == name)
+    for field in fields:
+        shape = shape.fields[field].shape
+        if isinstance(shape, Array | Map):
+            shape = shape.item
     assert isinstance(shape, Struct)
     assert set(typed.__annotations__) == set(shape.fields)
 
@@ -159,14 +172,48 @@ def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> pulumi.Output[Any]:
-        plan = Plan(name="Pro", currency="eur", fee=Decimal(100), overage=Overage(amount=Decimal(1)))
-        subscribers = [Subscriber(key="one", name="One", email="one@example.com")]
-        pro = FlatFeeWithOverages("pro", plan=plan, event_name="calls", subscribers=subscribers)
-        return pro.subscriptions["one"].id
+        plan = Plan("Pro", currency="eur", fees=100, usage=Usage("call", overage=1))
+        pro = PublishedPlan("pro", plan, event_name="calls")
+        return Subscriber("one", pro, customer_name="One", email="one@example.com").subscription.id
 
     program()
-    assert recorder.types["pro-one"] == "pulumi-python:dynamic/stripe:Subscription"
-    assert recorder.declared["pro-one"]["currency"] == "eur"
+    assert recorder.types["one"] == "pulumi-python:dynamic/stripe:Subscription"
+    assert recorder.declared["one"]["currency"] == "eur"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seats": "three"}, "subscriber one: seats is 'three'; must be a whole number of at least 1"),
+        ({"seats": 0}, "subscriber one: seats is 0; must be a whole number"),
+        ({"customer": "cus_1", "email": "a@example.com"}, "subscriber one: customer is one that exists"),
+        (
+            {"own": [Fee("1", key="support")]},
+            "subscriber one: no plan has a charge 'support'; they have license, usage",
+        ),
+        ({"own": [Fee("1", key="usage")]}, "subscriber one: 'usage' is a fee in one place and usage in the other"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_subscriber_cannot_mean_is_refused(recorder: Recorder, arguments: Any, message: str) -> None:
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> None:
+        pro = PublishedPlan("pro", Plan("Pro", fees=100, usage=Usage("call", overage=1)), event_name="calls")
+        Subscriber("one", pro, **arguments)
+
+    with pytest.raises(ValueError, match=message):
+        program()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_plans_of_one_subscriber_have_charges_of_different_keys(recorder: Recorder) -> None:
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> None:
+        pro = PublishedPlan("pro", Plan("Pro", fees=100))
+        Subscriber("one", [pro, PublishedPlan("basic", Plan("Basic", fees=10))])
+
+    with pytest.raises(ValueError, match="subscriber one: pro and basic both have a charge 'license'"):
+        program()
 
 
 def test_a_wrong_argument_is_a_type_error_before_it_is_anything_else() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import pytest
+import stripe
+
 from components.account import Account
 from components.providers.customer import CustomerProvider
 from components.providers.kinds import PROVIDERS as PROVIDERS
@@ -16,7 +19,8 @@ from components.providers.lifecycle import StripeProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
-from components.providers.subscription import SubscriptionProvider
+from components.providers.shapes import at
+from components.providers.subscription import SUBSCRIPTION, SubscriptionProvider
 from components.settings import Settings
 from sandbox.client import SandboxHTTPClient
 from sandbox.gateway import Sandbox
@@ -26,6 +30,12 @@ from sandbox.wire import Request
 PULUMI = {"__provider": "gASV"}
 #: Not a key of anybody's; it is built here so that no scanner takes this file for a leak.
 LIVE_KEY = "sk_" + "live_" + "0123456789abcdefghijABCD"
+
+LOCK = Path(__file__).parents[2] / "requirements.lock"
+#: What is written down for the locked stripe-python: `script/try-stripe` runs the rest with others.
+of_the_locked_sdk = pytest.mark.skipif(
+    f"stripe=={stripe.VERSION} " not in LOCK.read_text(), reason="stripe-python is not the locked one"
+)
 
 AnyProvider = TypeVar("AnyProvider", bound=StripeProvider)
 
@@ -230,6 +240,11 @@ def metered(product: str, meter: str) -> dict[str, Any]:
         "tiers": [{"up_to": 1000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.04"}],
         "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
     }
+
+
+def anchor(word: str) -> Any:
+    """What an update takes to reset or keep a billing period: an object since API 2026-10-28.endive, a word before."""
+    return {"type": word} if at(SUBSCRIPTION.update_struct, ("billing_cycle_anchor", "type")) else word
 
 
 def invoiced(customer: str) -> dict[str, Any]:

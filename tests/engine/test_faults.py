@@ -191,7 +191,7 @@ def phases(new_project: Callable[..., Project], tmp_path_factory: pytest.TempPat
     create = run("create", "up", fresh, created)
     control(created, "POST", "clock", advance=DAY)
     edited = branch(created, tmp_path_factory.mktemp("edited"))
-    edited.edit('Decimal("100.00")', 'Decimal("120.00")')
+    edited.edit('Fee("100.00")', 'Fee("120.00")')
     return {
         "create": create,
         "change": run("change", "up", edited, branch(edited, tmp_path_factory.mktemp("changed"))),
@@ -256,7 +256,7 @@ def test_a_run_in_which_every_call_fails_twice_ends_as_if_none_had(
         if name != "create":
             control(project, "POST", "clock", advance=DAY)
         if name == "change":
-            project.edit('Decimal("100.00")', 'Decimal("120.00")')
+            project.edit('Fee("100.00")', 'Fee("120.00")')
         project.run(phases[name].verb, "--yes", "--skip-preview").ok()
         assert set(sandbox.titles()) >= set(CALLS[name])
         assert_retried_with_the_same_key(sandbox)

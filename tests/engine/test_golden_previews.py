@@ -25,23 +25,20 @@ from tests.engine.support import IMPORTS, ids
 GOLDEN: Final = Path(__file__).parent / "golden"
 WRITE: Final = os.environ.get("GOLDEN") == "write"
 
-PROGRAM: Final = f"""from decimal import Decimal
-
-from components.flat_fee import FlatFeeWithOverages, Subscriber
-from components.pricing import Overage, Plan
+PROGRAM: Final = f"""from components.plan import PublishedPlan
+from components.pricing import Fee, Overage, Plan, Usage
+from components.subscriber import Subscriber
 {IMPORTS}
-FlatFeeWithOverages(
+alpaca = PublishedPlan(
     "alpaca-ai",
-    plan=Plan(
-        name="Alpaca.ai",
-        fee=Decimal("100.00"),
-        unit="token",
-        included=1_000,
-        overage=Overage(amount=Decimal("0.04"), per=100),
+    Plan(
+        "Alpaca.ai",
+        fees=Fee("100.00"),
+        usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)),
     ),
     event_name="alpaca_ai_tokens",
-    subscribers=[Subscriber(key="pacas-inc", name="Pacas Inc.", email="billing@example.com", seats=3)],
 )
+Subscriber("pacas-inc", alpaca, customer_name="Pacas Inc.", email="billing@example.com", seats=3)
 
 meter = Meter("calls", display_name="Calls", event_name="calls", default_aggregation={{"formula": "sum"}})
 product = Product("llama", name="Llama.ai", metadata={{"team": "growth"}})
@@ -73,7 +70,7 @@ Subscription(
 
 #: What is changed in the program, by the name of the golden files.
 CHANGES: Final[dict[str, tuple[str, str]]] = {
-    "fee-changed": ('Decimal("100.00")', 'Decimal("120.00")'),
+    "fee-changed": ('Fee("100.00")', 'Fee("120.00")'),
     "tier-added": (
         '{"up_to": "inf", "unit_amount_decimal": "0.03"},',
         '{"up_to": 100_000, "unit_amount_decimal": "0.03"},\n        {"up_to": "inf", "unit_amount_decimal": "0.02"},',

@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.engine.conftest import ROOT
+from tests.engine.newcomer import Checkout
 
 README = (ROOT / "README.md").read_text()
 #: Blocks of commands; what they print is in blocks marked `text`.
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL) for line in block.splitlines()
 ]
-TIMEOUT = 400
-
 #: Runs beside the tests already: it is what runs them.
 ELSEWHERE = {"script/test"}
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """The tracked and the new files of this checkout in a folder of their own, with this environment."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
-    return tmp_path
-
-
-def newcomer() -> dict[str, str]:
-    """An environment without anything of ours or of the machine's owner."""
-    kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_", "VIRTUAL_ENV"))
-    }
-    return {**kept, "NO_COLOR": "1"}
-
-
-def bash(script: str, checkout: Path) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=checkout,
-        env={**newcomer(), "PULUMI_HOME": str(checkout / "pulumi-home")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def free_port() -> int:
@@ -83,17 +37,19 @@ def test_the_two_commands_come_first() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_command_of_the_readme(checkout: Path) -> None:
-    first = bash("script/up", checkout)
+def test_every_command_of_the_readme(tmp_path: Path) -> None:
+    checkout = Checkout.copied_to(tmp_path)
+    bash = checkout.bash
+    first = bash("script/up")
     assert re.search(r"total +310\.00 USD", first)
-    assert "Stripe counted 26,000 tokens" in first
+    assert "Stripe counted 26,000 alpaca_ai_tokens" in first
     assert "Applied: 9 resources changed. Sent: 26 meter events." in first
     # What the README shows is what it prints.
     table = first[first.index("The next invoice") : first.index("Applied:")]
     for line in filter(None, map(str.strip, table.splitlines())):
         assert line in README, f"the README does not show: {line}"
 
-    again = bash("script/up", checkout)
+    again = bash("script/up")
     assert "no changes" in again
     assert "Sent: nothing" in again
 
@@ -109,37 +65,36 @@ def test_every_command_of_the_readme(checkout: Path) -> None:
     assert sorted([test_mode, *usage_block, serve, through_port, *pulumi]) == sorted(rest), "a command is not run here"
 
     preview, up, refresh, destroy, prod = pulumi
-    text = bash("\n".join(usage_block), checkout)
+    text = bash("\n".join(usage_block))
     assert "delivered: alpaca_ai_tokens 1,200" in text
     assert re.search(r"27,200", text)
     assert "no real customer is billed" in text
 
-    program = checkout / "__main__.py"
-    program.write_text(program.read_text().replace('"100.00"', '"120.00"'))
-    text = without_prices(bash(preview, checkout))
+    checkout.edit("__main__.py", '"100.00"', '"120.00"')
+    text = without_prices(bash(preview))
     shown = re.search(r"^```text\n( +~ stripe-pricing:index.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert shown
     for line in without_prices(shown[1]).splitlines():
         assert line in text, f"the preview does not print what the README shows: {line}"
-    bash(up, checkout)
-    assert "unchanged" in bash(refresh, checkout)
-    assert "alpaca-ai-license create" in bash(prod, checkout)
-    assert "9 deleted" in bash(destroy, checkout)
+    bash(up)
+    assert "unchanged" in bash(refresh)
+    assert "alpaca-ai-license create" in bash(prod)
+    assert "9 deleted" in bash(destroy)
 
     # A sandbox that is emptied under its stack.
-    bash("script/up; source .venv/bin/activate; sandbox reset", checkout)
-    stopped = bash("! script/up", checkout)
+    bash("script/up; source .venv/bin/activate; sandbox reset")
+    stopped = bash("! script/up")
     advice = re.search(r"start anew: (script/pulumi .*?), then script/up", " ".join(stopped.split()))
     assert advice, stopped
-    bash(f"{advice[1]}; script/up", checkout)
-    assert (checkout / "Pulumi.dev.yaml").exists()
+    bash(f"{advice[1]}; script/up")
+    assert (checkout.folder / "Pulumi.dev.yaml").exists()
 
     # A served sandbox stands in for Stripe where the README's reader has a key and an account.
     server = (
         f"{serve} >served.log 2>&1 & server=$!; trap 'kill $server' EXIT; until [ -s served.log ]; do sleep 0.1; done"
     )
-    text = bash(f"source .venv/bin/activate; {server}; {through_port}", checkout)
+    text = bash(f"source .venv/bin/activate; {server}; {through_port}")
     assert "Stripe's test mode" in text
     assert re.search(r"total +370\.00 USD", text)  # 3 x 120.00 + 10.00
     through = f"export STRIPE_API_BASE=http://127.0.0.1:{port}; {test_mode.replace('sk_test_...', 'sk_test_readme')}"
-    assert "no changes" in bash(f"source .venv/bin/activate; {server}; {through}", checkout)
+    assert "no changes" in bash(f"source .venv/bin/activate; {server}; {through}")

@@ -15,14 +15,17 @@ from tests.sandbox.stripe_mock import replay, running
 def test_up_update_refresh_usage_and_destroy(alpaca: Project) -> None:
     alpaca.up().ok()
     outputs = alpaca.outputs()
-    customer, subscription = outputs["customers"]["first-customer"], outputs["subscriptions"]["first-customer"]
+    customer, subscription = (
+        outputs["customers"]["alpaca-ai-first-customer"],
+        outputs["subscriptions"]["alpaca-ai-first-customer"],
+    )
     for words in (
         ["send", "alpaca_ai_tokens", "--customer", customer, "--value", "26000", "--delivery", "v1"],
         ["summary", "alpaca_ai_tokens", "--customer", customer, "--group", "day"],
         ["preview-invoice", "--subscription", subscription],
     ):
         run(alpaca, "usage", *words)
-    alpaca.edit('Decimal("100.00")', 'Decimal("120.00")')
+    alpaca.edit('Fee("100.00")', 'Fee("120.00")')
     alpaca.edit("included=1_000", "included=2_000")
     alpaca.edit("seats=3", "seats=5")
     alpaca.edit('name="First Customer"', 'name="First Customer Inc."')

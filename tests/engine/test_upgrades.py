@@ -17,14 +17,15 @@ from tests.engine.support import Log, ids, no_changes, operations
 from tests.engine.upgrades.keep import HERE, PROGRAM
 
 STATES = sorted(HERE.glob("*.json"))
-#: Those whose file the sandbox of today opens.
-OPENED = STATES[-1:]
 #: As versions had it that these states are of.
 CONFIG = "config:\n  stripe:mode: sandbox\n"
-#: What the component has come to declare since the oldest of them: a currency, and its price in one sentence.
-#: Everything else must stay as it is, and neither of them is a request to Stripe.
+#: The component that has come to stand above a subscriber; it is nothing in Stripe.
+STANDS_ABOVE = {"Subscriber alpaca-ai-first-customer": "create"}
+#: What the components have come to declare since the oldest of them: a currency, and the price in one sentence.
+#: Everything else must stay as it is, and none of them is a request to Stripe.
 DECLARED_SINCE = {
-    "FlatFeeWithOverages alpaca-ai": "update",
+    **STANDS_ABOVE,
+    "PublishedPlan alpaca-ai": "update",
     "Subscription alpaca-ai-first-customer": "update",
 }
 
@@ -44,7 +45,7 @@ def test_an_older_state_previews_without_a_replacement(state: Path, new_project:
     assert operations(upgraded(state, new_project)).items() <= DECLARED_SINCE.items()
 
 
-@pytest.mark.parametrize("state", OPENED, ids=lambda state: state.stem)
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.stem)
 def test_an_older_state_is_applied_without_a_write(state: Path, new_project: Callable[..., Project]) -> None:
     project = upgraded(state, new_project)
     there, log = ids(project), Log(project)
@@ -52,11 +53,11 @@ def test_an_older_state_is_applied_without_a_write(state: Path, new_project: Cal
     assert {call.route.split()[0] for call in log.calls()} <= {"GET"}
     assert ids(project) == there
     no_changes(project)
-    assert "17 unchanged" in project.refresh().ok().text
+    assert "18 unchanged" in project.refresh().ok().text
 
 
 def test_the_newest_kept_state_previews_without_a_change(new_project: Callable[..., Project]) -> None:
-    no_changes(upgraded(STATES[-1], new_project))
+    assert operations(upgraded(STATES[-1], new_project)) == STANDS_ABOVE
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.stem)

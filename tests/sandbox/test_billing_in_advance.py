@@ -271,7 +271,7 @@ def test_what_would_move_the_periods_of_what_is_billed_in_advance_is_refused_by_
     world: World, license: str
 ) -> None:
     subscription = world.subscribe(license, billing_schedules=[months(3)])
-    assert refusal(lambda: world.change(subscription.id, billing_cycle_anchor="now")).http_status == 501
+    assert refusal(lambda: world.change(subscription.id, billing_cycle_anchor={"type": "now"})).http_status == 501
     assert refusal(lambda: world.change(subscription.id, trial_end=at("2026-01-20"))).http_status == 501
     trial = refusal(lambda: world.subscribe(license, trial_period_days=3, billing_schedules=[months(3)]))
     assert trial.http_status == 501

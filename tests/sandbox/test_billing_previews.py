@@ -54,9 +54,9 @@ def test_what_recurs_of_a_subscription_is_a_whole_period_whatever_its_next_invoi
 
 
 def test_invoice_items_alone_do_not_recur(world: World) -> None:
-    world.v1.invoice_items.create({"customer": world.customer.id, "amount": 700, "currency": "usd"})
-    assert preview(world).total == 700
-    assert refusal(lambda: preview(world, preview_mode="recurring")).code == "invoice_upcoming_none"
+    owed: Any = [{"amount": 700, "currency": "usd"}]
+    assert preview(world, invoice_items=owed).total == 700
+    assert refusal(lambda: preview(world, invoice_items=owed, preview_mode="recurring")).code == "invoice_upcoming_none"
 
 
 def test_a_start_can_lie_ahead_or_behind(world: World) -> None:

@@ -98,7 +98,7 @@ class Walk:
     def alter(self) -> None:
         params: dict[str, Any] = self.random.choice(
             [
-                {"billing_cycle_anchor": "now"},
+                {"billing_cycle_anchor": {"type": "now"}},
                 {"trial_end": self.now + 86_400 * 5},
                 {"trial_end": "now"},
                 {"cancel_at_period_end": True},

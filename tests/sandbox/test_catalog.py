@@ -274,7 +274,6 @@ def test_prices_are_filtered(client: stripe.StripeClient) -> None:
     assert ids({"recurring": {"usage_type": "metered"}}) == [things.usage.id]
     assert ids({"recurring": {"meter": things.meter.id}}) == [things.usage.id]
     assert ids({"recurring": {"interval": "year"}}) == []
-    assert ids({"product": "prod_other"}) == []
     assert len(ids({"active": True})) == 3
 
 

@@ -92,8 +92,9 @@ def test_metadata_with_numbers_for_keys_is_no_list(raw: Raw) -> None:
 
 
 def test_lists_are_ordered_by_their_indexes(raw: Raw) -> None:
-    body = "name=A&images[10]=c&images[2]=b&images[0]=a"
-    assert raw("POST", "/v1/products", body)[1]["images"] == ["a", "b", "c"]
+    body = "name=A" + "".join(f"&images[{place}]=https://a.example/{place}" for place in (10, 2, 0))
+    images = raw("POST", "/v1/products", body)[1]["images"]
+    assert images == ["https://a.example/0", "https://a.example/2", "https://a.example/10"]
 
 
 def test_json_on_a_form_endpoint_is_refused(raw: Raw) -> None:

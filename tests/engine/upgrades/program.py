@@ -1,29 +1,29 @@
 """The program whose state every release keeps: the Alpaca.ai model, and one resource of each kind with what it can say.
 
-It is declared today as it was in every release, so whatever a preview shows between two releases is our doing.
+The model is that of every release, so whatever a preview shows between two releases is our doing. Its first lines are
+written as today's components take them: until 0.1 a plan and its subscribers were one component.
 """
-
-from decimal import Decimal
 
 import pulumi
 
-from components.flat_fee import FlatFeeWithOverages, Subscriber
-from components.pricing import Overage, Plan
+from components.plan import PublishedPlan
+from components.pricing import Fee, Overage, Plan, Usage
 from components.program import program
 from components.resources import Customer, DefaultPrice, Meter, Price, Product, Subscription
+from components.subscriber import Subscriber
 
 with program():
-    alpaca = FlatFeeWithOverages(
+    alpaca = PublishedPlan(
         "alpaca-ai",
-        plan=Plan(
-            name="Alpaca.ai",
-            fee=Decimal("100.00"),
-            unit="token",
-            included=1_000,
-            overage=Overage(amount=Decimal("0.04"), per=100),
+        Plan(
+            "Alpaca.ai",
+            fees=Fee("100.00"),
+            usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)),
         ),
         event_name="alpaca_ai_tokens",
-        subscribers=[Subscriber(key="first-customer", name="First Customer", email="billing@example.com", seats=3)],
+    )
+    first = Subscriber(
+        "alpaca-ai-first-customer", alpaca, customer_name="First Customer", email="billing@example.com", seats=3
     )
 
     meter = Meter(
@@ -96,4 +96,4 @@ with program():
         cancel={"when": "period_end"},
         metadata={"contract": "7"},
     )
-    pulumi.export("customers", {key: each.id for key, each in alpaca.customers.items()})
+    pulumi.export("customers", {"first-customer": first.customer_id})

@@ -1,0 +1,179 @@
+"""`Subscriber`: a customer with any number of plans, on one subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict, Unpack
+
+import pulumi
+from pulumi import Input
+
+from components.plan import PublishedPlan, price_parameters
+from components.pricing import Fee, Plan, PricingError, Usage
+from components.resources import Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
+
+Seats = int | str
+"""A whole number, or its text as a CSV has it."""
+
+
+class SubscriberArguments(TypedDict, total=False):
+    seats: Seats | Mapping[str, Seats]
+    customer: Input[str] | None
+    customer_name: Input[str] | None
+    email: Input[str] | None
+    own: Sequence[Fee | Usage]
+    coupon: Input[str] | None
+    trial_days: int | None
+    currency: str | None
+    billing_mode: Literal["flexible", "classic"]
+    proration: Literal["create_prorations", "always_invoice", "none"] | None
+    days_until_due: int
+    protect: bool
+    opts: pulumi.ResourceOptions | None
+
+
+class Subscriber(pulumi.ComponentResource):
+    """A customer, new or one that exists, and one subscription with the plans that it pays.
+
+    Example: `Subscriber("pacas-inc", alpaca, customer_name="Pacas Inc.", email="billing@example.com", seats=3)`.
+    Another plan, other seats, one more plan, a coupon: each is an update in place of the one subscription.
+
+    Without a stored payment method Stripe refuses a subscription that charges automatically, so invoices are sent by
+    e-mail, due in `days_until_due` days.
+
+    Args:
+        name: names the resources; keep it for ever.
+        plans: what is paid. The keys of their charges must differ, since they name the subscription's items.
+        seats: quantity of the fees that are per seat; a mapping by the key of the fee where they differ.
+        customer: the id of a customer that exists; then `customer_name` and `email` are left out.
+        customer_name, email: of a new customer; may be Outputs, secret ones too, which the state then encrypts.
+        own: charges of this subscriber alone in place of the plan's of the same key: a fee or an allowance that was
+            agreed. They become prices of their own on the plan's product.
+        coupon: the id of a coupon.
+        trial_days: days before the first fee, when the subscription is made; by default the plan's.
+        currency: one of the plans'; by default their first.
+        proration: how Stripe bills a change within a period; by default it prorates on the next invoice.
+        protect: whether Pulumi refuses to delete or replace the customer and the subscription.
+
+    Raises:
+        PricingError: the plans do not fit together, or an argument cannot be meant.
+    """
+
+    name: str
+    customer_id: Input[str]
+    customer: Customer | None
+    subscription: Subscription
+
+    def __init__(
+        self, name: str, plans: PublishedPlan | Sequence[PublishedPlan], **given: Unpack[SubscriberArguments]
+    ) -> None:
+        several = [plans] if isinstance(plans, PublishedPlan) else list(plans)
+        own = {charge.key: charge for charge in given.get("own", ())}
+        charges = _charges(name, several, own)
+        currency = given.get("currency") or several[0].plan.currencies[0]
+        seats = {
+            key: _seats(name, given.get("seats", 1), key) for key, (_, charge) in charges.items() if _per_seat(charge)
+        }
+        super().__init__("stripe-pricing:index:Subscriber", name, {}, given.get("opts"))
+        self.name = name
+        # Where version 0.1 declared it: below the plan.
+        former = [pulumi.Alias(parent=_former_parent(sold)) for sold in several]
+        kept = pulumi.ResourceOptions(parent=self, protect=given.get("protect", False), aliases=former)
+        self.customer = None
+        customer_name, email, exists = given.get("customer_name"), given.get("email"), given.get("customer")
+        if exists is not None:
+            if customer_name is not None or email is not None:
+                raise PricingError(f"subscriber {name}: customer is one that exists; leave customer_name and email out")
+            self.customer_id = exists
+        else:
+            details: CustomerArguments = {}
+            if customer_name is not None:
+                details["name"] = customer_name
+            if email is not None:
+                details["email"] = email
+            self.customer = Customer(name, opts=kept, **details)
+            self.customer_id = self.customer.id
+        items: dict[str, Any] = {}
+        for key, (sold, charge) in charges.items():
+            price = sold.prices[key]
+            if key in own:
+                price = Price(
+                    f"{name}-{key}",
+                    product=sold.products[key].id,
+                    nickname=f"{sold.plan.name} {key} of {name}",
+                    **price_parameters(_with(sold.plan, charge), charge, sold.meters.get(key)),
+                    opts=pulumi.ResourceOptions(parent=self),
+                )
+            items[key] = {"price": price.id}
+            if isinstance(charge, Fee):
+                items[key]["quantity"] = seats.get(key, 1)
+        terms: SubscriptionArguments = {
+            "customer": self.customer_id,
+            # Left out it is the prices' own, and a plan in another currency then fails halfway: Stripe changes no
+            # subscription's currency. Declared, it makes a new subscription, and the preview says so.
+            "currency": currency,
+            "billing_mode": {"type": given.get("billing_mode", "flexible")},
+            "collection_method": "send_invoice",
+            "days_until_due": given.get("days_until_due", 30),
+            "items": items,
+        }
+        trial = given.get("trial_days") or next(
+            (sold.plan.trial_days for sold in several if sold.plan.trial_days), None
+        )
+        if trial is not None:
+            terms["trial_period_days"] = trial
+        if (coupon := given.get("coupon")) is not None:
+            terms["discounts"] = pulumi.Output.from_input(coupon).apply(lambda id_: [{"coupon": id_}])
+        if (proration := given.get("proration")) is not None:
+            terms["proration_behavior"] = proration
+        self.subscription = Subscription(name, opts=kept, **terms)
+        self.register_outputs({})
+
+
+def _charges(
+    name: str, plans: Sequence[PublishedPlan], own: Mapping[str, Fee | Usage]
+) -> dict[str, tuple[PublishedPlan, Fee | Usage]]:
+    """Each charge by its key, with the plan that it is from."""
+    if not plans:
+        raise PricingError(f"subscriber {name}: needs at least one plan")
+    charges: dict[str, tuple[PublishedPlan, Fee | Usage]] = {}
+    for sold in plans:
+        for charge in sold.plan.charges:
+            if charge.key in charges:
+                raise PricingError(
+                    f"subscriber {name}: {charges[charge.key][0].name} and {sold.name} both have a charge "
+                    f"{charge.key!r}; give one of them another key"
+                )
+            charges[charge.key] = (sold, own.get(charge.key, charge))
+    for key, charge in own.items():
+        if key not in charges:
+            raise PricingError(f"subscriber {name}: no plan has a charge {key!r}; they have {', '.join(charges)}")
+        if type(charge) is not type(charges[key][0].plan.charge(key)):
+            raise PricingError(f"subscriber {name}: {key!r} is a fee in one place and usage in the other")
+    return charges
+
+
+def _with(plan: Plan, charge: Fee | Usage) -> Plan:
+    """The plan with one charge in place of its own of that key; sold in the charge's currencies alone."""
+    fees = charge if isinstance(charge, Fee) else ()
+    usage = charge if isinstance(charge, Usage) else ()
+    return Plan(plan.name, fees=fees, usage=usage, currency=plan.currency)
+
+
+def _per_seat(charge: Fee | Usage) -> bool:
+    return isinstance(charge, Fee) and charge.per == "seat"
+
+
+def _seats(name: str, given: Seats | Mapping[str, Seats], key: str) -> int:
+    value = given.get(key, 1) if isinstance(given, Mapping) else given
+    number = value.strip() if isinstance(value, str) else value
+    if isinstance(number, str) and number.isdecimal():
+        number = int(number)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise PricingError(f"subscriber {name}: seats is {value!r}; must be a whole number of at least 1")
+    return number
+
+
+def _former_parent(sold: PublishedPlan) -> str:
+    stack, project = pulumi.get_stack(), pulumi.get_project()
+    return f"urn:pulumi:{stack}::{project}::stripe-pricing:index:FlatFeeWithOverages::{sold.name}"

@@ -1,0 +1,103 @@
+"""The command `pricing`: `estimate` what a plan of this program bills."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import money
+from components.pricing import Plan
+from components.rating import Bill, bills, text
+from pricing.program import ProgramError, plans
+
+
+class UsageError(Exception):
+    """What was asked for makes no sense; one line that says why."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the answer is the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        declared = plans(Path.cwd(), arguments.stack)
+        plan = declared.get(arguments.plan)
+        if plan is None:
+            raise UsageError(
+                f"there is no plan {arguments.plan}; this program has {', '.join(sorted(declared)) or 'none'}"
+            )
+        used = {_charge(plan, name): units for name, units in arguments.usage}
+        try:
+            due = bills(plan, seats=arguments.seats, usage=used, currency=arguments.currency)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    except (ProgramError, UsageError) as error:
+        print(f"pricing: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    console.print(Text(f"{plan.name}: {plan.price_text}"))
+    for bill in due:
+        console.print(_table(bill, plan))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pricing", description="What a pricing model bills, without Stripe.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
+    estimate.add_argument("plan", help="the name that the program gives it")
+    estimate.add_argument("--seats", type=_seats, default=1, help="default: %(default)s")
+    estimate.add_argument(
+        "--usage",
+        type=_usage,
+        action="append",
+        default=[],
+        metavar="NAME=UNITS",
+        help="by charge or unit: tokens=26000",
+    )
+    estimate.add_argument("--currency", help="one of the plan's (default: its first)")
+    estimate.add_argument("--stack", default="dev", help="whose settings the program reads (default: %(default)s)")
+    return parser
+
+
+def _seats(given: str) -> int:
+    if not given.isdecimal():
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number of seats")
+    return int(given)
+
+
+def _usage(given: str) -> tuple[str, Decimal]:
+    name, equals, units = given.partition("=")
+    try:
+        number = Decimal(units)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not name or not equals or not number.is_finite() or number < 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is not NAME=UNITS, such as tokens=26000")
+    return name, number
+
+
+def _charge(plan: Plan, name: str) -> str:
+    """The key of the usage charge that a person means by its key or its units."""
+    matches = [charge.key for charge in plan.usage if name in (charge.key, charge.unit, charge.units)]
+    if len(matches) != 1:
+        known = ", ".join(f"{charge.key} ({charge.units})" for charge in plan.usage) or "none"
+        raise UsageError(f"{plan.name} has {'no' if not matches else 'more than one'} usage {name}; it has {known}")
+    return matches[0]
+
+
+def _table(bill: Bill, plan: Plan) -> Table:
+    every = bill.interval if bill.interval_count == 1 else f"{bill.interval_count} {bill.interval}s"
+    table = Table(title=f"Every {every}", title_justify="left", box=None, pad_edge=False)
+    for heading, justify in (("line", "left"), ("quantity", "right"), ("amount", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in text(bill, plan):
+        table.add_row(*(Text(cell) for cell in row))
+    table.add_row("total", "", money.format_minor(bill.total, bill.currency), style="bold")
+    return table

@@ -1,0 +1,66 @@
+"""The plans that a program declares: the program is run as it is, against no engine and no Stripe."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import yaml
+
+from components.plan import PLANS
+from components.pricing import Plan
+
+
+class ProgramError(Exception):
+    """A program cannot be read; one line that says why."""
+
+
+class _NoEngine(pulumi.runtime.Mocks):
+    """Takes every resource and makes nothing."""
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[Any, Any]]:
+        return "", args.inputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        return {}, None
+
+
+def plans(directory: Path, stack: str) -> Mapping[str, Plan]:
+    """The plans of the program in a folder, by name.
+
+    Args:
+        directory: where `Pulumi.yaml`, `Pulumi.<stack>.yaml` and `__main__.py` are.
+
+    Raises:
+        ProgramError: there is no such program or stack, or the program refuses to run.
+    """
+    project = _read(directory / "Pulumi.yaml")
+    settings = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    pulumi.runtime.set_mocks(_NoEngine(), project=str(project.get("name")), stack=stack, preview=True)
+    pulumi.runtime.set_all_config({name: value for name, value in settings.items() if isinstance(value, str)})
+    PLANS.clear()
+    sys.path.insert(0, os.fspath(directory))
+    try:
+        with chdir(directory):
+            runpy.run_path("__main__.py", run_name="__main__")
+    except pulumi.RunError as error:
+        raise ProgramError(str(error)) from None
+    finally:
+        sys.path.remove(os.fspath(directory))
+    return dict(PLANS)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ProgramError(f"there is no {path.name} in {path.parent}; run it in a project's folder") from None
+    except yaml.YAMLError as error:
+        raise ProgramError(f"{path.name} is not YAML: {' '.join(str(error).split())}") from None
+    return content if isinstance(content, dict) else {}

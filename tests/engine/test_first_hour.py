@@ -1,0 +1,209 @@
+"""What a newcomer does in the first hour: asks for help, renames, breaks something. It works, or says one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import ROOT
+from tests.engine.newcomer import Checkout
+
+SCRIPTS = ("bootstrap", "pulumi", "test", "up")
+VERSION = re.findall(r"^PULUMI_ENGINE_VERSION=(\S+)$", (ROOT / "script/bootstrap").read_text(), re.MULTILINE)[0]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """In a folder whose name has spaces, as on many desktops."""
+    return Checkout.copied_to(tmp_path / "my pricing project")
+
+
+@pytest.fixture
+def bare(checkout: Checkout) -> Checkout:
+    """Without an environment, and with nothing on PATH but what every machine has."""
+    (checkout.folder / ".venv").unlink()
+    (checkout.folder / "bin").mkdir()
+    return checkout
+
+
+def program(checkout: Checkout, name: str, text: str) -> None:
+    """Put a command on the PATH that `path` gives."""
+    file = checkout.folder / "bin" / name
+    file.write_text(f"#!/bin/bash\n{text}\n")
+    file.chmod(0o755)
+
+
+def path(checkout: Checkout) -> str:
+    return f"{checkout.folder}/bin:/usr/bin:/bin"
+
+
+# -- help, and what is not understood ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_says_what_a_script_does_and_does_nothing(script: str, flag: str, bare: Checkout) -> None:
+    before = set(bare.folder.iterdir())
+    done = bare.run(f"script/{script} {flag}", PATH=path(bare))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n  script/{script}" in done.stdout
+    assert "#" not in done.stdout
+    assert set(bare.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("script", ["bootstrap", "up"])
+def test_an_argument_that_is_not_understood_does_nothing(script: str, bare: Checkout) -> None:
+    said = bare.refused(f"script/{script} --stack prod", PATH=path(bare))
+    assert (
+        said == f"script/{script}: takes no arguments, and got: --stack prod. script/{script} --help says what it does."
+    )
+    assert not (bare.folder / ".venv").exists()
+
+
+def test_a_named_python_that_is_none_is_not_passed_over(bare: Checkout) -> None:
+    said = bare.refused("script/up", PYTHON="/usr/bin/false", PATH=path(bare))
+    assert said == "script/up: PYTHON=/usr/bin/false is not a Python 3.11 or newer. Name another one, or unset PYTHON."
+
+
+# -- the environment --------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_how_far_the_environment_is(bare: Checkout) -> None:
+    # It waits until its line was seen, and then fails, so that nothing is installed.
+    program(
+        bare, "uv", '[ "$1" = venv ] && exit; echo Downloading a-package; until [ -e seen ]; do sleep 0.1; done; exit 1'
+    )
+    child, screen = pty.fork()
+    if not child:
+        os.chdir(bare.folder)
+        os.execve("/bin/bash", ["bash", "script/bootstrap"], {"PATH": path(bare), "HOME": str(bare.folder)})
+    shown = b""
+    while b"Downloading a-package" not in shown:
+        shown += os.read(screen, 1024)
+    (bare.folder / "seen").touch()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert re.match(rb"Setting up the Python environment in .venv: \d+ packages, about a minute, once.", shown)
+    os.close(screen)
+
+
+def test_what_stopped_the_environment_is_shown(bare: Checkout) -> None:
+    program(bare, "uv", 'echo "no route to the index"; exit 1')
+    done = bare.run("script/up", PATH=path(bare))
+    assert done.returncode == 1
+    assert "no route to the index\nscript/up: could not set up the Python environment; the lines above" in done.stderr
+    assert not (bare.folder / ".venv").exists()
+
+
+# -- the engine -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_engine(checkout: Checkout) -> Checkout:
+    """An environment, no Pulumi, no Go, and a `curl` that gives what is in `archive.tar.gz`."""
+    (checkout.folder / "bin").mkdir()
+    program(checkout, "curl", 'echo "$*" >>curl.log; cp archive.tar.gz "${@: -1}"')
+    files = checkout.folder / "pulumi"
+    files.mkdir()
+    for name, text in {"pulumi": f"echo v{VERSION}", "pulumi-language-python": ":"}.items():
+        (files / name).write_text(f"#!/bin/sh\n{text}\n")
+        (files / name).chmod(0o755)
+    with tarfile.open(checkout.folder / "archive.tar.gz", "w:gz") as archive:
+        archive.add(files, "pulumi")
+    return checkout
+
+
+def set_up(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    # With a backend of one's own no state is made, which this `pulumi` could not.
+    # The interpreter of the environment that is there: another one would make it anew.
+    cache, python = str(checkout.folder / "cache"), f"{checkout.folder}/.venv/bin/python"
+    more = {"XDG_CACHE_HOME": cache, "PYTHON": python, "PULUMI_BACKEND_URL": "file:///"}
+    return checkout.run("script/bootstrap", PATH=path(checkout), **more)
+
+
+def test_a_release_whose_checksum_is_pinned_is_used_and_named(without_engine: Checkout) -> None:
+    checksums = without_engine.folder / "script/engine/checksums"
+    real = hashlib.sha256((without_engine.folder / "archive.tar.gz").read_bytes()).hexdigest()
+    checksums.write_text(re.sub(r"^\w+", real, checksums.read_text(), flags=re.MULTILINE))
+    done = set_up(without_engine)
+    assert done.returncode == 0, done.stderr
+    engine = without_engine.folder / f"cache/stripe-pricing/pulumi-{VERSION}/bin/pulumi"
+    assert f"Pulumi {VERSION} ({engine}), Python " in done.stderr
+    assert f"/pulumi-v{VERSION}-" in (without_engine.folder / "curl.log").read_text()
+    # The second time nothing is downloaded.
+    (without_engine.folder / "curl.log").unlink()
+    assert set_up(without_engine).returncode == 0
+    assert not (without_engine.folder / "curl.log").exists()
+
+
+def test_an_archive_of_another_checksum_is_not_used(without_engine: Checkout) -> None:
+    done = set_up(without_engine)
+    assert done.returncode == 1
+    assert "has another checksum than script/engine/checksums, and is not used" in done.stderr
+    assert "go: go is not installed" in done.stderr
+    assert not list((without_engine.folder / "cache").rglob("pulumi"))
+
+
+def test_what_is_pinned_is_one_version() -> None:
+    assert f"github.com/pulumi/pulumi/pkg/v3 v{VERSION}\n" in (ROOT / "script/engine/engine/go.mod").read_text()
+    archives = re.findall(r"^[0-9a-f]{64}  (\S+)$", (ROOT / "script/engine/checksums").read_text(), re.MULTILINE)
+    platforms = ("darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64")
+    assert sorted(archives) == [f"pulumi-v{VERSION}-{platform}.tar.gz" for platform in platforms]
+    for module in ("engine", "host"):
+        assert "/go.mod h1:" in (ROOT / "script/engine" / module / "go.sum").read_text()
+
+
+# -- the project ------------------------------------------------------------------------------------------------------
+
+
+def customers(checkout: Checkout) -> dict[str, str]:
+    found: dict[str, str] = json.loads(checkout.bash("script/pulumi stack output customers --stack dev"))
+    return found
+
+
+def test_a_renamed_project_and_a_renamed_subscriber(checkout: Checkout) -> None:
+    checkout.edit("__main__.py", 'key="first-customer", name="First Customer"', 'key="acme", name="[bold]Acme[/]"')
+    first = checkout.run(f"cd / && '{checkout.folder}/script/up'")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "a month of meter events for acme" in first.stdout
+    assert "Applied: 9 resources changed. Sent: 26 meter events." in first.stdout
+    there = customers(checkout)
+
+    checkout.edit("Pulumi.yaml", "name: stripe-pricing", 'name: "acme-pricing" # ours')
+    again = checkout.run("script/up")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "The project is called acme-pricing now: moving stack dev of stripe-pricing to it." in again.stderr
+    # The same objects under another owner: nothing is made, deleted or billed a second time.
+    assert "7 to update" in again.stdout
+    assert not re.search(r"to (create|delete|replace)", again.stdout)
+    assert customers(checkout) == there
+    assert "moving" not in checkout.run("script/up").stderr
+
+    checkout.edit("__main__.py", "            Subscriber(", "            #Subscriber(")
+    nobody = checkout.bash("script/up")
+    assert nobody.endswith("Applied: 2 resources changed. Sent: nothing, the program has no subscribers.\n")
+    checkout.edit("__main__.py", '    pulumi.export("event_name"', '    #pulumi.export("event_name"')
+    assert "and __main__.py does not export both." in checkout.bash("script/up")
+
+
+def test_a_backend_of_ones_own_without_the_stack(checkout: Checkout) -> None:
+    backend = (checkout.folder / "team").as_uri()
+    (checkout.folder / "team").mkdir()
+    said = checkout.refused("script/up", PULUMI_BACKEND_URL=backend)
+    assert said == (
+        f"script/up: there is no stack dev in PULUMI_BACKEND_URL={backend}: make it with script/pulumi stack init dev, "
+        "or unset PULUMI_BACKEND_URL to keep state in this checkout"
+    )
+    assert not (checkout.folder / ".pulumi-state").exists()
+
+
+def test_a_backend_that_cannot_be_reached(checkout: Checkout) -> None:
+    said = checkout.refused("script/up", PULUMI_BACKEND_URL="file:///there/is/no/such/folder")
+    assert said.startswith("script/up: pulumi could not open stack dev: unable to open bucket ")
