@@ -20,8 +20,8 @@ from components.settings import Settings, SettingsError, StackConfig
 
 @contextmanager
 def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
-    """Run the body of a program with its stack's settings, then warn of what has left it, and of what its plans
-    surely do not mean.
+    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean
+    and of what has left it since the last run.
 
     Args:
         meant: the names of warnings that are meant, as the warnings give them.

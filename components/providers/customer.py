@@ -150,8 +150,8 @@ CUSTOMER = Kind(
     ),
     fill=fill,
     warnings=warnings,
-    remarks=remarks,
     refusal=refusal,
+    remarks=remarks,
 )
 
 
