@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, changes, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 declare_kind(Kind("billing.meter", missing_param="id", noun="meter"))
+retrieves("/v1/billing/meters/{id}", "billing.meter")
 declare_index("billing.meter", "event_name")
 declare_index("billing.meter", "status")
 
@@ -46,12 +47,6 @@ def active_meter(call: Call, event_name: str) -> Obj | None:
 def _claim_event_name(call: Call, event_name: str) -> None:
     if active_meter(call, event_name) is not None:
         raise refuse("meter_event_name_taken", event_name=event_name)
-
-
-@route("GET", "/v1/billing/meters/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/billing/meters/{id}."""
-    return call.fetch("billing.meter", call.args["id"])
 
 
 @route("GET", "/v1/billing/meters")

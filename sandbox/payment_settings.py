@@ -69,45 +69,6 @@ _WORDS: Final = {
     ("bank_transfer", "eu_bank_transfer", "country"): ("BE", "DE", "ES", "FR", "IE", "NL"),
 }
 
-_TEXT: Final = {"type": "string"}
-_UNSET: Final = {"type": "string", "enum": [""]}
-
-
-def _hash(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties}
-
-
-_REGISTRATION: Final = {
-    "type": "string",
-    "enum": [
-        *("ch_ein", "de_hrb", "dk_cvr", "es_cif", "fi_tunnus", "fr_siren", "fr_siret", "it_rea", "nl_kvk"),
-        *("no_org_number", "no_pno", "se_org_number", "se_pno", "uk_crn"),
-    ],
-}
-_COMPANY: Final = _hash(
-    {
-        "registered_address": {
-            "anyOf": [
-                _hash(dict.fromkeys(_OPTIONS["billie"]["company_details"]["registered_address"], _TEXT)),
-                _UNSET,
-            ]
-        },
-        "registered_name": _TEXT,
-        "registration_number": _TEXT,
-        "registration_type": {"anyOf": [_REGISTRATION, _UNSET]},
-        "vat": _TEXT,
-    }
-)
-_BLIK: Final = _hash({"mandate_options": _hash({"expires_at": {"type": "integer"}})})
-#: Names for `payment_method_types` that a later version than the description's has.
-_LATER_TYPES: Final = ("blik", "sequra")
-
-for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
-    _prefix = "payment_settings.payment_method_options"
-    spec.declare_parameter("POST", _path, f"{_prefix}.billie.company_details", {"anyOf": [_COMPANY, _UNSET]})
-    spec.declare_parameter("POST", _path, f"{_prefix}.blik", {"anyOf": [_BLIK, _UNSET]})
-    spec.declare_values("POST", _path, "payment_settings.payment_method_types", _LATER_TYPES)
-
 
 def first() -> dict[str, Any]:
     """Those of a subscription that says nothing about them."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, spec, versions
+from . import amounts, versions
 from .errors import refuse
-from .products import TAX_DETAILS, new_product
-from .router import Call, Kind, changes, declare_kind, route
+from .products import new_product
+from .router import Call, Kind, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 
@@ -22,12 +22,11 @@ def _reveal(call: Call, price: Obj, field: str) -> Any:
 
 
 declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"}), reveal=_reveal))
+retrieves("/v1/prices/{price}", "price")
 declare_index("price", "product")
 declare_index("price", "lookup_key", few=True)
 declare_index("price", "recurring.meter")
 
-spec.declare_parameter("POST", "/v1/prices", "recurring.trial_period_days", {"type": "integer"})
-spec.declare_parameter("POST", "/v1/prices", "product_data.tax_details", TAX_DETAILS)
 
 #: Two years (https://docs.stripe.com/billing/subscriptions/trials/free-trials).
 MOST_TRIAL_DAYS: Final = 730
@@ -271,18 +270,12 @@ def _claim_lookup_key(call: Call, params: dict[str, Any], price_id: str | None) 
     return str(lookup_key)
 
 
-@route("GET", "/v1/prices/{price}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/prices/{price}."""
-    return call.fetch("price", call.args["price"])
-
-
 @route("GET", "/v1/prices")
 def list_prices(call: Call) -> Obj:
     """GET /v1/prices, filtered by `active`, `currency`, `lookup_keys`, `product`, `recurring`, `type`."""
     params = call.params
     call.check_filters(product="product")
-    where: dict[str, Any] = {name: params[name] for name in ("active", "type", "product") if name in params}
+    where = call.given("active", "type", "product")
     if "currency" in params:
         where["currency"] = amounts.currency(params["currency"])
     if "lookup_keys" in params:
@@ -321,8 +314,4 @@ def update(call: Call) -> Obj:
         price["currency_options"] = _currency_options(price, {}, {})
     elif given or "tax_behavior" in params:
         price["currency_options"] = _currency_options(price, given or {}, price["currency_options"])
-    changed = changes(old, price)
-    if changed:
-        call.store.put(price)
-        call.event("price.updated", price, changed)
-    return price
+    return call.save(price, old, "price.updated")

@@ -5,29 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, changes, declare_kind, retrieves, route
 from .store import Obj, declare_index
 
 declare_kind(Kind("product"))
+retrieves("/v1/products/{id}", "product")
 declare_index("product", "active")
 
-TAX_DETAILS: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "performance_location": {"type": "string"},
-        "tax_code": {"anyOf": [{"type": "string"}, {"type": "string", "enum": [""]}]},
-    },
-}
-_TYPE: Final = {"type": "string", "enum": ["good", "service"]}
-
-spec.declare_parameter("POST", "/v1/products", "tax_details", TAX_DETAILS)
-spec.declare_parameter(
-    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [TAX_DETAILS, {"type": "string", "enum": [""]}]}
-)
-spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
-spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
 
 #: What Stripe's reference says of each list (https://docs.stripe.com/api/products/create).
 MOST_IMAGES: Final = 8
@@ -150,16 +135,10 @@ def create(call: Call) -> Obj:
     return product
 
 
-@route("GET", "/v1/products/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/products/{id}."""
-    return call.fetch("product", call.args["id"])
-
-
 @route("GET", "/v1/products")
 def list_products(call: Call) -> Obj:
     """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
-    where: dict[str, Any] = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
+    where = call.given("active", "shippable", "url")
     if "ids" in call.params:
         where["id"] = call.params["ids"]
     if "type" in call.params:

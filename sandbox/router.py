@@ -122,6 +122,12 @@ def route(
     return register
 
 
+def retrieves(template: str, kind: str) -> None:
+    """Register `GET` of a path whose last segment names an object of a kind, which is answered as it is stored."""
+    name = template.rpartition("{")[2].rstrip("}")
+    route("GET", template)(lambda call: call.fetch(kind, call.args[name]))
+
+
 def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     """The route of a path and its arguments; fixed paths win over `{id}`."""
     exact = ROUTES.get((method, path))
@@ -325,6 +331,18 @@ class Call:
         }
         self.store.put(event)
         return event
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of some parameters that were given."""
+        return {name: self.params[name] for name in names if name in self.params}
+
+    def save(self, obj: Obj, old: Obj, type: str) -> Obj:
+        """Store an updated object and tell of it, where anything that is shown has changed; `old` is how it was."""
+        changed = changes(old, obj)
+        if changed:
+            self.store.put(obj)
+            self.event(type, obj, changed)
+        return obj
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

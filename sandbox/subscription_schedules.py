@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from . import amounts, connect, customers, life, redemption, subscriptions, taxation, terms
+from . import amounts, cards, connect, customers, life, redemption, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -35,7 +35,6 @@ def _phase_wire(call: Call, phase: Obj) -> Obj:
 
 declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule", wire=wire))
 
-_PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
 #: What a phase or its defaults print on invoices, in both in the same words.
 _PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 _OVER: Final = ("canceled", "completed", "released")
@@ -188,11 +187,8 @@ def _held_rates(schedule: Obj) -> list[str]:
 def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
     """The rules of tax for the phases that are still to run or running."""
     for phase in schedule["phases"][max(schedule["_phase"], 0) :]:
-        automatic = _automatic_tax(schedule, phase)
-        if automatic["enabled"]:
-            taxation.require_location(call.fetch("customer", schedule["customer"]))
         held = {
-            "automatic_tax": automatic,
+            "automatic_tax": _automatic_tax(schedule, phase),
             "currency": phase["currency"],
             "default_tax_rates": phase["default_tax_rates"],
         }
@@ -201,7 +197,7 @@ def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
 
 def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> str | None:
     name = given.get("default_payment_method")
-    return customers.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
+    return cards.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
 
 
 def _added_item(
@@ -397,7 +393,7 @@ def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
 def _parties(schedule: Obj, phase: Obj) -> dict[str, Any]:
     """Who is charged for and paid during a phase, as parameters of a subscription; "" is nobody."""
     defaults = schedule["default_settings"]
-    found = {name: defaults[name] if phase[name] is None else phase[name] for name in _PARTIES}
+    found = {name: defaults[name] if phase[name] is None else phase[name] for name in connect.PARTIES}
     return {name: "" if value is None else value for name, value in found.items()}
 
 
@@ -405,13 +401,6 @@ def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
     """What a phase's invoices carry, as a parameter of a subscription: its own, else the schedule's defaults."""
     own, defaults = phase["invoice_settings"] or {}, schedule["default_settings"]["invoice_settings"]
     return {name: own.get(name) or defaults[name] or "" for name in (*_PRINTED, "issuer")}
-
-
-def _check_parties(schedule: Obj, where: str = "phases") -> None:
-    """The rules between fee and transfer, phase by phase, the defaults taken into account."""
-    for index, phase in enumerate(schedule["phases"]):
-        parties = {name: None if value == "" else value for name, value in _parties(schedule, phase).items()}
-        connect.check_fee(parties["application_fee_percent"], parties["transfer_data"], "percent", f"{where}[{index}]")
 
 
 # -- creating and reading ---------------------------------------------------------------------------------------------
@@ -444,7 +433,6 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
     schedule["phases"] = _phases(call, schedule, params.get("phases") or (), begins, known, where)
     _refuse_past_phase(schedule, now, where)
     _check_tax(call, schedule, known)
-    _check_parties(schedule, where)
     return schedule
 
 
@@ -561,7 +549,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     schedule["default_settings"]["collection_method"] = subscription["collection_method"]
     schedule["default_settings"]["default_payment_method"] = subscription["default_payment_method"]
     schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
-    schedule["default_settings"].update({name: subscription[name] for name in _PARTIES})
+    schedule["default_settings"].update({name: subscription[name] for name in connect.PARTIES})
     schedule["default_settings"]["invoice_settings"] = {
         **subscription["invoice_settings"],
         "days_until_due": subscription["days_until_due"],
@@ -641,11 +629,7 @@ def list_schedules(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "canceled_at", "completed_at", "released_at")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "canceled_at", "completed_at", "released_at")
     if params.get("scheduled"):
         where["status"] = "not_started"
     return call.page("subscription_schedule", where)
@@ -697,7 +681,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     draft = enter(call, contract, schedule, phase, at)
     if draft is not None:
         life.bill(call, contract, draft, at, hold=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=at)
+    life.changed(call, contract, before, at)
 
 
 def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
@@ -819,7 +803,6 @@ def update(call: Call) -> Obj:
     present = _replace_phases(call, schedule, params["phases"], known, now) if "phases" in params else None
     if {"default_settings", "phases"} & set(params):
         _check_tax(call, schedule, known)
-        _check_parties(schedule)
     if present is not None:
         was, behavior = old["phases"][schedule["_phase"]], params.get("proration_behavior", "create_prorations")
         _change_present(call, schedule, present, was, behavior, now)
@@ -875,7 +858,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
     if draft is not None:
         cycle.settled(draft.lines)
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.changed(call, contract, before, now)
 
 
 def _change_terms(call: Call, schedule: Obj, now: int) -> None:
@@ -886,8 +869,7 @@ def _change_terms(call: Call, schedule: Obj, now: int) -> None:
     _set_terms(call, schedule, subscription, phase)
     _watch(schedule, phase, subscription, now)
     subscription["automatic_tax"] = _automatic_tax(schedule, phase)
-    contract = life.contract_of(call, subscription, now, alone=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.updated(call, subscription, before, now)
 
 
 @route("POST", "/v1/subscription_schedules/{schedule}/cancel")
@@ -938,8 +920,7 @@ def release(call: Call) -> Obj:
         subscription["schedule"] = None
         if subscription["cancel_at"] is not None and not call.params.get("preserve_cancel_date"):
             subscription.update(cancel_at=None, cancel_at_period_end=False, canceled_at=None)
-        contract = life.contract_of(call, subscription, now, alone=True)
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+        life.updated(call, subscription, before, now)
     _let_go(call, schedule, now)
     return schedule
 

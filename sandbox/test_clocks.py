@@ -8,13 +8,14 @@ from . import customers, life, terms
 from .billing.lines import Obj
 from .billing.periods import Anchor, Interval
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
 
 KIND: Final = "test_helpers.test_clock"
 #: Stripe deletes a test clock thirty days after it was made.
 LIFETIME: Final = 30 * 86_400
 
 declare_kind(Kind(KIND, missing_param="test_clock", noun="test clock"))
+retrieves("/v1/test_helpers/test_clocks/{test_clock}", KIND)
 
 
 @route("POST", "/v1/test_helpers/test_clocks")
@@ -40,12 +41,6 @@ def create(call: Call) -> Obj:
     call.store.put(clock)
     call.event("test_helpers.test_clock.created", clock)
     return clock
-
-
-@route("GET", "/v1/test_helpers/test_clocks/{test_clock}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/test_helpers/test_clocks/{test_clock}."""
-    return call.fetch(KIND, call.args["test_clock"])
 
 
 @route("GET", "/v1/test_helpers/test_clocks")

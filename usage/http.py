@@ -135,6 +135,7 @@ def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
             return super().request(method, url, *arguments, **options)
 
     session = Bounded()
+    session.auth = lambda request: request  # without it, a .netrc of the machine would replace the key
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.mount("https://", Adapter())
     session.mount("http://", Adapter())

@@ -31,6 +31,7 @@ from sandbox.billing.lines import (
     proration_text,
     remaining_time_line,
     trial_line,
+    trial_usage_line,
     usage_lines,
 )
 from sandbox.billing.money import to_minor_units
@@ -383,9 +384,9 @@ def renew(
 ) -> Draft | None:
     """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
 
-    The end of a trial is a renewal too; usage during the trial is free. `after` are the items of the next period where
-    they differ (the next phase of a schedule): what ends is billed as it was, what begins as it shall be. `used` are
-    the lines of past usage where they are not those of the time before `at`.
+    The end of a trial is a renewal too: usage during the trial is free, and has a line of 0. `after` are the items of
+    the next period where they differ (the next phase of a schedule): what ends is billed as it was, what begins as it
+    shall be. `used` are the lines of past usage where they are not those of the time before `at`.
     """
     was_trialing = contract.trialing
     if was_trialing:
@@ -395,8 +396,9 @@ def renew(
     billed: list[tuple[Obj, list[Obj]]] = []
     if used is not None:
         billed = used
-    elif not was_trialing:
-        billed = [(item, _usage(contract, item, at)) for item in due if is_metered(contract.price(item))]
+    else:
+        used_lines = _trial_usage if was_trialing else _usage
+        billed = [(item, used_lines(contract, item, at)) for item in due if is_metered(contract.price(item))]
     if after is not None:
         ended = {item["id"] for item in due}
         known = {item["id"] for item in contract.items}
@@ -679,32 +681,6 @@ def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior:
         item["billed_until"] = cancel_at
 
 
-def resume(contract: Contract, at: int, *, keep_anchor: bool, proration_behavior: str, since: int) -> Draft | None:
-    """Let a paused subscription go on: a period from now on, or with `keep_anchor` the rest of one from `since`.
-
-    What was used while it was paused is not billed (https://docs.stripe.com/billing/subscriptions/pause).
-    """
-    subscription = contract.subscription
-    subscription["status"] = "active"
-    leave_trials(contract, at)
-    if not keep_anchor:
-        _set_anchor(contract, at)
-    lines: list[Obj] = []
-    for item in contract.items:
-        _count_from(contract, item, at)
-        item["_debits"] = []
-        item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
-        if is_metered(contract.price(item)):
-            continue
-        if keep_anchor:
-            _debit(contract, item, since, item["current_period_end"], proration_behavior)
-        else:
-            lines.extend(_fee(contract, item, "create_prorations"))
-    if keep_anchor and proration_behavior != "always_invoice":
-        return None
-    return _draft(contract, "subscription_update", at, at, lines)
-
-
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -867,6 +843,11 @@ def _usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
     for line in lines:
         line["_usage"]["end"] = _usage_end(item, at)
     return lines
+
+
+def _trial_usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
+    used = max(_used(contract, item, at), Decimal(0))
+    return [trial_usage_line(item, contract.price(item), contract.product(item), used, (item["_usage_from"], at))]
 
 
 def _used(contract: Contract, item: Obj, end: int) -> Decimal:
