@@ -495,7 +495,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         client: Client | None = getattr(options, "client", None)
         if client is not None:
-            client.release()
+            client._release()
 
 
 def _failed(options: argparse.Namespace, problem: Exception) -> int:

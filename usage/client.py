@@ -691,7 +691,7 @@ class Client:
         finally:
             if result is not None:
                 self._say_undelivered(result)
-            self.release()
+            self._release()
         return result
 
     def _abort(self) -> None:
@@ -705,7 +705,7 @@ class Client:
             events = f"{left:,} event{'s' * (left != 1)}"
             self._say(UsageError(f"{events} not delivered, waiting in {self.spool.path} for `usage flush`: {why}"))
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Close files and connections, without delivering and without a word about what is left."""
         _OPEN.discard(self)
         if self._api is not None:

@@ -204,6 +204,7 @@ class Spool:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._gone = False
         self._pruned_to = 0
         with _FORKING:  # a spool that a fork does not know of would leave the child an open file without its locks
             _SPOOLS.add(self)
@@ -304,8 +305,9 @@ class Spool:
             return None
         return found.st_dev, found.st_ino
 
-    def _check_file(self, connection: sqlite3.Connection) -> sqlite3.Connection:
-        """The connection, to the file that is at the path now: one that was deleted or replaced is not written to."""
+    def _check_file(self, connection: sqlite3.Connection, recording: bool) -> sqlite3.Connection:
+        """The connection, to the file that is at the path now: one that was deleted or replaced is not written to, and
+        only a new record makes a deleted one again."""
         now = self._identity()
         if now == self._file:
             return connection
@@ -316,21 +318,29 @@ class Spool:
             lost = "what was in the old one cannot be read any more"
         self.close()
         happened = "was deleted" if now is None else "was replaced"
+        self._gone = now is None and not recording
         self.on_lost(f"the spool {self.path} {happened} while this process had it open; {lost}. Recording goes on")
+        return self._opened(recording)
+
+    def _opened(self, recording: bool) -> sqlite3.Connection:
+        self._gone = self._gone and not recording
+        if self._gone and not os.path.exists(self.path):
+            raise SpoolMissing(f"the spool {self.path} was deleted")
         return self._open()
 
     @contextlib.contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
+    def _use(self, recording: bool = False) -> Iterator[sqlite3.Connection]:
         """The open connection, with SQLite's errors turned into sentences."""
         with self._lock:
             try:
-                yield self._check_file(self._connection) if self._connection else self._open()
+                connection = self._connection
+                yield self._check_file(connection, recording) if connection else self._opened(recording)
             except sqlite3.Error as problem:
                 raise self._explained(problem) from None
 
     @contextlib.contextmanager
-    def _transaction(self, *, synced: bool = False) -> Iterator[sqlite3.Connection]:
-        with self._use() as connection:
+    def _transaction(self, *, synced: bool = False, recording: bool = False) -> Iterator[sqlite3.Connection]:
+        with self._use(recording) as connection:
             if synced and not self.durable:
                 connection.execute("PRAGMA synchronous = FULL")
             try:
@@ -373,7 +383,7 @@ class Spool:
         (`Destination.identity`), or "" when nothing says where. Raises SpoolFull beyond `max_pending`.
         """
         tail = (destination, "pending", int(self.clock()))
-        with self._transaction() as connection:
+        with self._transaction(recording=True) as connection:
             if len(events) == 1:
                 new = connection.execute(_INSERT, (*events[0], *tail)).rowcount
             else:

@@ -161,6 +161,9 @@ def test_a_spool_that_was_deleted_or_replaced_is_noticed_at_the_next_record(embe
     client.record(EVENT, "cus_1")
     for file in (tmp_path / "own").iterdir():
         file.unlink()
+    for _ in range(2):
+        with pytest.raises(usage.SpoolMissing):
+            client.status()  # to ask does not make one
     client.record(EVENT, "cus_2")
     assert len(told) == 1
     assert "was deleted" in told[0]
@@ -168,11 +171,11 @@ def test_a_spool_that_was_deleted_or_replaced_is_noticed_at_the_next_record(embe
     os.rename(tmp_path / "own", tmp_path / "old")
     other = Client("own/spool.db", background=False)
     other.record(EVENT, "cus_3")
-    other.release()
+    other._release()
     client.record(EVENT, "cus_4")
     assert "was replaced" in told[1]
     assert client.status().pending == 2
-    client.release()
+    client._release()
 
 
 @pytest.mark.parametrize("ending", ["client.close(0.2)", "del client", "pass", "client.flush(0.2); client.close(0.2)"])
@@ -316,7 +319,7 @@ def test_no_event_is_not_sent_and_billed(embedded: World, meter: str, customer: 
     monkeypatch.setattr(client.spool, "withdraw", late)
     assert client.cancel("raced").outcome == "cancelled"
     assert embedded.total(meter, customer) == 0
-    client.release()
+    client._release()
     other.close()
 
 
@@ -355,7 +358,7 @@ def test_pruning_goes_on_behind_what_cannot_be_pruned(embedded: World) -> None:
     client.spool.settle(delivered=[one.id for one in claimed[10:]])
     now[0] += 41 * 86_400
     assert [client.spool.prune(10) for _ in range(3)] == [0, 10, 10]
-    client.release()
+    client._release()
 
 
 @pytest.mark.parametrize("name", ["plain", "ключ/№ 7", "日本" * 8])
@@ -515,6 +518,23 @@ def self_signed() -> str:
 
     threading.Thread(target=serve, daemon=True).start()
     return f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_the_background_survives_every_answer(
+    served: str, world: World, meter: str, customer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage.background.SLOWEST", 0.02)
+    html: dict[str, Any] = {"body": "<html></html>", "count": 1, "path": "/v2/billing/meter_event_stream"}
+    for answer in ({"status": 200, "body": ""}, {"status": 302}, {"status": 413}, {"status": 401}, {"status": 500}):
+        world.control("faults", **{**html, **answer})
+    world.control("faults", path="/v2/billing/meter_event_stream", half_body=True, when="after", count=1)
+    told, listen = problems()
+    client = Client(interval=0.01, attempts=1, limits="none", on_error=listen)
+    client.record(EVENT, customer, 5)
+    wait_for(lambda: client.status().delivered == 1)
+    client.close()
+    assert world.total(meter, customer) == 5
+    assert len(told) == len(set(told)) > 2
 
 
 def test_close_ends_every_thread_also_when_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:

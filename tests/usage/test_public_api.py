@@ -53,7 +53,6 @@ CLIENT_METHODS = [
     "preview_invoice",
     "record",
     "record_many",
-    "release",
     "retry",
     "send",
     "status",
@@ -83,7 +82,7 @@ def test_record_takes_what_the_issue_promises() -> None:
 
 
 def test_the_asyncio_face_has_the_same_signatures() -> None:
-    for name in set(CLIENT_METHODS) - {"api", "destination", "drain", "import_file", "release"}:
+    for name in set(CLIENT_METHODS) - {"api", "destination", "drain", "import_file"}:
         ours = inspect.signature(getattr(usage.AsyncClient, name))
         theirs = inspect.signature(getattr(usage.Client, name))
         assert str(ours) == str(theirs), name
