@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import sqlite3
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -174,38 +175,29 @@ class _Totals:
         return tuple(EventTotals(name, *row) for name, row in sorted(self._kept.items()))
 
 
+@dataclass
 class _Importer:
-    """One run over one file."""
+    """One run over one file. Without `add` it is a dry run."""
 
-    def __init__(
-        self,
-        add: Add | None,
-        *,
-        import_id: str | None,
-        event_name: str | None,
-        timestamp: int | None,
-        corrections: bool,
-        future: bool,
-        rejects: Rejects | None,
-        progress: Progress | None,
-        clock: Callable[[], float],
-    ) -> None:
-        self.add = add
-        self.import_id = import_id
-        self.event_name = event_name
-        self.timestamp = timestamp
-        self.corrections = corrections
-        self.future = future
-        self.rejects = rejects
-        self.progress = progress
-        self.clock = clock
-        self.rows = self.recorded = self.already = self.bad = 0
-        self.held_back: str | None = None
-        self.errors: list[LineError] = []
-        self.totals = _Totals()
-        self.repeats = _Repeats()
-        self.batch: list[tuple[int, bytes, Event]] = []
-        self.timeless: set[str] = set()
+    add: Add | None
+    import_id: str | None
+    event_name: str | None
+    timestamp: int | None
+    corrections: bool
+    future: bool
+    rejects: Rejects | None
+    progress: Progress | None
+    clock: Callable[[], float]
+    rows: int = 0
+    recorded: int = 0
+    already: int = 0
+    bad: int = 0
+    held_back: str | None = None
+    errors: list[LineError] = field(default_factory=list)
+    totals: _Totals = field(default_factory=_Totals)
+    repeats: _Repeats = field(default_factory=_Repeats)
+    batch: list[tuple[int, bytes, Event]] = field(default_factory=list)
+    timeless: set[str] = field(default_factory=set)
 
     def run(self, lines: _Lines, rows: Iterator[bytes], parse: Parse, *, proves_itself: bool, whole: bool) -> None:
         """`proves_itself`: a line that parses is known to be whole, as JSON is and CSV is not."""
@@ -340,17 +332,7 @@ def import_file(
         raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
     default = int(clock()) if timestamp == "now" else None if timestamp is None else utc_seconds(timestamp)
     kept = None if rejects is None else Rejects(os.fspath(rejects))
-    importer = _Importer(
-        add,
-        import_id=import_id,
-        event_name=event_name,
-        timestamp=default,
-        corrections=corrections,
-        future=future,
-        rejects=kept,
-        progress=progress,
-        clock=clock,
-    )
+    importer = _Importer(add, import_id, event_name, default, corrections, future, kept, progress, clock)
     lines: _Lines | None = None
     try:
         file = open(name, "rb") if name != "-" else source  # noqa: SIM115
@@ -448,9 +430,9 @@ def _csv(rows: Iterator[bytes], has_event_name: bool, rejects: Rejects | None) -
             raise _BadLine(f"has {len(cells)} fields; the header names {len(columns)}")
         found: dict[str, Any] = {}
         dimensions: dict[str, str] = {}
-        for (field, dimension), cell in zip(columns, cells, strict=True):
-            if field:
-                found[field] = cell.strip()
+        for (name, dimension), cell in zip(columns, cells, strict=True):
+            if name:
+                found[name] = cell.strip()
             elif cell.strip():
                 dimensions[dimension] = cell.strip()
         found["dimensions"] = dimensions

@@ -30,7 +30,8 @@ RUNS = int(os.environ.get("USAGE_KILL_RUNS", "8"))
 # A process that has imported everything forks the runs: a fork costs a millisecond, an interpreter 500.
 NURSERY = """
 import os, random, signal, sys, time
-import concurrent.futures.thread, stripe, requests, usage.aio, usage.cancelling, usage.delivery, usage.importing, usage.verifying
+import concurrent.futures.thread, stripe, requests
+import usage.aio, usage.cancelling, usage.delivery, usage.importing, usage.verifying
 from tests.usage import chaos
 
 runs, seed, customers = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(",")
