@@ -699,9 +699,9 @@ class Client:
             self._api.abort()
 
     def _say_undelivered(self, result: results.Flush) -> None:
-        left = result.pending or (0 if self._identity else result.held)
+        left = result.pending  # what goes nowhere was said when it was recorded
         if left:
-            why = result.stopped or self._problem or "nobody delivered them"
+            why = result.stopped or "nobody delivered them"
             events = f"{left:,} event{'s' * (left != 1)}"
             self._say(UsageError(f"{events} not delivered, waiting in {self.spool.path} for `usage flush`: {why}"))
 
