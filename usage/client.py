@@ -685,12 +685,11 @@ class Client:
                 self._count(totals)
                 self._say_refused(totals)
             if self in _OPEN:
-                result = self._flushed(self._totals)
+                self._say_undelivered()
+                result = self._flushed(self._totals) if deliver else None  # its module costs 15 ms: not at every exit
         except UsageError as failure:
             self._say(failure)
         finally:
-            if result is not None:
-                self._say_undelivered(result)
             self._release()
         return result
 
@@ -698,10 +697,11 @@ class Client:
         if self._api is not None:
             self._api.abort()
 
-    def _say_undelivered(self, result: results.Flush) -> None:
-        left = result.pending  # what goes nowhere was said when it was recorded
-        if left:
-            why = result.stopped or "nobody delivered them"
+    def _say_undelivered(self) -> None:
+        counts = self.spool.counts()
+        left = sum(counts.get(name, {}).get("pending", 0) for name in self._mine())
+        if left:  # what goes nowhere was said when it was recorded
+            why = (self._totals.stopped if self._totals else None) or "nobody delivered them"
             events = f"{left:,} event{'s' * (left != 1)}"
             self._say(UsageError(f"{events} not delivered, waiting in {self.spool.path} for `usage flush`: {why}"))
 
