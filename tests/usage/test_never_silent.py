@@ -278,6 +278,10 @@ def test_a_corrected_row_is_the_only_one_that_is_new(embedded: World, meter: str
         (f"{HEADER}\ncus,1,{NOW},m\n".encode("utf-16-le"), (), 2, "UTF-16 without its mark"),
         (f"{HEADER}\ncus,{'9' * 200_000},{NOW},m\n", ("--no-flush",), 1, "15 digits"),
     ],
+    ids=[
+        "unfinished", "whole", "rejects are the input", "no flush", "untimed", "untimed and named", "long column",
+        "long quoted column", "utf-16 without mark", "long value",
+    ],
 )  # fmt: skip
 def test_a_strange_file_is_a_sentence_and_a_code(
     embedded: World, meter: str, customer: str, run: Run, content: str | bytes, more: tuple[str, ...], code: int,
