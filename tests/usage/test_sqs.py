@@ -336,7 +336,7 @@ def test_four_producers_three_drains_one_killed_a_hundred_thousand_events(
         drains = [start_drain(number) for number in range(3)]
         before = 0
         for _ in range(1200):  # the first drain dies in the middle of its work
-            before = sum(world.total(meter, customer) for customer in customers)
+            before = int(sum(world.total(meter, customer) for customer in customers))
             if before > 5_000:
                 break
             time.sleep(0.05)
