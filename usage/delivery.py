@@ -217,11 +217,19 @@ class Sender:
             except RuntimeError:
                 break  # the interpreter ends and starts no more threads: this one is enough
             threads.append(thread)
-        lane()
-        for thread in threads:
-            thread.join()
-        if broken:
-            raise broken[0]
+        try:
+            lane()
+            if not broken:
+                for thread in threads:
+                    thread.join()
+            if broken:
+                raise broken[0]
+        except BaseException:  # Ctrl-C does not wait for calls that hang
+            self.api.abort()
+            for thread in threads:
+                thread.join(2.0)
+            self.api.halt.clear()
+            raise
 
     def _group(self, group: Sequence[Claimed], deadline: float | None) -> Fates:
         fates = Fates()

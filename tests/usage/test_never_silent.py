@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -514,6 +515,45 @@ def test_a_proxy_with_user_and_password_is_used_and_never_shown(
         "http://stripe.example:8080/v1/billing/meters",
     }
     assert {credentials for _, credentials in seen} == {"Basic bWU6aGlkZGVu"}
+
+
+@pytest.mark.parametrize("hangs_at", ["/v1/account", "/v2/billing/meter_event_stream"])
+def test_ctrl_c_ends_a_command_that_waits_for_stripe(run: Run, monkeypatch: pytest.MonkeyPatch, hangs_at: str) -> None:
+    asked, over = threading.Event(), threading.Event()
+    meter = {"id": "mtr_1", "event_name": EVENT, "status": "active"}
+    body = json.dumps({"id": "acct_1", "data": [meter], "has_more": False, "authentication_token": "t"}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            if self.path.startswith(hangs_at):
+                asked.set()
+                over.wait(60)
+                return
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_1")
+    with http_server(Handler) as address:
+        monkeypatch.setenv("STRIPE_API_BASE", address)
+        with Client(background=False, exit_timeout=0) as client:
+            client.record_many({"event_name": EVENT, "customer": "cus_1"} for _ in range(500))
+            client._release()
+        command = [sys.executable, "-m", "usage.cli", "flush"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)  # the call itself would wait for 30 seconds
+        over.set()
+    assert (process.returncode, said) == (130, "usage: interrupted; what was recorded is in the spool\n")
+    assert run("status")[0] == 1
 
 
 def self_signed() -> str:
