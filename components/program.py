@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pulumi
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from components import leaving, pricing
 from components.plan import PLANS
-from components.pricing import PricingError
+from components.pricing import PricingError, unknown_argument
 from components.prover import prove
 from components.safekeeping import objections
 from components.settings import Settings, SettingsError, StackConfig
@@ -19,7 +21,8 @@ from components.settings import Settings, SettingsError, StackConfig
 
 @contextmanager
 def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
-    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean.
+    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean
+    and of what has left it since the last run.
 
     Args:
         meant: the names of warnings that are meant, as the warnings give them.
@@ -38,6 +41,7 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
                 raise SettingsError(objection)
             pulumi.log.warn(f"pulumi up will be refused: {objection}")
         yield settings
+        leaving.say()
         for finding in prove(PLANS):
             if finding.name not in meant:
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
@@ -55,8 +59,12 @@ def project_folder(inside: Path) -> Path:
 
 def validation_messages(error: ValidationError) -> list[str]:
     """One line for each thing wrong, with the path of the field: `Plan.overage.per: Input should be ...`."""
-    lines = []
-    for detail in error.errors(include_url=False, include_context=False):
-        path = ".".join([error.title, *(str(part) for part in detail["loc"])])
-        lines.append(f"{path}: {detail['msg'].removeprefix('Value error, ')}")
-    return lines
+    return [_message(error.title, detail) for detail in error.errors(include_url=False, include_context=False)]
+
+
+def _message(title: str, detail: ErrorDetails) -> str:
+    *above, last = title, *(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        model = getattr(pricing, title, None) if above == [title] else None
+        return f"{'.'.join(above)}: {unknown_argument(last, getattr(model, 'model_fields', ()))}"
+    return f"{'.'.join([*above, last])}: {detail['msg'].removeprefix('Value error, ')}"

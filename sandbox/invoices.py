@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from . import (
     cards,
+    changing,
     connect,
     customers,
     invoice_items,
@@ -162,7 +163,7 @@ def _preview_of_subscription(
     terms.set_tax(call, contract.subscription, details, "subscription_details")
     _calculate(call, contract, params)
     _preview_items(call, contract, known, params, now)
-    draft = terms.apply_changes(call, contract, known, details, now, "subscription_details")
+    draft = changing.apply(call, contract, known, details, now, "subscription_details")
     if details.get("cancel_now"):
         if details.get("proration_behavior", "create_prorations") != "none":
             cycle.credit_the_rest(contract, now)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, connect, customers, invoicing, life, payment_settings, taxation, terms, versions
+from . import (
+    amounts,
+    changing,
+    connect,
+    customers,
+    invoicing,
+    life,
+    payment_settings,
+    prebilling,
+    taxation,
+    terms,
+    versions,
+)
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import Obj
@@ -152,9 +164,9 @@ def new_contract(
         item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
     terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
     if params.get("billing_schedules"):
-        terms.billing_schedules(call, contract, params, now, prefix)
+        prebilling.plan(call, contract, params, now, prefix)
     terms.schedule_end(subscription, params, now, prefix)
-    terms.check_end_ahead(subscription, "billing_schedules")
+    prebilling.check_end(subscription, "billing_schedules")
     return contract
 
 
@@ -382,7 +394,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
             event = life.end_unpaid_trial(call, contract, behavior, now)
             life.keep(call, contract, event=event, at=now)
             return subscription
-    draft = terms.apply_changes(call, contract, known, params, now)
+    draft = changing.apply(call, contract, known, params, now)
     if draft is not None:
         _bill_change(call, contract, draft, params, now)
     life.changed(call, contract, before, now)

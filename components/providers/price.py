@@ -127,7 +127,7 @@ def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
 def warnings(change: Change) -> Iterator[str]:
     old, new = change.old, change.new
     if change.replaces:
-        on_it = "; subscriptions on it go on paying it, except where a line of this run says that they move"
+        on_it = "; subscriptions on it go on paying it, unless a line of this preview moves them"
         yield f"stays in Stripe, archived{on_it if isinstance(old.get('recurring'), Mapping) else ''}"
         if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
             yield f"tiers by up_to: {moves}"

@@ -166,7 +166,8 @@ def _of_all(bill: Bill) -> Iterator[str]:
             continue
         one = [paid.fee_text(each, 1, bill.currency) for each in (known.before, known.arguments)]
         amounts = f" ({one[0]} => {one[1]} each)" if None not in one else ""
-        yield f"{known.subject}: subscriptions on it move to the new price{amounts}; {_the_rest(bill, key)}"
+        moves = f"subscriptions that this run updates move to the new price{amounts}"
+        yield f"{known.subject}: {moves}; {_the_rest(bill, key)}"
 
 
 def of_new(new: Inputs, declaration: differ.Declarations) -> Iterator[str]:

@@ -19,7 +19,7 @@ from components.providers.product import ProductProvider
 from components.providers.run import run_of
 from components.redaction import redact
 from components.settings import Settings
-from tests.components.world import LIVE_KEY, PULUMI, Clock, Recording, World
+from tests.components.world import LIVE_KEY, PULUMI, Clock, Process, Recording, World
 
 TEST_KEY = LIVE_KEY.replace("live", "test")
 
@@ -201,14 +201,17 @@ def test_a_restricted_key_that_may_not_read_its_account_makes_nothing_in_another
     other = World(tmp_path / "other.db")
     other.control("keys", key=RESTRICTED, lacks=["rak_accounts_kyc_basic_read"])
     config = {"account": product.outs["account"]} if pinned_by == "the config" else {}
-    process = other.process(mode="test", apiKey=RESTRICTED, **config)
+
+    def run() -> Process:
+        return other.process(mode="test", apiKey=RESTRICTED, **config)
+
     acts: list[Callable[[], object]] = [
-        lambda: other.up(ProductProvider, "pro", {"name": "New"}, product, process),
-        lambda: other.refresh(ProductProvider, product, process),
-        lambda: other.destroy(ProductProvider, product, process),
+        lambda: other.up(ProductProvider, "pro", {"name": "New"}, product, run()),
+        lambda: other.refresh(ProductProvider, product, run()),
+        lambda: other.destroy(ProductProvider, product, run()),
     ]
     if pinned_by == "the config":
-        acts.insert(0, lambda: other.up(ProductProvider, "first", {"name": "First"}, process=process))
+        acts.insert(0, lambda: other.up(ProductProvider, "first", {"name": "First"}, process=run()))
     for act in acts:
         with pytest.raises(AccountError, match=r"Stripe account acct_\w+, and the key opens acct_\w+"):
             act()

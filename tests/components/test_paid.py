@@ -15,6 +15,7 @@ from pulumi.output import UNKNOWN
 
 import money
 from components.providers import paid
+from components.providers.customer import CustomerProvider
 from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
 from tests.components.world import State, World, as_pulumi_sends, invoiced, licensed, metered
@@ -120,8 +121,8 @@ def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Her
         run.provider(SubscriptionProvider).diff(state.id, state.outs, {**state.inputs, **moved})
     [line] = [line for line in herd.said if "move to the new price" in line]
     assert line == (
-        "Price 'license': subscriptions on it move to the new price (100.00 USD a month => 120.00 USD a month each); "
-        "the rest of the period is prorated on the next invoice"
+        "Price 'license': subscriptions that this run updates move to the new price (100.00 USD a month => "
+        "120.00 USD a month each); the rest of the period is prorated on the next invoice"
     )
 
 
@@ -130,8 +131,8 @@ def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
     moved = {"items": {**herd.items, "usage": {"price": UNKNOWN}}}
     [line] = herd.preview(moved, {"usage": (herd.usage, {"tiers": tiers})})
     assert line == (
-        "subscriptions on it move to the new price; usage so far is billed on the next invoice, and 2,000 included "
-        "units begin anew"
+        "subscriptions that this run updates move to the new price; usage so far is billed on the next invoice, "
+        "and 2,000 included units begin anew"
     )
     flat = herd.world.up(
         PriceProvider,
@@ -375,6 +376,60 @@ def test_an_invoice_that_comes_at_once_is_said_and_no_other(
             assert change == "always_invoice"
 
 
+# -- usage: what the sandbox bills is what was said -------------------------------------------------------------------
+
+
+def use(world: World, customer: str, value: int) -> None:
+    """Record usage, and let an hour pass."""
+    payload = {"stripe_customer_id": customer, "value": str(value)}
+    world.stripe("post", "/v1/billing/meter_events", event_name="tokens", payload=payload)
+    world.control("clock", advance=3_600)
+
+
+def usage_lines(world: World, state: State) -> list[tuple[int, int]]:
+    """Quantity and amount of each line for usage that was billed for something, the oldest first."""
+    lines = [line for invoice in invoices(world, state) for line in invoice["lines"]["data"]]
+    amounts = [(line["quantity"], line["amount"]) for line in lines if "Tier 2" in line["description"]]
+    return sorted(each for each in amounts if each[1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "how", "said_of_it", "billed"),
+    [
+        ("flexible", None, "usage so far is billed on the next invoice", [(500, 20), (700, 28)]),
+        ("flexible", "none", "usage in this period is not billed", [(700, 28)]),
+        ("classic", None, "usage in this period is not billed", [(700, 28)]),
+    ],
+)
+def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
+    world: World, said: set[str], mode: str, how: str | None, said_of_it: str, billed: list[tuple[int, int]]
+) -> None:
+    """1,500 units, another price with the same allowance, 1,700 units."""
+    more = {"billing_mode": {"type": mode}, "allow_unbilled_usage": True}
+    herd = Herd(world, said, **more, **({"proration_behavior": how} if how else {}))
+    other = world.up(PriceProvider, "other", {**metered(herd.product, herd.meter), "nickname": "other"})
+    use(world, herd.customer, 1_500)
+    change = herd.item("usage", price=other.id)
+    assert herd.preview(change, {"other": (other, {})}) == [
+        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units begin anew"
+    ]
+    world.up(SubscriptionProvider, "herd", {**herd.arguments, **change}, herd.state)
+    use(world, herd.customer, 1_700)
+    world.control("clock", advance=32 * DAY)
+    assert usage_lines(world, herd.state) == billed
+
+
+@pytest.mark.parametrize("mode", ["flexible", "classic"])
+def test_usage_in_a_trial_is_billed_at_0_as_is_said(world: World, said: set[str], mode: str) -> None:
+    herd = Herd(world, said, billing_mode={"type": mode}, trial_period_days=20)
+    use(world, herd.customer, 9_000)
+    world.control("clock", advance=25 * DAY)
+    assert usage_lines(world, herd.state) == []
+    use(world, herd.customer, 1_500)
+    world.control("clock", advance=32 * DAY)
+    assert usage_lines(world, herd.state) == [(500, 20)]
+
+
 # -- amounts --------------------------------------------------------------------------------------------------------
 
 amounts = st.decimals(min_value=0, max_value=5_000, places=4).map(lambda value: money.decimal_text(value))
@@ -469,3 +524,18 @@ def test_an_amount_is_in_the_currency_that_is_billed() -> None:
 def test_included_units(tiers: list[dict[str, Any]], units: int) -> None:
     assert paid.included({**metered("prod_1", "mtr_1"), "tiers": tiers}) == units
     assert paid.included({**licensed("prod_1"), "tiers": tiers}) == 0
+
+
+def test_a_balance_is_said(world: World, said: set[str]) -> None:
+    """Stripe sets it as it is sent: what invoices have used of it comes back."""
+    customer = world.up(CustomerProvider, "acme", {"name": "A", "balance": -500})
+    assert any(
+        "begins with a credit of 500 minor units (balance), whatever an earlier customer" in line for line in said
+    )
+    said.clear()
+    provider = world.process().provider(CustomerProvider)
+    provider.diff(customer.id, customer.outs, as_pulumi_sends({**customer.inputs, "name": "B"}))
+    assert said == set()
+    provider.diff(customer.id, customer.outs, as_pulumi_sends({**customer.inputs, "balance": 200}))
+    [line] = said
+    assert "has a debt of 200 minor units from now on (balance)" in line

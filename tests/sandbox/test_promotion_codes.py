@@ -90,7 +90,7 @@ def test_items_and_invoice_items_redeem_codes(world: World, license: str) -> Non
     world.v1.invoice_items.create(params)
     # 1.00 off the item of the subscription, 1.00 off the invoice item
     assert world.invoices()[0].total == 9_900
-    assert world.preview(subscription.id).total == 900 + 10_000
+    assert world.preview(subscription.id).total == 900 + 9_900
     assert world.v1.promotion_codes.retrieve(promotion.id).times_redeemed == 2
 
 
