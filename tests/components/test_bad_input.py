@@ -510,6 +510,16 @@ def test_no_sentence_about_two_values_that_are_the_same_repeats_them(process: Pr
     assert not any(MARKER in sentence for sentence in sentences)
 
 
+def test_not_even_what_nobody_foresaw_repeats_a_value(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = process.provider(PriceProvider)
+    monkeypatch.setattr(provider, "_linked", lambda inputs: int(inputs["nickname"]))
+    with pytest.raises(ProviderError) as caught:
+        provider.check({}, {**PRICE, "nickname": MARKER, "owner": "project/dev/name"})
+    assert str(caught.value) == (
+        "Price 'name': check failed unexpectedly: ValueError; STRIPE_PRICING_TRACEBACK=1 shows where"
+    )
+
+
 def test_a_check_that_fails_returns_no_placeholders(process: Process) -> None:
     """The engine would report those, and not our sentences: "unexpected unknown property value"."""
     props = as_pulumi_sends({**PRICE, "unit_amount": "many", "owner": "project/dev/name"})
