@@ -505,6 +505,11 @@ def test_more_lines_than_a_first_invoice_can_have_are_refused(
     )
 
 
+def test_a_long_text_in_metadata_is_one_mistake(process: Process) -> None:
+    [reason] = reasons(process, PriceProvider, {**PRICE, "metadata": {"a": "v" * 5_001}})
+    assert reason == "metadata.a: is 5001 characters long; Stripe takes at most 500"
+
+
 def test_all_mistakes_come_at_once(process: Process) -> None:
     found = reasons(
         process,
