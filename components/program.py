@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pulumi
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from components import leaving
+from components import leaving, pricing
 from components.plan import PLANS
-from components.pricing import PricingError
+from components.pricing import PricingError, unknown_argument
 from components.prover import prove
 from components.safekeeping import objections
 from components.settings import Settings, SettingsError, StackConfig
@@ -58,8 +59,12 @@ def project_folder(inside: Path) -> Path:
 
 def validation_messages(error: ValidationError) -> list[str]:
     """One line for each thing wrong, with the path of the field: `Plan.overage.per: Input should be ...`."""
-    lines = []
-    for detail in error.errors(include_url=False, include_context=False):
-        path = ".".join([error.title, *(str(part) for part in detail["loc"])])
-        lines.append(f"{path}: {detail['msg'].removeprefix('Value error, ')}")
-    return lines
+    return [_message(error.title, detail) for detail in error.errors(include_url=False, include_context=False)]
+
+
+def _message(title: str, detail: ErrorDetails) -> str:
+    *above, last = title, *(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        model = getattr(pricing, title, None) if above == [title] else None
+        return f"{'.'.join(above)}: {unknown_argument(last, getattr(model, 'model_fields', ()))}"
+    return f"{'.'.join([*above, last])}: {detail['msg'].removeprefix('Value error, ')}"

@@ -184,6 +184,7 @@ def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder
     [
         ({"seats": "three"}, "subscriber one: seats is 'three'; must be a whole number of at least 1"),
         ({"seats": 0}, "subscriber one: seats is 0; must be a whole number"),
+        ({"seat": 3}, "subscriber one: there is no argument seat; did you mean seats?"),
         ({"customer": "cus_1", "email": "a@example.com"}, "subscriber one: customer is one that exists"),
         (
             {"own": [Fee("1", key="support")]},
