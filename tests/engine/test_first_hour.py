@@ -9,11 +9,12 @@ import pty
 import re
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import ROOT
+from tests.engine.conftest import ROOT, Project
 from tests.engine.newcomer import Checkout
 
 SCRIPTS = ("bootstrap", "pulumi", "test", "up")
@@ -208,3 +209,8 @@ def test_a_backend_of_ones_own_without_the_stack(checkout: Checkout) -> None:
 def test_a_backend_that_cannot_be_reached(checkout: Checkout) -> None:
     said = checkout.refused("script/up", PULUMI_BACKEND_URL="file:///there/is/no/such/folder")
     assert said.startswith("script/up: pulumi could not open stack dev: unable to open bucket ")
+
+
+def test_the_program_of_the_install_page_is_applied(new_project: Callable[..., Project]) -> None:
+    (text,) = re.findall(r"^```python\n(# __main__\.py.*?)^```", (ROOT / "docs/install.md").read_text(), re.M | re.S)
+    assert "+ 8 created" in new_project(text).up().ok().text
