@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from components import sdk
-from components.redaction import redact
+from components.redaction import as_line, redact
 from components.settings import Get, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class AccountError(Exception):
     """What a person reads when Stripe cannot be called, in one line; it never holds a key."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(redact(" ".join(message.split())))
+        super().__init__(as_line(message))
 
 
 class StripeRefusal(AccountError):

@@ -1,4 +1,4 @@
-"""Keys stay out of every sentence: whoever reads one reads its kind, `sk_live_***`."""
+"""What a sentence may hold: no key, which is cut down to its kind (`sk_live_***`), and nothing but plain text."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ def redact(text: str) -> str:
     for secret in known:
         text = text.replace(secret, "***")
     return text
+
+
+def as_line(text: str) -> str:
+    """The text, redacted, as one line of plain text.
+
+    Names that customers give themselves are in it: a control character would reach the terminal, and `<{%` begins a
+    color to Pulumi, which stops at one that it does not know.
+    """
+    flat = " ".join(text.split())
+    return redact("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in flat)).replace(
+        "<{%", "< {%"
+    )

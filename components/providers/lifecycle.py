@@ -31,7 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
-from components.redaction import redact
+from components.redaction import as_line
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
@@ -112,7 +112,7 @@ class StripeProvider(ResourceProvider):
         for rule in (*self.kind.rules, self._linked, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
-        failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        failures = [CheckFailure("", as_line(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
         for remark in () if failures else self.kind.remarks(inputs, not declared(olds), self.run.declaration):
             self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
         # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.

@@ -20,7 +20,7 @@ from components.providers.inventory import Inventory, StripeObject
 from components.providers.kind import Kind
 from components.providers.state import Holders, StateUnreadable, read_holders
 from components.providers.values import Inputs
-from components.redaction import redact
+from components.redaction import as_line
 
 _NEW, _IN_STATE = "new", "in the state"
 
@@ -254,7 +254,7 @@ class Run:
 
     def tell(self, severity: Literal["info", "warning"], message: str) -> None:
         """Show the person at the terminal one line, once a run."""
-        line = redact(" ".join(message.split()))
+        line = as_line(message)
         with self._lock:
             if line in self._told:
                 return

@@ -55,6 +55,7 @@ FORMS: list[tuple[Any, Shape, bool]] = [
     (bool, Scalar("boolean"), False),
     (Decimal, AMOUNT, False),
     (list[str], Array(TEXT), False),
+    (tuple[str, ...], Array(TEXT), False),
     (dict[str, int], Map(WHOLE), False),
     (Annotated[str, "anything"], TEXT, False),
     (Inner, Struct("Inner", {"type": Field(Choice(("now", "later")))}), False),
@@ -74,6 +75,8 @@ FORMS: list[tuple[Any, Shape, bool]] = [
     (object | str, Anything(), False),
     ("NoSuchName", Anything(), False),
     ("NoSuchName[str]", Anything(), False),
+    ("NoSuchName | str", Anything(), False),
+    ("NoSuchName[str] | str", Anything(), False),
     ("list[NoSuchName]", Array(Anything()), False),
     ("no ( annotation", Anything(), False),
 ]
@@ -96,6 +99,7 @@ def test_one_annotation_that_cannot_be_evaluated_leaves_the_others_checked() -> 
     values, problems = Schema(struct).check({"strange": [1], "amount": "much", "name": 3})
     assert values["strange"] == [1]
     assert [path for path, _ in problems] == [("amount",), ("name",)]
+    assert Schema(struct).check({})[1] == [(("amount",), "is required")]
 
 
 @pytest.mark.parametrize(("total", "expected"), [(True, True), (False, False)])
@@ -230,6 +234,9 @@ OBJECT_OR_WHOLE = Either((WHOLE, Struct("Anchor", {"type": Field(Choice(("now", 
         (BOTH, "inf", "inf"),
         (OBJECT_OR_WHOLE, {"type": "now"}, {"type": "now"}),
         (Either((TEXT, AMOUNT)), 3.0, "3"),
+        (Either((TEXT, Array(WHOLE))), [3.0], [3]),
+        (Either((TEXT, Map(WHOLE))), {"a": 3.0}, {"a": 3}),
+        (Either((Scalar("boolean"), WHOLE)), True, True),
         (Anything(), {"any": [1.5]}, {"any": [1.5]}),
         (WHOLE, UNKNOWN, UNKNOWN),
         (Array(WHOLE), [UNKNOWN, 1.0], [UNKNOWN, 1]),
@@ -308,6 +315,10 @@ def test_what_is_wrong_inside_leaves_the_rest() -> None:
     }
     assert values["list"][0] == {"name": "a", "size": 1}
     assert values["map"]["a"] == 1
+    # Of what is wrong the rules see nothing that they know.
+    assert isinstance(values["list"][2], Unknown)
+    assert isinstance(values["list"][1]["name"], Unknown)
+    assert "nam" not in values["list"][1]
     assert given["map"] == {"a": 1.0, "b": "x"}
 
 
