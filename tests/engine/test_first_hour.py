@@ -17,7 +17,7 @@ import pytest
 from tests.engine.conftest import ROOT, Project
 from tests.engine.newcomer import Checkout
 
-SCRIPTS = ("bootstrap", "pulumi", "test", "up")
+SCRIPTS = sorted(file.name for file in (ROOT / "script").iterdir() if file.is_file() and not file.suffix)
 VERSION = re.findall(r"^PULUMI_ENGINE_VERSION=(\S+)$", (ROOT / "script/bootstrap").read_text(), re.MULTILINE)[0]
 
 
@@ -67,6 +67,12 @@ def test_an_argument_that_is_not_understood_does_nothing(script: str, bare: Chec
         said == f"script/{script}: takes no arguments, and got: --stack prod. script/{script} --help says what it does."
     )
     assert not (bare.folder / ".venv").exists()
+
+
+def test_a_missing_version_is_asked_for(checkout: Checkout) -> None:
+    assert checkout.refused("script/try-stripe") == (
+        "script/try-stripe: needs a version of stripe-python, such as 15.6.2; script/try-stripe --help says more."
+    )
 
 
 def test_a_named_python_that_is_none_is_not_passed_over(bare: Checkout) -> None:
