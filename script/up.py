@@ -64,6 +64,8 @@ def choose_stack(environ: Mapping[str, str]) -> str:
 
 def chain(stack: str) -> None:
     address = os.environ.get("STRIPE_API_BASE")
+    # the example's events have a spool of their own: what waits in the user's is no concern of this command
+    os.environ.setdefault("STRIPE_USAGE_SPOOL", str(ROOT / ".stripe-usage" / "spool.db"))
     if stack == "dev":
         os.environ["STRIPE_MODE"] = "sandbox"
         where = address or os.environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE
