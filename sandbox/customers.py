@@ -9,7 +9,8 @@ from typing import Any, Final
 from . import cards
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 
 def _reveal(call: Call, customer: Obj, field: str) -> Any:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from . import inflight, metering, usage_totals
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
-from .store import Obj, Store, mint
+from .store import Store, mint
+from .wire import Obj
 
 declare_kind(Kind("billing.meter_event_summary"))
 

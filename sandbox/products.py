@@ -1,4 +1,4 @@
-"""Products: create, retrieve, update, list, delete. The example of how a kind is written (see `router.py`)."""
+"""Products: retrieve, update, list, delete; `catalog.py` makes them. The example of a kind (see `router.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, retrieves, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("product"))
 retrieves("/v1/products/{id}", "product")
@@ -118,21 +119,6 @@ def _set_tax(product: Obj, params: dict[str, Any]) -> None:
         details.update({name: value or None for name, value in given.items()})
     product["tax_code"] = details["tax_code"]
     product["tax_details"] = details if any(details.values()) else None
-
-
-@route("POST", "/v1/products")
-def create(call: Call) -> Obj:
-    """POST /v1/products, with its default price where `default_price_data` describes one."""
-    given = call.params.get("default_price_data")
-    if not given:
-        return new_product(call, call.params)
-    # Imported here: a price may in turn make its product.
-    from .prices import new_id, new_price
-
-    # Recorded: the event of the product, which comes first, names the price already.
-    product = new_product(call, call.params, new_id(call))
-    new_price(call, given, product["id"], product["default_price"])
-    return product
 
 
 @route("GET", "/v1/products")

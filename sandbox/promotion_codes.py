@@ -13,7 +13,8 @@ from typing import Any, Final
 from . import amounts, connect, coupons
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 _CODE: Final = re.compile(r"\A[a-zA-Z0-9\-_]+\Z")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

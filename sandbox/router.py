@@ -42,7 +42,8 @@ from typing import Any, Final
 from . import spec
 from .errors import refuse
 from .inflight import Claim
-from .store import Obj, Store, mint
+from .store import Store, mint
+from .wire import Obj
 
 Handler = Callable[["Call"], Obj]
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 from . import amounts, cards, connect, customers, life, redemption, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import copied
+from .wire import Obj
 
 
 def wire(call: Call, schedule: Obj) -> Obj:

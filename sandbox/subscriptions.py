@@ -19,11 +19,11 @@ from . import (
 )
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
 from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
 from .router import Call, route
 from .store import Through, copied
+from .wire import Obj
 
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj
+from .wire import Obj
 
 declare_kind(Kind("tax_rate", missing_param="tax_rate", noun="tax rate"))
 retrieves("/v1/tax_rates/{tax_rate}", "tax_rate")

@@ -12,12 +12,13 @@ from typing import Any, Final
 from . import cards, connect, payment_settings, prices, redemption, taxation, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, invoice_item, is_metered
+from .billing.lines import invoice_item, is_metered
 from .billing.periods import Interval
 from .billing.rating import rate, total
 from .errors import refuse
 from .router import Call
 from .store import copied
+from .wire import Obj
 
 LONGEST_TRIAL: Final = prices.MOST_TRIAL_DAYS * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400

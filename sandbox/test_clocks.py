@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from . import customers, life, terms
-from .billing.lines import Obj
 from .billing.periods import Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
+from .wire import Obj
 
 KIND: Final = "test_helpers.test_clock"
 #: Stripe deletes a test clock thirty days after it was made.

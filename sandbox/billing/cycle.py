@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 from sandbox.billing.discounts import Part, covers, reductions
 from sandbox.billing.lines import (
@@ -37,8 +37,7 @@ from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 from sandbox.billing.proration import Debit, credit, credited_off, share
 from sandbox.billing.rating import is_free, rate, rate_since, total
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 
 class Catalog(Protocol):

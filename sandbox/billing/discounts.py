@@ -13,8 +13,8 @@ from typing import Any
 
 from sandbox.billing.money import EXACT, split, to_minor_units
 from sandbox.billing.periods import Anchor, Interval
+from sandbox.wire import Obj
 
-Obj = dict[str, Any]
 Discount = Mapping[str, Any]
 """`id` and `coupon`."""
 

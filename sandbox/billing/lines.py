@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sandbox.billing.money import amount_text, decimal_string
+from money import decimal_text
+from sandbox.billing.money import amount_text
 from sandbox.billing.periods import Interval, day_text
 from sandbox.billing.rating import Charge, rate, rate_since
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 
 def is_metered(price: Mapping[str, Any]) -> bool:
@@ -143,7 +143,7 @@ def invoice_item(
         "pricing": None if price is None else _pricing(price, unit_amount),
         "proration": proration,
         "quantity": int(quantity),
-        "quantity_decimal": decimal_string(quantity),
+        "quantity_decimal": decimal_text(quantity),
         "tax_rates": list(tax_rates),
         "test_clock": test_clock,
     }
@@ -231,7 +231,7 @@ def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
     if charge.flat:
         return rated
     label = product.get("unit_label")
-    return f"{decimal_string(charge.quantity)} {label + ' ' if label else ''}× {rated}"
+    return f"{decimal_text(charge.quantity)} {label + ' ' if label else ''}× {rated}"
 
 
 def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tuple[int, int]) -> Obj:
@@ -253,7 +253,7 @@ def _pricing(price: Obj, unit_amount: Decimal | None) -> Obj:
     return {
         "type": "price_details",
         "price_details": {"price": price["id"], "product": price["product"]},
-        "unit_amount_decimal": None if unit_amount is None else decimal_string(unit_amount),
+        "unit_amount_decimal": None if unit_amount is None else decimal_text(unit_amount),
     }
 
 
@@ -299,7 +299,7 @@ def _line(
         "pretax_credit_amounts": [],
         "pricing": pricing,
         "quantity": int(quantity),
-        "quantity_decimal": decimal_string(quantity),
+        "quantity_decimal": decimal_text(quantity),
         "subtotal": amount,
         "taxes": [],
         # Not on the wire: live lines name their subscription in `parent` alone.
