@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from . import cards
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, assign, declare_kind, route
 from .store import declare_index
 from .wire import Obj
 
@@ -116,9 +116,7 @@ def _apply(call: Call, customer: Obj) -> None:
     for name in _OLD_NAMES:
         if name in params:
             raise refuse("not_implemented_param", param=name)
-    for name in _PLAIN:
-        if name in params:
-            customer[name] = params[name] or None
+    assign(customer, params, *_PLAIN)
     if customer["email"] is not None and not _EMAIL.fullmatch(customer["email"]):
         raise refuse("email", value=customer["email"])
     for name in _NAMES:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, retrieves, route
+from .router import Call, Kind, assign, changes, declare_kind, retrieves, route
 from .store import declare_index
 from .wire import Obj
 
@@ -22,7 +22,7 @@ LONGEST_FEATURE: Final = 80
 LONGEST_URL: Final = 2048
 _OF_SERVICES: Final = ("statement_descriptor", "unit_label")
 #: Fields that an update sets as they come; "" unsets them.
-_PLAIN: Final = ("description", "statement_descriptor", "unit_label", "url")
+_PLAIN: Final = ("description", "package_dimensions", "statement_descriptor", "unit_label", "url")
 
 
 def new_product(call: Call, params: dict[str, Any], default_price: str | None = None) -> Obj:
@@ -147,15 +147,11 @@ def update(call: Call) -> Obj:
     for name in ("active", "shippable"):
         if name in params:
             product[name] = params[name]
-    for name in _PLAIN:
-        if name in params:
-            product[name] = params[name] or None
+    assign(product, params, *_PLAIN)
     if "images" in params:
         product["images"] = list(params["images"] or ())
     if "marketing_features" in params:
         product["marketing_features"] = list(params["marketing_features"] or ())
-    if "package_dimensions" in params:
-        product["package_dimensions"] = params["package_dimensions"] or None
     _set_tax(product, params)
     if "metadata" in params:
         product["metadata"] = call.metadata(product["metadata"])

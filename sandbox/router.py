@@ -346,6 +346,13 @@ class Call:
         return obj
 
 
+def assign(obj: Obj, params: Mapping[str, Any], *names: str) -> None:
+    """Set fields of an object as they were given; what is empty unsets them."""
+    for name in names:
+        if name in params:
+            obj[name] = params[name] or None
+
+
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`previous_attributes` of an update: what `old` held where `new` differs, private fields left out.
 
