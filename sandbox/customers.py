@@ -146,6 +146,9 @@ def _apply(call: Call, customer: Obj) -> None:
         customer["invoice_prefix"] = prefix
     if "metadata" in params:
         customer["metadata"] = call.metadata(customer["metadata"])
+    if params.get("tax", {}).get("validate_location") in ("auto", "immediately"):
+        # Nobody is located here.
+        raise refuse("not_implemented_param", param=f"tax[validate_location]={params['tax']['validate_location']}")
     if "tax" in params and "ip_address" in params["tax"]:
         customer["tax"] = {**customer["tax"], "ip_address": params["tax"]["ip_address"] or None}
     mode = params.get("cash_balance", {}).get("settings", {}).get("reconciliation_mode")
