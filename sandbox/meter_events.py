@@ -39,10 +39,7 @@ def create(call: Call) -> Obj:
             shown = f"{value[:30]}...{value[-10:]}"
             raise refuse("too_long", param=f"payload[{key}]", value=shown, most=LONGEST_VALUE)
     event = metering.Event(
-        params["event_name"],
-        params["payload"],
-        params.get("identifier") or mint("", 32),
-        params.get("timestamp"),
+        params["event_name"], params["payload"], params.get("identifier") or mint("", 32), params.get("timestamp")
     )
     verdict = accept(call, event)
     return {

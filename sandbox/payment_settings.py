@@ -38,11 +38,7 @@ _WORDS: Final = {
 
 def first() -> dict[str, Any]:
     """Those of a subscription that says nothing about them."""
-    return {
-        "payment_method_options": None,
-        "payment_method_types": None,
-        "save_default_payment_method": "off",
-    }
+    return {"payment_method_options": None, "payment_method_types": None, "save_default_payment_method": "off"}
 
 
 def changed(current: Mapping[str, Any], given: Mapping[str, Any], where: str = "payment_settings") -> dict[str, Any]:

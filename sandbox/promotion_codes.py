@@ -93,10 +93,7 @@ def _expiry(call: Call, given: int | None, coupon: Obj) -> int | None:
 
 def _restrictions(given: Mapping[str, Any]) -> Obj:
     least, currency = given.get("minimum_amount"), given.get("minimum_amount_currency")
-    for name, value, other in (
-        ("minimum_amount", least, currency),
-        ("minimum_amount_currency", currency, least),
-    ):
+    for name, value, other in (("minimum_amount", least, currency), ("minimum_amount_currency", currency, least)):
         if value is None and (other is not None or given.get("currency_options")):
             raise refuse("missing", param=f"restrictions[{name}]")
     where = "restrictions[minimum_amount_currency]"

@@ -199,12 +199,7 @@ def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> 
 
 
 def _added_item(
-    call: Call,
-    schedule: Obj,
-    given: Mapping[str, Any],
-    known: terms.Prices,
-    target: redemption.Target,
-    where: str,
+    call: Call, schedule: Obj, given: Mapping[str, Any], known: terms.Prices, target: redemption.Target, where: str
 ) -> Obj:
     """One of a phase's `add_invoice_items`, as the schedule keeps it until the phase begins."""
     period: Obj = {}
@@ -230,12 +225,7 @@ def _added_item(
 
 
 def _phase_item(
-    call: Call,
-    schedule: Obj,
-    given: Mapping[str, Any],
-    price: Obj,
-    target: redemption.Target,
-    where: str,
+    call: Call, schedule: Obj, given: Mapping[str, Any], price: Obj, target: redemption.Target, where: str
 ) -> Obj:
     made = terms.new_item(call, given, price, "", 0, where, _held_rates(schedule))
     subscription = call.store.get("subscription", schedule["subscription"] or "") or {"items": {"data": []}}

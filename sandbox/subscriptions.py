@@ -110,13 +110,7 @@ def _refuse_uncharged(call: Call, method: str) -> None:
 
 
 def new_contract(
-    call: Call,
-    customer: Obj,
-    params: dict[str, Any],
-    known: terms.Prices,
-    prefix: str = "",
-    *,
-    at: int | None = None,
+    call: Call, customer: Obj, params: dict[str, Any], known: terms.Prices, prefix: str = "", *, at: int | None = None
 ) -> Contract:
     """A subscription from create parameters, not yet billed and not stored; previews begin here too.
 
@@ -210,13 +204,7 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
 
 
 def _dates(
-    call: Call,
-    subscription: Obj,
-    params: dict[str, Any],
-    items: list[Obj],
-    known: terms.Prices,
-    now: int,
-    prefix: str,
+    call: Call, subscription: Obj, params: dict[str, Any], items: list[Obj], known: terms.Prices, now: int, prefix: str
 ) -> None:
     """Start, trial and anchor of a new subscription."""
     backdate = params.get("backdate_start_date")
@@ -390,12 +378,7 @@ def cancel(call: Call) -> Obj:
     params = call.params
     if "cancellation_details" in params:
         terms.plain_fields(call, subscription, {"cancellation_details": params["cancellation_details"]})
-    end_now(
-        call,
-        subscription,
-        invoice_now=params.get("invoice_now", False),
-        prorate=params.get("prorate", False),
-    )
+    end_now(call, subscription, invoice_now=params.get("invoice_now", False), prorate=params.get("prorate", False))
     return subscription
 
 

@@ -619,14 +619,7 @@ def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) ->
 
 
 def set_item_discounts(
-    call: Call,
-    subscription: Obj,
-    item: Obj,
-    given: Mapping[str, Any],
-    now: int,
-    where: str,
-    *,
-    new: bool = False,
+    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str, *, new: bool = False
 ) -> None:
     """`discounts` of a subscription item, which come before the subscription's own; `new` is the subscription."""
     if "discounts" in given:

@@ -66,11 +66,7 @@ def advance(call: Call) -> Obj:
     life.advance(call, clock["id"], target)
     clock["frozen_time"] = target
     call.store.put(clock)
-    advancing: Obj = {
-        **clock,
-        "status": "advancing",
-        "status_details": {"advancing": {"target_frozen_time": target}},
-    }
+    advancing: Obj = {**clock, "status": "advancing", "status_details": {"advancing": {"target_frozen_time": target}}}
     call.event("test_helpers.test_clock.advancing", advancing)
     call.event("test_helpers.test_clock.ready", clock)
     return advancing

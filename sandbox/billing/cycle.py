@@ -919,14 +919,7 @@ def _take_on(
         item["billed_until"] = until
 
 
-def _credit(
-    contract: Contract,
-    item: Obj,
-    at: int,
-    proration_behavior: str,
-    *,
-    until: int | None = None,
-) -> None:
+def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, until: int | None = None) -> None:
     """Give back what was charged for the time after `at`, up to `until` or the period's end."""
     if contract.trialing or proration_behavior == "none":
         return
@@ -961,13 +954,7 @@ def _product_of(contract: Contract, debit: Debit) -> str:
 
 
 def _debit(
-    contract: Contract,
-    item: Obj,
-    start: int,
-    end: int,
-    proration_behavior: str,
-    *,
-    among: Sequence[Obj] | None = None,
+    contract: Contract, item: Obj, start: int, end: int, proration_behavior: str, *, among: Sequence[Obj] | None = None
 ) -> None:
     """Charge for an item from `start` to `end`, the rest of its period; it bills together with the items `among`."""
     if contract.trialing or proration_behavior == "none" or end <= start:

@@ -184,11 +184,7 @@ def line_of_invoice_item(pending: Obj) -> Obj:
         "subscription": subscription,
     }
     if subscription_item is None:
-        parent = {
-            "type": "invoice_item_details",
-            "invoice_item_details": shared,
-            "subscription_item_details": None,
-        }
+        parent = {"type": "invoice_item_details", "invoice_item_details": shared, "subscription_item_details": None}
     else:
         parent = {
             "type": "subscription_item_details",
