@@ -18,7 +18,7 @@ from components.providers import paid
 from components.providers.customer import CustomerProvider
 from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
-from tests.components.world import State, World, as_pulumi_sends, invoiced, licensed, metered
+from tests.components.world import State, World, anchor, as_pulumi_sends, invoiced, licensed, metered
 
 DAY = 86_400
 MONTH = {"interval": "month"}
@@ -164,6 +164,17 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     assert herd.preview({"cancel_at": at + DAY}, cancel_at_period_end=None) == []
     # One that is replaced goes on too.
     assert any("was to end" in each for each in herd.preview({"customer": "cus_2"}, **{end: None}))
+
+
+def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
+    [line] = herd.preview({"customer": "cus_2"})
+    assert line.startswith(
+        "is cancelled now (with a last invoice for its usage, unused time is not credited) and a new "
+    )
+    assert line.endswith("with a billing period of its own (300.00 USD a month); this cannot be undone")
+    trial = {"customer": "cus_2", "trial_period_days": 14, "discounts": [{"coupon": "c"}]}
+    [line] = herd.preview(trial)
+    assert "(300.00 USD a month), and its trial and its discounts from the beginning; this cannot" in line
 
 
 def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
@@ -355,7 +366,7 @@ def test_an_invoice_that_comes_at_once_is_said_and_no_other(
     if change == "always_invoice":
         new["proration_behavior"] = "always_invoice"
     if change == "anchor":
-        new["billing_cycle_anchor"] = {"type": "now"}
+        new["billing_cycle_anchor"] = anchor("now")
     if change == "trial ends":
         del new["trial_period_days"]
         new["trial_end"] = "now"
