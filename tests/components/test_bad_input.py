@@ -27,6 +27,7 @@ METER = {"display_name": "T", "event_name": "t", "default_aggregation": {"formul
 PRODUCT = {"name": "P"}
 MADE_PRICE = {"currency": "usd", "unit_amount": 1}
 PRICE = {"product": "prod_1", "currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}
+CHOSEN = {"product": "prod_1", "currency": "usd", "custom_unit_amount": {"enabled": True}}
 TIERS: list[dict[str, Any]] = [{"up_to": 10, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]
 TIERED = {
     "product": "prod_1",
@@ -231,6 +232,42 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         "currency_options.EUR: must be a three-letter ISO",
     ),
     (PriceProvider, {**PRICE, "currency_options": {"eur": {}}}, "currency_options.eur: needs unit_amount"),
+    (
+        PriceProvider,
+        tiered({"up_to": "inf", "flat_amount": 1, "flat_amount_decimal": "1"}),
+        "tiers[0].flat_amount_decimal: repeats flat_amount",
+    ),
+    (PriceProvider, tiered({"up_to": "inf", "flat_amount": -1}), "tiers[0].flat_amount: is negative"),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": False}},
+        "custom_unit_amount.enabled: must be true; leave custom_unit_amount out to switch it off",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "maximum": 2}},
+        "custom_unit_amount.minimum: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "preset": 3, "maximum": 2}},
+        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "preset": 2}},
+        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**PRICE, "currency_options": {"eur": {"unit_amount": 1, "unit_amount_decimal": "1"}}},
+        "currency_options.eur.unit_amount_decimal: repeats unit_amount",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "currency_options": {"eur": {"custom_unit_amount": {"enabled": False}}}},
+        "currency_options.eur.custom_unit_amount.enabled: must be true",
+    ),
     (
         PriceProvider,
         {**PRICE, "currency_options": {"usd": {"unit_amount": 1}}},
