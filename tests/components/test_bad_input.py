@@ -62,7 +62,8 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "metadata": {"a": ""}}, "metadata.a: is empty, which Stripe takes as unset"),
     (PriceProvider, {**PRICE, "metadata": {"k" * 41: "v"}}, "has a key of 41 characters"),
     (PriceProvider, {**PRICE, "metadata": {"a": "v" * 501}}, "metadata.a: is 501 characters long"),
-    (PriceProvider, {**PRICE, "metadata": {"a[b]": "v"}}, "has square brackets in its key"),
+    (PriceProvider, {**PRICE, "metadata": {"a[": "v"}}, "has square brackets in its key"),
+    (PriceProvider, {**PRICE, "metadata": {"b]": "v"}}, "has square brackets in its key"),
     (PriceProvider, {**PRICE, "metadata": {str(n): "v" for n in range(50)}}, "metadata: has 50 keys"),
     # -- meters
     (MeterProvider, without(METER, "event_name"), "event_name: is required"),
