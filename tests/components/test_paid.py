@@ -166,6 +166,17 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     assert any("was to end" in each for each in herd.preview({"customer": "cus_2"}, **{end: None}))
 
 
+def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
+    [line] = herd.preview({"customer": "cus_2"})
+    assert line.startswith(
+        "is cancelled now (with a last invoice for its usage, unused time is not credited) and a new "
+    )
+    assert line.endswith("with a billing period of its own (300.00 USD a month); this cannot be undone")
+    trial = {"customer": "cus_2", "trial_period_days": 14, "discounts": [{"coupon": "c"}]}
+    [line] = herd.preview(trial)
+    assert "(300.00 USD a month), and its trial and its discounts from the beginning; this cannot" in line
+
+
 def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
     once = herd.world.up(PriceProvider, "setup", {"product": herd.product, "currency": "usd", "unit_amount": 5_000})
     data = {"currency": "usd", "product": herd.product, "unit_amount": 250}
