@@ -12,7 +12,8 @@ from typing import Final
 
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("card", noun="source"))
 declare_kind(Kind("payment_method", noun="PaymentMethod"))

@@ -13,10 +13,10 @@ from typing import Any
 from . import prebilling, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
 from .errors import refuse
 from .router import Call
 from .terms import Prices, within
+from .wire import Obj
 
 
 def apply(

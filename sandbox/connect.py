@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .errors import refuse
 from .router import Call, Kind, declare_kind
-from .store import Obj
+from .wire import Obj
 
 declare_kind(Kind("account"))
 

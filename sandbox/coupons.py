@@ -7,7 +7,7 @@ from typing import Any, Final
 from . import amounts
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj
+from .wire import Obj
 
 LEAST_PERCENT: Final = 0.01
 

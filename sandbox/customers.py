@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from . import cards
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
-from .store import Obj, declare_index
+from .router import Call, Kind, assign, declare_kind, route
+from .store import declare_index
+from .wire import Obj
 
 
 def _reveal(call: Call, customer: Obj, field: str) -> Any:
@@ -115,9 +116,7 @@ def _apply(call: Call, customer: Obj) -> None:
     for name in _OLD_NAMES:
         if name in params:
             raise refuse("not_implemented_param", param=name)
-    for name in _PLAIN:
-        if name in params:
-            customer[name] = params[name] or None
+    assign(customer, params, *_PLAIN)
     if customer["email"] is not None and not _EMAIL.fullmatch(customer["email"]):
         raise refuse("email", value=customer["email"])
     for name in _NAMES:
@@ -147,6 +146,9 @@ def _apply(call: Call, customer: Obj) -> None:
         customer["invoice_prefix"] = prefix
     if "metadata" in params:
         customer["metadata"] = call.metadata(customer["metadata"])
+    if params.get("tax", {}).get("validate_location") in ("auto", "immediately"):
+        # Nobody is located here.
+        raise refuse("not_implemented_param", param=f"tax[validate_location]={params['tax']['validate_location']}")
     if "tax" in params and "ip_address" in params["tax"]:
         customer["tax"] = {**customer["tax"], "ip_address": params["tax"]["ip_address"] or None}
     mode = params.get("cash_balance", {}).get("settings", {}).get("reconciliation_mode")

@@ -133,11 +133,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     # -- objects ------------------------------------------------------------------------------------------------
     "no_such": Answer("No such {kind}: '{id}'", RECORDED, code="resource_missing"),
     "no_such_invoice_item": Answer(
-        "No such Invoice Item: '{id}'(livemode={livemode})",
-        RECORDED,
-        status=404,
-        code="resource_missing",
-        param="id",
+        "No such Invoice Item: '{id}'(livemode={livemode})", RECORDED, status=404, code="resource_missing", param="id"
     ),
     "other_mode": Answer(
         "No such {kind}: '{id}'; a similar object exists in {there} mode, but a {here} mode key was used to make this "
@@ -316,8 +312,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "tier_without_amount": Answer("An entry in the tiers array is missing an amount.", REPORTED, param="tiers"),
     "tiers_order": Answer(
-        "The `up_to` of each tier must be a whole number greater than that of the tier before it.",
-        UNRECORDED,
+        "The `up_to` of each tier must be a whole number greater than that of the tier before it.", UNRECORDED
     ),
     "tiers_end": Answer("The last tier, and only the last, must have `up_to` set to `inf`.", UNRECORDED),
     "decimal_places": Answer("Invalid decimal: {value}; must contain at maximum 12 decimal places.", REPORTED),
@@ -332,9 +327,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="recurring[interval_count]",
     ),
     "tax_behavior_fixed": Answer(
-        "The `tax_behavior` of this price is already {current} and cannot be changed.",
-        DOCUMENTED,
-        param="tax_behavior",
+        "The `tax_behavior` of this price is already {current} and cannot be changed.", DOCUMENTED, param="tax_behavior"
     ),
     "custom_amount_recurring": Answer(
         "`custom_unit_amount` can only be used with one-time prices.", DOCUMENTED, param="custom_unit_amount"
@@ -363,9 +356,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "summary_aligned": Answer("`{param}` must be aligned with {unit} boundaries.", UNRECORDED),
     "summary_order": Answer("`end_time` must be after `start_time`.", UNRECORDED, param="end_time"),
     "v2_timestamp": Answer(
-        "Invalid timestamp: {value}; must be an RFC 3339 time such as 2026-01-31T12:00:00Z.",
-        UNRECORDED,
-        stored=False,
+        "Invalid timestamp: {value}; must be an RFC 3339 time such as 2026-01-31T12:00:00Z.", UNRECORDED, stored=False
     ),
     "event_payload_key": Answer(
         "The payload of the meter event must have the key '{key}'.", UNRECORDED, param="payload"
@@ -388,9 +379,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "The timestamp of the meter event must be at most 5 minutes in the future.", DOCUMENTED, param="timestamp"
     ),
     "event_exists": Answer(
-        "An event already exists with identifier {identifier}.",
-        REPORTED,
-        headers=(("stripe-should-retry", "false"),),
+        "An event already exists with identifier {identifier}.", REPORTED, headers=(("stripe-should-retry", "false"),)
     ),
     "event_in_flight": Answer(
         "There is another meter event of this customer and meter in progress. Send one at a time, or retry later.",
@@ -663,10 +652,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "coupon_expired": Answer("Coupon expired: {coupon}", UNRECORDED, code="coupon_expired"),
     "promotion_code_inactive": Answer("The promotion code {code} is not active.", UNRECORDED),
-    "promotion_code_customer": Answer(
-        "The promotion code {code} is for another customer than {customer}.",
-        UNRECORDED,
-    ),
+    "promotion_code_customer": Answer("The promotion code {code} is for another customer than {customer}.", UNRECORDED),
     "promotion_code_not_first": Answer(
         "This promotion code cannot be redeemed because the associated customer has prior transactions.", REPORTED
     ),
@@ -680,10 +666,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "only.",
         UNRECORDED,
     ),
-    "discount_twice": Answer(
-        "Each entry of `{param}` must be of another coupon; {coupon} is there twice.",
-        UNRECORDED,
-    ),
+    "discount_twice": Answer("Each entry of `{param}` must be of another coupon; {coupon} is there twice.", UNRECORDED),
     "discount_form": Answer(
         "An entry of `discounts` needs one of `coupon`, `discount` and `promotion_code`.", UNRECORDED
     ),

@@ -6,7 +6,8 @@ from typing import Any
 
 from . import connect
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("event"))
 retrieves("/v1/events/{id}", "event")

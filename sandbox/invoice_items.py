@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 from . import connect, life, redemption, taxation, terms
-from .billing.lines import Obj, invoice_item
+from .billing.lines import invoice_item
 from .billing.money import EXACT, to_minor_units
 from .billing.rating import rate, unit_amount
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
+from .wire import Obj
 
 
 def wire(call: Call, item: Obj) -> Obj:

@@ -21,10 +21,11 @@ from . import (
 )
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, line_of_invoice_item
+from .billing.lines import line_of_invoice_item
 from .errors import refuse
 from .router import Call, route
 from .store import copied
+from .wire import Obj
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 from . import redemption, spec, taxation, usage_totals
 from .billing import discounts, tax
 from .billing.cycle import Draft
-from .billing.lines import Obj, usage_lines
+from .billing.lines import usage_lines
 from .billing.money import least_charge
 from .router import Call, Kind, declare_kind
 from .store import declare_index
+from .wire import Obj
 
 #: An invoice that a renewal makes stays a draft this long, and takes up usage that comes late.
 DRAFT_SECONDS: Final = 3600

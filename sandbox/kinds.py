@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import cards as cards
+from . import catalog as catalog
 from . import coupons as coupons
 from . import customers as customers
 from . import events as events

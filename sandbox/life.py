@@ -19,12 +19,13 @@ from typing import Any, Final
 from . import invoicing, metering, redemption, taxation, usage_totals
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, is_metered
+from .billing.lines import is_metered
 from .billing.periods import Anchor, Interval
 from .errors import StripeError
 from .prices import plan_of
 from .router import Call, Kind, changes, declare_kind
 from .store import copied, declare_index, mint
+from .wire import Obj
 
 _logger = logging.getLogger("sandbox")
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from . import metering, v2
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj, mint
+from .store import mint
+from .wire import Obj
 
 declare_kind(Kind("v2.core.event"))
 retrieves("/v2/core/events/{id}", "v2.core.event")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, retrieves, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("billing.meter", missing_param="id", noun="meter"))
 retrieves("/v1/billing/meters/{id}", "billing.meter")

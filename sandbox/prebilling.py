@@ -11,11 +11,12 @@ from typing import Any, Final
 from . import redemption, terms
 from .billing import cycle
 from .billing.cycle import Contract
-from .billing.lines import Obj, is_metered
+from .billing.lines import is_metered
 from .billing.periods import Anchor, Interval
 from .errors import refuse
 from .router import Call
 from .terms import within
+from .wire import Obj
 
 #: https://docs.stripe.com/billing/subscriptions/prebilling
 MOST_CYCLES_AHEAD: Final = 50

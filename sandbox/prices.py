@@ -1,4 +1,4 @@
-"""Prices: create, retrieve, update, list. A price has no DELETE; it is archived with `active=false`."""
+"""Prices: their shape, retrieve, update, list. A price has no DELETE; it is archived with `active=false`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from . import amounts, versions
 from .errors import refuse
-from .products import new_product
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 
 def _reveal(call: Call, price: Obj, field: str) -> Any:
@@ -34,22 +34,6 @@ MOST_TRIAL_DAYS: Final = 730
 MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 
 
-@route("POST", "/v1/prices")
-def create(call: Call) -> Obj:
-    """POST /v1/prices."""
-    params = call.params
-    if params.get("product") and params.get("product_data"):
-        raise refuse("only_one", param="product", names="product, product_data")
-    if not params.get("product") and not params.get("product_data"):
-        raise refuse("no_product")
-    if params.get("product"):
-        product = call.fetch("product", params["product"], param="product", status=400)
-        return new_price(call, params, str(product["id"]))
-    shape = price_shape(call, params)
-    product = new_product(call, params["product_data"])
-    return _save(call, params, str(product["id"]), shape)
-
-
 def plan_of(price: Obj) -> Obj:
     """A recurring price as a plan. Recorded: Stripe sends one beside it, though its description has no plans."""
     alike = ("active", "billing_scheme", "created", "currency", "livemode", "metadata", "nickname", "product")
@@ -73,7 +57,7 @@ def new_id(call: Call) -> str:
 def new_price(call: Call, params: dict[str, Any], product: str, id: str | None = None) -> Obj:
     """Make a price of a product from create parameters; `id` where the product names it already."""
     check_sold(call.fetch("product", product), params)
-    return _save(call, params, product, price_shape(call, params), id)
+    return save(call, params, product, price_shape(call, params), id)
 
 
 def check_sold(product: Obj, params: dict[str, Any]) -> None:
@@ -82,7 +66,8 @@ def check_sold(product: Obj, params: dict[str, Any]) -> None:
         raise refuse("product_good", product=product["id"])
 
 
-def _save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any], id: str | None = None) -> Obj:
+def save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any], id: str | None = None) -> Obj:
+    """Store a price of a shape that was checked."""
     lookup_key = _claim_lookup_key(call, params, None)
     price: Obj = {
         "id": id or new_id(call),

@@ -13,7 +13,8 @@ from typing import Any, Final
 from . import amounts, connect, coupons
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj, declare_index
+from .store import declare_index
+from .wire import Obj
 
 _CODE: Final = re.compile(r"\A[a-zA-Z0-9\-_]+\Z")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -92,10 +93,7 @@ def _expiry(call: Call, given: int | None, coupon: Obj) -> int | None:
 
 def _restrictions(given: Mapping[str, Any]) -> Obj:
     least, currency = given.get("minimum_amount"), given.get("minimum_amount_currency")
-    for name, value, other in (
-        ("minimum_amount", least, currency),
-        ("minimum_amount_currency", currency, least),
-    ):
+    for name, value, other in (("minimum_amount", least, currency), ("minimum_amount_currency", currency, least)):
         if value is None and (other is not None or given.get("currency_options")):
             raise refuse("missing", param=f"restrictions[{name}]")
     where = "restrictions[minimum_amount_currency]"

@@ -15,7 +15,7 @@ from . import coupons, promotion_codes
 from .billing import discounts
 from .errors import StripeError, refuse
 from .router import Call, Kind, declare_kind
-from .store import Obj
+from .wire import Obj
 
 MOST: Final = 20
 _FORMS: Final = ("coupon", "discount", "promotion_code")

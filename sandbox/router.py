@@ -42,7 +42,8 @@ from typing import Any, Final
 from . import spec
 from .errors import refuse
 from .inflight import Claim
-from .store import Obj, Store, mint
+from .store import Store, mint
+from .wire import Obj
 
 Handler = Callable[["Call"], Obj]
 
@@ -343,6 +344,13 @@ class Call:
             self.store.put(obj)
             self.event(type, obj, changed)
         return obj
+
+
+def assign(obj: Obj, params: Mapping[str, Any], *names: str) -> None:
+    """Set fields of an object as they were given; what is empty unsets them."""
+    for name in names:
+        if name in params:
+            obj[name] = params[name] or None
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from .errors import refuse
 from .router import Call, route
-from .store import Obj
+from .wire import Obj
 
 MOST_CLAUSES: Final = 10
 #: The fields that can be searched, by kind.

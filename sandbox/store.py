@@ -22,12 +22,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from . import migrations
-from .wire import SandboxFileError
+from .wire import Obj, SandboxFileError
 
 T = TypeVar("T")
 
-Obj = dict[str, Any]
-"""A stored object: Stripe's JSON, plus private fields whose names begin with `_`."""
 
 #: How long a writer waits for another process's transaction before it gives up.
 BUSY_SECONDS: Final = 60.0

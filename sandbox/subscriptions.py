@@ -13,17 +13,18 @@ from . import (
     life,
     payment_settings,
     prebilling,
+    spec,
     taxation,
     terms,
     versions,
 )
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
 from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
 from .router import Call, route
 from .store import Through, copied
+from .wire import Obj
 
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.
@@ -109,13 +110,7 @@ def _refuse_uncharged(call: Call, method: str) -> None:
 
 
 def new_contract(
-    call: Call,
-    customer: Obj,
-    params: dict[str, Any],
-    known: terms.Prices,
-    prefix: str = "",
-    *,
-    at: int | None = None,
+    call: Call, customer: Obj, params: dict[str, Any], known: terms.Prices, prefix: str = "", *, at: int | None = None
 ) -> Contract:
     """A subscription from create parameters, not yet billed and not stored; previews begin here too.
 
@@ -176,85 +171,40 @@ def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any
 
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
+    """A subscription of which nothing is known but whose it is and since when."""
     id = call.mint("sub_1", 23)
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
-    billing_mode: Obj = {"type": mode["type"], "updated_at": now}
-    if mode["type"] == "flexible":
-        # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
-        chosen = (mode.get("flexible") or {}).get("proration_discounts", "included")
-        billing_mode["flexible"] = {"proration_discounts": chosen}
-    elif mode.get("flexible"):
-        raise refuse("unknown", param="billing_mode[flexible]")
     return {
+        **spec.blank("subscription"),
         "id": id,
         "object": "subscription",
-        "application": None,
-        "application_fee_percent": None,
         "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
         "billing_cycle_anchor": now,
-        "billing_cycle_anchor_config": None,
-        "billing_mode": billing_mode,
+        "billing_mode": terms.billing_mode(mode, now),
         "billing_schedules": [],
-        "billing_thresholds": None,
-        "cancel_at": None,
-        "cancel_at_period_end": False,
-        "canceled_at": None,
         "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
         "collection_method": "charge_automatically",
         "created": now,
         "currency": "usd",
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
-        "days_until_due": None,
-        "default_payment_method": None,
-        "default_source": None,
         "default_tax_rates": [],
-        "description": None,
         "discounts": [],
-        "ended_at": None,
-        "invoice_settings": {
-            "account_tax_ids": None,
-            "custom_fields": None,
-            "description": None,
-            "footer": None,
-            "issuer": {"type": "self"},
-        },
-        "items": {
-            "object": "list",
-            "data": [],
-            "has_more": False,
-            "url": f"/v1/subscription_items?subscription={id}",
-        },
-        "latest_invoice": None,
+        "invoice_settings": {**dict.fromkeys(terms.PRINTED), "issuer": {"type": "self"}},
+        "items": {"object": "list", "data": [], "has_more": False, "url": f"/v1/subscription_items?subscription={id}"},
         "livemode": call.livemode,
         "managed_payments": {"enabled": False},
         "metadata": {},
-        "next_pending_invoice_item_invoice": None,
-        "on_behalf_of": None,
-        "pause_collection": None,
         "payment_settings": payment_settings.first(),
-        "pending_invoice_item_interval": None,
-        "pending_setup_intent": None,
-        "pending_update": None,
-        "schedule": None,
         "start_date": now,
         "status": "active",
         "test_clock": customer.get("test_clock"),
-        "transfer_data": None,
-        "trial_end": None,
         "trial_settings": {"end_behavior": dict(terms.TRIAL_END)},
-        "trial_start": None,
     }
 
 
 def _dates(
-    call: Call,
-    subscription: Obj,
-    params: dict[str, Any],
-    items: list[Obj],
-    known: terms.Prices,
-    now: int,
-    prefix: str,
+    call: Call, subscription: Obj, params: dict[str, Any], items: list[Obj], known: terms.Prices, now: int, prefix: str
 ) -> None:
     """Start, trial and anchor of a new subscription."""
     backdate = params.get("backdate_start_date")
@@ -428,12 +378,7 @@ def cancel(call: Call) -> Obj:
     params = call.params
     if "cancellation_details" in params:
         terms.plain_fields(call, subscription, {"cancellation_details": params["cancellation_details"]})
-    end_now(
-        call,
-        subscription,
-        invoice_now=params.get("invoice_now", False),
-        prorate=params.get("prorate", False),
-    )
+    end_now(call, subscription, invoice_now=params.get("invoice_now", False), prorate=params.get("prorate", False))
     return subscription
 
 

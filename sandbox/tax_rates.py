@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from .errors import refuse
-from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj
+from .router import Call, Kind, assign, declare_kind, retrieves, route
+from .wire import Obj
 
 declare_kind(Kind("tax_rate", missing_param="tax_rate", noun="tax rate"))
 retrieves("/v1/tax_rates/{tax_rate}", "tax_rate")
@@ -46,9 +46,7 @@ def create(call: Call) -> Obj:
 
 def _edit(rate: Obj, params: dict[str, Any]) -> None:
     """What create and update have in common."""
-    for name in _PLAIN:
-        if name in params:
-            rate[name] = params[name] or None
+    assign(rate, params, *_PLAIN)
     if rate["country"] is not None:
         code = rate["country"].upper()
         if len(code) != 2 or not (code.isascii() and code.isalpha()):

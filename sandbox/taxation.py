@@ -14,7 +14,7 @@ from . import connect
 from .billing import tax
 from .errors import refuse
 from .router import Call
-from .store import Obj
+from .wire import Obj
 
 #: On one line, and as a default of a subscription or an invoice.
 MOST_RATES: Final = 10

@@ -6,18 +6,19 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from . import cards, connect, payment_settings, prices, redemption, taxation, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, invoice_item, is_metered
+from .billing.lines import invoice_item, is_metered
 from .billing.periods import Interval
 from .billing.rating import rate, total
 from .errors import refuse
-from .router import Call
+from .router import Call, assign
 from .store import copied
+from .wire import Obj
 
 LONGEST_TRIAL: Final = prices.MOST_TRIAL_DAYS * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400
@@ -30,6 +31,8 @@ LEAST_THRESHOLD: Final = 50
 LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: `trial_settings[end_behavior]` where nothing is said; recorded.
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
+#: What invoices print, as a subscription or a phase says it.
+PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
 
@@ -489,63 +492,63 @@ def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]
     taxation.refuse_conflicts(call, subscription["currency"], borne)
 
 
+def billing_mode(asked: Mapping[str, Any], at: int) -> Obj:
+    """`billing_mode` of a subscription or a schedule."""
+    mode: Obj = {"type": asked["type"], "updated_at": at}
+    if asked["type"] == "flexible":
+        # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
+        chosen = (asked.get("flexible") or {}).get("proration_discounts", "included")
+        mode["flexible"] = {"proration_discounts": chosen}
+    elif asked.get("flexible"):
+        raise refuse("unknown", param="billing_mode[flexible]")
+    return mode
+
+
 def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:
     """What is kept and shown and changes no bill by itself."""
     collection(subscription, params)
+    assign(subscription, params, "description")
     if "metadata" in params:
         subscription["metadata"] = call.metadata(subscription["metadata"], params["metadata"])
-    if "description" in params:
-        subscription["description"] = params["description"] or None
-    if "default_payment_method" in params:
-        given = params["default_payment_method"]
-        customer = call.fetch("customer", subscription["customer"])
-        subscription["default_payment_method"] = (
-            cards.attach(call, customer, given, "default_payment_method") if given else None
-        )
-    if "default_source" in params:
-        given = params["default_source"]
-        customer = call.fetch("customer", subscription["customer"])
-        subscription["default_source"] = cards.of_customer(call, customer, given, "default_source") if given else None
     connect.set_parties(call, subscription, params)
-    if "invoice_settings" in params:
-        settings = dict(subscription["invoice_settings"])
-        for name in ("account_tax_ids", "custom_fields", "description", "footer"):
-            if name in params["invoice_settings"]:
-                settings[name] = params["invoice_settings"][name] or None
-        if "issuer" in params["invoice_settings"]:
-            given = params["invoice_settings"]["issuer"]
-            settings["issuer"] = connect.reference(call, given, "invoice_settings[issuer]")
-        subscription["invoice_settings"] = settings
-    if "payment_settings" in params:
-        subscription["payment_settings"] = payment_settings.changed(
-            subscription["payment_settings"], params["payment_settings"]
-        )
-    if "billing_thresholds" in params:
-        subscription["billing_thresholds"] = thresholds(
-            params["billing_thresholds"], subscription["billing_thresholds"]
-        )
-    if "pending_invoice_item_interval" in params:
-        subscription["pending_invoice_item_interval"] = _pending_interval(params["pending_invoice_item_interval"])
-    if "trial_settings" in params:
-        subscription["trial_settings"] = {
-            "end_behavior": {**TRIAL_END, **params["trial_settings"]["end_behavior"]},
-        }
-    if "pause_collection" in params:
-        pause = params["pause_collection"]
-        if pause and pause.get("resumes_at") is not None:
-            in_range(pause["resumes_at"], "pause_collection[resumes_at]")
-        subscription["pause_collection"] = (
-            {"behavior": pause["behavior"], "resumes_at": pause.get("resumes_at")} if pause else None
-        )
-    if "cancellation_details" in params:
-        details = dict(subscription["cancellation_details"])
-        for name in ("comment", "feedback", "feedback_option"):
-            if name in params["cancellation_details"]:
-                details[name] = params["cancellation_details"][name] or None
-        subscription["cancellation_details"] = details
+    for name, change in _PLAIN.items():
+        if name in params:
+            subscription[name] = change(call, subscription, params[name])
 
 
-def _pending_interval(given: Any) -> Obj | None:
+def _payment_method(call: Call, subscription: Obj, given: str) -> str | None:
+    customer = call.fetch("customer", subscription["customer"])
+    return cards.attach(call, customer, given, "default_payment_method") if given else None
+
+
+def _source(call: Call, subscription: Obj, given: str) -> str | None:
+    customer = call.fetch("customer", subscription["customer"])
+    return cards.of_customer(call, customer, given, "default_source") if given else None
+
+
+def _invoice_settings(call: Call, subscription: Obj, given: Mapping[str, Any]) -> Obj:
+    settings = dict(subscription["invoice_settings"])
+    assign(settings, given, *PRINTED)
+    if "issuer" in given:
+        settings["issuer"] = connect.reference(call, given["issuer"], "invoice_settings[issuer]")
+    return settings
+
+
+def _cancellation_details(call: Call, subscription: Obj, given: Mapping[str, Any]) -> Obj:
+    details = dict(subscription["cancellation_details"])
+    assign(details, given, "comment", "feedback", "feedback_option")
+    return details
+
+
+def _pause_collection(call: Call, subscription: Obj, given: Any) -> Obj | None:
+    if not given:
+        return None
+    if given.get("resumes_at") is not None:
+        in_range(given["resumes_at"], "pause_collection[resumes_at]")
+    return {"behavior": given["behavior"], "resumes_at": given.get("resumes_at")}
+
+
+def _pending_interval(call: Call, subscription: Obj, given: Any) -> Obj | None:
     if not given:
         return None
     every = {"interval": given["interval"], "interval_count": given.get("interval_count", 1)}
@@ -553,6 +556,20 @@ def _pending_interval(given: Any) -> Obj | None:
     if not 1 <= every["interval_count"] <= most:
         raise refuse("out_of_range", param="pending_invoice_item_interval[interval_count]", rule=f"1 to {most}")
     return every
+
+
+#: How fields of a subscription change: functions of (call, subscription, what was given).
+_PLAIN: Final[Mapping[str, Callable[[Call, Obj, Any], Any]]] = {
+    "default_payment_method": _payment_method,
+    "default_source": _source,
+    "invoice_settings": _invoice_settings,
+    "payment_settings": lambda call, held, given: payment_settings.changed(held["payment_settings"], given),
+    "billing_thresholds": lambda call, held, given: thresholds(given, held["billing_thresholds"]),
+    "pending_invoice_item_interval": _pending_interval,
+    "trial_settings": lambda call, held, given: {"end_behavior": {**TRIAL_END, **given["end_behavior"]}},
+    "pause_collection": _pause_collection,
+    "cancellation_details": _cancellation_details,
+}
 
 
 def set_trial_anchor(subscription: Obj) -> None:
@@ -604,14 +621,7 @@ def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) ->
 
 
 def set_item_discounts(
-    call: Call,
-    subscription: Obj,
-    item: Obj,
-    given: Mapping[str, Any],
-    now: int,
-    where: str,
-    *,
-    new: bool = False,
+    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str, *, new: bool = False
 ) -> None:
     """`discounts` of a subscription item, which come before the subscription's own; `new` is the subscription."""
     if "discounts" in given:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from . import customers, life, terms
-from .billing.lines import Obj
 from .billing.periods import Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
+from .wire import Obj
 
 KIND: Final = "test_helpers.test_clock"
 #: Stripe deletes a test clock thirty days after it was made.
@@ -66,11 +66,7 @@ def advance(call: Call) -> Obj:
     life.advance(call, clock["id"], target)
     clock["frozen_time"] = target
     call.store.put(clock)
-    advancing: Obj = {
-        **clock,
-        "status": "advancing",
-        "status_details": {"advancing": {"target_frozen_time": target}},
-    }
+    advancing: Obj = {**clock, "status": "advancing", "status_details": {"advancing": {"target_frozen_time": target}}}
     call.event("test_helpers.test_clock.advancing", advancing)
     call.event("test_helpers.test_clock.ready", clock)
     return advancing

@@ -10,7 +10,7 @@ from typing import Final
 from .billing.lines import is_metered
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
-from .store import Obj
+from .wire import Obj
 
 KIND: Final = "product_catalog.trial_offer"
 #: Stripe shows no `created`; lists go by it.

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 from sandbox.billing.discounts import Part, covers, reductions
 from sandbox.billing.lines import (
@@ -38,8 +38,7 @@ from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 from sandbox.billing.proration import Debit, credit, credited_off, share
 from sandbox.billing.rating import is_free, rate, rate_since, total
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 
 class Catalog(Protocol):
@@ -927,14 +926,7 @@ def _take_on(
         item["billed_until"] = until
 
 
-def _credit(
-    contract: Contract,
-    item: Obj,
-    at: int,
-    proration_behavior: str,
-    *,
-    until: int | None = None,
-) -> None:
+def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, until: int | None = None) -> None:
     """Give back what was charged for the time after `at`, up to `until` or the period's end."""
     if contract.trialing or proration_behavior == "none":
         return
@@ -969,13 +961,7 @@ def _product_of(contract: Contract, debit: Debit) -> str:
 
 
 def _debit(
-    contract: Contract,
-    item: Obj,
-    start: int,
-    end: int,
-    proration_behavior: str,
-    *,
-    among: Sequence[Obj] | None = None,
+    contract: Contract, item: Obj, start: int, end: int, proration_behavior: str, *, among: Sequence[Obj] | None = None
 ) -> None:
     """Charge for an item from `start` to `end`, the rest of its period; it bills together with the items `among`."""
     if contract.trialing or proration_behavior == "none" or end <= start:

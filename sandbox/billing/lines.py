@@ -10,8 +10,7 @@ from money import decimal_text
 from sandbox.billing.money import amount_text
 from sandbox.billing.periods import Interval, day_text
 from sandbox.billing.rating import Charge, rate, rate_since
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 
 def is_metered(price: Mapping[str, Any]) -> bool:
@@ -201,11 +200,7 @@ def line_of_invoice_item(pending: Obj) -> Obj:
         "subscription": subscription,
     }
     if subscription_item is None:
-        parent = {
-            "type": "invoice_item_details",
-            "invoice_item_details": shared,
-            "subscription_item_details": None,
-        }
+        parent = {"type": "invoice_item_details", "invoice_item_details": shared, "subscription_item_details": None}
     else:
         parent = {
             "type": "subscription_item_details",
