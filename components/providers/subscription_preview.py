@@ -316,7 +316,8 @@ def _at_once(bill: Bill) -> Iterator[str]:
     https://docs.stripe.com/billing/subscriptions/billing-mode/compare
     """
     anchor = bill.new.get("billing_cycle_anchor")
-    anew = mapping(anchor).get("type") == "now" and anchor != bill.old.get("billing_cycle_anchor")
+    # An object since API version 2026-10-28.endive, a word before.
+    anew = anchor in ("now", {"type": "now"}) and anchor != bill.old.get("billing_cycle_anchor")
     if anew and not bill.is_classic:
         yield (
             "its periods begin anew now (billing_cycle_anchor): usage so far and the time that is added are billed on "

@@ -19,7 +19,7 @@ from components.providers.customer import CustomerProvider
 from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
 from components.providers.subscription_preview import added
-from tests.components.world import State, World, as_pulumi_sends, invoiced, licensed, metered
+from tests.components.world import State, World, anchor, as_pulumi_sends, invoiced, licensed, metered
 
 DAY = 86_400
 MONTH = {"interval": "month"}
@@ -382,7 +382,7 @@ def test_an_invoice_that_comes_at_once_is_said_and_no_other(
     if change == "always_invoice":
         new["proration_behavior"] = "always_invoice"
     if change == "anchor":
-        new["billing_cycle_anchor"] = {"type": "now"}
+        new["billing_cycle_anchor"] = anchor("now")
     if change == "trial ends":
         del new["trial_period_days"]
         new["trial_end"] = "now"

@@ -234,3 +234,12 @@ def test_what_is_asked_for_by_name_is_true_or_false(name: str) -> None:
     given: dict[str, Any] = {name: "yes"}
     with pytest.raises(SettingsError, match=f"stripe-pricing:{name} is 'yes'; it must be true or false"):
         read(mode="live", **given)
+
+
+@pytest.mark.parametrize("name", ["mode", "apiBase", "account", "requestsPerSecond", "retrySeconds", "allowLocalState"])
+def test_a_key_that_was_put_into_another_setting_is_not_shown(name: str) -> None:
+    """The value of a wrong setting is in its sentence."""
+    secret = "sk_" + "live_51Habc0123456789"
+    with pytest.raises(SettingsError, match=f"stripe-pricing:{name} ") as caught:
+        Settings.read({"mode": "live", name: secret}.get, {})
+    assert "51Habc" not in repr(caught.value)
