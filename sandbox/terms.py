@@ -198,6 +198,8 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
             # Whether the trial then ends or goes on is nowhere said.
             raise refuse("not_implemented_param", param=f"{where}[price] of an item in the time of a trial offer")
         item["price"] = known.find(entry, where)["id"]
+        # Stripe: "When changing a subscription item's price, `quantity` is set to 1 unless a `quantity` is provided."
+        item["quantity"] = None
     price = known.get(item["price"])
     item["quantity"] = _quantity(entry, price, where, item["quantity"])
     if "metadata" in entry:

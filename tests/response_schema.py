@@ -425,6 +425,8 @@ def _components() -> dict[str, Any]:
         for listed in shown.get("anyOf", [shown]):
             if listed.get("type") == "array":
                 listed["items"]["anyOf"].append({"$ref": "#/components/schemas/discount"})
+    amount = converted["schemas"]["discounts_resource_discount_amount"]["properties"]["discount"]
+    amount["anyOf"].append({"$ref": "#/components/schemas/discount"})
     for kind, name in _TAXED:
         converted["schemas"][kind]["properties"][name] = {"type": "array", "items": TAX_RATE}
     # One that `expand` named.

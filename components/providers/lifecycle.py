@@ -22,7 +22,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, StripeRefusal, account_for
 from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
@@ -31,6 +31,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.redaction import as_line
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
@@ -111,7 +112,9 @@ class StripeProvider(ResourceProvider):
         for rule in (*self.kind.rules, self._linked, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
-        failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        failures = [CheckFailure("", as_line(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        for remark in () if failures else self.kind.remarks(inputs, not declared(olds), self.run.declaration):
+            self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
         # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
         return CheckResult(inputs if not failures else {}, failures)
 
@@ -142,7 +145,7 @@ class StripeProvider(ResourceProvider):
         change = differ.compare(self.kind, id_, outputs, new, self.run.declaration)
         # A refresh reads an object and then asks how it differs from the state. That changes nothing.
         refreshing = self.run.just_read(self.kind, id_, change.old)
-        self.run.compared(self.kind, id_, new, refreshing=refreshing)
+        self.run.compared(self.kind, id_, change.old, new, is_replaced=bool(change.replaces), refreshing=refreshing)
         if change.old != new and not refreshing:
             refusal = self.kind.refusal(change)
             if refusal:
@@ -163,6 +166,8 @@ class StripeProvider(ResourceProvider):
             return found
 
         asking = differ.Change(**{**vars(change), "declaration": declaration})
+        for notice in self.kind.notices(asking):
+            self.run.tell("warning", notice)
         for warning in differ.warnings(asking):
             self.run.tell("warning", f"{subject(self.kind.name, change.new, change.id)}: {warning}")
         self.run.when_compared(unanswered, lambda: self._warn(change))
@@ -220,8 +225,10 @@ class StripeProvider(ResourceProvider):
     def delete(self, id_: str, props: Inputs) -> None:
         self.account.pin(props.get("account"))
         known = self.kind.arguments(declared(props))
-        if self.run.holder(self.kind, id_) is not None:
-            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays, its replacement has taken it over")
+        keeper = self.run.keeper(self.kind, id_)
+        if keeper is not None or self.run.release(self.kind, id_, known.get("owner")):
+            holder = f"'{name_in(keeper)}'" if keeper else "another resource of this stack"
+            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays as it is in Stripe: {holder} has it")
             return
         # The engine does not say so. What the program still declares is not taken out of it.
         being_replaced = self.run.declares(self.kind, known.get("owner"))

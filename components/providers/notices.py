@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import Literal
 
+from components.providers.state import runs_under_engine
+
 
 def show(severity: Literal["info", "warning"], line: str) -> None:
     """Show one line, in the engine's diagnostics where there is an engine."""
@@ -18,8 +20,7 @@ def show(severity: Literal["info", "warning"], line: str) -> None:
 
 
 def _log_to_engine(severity: Literal["info", "warning"], line: str) -> bool:
-    # `python -m pulumi.dynamic <engine address>` is how the engine starts the process.
-    if len(sys.argv) != 2 or ":" not in sys.argv[1] or "pulumi" not in sys.argv[0]:
+    if not runs_under_engine():
         return False
     import grpc
     from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc

@@ -51,8 +51,12 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
 - **API version**: every request names `{api_version()}`, the one that the pinned stripe-python is made for.
 - **Warnings** about what cannot be undone come with the preview. They are sent by `diff`, which sees a replacement
   as one; Pulumi's resource hooks see it as a creation, and stop `pulumi destroy` when they are bound to deletes.
-  What the engine alone knows is not warned of: a replacement that `replace_on_changes` asks for, and what leaves the
-  program; the preview shows both.
+  Customers and subscriptions that leave the program are said by `components.program.program()`, which compares with
+  the stack's last state. A replacement that `replace_on_changes` asks for is known to the engine alone.
+- **Amounts in warnings** are what the program declares of its prices times the quantity. Discounts, taxes and usage are
+  not in them. Where a price is not part of the run (`--target`, an id written down), there is none.
+- **Only what the program changes is sent**: what somebody set in Stripe beside it stays until a refresh has shown it.
+  An item whose price changes keeps the quantity that Stripe has.
 """
 
 

@@ -7,17 +7,20 @@ order of its own and on four threads; what one resource must know of another is 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
-from components.account import Account, redact
+from components.account import Account
 from components.providers import notices
 from components.providers.errors import subject
 from components.providers.inventory import Inventory, StripeObject
 from components.providers.kind import Kind
+from components.providers.state import Holders, StateUnreadable, read_holders
 from components.providers.values import Inputs
+from components.redaction import as_line
 
 _NEW, _IN_STATE = "new", "in the state"
 
@@ -30,11 +33,15 @@ class Declaration:
         subject: how messages name it.
         owner: its `<project>/<stack>/<resource name>`.
         arguments: what the program declares.
+        before: the arguments in the state.
+        is_replaced: whether another object takes its place in this run.
     """
 
     subject: str
     owner: str
     arguments: Inputs
+    before: Inputs
+    is_replaced: bool
 
 
 @dataclass
@@ -45,6 +52,8 @@ class _Known:
     names: dict[str, str] = field(default_factory=dict)
     read: dict[str, Inputs] = field(default_factory=dict)
     compared: dict[str, Declaration] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    replacing: set[str] = field(default_factory=set)
     declared: set[str] = field(default_factory=set)
     creating: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
@@ -54,9 +63,14 @@ class _Known:
 class Run:
     """One run of the CLI on one stack."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, read_holders: Callable[[str], Holders | None] = read_holders) -> None:
         self._account = account
+        self._read_holders = read_holders
+        self._holders: Holders | None = None
+        self._state_was_read = False
+        self._released: Holders = Counter()
         self._lock = threading.RLock()
+        self._state_lock = threading.Lock()
         self._kinds: dict[str, _Known] = {}
         self._inventories: dict[str, Inventory] = {}
         self._waiting: dict[tuple[str, str], list[Callable[[], None]]] = {}
@@ -91,20 +105,26 @@ class Run:
         with self._lock:
             names = self._of(kind).names
             if is_new:
-                names.setdefault(owner, _NEW)
+                if names.setdefault(owner, _NEW) == _IN_STATE:
+                    self._of(kind).replacing.add(owner)
                 return False
             return names.setdefault(owner, _IN_STATE) == _NEW
 
     # -- what the program declares ------------------------------------------------------------------------------
 
-    def compared(self, kind: Kind, id_: str, arguments: Inputs, *, refreshing: bool) -> None:
+    def compared(
+        self, kind: Kind, id_: str, before: Inputs, arguments: Inputs, *, is_replaced: bool, refreshing: bool
+    ) -> None:
         """A resource in the state is compared with the program, or (refreshing) with what was just read of it."""
         owner = str(arguments.get("owner"))
         with self._lock:
             known = self._of(kind)
-            known.compared[id_] = Declaration(subject(kind.name, arguments), owner, arguments)
+            known.compared[id_] = Declaration(subject(kind.name, arguments), owner, arguments, before, is_replaced)
             if not refreshing:
                 known.declared.add(owner)
+                known.kept.pop(id_, None)
+                if not is_replaced:
+                    known.kept[id_] = owner
             waiting = self._waiting.pop((kind.name, id_), [])
         for then in waiting:
             then()
@@ -165,10 +185,53 @@ class Run:
             known.held[id_] = owner
             known.names[owner] = _IN_STATE
 
-    def holder(self, kind: Kind, id_: str) -> str | None:
-        """The owner that an object was made for or taken over by in this run."""
+    # -- deleting -----------------------------------------------------------------------------------------------
+
+    def keeper(self, kind: Kind, id_: str) -> str | None:
+        """The owner of the resource of this run's program whose object this is from now on.
+
+        One that the run has created with it: made, or taken over. Or one that was compared with the program and is
+        not replaced; a resource whose replacement the engine asks for by itself is checked as a new one after that.
+        """
         with self._lock:
-            return self._of(kind).held.get(id_)
+            known = self._of(kind)
+            owner = known.kept.get(id_)
+            return known.held.get(id_) or (owner if owner not in known.replacing else None)
+
+    def release(self, kind: Kind, id_: str, owner: object) -> bool:
+        """A resource gives its object up; returns whether another one in the stack's state still holds it.
+
+        What this run has compared does not tell where it does not take all of the program (`--target`) or does not
+        run it (`destroy`), so the state is asked, once. A whole destroy deletes an object with its last holder.
+        """
+        # Not the run's lock: the other threads need not wait for the export.
+        with self._state_lock:
+            if not self._state_was_read:
+                self._state_was_read = True
+                self._holders = self._read_state(owner)
+            self._released[kind.name, id_] += 1
+            return self._holders is not None and self._holders[kind.name, id_] > self._released[kind.name, id_]
+
+    def is_held(self, kind_name: str, id_: str) -> bool:
+        """Whether a resource that this run has not deleted holds the object, as far as is known."""
+        with self._lock:
+            known = self._kinds.get(kind_name, _Known())
+            seen = id_ in known.held or id_ in known.compared
+        with self._state_lock:
+            held = max(int(seen), self._holders[kind_name, id_] if self._holders else 0)
+            return held > self._released[kind_name, id_]
+
+    def _read_state(self, owner: object) -> Holders | None:
+        stack = str(owner).split("/")[1] if str(owner).count("/") > 1 else ""
+        try:
+            return self._read_holders(stack)
+        except StateUnreadable as problem:
+            self.tell(
+                "warning",
+                f"the stack's state cannot be read, so an object that two of its resources hold goes with the first "
+                f"of them that is deleted: {problem}",
+            )
+            return None
 
     def successor(self, kind: Kind, id_: str, owner: object) -> str | None:
         """The id of the object that stands for a resource in place of this one."""
@@ -191,7 +254,7 @@ class Run:
 
     def tell(self, severity: Literal["info", "warning"], message: str) -> None:
         """Show the person at the terminal one line, once a run."""
-        line = redact(" ".join(message.split()))
+        line = as_line(message)
         with self._lock:
             if line in self._told:
                 return

@@ -31,6 +31,7 @@ from sandbox.billing.lines import (
     proration_text,
     remaining_time_line,
     trial_line,
+    trial_usage_line,
     usage_lines,
 )
 from sandbox.billing.money import to_minor_units
@@ -382,9 +383,9 @@ def renew(
 ) -> Draft | None:
     """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
 
-    The end of a trial is a renewal too; usage during the trial is free. `after` are the items of the next period where
-    they differ (the next phase of a schedule): what ends is billed as it was, what begins as it shall be. `used` are
-    the lines of past usage where they are not those of the time before `at`.
+    The end of a trial is a renewal too: usage during the trial is free, and has a line of 0. `after` are the items of
+    the next period where they differ (the next phase of a schedule): what ends is billed as it was, what begins as it
+    shall be. `used` are the lines of past usage where they are not those of the time before `at`.
     """
     was_trialing = contract.trialing
     if was_trialing:
@@ -394,8 +395,9 @@ def renew(
     billed: list[tuple[Obj, list[Obj]]] = []
     if used is not None:
         billed = used
-    elif not was_trialing:
-        billed = [(item, _usage(contract, item, at)) for item in due if is_metered(contract.price(item))]
+    else:
+        used_lines = _trial_usage if was_trialing else _usage
+        billed = [(item, used_lines(contract, item, at)) for item in due if is_metered(contract.price(item))]
     if after is not None:
         ended = {item["id"] for item in due}
         known = {item["id"] for item in contract.items}
@@ -840,6 +842,11 @@ def _usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
     for line in lines:
         line["_usage"]["end"] = _usage_end(item, at)
     return lines
+
+
+def _trial_usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
+    used = max(_used(contract, item, at), Decimal(0))
+    return [trial_usage_line(item, contract.price(item), contract.product(item), used, (item["_usage_from"], at))]
 
 
 def _used(contract: Contract, item: Obj, end: int) -> Decimal:

@@ -70,6 +70,22 @@ def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> 
     )
 
 
+def trial_usage_line(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tuple[int, int]) -> Obj:
+    """The zero line of what a metered item has used in a trial. Nobody has published Stripe's words for it."""
+    return _line(
+        amount=0,
+        currency=price["currency"],
+        description=f"Free trial for {decimal_text(usage)} × {product['name']}",
+        period=period,
+        quantity=usage,
+        pricing=_pricing(price, Decimal(0)),
+        parent=_item_parent(item),
+        subscription=item["subscription"],
+        discounts=item["discounts"],
+        tax_rates=item["tax_rates"],
+    )
+
+
 def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period: tuple[int, int]) -> Obj:
     """The fee of a licensed item for part of a period: the first, up to the billing anchor, or the last."""
     return _line(

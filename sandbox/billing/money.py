@@ -29,7 +29,7 @@ def to_minor_units(amount: Decimal) -> int:
 
 
 def amount_text(amount: Decimal | int, currency: str) -> str:
-    """An amount in minor units as Stripe words it in a line's description: `$0.036`, `$100.00`."""
+    """An amount in minor units as Stripe words it in a line's description: `$0.036`, `$100.00`, `5,000 UGX`."""
     whole, _, fraction = decimal_text(major_units(amount, currency)).partition(".")
     fraction = fraction.ljust(places(currency), "0")
     sign = "-" if whole.startswith("-") else ""

@@ -385,10 +385,6 @@ def test_a_mistake_is_refused_in_one_line(
     assert [reason for reason in found if expected in reason], found
 
 
-def test_there_are_enough_of_them() -> None:
-    assert len(MISTAKES) >= 40
-
-
 @of_the_locked_sdk
 def test_the_form_that_took_the_place_of_a_word_is_shown(process: Process) -> None:
     """`billing_cycle_anchor="now"` was right until API version 2026-10-28.endive."""

@@ -1,4 +1,4 @@
-"""The scripts use the user's own state and passphrase, and keep no secret under an empty one."""
+"""The scripts use the state and the passphrase of the user where there are any; an empty one never guards a secret."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.test_readme import bash, checkout
-
-__all__ = ["checkout"]
+from tests.engine.newcomer import Checkout
 
 KEY = "sk_" + "test_0123456789abcdef"
 WHERE = (
     'script/pulumi whoami --verbose; source script/bootstrap; echo "passphrase: ${PULUMI_CONFIG_PASSPHRASE-not set}"'
 )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return Checkout.copied_to(tmp_path).folder
+
+
+def bash(script: str, checkout: Path) -> str:
+    return Checkout(checkout).bash(script)
 
 
 def refused(script: str, checkout: Path) -> str:

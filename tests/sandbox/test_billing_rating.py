@@ -150,6 +150,11 @@ def test_rounding_is_away_from_zero_on_both_sides() -> None:
         ("1250", "chf", "12.50 CHF"),
         ("-150", "usd", "-$1.50"),
         ("1500", "kwd", "1.500 KWD"),
+        # Hundredths to the API that people read without decimals (https://docs.stripe.com/currencies#special-cases).
+        ("500000", "ugx", "5,000 UGX"),
+        ("550", "isk", "5.5 ISK"),
+        ("10000", "huf", "100.00 HUF"),
+        ("10000", "twd", "100.00 TWD"),
     ],
 )
 def test_amounts_read_as_stripe_words_them(amount: str, currency: str, text: str) -> None:
