@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pulumi
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.settings import get_monitor
 
 from components.providers.subscription_preview import ending
 
@@ -42,10 +44,11 @@ class Declared:
         Args:
             state: by URN, `{"type": ..., "outputs": ...}` of each resource.
         """
-        for urn, resource in sorted(state.items() if self._is_certain else ()):
-            kind, name = str(resource["type"]).removeprefix(_TYPE), urn.rpartition("::")[2]
+        for urn in sorted(state if self._is_certain else ()):
+            kind, name = urn.rpartition(_TYPE)[2].partition("::")[0], urn.rpartition("::")[2]
             if kind in _SENTENCES and (kind, name) not in self._names:
-                yield f"{kind} '{name}' is no longer in the program: {_SENTENCES[kind](resource['outputs'])}"
+                outputs = _plain(state[urn]["outputs"])
+                yield f"{kind} '{name}' is no longer in the program: {_SENTENCES[kind](outputs)}"
 
 
 #: What this process's program has declared so far.
@@ -54,15 +57,28 @@ DECLARED: Final = Declared()
 
 def say() -> None:
     """Warn of what leaves; to be called when everything is declared."""
-    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    stack = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    # Not `pulumi.runtime.invoke`, which takes a second to make Python objects of a state of a thousand subscriptions.
+    request = resource_pb2.ResourceInvokeRequest(tok=_READ_STATE)
+    request.args["stackName"] = stack
+    monitor: Any = get_monitor()
     try:
-        state = pulumi.runtime.invoke(_READ_STATE, {"stackName": name}).value["outputs"]
-    except Exception as error:  # noqa: BLE001 - it is what the SDK raises
-        # An engine that cannot say it (a mock, a backend without the stack) is no reason not to run.
+        answer = monitor.Invoke(request)
+    except Exception as error:  # noqa: BLE001 - gRPC's, and a mock's
+        # An engine that cannot say it is no reason not to run.
         pulumi.log.debug(f"what leaves the program is not known: {error}")
         return
-    for sentence in DECLARED.leaving(state):
+    found = getattr(answer, "return")
+    if "outputs" not in found:
+        # A mock in the engine's place has no state.
+        return
+    for sentence in DECLARED.leaving(found["outputs"]):
         pulumi.log.warn(sentence)
+
+
+def _plain(value: Any) -> Any:
+    """A value of the engine's as plain data."""
+    return {key: _plain(value[key]) for key in value} if isinstance(value, Mapping) else value
 
 
 def _subscription(outputs: Mapping[str, Any]) -> str:

@@ -64,6 +64,8 @@ def choose_stack(environ: Mapping[str, str]) -> str:
 
 def chain(stack: str) -> None:
     address = os.environ.get("STRIPE_API_BASE")
+    # the example's events have a spool of their own: what waits in the user's is no concern of this command
+    os.environ.setdefault("STRIPE_USAGE_SPOOL", str(ROOT / ".stripe-usage" / "spool.db"))
     if stack == "dev":
         os.environ["STRIPE_MODE"] = "sandbox"
         where = address or os.environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE
@@ -121,10 +123,7 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
     try:
         workspace = automation.select_stack(stack_name=stack, work_dir=str(ROOT))
     except automation.StackNotFoundError:
-        raise Stop(
-            f"there is no stack {stack} in PULUMI_BACKEND_URL={os.environ.get('PULUMI_BACKEND_URL')}: make it with "
-            f"script/pulumi stack init {stack}, or unset PULUMI_BACKEND_URL to keep state in this checkout"
-        ) from None
+        raise Stop(no_stack(stack, os.environ.get("PULUMI_BACKEND_URL"))) from None
     except automation.CommandError as error:
         raise Stop(f"pulumi could not open stack {stack}: {reason(error)}") from None
     try:
@@ -140,6 +139,22 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
         return changes, {name: output.value for name, output in workspace.outputs().items()}
     except automation.CommandError:
         raise Stop("the lines above say what is wrong; nothing after it was done") from None
+
+
+def no_stack(stack: str, backend: str | None) -> str:
+    """What to do where the user's own backend has no such stack."""
+    if backend:
+        where, local = f"PULUMI_BACKEND_URL={backend}", "unset PULUMI_BACKEND_URL to keep state in this checkout"
+    else:
+        where = "the backend of pulumi login or of Pulumi.yaml"
+        local = f"keep state in this checkout: PULUMI_BACKEND_URL=file://{ROOT}/.pulumi-state script/up"
+    file = ROOT / f"Pulumi.{stack}.yaml"
+    own = (
+        f". For secrets under your own passphrase, first delete the line encryptionsalt from {file.name}"
+        if file.exists() and "encryptionsalt:" in file.read_text()
+        else ""
+    )
+    return f"there is no stack {stack} in {where}: make it with script/pulumi stack init {stack}, or {local}{own}"
 
 
 def reason(error: automation.CommandError) -> str:

@@ -28,7 +28,23 @@ def up(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_names_are_printed_as_text_and_not_as_markup(up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     line = PreviewLine(NAME, Decimal(3), None, 300_00, 0, 0, None, None)
-    invoice = InvoicePreview("sandbox", True, "cus_1", None, "usd", (line,), 300_00, 300_00, 300_00, None, None)
+    invoice = InvoicePreview(
+        "sandbox",
+        True,
+        "cus_1",
+        None,
+        "usd",
+        (line,),
+        subtotal=300_00,
+        discounts=0,
+        credits=0,
+        taxes=0,
+        taxes_included=0,
+        total=300_00,
+        amount_due=300_00,
+        period_start=None,
+        period_end=None,
+    )
     up.screen.print(up.invoice_table("dev", invoice))
     up.step(f"send a month of meter events for {NAME}")
     up.stack_line("dev", f"on the sandbox ({NAME})")

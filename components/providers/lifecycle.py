@@ -66,9 +66,11 @@ def one_line(method: Method) -> Method:
             owners = [
                 each["owner"] for each in args if isinstance(each, Mapping) and isinstance(each.get("owner"), str)
             ]
+            # What a check stumbles over is a value that the program declares, which may be a secret.
+            what = type(error).__name__ + ("" if method.__name__ == "check" else f": {error}")
             raise ProviderError(
                 f"{subject(self.kind.name, {'owner': owners[-1]} if owners else {})}: {method.__name__} failed "
-                f"unexpectedly: {type(error).__name__}: {error}; {TRACEBACK_VARIABLE}=1 shows where"
+                f"unexpectedly: {what}; {TRACEBACK_VARIABLE}=1 shows where"
             ) from None
 
     return cast(Method, guarded)

@@ -28,7 +28,7 @@ INTRODUCTION = f"""\
 
 What changing, taking out or deleting a resource does in Stripe. This page is written from the tables that the
 providers run on (`python -m components.providers.reference`); a test fails when it is not current. What the
-parameters mean is in [Stripe's reference](https://docs.stripe.com/api); every parameter that the pinned
+parameters mean is in [Stripe's reference](https://docs.stripe.com/api); every parameter that the installed
 stripe-python has is an argument, and `check` holds it to Stripe's own types before anything is sent.
 
 - **In place**: an update changes it. **Replaces**: Stripe cannot change it, so a new object is made first and the
@@ -47,6 +47,8 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
   that name and shape is taken over with a warning: it may be another stack's.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
+- **Refused in the preview**: what Stripe would refuse, as far as the program alone says it. The sentence names the
+  argument by its path and never repeats a value, since that may be a secret.
 - **Traces**: a failure is one line; `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.
 - **API version**: every request names `{api_version()}`, the one that the pinned stripe-python is made for.
 - **Warnings** about what cannot be undone come with the preview. They are sent by `diff`, which sees a replacement

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -125,8 +126,13 @@ class _Names(dict[str, Any]):
         return _Unresolved
 
 
+@functools.cache
+def _names_in(module: str) -> _Names:
+    return _Names({**vars(builtins), **vars(sys.modules[module])})
+
+
 def _hints(typed_dict: Any) -> Mapping[str, Any]:
-    names = _Names({**vars(builtins), **vars(sys.modules[typed_dict.__module__])})
+    names = _names_in(typed_dict.__module__)
     try:
         return get_type_hints(typed_dict, localns=names, include_extras=True)
     except Exception:  # noqa: BLE001 - whatever an annotation raises, the others are read

@@ -130,11 +130,13 @@ def _of_replacement(bill: Bill) -> Iterator[str]:
         yield "has ended, and a new subscription is made, with a billing period of its own"
         return
     trials = [key for key in sorted(bill.after) if mapping(bill.after[key]).get("current_trial")]
-    anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
+    begun = [f"the trial of {', '.join(trials)}"] if trials else []
+    begun += ["its trial"] if bill.new.get("trial_period_days") else []
+    begun += ["its discounts"] if bill.new.get("discounts") else []
     total = total_text(bill, bill.after)
     yield (
         f"is cancelled now ({ending(bill.old)}) and a new subscription made, with a billing period of its "
-        f"own{f' ({total})' if total else ''}{anew}; this cannot be undone"
+        f"own{_in_brackets(total)}{f', and {_and(begun)} from the beginning' if begun else ''}; this cannot be undone"
     )
     yield from _end_taken_back(bill)
 
@@ -314,7 +316,8 @@ def _at_once(bill: Bill) -> Iterator[str]:
     https://docs.stripe.com/billing/subscriptions/billing-mode/compare
     """
     anchor = bill.new.get("billing_cycle_anchor")
-    anew = mapping(anchor).get("type") == "now" and anchor != bill.old.get("billing_cycle_anchor")
+    # An object since API version 2026-10-28.endive, a word before.
+    anew = anchor in ("now", {"type": "now"}) and anchor != bill.old.get("billing_cycle_anchor")
     if anew and not bill.is_classic:
         yield (
             "its periods begin anew now (billing_cycle_anchor): usage so far and the time that is added are billed on "
@@ -393,6 +396,10 @@ def _named(bill: Bill, item: Mapping[str, Any]) -> str:
         return "a price that is made in this run"
     known = bill.price(source)
     return known.subject if known else str(source)
+
+
+def _and(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def _in_brackets(text: str | None) -> str:

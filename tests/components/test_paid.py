@@ -18,7 +18,8 @@ from components.providers import paid
 from components.providers.customer import CustomerProvider
 from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
-from tests.components.world import State, World, as_pulumi_sends, invoiced, licensed, metered
+from components.providers.subscription_preview import added
+from tests.components.world import State, World, anchor, as_pulumi_sends, invoiced, licensed, metered
 
 DAY = 86_400
 MONTH = {"interval": "month"}
@@ -166,6 +167,17 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     assert any("was to end" in each for each in herd.preview({"customer": "cus_2"}, **{end: None}))
 
 
+def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
+    [line] = herd.preview({"customer": "cus_2"})
+    assert line.startswith(
+        "is cancelled now (with a last invoice for its usage, unused time is not credited) and a new "
+    )
+    assert line.endswith("with a billing period of its own (300.00 USD a month); this cannot be undone")
+    trial = {"customer": "cus_2", "trial_period_days": 14, "discounts": [{"coupon": "c"}]}
+    [line] = herd.preview(trial)
+    assert "(300.00 USD a month), and its trial and its discounts from the beginning; this cannot" in line
+
+
 def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
     once = herd.world.up(PriceProvider, "setup", {"product": herd.product, "currency": "usd", "unit_amount": 5_000})
     data = {"currency": "usd", "product": herd.product, "unit_amount": 250}
@@ -293,13 +305,28 @@ def test_what_acts_once_is_charged_where_it_was_not_yet(world: World) -> None:
     arguments = {**invoiced(customer), "items": {"license": {"price": fee}}, "add_invoice_items": [{"price": setup}]}
     first = world.up(SubscriptionProvider, "acme", arguments)
     world.stripe("delete", f"/v1/subscriptions/{first.id}")
-    more = [{"price": setup}, {"price": training}, {"price": setup, "quantity": 2}]
+    more = [{"price": setup}, {"price": training}, {"price": setup, "quantity": 2}, {"price": setup}]
     world.up(SubscriptionProvider, "acme", {**arguments, "add_invoice_items": more})
-    assert (charges(world, customer, setup), charges(world, customer, training)) == (2, 1)
+    assert (charges(world, customer, setup), charges(world, customer, training)) == (3, 1)
     world.up(SubscriptionProvider, "renamed", arguments)
-    assert charges(world, customer, setup) == 3
+    assert charges(world, customer, setup) == 4
     world.up(SubscriptionProvider, "acme-2", {**arguments, "customer": other})
     assert charges(world, other, setup) == 1
+
+
+def test_a_time_that_no_earlier_one_was_billed_for_is_billed(world: World) -> None:
+    product, customer = world.product().id, world.customer().id
+    arguments = {**invoiced(customer), "items": {"license": {"price": world.price(product).id}}}
+    first = world.up(SubscriptionProvider, "acme", arguments)
+    world.stripe("delete", f"/v1/subscriptions/{first.id}")
+    start = world.stripe("get", f"/v1/subscriptions/{first.id}")["start_date"] - 100 * DAY
+    second = world.up(SubscriptionProvider, "acme", {**arguments, "backdate_start_date": start})
+    assert world.stripe("get", f"/v1/subscriptions/{second.id}")["start_date"] == start
+
+
+def test_an_entry_that_is_declared_twice_is_new_once() -> None:
+    one, two = {"price": "price_1"}, {"price": "price_2"}
+    assert added([one], [one, two, one]) == [two, one]
 
 
 def test_of_what_is_charged_once_only_what_is_new_is_charged(world: World) -> None:
@@ -355,7 +382,7 @@ def test_an_invoice_that_comes_at_once_is_said_and_no_other(
     if change == "always_invoice":
         new["proration_behavior"] = "always_invoice"
     if change == "anchor":
-        new["billing_cycle_anchor"] = {"type": "now"}
+        new["billing_cycle_anchor"] = anchor("now")
     if change == "trial ends":
         del new["trial_period_days"]
         new["trial_end"] = "now"
@@ -496,6 +523,8 @@ def test_the_amounts_of_a_preview_are_those_of_the_invoices(
         ({"currency": "jpy", "unit_amount": 500, "recurring": MONTH}, "1,500 JPY a month"),
         ({"currency": "usd", "unit_amount": 500, "recurring": QUARTER}, "15.00 USD every 3 months"),
         ({"currency": "usd", "unit_amount": 500}, "15.00 USD"),
+        ({"currency": "usd", "unit_amount": 500, "transform_quantity": {"divide_by": 2, "round": "up"}}, "10.00 USD"),
+        ({"currency": "usd", "unit_amount": 500, "transform_quantity": {"divide_by": 2, "round": "down"}}, "5.00 USD"),
         ({"currency": "usd", "custom_unit_amount": {"enabled": True}}, None),
         ({"currency": "usd", "unit_amount_decimal": UNKNOWN, "recurring": MONTH}, None),
         ({"currency": "usd", "unit_amount": 5, "recurring": {**MONTH, "usage_type": "metered"}}, None),

@@ -195,6 +195,11 @@ def test_a_key_with_anything_around_it_is_refused_and_never_shown(source: str, a
 def test_a_prefix_alone_is_no_key() -> None:
     with pytest.raises(SettingsError, match="STRIPE_API_KEY has nothing behind its prefix"):
         read({"STRIPE_API_KEY": "sk_test_"}, mode="test")
+    # What a key begins with is no secret, and stands in advice.
+    assert (
+        redact("set STRIPE_API_KEY=sk_test_... in the environment")
+        == "set STRIPE_API_KEY=sk_test_... in the environment"
+    )
 
 
 def test_what_a_broken_key_is_broken_into_is_cut_out_too() -> None:
@@ -234,3 +239,12 @@ def test_what_is_asked_for_by_name_is_true_or_false(name: str) -> None:
     given: dict[str, Any] = {name: "yes"}
     with pytest.raises(SettingsError, match=f"stripe-pricing:{name} is 'yes'; it must be true or false"):
         read(mode="live", **given)
+
+
+@pytest.mark.parametrize("name", ["mode", "apiBase", "account", "requestsPerSecond", "retrySeconds", "allowLocalState"])
+def test_a_key_that_was_put_into_another_setting_is_not_shown(name: str) -> None:
+    """The value of a wrong setting is in its sentence."""
+    secret = "sk_" + "live_51Habc0123456789"
+    with pytest.raises(SettingsError, match=f"stripe-pricing:{name} ") as caught:
+        Settings.read({"mode": "live", name: secret}.get, {})
+    assert "51Habc" not in repr(caught.value)
