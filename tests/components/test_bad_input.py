@@ -27,6 +27,7 @@ METER = {"display_name": "T", "event_name": "t", "default_aggregation": {"formul
 PRODUCT = {"name": "P"}
 MADE_PRICE = {"currency": "usd", "unit_amount": 1}
 PRICE = {"product": "prod_1", "currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}
+CHOSEN = {"product": "prod_1", "currency": "usd", "custom_unit_amount": {"enabled": True}}
 TIERS: list[dict[str, Any]] = [{"up_to": 10, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]
 TIERED = {
     "product": "prod_1",
@@ -61,7 +62,8 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "metadata": {"a": ""}}, "metadata.a: is empty, which Stripe takes as unset"),
     (PriceProvider, {**PRICE, "metadata": {"k" * 41: "v"}}, "has a key of 41 characters"),
     (PriceProvider, {**PRICE, "metadata": {"a": "v" * 501}}, "metadata.a: is 501 characters long"),
-    (PriceProvider, {**PRICE, "metadata": {"a[b]": "v"}}, "has square brackets in its key"),
+    (PriceProvider, {**PRICE, "metadata": {"a[": "v"}}, "has square brackets in its key"),
+    (PriceProvider, {**PRICE, "metadata": {"b]": "v"}}, "has square brackets in its key"),
     (PriceProvider, {**PRICE, "metadata": {str(n): "v" for n in range(50)}}, "metadata: has 50 keys"),
     # -- meters
     (MeterProvider, without(METER, "event_name"), "event_name: is required"),
@@ -231,6 +233,42 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         "currency_options.EUR: must be a three-letter ISO",
     ),
     (PriceProvider, {**PRICE, "currency_options": {"eur": {}}}, "currency_options.eur: needs unit_amount"),
+    (
+        PriceProvider,
+        tiered({"up_to": "inf", "flat_amount": 1, "flat_amount_decimal": "1"}),
+        "tiers[0].flat_amount_decimal: repeats flat_amount",
+    ),
+    (PriceProvider, tiered({"up_to": "inf", "flat_amount": -1}), "tiers[0].flat_amount: is negative"),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": False}},
+        "custom_unit_amount.enabled: must be true; leave custom_unit_amount out to switch it off",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "maximum": 2}},
+        "custom_unit_amount.minimum: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "preset": 3, "maximum": 2}},
+        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "preset": 2}},
+        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**PRICE, "currency_options": {"eur": {"unit_amount": 1, "unit_amount_decimal": "1"}}},
+        "currency_options.eur.unit_amount_decimal: repeats unit_amount",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "currency_options": {"eur": {"custom_unit_amount": {"enabled": False}}}},
+        "currency_options.eur.custom_unit_amount.enabled: must be true",
+    ),
     (
         PriceProvider,
         {**PRICE, "currency_options": {"usd": {"unit_amount": 1}}},

@@ -18,6 +18,7 @@ from components.providers import paid
 from components.providers.customer import CustomerProvider
 from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
+from components.providers.subscription_preview import added
 from tests.components.world import State, World, anchor, as_pulumi_sends, invoiced, licensed, metered
 
 DAY = 86_400
@@ -304,13 +305,28 @@ def test_what_acts_once_is_charged_where_it_was_not_yet(world: World) -> None:
     arguments = {**invoiced(customer), "items": {"license": {"price": fee}}, "add_invoice_items": [{"price": setup}]}
     first = world.up(SubscriptionProvider, "acme", arguments)
     world.stripe("delete", f"/v1/subscriptions/{first.id}")
-    more = [{"price": setup}, {"price": training}, {"price": setup, "quantity": 2}]
+    more = [{"price": setup}, {"price": training}, {"price": setup, "quantity": 2}, {"price": setup}]
     world.up(SubscriptionProvider, "acme", {**arguments, "add_invoice_items": more})
-    assert (charges(world, customer, setup), charges(world, customer, training)) == (2, 1)
+    assert (charges(world, customer, setup), charges(world, customer, training)) == (3, 1)
     world.up(SubscriptionProvider, "renamed", arguments)
-    assert charges(world, customer, setup) == 3
+    assert charges(world, customer, setup) == 4
     world.up(SubscriptionProvider, "acme-2", {**arguments, "customer": other})
     assert charges(world, other, setup) == 1
+
+
+def test_a_time_that_no_earlier_one_was_billed_for_is_billed(world: World) -> None:
+    product, customer = world.product().id, world.customer().id
+    arguments = {**invoiced(customer), "items": {"license": {"price": world.price(product).id}}}
+    first = world.up(SubscriptionProvider, "acme", arguments)
+    world.stripe("delete", f"/v1/subscriptions/{first.id}")
+    start = world.stripe("get", f"/v1/subscriptions/{first.id}")["start_date"] - 100 * DAY
+    second = world.up(SubscriptionProvider, "acme", {**arguments, "backdate_start_date": start})
+    assert world.stripe("get", f"/v1/subscriptions/{second.id}")["start_date"] == start
+
+
+def test_an_entry_that_is_declared_twice_is_new_once() -> None:
+    one, two = {"price": "price_1"}, {"price": "price_2"}
+    assert added([one], [one, two, one]) == [two, one]
 
 
 def test_of_what_is_charged_once_only_what_is_new_is_charged(world: World) -> None:
@@ -507,6 +523,8 @@ def test_the_amounts_of_a_preview_are_those_of_the_invoices(
         ({"currency": "jpy", "unit_amount": 500, "recurring": MONTH}, "1,500 JPY a month"),
         ({"currency": "usd", "unit_amount": 500, "recurring": QUARTER}, "15.00 USD every 3 months"),
         ({"currency": "usd", "unit_amount": 500}, "15.00 USD"),
+        ({"currency": "usd", "unit_amount": 500, "transform_quantity": {"divide_by": 2, "round": "up"}}, "10.00 USD"),
+        ({"currency": "usd", "unit_amount": 500, "transform_quantity": {"divide_by": 2, "round": "down"}}, "5.00 USD"),
         ({"currency": "usd", "custom_unit_amount": {"enabled": True}}, None),
         ({"currency": "usd", "unit_amount_decimal": UNKNOWN, "recurring": MONTH}, None),
         ({"currency": "usd", "unit_amount": 5, "recurring": {**MONTH, "usage_type": "metered"}}, None),

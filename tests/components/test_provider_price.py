@@ -292,7 +292,7 @@ def test_one_of_several_currencies_is_taken_away(world: World) -> None:
     assert after.inputs == less.inputs
 
 
-@pytest.mark.parametrize("change", ["changed", "added", "taken out"])
+@pytest.mark.parametrize("change", ["changed", "added", "taken out", "taken out and changed"])
 def test_a_currency_that_the_program_does_not_change_stays_as_somebody_set_it(world: World, change: str) -> None:
     """Sent again, it would undo what was set in the dashboard, and no preview would have shown it."""
     product = world.product()
@@ -305,6 +305,7 @@ def test_a_currency_that_the_program_does_not_change_stays_as_somebody_set_it(wo
         "changed": {**declared, "eur": {"unit_amount": 950}},
         "added": {**declared, "sek": {"unit_amount": 9000}},
         "taken out": {code: declared[code] for code in ("eur", "gbp")},
+        "taken out and changed": {"eur": {"unit_amount": 950}, "gbp": declared["gbp"]},
     }[change]
     world.price_change(product.id, price, currency_options=after)
     there = world.stripe("get", path, expand=["currency_options"])["currency_options"]

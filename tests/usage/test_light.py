@@ -26,7 +26,8 @@ def test_the_base_distribution_has_no_heavy_dependency_and_extras_name_the_rest(
         extra = re.search(r"extra *== *['\"](\w+)", need)
         (extras.setdefault(extra.group(1), []) if extra else base).append(name)
     assert base == ["stripe"]
-    assert extras == {"pulumi": ["pulumi", "pydantic", "rich"], "sqs": ["boto3"]}
+    assert {"pulumi", "pydantic", "rich"} <= set(extras["pulumi"])
+    assert extras["sqs"] == ["boto3"]
 
 
 def test_the_lock_holds_every_extra() -> None:
