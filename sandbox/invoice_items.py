@@ -10,7 +10,7 @@ from .billing.lines import invoice_item
 from .billing.money import EXACT, to_minor_units
 from .billing.rating import rate, unit_amount
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, declare_kind
 from .wire import Obj
 
 
@@ -84,10 +84,9 @@ def described(
     )
 
 
-@route("POST", "/v1/invoiceitems")
+@life.route("POST", "/v1/invoiceitems")
 def create(call: Call) -> Obj:
     """POST /v1/invoiceitems: on the customer's next invoice."""
-    life.settle(call)
     params = call.params
     for name in ("invoice", "tax_behavior", "tax_code"):
         if params.get(name):
@@ -150,17 +149,15 @@ def _named(call: Call) -> Obj:
     return found
 
 
-@route("GET", "/v1/invoiceitems/{invoiceitem}", writes=True)
+@life.route("GET", "/v1/invoiceitems/{invoiceitem}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/invoiceitems/{invoiceitem}."""
-    life.settle(call)
     return _named(call)
 
 
-@route("GET", "/v1/invoiceitems", writes=True)
+@life.route("GET", "/v1/invoiceitems")
 def list_items(call: Call) -> Obj:
     """GET /v1/invoiceitems, filtered by `customer` or its account, `invoice`, `pending`."""
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer", invoice="invoice")
     where = call.given("customer", "customer_account", "invoice")

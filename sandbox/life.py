@@ -3,8 +3,8 @@
 Everything that has a time to come keeps it in a private field: `_due` when it goes by the sandbox's own clock,
 `_clock_due` when its customer is on a test clock. A subscription with billing thresholds names its customer in
 `_watched`, and in `_stirred` the moment from which on its usage counts differently. `settle` does what the sandbox's
-clock has passed; handlers that read or change subscriptions and invoices call it first, so nothing runs in the
-background and nothing is late.
+clock has passed; handlers that read or change subscriptions and invoices are registered by `route` here, which lets
+it go first, so nothing runs in the background and nothing is late.
 `advance` does the same for a test clock.
 """
 
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
-from . import invoicing, metering, redemption, taxation, usage_totals
+from . import invoicing, metering, redemption, router, taxation, usage_totals
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import is_metered
 from .billing.periods import Anchor, Interval
 from .errors import StripeError
 from .prices import plan_of
-from .router import Call, Kind, changes, declare_kind
+from .router import Call, Handler, Kind, changes, declare_kind
 from .store import copied, declare_index, mint
 from .wire import Obj
 
@@ -270,6 +270,20 @@ def settle(call: Call) -> None:
         frozen = call.now(subscription)
         if subscription["_stirred"] <= frozen:
             advance(call, subscription["test_clock"], frozen)
+
+
+def route(method: str, template: str) -> Callable[[Handler], Handler]:
+    """Register the handler of an operation that time may have changed something for: `settle` goes first."""
+
+    def register(handler: Handler) -> Handler:
+        def settled(call: Call) -> Obj:
+            settle(call)
+            return handler(call)
+
+        router.route(method, template, writes=True)(settled)
+        return handler
+
+    return register
 
 
 def advance(call: Call, test_clock: str, until: int) -> None:

@@ -15,7 +15,7 @@ from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, changes, declare_kind
 from .store import copied
 from .wire import Obj
 
@@ -394,10 +394,9 @@ def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
 # -- creating and reading ---------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/subscription_schedules")
+@life.route("POST", "/v1/subscription_schedules")
 def create(call: Call) -> Obj:
     """POST /v1/subscription_schedules: from phases, or around a subscription that exists."""
-    life.settle(call)
     params = call.params
     if params.get("from_subscription"):
         return _create_around(call, params)
@@ -575,17 +574,15 @@ def keep(call: Call, schedule: Obj) -> None:
     call.store.put(schedule)
 
 
-@route("GET", "/v1/subscription_schedules/{schedule}", writes=True)
+@life.route("GET", "/v1/subscription_schedules/{schedule}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/subscription_schedules/{schedule}."""
-    life.settle(call)
     return call.fetch("subscription_schedule", call.args["schedule"])
 
 
-@route("GET", "/v1/subscription_schedules", writes=True)
+@life.route("GET", "/v1/subscription_schedules")
 def list_schedules(call: Call) -> Obj:
     """GET /v1/subscription_schedules, filtered by customer, state and times."""
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer")
     where = call.given("customer", "customer_account", "canceled_at", "completed_at", "released_at")
@@ -741,10 +738,9 @@ def _let_go(call: Call, schedule: Obj, at: int) -> None:
 # -- changing ---------------------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/subscription_schedules/{schedule}")
+@life.route("POST", "/v1/subscription_schedules/{schedule}")
 def update(call: Call) -> Obj:
     """POST /v1/subscription_schedules/{schedule}: the present phase, changed at once, and those to come."""
-    life.settle(call)
     params = call.params
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
@@ -831,10 +827,9 @@ def _change_terms(call: Call, schedule: Obj, now: int) -> None:
     life.updated(call, subscription, before, now)
 
 
-@route("POST", "/v1/subscription_schedules/{schedule}/cancel")
+@life.route("POST", "/v1/subscription_schedules/{schedule}/cancel")
 def cancel(call: Call) -> Obj:
     """POST .../cancel: the schedule and its subscription end now; usage billed and time credited unless told not to."""
-    life.settle(call)
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
     if schedule["subscription"] is not None:
@@ -866,10 +861,9 @@ def _cancel_planned(call: Call, customer: Obj) -> None:
 customers.BEFORE_DELETION.append(_cancel_planned)
 
 
-@route("POST", "/v1/subscription_schedules/{schedule}/release")
+@life.route("POST", "/v1/subscription_schedules/{schedule}/release")
 def release(call: Call) -> Obj:
     """POST .../release: the subscription goes on by itself."""
-    life.settle(call)
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
     now = call.now(schedule)

@@ -22,7 +22,7 @@ from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
-from .router import Call, route
+from .router import Call
 from .store import Through, copied
 from .wire import Obj
 
@@ -47,10 +47,9 @@ _CONFIG_RANGES: Final = {
 }
 
 
-@route("POST", "/v1/subscriptions")
+@life.route("POST", "/v1/subscriptions")
 def create(call: Call) -> Obj:
     """POST /v1/subscriptions."""
-    life.settle(call)
     params = call.params
     customer = connect.payer(call, params)
     if customer is None:
@@ -267,20 +266,18 @@ def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@route("GET", "/v1/subscriptions/{subscription_exposed_id}", writes=True)
+@life.route("GET", "/v1/subscriptions/{subscription_exposed_id}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/subscriptions/{id}; canceled ones too."""
-    life.settle(call)
     return call.fetch("subscription", call.args["subscription_exposed_id"])
 
 
-@route("GET", "/v1/subscriptions", writes=True)
+@life.route("GET", "/v1/subscriptions")
 def list_subscriptions(call: Call) -> Obj:
     """GET /v1/subscriptions: those not canceled, unless `status` says otherwise.
 
     As at Stripe, those on a test clock are left out unless the clock or the customer is named.
     """
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer", price="price", test_clock="test_helpers.test_clock")
     where = call.given("customer", "customer_account", "collection_method", "test_clock")
@@ -306,10 +303,9 @@ def list_subscriptions(call: Call) -> Obj:
 # -- changing ---------------------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/subscriptions/{subscription_exposed_id}")
+@life.route("POST", "/v1/subscriptions/{subscription_exposed_id}")
 def update(call: Call) -> Obj:
     """POST /v1/subscriptions/{id}."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription_exposed_id"])
     return change(call, subscription, call.params)
 
@@ -368,10 +364,9 @@ def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str,
     life.bill(call, contract, draft, now, hold=False)
 
 
-@route("DELETE", "/v1/subscriptions/{subscription_exposed_id}")
+@life.route("DELETE", "/v1/subscriptions/{subscription_exposed_id}")
 def cancel(call: Call) -> Obj:
     """DELETE /v1/subscriptions/{id}: end it now; `invoice_now` bills usage, `prorate` credits unused time."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription_exposed_id"])
     if subscription["status"] in life.ENDED:
         raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="id")
@@ -461,10 +456,9 @@ def _cancel_all(call: Call, customer: Obj) -> None:
 customers.BEFORE_DELETION.append(_cancel_all)
 
 
-@route("POST", "/v1/subscriptions/{subscription}/migrate")
+@life.route("POST", "/v1/subscriptions/{subscription}/migrate")
 def migrate(call: Call) -> Obj:
     """POST /v1/subscriptions/{id}/migrate: from classic billing mode to flexible, for good."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription"])
     if subscription["status"] in life.ENDED:
         raise refuse("migrate_status", state=subscription["status"])
