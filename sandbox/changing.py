@@ -13,9 +13,9 @@ from typing import Any
 from . import prebilling, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call
-from .terms import Prices, within
+from .terms import Prices
 from .wire import Obj
 
 

@@ -105,6 +105,9 @@ class Fault:
         return Response(error.status, headers, json.dumps(body).encode())
 
 
+_OF_FAULT: Final = ("when", "status", "delay", "drop", "half_body", "code", "message", "headers", "body")
+
+
 def take_fault(database: Database, current: settings.Settings, method: str, path: str) -> Fault | None:
     """The fault that this request meets, its count taken down by one."""
     if not any(_meets(entry, method, path) for entry in current["faults"]):
@@ -127,18 +130,7 @@ def take_fault(database: Database, current: settings.Settings, method: str, path
         settings.write(connection, fresh)
     if hit is None:
         return None
-    return Fault(
-        hit["id"],
-        hit["when"],
-        hit["status"],
-        hit["delay"],
-        hit["drop"],
-        hit["half_body"],
-        hit["code"],
-        hit["message"],
-        hit["headers"],
-        hit["body"],
-    )
+    return Fault(name=hit["id"], **{field: hit[field] for field in _OF_FAULT})
 
 
 def _meets(entry: dict[str, Any], method: str, path: str) -> bool:

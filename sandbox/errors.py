@@ -85,6 +85,11 @@ def _answers() -> dict[str, Answer]:
 ANSWERS: Final[dict[str, Answer]] = _answers()
 
 
+def within(prefix: str, name: str) -> str:
+    """A parameter as an error names it, inside another one or not: `subscription_details[items]`, `items`."""
+    return f"{prefix}[{name}]" if prefix else name
+
+
 def refuse(
     name: str, /, *, status: int | None = None, param: str | None = None, stored: bool | None = None, **values: object
 ) -> StripeError:

@@ -9,7 +9,7 @@ from . import connect, life, redemption, taxation, terms
 from .billing.lines import invoice_item
 from .billing.money import EXACT, to_minor_units
 from .billing.rating import rate, unit_amount
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call, Kind, declare_kind
 from .wire import Obj
 
@@ -42,9 +42,9 @@ def described(
     """
     if "amount" in entry and "quantity" in entry:
         # An amount is the whole: https://github.com/stripe/stripe-php/issues/777
-        raise refuse("only_one", param=f"{prefix}[amount]" if prefix else "amount", names="amount, quantity")
+        raise refuse("only_one", param=within(prefix, "amount"), names="amount, quantity")
     quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
-    rates = taxation.chosen(call, entry.get("tax_rates"), f"{prefix}[tax_rates]" if prefix else "tax_rates")
+    rates = taxation.chosen(call, entry.get("tax_rates"), within(prefix, "tax_rates"))
     price: Obj | None = None
     each: Decimal | None = None
     description = entry.get("description")
@@ -65,19 +65,16 @@ def described(
     period = entry.get("period") or {"start": now, "end": now}
     return invoice_item(
         id=call.mint("ii_1", 23),
-        customer=customer["id"],
-        customer_account=customer.get("customer_account"),
+        of=customer,
         amount=amount,
         currency=currency,
         description=description,
         date=now,
         period=(period["start"], period["end"]),
         quantity=quantity,
-        livemode=call.livemode,
         price=price,
         unit_amount=each,
         subscription=subscription,
-        test_clock=customer.get("test_clock"),
         discountable=entry.get("discountable", amount >= 0),
         metadata=call.metadata({}, entry.get("metadata") or {}),
         tax_rates=rates,
@@ -111,9 +108,7 @@ def create(call: Call) -> Obj:
     if customer["currency"] is None:
         customer["currency"] = item["currency"]
         call.store.put(customer)
-    call.store.put(item)
-    call.event("invoiceitem.created", item)
-    return item
+    return call.add(item, "invoiceitem.created")
 
 
 def set_discounts(call: Call, item: Obj, given: Any, where: str, now: int) -> None:

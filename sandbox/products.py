@@ -35,15 +35,12 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
     _check_good(kind, params)
     _check_shown(params)
     product: Obj = {
-        "id": id,
-        "object": "product",
+        **call.head("product", id, at=now),
         "active": params.get("active", True),
         "attributes": [],
-        "created": now,
         "default_price": default_price,
         "description": params.get("description") or None,
         "images": list(params.get("images") or ()),
-        "livemode": call.livemode,
         "marketing_features": list(params.get("marketing_features") or ()),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "name": params["name"],
@@ -58,9 +55,7 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
         "url": params.get("url") or None,
     }
     _set_tax(product, params)
-    call.store.put(product)
-    call.event("product.created", product)
-    return product
+    return call.add(product, "product.created")
 
 
 def _check_shown(params: dict[str, Any]) -> None:
@@ -153,8 +148,7 @@ def update(call: Call) -> Obj:
     if "marketing_features" in params:
         product["marketing_features"] = list(params["marketing_features"] or ())
     _set_tax(product, params)
-    if "metadata" in params:
-        product["metadata"] = call.metadata(product["metadata"])
+    call.set_metadata(product)
     if "default_price" in params:
         product["default_price"] = _default_price(call, product) if params["default_price"] else None
     changed = changes(old, product)

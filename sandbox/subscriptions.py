@@ -21,7 +21,7 @@ from . import (
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import Anchor, Interval, anchor_from_config
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call
 from .store import Through, copied
 from .wire import Obj
@@ -29,14 +29,8 @@ from .wire import Obj
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.
 _OF_INCOMPLETE: Final = {
-    "cancellation_details",
-    "default_payment_method",
-    "default_source",
-    "description",
-    "expand",
-    "metadata",
-    "off_session",
-    "payment_settings",
+    *("cancellation_details", "default_payment_method", "default_source", "description", "expand", "metadata"),
+    *("off_session", "payment_settings"),
 }
 _CONFIG_RANGES: Final = {
     "day_of_month": (1, 31),
@@ -118,7 +112,7 @@ def new_contract(
     now = call.now(customer) if at is None else at
     given = params.get("items")
     if not given:
-        raise refuse("missing", param="items" if not prefix else f"{prefix}[items]")
+        raise refuse("missing", param=within(prefix, "items"))
     subscription = _empty(call, customer, params, now)
     items = [
         terms.new_item(
@@ -135,13 +129,13 @@ def new_contract(
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_trial(call, known, item, entry, now, where)
     first = known.get(items[0]["price"])
-    named = f"{prefix}[currency]" if prefix else "currency"
+    named = within(prefix, "currency")
     subscription["currency"] = amounts.currency(params.get("currency") or first["currency"], named)
     terms.check_customer_currency(call, customer, subscription["currency"])
     subscription["items"]["data"] = items
     terms.check_items(known, subscription, items)
     terms.plain_fields(call, subscription, params)
-    terms.check_thresholds(call, known, subscription, items, prefix, f"{prefix}[items]" if prefix else "items")
+    terms.check_thresholds(call, known, subscription, items, prefix, within(prefix, "items"))
     subscription["_stirred"] = now
     terms.set_tax(call, subscription, params, prefix, planned=known.archived)
     terms.check_tax(call, known, subscription, items)
@@ -165,7 +159,7 @@ def new_contract(
 
 
 def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any], str]]:
-    where = f"{prefix}[items]" if prefix else "items"
+    where = within(prefix, "items")
     return [(entry, f"{where}[{index}]") for index, entry in enumerate(given)]
 
 
@@ -175,15 +169,13 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
     return {
         **spec.blank("subscription"),
-        "id": id,
-        "object": "subscription",
+        **call.head("subscription", id, at=now),
         "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
         "billing_cycle_anchor": now,
         "billing_mode": terms.billing_mode(mode, now),
         "billing_schedules": [],
-        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
+        "cancellation_details": spec.blank("cancellation_details"),
         "collection_method": "charge_automatically",
-        "created": now,
         "currency": "usd",
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
@@ -191,7 +183,6 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "discounts": [],
         "invoice_settings": {**dict.fromkeys(terms.PRINTED), "issuer": {"type": "self"}},
         "items": {"object": "list", "data": [], "has_more": False, "url": f"/v1/subscription_items?subscription={id}"},
-        "livemode": call.livemode,
         "managed_payments": {"enabled": False},
         "metadata": {},
         "payment_settings": payment_settings.first(),
@@ -225,15 +216,12 @@ def _dates(
     anchor = terms.anchor_asked(call, params, prefix)
     if config is not None:
         if anchor is not None:
-            raise refuse(
-                "only_one",
-                param="billing_cycle_anchor_config",
-                names="billing_cycle_anchor, billing_cycle_anchor_config",
-            )
+            both = "billing_cycle_anchor, billing_cycle_anchor_config"
+            raise refuse("only_one", param="billing_cycle_anchor_config", names=both)
         subscription["billing_cycle_anchor_config"] = _anchor_config(config, shortest)
         subscription["billing_cycle_anchor"] = anchor_from_config(config, begins, shortest).timestamp
     elif anchor == "unchanged":
-        name = f"{prefix}[billing_cycle_anchor]" if prefix else "billing_cycle_anchor"
+        name = within(prefix, "billing_cycle_anchor")
         raise refuse("enum", param=name, choices="now or a timestamp")
     elif anchor is not None and anchor != "now":
         terms.in_future(anchor, now if backdate is None else backdate, "billing_cycle_anchor")

@@ -998,20 +998,17 @@ def _add(
     subscription = contract.subscription
     made = invoice_item(
         id=contract.new_id("ii_"),
-        customer=subscription["customer"],
-        customer_account=subscription.get("customer_account"),
+        of=subscription,
         amount=amount,
         currency=subscription["currency"],
         description=description,
         date=contract.now,
         period=period,
         quantity=quantity,
-        livemode=subscription["livemode"],
         price=contract.price(item) if credited is None else contract.catalog.price(credited.price),
         subscription=subscription["id"],
         subscription_item=item["id"],
         proration=True,
-        test_clock=subscription["test_clock"],
         discountable=False,
         tax_rates=item["tax_rates"],
     )
@@ -1038,20 +1035,17 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
     contract.pending.extend(
         invoice_item(
             id=contract.new_id("ii_"),
-            customer=subscription["customer"],
-            customer_account=subscription.get("customer_account"),
+            of=subscription,
             amount=charge.amount,
             currency=subscription["currency"],
             description=charge_text(price, contract.product(item), charge),
             date=contract.now,
             period=(start, at),
             quantity=charge.quantity,
-            livemode=subscription["livemode"],
             price=price,
             unit_amount=charge.unit_amount,
             subscription=subscription["id"],
             subscription_item=item["id"],
-            test_clock=subscription["test_clock"],
             discounts=item["discounts"],
             tax_rates=item["tax_rates"],
         )
