@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts
+from . import amounts, spec
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
 from .wire import Obj
@@ -44,19 +44,15 @@ def create(call: Call) -> Obj:
     if "redeem_by" in params and params["redeem_by"] <= call.now():
         raise refuse("time_past", param="redeem_by", value=params["redeem_by"])
     coupon: Obj = {
+        **spec.blank("coupon"),
         **call.head("coupon", id),
-        "amount_off": params.get("amount_off"),
+        **call.given("amount_off", "duration_in_months", "max_redemptions", "percent_off", "redeem_by"),
         "applies_to": params.get("applies_to", {"products": []}),
         "currency": amounts.currency(params["currency"]) if "amount_off" in params else None,
         "currency_options": _currency_options(params.get("currency_options") or {}, params.get("currency")),
         "duration": duration,
-        "duration_in_months": params.get("duration_in_months"),
-        "max_redemptions": params.get("max_redemptions"),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "name": params.get("name") or None,
-        "percent_off": params.get("percent_off"),
-        "redeem_by": params.get("redeem_by"),
-        "times_redeemed": 0,
         "valid": True,
     }
     for index, product in enumerate(coupon["applies_to"].get("products", ())):

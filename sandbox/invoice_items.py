@@ -117,14 +117,7 @@ def set_discounts(call: Call, item: Obj, given: Any, where: str, now: int) -> No
     if item["parent"] is not None:
         subscription = call.store.get("subscription", item["parent"]["subscription_details"]["subscription"])
         inherited += [] if subscription is None else subscription["discounts"]
-    target = redemption.Target(
-        item["customer"],
-        item["currency"],
-        now,
-        {"invoice_item": item["id"]},
-        present=item["discounts"],
-        inherited=inherited,
-    )
+    target = redemption.Target.of(item, "invoice_item", now, inherited=inherited)
     item["discounts"] = redemption.replace(call, target, given, where)
 
 

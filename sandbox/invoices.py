@@ -315,14 +315,7 @@ def _preview_answer(
 
 def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
     """`discounts` of a whole invoice: instead of its subscription's, which can be named among them."""
-    target = redemption.Target(
-        invoice["customer"],
-        invoice["currency"],
-        now,
-        {"invoice": invoice["id"]},
-        present=invoice["discounts"],
-        minimums=True,
-    )
+    target = redemption.Target.of(invoice, "invoice", now, minimums=True)
     invoice["discounts"] = redemption.replace(call, target, given, "discounts")
     begun = [id for id in invoice["discounts"] if id not in target.present]
     redemption.check_minimum(call, begun, invoice["currency"], invoice["subtotal"], "discounts")

@@ -160,15 +160,8 @@ def put(call: Call, subscription: Obj) -> None:
     call.store.put(subscription)
     for item in items:
         if known.get(item["id"]) != pointers[item["id"]]:
-            call.store.put(
-                {
-                    "id": item["id"],
-                    "object": "subscription_item",
-                    "created": item["created"],
-                    "subscription": subscription["id"],
-                    "price": pointers[item["id"]],
-                }
-            )
+            pointer = {name: item[name] for name in ("id", "object", "created")}
+            call.store.put({**pointer, "subscription": subscription["id"], "price": pointers[item["id"]]})
     for id in known.keys() - pointers.keys():
         call.store.remove("subscription_item", id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from . import spec
 from .errors import refuse
 from .router import Call, Kind, assign, changes, declare_kind, retrieves, route
 from .store import declare_index
@@ -35,25 +36,21 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
     _check_good(kind, params)
     _check_shown(params)
     product: Obj = {
+        **spec.blank("product"),
         **call.head("product", id, at=now),
         "active": params.get("active", True),
         "attributes": [],
         "default_price": default_price,
-        "description": params.get("description") or None,
         "images": list(params.get("images") or ()),
         "marketing_features": list(params.get("marketing_features") or ()),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "name": params["name"],
-        "package_dimensions": params.get("package_dimensions") or None,
         "shippable": params.get("shippable"),
-        "statement_descriptor": params.get("statement_descriptor") or None,
-        "tax_code": None,
         "tax_details": None,
         "type": kind,
-        "unit_label": params.get("unit_label") or None,
         "updated": now,
-        "url": params.get("url") or None,
     }
+    assign(product, params, *_PLAIN)
     _set_tax(product, params)
     return call.add(product, "product.created")
 

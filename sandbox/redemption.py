@@ -42,6 +42,12 @@ class Target:
     #: When what is redeemed begins to count, where that is not `now`: at the start of a backdated subscription.
     begins: int | None = None
 
+    @classmethod
+    def of(cls, holder: Obj, name: str, now: int, **more: Any) -> Target:
+        """An object of a customer and a currency, which discounts name in the field `name`."""
+        on = {name: holder["id"]}
+        return cls(holder["customer"], holder["currency"], now, on, present=holder["discounts"], **more)
+
 
 def replace(call: Call, target: Target, given: Any, where: str) -> list[str]:
     """The ids of the discounts that a list of `discounts` asks for, those that are new redeemed.

@@ -15,7 +15,7 @@ from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind
+from .router import Call, Kind, assign, changes, declare_kind
 from .store import copied
 from .wire import Obj
 
@@ -433,11 +433,7 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
 
 def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
     defaults = schedule["default_settings"]
-    if "billing_cycle_anchor" in given:
-        defaults["billing_cycle_anchor"] = given["billing_cycle_anchor"]
-    for name in ("collection_method", "description"):
-        if name in given:
-            defaults[name] = given[name] or None
+    assign(defaults, given, "billing_cycle_anchor", "collection_method", "description")
     if "default_payment_method" in given:
         customer = call.fetch("customer", schedule["customer"])
         defaults["default_payment_method"] = _method(call, customer, given, "default_settings")

@@ -5,6 +5,7 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
@@ -377,13 +378,8 @@ def add_invoice_items(
         charge = rate(price, quantity)[0]
         taxation.refuse_conflicts(call, subscription["currency"], [(price, rates or subscription["default_tax_rates"])])
         id = contract.new_id("ii_")
-        target = redemption.Target(
-            subscription["customer"],
-            subscription["currency"],
-            at,
-            {"invoice_item": id},
-            inherited=subscription["discounts"],
-        )
+        whole = subscription_target(subscription, at)
+        target = dataclasses.replace(whole, on={"invoice_item": id}, present=(), inherited=whole.present)
         period, named_for = _added_period(contract, entry.get("period") or {}, at, f"{named}[period]")
         made = invoice_item(
             id=id,
@@ -578,15 +574,8 @@ def set_trial_anchor(subscription: Obj) -> None:
 def subscription_target(subscription: Obj, now: int, *, new: bool = False) -> redemption.Target:
     """A subscription as something to discount. Discounts of a `new` one count from its start, be that backdated
     (https://docs.stripe.com/billing/subscriptions/backdating, "Backdating and discounts")."""
-    return redemption.Target(
-        subscription["customer"],
-        subscription["currency"],
-        now,
-        {"subscription": subscription["id"]},
-        present=subscription["discounts"],
-        minimums=new,
-        begins=subscription["start_date"] if new else None,
-    )
+    begins = subscription["start_date"] if new else None
+    return redemption.Target.of(subscription, "subscription", now, minimums=new, begins=begins)
 
 
 def set_discounts(
@@ -602,15 +591,8 @@ def set_discounts(
 
 def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) -> redemption.Target:
     """A subscription item as something to discount; it may reuse the subscription's discounts."""
-    return redemption.Target(
-        subscription["customer"],
-        subscription["currency"],
-        now,
-        {"subscription_item": item["id"]},
-        present=item["discounts"],
-        inherited=subscription["discounts"],
-        begins=subscription["start_date"] if new else None,
-    )
+    whole, on = subscription_target(subscription, now, new=new), {"subscription_item": item["id"]}
+    return dataclasses.replace(whole, on=on, present=item["discounts"], inherited=whole.present, minimums=False)
 
 
 def set_item_discounts(
