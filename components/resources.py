@@ -41,6 +41,7 @@ class Aggregation(TypedDict):
 
 
 class MeterArguments(TypedDict, total=False):
+    adopt: Input[str]
     active: Input[bool]
     customer_mapping: Input[billing.MeterCreateParamsCustomerMapping]
     default_aggregation: Required[Input[Aggregation]]
@@ -89,6 +90,7 @@ class DefaultPriceData(TypedDict, total=False):
 
 
 class ProductArguments(TypedDict, total=False):
+    adopt: Input[str]
     active: Input[bool]
     default_price: Input[str]
     default_price_data: Input[DefaultPriceData]
@@ -114,6 +116,7 @@ class DefaultPriceArguments(TypedDict):
 
 
 class PriceArguments(TypedDict, total=False):
+    adopt: Input[str]
     active: Input[bool]
     billing_scheme: Input[Literal["per_unit", "tiered"]]
     currency: Required[Input[str]]
@@ -135,6 +138,7 @@ class PriceArguments(TypedDict, total=False):
 
 
 class CustomerArguments(TypedDict, total=False):
+    adopt: Input[str]
     address: Input[params.CustomerCreateParamsAddress]
     balance: Input[int]
     business_name: Input[str]
@@ -215,6 +219,7 @@ class Cancel(TypedDict, total=False):
 
 
 class SubscriptionArguments(TypedDict, total=False):
+    adopt: Input[str]
     add_invoice_items: Input[Sequence[Input[AddInvoiceItem]]]
     allow_unbilled_usage: Input[bool]
     application_fee_percent: Amount
