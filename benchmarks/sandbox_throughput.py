@@ -74,7 +74,7 @@ class Connection:
         """One request and its answer: status and body."""
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.socket.sendall(
-            f"{method} {url} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+            f"{method} {url} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
         )
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:

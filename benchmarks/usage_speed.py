@@ -78,34 +78,40 @@ def _timed(events: int, work: Callable[[], None]) -> dict[str, float]:
 def _record(folder: str, events: int) -> dict[str, float]:
     from usage.client import Client
 
-    client = Client(f"{folder}/record.db", max_pending=10 * events)
+    client = Client(f"{folder}/record.db", mode="sandbox", background=False, max_pending=10 * events)
 
     def work() -> None:
         for _ in range(events):
             client.record(EVENT, "cus_1", 7)
 
     client.record(EVENT, "cus_1", 7)
-    return _timed(events, work)
+    figures = _timed(events, work)
+    client._release()
+    return figures
 
 
 def _record_many(folder: str, events: int) -> dict[str, float]:
     from usage.client import Client
 
-    client = Client(f"{folder}/many.db", max_pending=10 * events)
+    client = Client(f"{folder}/many.db", mode="sandbox", background=False, max_pending=10 * events)
     rows = [{"event_name": EVENT, "customer": "cus_1", "value": 7}] * 100
 
     def work() -> None:
         for _ in range(events // 100):
             client.record_many(rows)
 
-    return _timed(events, work)
+    figures = _timed(events, work)
+    client._release()
+    return figures
 
 
 def _together(folder: str, name: str, events: int, base: str, customers: list[str]) -> dict[str, float]:
     """Recording and delivering in one process, one after the other, in blocks: what `usage import` does."""
     from usage.client import Client
 
-    client = Client(f"{folder}/blocks-{name}.db", mode="sandbox", api_base=base, max_pending=10 * events)
+    client = Client(
+        f"{folder}/blocks-{name}.db", mode="sandbox", api_base=base, background=False, max_pending=10 * events
+    )
 
     def work() -> None:
         for first in range(0, events, 10_000):
@@ -132,7 +138,7 @@ def _two_processes(folder: str, events: int, base: str, customers: list[str]) ->
         "print('http://ready', flush=True)\n"
         "while True: client.flush(); time.sleep(0.02)"
     )
-    client = Client(path, mode="sandbox", api_base=base, max_pending=10 * events)
+    client = Client(path, mode="sandbox", api_base=base, background=False, max_pending=10 * events)
 
     def work() -> None:
         for number in range(events):
@@ -154,7 +160,6 @@ def _end_to_end(folder: str, name: str, events: int, base: str, customers: list[
         f"{folder}/spool-{name}.db",
         mode="sandbox",
         api_base=base,
-        background=True,
         interval=0.05,
         max_pending=10 * events,
     )

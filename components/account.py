@@ -14,31 +14,36 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from components import sdk
+from components.redaction import as_line, redact
 from components.settings import Get, Settings, SettingsError
 
 if TYPE_CHECKING:
     import stripe
 
+KEY_ADVICE: Final = "Check stripe-pricing:apiKey or STRIPE_API_KEY."
+#: Without the program, the engine configures the providers as the state's provider resource was.
+STALE_CONFIG: Final = (
+    "pulumi refresh and pulumi destroy read the stack's config as of the last pulumi up: after a change, add "
+    "--run-program."
+)
+#: The permission that lets a restricted key read its account, in Stripe's words.
+READ_ACCOUNT: Final = "rak_accounts_kyc_basic_read"
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 #: What an unlimited pace falls back to at the first 429: the limit of Stripe's test mode.
 PACE_AFTER_429 = 25.0
 
-_KEY = re.compile(r"\b((?:sk|rk|pk)_(?:test|live)|whsec)_[A-Za-z0-9*_]+")
-
-
-def redact(text: str) -> str:
-    """The text with every Stripe key in it cut down to its kind: `sk_live_***`."""
-    return _KEY.sub(r"\1_***", text)
+#: Stripe's refusal of a restricted key: "... for this endpoint on account 'acct_1PJ7'. Having the ...".
+_ACCOUNT = re.compile(r"\bon account \W?(acct_\w+)")
 
 
 class AccountError(Exception):
     """What a person reads when Stripe cannot be called, in one line; it never holds a key."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(redact(" ".join(message.split())))
+        super().__init__(as_line(message))
 
 
 class StripeRefusal(AccountError):
@@ -80,11 +85,13 @@ class StripeRefusal(AccountError):
     def _advice(self) -> str:
         match self.status:
             case 401:
-                return " Check stripe-pricing:apiKey or STRIPE_API_KEY."
+                return f" {KEY_ADVICE}"
             case 403:
                 return " Give the restricted key this permission, or use another key."
             case 429:
                 return " Set stripe-pricing:requestsPerSecond lower and run again; what was done stays done."
+            case status if status is not None and 300 <= status < 400:
+                return " The address redirects, and no key is sent on: check stripe-pricing:apiBase or STRIPE_API_BASE."
             case None:
                 return " Stripe could not be reached; run again: what was done is found, not made twice."
             # 501 is the sandbox's for what it does not have.
@@ -196,7 +203,7 @@ class Account:
 
     @property
     def id(self) -> str:
-        """The account that the key opens; asked of Stripe once a process."""
+        """The account that the key opens, or "" where Stripe does not tell; asked once a process."""
         with self._lock:
             if self._id is None:
                 try:
@@ -204,28 +211,54 @@ class Account:
                 except StripeRefusal as error:
                     if error.status != 403:
                         raise
-                    # A restricted key need not be allowed to read the account; then there is nothing to compare.
-                    self._id = self._pinned or ""
+                    # A restricted key need not be allowed to read its account. Stripe's refusal names it.
+                    named = _ACCOUNT.search(error.message)
+                    self._id = named[1] if named else ""
             return self._id
 
     def verify(self) -> None:
         """Refuse to work in another account than the one that the state was made in.
 
         Raises:
-            AccountError: there is no key, or the key opens another account.
+            AccountError: there is no key, or the key opens another account, or nothing tells which one.
         """
         with self._lock:
-            if self._pinned is not None and self.id and self.id != self._pinned:
+            if self._pinned is not None and not self.id:
+                raise AccountError(
+                    f"this stack {self._whose} Stripe account {self._pinned}, and the key may not read its account, so "
+                    f"that nothing tells which one it opens: give the restricted key the permission {READ_ACCOUNT}, or "
+                    "use another key"
+                )
+            if self._pinned is not None and self.id != self._pinned:
                 if self.settings.embedded:
                     raise AccountError(
                         f"this stack's objects are in another sandbox than the file {self.settings.sandbox_file}: "
                         "bring that file back (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or forget the "
                         "stack's state (pulumi stack rm --force --preserve-config) and start anew"
                     )
-                whose = "is for" if self._pinned == self.settings.account else "has its objects in"
                 raise AccountError(
-                    f"this stack {whose} Stripe account {self._pinned}, and the key opens {self.id}: "
+                    f"this stack {self._whose} Stripe account {self._pinned}, and the key opens {self.id}: "
                     "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
+                )
+
+    @property
+    def _whose(self) -> str:
+        return "is for" if self._pinned == self.settings.account else "has its objects in"
+
+    def _check_livemode(self, subject: str, data: Mapping[str, Any]) -> None:
+        """Refuse an answer of the other mode: a proxy or a served sandbox that is not what the stack takes it for.
+
+        Raises:
+            AccountError: an object in it is not of the stack's mode.
+        """
+        for each in (data, *(data["data"] if isinstance(data.get("data"), list) else ())):
+            livemode = each.get("livemode") if isinstance(each, Mapping) else None
+            if isinstance(livemode, bool) and livemode != self.livemode:
+                has, is_mode = ("real", "live") if livemode else ("test", "test")
+                raise AccountError(
+                    f"{subject}: the answer is about {has} money (livemode is {str(livemode).lower()}) and "
+                    f"stripe-pricing:mode is {self.settings.mode}: what is at the address of the API is not in that "
+                    f"mode, so nothing else is sent there; look for {each.get('id', 'what was made')} in {is_mode} mode"
                 )
 
     # -- calling ------------------------------------------------------------------------------------------------
@@ -286,12 +319,15 @@ class Account:
                 with self._lock:
                     self.calls += 1
                 response = client.raw_request(method, path, **params, **options)
+                self._check_livemode(subject, response.data)
                 return Answer(response.data, _replayed(response.headers))
             except self._unusable_file as error:
                 raise AccountError(f"{subject}: {error}") from None
             except stripe.StripeError as error:
                 attempt += 1
                 refusal = StripeRefusal(subject, error, replayed=_replayed(error.headers))
+                if refusal.status == 401 and self.settings.key_is_configured:
+                    refusal.advise(STALE_CONFIG)
                 if error.http_status == 429:
                     self.pacer.slow_down()
                 delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
@@ -323,7 +359,9 @@ class Account:
             self._unusable_file = SandboxFileError
             http_client = SandboxHTTPClient(self.settings.sandbox_file)
         if http_client is None:
-            http_client = stripe.new_default_http_client(timeout=self.settings.timeout_seconds)
+            from components.transport import http_client as one_address
+
+            http_client = one_address(self.settings.timeout_seconds)
         base = self.settings.api_base
         return stripe.StripeClient(
             key,

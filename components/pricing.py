@@ -7,8 +7,9 @@ says. In several currencies an amount is a mapping, `{"usd": "100.00", "eur": "9
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -33,6 +34,12 @@ _CURRENCY = re.compile(r"\A[a-z]{3}\Z")
 
 class PricingError(ValueError):
     """A pricing model that cannot be meant; one line that says why."""
+
+
+def unknown_argument(name: str, known: Iterable[str]) -> str:
+    """What to say of an argument that there is not: it is mostly a slip of the pen."""
+    close = get_close_matches(name, list(known), 1)
+    return f"there is no argument {name}" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def _exact(value: object) -> Decimal:

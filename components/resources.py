@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Required, TypedDict, U
 import pulumi
 from pulumi.dynamic import Resource
 
+from components import leaving
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import COMMON_OUTPUTS, StripeProvider
@@ -277,6 +278,7 @@ class StripeResource(Resource):
 
     def _declare(self, resource_name: str, opts: pulumi.ResourceOptions | None, arguments: Mapping[str, Any]) -> None:
         provider = self.provider_class()
+        leaving.DECLARED.add(provider.kind.name, resource_name, opts)
         outputs = dict.fromkeys((*COMMON_OUTPUTS, *provider.kind.outputs, *_attributes(type(self))))
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{resource_name}"
         properties = {**outputs, **{name: _without_decimals(value) for name, value in arguments.items()}}
@@ -379,8 +381,8 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     Args:
         cancel: how it ends when it is taken out of the program: `when` `now` (default) or `period_end`,
             `invoice_now` with a last invoice (default), `prorate` with a credit for unused time.
-        allow_unbilled_usage: allows moving or removing a metered item in billing mode classic, where Stripe does
-            not bill the item's usage of the current period.
+        allow_unbilled_usage: allows moving or removing a metered item where Stripe does not bill its usage of the
+            current period then: in billing mode classic, and with proration_behavior `none`.
     """
 
     provider_class = SubscriptionProvider
@@ -391,6 +393,7 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     metered_items: pulumi.Output[Sequence[str]]
     billing_mode_type: pulumi.Output[str]
     billing_currency: pulumi.Output[str]
+    fees: pulumi.Output[Mapping[str, str]]
     has_ended: pulumi.Output[bool]
 
     def __init__(

@@ -6,15 +6,20 @@ The program reads it from Pulumi's config, a provider from what `configure()` is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from components.redaction import redact, remember
+
 Mode = Literal["sandbox", "test", "live"]
+_WHOLE_KEY: Final = re.compile(r"(?:sk|rk)_(?:test|live)_[A-Za-z0-9_]+")
 #: Answers a key of the stack's config, or None.
 Get = Callable[[str], str | None]
 
@@ -47,7 +52,10 @@ TIMEOUT_SECONDS: Final = 80.0
 
 
 class SettingsError(ValueError):
-    """A setting is missing or contradicts another; the message is one line and names it."""
+    """A setting is missing or contradicts another; the message is one line, names it, and holds no key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,17 @@ class StackConfig:
 
     Attributes:
         get: answers a key with its namespace, such as `stripe-pricing:mode`, or None.
+        is_secret: whether that key is kept encrypted. Pulumi tells a program, and does not tell a provider.
     """
 
     get: Get
+    is_secret: Callable[[str], bool] = field(default=lambda key: True)
 
     def __call__(self, name: str) -> str | None:
         """The setting `name`, such as `mode`.
 
         Raises:
-            SettingsError: both namespaces have it, with different values.
+            SettingsError: both namespaces have it, with different values; or it is a live key that is not encrypted.
         """
         ours = self.get(f"{NAMESPACE}:{name}")
         old = self.get(f"{OLD_NAMESPACE}:{name}") if name in OLD_NAMES else None
@@ -75,6 +85,13 @@ class StackConfig:
             raise SettingsError(
                 f"{NAMESPACE}:{name} and {OLD_NAMESPACE}:{name}, its old name, are both set, to different values: "
                 f"keep one of them (pulumi config rm {OLD_NAMESPACE}:{name})"
+            )
+        key = f"{NAMESPACE if ours else OLD_NAMESPACE}:{name}"
+        if name == "apiKey" and key_mode(ours or old or "") == "live" and not self.is_secret(key):
+            raise SettingsError(
+                f"{key} is a live key and is not encrypted, so it is in clear in every copy of the stack's config and "
+                f"state: roll the key in Stripe's dashboard, then run pulumi config set --secret {NAMESPACE}:apiKey "
+                "with the new one"
             )
         return ours or old
 
@@ -105,9 +122,12 @@ class Settings(BaseModel):
 
     mode: Mode
     api_key: SecretStr | None
+    key_is_configured: bool = False
     api_base: str | None
     sandbox_file: Path
     account: str | None = None
+    allow_local_state: bool = False
+    allow_empty_passphrase: bool = False
     requests_per_second: float | None
     retry_seconds: float = RETRY_SECONDS
     timeout_seconds: float = TIMEOUT_SECONDS
@@ -125,10 +145,13 @@ class Settings(BaseModel):
         mode = _mode(get("mode"))
         return cls(
             mode=mode,
+            key_is_configured=mode != "sandbox" and bool(get("apiKey")),
             api_key=_key(mode, get("apiKey"), environ.get("STRIPE_API_KEY")),
             api_base=_address(mode, get("apiBase") or environ.get("STRIPE_API_BASE")),
             sandbox_file=Path(get("sandboxFile") or environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE),
             account=_account(get("account")),
+            allow_local_state=_yes("allowLocalState", get("allowLocalState")),
+            allow_empty_passphrase=_yes("allowEmptyPassphrase", get("allowEmptyPassphrase")),
             requests_per_second=_number("requestsPerSecond", get("requestsPerSecond"), 25),
             retry_seconds=_number("retrySeconds", get("retrySeconds"), 90) or RETRY_SECONDS,
             timeout_seconds=_number("timeoutSeconds", get("timeoutSeconds"), 80) or TIMEOUT_SECONDS,
@@ -177,11 +200,16 @@ def _key(mode: Mode, configured: str | None, from_environment: str | None) -> Se
     value, source = (configured, "stripe-pricing:apiKey") if configured else (from_environment, "STRIPE_API_KEY")
     if not value:
         return SecretStr(SANDBOX_KEY) if mode == "sandbox" else None
-    kind = key_mode(value)
+    kind = key_mode(value.strip())
     if kind is None:
         raise SettingsError(
             f"{source} is not a secret or restricted Stripe key: it must start with sk_test_, rk_test_, sk_live_ or "
             "rk_live_"
+        )
+    if not _WHOLE_KEY.fullmatch(value):
+        remember(value)
+        raise SettingsError(
+            f"{source} has {_stray(value)}, as no Stripe key has: set it again, to the key and nothing else"
         )
     if kind == "live" and mode != "live":
         raise SettingsError(
@@ -191,6 +219,20 @@ def _key(mode: Mode, configured: str | None, from_environment: str | None) -> Se
         raise SettingsError(f"{source} is a test key and stripe-pricing:mode is live: a live stack needs a live key")
     # A test key in the environment means Stripe's test mode, which a sandbox stack never talks to.
     return SecretStr(SANDBOX_KEY) if mode == "sandbox" else SecretStr(value)
+
+
+def _stray(key: str) -> str:
+    """What in a key does not belong there, in words that show nothing of it."""
+    for characters, words in (
+        ("\r\n", "a line break"),
+        (" \t", "a blank"),
+        ("\0", "a NUL"),
+        (",;", "a comma or semicolon"),
+        ("\"'", "a quotation mark"),
+    ):
+        if any(character in key for character in characters):
+            return words
+    return "a dot or another stray character" if key.rpartition("_")[2] else "nothing behind its prefix"
 
 
 def key_mode(key: str) -> Literal["test", "live"] | None:
@@ -210,17 +252,40 @@ def _account(value: str | None) -> str | None:
 def _address(mode: Mode, value: str | None) -> str | None:
     if not value:
         return None
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise SettingsError(f"stripe-pricing:apiBase (or STRIPE_API_BASE) is not an address: {error}") from None
+    if "@" in parts.netloc:
+        raise SettingsError(
+            "stripe-pricing:apiBase (or STRIPE_API_BASE) has a user name or a password in it; leave them out: only "
+            "the key is sent"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(
             f"stripe-pricing:apiBase (or STRIPE_API_BASE) is {value!r}; it must be an address such as http://127.0.0.1:12111"
         )
-    if parts.scheme == "http" and mode != "sandbox" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+    if parts.scheme == "http" and mode != "sandbox" and not is_loopback(parts.hostname):
         raise SettingsError(
             f"stripe-pricing:apiBase (or STRIPE_API_BASE) is {value!r}: a {mode} key would cross the network "
             "in clear; use https"
         )
     return value.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _yes(name: str, value: str | None) -> bool:
+    if value not in (None, "", "true", "false"):
+        raise SettingsError(f"{NAMESPACE}:{name} is {value!r}; it must be true or false")
+    return value == "true"
 
 
 def _number(name: str, value: str | None, example: int) -> float | None:

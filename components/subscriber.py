@@ -9,7 +9,7 @@ import pulumi
 from pulumi import Input
 
 from components.plan import PublishedPlan, price_parameters
-from components.pricing import Fee, Plan, PricingError, Usage
+from components.pricing import Fee, Plan, PricingError, Usage, unknown_argument
 from components.resources import Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
 
 Seats = int | str
@@ -67,6 +67,9 @@ class Subscriber(pulumi.ComponentResource):
     def __init__(
         self, name: str, plans: PublishedPlan | Sequence[PublishedPlan], **given: Unpack[SubscriberArguments]
     ) -> None:
+        for unknown in given.keys() - SubscriberArguments.__annotations__.keys():
+            # Passed over, a misspelled `seats` would bill one seat.
+            raise PricingError(f"subscriber {name}: {unknown_argument(unknown, SubscriberArguments.__annotations__)}")
         several = [plans] if isinstance(plans, PublishedPlan) else list(plans)
         own = {charge.key: charge for charge in given.get("own", ())}
         charges = _charges(name, several, own)

@@ -28,7 +28,7 @@ class _NoEngine(pulumi.runtime.Mocks):
         return "", args.inputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        return {}, None
+        return {}, []
 
 
 def plans(directory: Path, stack: str) -> Mapping[str, Plan]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
+from money import decimal_text
+
 from .errors import refuse
 
 MAX_PLACES: Final = 12
@@ -49,14 +51,6 @@ def non_negative(value: int, param: str) -> int:
     if value < 0:
         raise refuse("negative", param=param)
     return value
-
-
-def decimal_text(value: Decimal) -> str:
-    """A decimal as Stripe writes it: no exponent, no zeros at the end, no sign on zero."""
-    if value == 0:
-        return "0"
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def pair(params: dict[str, Any], name: str, param: str) -> tuple[int | None, str | None] | None:

@@ -1,29 +1,26 @@
 """Connected accounts: made by control, named by parameters (`transfer_data[destination]`, `on_behalf_of`, an issuer).
 
-`/v1/accounts` is outside what the sandbox is for; `POST /_sandbox/accounts` stands in for it. An account belongs to one
-platform and one mode, as every object does, and holds configurations, which say what it may be used for.
-https://docs.stripe.com/connect/accounts-v2
+`/v1/accounts` is outside what the sandbox is for; `POST /_sandbox/accounts` stands in for it. Who is paid is kept and
+shown, and no money moves. https://docs.stripe.com/connect/accounts-v2
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
 from .router import Call, Kind, declare_kind
-from .store import Obj
+from .wire import Obj
 
 declare_kind(Kind("account"))
-for _holder in ("invoice", "subscription"):
-    spec.declare_reference(_holder, "on_behalf_of", "account")
 
 #: What an account can be: who is charged for (`on_behalf_of`), who receives, who pays.
 CONFIGURATIONS: Final = ("customer", "merchant", "recipient")
 #: Those of an account that nobody says anything about: what an account of /v1 has.
 DEFAULT: Final = ("merchant", "recipient")
+#: What subscriptions, phases and their defaults say of it.
+PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
 
 
 def shape(id: str, name: str, created: int | None = None) -> Obj:
@@ -58,20 +55,23 @@ def make(call: Call, id: str | None, configurations: Iterable[str], new_customer
     return account
 
 
-def account(call: Call, id: str, param: str) -> Obj:
-    """The connected account that a parameter names, or Stripe's refusal.
+def shown(account: Obj, platform: str, *, livemode: bool) -> dict[str, Any]:
+    """An account as control tells of it."""
+    return {
+        "id": account["id"],
+        "configurations": account["_configurations"],
+        "customer": account.get("_customer"),
+        "livemode": livemode,
+        "platform": platform,
+    }
 
-    `param` is spelled as in the request, `transfer_data[destination]`: Stripe calls an account by it.
-    """
+
+def account(call: Call, id: str, param: str) -> str:
+    """The id of the connected account that a parameter names, `transfer_data[destination]` say; Stripe's refusal of
+    an unknown one calls it by the parameter."""
     name = param.removesuffix("]").rpartition("[")[2]
-    if name not in ("destination", "on_behalf_of"):
-        return call.fetch("account", id, param=param, status=400)
-    if id == call.account:
-        raise refuse("own_account", param=param, name=name)
-    found = call.fetch("account", id, param=param, status=400, noun=name)
-    if not {"merchant", "recipient"} & set(found["_configurations"]):
-        raise refuse("account_cannot_receive", param=param)
-    return found
+    called = name if name in ("destination", "on_behalf_of") else None
+    return str(call.fetch("account", id, param=param, status=400, noun=called)["id"])
 
 
 def payer(call: Call, params: Mapping[str, Any], *, status: int = 404) -> Obj | None:
@@ -91,18 +91,13 @@ def payer(call: Call, params: Mapping[str, Any], *, status: int = 404) -> Obj | 
     return call.fetch("customer", params["customer"], param="customer", status=status)
 
 
-# -- who is charged for, and who is paid -------------------------------------------------------------------------------
-
-
 def reference(call: Call, given: Mapping[str, Any], param: str) -> Obj:
     """An issuer or a liable party: the platform itself or a connected account. `param` is such as `issuer`."""
     if given["type"] == "self":
-        if "account" in given:
-            raise refuse("liability_account", param=f"{param}[account]")
         return {"type": "self"}
     if not given.get("account"):
         raise refuse("missing", param=f"{param}[account]")
-    return {"type": "account", "account": account(call, given["account"], f"{param}[account]")["id"]}
+    return {"type": "account", "account": account(call, given["account"], f"{param}[account]")}
 
 
 def set_parties(call: Call, holder: Obj, params: Mapping[str, Any], prefix: str = "") -> None:
@@ -110,104 +105,19 @@ def set_parties(call: Call, holder: Obj, params: Mapping[str, Any], prefix: str 
 
     "" unsets; a `transfer_data` replaces the one before as a whole.
     """
+
+    def where(name: str) -> str:
+        return f"{prefix}[{name}]" if prefix else name
+
     if "application_fee_percent" in params:
         fee = params["application_fee_percent"]
-        where = _name(prefix, "application_fee_percent")
-        holder["application_fee_percent"] = None if fee == "" else _percent(fee, where)
+        holder["application_fee_percent"] = None if fee == "" else fee
     if "on_behalf_of" in params:
         given = params["on_behalf_of"]
-        holder["on_behalf_of"] = account(call, given, _name(prefix, "on_behalf_of"))["id"] if given else None
+        holder["on_behalf_of"] = account(call, given, where("on_behalf_of")) if given else None
     if "transfer_data" in params:
-        where = _name(prefix, "transfer_data")
-        given = params["transfer_data"]
-        holder["transfer_data"] = None
-        if given:
-            percent = given.get("amount_percent")
-            holder["transfer_data"] = {
-                "amount_percent": None if percent is None else _percent(percent, f"{where}[amount_percent]"),
-                "destination": account(call, given["destination"], f"{where}[destination]")["id"],
-            }
-
-
-def check_fee(fee: float | int | None, transfer: Mapping[str, Any] | None, what: str, prefix: str = "") -> None:
-    """A fee is taken of what an account receives, and is one of two ways to say how much that is.
-
-    `what` is `percent` of subscriptions and `amount` of invoices.
-    """
-    if fee is None:
-        return
-    name = f"application_fee_{what}"
-    share = f"amount_{what}" if what == "percent" else what
-    if transfer is None:
-        raise refuse("fee_without_account", param=_name(prefix, name), name=name)
-    if transfer[share] is not None:
-        names = f"{name}, transfer_data[{share}]"
-        raise refuse("only_one", param=_name(prefix, name), names=names)
-
-
-def set_on_subscription(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:
-    """Who is charged for and paid by a subscription's invoices."""
-    if {"application_fee_percent", "on_behalf_of", "transfer_data"} & set(params):
-        set_parties(call, subscription, params)
-        check_fee(subscription["application_fee_percent"], subscription["transfer_data"], "percent")
-
-
-def set_on_invoice(call: Call, invoice: Obj, params: Mapping[str, Any]) -> None:
-    """The same of one invoice, and who issues it.
-
-    Since 2025-03-31 Stripe's invoices do not show the fee and the transfer: they are the payment's.
-    """
-    if "issuer" in params:
-        invoice["issuer"] = reference(call, params["issuer"], "issuer")
-    if "on_behalf_of" in params:
-        given = params["on_behalf_of"]
-        invoice["on_behalf_of"] = account(call, given, "on_behalf_of")["id"] if given else None
-    if "application_fee_amount" in params:
-        invoice["_application_fee_amount"] = _amount(params["application_fee_amount"], "application_fee_amount")
-    if "transfer_data" in params:
-        given = params["transfer_data"]
-        invoice["_transfer_data"] = None
-        if given:
-            amount = given.get("amount")
-            invoice["_transfer_data"] = {
-                "amount": None if amount is None else _amount(amount, "transfer_data[amount]"),
-                "destination": account(call, given["destination"], "transfer_data[destination]")["id"],
-            }
-    if {"application_fee_amount", "transfer_data"} & set(params):
-        check_fee(invoice.get("_application_fee_amount"), invoice.get("_transfer_data"), "amount")
-
-
-def _percent(value: float, param: str) -> float:
-    """0 to 100 with at most two decimals."""
-    if value < 0:
-        raise refuse("too_small", param=param, least=0, value=value)
-    if value > 100:
-        raise refuse("too_great", param=param, most=100, value=value)
-    exponent = Decimal(repr(value)).as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -2:
-        raise refuse("percent_decimals", param=param)
-    return value
-
-
-def _amount(value: int, param: str) -> int:
-    if value < 0:
-        raise refuse("negative_quantity", param=param)
-    return value
-
-
-def _name(prefix: str, name: str) -> str:
-    return f"{prefix}[{name}]" if prefix else name
-
-
-# -- control -----------------------------------------------------------------------------------------------------------
-
-
-def shown(account: Obj, platform: str, *, livemode: bool) -> dict[str, Any]:
-    """An account as control tells of it."""
-    return {
-        "id": account["id"],
-        "configurations": account["_configurations"],
-        "customer": account.get("_customer"),
-        "livemode": livemode,
-        "platform": platform,
-    }
+        given = params["transfer_data"] or None
+        holder["transfer_data"] = given and {
+            "amount_percent": given.get("amount_percent"),
+            "destination": account(call, given["destination"], where("transfer_data") + "[destination]"),
+        }

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from time import sleep
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from . import connect, customers, forms, keys, limits, log, settings, spec, v2
 from .errors import ANSWERS, StripeError, refuse
@@ -38,8 +38,20 @@ from .router import Call
 from .store import Database, Store, mint
 from .wire import ConnectionDropped, Request, Response
 
-if TYPE_CHECKING:
-    from .gateway import Sandbox
+
+class Sandbox(Protocol):
+    """What control needs of the sandbox that it controls, which stands above it."""
+
+    database: Database
+
+    def clock_of(self, current: settings.Settings) -> Callable[[], int]:
+        """The sandbox's time under some settings."""
+
+    def host_clock(self) -> float:
+        """The time that it is set against."""
+
+    def reset(self) -> None:
+        """Empty the file."""
 
 
 #: 2100-01-01: dates beyond it are accidents, and not every calendar reaches them.

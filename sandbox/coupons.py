@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from . import amounts
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj
+from .router import Call, Kind, declare_kind, retrieves, route
+from .wire import Obj
 
 LEAST_PERCENT: Final = 0.01
 
@@ -25,6 +25,7 @@ def _wire(call: Call, coupon: Obj) -> Obj:
 
 
 declare_kind(Kind("coupon", missing_param="coupon", hidden=frozenset({"applies_to", "currency_options"}), wire=_wire))
+retrieves("/v1/coupons/{coupon}", "coupon")
 
 
 @route("POST", "/v1/coupons")
@@ -96,12 +97,6 @@ def _currency_options(given: dict[str, Any], own: str | None) -> dict[str, Any]:
     }
 
 
-@route("GET", "/v1/coupons/{coupon}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/coupons/{coupon}."""
-    return call.fetch("coupon", call.args["coupon"])
-
-
 @route("GET", "/v1/coupons")
 def list_coupons(call: Call) -> Obj:
     """GET /v1/coupons."""
@@ -122,11 +117,7 @@ def update(call: Call) -> Obj:
             **coupon["currency_options"],
             **_currency_options(call.params["currency_options"], coupon["currency"]),
         }
-    changed = changes(old, coupon)
-    if changed:
-        call.store.put(coupon)
-        call.event("coupon.updated", coupon, changed)
-    return coupon
+    return call.save(coupon, old, "coupon.updated")
 
 
 @route("DELETE", "/v1/coupons/{coupon}")

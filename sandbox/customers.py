@@ -1,32 +1,28 @@
-"""Customers: create, retrieve, update, list, delete; and the payment methods that Stripe's test tokens stand for.
-
-Payment sources, which are older, are in `sources.py`.
-"""
+"""Customers: create, retrieve, update, list, search, delete. Their cards are in `cards.py`."""
 
 from __future__ import annotations
 
 import re
 import string
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
-from . import sources, spec, taxation
+from . import cards
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj, declare_index
+from .router import Call, Kind, assign, declare_kind, route
+from .store import declare_index
+from .wire import Obj
 
 
 def _reveal(call: Call, customer: Obj, field: str) -> Any:
-    """A hidden field; where the customer is for tax follows from the addresses; the subscriptions are looked up, the
-    cancelled ones left out as in Stripe's list of them."""
-    if field == "tax":
-        return taxation.of_customer(customer)
+    """A hidden field; cards and subscriptions are looked up, without the cancelled ones as in Stripe's list."""
     if field == "sources":
-        return sources.listed(call, customer)
+        return cards.listed(call, customer)
     if field != "subscriptions":
         return customer[field]
     found = call.store.query("subscription", {"customer": customer["id"]})
     running = [call.wire(item) for item in found if item["status"] not in ("canceled", "incomplete_expired")]
-    return {**customer[field], "data": running[: sources.SHOWN], "has_more": len(running) > sources.SHOWN}
+    return {**customer[field], "data": running[: cards.SHOWN], "has_more": len(running) > cards.SHOWN}
 
 
 declare_kind(
@@ -36,23 +32,11 @@ declare_kind(
         reveal=_reveal,
     )
 )
-declare_kind(Kind("payment_method", noun="PaymentMethod"))
 declare_index("customer", "customer_account")
 declare_index("customer", "email")
 declare_index("customer", "invoice_prefix")
 declare_index("customer", "test_clock", nulls=True)
 
-for _path in ("/v1/customers", "/v1/customers/{customer}"):
-    spec.declare_parameter("POST", _path, "validate", {"type": "boolean"})
-spec.declare_values(
-    "POST",
-    "/v1/customers",
-    "tax_id_data.type",
-    (
-        *("au_acn", "au_wpn", "bw_vat", "ci_vat", "cz_dic", "fr_siren", "fr_siret", "fr_spi", "gh_tin", "is_kt"),
-        *("md_cf", "mu_vat", "mz_nuit", "nz_bn", "pt_nif", "sm_coe", "tt_bir", "tt_vat"),
-    ),
-)
 
 _PLAIN: Final = ("description", "email", "name", "phone")
 #: Stripe wants a dot in the domain: `someone@localhost` is refused.
@@ -62,8 +46,6 @@ _NAMES: Final = ("business_name", "individual_name")
 _ADDRESS: Final = ("city", "country", "line1", "line2", "postal_code", "state")
 #: What `source` and `default_source` were called before; stripe-python has them no more, and they are refused by name.
 _OLD_NAMES: Final = ("bank_account", "card", "default_alipay_account", "default_bank_account", "default_card")
-
-_CARDS: Final = {"mastercard": "mastercard", "amex": "amex", "discover": "discover", "diners": "diners", "jcb": "jcb"}
 
 
 @route("POST", "/v1/customers")
@@ -121,7 +103,7 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
     if "source" in params:
         _new_source(call, customer)
     if params.get("payment_method"):
-        attach(call, customer, params["payment_method"], "payment_method")
+        cards.attach(call, customer, params["payment_method"], "payment_method")
     for item in params.get("tax_id_data") or ():
         customer["tax_ids"]["data"].append(_tax_id(call, customer, item))
     call.store.put(customer)
@@ -135,69 +117,55 @@ def _apply(call: Call, customer: Obj) -> None:
     for name in _OLD_NAMES:
         if name in params:
             raise refuse("not_implemented_param", param=name)
-    for name in _PLAIN:
-        if name in params:
-            customer[name] = params[name] or None
+    assign(customer, params, *_PLAIN)
     if customer["email"] is not None and not _EMAIL.fullmatch(customer["email"]):
         raise refuse("email", value=customer["email"])
     for name in _NAMES:
-        if name in params:
-            if params[name]:
-                customer[name] = params[name]
-            else:
-                customer.pop(name, None)
-    for name in ("balance", "next_invoice_sequence"):
-        if name in params:
+        if params.get(name):
             customer[name] = params[name]
-    if "address" in params:
-        customer["address"] = _address(params["address"])
-    if "shipping" in params:
-        customer["shipping"] = _shipping(params["shipping"])
-    if "preferred_locales" in params:
-        customer["preferred_locales"] = list(params["preferred_locales"])
-    if "tax_exempt" in params:
-        customer["tax_exempt"] = params["tax_exempt"] or "none"
-    if params.get("invoice_prefix"):
-        prefix = params["invoice_prefix"]
-        if not 1 <= len(prefix) <= 12 or set(prefix) - set(string.ascii_uppercase + string.digits):
-            raise refuse("invoice_prefix")
-        holder = call.store.first("customer", {"invoice_prefix": prefix})
-        if holder is not None and holder["id"] != customer["id"]:
-            raise refuse("invoice_prefix_taken", customer=holder["id"])
-        customer["invoice_prefix"] = prefix
+        elif name in params:
+            customer.pop(name, None)
+    customer.update(call.given("balance", "next_invoice_sequence"))
     if "metadata" in params:
         customer["metadata"] = call.metadata(customer["metadata"])
-    if "tax" in params and "ip_address" in params["tax"]:
-        customer["tax"] = {**customer["tax"], "ip_address": params["tax"]["ip_address"] or None}
-    mode = params.get("cash_balance", {}).get("settings", {}).get("reconciliation_mode")
-    if mode is not None:
-        customer["cash_balance"] = {
-            "object": "cash_balance",
-            "available": None,
-            "customer": customer["id"],
-            "livemode": call.livemode,
-            "settings": {
-                "reconciliation_mode": "automatic" if mode == "merchant_default" else mode,
-                "using_merchant_default": mode == "merchant_default",
-            },
-        }
-    if "invoice_settings" in params:
-        _apply_invoice_settings(call, customer, params["invoice_settings"])
-    _validate_location(call, customer)
+    for name, change in _CHANGES.items():
+        if name in params:
+            customer[name] = change(call, customer, params[name])
 
 
-def _validate_location(call: Call, customer: Obj) -> None:
-    """`tax[validate_location]`: refuse an unrecognized location at once, or (`auto`) where a recognized one goes from
-    under a subscription with automatic tax."""
-    wanted = (call.params.get("tax") or {}).get("validate_location")
-    if wanted == "immediately":
-        taxation.require_location(customer)
-    elif wanted == "auto":
-        before = call.store.get("customer", customer["id"])
-        taxed = call.store.query("subscription", {"customer": customer["id"], "automatic_tax.enabled": True})
-        running = [item for item in taxed if item["status"] not in ("canceled", "incomplete_expired")]
-        if before is not None and taxation.location(before) is not None and running:
-            taxation.require_location(customer)
+def _invoice_prefix(call: Call, customer: Obj, prefix: str) -> str:
+    if not prefix:
+        return str(customer["invoice_prefix"])
+    if not 1 <= len(prefix) <= 12 or set(prefix) - set(string.ascii_uppercase + string.digits):
+        raise refuse("invoice_prefix")
+    holder = call.store.first("customer", {"invoice_prefix": prefix})
+    if holder is not None and holder["id"] != customer["id"]:
+        raise refuse("invoice_prefix_taken", customer=holder["id"])
+    return prefix
+
+
+def _tax(call: Call, customer: Obj, given: dict[str, Any]) -> Obj:
+    if given.get("validate_location") in ("auto", "immediately"):
+        # Nobody is located here.
+        raise refuse("not_implemented_param", param=f"tax[validate_location]={given['validate_location']}")
+    return {**customer["tax"], "ip_address": given.get("ip_address", customer["tax"]["ip_address"]) or None}
+
+
+def _cash_balance(call: Call, customer: Obj, given: dict[str, Any]) -> Obj | None:
+    mode = given.get("settings", {}).get("reconciliation_mode")
+    if mode is None:
+        return cast("Obj | None", customer["cash_balance"])
+    by_merchant = mode == "merchant_default"
+    return {
+        "object": "cash_balance",
+        "available": None,
+        "customer": customer["id"],
+        "livemode": call.livemode,
+        "settings": {
+            "reconciliation_mode": "automatic" if by_merchant else mode,
+            "using_merchant_default": by_merchant,
+        },
+    }
 
 
 def _new_source(call: Call, customer: Obj) -> None:
@@ -206,62 +174,22 @@ def _new_source(call: Call, customer: Obj) -> None:
         raise refuse("empty", param="source")
     before = customer["default_source"]
     validate = call.params.get("validate", True)
-    customer["default_source"] = sources.add(call, customer, call.params["source"], validate=validate)["id"]
-    replaced = None if before is None else call.store.get("card", before)
-    if replaced is not None:
-        sources.delete_card(call, customer, replaced)
+    customer["default_source"] = cards.add(call, customer, call.params["source"], validate=validate)["id"]
+    if before is not None:
+        cards.delete(call, customer, before)
 
 
-def _apply_invoice_settings(call: Call, customer: Obj, given: dict[str, Any]) -> None:
+def _invoice_settings(call: Call, customer: Obj, given: dict[str, Any]) -> Obj:
     settings = dict(customer["invoice_settings"])
-    if "custom_fields" in given:
-        settings["custom_fields"] = given["custom_fields"] or None
-    if "footer" in given:
-        settings["footer"] = given["footer"] or None
+    assign(settings, given, "custom_fields", "footer")
     if "rendering_options" in given:
         options = given["rendering_options"]
-        settings["rendering_options"] = (
-            {name: options.get(name) or None for name in ("amount_tax_display", "template")} if options else None
-        )
-    customer["invoice_settings"] = settings
+        shown = ("amount_tax_display", "template")
+        settings["rendering_options"] = {name: options.get(name) or None for name in shown} if options else None
     if "default_payment_method" in given:
-        where = "invoice_settings[default_payment_method]"
-        if given["default_payment_method"]:
-            settings["default_payment_method"] = attach(call, customer, given["default_payment_method"], where)
-        else:
-            settings["default_payment_method"] = None
-
-
-def attach(call: Call, customer: Obj, name: str, param: str) -> str:
-    """The id of a payment method of this customer. Stripe's test tokens (`pm_card_visa`) make a new one.
-
-    A stored payment method has `_fails`: how charging it is refused, or None. A card that is a source is one too.
-    Recorded: a card whose charges are declined is asked, and refused, when it is attached.
-    """
-    if name.startswith("card_"):
-        return sources.of_customer(call, customer, name, param)
-    if name.startswith("pm_card_") and not call.livemode:
-        token = name.removeprefix("pm_card_")
-        stands_for = sources.payment_method_token(token)
-        if stands_for.refusal is not None:
-            raise refuse(stands_for.refusal)
-        method: Obj = {
-            "id": call.mint("pm_1", 23),
-            "object": "payment_method",
-            "created": call.now(customer),
-            "customer": customer["id"],
-            "livemode": call.livemode,
-            "metadata": {},
-            "type": "card",
-            "card": {"brand": _CARDS.get(token, "visa"), "last4": stands_for.last4, "exp_month": 12, "exp_year": 2040},
-            "_fails": stands_for.fails,
-        }
-        call.store.put(method)
-        return str(method["id"])
-    method = call.fetch("payment_method", name, param=param, status=400)
-    if method["customer"] != customer["id"]:
-        raise refuse("payment_method_foreign", param=param)
-    return str(method["id"])
+        method, where = given["default_payment_method"], "invoice_settings[default_payment_method]"
+        settings["default_payment_method"] = cards.attach(call, customer, method, where) if method else None
+    return settings
 
 
 def _tax_id(call: Call, customer: Obj, item: dict[str, Any]) -> Obj:
@@ -302,6 +230,19 @@ def _shipping(given: Any) -> dict[str, Any] | None:
     return {"address": _address(given["address"]), "name": given["name"], "phone": given.get("phone") or None}
 
 
+#: How fields of a customer change: functions of (call, customer, what was given).
+_CHANGES: Final[Mapping[str, Callable[[Call, Obj, Any], Any]]] = {
+    "address": lambda call, customer, given: _address(given),
+    "cash_balance": _cash_balance,
+    "invoice_prefix": _invoice_prefix,
+    "invoice_settings": _invoice_settings,
+    "preferred_locales": lambda call, customer, given: list(given),
+    "shipping": lambda call, customer, given: _shipping(given),
+    "tax": _tax,
+    "tax_exempt": lambda call, customer, given: given or "none",
+}
+
+
 @route("GET", "/v1/customers/{customer}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/customers/{customer}; a deleted one is answered as `deleted: true`."""
@@ -331,17 +272,10 @@ def update(call: Call) -> Obj:
         if not call.params["default_source"]:
             raise refuse("empty", param="default_source")
         named = call.params["default_source"]
-        customer["default_source"] = sources.of_customer(call, customer, named, "default_source")
+        customer["default_source"] = cards.of_customer(call, customer, named, "default_source")
     if "source" in call.params:
         _new_source(call, customer)
-    changed = changes(old, customer)
-    if changed:
-        call.store.put(customer)
-        call.event("customer.updated", customer, changed)
-    if "source" in call.params:
-        for after_source in AFTER_NEW_SOURCE:
-            after_source(call, customer)
-    return customer
+    return call.save(customer, old, "customer.updated")
 
 
 @route("DELETE", "/v1/customers/{customer}")
@@ -358,6 +292,3 @@ def delete(call: Call) -> Obj:
 
 #: What other kinds do when a customer goes, functions of (call, customer): subscriptions are cancelled here.
 BEFORE_DELETION: list[Any] = []
-
-#: What other kinds do when a customer is given a new source: subscriptions are charged again here.
-AFTER_NEW_SOURCE: list[Any] = []

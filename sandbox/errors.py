@@ -133,11 +133,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     # -- objects ------------------------------------------------------------------------------------------------
     "no_such": Answer("No such {kind}: '{id}'", RECORDED, code="resource_missing"),
     "no_such_invoice_item": Answer(
-        "No such Invoice Item: '{id}'(livemode={livemode})",
-        RECORDED,
-        status=404,
-        code="resource_missing",
-        param="id",
+        "No such Invoice Item: '{id}'(livemode={livemode})", RECORDED, status=404, code="resource_missing", param="id"
     ),
     "other_mode": Answer(
         "No such {kind}: '{id}'; a similar object exists in {there} mode, but a {here} mode key was used to make this "
@@ -145,7 +141,6 @@ ANSWERS: Final[dict[str, Answer]] = {
         REPORTED,
         code="resource_missing",
     ),
-    "exists": Answer("{kind} already exists.", UNRECORDED, code="resource_already_exists", param="id"),
     # -- routes -------------------------------------------------------------------------------------------------
     "no_route": Answer(
         "Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we can help at "
@@ -317,8 +312,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "tier_without_amount": Answer("An entry in the tiers array is missing an amount.", REPORTED, param="tiers"),
     "tiers_order": Answer(
-        "The `up_to` of each tier must be a whole number greater than that of the tier before it.",
-        UNRECORDED,
+        "The `up_to` of each tier must be a whole number greater than that of the tier before it.", UNRECORDED
     ),
     "tiers_end": Answer("The last tier, and only the last, must have `up_to` set to `inf`.", UNRECORDED),
     "decimal_places": Answer("Invalid decimal: {value}; must contain at maximum 12 decimal places.", REPORTED),
@@ -333,9 +327,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         param="recurring[interval_count]",
     ),
     "tax_behavior_fixed": Answer(
-        "The `tax_behavior` of this price is already {current} and cannot be changed.",
-        DOCUMENTED,
-        param="tax_behavior",
+        "The `tax_behavior` of this price is already {current} and cannot be changed.", DOCUMENTED, param="tax_behavior"
     ),
     "custom_amount_recurring": Answer(
         "`custom_unit_amount` can only be used with one-time prices.", DOCUMENTED, param="custom_unit_amount"
@@ -364,9 +356,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "summary_aligned": Answer("`{param}` must be aligned with {unit} boundaries.", UNRECORDED),
     "summary_order": Answer("`end_time` must be after `start_time`.", UNRECORDED, param="end_time"),
     "v2_timestamp": Answer(
-        "Invalid timestamp: {value}; must be an RFC 3339 time such as 2026-01-31T12:00:00Z.",
-        UNRECORDED,
-        stored=False,
+        "Invalid timestamp: {value}; must be an RFC 3339 time such as 2026-01-31T12:00:00Z.", UNRECORDED, stored=False
     ),
     "event_payload_key": Answer(
         "The payload of the meter event must have the key '{key}'.", UNRECORDED, param="payload"
@@ -389,9 +379,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "The timestamp of the meter event must be at most 5 minutes in the future.", DOCUMENTED, param="timestamp"
     ),
     "event_exists": Answer(
-        "An event already exists with identifier {identifier}.",
-        REPORTED,
-        headers=(("stripe-should-retry", "false"),),
+        "An event already exists with identifier {identifier}.", REPORTED, headers=(("stripe-should-retry", "false"),)
     ),
     "event_in_flight": Answer(
         "There is another meter event of this customer and meter in progress. Send one at a time, or retry later.",
@@ -664,10 +652,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     ),
     "coupon_expired": Answer("Coupon expired: {coupon}", UNRECORDED, code="coupon_expired"),
     "promotion_code_inactive": Answer("The promotion code {code} is not active.", UNRECORDED),
-    "promotion_code_customer": Answer(
-        "The promotion code {code} is for another customer than {customer}.",
-        UNRECORDED,
-    ),
+    "promotion_code_customer": Answer("The promotion code {code} is for another customer than {customer}.", UNRECORDED),
     "promotion_code_not_first": Answer(
         "This promotion code cannot be redeemed because the associated customer has prior transactions.", REPORTED
     ),
@@ -681,10 +666,7 @@ ANSWERS: Final[dict[str, Answer]] = {
         "only.",
         UNRECORDED,
     ),
-    "discount_twice": Answer(
-        "Each entry of `{param}` must be of another coupon; {coupon} is there twice.",
-        UNRECORDED,
-    ),
+    "discount_twice": Answer("Each entry of `{param}` must be of another coupon; {coupon} is there twice.", UNRECORDED),
     "discount_form": Answer(
         "An entry of `discounts` needs one of `coupon`, `discount` and `promotion_code`.", UNRECORDED
     ),
@@ -692,7 +674,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     "trial_after_phase": Answer("`{param}` must not be later than the end of the phase.", UNRECORDED),
     "anchor_in_trial": Answer("`{param}` cannot be `phase_start` in a phase with a trial.", UNRECORDED),
     "period_order": Answer("`{param}[start]` must not be later than `{param}[end]`.", UNRECORDED),
-    "discounts_frozen": Answer("The discounts of a proration cannot be changed.", UNRECORDED, param="discounts"),
     "coupon_other_currency": Answer("The coupon {coupon} takes off an amount, and has none in {currency}.", UNRECORDED),
     "subscription_canceled": Answer(
         "A canceled subscription can only update its cancellation_details and metadata.",
@@ -721,11 +702,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     "subscription_of_other": Answer(
         "The subscription {subscription} does not belong to the customer {customer}.", UNRECORDED, param="subscription"
     ),
-    "invoice_delete": Answer("You can only delete draft invoices.", RECORDED),
-    "invoice_update": Answer("Finalized invoices can't be updated in this way", RECORDED),
-    "invoice_not_editable": Answer(
-        "Invalid invoice: This invoice is no longer editable", RECORDED, code="invoice_not_editable", param="invoice"
-    ),
     "invoice_finalized": Answer(
         "This invoice is already finalized, you can't re-finalize a non-draft invoice.", RECORDED
     ),
@@ -733,12 +709,6 @@ ANSWERS: Final[dict[str, Answer]] = {
     "invoice_paid": Answer("Invoice is already paid", RECORDED),
     "invoice_not_open": Answer("You can only pass in open invoices. This invoice isn't open.", RECORDED),
     "invoice_void_paid": Answer("Invoices with `paid` payments cannot be voided.", RECORDED),
-    "invoice_of_subscription": Answer("You can't delete invoices created by subscriptions.", REPORTED),
-    "nothing_to_invoice": Answer("Nothing to invoice for customer", REPORTED, code="invoice_no_customer_line_items"),
-    "invoice_item_delete": Answer(
-        "Can't delete an invoice item that is attached to an invoice that is no longer editable", RECORDED
-    ),
-    "invoice_item_update": Answer("This invoice item has been deleted.", RECORDED),
     "invoice_item_amount": Answer(
         "An invoice item needs one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", UNRECORDED
     ),
@@ -748,21 +718,8 @@ ANSWERS: Final[dict[str, Answer]] = {
         UNRECORDED,
         param="customer_account",
     ),
-    "fee_without_account": Answer(
-        "Can only apply an {name} when the request is made on behalf of another account (using an OAuth key, the "
-        "Stripe-Account header, or the destination parameter).",
-        REPORTED,
-    ),
-    "percent_decimals": Answer("A percentage can have at most two decimal places.", UNRECORDED),
     "too_great": Answer("This value must be less than or equal to {most} (it currently is '{value}').", REPORTED),
     "too_small": Answer("This value must be greater than or equal to {least} (it currently is '{value}').", RECORDED),
-    "own_account": Answer("The '{name}' param cannot be set to your own account.", REPORTED),
-    "account_cannot_receive": Answer(
-        "Your destination account needs to have at least one of the following capabilities enabled: transfers, "
-        "crypto_transfers, legacy_payments",
-        REPORTED,
-        code="insufficient_capabilities_for_transfer",
-    ),
     # -- tax ----------------------------------------------------------------------------------------------------
     "tax_percentage": Answer(
         "Invalid percentage: {value}; a tax rate is 0 to 100 with at most 4 decimals.", UNRECORDED, param="percentage"
@@ -776,28 +733,12 @@ ANSWERS: Final[dict[str, Answer]] = {
         "line item.",
         REPORTED,
     ),
-    "tax_location": Answer(
-        "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate "
-        "tax.",
-        REPORTED,
-        code="customer_tax_location_invalid",
-    ),
-    "liability_account": Answer("An account can only be named with type `account`.", UNRECORDED),
     "automatic_tax_and_rates": Answer(
         "`automatic_tax[enabled]` cannot be combined with `default_tax_rates` or `tax_rates`; clear them first.",
         UNRECORDED,
     ),
     # -- schedules and test clocks ------------------------------------------------------------------------------
     "schedule_from": Answer("You must specify either `customer` with `phases`, or `from_subscription`.", UNRECORDED),
-    "resume_status": Answer("Only a paused subscription can be resumed; this one is {state}.", UNRECORDED),
-    "resume_sent": Answer(
-        "Only a subscription with collection_method charge_automatically can be resumed.",
-        UNRECORDED,
-    ),
-    "resume_classic": Answer(
-        "`resume_on_payment_success` needs billing_mode flexible.", UNRECORDED, param="payment_behavior"
-    ),
-    "resume_under_way": Answer("The invoice {invoice} of this resumption is still to be paid or voided.", UNRECORDED),
     "prebill": Answer("Invalid billing_schedules: {rule}", UNRECORDED),
     "threshold_amount": Answer("A monetary billing threshold must be at least {least} in this case.", UNRECORDED),
     "threshold_licensed": Answer("Only metered items can have a usage threshold.", UNRECORDED),

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import connect, spec
-from .router import Call, Kind, declare_kind, route
-from .store import Obj, declare_index
+from . import connect
+from .router import Call, Kind, declare_kind, retrieves, route
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("event"))
+retrieves("/v1/events/{id}", "event")
 declare_index("event", "type")
 
 #: Not in the described part of the API; `Account` pins a stack to it.
-spec.declare_operation("GET", "/v1/account", {"expand": {"type": "array", "items": {"type": "string"}}})
-
-
-@route("GET", "/v1/events/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/events/{id}."""
-    return call.fetch("event", call.args["id"])
 
 
 @route("GET", "/v1/events")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from . import spec
 from .errors import refuse
 from .router import Call, kind_of
-from .store import Obj
+from .wire import Obj
 
 MAX_LEVELS: Final = 4
 

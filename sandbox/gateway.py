@@ -3,7 +3,6 @@ parameters, idempotency, handler, answer, log. Each request is one transaction."
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -11,32 +10,31 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote
 
-from . import answers, control, expand, forms, inflight, keys, kinds, limits, log, router, settings, spec, v2, versions
+from . import (
+    answers,
+    control,
+    expand,
+    forms,
+    idempotency,
+    inflight,
+    keys,
+    kinds,
+    limits,
+    log,
+    router,
+    settings,
+    spec,
+    v2,
+    versions,
+)
 from .errors import StripeError, refuse
-from .store import Database, Store, declare, erase, mint
+from .store import Database, Store, erase, mint
 from .wire import ConnectionDropped, Request, Response, SandboxFileError
 
 assert kinds  # imported for its routes
-
-declare(
-    """CREATE TABLE IF NOT EXISTS idempotency (
-        scope TEXT NOT NULL,
-        key TEXT NOT NULL,
-        operation TEXT NOT NULL,
-        digest BLOB NOT NULL,
-        status INTEGER NOT NULL,
-        body BLOB NOT NULL,
-        request_id TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        PRIMARY KEY (scope, key)
-    )"""
-)
-
-#: Stripe keeps the result of an idempotent request for at least this long; the sandbox for exactly this long.
-IDEMPOTENCY_SECONDS: Final = 24 * 3600
 
 _logger = logging.getLogger("sandbox")
 
@@ -68,7 +66,7 @@ class _Visit:
     args: dict[str, str]
     path: str
     raw: dict[str, Any]
-    idempotency_key: str | None
+    key: idempotency.Key | None
     version: str
     fault: control.Fault | None
 
@@ -164,11 +162,12 @@ class Sandbox:
         for name in ("Stripe-Account", "Stripe-Context"):
             if request.header(name.lower()) not in (None, "", who.account):
                 raise refuse("not_implemented_param", param=name)
-        key = request.header("idempotency-key") if request.method == "POST" else None
-        if key is not None and len(key) > 255:
-            raise refuse("idempotency_long", length=len(key))
         raw = _decode(passage, route)
         versions.check(version, route, path, raw)
+        given = request.header("idempotency-key") if request.method == "POST" else None
+        key = None
+        if given is not None:
+            key = idempotency.Key.of(given, f"{route.method} {path}", request.body, raw, v2=route.v2)
         visit = _Visit(passage, who, route, args, path, raw, key, version, fault)
         claims = self._claims_of(visit)
         with self._claims.held(who.scope, claims) if claims else nullcontext():
@@ -186,9 +185,9 @@ class Sandbox:
 
     def _claims_of(self, visit: _Visit) -> list[inflight.Claim]:
         claims = []
-        key = visit.idempotency_key
-        if key is not None:
-            claims.append(inflight.Claim(f"idempotency {key}", lambda: refuse("idempotency_in_use", key=key)))
+        if visit.key is not None:
+            name = visit.key.name
+            claims.append(inflight.Claim(f"idempotency {name}", lambda: refuse("idempotency_in_use", key=name)))
         if visit.route.claim is not None:
             with self.database.glancing() as connection:
                 claim = visit.route.claim(Store(connection, visit.who.scope), visit.raw)
@@ -197,102 +196,59 @@ class Sandbox:
         return claims
 
     def _run(self, visit: _Visit) -> Response:
-        passage, who, route = visit.passage, visit.who, visit.route
-        path, raw, fault = visit.path, visit.raw, visit.fault
-        idempotency_key, version = visit.idempotency_key, visit.version
-        request = passage.request
-        opened = self.database.writing() if route.writes else self.database.reading()
-        with opened as connection:
+        """Carry a request out, or answer it again as its idempotency key remembers; one transaction with its log."""
+        passage, writes, key = visit.passage, visit.route.writes, visit.key
+        with self.database.writing() if writes else self.database.reading() as connection:
             # What time it is once it is this request's turn: whoever moved the clock while it waited came first.
             current = settings.read(connection)
             clock = self.clock_of(current)
-            store = Store(connection, who.scope)
-            digest = b""
-            if idempotency_key is not None:
-                # A form may come in another order and is the same request; a JSON body is repeated as it was.
-                same = request.body if route.v2 else json.dumps(raw, sort_keys=True).encode()
-                digest = hashlib.sha256(same).digest()
-                replay = self._replay(store, passage, route, idempotency_key, digest, clock())
-                if replay is not None:
-                    if passage.logged:
-                        log.record(connection, self._entry(passage, replay), clock())
-                    return replay
-            call = router.Call(
-                request.method,
-                path,
-                {},
-                visit.args,
-                store,
-                who.livemode,
-                who.account,
-                who.key,
-                passage.request_id,
-                version,
-                idempotency_key,
-                clock,
-                current,
-            )
-            stored = True
-            if route.writes:
-                connection.execute("SAVEPOINT handler")
-            try:
-                if fault is not None and fault.when == "stored":
-                    raise fault.error()
-                call.params = spec.parameters(route.method, route.template)(raw, "")
-                answer = expand.render(call, route.handler(call))
-                status, body = 200, _json(answer)
-                if call.showing:
-                    connection.execute("ROLLBACK TO shown")
-            except StripeError as refused:
-                if not route.writes:
-                    raise
-                connection.execute("ROLLBACK TO handler")
-                status, body = refused.status, _json(v2.error_body(refused) if route.v2 else refused.body())
-                call.headers.update(refused.headers)
-                stored = refused.stored and not route.v2
-            if idempotency_key is not None and stored:
-                store.connection.execute(
-                    "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        store.scope,
-                        idempotency_key,
-                        f"{route.method} {path}",
-                        digest,
-                        status,
-                        body,
-                        passage.request_id,
-                        clock(),
-                    ),
-                )
-            response = Response(status, self._headers(passage, call.headers, idempotency_key, version), body)
-            if route.writes and passage.logged:
+            store = Store(connection, visit.who.scope)
+            remembered = None if key is None else key.answer(store, clock())
+            if remembered is not None:
+                response = self._again(visit, remembered)
+            else:
+                call = _call(visit, store, clock, current)
+                status, body, stored = self._outcome(visit, call)
+                if key is not None and stored:
+                    key.remember(store, idempotency.Remembered(status, body, passage.request_id), clock())
+                response = Response(status, self._headers(passage, call.headers, key, visit.version), body)
+            if writes and passage.logged:
                 log.record(connection, self._entry(passage, response), clock())
-        if not route.writes:
+        if not writes:
             self._log(passage, response, clock())
         return response
 
-    def _replay(
-        self, store: Store, passage: _Passage, route: router.Route, key: str, digest: bytes, now: int
-    ) -> Response | None:
-        row = store.connection.execute(
-            "SELECT operation, digest, status, body, request_id, created FROM idempotency WHERE scope = ? AND key = ?",
-            (store.scope, key),
-        ).fetchone()
-        if row is None:
-            return None
-        operation, known, status, body, first_request, created = row
-        if now - created > IDEMPOTENCY_SECONDS:
-            store.connection.execute("DELETE FROM idempotency WHERE scope = ? AND key = ?", (store.scope, key))
-            return None
-        if operation != f"{route.method} {unquote(passage.path)}":
-            raise refuse("idempotency_endpoint", path=operation.partition(" ")[2], key=key)
-        if known != digest:
-            raise refuse("idempotency_params", key=key)
-        passage.replayed = True
-        headers = self._headers(passage, {}, key, spec.API_VERSION)
+    def _outcome(self, visit: _Visit, call: router.Call) -> tuple[int, bytes, bool]:
+        """Status and body of what the handler answers or refuses, and whether an idempotency key remembers that.
+
+        What a refused request has written is undone. One that only reads has nothing to undo: its refusal is raised.
+        """
+        route, fault, connection = visit.route, visit.fault, call.store.connection
+        if route.writes:
+            connection.execute("SAVEPOINT handler")
+        try:
+            if fault is not None and fault.when == "stored":
+                raise fault.error()
+            call.params = spec.parameters(route.method, route.template)(visit.raw, "")
+            answer = expand.render(call, route.handler(call))
+            body = _json(answer)
+            if call.showing:
+                connection.execute("ROLLBACK TO shown")
+        except StripeError as refused:
+            if not route.writes:
+                raise
+            connection.execute("ROLLBACK TO handler")
+            call.headers.update(refused.headers)
+            body = _json(v2.error_body(refused) if route.v2 else refused.body())
+            return refused.status, body, refused.stored and not route.v2
+        return 200, body, True
+
+    def _again(self, visit: _Visit, remembered: idempotency.Remembered) -> Response:
+        visit.passage.replayed = True
+        headers = self._headers(visit.passage, {}, visit.key, spec.API_VERSION)
         headers["idempotent-replayed"] = "true"
-        headers["original-request"] = first_request
-        return Response(status, headers, body)
+        headers["original-request"] = remembered.request_id
+        return Response(remembered.status, headers, remembered.body)
 
     def _no_route(self, method: str, path: str) -> StripeError:
         if router.known_to_stripe(method, path):
@@ -302,7 +258,7 @@ class Sandbox:
     # -- answers ----------------------------------------------------------------------------------------------------
 
     def _headers(
-        self, passage: _Passage, more: dict[str, str], idempotency_key: str | None, version: str
+        self, passage: _Passage, more: dict[str, str], key: idempotency.Key | None, version: str
     ) -> dict[str, str]:
         headers = {
             "content-type": "application/json",
@@ -310,8 +266,8 @@ class Sandbox:
             "stripe-version": version,
             **more,
         }
-        if idempotency_key is not None:
-            headers["idempotency-key"] = idempotency_key
+        if key is not None:
+            headers["idempotency-key"] = key.name
             headers["original-request"] = passage.request_id
         return headers
 
@@ -337,6 +293,25 @@ class Sandbox:
         if passage.logged:
             with self.database.writing() as connection:
                 log.record(connection, self._entry(passage, response), now)
+
+
+def _call(visit: _Visit, store: Store, clock: Callable[[], int], current: settings.Settings) -> router.Call:
+    """A request as its handler sees it; the parameters are checked later."""
+    return router.Call(
+        method=visit.route.method,
+        path=visit.path,
+        params={},
+        args=visit.args,
+        store=store,
+        livemode=visit.who.livemode,
+        account=visit.who.account,
+        key=visit.who.key,
+        request_id=visit.passage.request_id,
+        version=visit.version,
+        idempotency_key=None if visit.key is None else visit.key.name,
+        clock=clock,
+        settings=current,
+    )
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode

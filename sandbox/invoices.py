@@ -1,4 +1,4 @@
-"""Invoices: create, retrieve, update, list, lines, preview, finalize, pay, void, delete a draft."""
+"""Invoices: retrieve, list, lines, preview, create, finalize, pay, void."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from . import (
+    cards,
+    changing,
     connect,
     customers,
     invoice_items,
     invoicing,
     life,
-    products,
     redemption,
-    sources,
     subscription_schedules,
     subscriptions,
     taxation,
@@ -21,30 +21,11 @@ from . import (
 )
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, line_of_invoice_item
+from .billing.lines import line_of_invoice_item
 from .errors import refuse
-from .router import Call, changes, route
+from .router import Call, route
 from .store import copied
-
-#: What a manual invoice or an edit could ask for and the sandbox does not do.
-_NOT_IMPLEMENTED: Final = (
-    "account_tax_ids",
-    "automatically_finalizes_at",
-    "custom_fields",
-    "from_invoice",
-    "number",
-    "payment_settings",
-    "rendering",
-    "shipping_cost",
-    "shipping_details",
-)
-
-
-def _refuse_unimplemented(params: dict[str, Any]) -> None:
-    for name in _NOT_IMPLEMENTED:
-        if params.get(name):
-            raise refuse("not_implemented_param", param=name)
-
+from .wire import Obj
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -68,11 +49,7 @@ def list_invoices(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer", subscription="subscription")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "status", "collection_method", "due_date")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "status", "collection_method", "due_date")
     if "subscription" in params:
         where["_subscription"] = params["subscription"]
     page = call.page("invoice", where)
@@ -177,7 +154,7 @@ def _preview_of_subscription(
         raise refuse("no_upcoming", customer=stored["customer"])
     now = call.now(stored)
     if details.get("resume_at"):
-        return _preview_of_resumption(call, stored, details, now)
+        raise refuse("not_implemented_param", param="subscription_details[resume_at]")
     known = terms.Prices(call, preview=True)
     contract = life.contract_of(call, copied(stored), now, unstored=known.unstored)
     _migrate(contract, details)
@@ -187,7 +164,7 @@ def _preview_of_subscription(
     terms.set_tax(call, contract.subscription, details, "subscription_details")
     _calculate(call, contract, params)
     _preview_items(call, contract, known, params, now)
-    draft = terms.apply_changes(call, contract, known, details, now, "subscription_details")
+    draft = changing.apply(call, contract, known, details, now, "subscription_details")
     if details.get("cancel_now"):
         if details.get("proration_behavior", "create_prorations") != "none":
             cycle.credit_the_rest(contract, now)
@@ -201,19 +178,6 @@ def _preview_of_subscription(
     if at is None:
         raise refuse("no_upcoming", customer=stored["customer"])
     return contract, cycle.bill_at(contract, at), at
-
-
-def _preview_of_resumption(
-    call: Call, subscription: Obj, details: dict[str, Any], now: int
-) -> tuple[Contract, Draft | None, int]:
-    """The invoice that resuming would make."""
-    if subscription["status"] != "paused":
-        raise refuse("resume_status", state=subscription["status"])
-    strange = sorted(set(details) - {"resume_at", "billing_cycle_anchor", "proration_behavior", "proration_date"})
-    if strange:
-        raise refuse("not_implemented_param", param=f"subscription_details[{strange[0]}] together with resume_at")
-    contract, draft = subscriptions.resumption(call, subscription, details, now, "subscription_details")
-    return contract, draft, now
 
 
 def _migrate(contract: Contract, details: dict[str, Any]) -> None:
@@ -279,7 +243,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
     draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
     invoice = _preview_answer(call, customer, currency, draft, now, None)
     if "automatic_tax" in params:
-        _set_tax(call, invoice, customer)
+        invoice["automatic_tax"] = taxation.of_invoice(taxation.automatic_tax(call, params["automatic_tax"]))
     return invoice
 
 
@@ -302,7 +266,7 @@ def _preview_item(
     item = invoice_items.described(
         call, known, entry, customer, (entry.get("currency") or currency).lower(), now, where, prefix=where
     )
-    invoice_items.set_discounts(call, item, entry.get("discounts"), f"{where}[discounts]", None, now)
+    invoice_items.set_discounts(call, item, entry.get("discounts"), f"{where}[discounts]", now)
     return item
 
 
@@ -328,16 +292,18 @@ def _preview_answer(
     subscription_stored: bool = False,
 ) -> Obj:
     id = call.mint("upcoming_in_1", 23)
-    invoice = invoicing.compose(
-        call, customer=customer, currency=currency, draft=draft, at=at, id=id, subscription=subscription
-    )
+    invoice = invoicing.compose(call, draft, at, id, customer=customer, currency=currency, subscription=subscription)
     invoice["customer_tax_ids"] = (call.params.get("customer_details") or {}).get("tax_ids", [])
     scheduled = call.params.get("schedule") or call.params.get("schedule_details")
     if "discounts" in call.params and (subscription is None or scheduled) and not _recurring(call):
         _discount(call, invoice, call.params["discounts"], at)
         invoicing.total_up(call, invoice, customer)
     invoice["billing_reason"] = "upcoming"
-    connect.set_on_invoice(call, invoice, call.params)
+    if "issuer" in call.params:
+        invoice["issuer"] = connect.reference(call, call.params["issuer"], "issuer")
+    if "on_behalf_of" in call.params:
+        named = call.params["on_behalf_of"]
+        invoice["on_behalf_of"] = connect.account(call, named, "on_behalf_of") if named else None
     if subscription is not None and not subscription_stored:
         # A subscription that does not exist has no id to show.
         invoice["parent"] = None
@@ -349,72 +315,6 @@ def _preview_answer(
     for line in invoice["lines"]["data"]:
         line["id"] = call.mint("il_tmp_1", 23)
     return invoice
-
-
-# -- manual invoices --------------------------------------------------------------------------------------------------
-
-
-@route("POST", "/v1/invoices")
-def create(call: Call) -> Obj:
-    """POST /v1/invoices: a draft, with the customer's pending invoice items when asked to include them."""
-    life.settle(call)
-    params = call.params
-    _refuse_unimplemented(params)
-    customer = connect.payer(call, params, status=400)
-    if customer is None:
-        raise refuse("missing", param="customer")
-    subscription = None
-    if params.get("subscription"):
-        subscription = call.fetch("subscription", params["subscription"], param="subscription", status=400)
-        if subscription["customer"] != customer["id"]:
-            raise refuse("subscription_of_other", subscription=subscription["id"], customer=customer["id"])
-    now = call.now(customer)
-    taken: list[Obj] = []
-    # An invoice of a subscription takes up its pending items unless told not to; any other leaves them alone.
-    if params.get("pending_invoice_items_behavior", "include" if subscription else "exclude") == "include":
-        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
-    currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
-    taken = [item for item in taken if item["currency"] == currency]
-    if subscription is not None and not taken:
-        raise refuse("nothing_to_invoice")
-    draft = Draft("manual", now, now, [line_of_invoice_item(item) for item in taken], taken)
-    collection = _collection(params)
-    invoice = invoicing.compose(
-        call,
-        customer=customer,
-        currency=currency,
-        draft=draft,
-        at=now,
-        id=call.mint("in_1", 23),
-        subscription=subscription,
-        terms=collection,
-        description=params.get("description") or None,
-        metadata=call.metadata({}),
-    )
-    invoice["auto_advance"] = params.get("auto_advance", False)
-    if invoice["auto_advance"]:
-        invoicing.schedule_finalization(invoice, now)
-    if "discounts" in params:
-        _discount(call, invoice, params["discounts"], now)
-        invoicing.total_up(call, invoice, customer)
-    _edit(call, invoice, customer)
-    _set_tax(call, invoice, customer)
-    invoicing.issue(call, invoice, draft, now)
-    return invoice
-
-
-def _collection(params: dict[str, Any]) -> Obj:
-    collection = {
-        "collection_method": params.get("collection_method", "charge_automatically"),
-        "days_until_due": params.get("days_until_due"),
-    }
-    terms.check_due_days(collection["days_until_due"], "days_until_due")
-    sent = collection["collection_method"] == "send_invoice"
-    if sent and collection["days_until_due"] is None and params.get("due_date") is None:
-        raise refuse("invoice_due_missing")
-    if not sent and (collection["days_until_due"] is not None or params.get("due_date") is not None):
-        raise refuse("invoice_due_charged")
-    return collection
 
 
 def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
@@ -433,110 +333,46 @@ def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
     invoice["_discounts"] = redemption.active(call, invoice["discounts"], now)
 
 
-def _edit(call: Call, invoice: Obj, customer: Obj) -> None:
-    """What create and update have in common."""
-    params = call.params
-    for name in ("footer", "statement_descriptor"):
-        if name in params:
-            invoice[name] = params[name] or None
-    if params.get("statement_descriptor"):
-        products.check_statement_descriptor(params["statement_descriptor"])
-    if "due_date" in params:
-        invoice["due_date"] = params["due_date"]
-    if params.get("effective_at"):
-        invoice["effective_at"] = params["effective_at"]
-    if "default_payment_method" in params:
-        given = params["default_payment_method"]
-        invoice["default_payment_method"] = (
-            customers.attach(call, customer, given, "default_payment_method") if given else None
-        )
-    if "default_source" in params:
-        given = params["default_source"]
-        invoice["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
-    connect.set_on_invoice(call, invoice, params)
+# -- manual invoices --------------------------------------------------------------------------------------------------
+
+#: What a manual invoice takes; every other parameter is refused by name.
+_OF_MANUAL: Final = {
+    *("collection_method", "currency", "customer", "customer_account", "days_until_due", "description", "expand"),
+    *("metadata", "pending_invoice_items_behavior"),
+}
 
 
-def _set_tax(call: Call, invoice: Obj, customer: Obj) -> None:
-    """`default_tax_rates` and `automatic_tax` of a draft, and what they make of its total."""
-    params = call.params
-    if "default_tax_rates" in params:
-        invoice["default_tax_rates"] = taxation.chosen(
-            call, params["default_tax_rates"], "default_tax_rates", invoice["default_tax_rates"]
-        )
-    if "automatic_tax" in params:
-        wanted = taxation.automatic_tax(call, params["automatic_tax"])
-        if wanted["enabled"]:
-            taxation.require_location(customer)
-        invoice["automatic_tax"] = taxation.of_invoice(wanted)
-    data = invoice["lines"]["data"]
-    taxation.refuse_both(invoice["automatic_tax"], invoice["default_tax_rates"], *(line["_tax_rates"] for line in data))
-    taxation.refuse_line_conflicts(call, invoice)
-    invoicing.total_up(call, invoice, customer)
-
-
-@route("POST", "/v1/invoices/{invoice}")
-def update(call: Call) -> Obj:
-    """POST /v1/invoices/{invoice}: a draft's fields; of a finalized invoice metadata and `auto_advance` only."""
+@route("POST", "/v1/invoices")
+def create(call: Call) -> Obj:
+    """POST /v1/invoices: a draft for a customer, of the invoice items that wait where it is asked to include them."""
     life.settle(call)
     params = call.params
-    invoice = _fresh(call, call.fetch("invoice", call.args["invoice"], param="id"))
-    _refuse_unimplemented(params)
-    closed = sorted(set(params) - {"metadata", "auto_advance", "expand"})
-    if invoice["status"] != "draft" and closed:
-        raise refuse("invoice_update", param=closed[0])
-    old = copied(invoice)
-    customer = call.fetch("customer", invoice["customer"])
-    if "metadata" in params:
-        invoice["metadata"] = call.metadata(invoice["metadata"])
-    if "description" in params:
-        invoice["description"] = params["description"] or None
-    if {"collection_method", "days_until_due", "due_date"} & set(params):
-        method = params.get("collection_method", invoice["collection_method"])
-        # What was agreed for sending does not outlive it.
-        old_due = (invoice["_days_until_due"], invoice["due_date"]) if method == "send_invoice" else (None, None)
-        merged = {
-            "collection_method": method,
-            "days_until_due": params.get("days_until_due", None if "due_date" in params else old_due[0]),
-            "due_date": params.get("due_date", old_due[1]),
-        }
-        collection = _collection(merged)
-        invoice["collection_method"] = collection["collection_method"]
-        invoice["_days_until_due"] = days = collection["days_until_due"]
-        invoice["due_date"] = merged["due_date"] if days is None else invoice["created"] + 86_400 * days
-    if "auto_advance" in params:
-        invoice["auto_advance"] = params["auto_advance"]
-    if invoice["status"] == "draft":
-        # Recorded: counted from the draft's creation whenever it is set anew.
-        invoice["automatically_finalizes_at"] = invoice["next_payment_attempt"] = None
-        if invoice["auto_advance"]:
-            invoicing.schedule_finalization(invoice, invoice["created"])
-    if "discounts" in params:
-        _discount(call, invoice, params["discounts"], call.now(invoice))
-        invoicing.total_up(call, invoice, customer)
-    _edit(call, invoice, customer)
-    if {"automatic_tax", "default_tax_rates"} & set(params):
-        _set_tax(call, invoice, customer)
-    if invoice != old:
-        invoicing.keep(call, invoice)
-    # What is private to the payment (a fee, a transfer) changes without anybody being told.
-    changed = changes(invoicing.wire(call, old), invoicing.wire(call, invoice))
-    if changed:
-        call.event("invoice.updated", invoice, changed)
+    for name in sorted(set(params) - _OF_MANUAL):
+        raise refuse("not_implemented_param", param=name)
+    customer = connect.payer(call, params, status=400)
+    if customer is None:
+        raise refuse("missing", param="customer")
+    sent, days = params.get("collection_method") == "send_invoice", params.get("days_until_due")
+    terms.check_due_days(days, "days_until_due")
+    if sent != (days is not None):
+        raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
+    now = call.now(customer)
+    taken: list[Obj] = []
+    if params.get("pending_invoice_items_behavior") == "include":
+        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
+    currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
+    taken = [item for item in taken if item["currency"] == currency]
+    draft = Draft("manual", now, now, [line_of_invoice_item(item) for item in taken], taken)
+    invoice = invoicing.compose(call, draft, now, call.mint("in_1", 23), customer=customer, currency=currency)
+    invoice.update(
+        auto_advance=False,
+        collection_method="send_invoice" if sent else "charge_automatically",
+        description=params.get("description") or None,
+        due_date=None if days is None else now + 86_400 * days,
+        metadata=call.metadata({}),
+    )
+    invoicing.issue(call, invoice, draft, now)
     return invoice
-
-
-@route("DELETE", "/v1/invoices/{invoice}")
-def delete(call: Call) -> Obj:
-    """DELETE /v1/invoices/{invoice}: a draft that no subscription made. Recorded: its invoice items go with it."""
-    life.settle(call)
-    invoice = call.fetch("invoice", call.args["invoice"])
-    if invoice["status"] != "draft":
-        raise refuse("invoice_delete")
-    if invoice["billing_reason"] != "manual":
-        raise refuse("invoice_of_subscription")
-    call.store.remove("invoice", invoice["id"])
-    call.event("invoice.deleted", invoice)
-    return {"id": invoice["id"], "object": "invoice", "deleted": True}
 
 
 # -- finalizing, paying, voiding --------------------------------------------------------------------------------------
@@ -598,9 +434,9 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
     if customer is None or customer.get("deleted"):
         raise refuse("invoice_customer_gone")
     if given:
-        method: str | None = customers.attach(call, customer, given, "payment_method")
+        method: str | None = cards.attach(call, customer, given, "payment_method")
     elif source:
-        method = sources.of_customer(call, customer, source, "source")
+        method = cards.of_customer(call, customer, source, "source")
     else:
         method = invoicing.payment_method(call, invoice, subscription)
     if method is None:
@@ -643,5 +479,4 @@ class _Held:
         """Store the subscription and tell of what changed."""
         if self.subscription is None or self.subscription == self._before:
             return
-        contract = life.contract_of(self._call, self.subscription, now, alone=True)
-        life.keep(self._call, contract, before=self._before, event="customer.subscription.updated", at=now)
+        life.updated(self._call, self.subscription, self._before, now)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from . import redemption, taxation, usage_totals
+from . import redemption, spec, taxation, usage_totals
 from .billing import discounts, tax
 from .billing.cycle import Draft
-from .billing.lines import Obj, line_of_invoice_item, usage_lines
+from .billing.lines import usage_lines
 from .billing.money import least_charge
 from .router import Call, Kind, declare_kind
 from .store import declare_index
+from .wire import Obj
 
 #: An invoice that a renewal makes stays a draft this long, and takes up usage that comes late.
 DRAFT_SECONDS: Final = 3600
@@ -102,149 +103,97 @@ declare_index("invoiceitem", "invoice", nulls=True)
 
 
 def compose(
-    call: Call,
-    *,
-    customer: Obj,
-    currency: str,
-    draft: Draft,
-    at: int,
-    id: str,
-    subscription: Obj | None = None,
-    terms: Obj | None = None,
-    description: str | None = None,
-    metadata: dict[str, str] | None = None,
+    call: Call, draft: Draft, at: int, id: str, *, customer: Obj, currency: str, subscription: Obj | None = None
 ) -> Obj:
-    """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` keeps it.
-
-    `terms` says how it is collected (`collection_method`, `days_until_due`); the subscription does where there is
-    one.
-    """
-    held = terms if terms is not None else subscription or {}
-    collection_method = held.get("collection_method", "charge_automatically")
-    parent: Obj | None = None
-    if subscription is not None:
-        parent = {
-            "type": "subscription_details",
-            "quote_details": None,
-            "subscription_details": {
-                "metadata": dict(subscription["metadata"]),
-                "subscription": subscription["id"],
-            },
-        }
-    settings = (subscription or {}).get("invoice_settings") or {}
-    transfer = (subscription or {}).get("transfer_data")
+    """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` keeps it."""
+    printed = customer.get("invoice_settings") or {}
     invoice: Obj = {
+        **spec.blank("invoice"),
         "id": id,
         "object": "invoice",
         "account_country": "US",
-        "account_name": None,
-        "account_tax_ids": settings.get("account_tax_ids"),
-        "amount_due": 0,
-        "amount_overpaid": 0,
-        "amount_paid": 0,
-        "amount_paid_off_stripe": 0,
-        "amount_remaining": 0,
-        "amount_shipping": 0,
-        "application": None,
-        "attempt_count": 0,
-        "attempted": False,
         "auto_advance": True,
-        "automatic_tax": taxation.of_invoice((subscription or {}).get("automatic_tax") or taxation.NO_AUTOMATIC_TAX),
-        "automatically_finalizes_at": None,
+        "automatic_tax": taxation.of_invoice(taxation.NO_AUTOMATIC_TAX),
         "billing_reason": draft.billing_reason,
-        "collection_method": collection_method,
+        "collection_method": "charge_automatically",
         "created": at,
         "currency": currency,
-        "custom_fields": settings.get("custom_fields") or (customer.get("invoice_settings") or {}).get("custom_fields"),
+        "custom_fields": printed.get("custom_fields"),
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
-        "customer_address": customer.get("address"),
-        "customer_email": customer.get("email"),
-        "customer_name": customer.get("name"),
-        "customer_phone": customer.get("phone"),
-        "customer_shipping": customer.get("shipping"),
-        "customer_tax_exempt": customer.get("tax_exempt"),
+        **{f"customer_{name}": customer.get(name) for name in _KEPT_OF_CUSTOMER},
         "customer_tax_ids": [],
-        "default_payment_method": None,
-        "default_source": None,
-        "default_tax_rates": list((subscription or {}).get("default_tax_rates") or ()),
-        "description": description if description is not None else settings.get("description"),
+        "default_tax_rates": [],
         "discounts": [],
-        "due_date": None,
-        "effective_at": None,
-        "ending_balance": None,
-        "footer": settings.get("footer") or (customer.get("invoice_settings") or {}).get("footer"),
-        "from_invoice": None,
-        "hosted_invoice_url": None,
-        "invoice_pdf": None,
-        "issuer": dict(settings.get("issuer") or {"type": "self"}),
-        "last_finalization_error": None,
-        "latest_revision": None,
+        "footer": printed.get("footer"),
+        "issuer": {"type": "self"},
         "lines": {"object": "list", "data": [], "has_more": False, "url": f"/v1/invoices/{id}/lines"},
         "livemode": call.livemode,
-        "metadata": dict(metadata or {}),
-        "next_payment_attempt": None,
-        "number": None,
-        "on_behalf_of": (subscription or {}).get("on_behalf_of"),
-        "parent": parent,
-        "payment_settings": {
-            "default_mandate": None,
-            "payment_method_options": None,
-            "payment_method_types": None,
-        },
+        "metadata": {},
+        "payment_settings": spec.blank("invoices_payment_settings"),
         "period_end": draft.period_end,
         "period_start": draft.period_start,
-        "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0,
-        "receipt_number": None,
-        "rendering": None,
-        "shipping_cost": None,
-        "shipping_details": None,
-        "starting_balance": 0,
-        "statement_descriptor": None,
         "status": "draft",
-        "status_transitions": {
-            "finalized_at": None,
-            "marked_uncollectible_at": None,
-            "paid_at": None,
-            "voided_at": None,
-        },
-        "subtotal": 0,
-        "subtotal_excluding_tax": 0,
+        "status_transitions": spec.blank("invoices_resource_status_transitions"),
         "test_clock": customer.get("test_clock"),
-        "total": 0,
-        "total_discount_amounts": [],
-        "total_excluding_tax": 0,
         "total_pretax_credit_amounts": [],
-        "total_taxes": [],
-        "webhooks_delivered_at": None,
-        "_discounts": [] if subscription is None else _whole(call, subscription, draft, at),
-        "_application_fee_amount": None,
-        "_days_until_due": held.get("days_until_due"),
-        "_subscription": None if subscription is None else subscription["id"],
-        "_transfer_data": None if transfer is None else {"amount": None, "destination": transfer["destination"]},
-        "_due": None,
-        "_clock_due": None,
+        "_discounts": [],
+        "_subscription": None,
     }
-    invoice["discounts"] = [discount["id"] for discount in invoice["_discounts"]]
+    # Shown only when `expand` asks for it; nothing is paid in a browser here.
+    del invoice["confirmation_secret"]
+    if subscription is not None:
+        invoice.update(_of_subscription(call, subscription, draft, at))
+        invoice["custom_fields"] = subscription["invoice_settings"]["custom_fields"] or invoice["custom_fields"]
+        invoice["footer"] = subscription["invoice_settings"]["footer"] or invoice["footer"]
     invoice["lines"]["data"] = [_line(call, invoice, line) for line in draft.lines]
     if draft.threshold is not None:
-        invoice["threshold_reason"] = {
-            "amount_gte": draft.threshold["amount_gte"],
-            "item_reasons": [
-                {
-                    "line_item_ids": [line["id"] for line in invoice["lines"]["data"] if item_of(line) == item],
-                    "usage_gte": usage_gte,
-                }
-                for item, usage_gte in draft.threshold["items"].items()
-            ],
-        }
+        invoice["threshold_reason"] = _threshold_reason(draft.threshold, invoice["lines"]["data"])
     total_up(call, invoice, customer)
-    if collection_method == "send_invoice":
-        # Recorded: counted from the draft's creation.
-        days = invoice["_days_until_due"]
-        invoice["due_date"] = at + 86_400 * (30 if days is None else days)
     return invoice
+
+
+#: What an invoice keeps of its customer, as it is at the time.
+_KEPT_OF_CUSTOMER: Final = ("address", "email", "name", "phone", "shipping", "tax_exempt")
+
+
+def _of_subscription(call: Call, subscription: Obj, draft: Draft, at: int) -> Obj:
+    """What an invoice has of its subscription."""
+    settings, whole = subscription["invoice_settings"], _whole(call, subscription, draft, at)
+    details = {"metadata": dict(subscription["metadata"]), "subscription": subscription["id"]}
+    due_date = None
+    if subscription["collection_method"] == "send_invoice":
+        # Recorded: counted from the draft's creation.
+        due_date = at + 86_400 * subscription["days_until_due"]
+    return {
+        "account_tax_ids": settings["account_tax_ids"],
+        "automatic_tax": taxation.of_invoice(subscription["automatic_tax"]),
+        "collection_method": subscription["collection_method"],
+        "default_tax_rates": list(subscription["default_tax_rates"]),
+        "description": settings["description"],
+        "discounts": [discount["id"] for discount in whole],
+        "due_date": due_date,
+        "issuer": dict(settings["issuer"]),
+        "on_behalf_of": subscription["on_behalf_of"],
+        "parent": {"type": "subscription_details", "quote_details": None, "subscription_details": details},
+        "_discounts": whole,
+        "_subscription": subscription["id"],
+    }
+
+
+def compose_for(call: Call, subscription: Obj, draft: Draft, at: int, id: str = "") -> Obj:
+    """The invoice of a subscription."""
+    customer = call.fetch("customer", subscription["customer"])
+    return compose(call, draft, at, id, customer=customer, currency=subscription["currency"], subscription=subscription)
+
+
+def _threshold_reason(threshold: Obj, lines: Sequence[Obj]) -> Obj:
+    """Which threshold made an invoice due, and the lines of each item that reached its own."""
+    reasons = [
+        {"line_item_ids": [line["id"] for line in lines if item_of(line) == item], "usage_gte": usage_gte}
+        for item, usage_gte in threshold["items"].items()
+    ]
+    return {"amount_gte": threshold["amount_gte"], "item_reasons": reasons}
 
 
 def item_of(line: Obj) -> str | None:
@@ -379,33 +328,6 @@ def _rated(line: Obj) -> Obj:
     return {key: line[key] for key in ("amount", "description", "quantity", "quantity_decimal")}
 
 
-def take_up(call: Call, invoice: Obj, item: Obj) -> None:
-    """Put an invoice item on a draft, or put it there anew after it changed."""
-    line = _line(call, invoice, line_of_invoice_item(item))
-    lines = invoice["lines"]["data"]
-    for index, present in enumerate(lines):
-        if _item_of(present) == item["id"]:
-            lines[index] = {**line, "id": present["id"]}
-            break
-    else:
-        lines.append(line)
-    taxation.refuse_line_conflicts(call, invoice)
-    total_up(call, invoice, call.fetch("customer", invoice["customer"]))
-
-
-def drop(call: Call, invoice: Obj, item_id: str) -> None:
-    """Take an invoice item off a draft."""
-    lines = invoice["lines"]["data"]
-    invoice["lines"]["data"] = [line for line in lines if _item_of(line) != item_id]
-    total_up(call, invoice, call.fetch("customer", invoice["customer"]))
-
-
-def _item_of(line: Obj) -> str | None:
-    details = line["parent"][line["parent"]["type"]]
-    found: str | None = details.get("invoice_item")
-    return found
-
-
 # -- finalizing and paying --------------------------------------------------------------------------------------------
 
 
@@ -416,7 +338,6 @@ def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, att
     """
     rate_again(call, invoice, at)
     customer = call.fetch("customer", invoice["customer"])
-    taxation.at_finalization(call, invoice, customer, subscription)
     total_up(call, invoice, customer)
     invoice["number"] = _number(customer)
     invoice["status"] = "open"
@@ -512,7 +433,6 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
     call.event("invoice.paid", invoice, now=at)
     if not out_of_band:
         call.event("invoice.payment_succeeded", invoice, now=at)
-    _resumed(call, invoice, subscription, at)
     if (
         subscription is not None
         and subscription["status"] in ("incomplete", "past_due", "unpaid")
@@ -520,15 +440,6 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
     ):
         # What a trial begins with can cost something: an invoice item.
         subscription["status"] = "trialing" if (subscription["trial_end"] or 0) > at else "active"
-
-
-def _resumed(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
-    """Let a paused subscription go on once the invoice of its resumption is paid."""
-    held = (subscription or {}).get("_resumption")
-    if subscription is not None and held is not None and held["invoice"] == invoice["id"]:
-        subscription.update(held["after"])
-        subscription["_resumption"] = subscription["pending_update"] = None
-        call.event("customer.subscription.resumed", subscription, now=at)
 
 
 def void(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
@@ -543,10 +454,6 @@ def void(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
         customer["balance"] = (customer.get("balance") or 0) + used
         call.store.put(customer)
     call.event("invoice.voided", invoice, now=at)
-    held = (subscription or {}).get("_resumption")
-    if subscription is not None and held is not None and held["invoice"] == invoice["id"]:
-        # It stays paused, and can be resumed anew.
-        subscription["_resumption"] = subscription["pending_update"] = None
     if subscription is not None and subscription["status"] == "incomplete":
         subscription["status"] = "incomplete_expired"
         subscription["ended_at"] = at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import cards as cards
+from . import catalog as catalog
 from . import coupons as coupons
 from . import customers as customers
 from . import events as events
@@ -14,7 +16,6 @@ from . import prices as prices
 from . import products as products
 from . import promotion_codes as promotion_codes
 from . import search as search
-from . import sources as sources
 from . import subscription_items as subscription_items
 from . import subscription_schedules as subscription_schedules
 from . import subscriptions as subscriptions

@@ -19,12 +19,13 @@ from typing import Any, Final
 from . import invoicing, metering, redemption, taxation, usage_totals
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, is_metered
+from .billing.lines import is_metered
 from .billing.periods import Anchor, Interval
 from .errors import StripeError
 from .prices import plan_of
 from .router import Call, Kind, changes, declare_kind
 from .store import copied, declare_index, mint
+from .wire import Obj
 
 _logger = logging.getLogger("sandbox")
 
@@ -132,6 +133,16 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
             call.event(event, subscription, previous, now=at)
 
 
+def changed(call: Call, contract: Contract, before: Obj | None, at: int) -> None:
+    """Store a subscription that was `before`, and tell of what changed."""
+    keep(call, contract, before=before, event="customer.subscription.updated", at=at)
+
+
+def updated(call: Call, subscription: Obj, before: Obj | None, at: int) -> None:
+    """The same of a subscription whose items bill nothing now."""
+    changed(call, contract_of(call, subscription, at, alone=True), before, at)
+
+
 def put(call: Call, subscription: Obj) -> None:
     """Store a subscription with the moment at which the sandbox must look at it again, and its items' pointers."""
     watched = subscription["status"] not in ENDED and has_thresholds(subscription)
@@ -165,7 +176,7 @@ def put(call: Call, subscription: Obj) -> None:
 def next_due(subscription: Obj) -> int | None:
     """When a subscription next needs attention, None when never."""
     if subscription["status"] in _DORMANT:
-        return resumption_ends(subscription)
+        return None
     if subscription["status"] == "incomplete":
         return int(subscription["created"]) + INCOMPLETE_SECONDS
     moments = _ends(subscription)
@@ -178,12 +189,6 @@ def next_due(subscription: Obj) -> int | None:
         if subscription.get(name) is not None
     )
     return int(min(moments))
-
-
-def resumption_ends(subscription: Obj) -> int | None:
-    """Until when the invoice of a resumption can be paid; None where there is none."""
-    held = subscription.get("_resumption")
-    return None if held is None or subscription["status"] != "paused" else int(held["expires_at"])
 
 
 def next_bill(subscription: Obj, *, waiting: bool = False) -> int | None:
@@ -212,16 +217,7 @@ def _ends(subscription: Obj) -> list[int]:
 def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, attempt: bool = True) -> Obj:
     """Make a draft of the cycle an invoice. `hold` keeps it a draft for an hour; else it is finalized at once."""
     subscription = contract.subscription
-    customer = call.fetch("customer", subscription["customer"])
-    invoice = invoicing.compose(
-        call,
-        customer=customer,
-        currency=subscription["currency"],
-        draft=draft,
-        at=at,
-        id=call.mint("in_1", 23),
-        subscription=subscription,
-    )
+    invoice = invoicing.compose_for(call, subscription, draft, at, call.mint("in_1", 23))
     paused = subscription["pause_collection"]
     if paused is not None and paused["behavior"] == "keep_as_draft":
         invoice["auto_advance"], hold = False, True
@@ -369,13 +365,7 @@ def _invoice_step(call: Call, invoice: Obj, at: int) -> None:
         if subscription is not None and subscription["status"] == "active":
             subscription["status"] = "past_due"
     if subscription is not None and before is not None and subscription != before:
-        keep(
-            call,
-            contract_of(call, subscription, at, alone=True),
-            before=before,
-            event="customer.subscription.updated",
-            at=at,
-        )
+        updated(call, subscription, before, at)
 
 
 def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
@@ -384,8 +374,8 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
     event = "customer.subscription.updated"
     if subscription["status"] == "incomplete":
         _give_up(call, subscription, at)
-    elif subscription["status"] == "paused":
-        _give_up_resumption(call, subscription, at)
+    elif subscription["status"] in _DORMANT:
+        pass  # an earlier version of the sandbox had something to wait for in a paused one
     elif subscription["cancel_at"] is not None and subscription["cancel_at"] <= at:
         draft = cycle.close(contract, at)
         end(call, contract, at, reason="cancellation_requested")
@@ -449,16 +439,7 @@ def _accrued_amount(call: Call, contract: Contract, at: int) -> int:
     subscription = contract.subscription
     lines = [line for _, lines in cycle.accrued(contract, at) for line in lines]
     draft = Draft("subscription_threshold", at, at, lines)
-    customer = call.fetch("customer", subscription["customer"])
-    shown = invoicing.compose(
-        call,
-        customer=customer,
-        currency=subscription["currency"],
-        draft=draft,
-        at=at,
-        id="",
-        subscription=subscription,
-    )
+    shown = invoicing.compose_for(call, subscription, draft, at)
     return sum(
         line["amount"] - sum(given["amount"] for given in line["discount_amounts"]) for line in shown["lines"]["data"]
     )
@@ -558,13 +539,6 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
     if draft is not None:
         bill(call, contract, draft, at, hold=True)
     return "customer.subscription.deleted" if behavior == "cancel" else "customer.subscription.paused"
-
-
-def _give_up_resumption(call: Call, subscription: Obj, at: int) -> None:
-    """Void the invoice of a resumption that nobody paid; the subscription stays paused."""
-    invoice = call.fetch("invoice", subscription["_resumption"]["invoice"])
-    invoicing.void(call, invoice, subscription, at)
-    invoicing.keep(call, invoice)
 
 
 def _give_up(call: Call, subscription: Obj, at: int) -> None:

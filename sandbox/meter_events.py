@@ -9,7 +9,8 @@ from typing import Any, Final
 from . import inflight, metering, usage_totals
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
-from .store import Obj, Store, mint
+from .store import Store, mint
+from .wire import Obj
 
 declare_kind(Kind("billing.meter_event_summary"))
 
@@ -38,10 +39,7 @@ def create(call: Call) -> Obj:
             shown = f"{value[:30]}...{value[-10:]}"
             raise refuse("too_long", param=f"payload[{key}]", value=shown, most=LONGEST_VALUE)
     event = metering.Event(
-        params["event_name"],
-        params["payload"],
-        params.get("identifier") or mint("", 32),
-        params.get("timestamp"),
+        params["event_name"], params["payload"], params.get("identifier") or mint("", 32), params.get("timestamp")
     )
     verdict = accept(call, event)
     return {

@@ -5,83 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from . import metering, spec, v2
-from .errors import StripeError, refuse
-from .meter_events import accept, alone
-from .router import Call, Kind, declare_kind, route
-from .store import Obj, mint
+from . import metering, v2
+from .errors import refuse
+from .router import Call, Kind, declare_kind, retrieves, route
+from .store import mint
+from .wire import Obj
 
 declare_kind(Kind("v2.core.event"))
+retrieves("/v2/core/events/{id}", "v2.core.event")
 
 MAX_STREAM_EVENTS: Final = 100
-
-_TEXT: Final = {"type": "string", "maxLength": 100, "x-strict": True}
-_EVENT: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "event_name": _TEXT,
-        "identifier": _TEXT,
-        "payload": {"type": "object", "additionalProperties": {"x-any": True}},
-        "timestamp": {"x-any": True},
-    },
-    "required": ["event_name", "payload"],
-}
-_CANCEL: Final = {"type": "object", "properties": {"identifier": _TEXT}, "required": ["identifier"]}
-_TIMES: Final = {name: {"type": "string"} for name in ("gt", "gte", "lt", "lte")}
-
-spec.declare_operation("POST", "/v2/billing/meter_events", _EVENT["properties"], ("event_name", "payload"))
-spec.declare_operation("POST", "/v2/billing/meter_event_session", {})
-spec.declare_operation(
-    "POST", v2.STREAM_PATH, {"events": {"type": "array", "items": _EVENT, "x-strict": True}}, ("events",)
-)
-spec.declare_operation(
-    "POST",
-    "/v2/billing/meter_event_adjustments",
-    {"event_name": _TEXT, "type": {"type": "string", "enum": ["cancel"]}, "cancel": _CANCEL},
-    ("cancel", "event_name", "type"),
-)
-spec.declare_operation(
-    "GET",
-    "/v2/core/events",
-    {
-        "created": {"type": "object", "properties": _TIMES},
-        "limit": {"type": "integer"},
-        "object_id": {"type": "string"},
-        "page": {"type": "string"},
-        "types": {"type": "array", "items": {"type": "string"}},
-    },
-)
-spec.declare_operation("GET", "/v2/core/events/{id}", {})
 
 
 def _event(given: dict[str, Any], timestamp: int | None) -> metering.Event:
     return metering.Event(given["event_name"], given["payload"], given.get("identifier") or mint("", 32), timestamp)
-
-
-@route("POST", "/v2/billing/meter_events", claim=alone)
-def create(call: Call) -> Obj:
-    """POST /v2/billing/meter_events: one event, checked at once."""
-    params = call.params
-    timestamp = metering.parse_rfc3339(params["timestamp"], "timestamp") if "timestamp" in params else None
-    for key, value in params["payload"].items():
-        if not isinstance(value, str):
-            raise refuse("string", param=f"payload[{key}]", value=value)
-    event = _event(params, timestamp)
-    try:
-        verdict = accept(call, event)
-    except StripeError as refused:
-        if refused.message.startswith("An event already exists"):
-            refused.code = "duplicate_meter_event"
-        raise
-    return {
-        "object": "v2.billing.meter_event",
-        "created": metering.rfc3339(call.now()),
-        "event_name": event.event_name,
-        "identifier": event.identifier,
-        "livemode": call.livemode,
-        "payload": event.payload,
-        "timestamp": metering.rfc3339(verdict.timestamp),
-    }
 
 
 @route("POST", "/v2/billing/meter_event_session")
@@ -127,23 +64,6 @@ def stream(call: Call) -> Obj:
     return {}
 
 
-@route("POST", "/v2/billing/meter_event_adjustments")
-def adjust(call: Call) -> Obj:
-    """POST /v2/billing/meter_event_adjustments: cancel an event within 24 hours."""
-    params = call.params
-    status = metering.cancel(call, params["event_name"], params["cancel"]["identifier"])
-    return {
-        "object": "v2.billing.meter_event_adjustment",
-        "cancel": {"identifier": params["cancel"]["identifier"]},
-        "created": metering.rfc3339(call.now()),
-        "event_name": params["event_name"],
-        "id": mint("mtradj_" if call.livemode else "mtradj_test_", 24),
-        "livemode": call.livemode,
-        "status": status,
-        "type": "cancel",
-    }
-
-
 @route("GET", "/v2/core/events", writes=True)
 def list_events(call: Call) -> Obj:
     """GET /v2/core/events: thin events, here the error reports of meter events; newest first."""
@@ -167,9 +87,3 @@ def list_events(call: Call) -> Obj:
         place = call.store.seq("v2.core.event", rows[-1]["id"])
         following = f"/v2/core/events?limit={limit}&page={place}"
     return {"data": [call.wire(row) for row in rows], "next_page_url": following, "previous_page_url": None}
-
-
-@route("GET", "/v2/core/events/{id}")
-def retrieve_event(call: Call) -> Obj:
-    """GET /v2/core/events/{id}."""
-    return call.fetch("v2.core.event", call.args["id"])

@@ -18,7 +18,8 @@ from typing import Any, Final
 from . import usage_totals
 from .errors import ANSWERS, StripeError, refuse
 from .router import Call
-from .store import Obj, declare, mint
+from .store import declare, mint
+from .wire import Obj
 
 declare(
     """CREATE TABLE IF NOT EXISTS meter_event_errors (

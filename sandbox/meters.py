@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj, declare_index
+from .router import Call, Kind, changes, declare_kind, retrieves, route
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("billing.meter", missing_param="id", noun="meter"))
+retrieves("/v1/billing/meters/{id}", "billing.meter")
 declare_index("billing.meter", "event_name")
 declare_index("billing.meter", "status")
 
@@ -46,12 +48,6 @@ def active_meter(call: Call, event_name: str) -> Obj | None:
 def _claim_event_name(call: Call, event_name: str) -> None:
     if active_meter(call, event_name) is not None:
         raise refuse("meter_event_name_taken", event_name=event_name)
-
-
-@route("GET", "/v1/billing/meters/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/billing/meters/{id}."""
-    return call.fetch("billing.meter", call.args["id"])
 
 
 @route("GET", "/v1/billing/meters")

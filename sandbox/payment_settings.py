@@ -11,50 +11,16 @@ from typing import Any, Final
 from . import spec
 from .errors import refuse
 
-#: A field that is answered only where it was given.
-_WHEN_GIVEN: Final[Any] = object()
+#: Stands for the value of a field that is answered only where it was given.
+_WHEN_GIVEN: Final = "<given>"
 
-#: The options of each payment method as they are answered: a field that was left out has the value here, a hash that
-#: was left out is not there.
-_OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "acss_debit": {"mandate_options": {"transaction_type": None}, "verification_method": "automatic"},
-    "bancontact": {"preferred_language": "en"},
-    "billie": {
-        "company_details": {
-            "registered_address": dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state")),
-            "registered_name": None,
-            "registration_number": None,
-            "registration_type": None,
-            "vat": None,
-        }
-    },
-    "blik": {"mandate_options": {"expires_at": None}},
-    "card": {
-        "mandate_options": {"amount": None, "amount_type": None, "description": None},
-        "network": None,
-        "request_three_d_secure": "automatic",
-    },
-    "customer_balance": {
-        "bank_transfer": {"eu_bank_transfer": {"country": _WHEN_GIVEN}, "type": None},
-        "funding_type": None,
-    },
-    "konbini": {},
-    "payto": {"mandate_options": {"amount": None, "amount_type": None, "purpose": None}},
-    "pix": {
-        "expires_after_seconds": 14_400,
-        "mandate_options": {"amount": None, "amount_includes_iof": None, "end_date": None, "payment_schedule": None},
-    },
-    "sepa_debit": {},
-    "upi": {"mandate_options": {"amount": None, "amount_type": None, "description": None, "end_date": None}},
-    "us_bank_account": {
-        "financial_connections": {
-            "filters": {"account_subcategories": _WHEN_GIVEN},
-            "permissions": _WHEN_GIVEN,
-            "prefetch": None,
-        },
-        "verification_method": "automatic",
-    },
-}
+
+def _options() -> dict[str, dict[str, Any]]:
+    """The options of each payment method as they are answered: a field that was left out has the value here, a hash
+    that was left out is not there."""
+    found: dict[str, dict[str, Any]] = spec.beside()["payment_method_options"]
+    return found
+
 
 #: Words of `customer_balance` that the description has as free text, and names in its prose.
 _WORDS: Final = {
@@ -69,64 +35,21 @@ _WORDS: Final = {
     ("bank_transfer", "eu_bank_transfer", "country"): ("BE", "DE", "ES", "FR", "IE", "NL"),
 }
 
-_TEXT: Final = {"type": "string"}
-_UNSET: Final = {"type": "string", "enum": [""]}
-
-
-def _hash(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties}
-
-
-_REGISTRATION: Final = {
-    "type": "string",
-    "enum": [
-        *("ch_ein", "de_hrb", "dk_cvr", "es_cif", "fi_tunnus", "fr_siren", "fr_siret", "it_rea", "nl_kvk"),
-        *("no_org_number", "no_pno", "se_org_number", "se_pno", "uk_crn"),
-    ],
-}
-_COMPANY: Final = _hash(
-    {
-        "registered_address": {
-            "anyOf": [
-                _hash(dict.fromkeys(_OPTIONS["billie"]["company_details"]["registered_address"], _TEXT)),
-                _UNSET,
-            ]
-        },
-        "registered_name": _TEXT,
-        "registration_number": _TEXT,
-        "registration_type": {"anyOf": [_REGISTRATION, _UNSET]},
-        "vat": _TEXT,
-    }
-)
-_BLIK: Final = _hash({"mandate_options": _hash({"expires_at": {"type": "integer"}})})
-#: Names for `payment_method_types` that a later version than the description's has.
-_LATER_TYPES: Final = ("blik", "sequra")
-
-for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
-    _prefix = "payment_settings.payment_method_options"
-    spec.declare_parameter("POST", _path, f"{_prefix}.billie.company_details", {"anyOf": [_COMPANY, _UNSET]})
-    spec.declare_parameter("POST", _path, f"{_prefix}.blik", {"anyOf": [_BLIK, _UNSET]})
-    spec.declare_values("POST", _path, "payment_settings.payment_method_types", _LATER_TYPES)
-
 
 def first() -> dict[str, Any]:
     """Those of a subscription that says nothing about them."""
-    return {
-        "payment_method_options": None,
-        "payment_method_types": None,
-        "save_default_payment_method": "off",
-    }
+    return {"payment_method_options": None, "payment_method_types": None, "save_default_payment_method": "off"}
 
 
 def changed(current: Mapping[str, Any], given: Mapping[str, Any], where: str = "payment_settings") -> dict[str, Any]:
     """The settings as a request leaves them. What is given of one payment method replaces its options."""
     settings = dict(current)
     if "payment_method_options" in given:
-        options = dict(settings["payment_method_options"] or dict.fromkeys(_OPTIONS))
+        options = dict(settings["payment_method_options"] or dict.fromkeys(_options()))
         for name, option in given["payment_method_options"].items():
             if name == "customer_balance" and option:
                 _check_words(option, f"{where}[payment_method_options][customer_balance]")
-            options[name] = None if option == "" else _shown(_OPTIONS[name], option)
+            options[name] = None if option == "" else _shown(_options()[name], option)
         settings["payment_method_options"] = options if any(o is not None for o in options.values()) else None
     if "payment_method_types" in given:
         settings["payment_method_types"] = given["payment_method_types"] or None
@@ -145,7 +68,7 @@ def _shown(shape: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
                 result[name] = None if value == "" else _shown(otherwise, value)
         elif value not in ("", []):
             result[name] = value
-        elif otherwise is not _WHEN_GIVEN:
+        elif otherwise != _WHEN_GIVEN:
             result[name] = otherwise
     return result
 

@@ -1,14 +1,14 @@
-"""Prices: create, retrieve, update, list. A price has no DELETE; it is archived with `active=false`."""
+"""Prices: their shape, retrieve, update, list. A price has no DELETE; it is archived with `active=false`."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, spec, versions
+from . import amounts, versions
 from .errors import refuse
-from .products import TAX_DETAILS, new_product
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj, declare_index
+from .router import Call, Kind, declare_kind, retrieves, route
+from .store import declare_index
+from .wire import Obj
 
 
 def _reveal(call: Call, price: Obj, field: str) -> Any:
@@ -22,33 +22,16 @@ def _reveal(call: Call, price: Obj, field: str) -> Any:
 
 
 declare_kind(Kind("price", missing_param="price", hidden=frozenset({"tiers", "currency_options"}), reveal=_reveal))
+retrieves("/v1/prices/{price}", "price")
 declare_index("price", "product")
 declare_index("price", "lookup_key", few=True)
 declare_index("price", "recurring.meter")
 
-spec.declare_parameter("POST", "/v1/prices", "recurring.trial_period_days", {"type": "integer"})
-spec.declare_parameter("POST", "/v1/prices", "product_data.tax_details", TAX_DETAILS)
 
 #: Two years (https://docs.stripe.com/billing/subscriptions/trials/free-trials).
 MOST_TRIAL_DAYS: Final = 730
 #: Three years, in each interval (docs.stripe.com/api/prices/create).
 MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
-
-
-@route("POST", "/v1/prices")
-def create(call: Call) -> Obj:
-    """POST /v1/prices."""
-    params = call.params
-    if params.get("product") and params.get("product_data"):
-        raise refuse("only_one", param="product", names="product, product_data")
-    if not params.get("product") and not params.get("product_data"):
-        raise refuse("no_product")
-    if params.get("product"):
-        product = call.fetch("product", params["product"], param="product", status=400)
-        return new_price(call, params, str(product["id"]))
-    shape = price_shape(call, params)
-    product = new_product(call, params["product_data"])
-    return _save(call, params, str(product["id"]), shape)
 
 
 def plan_of(price: Obj) -> Obj:
@@ -74,7 +57,7 @@ def new_id(call: Call) -> str:
 def new_price(call: Call, params: dict[str, Any], product: str, id: str | None = None) -> Obj:
     """Make a price of a product from create parameters; `id` where the product names it already."""
     check_sold(call.fetch("product", product), params)
-    return _save(call, params, product, price_shape(call, params), id)
+    return save(call, params, product, price_shape(call, params), id)
 
 
 def check_sold(product: Obj, params: dict[str, Any]) -> None:
@@ -83,7 +66,8 @@ def check_sold(product: Obj, params: dict[str, Any]) -> None:
         raise refuse("product_good", product=product["id"])
 
 
-def _save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any], id: str | None = None) -> Obj:
+def save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any], id: str | None = None) -> Obj:
+    """Store a price of a shape that was checked."""
     lookup_key = _claim_lookup_key(call, params, None)
     price: Obj = {
         "id": id or new_id(call),
@@ -271,18 +255,12 @@ def _claim_lookup_key(call: Call, params: dict[str, Any], price_id: str | None) 
     return str(lookup_key)
 
 
-@route("GET", "/v1/prices/{price}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/prices/{price}."""
-    return call.fetch("price", call.args["price"])
-
-
 @route("GET", "/v1/prices")
 def list_prices(call: Call) -> Obj:
     """GET /v1/prices, filtered by `active`, `currency`, `lookup_keys`, `product`, `recurring`, `type`."""
     params = call.params
     call.check_filters(product="product")
-    where: dict[str, Any] = {name: params[name] for name in ("active", "type", "product") if name in params}
+    where = call.given("active", "type", "product")
     if "currency" in params:
         where["currency"] = amounts.currency(params["currency"])
     if "lookup_keys" in params:
@@ -321,8 +299,4 @@ def update(call: Call) -> Obj:
         price["currency_options"] = _currency_options(price, {}, {})
     elif given or "tax_behavior" in params:
         price["currency_options"] = _currency_options(price, given or {}, price["currency_options"])
-    changed = changes(old, price)
-    if changed:
-        call.store.put(price)
-        call.event("price.updated", price, changed)
-    return price
+    return call.save(price, old, "price.updated")

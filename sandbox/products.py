@@ -1,33 +1,19 @@
-"""Products: create, retrieve, update, list, delete. The example of how a kind is written (see `router.py`)."""
+"""Products: retrieve, update, list, delete; `catalog.py` makes them. The example of a kind (see `router.py`)."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj, declare_index
+from .router import Call, Kind, assign, changes, declare_kind, retrieves, route
+from .store import declare_index
+from .wire import Obj
 
 declare_kind(Kind("product"))
+retrieves("/v1/products/{id}", "product")
 declare_index("product", "active")
 
-TAX_DETAILS: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "performance_location": {"type": "string"},
-        "tax_code": {"anyOf": [{"type": "string"}, {"type": "string", "enum": [""]}]},
-    },
-}
-_TYPE: Final = {"type": "string", "enum": ["good", "service"]}
-
-spec.declare_parameter("POST", "/v1/products", "tax_details", TAX_DETAILS)
-spec.declare_parameter(
-    "POST", "/v1/products/{id}", "tax_details", {"anyOf": [TAX_DETAILS, {"type": "string", "enum": [""]}]}
-)
-spec.declare_parameter("POST", "/v1/products", "type", _TYPE)
-spec.declare_parameter("GET", "/v1/products", "type", _TYPE)
 
 #: What Stripe's reference says of each list (https://docs.stripe.com/api/products/create).
 MOST_IMAGES: Final = 8
@@ -36,7 +22,7 @@ LONGEST_FEATURE: Final = 80
 LONGEST_URL: Final = 2048
 _OF_SERVICES: Final = ("statement_descriptor", "unit_label")
 #: Fields that an update sets as they come; "" unsets them.
-_PLAIN: Final = ("description", "statement_descriptor", "unit_label", "url")
+_PLAIN: Final = ("description", "package_dimensions", "statement_descriptor", "unit_label", "url")
 
 
 def new_product(call: Call, params: dict[str, Any], default_price: str | None = None) -> Obj:
@@ -135,31 +121,10 @@ def _set_tax(product: Obj, params: dict[str, Any]) -> None:
     product["tax_details"] = details if any(details.values()) else None
 
 
-@route("POST", "/v1/products")
-def create(call: Call) -> Obj:
-    """POST /v1/products, with its default price where `default_price_data` describes one."""
-    given = call.params.get("default_price_data")
-    if not given:
-        return new_product(call, call.params)
-    # Imported here: a price may in turn make its product.
-    from .prices import new_id, new_price
-
-    # Recorded: the event of the product, which comes first, names the price already.
-    product = new_product(call, call.params, new_id(call))
-    new_price(call, given, product["id"], product["default_price"])
-    return product
-
-
-@route("GET", "/v1/products/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/products/{id}."""
-    return call.fetch("product", call.args["id"])
-
-
 @route("GET", "/v1/products")
 def list_products(call: Call) -> Obj:
     """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
-    where: dict[str, Any] = {name: call.params[name] for name in ("active", "shippable", "url") if name in call.params}
+    where = call.given("active", "shippable", "url")
     if "ids" in call.params:
         where["id"] = call.params["ids"]
     if "type" in call.params:
@@ -182,15 +147,11 @@ def update(call: Call) -> Obj:
     for name in ("active", "shippable"):
         if name in params:
             product[name] = params[name]
-    for name in _PLAIN:
-        if name in params:
-            product[name] = params[name] or None
+    assign(product, params, *_PLAIN)
     if "images" in params:
         product["images"] = list(params["images"] or ())
     if "marketing_features" in params:
         product["marketing_features"] = list(params["marketing_features"] or ())
-    if "package_dimensions" in params:
-        product["package_dimensions"] = params["package_dimensions"] or None
     _set_tax(product, params)
     if "metadata" in params:
         product["metadata"] = call.metadata(product["metadata"])

@@ -10,83 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from . import amounts, connect, coupons, spec
+from . import amounts, connect, coupons
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj, declare_index
+from .router import Call, Kind, declare_kind, retrieves, route
+from .store import declare_index
+from .wire import Obj
 
 _CODE: Final = re.compile(r"\A[a-zA-Z0-9\-_]+\Z")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _LONGEST: Final = 5 * 365 * 86_400
-
-_TEXT: Final = {"type": "string", "maxLength": 5000}
-_TIME: Final = {"type": "integer", "format": "unix-time"}
-_COUNT: Final = {"type": "integer", "minimum": 1}
-_METADATA: Final = {"anyOf": [{"type": "object", "additionalProperties": _TEXT}, {"type": "string", "enum": [""]}]}
-_OPTIONS: Final = {
-    "type": "object",
-    "additionalProperties": {"type": "object", "properties": {"minimum_amount": _COUNT}},
-}
-_RANGE: Final = {"type": "object", "properties": dict.fromkeys(("gt", "gte", "lt", "lte"), _TIME)}
-_EXPAND: Final = {"type": "array", "items": _TEXT}
-
-# The description was cut down to usage-based billing and has no promotion codes; from stripe-python's types.
-spec.declare_operation(
-    "POST",
-    "/v1/promotion_codes",
-    {
-        "active": {"type": "boolean"},
-        "code": _TEXT,
-        "customer": _TEXT,
-        "customer_account": _TEXT,
-        "expand": _EXPAND,
-        "expires_at": _TIME,
-        "max_redemptions": _COUNT,
-        "metadata": _METADATA,
-        "promotion": {
-            "type": "object",
-            "properties": {"coupon": _TEXT, "type": {"type": "string", "enum": ["coupon"]}},
-            "required": ["type"],
-        },
-        "restrictions": {
-            "type": "object",
-            "properties": {
-                "currency_options": _OPTIONS,
-                "first_time_transaction": {"type": "boolean"},
-                "minimum_amount": _COUNT,
-                "minimum_amount_currency": _TEXT,
-            },
-        },
-    },
-    ("promotion",),
-)
-spec.declare_operation(
-    "POST",
-    "/v1/promotion_codes/{promotion_code}",
-    {
-        "active": {"type": "boolean"},
-        "expand": _EXPAND,
-        "metadata": _METADATA,
-        "restrictions": {"type": "object", "properties": {"currency_options": _OPTIONS}},
-    },
-)
-spec.declare_operation("GET", "/v1/promotion_codes/{promotion_code}", {"expand": _EXPAND})
-spec.declare_operation(
-    "GET",
-    "/v1/promotion_codes",
-    {
-        "active": {"type": "boolean"},
-        "code": _TEXT,
-        "coupon": _TEXT,
-        "created": {"anyOf": [_RANGE, _TIME]},
-        "customer": _TEXT,
-        "customer_account": _TEXT,
-        "ending_before": _TEXT,
-        "expand": _EXPAND,
-        "limit": {"type": "integer"},
-        "starting_after": _TEXT,
-    },
-)
 
 
 def redeemable(call: Call, code: Obj, now: int) -> bool:
@@ -103,8 +35,8 @@ def _wire(call: Call, code: Obj) -> Obj:
 
 
 declare_kind(Kind("promotion_code", missing_param="promotion_code", noun="promotion code", wire=_wire))
+retrieves("/v1/promotion_codes/{promotion_code}", "promotion_code")
 declare_index("promotion_code", "_code")
-spec.declare_reference("promotion_code", "customer", "customer")
 
 
 @route("POST", "/v1/promotion_codes")
@@ -161,10 +93,7 @@ def _expiry(call: Call, given: int | None, coupon: Obj) -> int | None:
 
 def _restrictions(given: Mapping[str, Any]) -> Obj:
     least, currency = given.get("minimum_amount"), given.get("minimum_amount_currency")
-    for name, value, other in (
-        ("minimum_amount", least, currency),
-        ("minimum_amount_currency", currency, least),
-    ):
+    for name, value, other in (("minimum_amount", least, currency), ("minimum_amount_currency", currency, least)):
         if value is None and (other is not None or given.get("currency_options")):
             raise refuse("missing", param=f"restrictions[{name}]")
     where = "restrictions[minimum_amount_currency]"
@@ -193,12 +122,6 @@ def _refuse_taken(call: Call, code: Obj) -> None:
         shared = None in (other["customer"], code["customer"]) or other["customer"] == code["customer"]
         if other["id"] != code["id"] and shared and redeemable(call, other, call.now()):
             raise refuse("promotion_code_taken", code=code["code"])
-
-
-@route("GET", "/v1/promotion_codes/{promotion_code}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/promotion_codes/{promotion_code}, by id; by the word customers know, list them."""
-    return call.fetch("promotion_code", call.args["promotion_code"])
 
 
 @route("GET", "/v1/promotion_codes")
@@ -241,8 +164,4 @@ def update(call: Call) -> Obj:
             **_options(params["restrictions"]["currency_options"], code["restrictions"]["minimum_amount_currency"]),
         }
         code["restrictions"] = {**code["restrictions"], "currency_options": options}
-    changed = changes(old, code)
-    if changed:
-        call.store.put(code)
-        call.event("promotion_code.updated", code, changed)
-    return code
+    return call.save(code, old, "promotion_code.updated")

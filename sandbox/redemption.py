@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import coupons, promotion_codes, spec
+from . import coupons, promotion_codes
 from .billing import discounts
 from .errors import StripeError, refuse
 from .router import Call, Kind, declare_kind
-from .store import Obj
+from .wire import Obj
 
 MOST: Final = 20
 _FORMS: Final = ("coupon", "discount", "promotion_code")
@@ -23,10 +23,6 @@ _FORMS: Final = ("coupon", "discount", "promotion_code")
 _ON: Final = ("invoice", "invoice_item", "subscription", "subscription_item")
 
 declare_kind(Kind("discount", missing_param="discount"))
-spec.declare_reference("discount", "customer", "customer")
-spec.declare_reference("discount", "promotion_code", "promotion_code")
-for _holder in ("invoice", "invoiceitem", "line_item", "subscription", "subscription_item"):
-    spec.declare_reference(_holder, "discounts", "discount")
 
 
 @dataclass(frozen=True)

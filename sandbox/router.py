@@ -42,7 +42,8 @@ from typing import Any, Final
 from . import spec
 from .errors import refuse
 from .inflight import Claim
-from .store import Obj, Store, mint
+from .store import Store, mint
+from .wire import Obj
 
 Handler = Callable[["Call"], Obj]
 
@@ -120,6 +121,12 @@ def route(
         return handler
 
     return register
+
+
+def retrieves(template: str, kind: str) -> None:
+    """Register `GET` of a path whose last segment names an object of a kind, which is answered as it is stored."""
+    name = template.rpartition("{")[2].rstrip("}")
+    route("GET", template)(lambda call: call.fetch(kind, call.args[name]))
 
 
 def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
@@ -325,6 +332,25 @@ class Call:
         }
         self.store.put(event)
         return event
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of some parameters that were given."""
+        return {name: self.params[name] for name in names if name in self.params}
+
+    def save(self, obj: Obj, old: Obj, type: str) -> Obj:
+        """Store an updated object and tell of it, where anything that is shown has changed; `old` is how it was."""
+        changed = changes(old, obj)
+        if changed:
+            self.store.put(obj)
+            self.event(type, obj, changed)
+        return obj
+
+
+def assign(obj: Obj, params: Mapping[str, Any], *names: str) -> None:
+    """Set fields of an object as they were given; what is empty unsets them."""
+    for name in names:
+        if name in params:
+            obj[name] = params[name] or None
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ API_VERSION: Final = "2026-08-26.dahlia"
 _INTEGER = re.compile(r"\A[+-]?[0-9]{1,18}\Z")
 _DECIMAL = re.compile(r"\A[+-]?[0-9]{1,30}(\.[0-9]{0,30})?\Z|\A[+-]?\.[0-9]{1,30}\Z")
 _DATA = Path(__file__).parent / "data" / "stripe-openapi.json.gz"
+_BESIDE = Path(__file__).parent / "data" / "beside.json"
 _PATHS = Path(__file__).parent / "data" / "stripe-paths.txt.gz"
 
 
@@ -43,6 +44,25 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 @cache
+def _blank(name: str) -> dict[str, Any]:
+    schema, empty = schema_of(name), {"boolean": False, "integer": 0}
+    needed = {field for field in schema.get("required", ()) if schema["properties"][field].get("type") in empty}
+    return {
+        field: None if described.get("nullable") else empty[described["type"]]
+        for field, described in schema["properties"].items()
+        if described.get("nullable") or field in needed
+    }
+
+
+def blank(name: str) -> dict[str, Any]:
+    """An object of which nothing is known yet: null where Stripe's description allows it, else False and 0.
+
+    What has no such value (ids, lists, hashes, words) is left out: whoever makes an object has to give it.
+    """
+    return dict(_blank(name))
+
+
+@cache
 def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
     """(segments of a path, methods) of every endpoint that Stripe has; read only when a request finds no route."""
     found = []
@@ -52,48 +72,26 @@ def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
     return tuple(found)
 
 
-# -- additions --------------------------------------------------------------------------------------------------------
-
-_EXTRA_OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {}
-_EXTRA_PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {}
-_EXTRA_VALUES: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
-_EXTRA_REFERENCES: dict[tuple[str, str], str] = {}
+# -- beside the description -------------------------------------------------------------------------------------------
 
 
-def declare_operation(method: str, path: str, properties: Mapping[str, Any], required: tuple[str, ...] = ()) -> None:
-    """Describe an operation that Stripe has and its v1 description lacks (all of v2, `/v1/account`)."""
-    _EXTRA_OPERATIONS[method, path] = {"type": "object", "properties": dict(properties), "required": list(required)}
+@cache
+def beside() -> dict[str, Any]:
+    """What stripe-python has and the description lacks (`data/beside.json`): operations, parameters and values by
+    `POST /v1/prices` and dotted name, and the kinds behind ids."""
+    loaded: dict[str, Any] = json.loads(_BESIDE.read_bytes())
+    definitions = loaded["definitions"]
 
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("$ref"), str):
+            return resolved(definitions[value["$ref"]])
+        return {name: resolved(item) for name, item in value.items()}
 
-def declare_parameter(method: str, path: str, name: str, schema: Mapping[str, Any]) -> None:
-    """Add a parameter that a later spoken version has, by its dotted name (`recurring.trial_period_days`); each needs
-    a line in docs/sandbox.md."""
-    _EXTRA_PARAMETERS.setdefault((method, path), {})[name] = dict(schema)
-
-
-def declare_values(method: str, path: str, name: str, values: tuple[str, ...]) -> None:
-    """Add values that a later spoken version knows for a parameter, by its dotted name."""
-    _EXTRA_VALUES.setdefault((method, path), {})[name] = values
-
-
-def declare_reference(kind: str, field: str, target: str) -> None:
-    """Say what kind the ids in an object's field are of, where the description names it no more: `expand` needs it."""
-    _EXTRA_REFERENCES[kind, field] = target
-
-
-def extra_operations() -> Mapping[tuple[str, str], dict[str, Any]]:
-    """What `declare_operation` added, by method and path."""
-    return _EXTRA_OPERATIONS
-
-
-def extra_values() -> Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]]:
-    """What `declare_values` added, for the documentation."""
-    return _EXTRA_VALUES
-
-
-def extra_parameters() -> Mapping[tuple[str, str], Mapping[str, Any]]:
-    """What `declare_parameter` added, for the documentation."""
-    return _EXTRA_PARAMETERS
+    return {name: resolved(part) for name, part in loaded.items() if name != "definitions"}
 
 
 def _graft(schema: dict[str, Any], name: str, extra: dict[str, Any]) -> None:
@@ -111,7 +109,7 @@ def _graft(schema: dict[str, Any], name: str, extra: dict[str, Any]) -> None:
         schema["properties"][head] = extra
 
 
-def _add_values(schema: dict[str, Any], name: str, values: tuple[str, ...]) -> None:
+def _add_values(schema: dict[str, Any], name: str, values: Sequence[str]) -> None:
     """Let a property take more values, through arrays and alternatives as `_graft` goes."""
     for alternative in schema.get("anyOf", ()):
         _add_values(alternative, name, values)
@@ -124,32 +122,35 @@ def _add_values(schema: dict[str, Any], name: str, values: tuple[str, ...]) -> N
         _add_values(schema["properties"][head], rest, values)
 
 
-@cache
-def parameters(method: str, path: str) -> Check:
-    """The check of one operation's parameters, query and body together."""
-    if (method, path) in _EXTRA_OPERATIONS:
-        return _object(_EXTRA_OPERATIONS[method, path])
-    operation = document()["paths"][path][method.lower()]
+def operation(method: str, path: str) -> dict[str, Any]:
+    """What a request may hold, query and body together, as one schema of a hash."""
+    name = f"{method} {path}"
+    if name in beside()["operations"]:
+        found: dict[str, Any] = beside()["operations"][name]
+        return found
+    described = document()["paths"][path][method.lower()]
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for parameter in operation.get("parameters", ()):
+    for parameter in described.get("parameters", ()):
         if parameter["in"] == "query":
             properties[parameter["name"]] = parameter["schema"]
             if parameter.get("required"):
                 required.append(parameter["name"])
-    for content in operation.get("requestBody", {}).get("content", {}).values():
+    for content in described.get("requestBody", {}).get("content", {}).values():
         properties.update(content["schema"].get("properties", {}))
         required.extend(content["schema"].get("required", ()))
-    whole = {"type": "object", "properties": properties, "required": required}
-    extras = _EXTRA_PARAMETERS.get((method, path), {})
-    values = _EXTRA_VALUES.get((method, path), {})
-    if extras or values:
-        whole = copy.deepcopy(whole)
-        for name, extra in extras.items():
-            _graft(whole, name, extra)
-        for name, more in values.items():
-            _add_values(whole, name, more)
-    return _object(whole)
+    whole = copy.deepcopy({"type": "object", "properties": properties, "required": required})
+    for where, extra in beside()["parameters"].get(name, {}).items():
+        _graft(whole, where, extra)
+    for where, more in beside()["values"].get(name, {}).items():
+        _add_values(whole, where, more)
+    return whole
+
+
+@cache
+def parameters(method: str, path: str) -> Check:
+    """The check of one operation's parameters."""
+    return _object(operation(method, path))
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
@@ -369,7 +370,7 @@ def expandable(object_name: str) -> Mapping[str, str | None]:
     """Fields of an object that `expand` may name -> the kind behind an id there, or None where none is described."""
     schemas = document()["components"]["schemas"]
     schema = schemas.get(object_name)
-    declared = {field: target for (kind, field), target in _EXTRA_REFERENCES.items() if kind == object_name}
+    declared: Mapping[str, str] = beside()["references"].get(object_name, {})
     if schema is None:
         return declared
     result: dict[str, str | None] = {}

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from .wire import SandboxFileError
+from . import migrations
+from .wire import Obj, SandboxFileError
 
 T = TypeVar("T")
 
-Obj = dict[str, Any]
-"""A stored object: Stripe's JSON, plus private fields whose names begin with `_`."""
 
 #: How long a writer waits for another process's transaction before it gives up.
 BUSY_SECONDS: Final = 60.0
@@ -37,8 +36,8 @@ MOST_CONNECTIONS: Final = 32
 #: The write-ahead log is copied into the file, with the only waits for the disk, after this many pages (16 MB).
 CHECKPOINT_PAGES: Final = 4_000
 
-#: Raised whenever what is stored changes its shape: a file of another format is refused by name, since its objects lack
-#: what the code reads. `tests/sandbox/test_store.py` tells when.
+#: Raised whenever what is stored changes its shape, with a step in `migrations.py` that brings files of the format
+#: before forward. `tests/sandbox/test_store.py` tells when.
 FORMAT: Final = 3
 
 _SCHEMA: list[str] = [
@@ -374,19 +373,35 @@ class Database:
             return
         connection.execute("BEGIN IMMEDIATE")
         names = _tables(connection)
-        if names and connection.execute("PRAGMA application_id").fetchone()[0] != FORMAT:
-            if not renew:
-                raise SandboxFileError(
-                    f"The sandbox file {self.path} was made by another version of the sandbox, whose objects had "
-                    "another form: empty it (sandbox reset) and start anew, or move it away."
-                )
-            for name in names:
-                connection.execute(f'DROP TABLE "{name}"')
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+        if names and found != FORMAT:
+            if renew:
+                for name in names:
+                    connection.execute(f'DROP TABLE "{name}"')
+            else:
+                self._migrate(connection, names, found)
         for sql in _SCHEMA:
             connection.execute(sql)
         connection.execute(f"PRAGMA application_id = {FORMAT:d}")
         connection.execute(f"PRAGMA user_version = {version:d}")
         connection.execute("COMMIT")
+
+    def _migrate(self, connection: sqlite3.Connection, names: Collection[str], found: int) -> None:
+        """Bring a file of an earlier format forward; where that fails nothing of it has changed."""
+        if found > FORMAT:
+            raise SandboxFileError(
+                f"The sandbox file {self.path} was made by a later version of the sandbox: use that version, or empty "
+                "the file (sandbox reset), or move it away."
+            )
+        try:
+            if "objects" not in names:
+                raise KeyError("objects")
+            migrations.migrate(connection, found, FORMAT)
+        except (KeyError, TypeError, ValueError) as problem:
+            raise SandboxFileError(
+                f"The sandbox file {self.path} was made by another version of the sandbox, and cannot be brought to "
+                "the form of this one: empty it (sandbox reset) and start anew, or move it away."
+            ) from problem
 
     def _take(self) -> sqlite3.Connection:
         with self._pool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import life, subscriptions, terms
-from .billing.lines import Obj
 from .errors import refuse
 from .router import Call, Kind, declare_kind, route
+from .wire import Obj
 
 
 def wire(call: Call, pointer: Obj) -> Obj:

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from . import amounts, connect, customers, life, redemption, subscriptions, taxation, terms
+from . import amounts, cards, connect, customers, life, redemption, spec, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
 from .router import Call, Kind, changes, declare_kind, route
 from .store import copied
+from .wire import Obj
 
 
 def wire(call: Call, schedule: Obj) -> Obj:
@@ -35,9 +35,6 @@ def _phase_wire(call: Call, phase: Obj) -> Obj:
 
 declare_kind(Kind("subscription_schedule", missing_param="schedule", noun="subscription schedule", wire=wire))
 
-_PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
-#: What a phase or its defaults print on invoices, in both in the same words.
-_PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 _OVER: Final = ("canceled", "completed", "released")
 
 
@@ -160,7 +157,7 @@ def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> 
     issuer = given.get("issuer")
     terms.check_due_days(given.get("days_until_due"), f"{where}[days_until_due]")
     return {
-        **{name: given.get(name) or None for name in _PRINTED},
+        **{name: given.get(name) or None for name in terms.PRINTED},
         "days_until_due": given.get("days_until_due"),
         "issuer": None if issuer is None else connect.reference(call, issuer, f"{where}[issuer]"),
     }
@@ -188,11 +185,8 @@ def _held_rates(schedule: Obj) -> list[str]:
 def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
     """The rules of tax for the phases that are still to run or running."""
     for phase in schedule["phases"][max(schedule["_phase"], 0) :]:
-        automatic = _automatic_tax(schedule, phase)
-        if automatic["enabled"]:
-            taxation.require_location(call.fetch("customer", schedule["customer"]))
         held = {
-            "automatic_tax": automatic,
+            "automatic_tax": _automatic_tax(schedule, phase),
             "currency": phase["currency"],
             "default_tax_rates": phase["default_tax_rates"],
         }
@@ -201,16 +195,11 @@ def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
 
 def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> str | None:
     name = given.get("default_payment_method")
-    return customers.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
+    return cards.attach(call, customer, name, f"{where}[default_payment_method]") if name else None
 
 
 def _added_item(
-    call: Call,
-    schedule: Obj,
-    given: Mapping[str, Any],
-    known: terms.Prices,
-    target: redemption.Target,
-    where: str,
+    call: Call, schedule: Obj, given: Mapping[str, Any], known: terms.Prices, target: redemption.Target, where: str
 ) -> Obj:
     """One of a phase's `add_invoice_items`, as the schedule keeps it until the phase begins."""
     period: Obj = {}
@@ -236,12 +225,7 @@ def _added_item(
 
 
 def _phase_item(
-    call: Call,
-    schedule: Obj,
-    given: Mapping[str, Any],
-    price: Obj,
-    target: redemption.Target,
-    where: str,
+    call: Call, schedule: Obj, given: Mapping[str, Any], price: Obj, target: redemption.Target, where: str
 ) -> Obj:
     made = terms.new_item(call, given, price, "", 0, where, _held_rates(schedule))
     subscription = call.store.get("subscription", schedule["subscription"] or "") or {"items": {"data": []}}
@@ -397,21 +381,14 @@ def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
 def _parties(schedule: Obj, phase: Obj) -> dict[str, Any]:
     """Who is charged for and paid during a phase, as parameters of a subscription; "" is nobody."""
     defaults = schedule["default_settings"]
-    found = {name: defaults[name] if phase[name] is None else phase[name] for name in _PARTIES}
+    found = {name: defaults[name] if phase[name] is None else phase[name] for name in connect.PARTIES}
     return {name: "" if value is None else value for name, value in found.items()}
 
 
 def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
     """What a phase's invoices carry, as a parameter of a subscription: its own, else the schedule's defaults."""
     own, defaults = phase["invoice_settings"] or {}, schedule["default_settings"]["invoice_settings"]
-    return {name: own.get(name) or defaults[name] or "" for name in (*_PRINTED, "issuer")}
-
-
-def _check_parties(schedule: Obj, where: str = "phases") -> None:
-    """The rules between fee and transfer, phase by phase, the defaults taken into account."""
-    for index, phase in enumerate(schedule["phases"]):
-        parties = {name: None if value == "" else value for name, value in _parties(schedule, phase).items()}
-        connect.check_fee(parties["application_fee_percent"], parties["transfer_data"], "percent", f"{where}[{index}]")
+    return {name: own.get(name) or defaults[name] or "" for name in (*terms.PRINTED, "issuer")}
 
 
 # -- creating and reading ---------------------------------------------------------------------------------------------
@@ -444,7 +421,6 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
     schedule["phases"] = _phases(call, schedule, params.get("phases") or (), begins, known, where)
     _refuse_past_phase(schedule, now, where)
     _check_tax(call, schedule, known)
-    _check_parties(schedule, where)
     return schedule
 
 
@@ -457,49 +433,27 @@ def _refuse_past_phase(schedule: Obj, now: int, where: str) -> None:
 def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Obj:
     if params.get("end_behavior") in ("none", "renew"):
         raise refuse("not_implemented_param", param=f"end_behavior={params['end_behavior']}")
-    mode = params.get("billing_mode") or {"type": "flexible"}
-    billing_mode: Obj = {"type": mode["type"], "updated_at": now}
-    if mode["type"] == "flexible":
-        chosen = (mode.get("flexible") or {}).get("proration_discounts", "included")
-        billing_mode["flexible"] = {"proration_discounts": chosen}
+    printed = {**dict.fromkeys(terms.PRINTED), "days_until_due": None, "issuer": {"type": "self"}}
     schedule: Obj = {
+        **spec.blank("subscription_schedule"),
         "id": call.mint("sub_sched_1", 23),
         "object": "subscription_schedule",
-        "application": None,
-        "billing_mode": billing_mode,
-        "canceled_at": None,
-        "completed_at": None,
+        "billing_mode": terms.billing_mode(params.get("billing_mode") or {"type": "flexible"}, now),
         "created": now,
-        "current_phase": None,
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
         "default_settings": {
-            "application_fee_percent": None,
+            **spec.blank("subscription_schedules_resource_default_settings"),
             "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
             "billing_cycle_anchor": "automatic",
-            "billing_thresholds": None,
             "collection_method": "charge_automatically",
-            "default_payment_method": None,
-            "description": None,
-            "invoice_settings": {
-                "account_tax_ids": None,
-                "custom_fields": None,
-                "days_until_due": None,
-                "description": None,
-                "footer": None,
-                "issuer": {"type": "self"},
-            },
-            "on_behalf_of": None,
-            "transfer_data": None,
+            "invoice_settings": printed,
         },
         "end_behavior": params.get("end_behavior", "release"),
         "livemode": call.livemode,
         "metadata": call.metadata({}, params.get("metadata") or {}),
         "phases": [],
-        "released_at": None,
-        "released_subscription": None,
         "status": "not_started",
-        "subscription": None,
         "test_clock": customer.get("test_clock"),
         # The phase that has begun; -1 before the first.
         "_phase": -1,
@@ -527,7 +481,7 @@ def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
     connect.set_parties(call, defaults, given, "default_settings")
     settings = given.get("invoice_settings") or {}
     terms.check_due_days(settings.get("days_until_due"), "default_settings[invoice_settings][days_until_due]")
-    for name in ("days_until_due", *_PRINTED):
+    for name in ("days_until_due", *terms.PRINTED):
         if name in settings:
             value = settings[name]
             defaults["invoice_settings"][name] = None if value == "" else value
@@ -555,31 +509,32 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     customer = call.fetch("customer", subscription["customer"])
     now = call.now(customer)
     schedule = _empty(call, {"metadata": params.get("metadata")}, customer, now)
-    items = subscription["items"]["data"]
     schedule["billing_mode"] = dict(subscription["billing_mode"])
-    schedule["default_settings"]["automatic_tax"] = dict(subscription["automatic_tax"])
-    schedule["default_settings"]["collection_method"] = subscription["collection_method"]
-    schedule["default_settings"]["default_payment_method"] = subscription["default_payment_method"]
-    schedule["default_settings"]["billing_thresholds"] = subscription["billing_thresholds"]
-    schedule["default_settings"].update({name: subscription[name] for name in _PARTIES})
-    schedule["default_settings"]["invoice_settings"] = {
-        **subscription["invoice_settings"],
-        "days_until_due": subscription["days_until_due"],
-    }
-    end = min(item["current_period_end"] for item in items)
-    phase: Obj = {
+    same = ("automatic_tax", "collection_method", "default_payment_method", "billing_thresholds", *connect.PARTIES)
+    schedule["default_settings"].update({name: subscription[name] for name in same})
+    printed = {**subscription["invoice_settings"], "days_until_due": subscription["days_until_due"]}
+    schedule["default_settings"]["invoice_settings"] = printed
+    phase = _present_phase(subscription)
+    schedule.update(phases=[phase], status="active", subscription=subscription["id"], _phase=0)
+    keep(call, schedule)
+    subscription["schedule"] = schedule["id"]
+    life.put(call, subscription)
+    call.event("subscription_schedule.created", schedule)
+    return schedule
+
+
+def _present_phase(subscription: Obj) -> Obj:
+    """The present period of a subscription as a phase."""
+    items = subscription["items"]["data"]
+    return {
+        **spec.blank("subscription_schedule_phase_configuration"),
         "add_invoice_items": [],
-        "application_fee_percent": None,
-        "billing_cycle_anchor": None,
         "billing_thresholds": subscription["billing_thresholds"],
-        "collection_method": None,
         "currency": subscription["currency"],
-        "default_payment_method": None,
         "default_tax_rates": list(subscription["default_tax_rates"]),
         "description": subscription["description"],
         "discounts": _kept(subscription["discounts"]),
-        "end_date": end,
-        "invoice_settings": None,
+        "end_date": min(item["current_period_end"] for item in items),
         "items": [
             {
                 "billing_thresholds": item["billing_thresholds"],
@@ -592,18 +547,10 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
             for item in items
         ],
         "metadata": {},
-        "on_behalf_of": None,
         "proration_behavior": "create_prorations",
         "start_date": min(item["current_period_start"] for item in items),
-        "transfer_data": None,
         "trial_end": subscription["trial_end"] if subscription["status"] == "trialing" else None,
     }
-    schedule.update(phases=[phase], status="active", subscription=subscription["id"], _phase=0)
-    keep(call, schedule)
-    subscription["schedule"] = schedule["id"]
-    life.put(call, subscription)
-    call.event("subscription_schedule.created", schedule)
-    return schedule
 
 
 def _kept(discounts: Sequence[str]) -> list[Obj]:
@@ -641,11 +588,7 @@ def list_schedules(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "canceled_at", "completed_at", "released_at")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "canceled_at", "completed_at", "released_at")
     if params.get("scheduled"):
         where["status"] = "not_started"
     return call.page("subscription_schedule", where)
@@ -697,7 +640,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     draft = enter(call, contract, schedule, phase, at)
     if draft is not None:
         life.bill(call, contract, draft, at, hold=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=at)
+    life.changed(call, contract, before, at)
 
 
 def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
@@ -819,7 +762,6 @@ def update(call: Call) -> Obj:
     present = _replace_phases(call, schedule, params["phases"], known, now) if "phases" in params else None
     if {"default_settings", "phases"} & set(params):
         _check_tax(call, schedule, known)
-        _check_parties(schedule)
     if present is not None:
         was, behavior = old["phases"][schedule["_phase"]], params.get("proration_behavior", "create_prorations")
         _change_present(call, schedule, present, was, behavior, now)
@@ -875,7 +817,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
     if draft is not None:
         cycle.settled(draft.lines)
         life.bill(call, contract, draft, now, hold=subscription["collection_method"] == "send_invoice")
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.changed(call, contract, before, now)
 
 
 def _change_terms(call: Call, schedule: Obj, now: int) -> None:
@@ -886,8 +828,7 @@ def _change_terms(call: Call, schedule: Obj, now: int) -> None:
     _set_terms(call, schedule, subscription, phase)
     _watch(schedule, phase, subscription, now)
     subscription["automatic_tax"] = _automatic_tax(schedule, phase)
-    contract = life.contract_of(call, subscription, now, alone=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.updated(call, subscription, before, now)
 
 
 @route("POST", "/v1/subscription_schedules/{schedule}/cancel")
@@ -938,8 +879,7 @@ def release(call: Call) -> Obj:
         subscription["schedule"] = None
         if subscription["cancel_at"] is not None and not call.params.get("preserve_cancel_date"):
             subscription.update(cancel_at=None, cancel_at_period_end=False, canceled_at=None)
-        contract = life.contract_of(call, subscription, now, alone=True)
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+        life.updated(call, subscription, before, now)
     _let_go(call, schedule, now)
     return schedule
 

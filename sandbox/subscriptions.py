@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
-from . import amounts, connect, customers, invoicing, life, payment_settings, spec, taxation, terms, versions
+from . import (
+    amounts,
+    changing,
+    connect,
+    customers,
+    invoicing,
+    life,
+    payment_settings,
+    prebilling,
+    spec,
+    taxation,
+    terms,
+    versions,
+)
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj
 from .billing.periods import Anchor, Interval, anchor_from_config
 from .errors import refuse
 from .router import Call, route
 from .store import Through, copied
+from .wire import Obj
 
-#: Newer than the description: the anchor, and that the payment method may be left out beside it.
-_END_BEHAVIOR: Final = {
-    "type": "object",
-    "properties": {
-        "billing_cycle_anchor": {"type": "string", "enum": ["now", "unchanged"]},
-        "missing_payment_method": {"type": "string", "enum": ["cancel", "create_invoice", "pause"]},
-    },
-}
-for _path in ("/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}"):
-    spec.declare_parameter("POST", _path, "trial_settings.end_behavior", _END_BEHAVIOR)
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.
 _OF_INCOMPLETE: Final = {
@@ -82,17 +84,7 @@ def _first_payment(
     if hold or subscription["collection_method"] == "send_invoice":
         life.bill(call, contract, draft, now, hold=True)
         return
-    customer = call.fetch("customer", subscription["customer"])
-    shown = invoicing.compose(
-        call,
-        customer=customer,
-        currency=subscription["currency"],
-        draft=draft,
-        at=now,
-        id="",
-        subscription=subscription,
-    )
-    if shown["amount_due"] == 0:
+    if invoicing.compose_for(call, subscription, draft, now)["amount_due"] == 0:
         life.bill(call, contract, draft, now, hold=False)
         return
     method = invoicing.payment_method(call, None, subscription)
@@ -118,13 +110,7 @@ def _refuse_uncharged(call: Call, method: str) -> None:
 
 
 def new_contract(
-    call: Call,
-    customer: Obj,
-    params: dict[str, Any],
-    known: terms.Prices,
-    prefix: str = "",
-    *,
-    at: int | None = None,
+    call: Call, customer: Obj, params: dict[str, Any], known: terms.Prices, prefix: str = "", *, at: int | None = None
 ) -> Contract:
     """A subscription from create parameters, not yet billed and not stored; previews begin here too.
 
@@ -173,9 +159,9 @@ def new_contract(
         item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
     terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
     if params.get("billing_schedules"):
-        terms.billing_schedules(call, contract, params, now, prefix)
+        prebilling.plan(call, contract, params, now, prefix)
     terms.schedule_end(subscription, params, now, prefix)
-    terms.check_end_ahead(subscription, "billing_schedules")
+    prebilling.check_end(subscription, "billing_schedules")
     return contract
 
 
@@ -185,85 +171,40 @@ def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any
 
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
+    """A subscription of which nothing is known but whose it is and since when."""
     id = call.mint("sub_1", 23)
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
-    billing_mode: Obj = {"type": mode["type"], "updated_at": now}
-    if mode["type"] == "flexible":
-        # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
-        chosen = (mode.get("flexible") or {}).get("proration_discounts", "included")
-        billing_mode["flexible"] = {"proration_discounts": chosen}
-    elif mode.get("flexible"):
-        raise refuse("unknown", param="billing_mode[flexible]")
     return {
+        **spec.blank("subscription"),
         "id": id,
         "object": "subscription",
-        "application": None,
-        "application_fee_percent": None,
         "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
         "billing_cycle_anchor": now,
-        "billing_cycle_anchor_config": None,
-        "billing_mode": billing_mode,
+        "billing_mode": terms.billing_mode(mode, now),
         "billing_schedules": [],
-        "billing_thresholds": None,
-        "cancel_at": None,
-        "cancel_at_period_end": False,
-        "canceled_at": None,
         "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
         "collection_method": "charge_automatically",
         "created": now,
         "currency": "usd",
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
-        "days_until_due": None,
-        "default_payment_method": None,
-        "default_source": None,
         "default_tax_rates": [],
-        "description": None,
         "discounts": [],
-        "ended_at": None,
-        "invoice_settings": {
-            "account_tax_ids": None,
-            "custom_fields": None,
-            "description": None,
-            "footer": None,
-            "issuer": {"type": "self"},
-        },
-        "items": {
-            "object": "list",
-            "data": [],
-            "has_more": False,
-            "url": f"/v1/subscription_items?subscription={id}",
-        },
-        "latest_invoice": None,
+        "invoice_settings": {**dict.fromkeys(terms.PRINTED), "issuer": {"type": "self"}},
+        "items": {"object": "list", "data": [], "has_more": False, "url": f"/v1/subscription_items?subscription={id}"},
         "livemode": call.livemode,
         "managed_payments": {"enabled": False},
         "metadata": {},
-        "next_pending_invoice_item_invoice": None,
-        "on_behalf_of": None,
-        "pause_collection": None,
         "payment_settings": payment_settings.first(),
-        "pending_invoice_item_interval": None,
-        "pending_setup_intent": None,
-        "pending_update": None,
-        "schedule": None,
         "start_date": now,
         "status": "active",
         "test_clock": customer.get("test_clock"),
-        "transfer_data": None,
-        "trial_end": None,
         "trial_settings": {"end_behavior": dict(terms.TRIAL_END)},
-        "trial_start": None,
     }
 
 
 def _dates(
-    call: Call,
-    subscription: Obj,
-    params: dict[str, Any],
-    items: list[Obj],
-    known: terms.Prices,
-    now: int,
-    prefix: str,
+    call: Call, subscription: Obj, params: dict[str, Any], items: list[Obj], known: terms.Prices, now: int, prefix: str
 ) -> None:
     """Start, trial and anchor of a new subscription."""
     backdate = params.get("backdate_start_date")
@@ -342,11 +283,7 @@ def list_subscriptions(call: Call) -> Obj:
     life.settle(call)
     params = call.params
     call.check_filters(customer="customer", price="price", test_clock="test_helpers.test_clock")
-    where: dict[str, Any] = {
-        name: params[name]
-        for name in ("customer", "customer_account", "collection_method", "test_clock")
-        if name in params
-    }
+    where = call.given("customer", "customer_account", "collection_method", "test_clock")
     for name in ("current_period_start", "current_period_end"):
         if name in params:
             where["_" + name.removeprefix("current_")] = params[name]
@@ -399,7 +336,7 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
         terms.set_discounts(call, subscription, params["discounts"], now)
     contract = life.contract_of(call, subscription, now)
     if subscription["status"] in life.ENDED:
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+        life.changed(call, contract, before, now)
         return subscription
     if contract.trialing and params.get("trial_end") == "now":
         behavior = life.without_payment_method(call, subscription)
@@ -407,10 +344,10 @@ def change(call: Call, subscription: Obj, params: dict[str, Any]) -> Obj:
             event = life.end_unpaid_trial(call, contract, behavior, now)
             life.keep(call, contract, event=event, at=now)
             return subscription
-    draft = terms.apply_changes(call, contract, known, params, now)
+    draft = changing.apply(call, contract, known, params, now)
     if draft is not None:
         _bill_change(call, contract, draft, params, now)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.changed(call, contract, before, now)
     return subscription
 
 
@@ -441,12 +378,7 @@ def cancel(call: Call) -> Obj:
     params = call.params
     if "cancellation_details" in params:
         terms.plain_fields(call, subscription, {"cancellation_details": params["cancellation_details"]})
-    end_now(
-        call,
-        subscription,
-        invoice_now=params.get("invoice_now", False),
-        prorate=params.get("prorate", False),
-    )
+    end_now(call, subscription, invoice_now=params.get("invoice_now", False), prorate=params.get("prorate", False))
     return subscription
 
 
@@ -529,129 +461,6 @@ def _cancel_all(call: Call, customer: Obj) -> None:
 customers.BEFORE_DELETION.append(_cancel_all)
 
 
-_ANCHORS: Final = {"type": "string", "enum": ["now", "unchanged"]}
-spec.declare_operation(
-    "POST",
-    "/v1/subscriptions/{subscription}/resume",
-    {
-        # A word on dahlia, an object on endive.
-        "billing_cycle_anchor": {
-            "anyOf": [_ANCHORS, {"type": "object", "properties": {"type": _ANCHORS}, "required": ["type"]}]
-        },
-        "expand": {"type": "array", "items": {"type": "string"}},
-        "payment_behavior": {"type": "string", "enum": ["resume_on_payment_attempt", "resume_on_payment_success"]},
-        "proration_behavior": {"type": "string", "enum": ["always_invoice", "create_prorations", "none"]},
-        "proration_date": {"type": "integer"},
-    },
-)
-
-
-@route("POST", "/v1/subscriptions/{subscription}/resume")
-def resume(call: Call) -> Obj:
-    """POST /v1/subscriptions/{id}/resume: active at once where nothing is to be paid, else when its invoice is paid.
-
-    https://docs.stripe.com/billing/subscriptions/pause#resume-subscriptions
-    """
-    life.settle(call)
-    subscription = call.fetch("subscription", call.args["subscription"])
-    if subscription["status"] in life.ENDED:
-        # Recorded: to this endpoint one that is over does not exist.
-        raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="id")
-    if subscription["status"] != "paused":
-        raise refuse("resume_status", state=subscription["status"])
-    if subscription["collection_method"] != "charge_automatically":
-        raise refuse("resume_sent")
-    if subscription.get("_resumption"):
-        raise refuse("resume_under_way", invoice=subscription["_resumption"]["invoice"])
-    at_once = call.params.get("payment_behavior") == "resume_on_payment_success"
-    if at_once and subscription["billing_mode"]["type"] != "flexible":
-        raise refuse("resume_classic")
-    if at_once and invoicing.payment_method(call, None, subscription) is None:
-        raise refuse("no_payment_method")
-    now = call.now(subscription)
-    before = copied(subscription)
-    contract, draft = resumption(call, subscription, call.params, now)
-    after = contract.subscription
-    if draft is not None:
-        invoice = life.bill(call, contract, draft, now, hold=False, attempt=at_once)
-        if invoice["status"] != "paid":
-            _wait_for_resumption(subscription, after, invoice, now, at_once=at_once)
-            contract.subscription = subscription
-    if contract.subscription["status"] == "active":
-        call.event("customer.subscription.resumed", contract.subscription, now=now)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
-    return contract.subscription
-
-
-def resumption(
-    call: Call, subscription: Obj, params: Mapping[str, Any], now: int, prefix: str = ""
-) -> tuple[Contract, Draft | None]:
-    """A copy of a paused subscription as it goes on, and its invoice where there is one."""
-    anchor = terms.anchor_asked(call, params, prefix) or "now"
-    since = params.get("proration_date", now)
-    if since > now:
-        raise refuse("proration_date_range", param=f"{prefix}[proration_date]" if prefix else "proration_date")
-    contract = life.contract_of(call, copied(subscription), now)
-    draft = cycle.resume(
-        contract,
-        now,
-        keep_anchor=anchor == "unchanged",
-        proration_behavior=params.get("proration_behavior", "create_prorations"),
-        since=since,
-    )
-    terms.refuse_unclear_prorations(contract)
-    return contract, draft
-
-
-def _wait_for_resumption(subscription: Obj, after: Obj, invoice: Obj, now: int, *, at_once: bool) -> None:
-    """Leave a subscription paused, with what it becomes when its invoice is paid."""
-    end = Anchor(now).boundary(Interval("year"), 1) if at_once else now + life.INCOMPLETE_SECONDS
-    changed = {
-        name: value
-        for name, value in {**after, "status": "active"}.items()
-        if name not in ("latest_invoice",) and subscription.get(name) != value
-    }
-    subscription["latest_invoice"] = invoice["id"]
-    subscription["_resumption"] = {"invoice": invoice["id"], "expires_at": end, "after": changed}
-    # Recorded: everything but the time is null, the anchor too.
-    subscription["pending_update"] = {
-        "billing_cycle_anchor": None,
-        "cancel_at_period_end": None,
-        "discount": None,
-        "discounts": None,
-        "expires_at": end,
-        "metadata": None,
-        "subscription_items": None,
-        "trial_end": None,
-        "trial_from_plan": None,
-    }
-
-
-def _charge_again(call: Call, customer: Obj) -> None:
-    """A new source is tried on the latest open invoice of each subscription that is past due.
-
-    https://docs.stripe.com/api/customers/update
-    """
-    life.settle(call)
-    for subscription in call.store.query("subscription", {"customer": customer["id"], "status": "past_due"}):
-        open_ones = call.store.query("invoice", {"_subscription": subscription["id"], "status": "open"})
-        invoice = next((each for each in open_ones if each["auto_advance"]), None)
-        if invoice is None or subscription["collection_method"] != "charge_automatically":
-            continue
-        now = call.now(subscription)
-        before = copied(subscription)
-        # No automatic retry: neither the count nor the next one's time moves.
-        planned = {name: invoice[name] for name in ("attempt_count", "next_payment_attempt")}
-        paid = invoicing.charge(call, invoice, subscription, now)
-        invoice.update({**planned, "next_payment_attempt": None} if paid else planned)
-        invoicing.keep(call, invoice)
-        contract = life.contract_of(call, subscription, now, alone=True)
-        life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
-
-
-customers.AFTER_NEW_SOURCE.append(_charge_again)
-
-
 @route("POST", "/v1/subscriptions/{subscription}/migrate")
 def migrate(call: Call) -> Obj:
     """POST /v1/subscriptions/{id}/migrate: from classic billing mode to flexible, for good."""
@@ -671,6 +480,5 @@ def migrate(call: Call) -> Obj:
         "flexible": {"proration_discounts": asked.get("proration_discounts", "included")},
         "updated_at": now,
     }
-    contract = life.contract_of(call, subscription, now, alone=True)
-    life.keep(call, contract, before=before, event="customer.subscription.updated", at=now)
+    life.updated(call, subscription, before, now)
     return subscription

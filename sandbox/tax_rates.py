@@ -5,81 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Final
 
-from . import spec, taxation
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
-from .store import Obj
+from .router import Call, Kind, assign, declare_kind, retrieves, route
+from .wire import Obj
 
 declare_kind(Kind("tax_rate", missing_param="tax_rate", noun="tax rate"))
+retrieves("/v1/tax_rates/{tax_rate}", "tax_rate")
 
-_TEXT: Final = {"type": "string", "maxLength": 5000}
-_SHORT: Final = {"type": "string", "maxLength": 50}
-_METADATA: Final = {"type": "object", "additionalProperties": {"type": "string"}}
-_TAX_TYPES: Final = (
-    "amusement_tax",
-    "communications_tax",
-    "gst",
-    "hst",
-    "igst",
-    "jct",
-    "lease_tax",
-    "mass_transit_parking_tax",
-    "parking_tax",
-    "pst",
-    "qst",
-    "retail_delivery_fee",
-    "rst",
-    "sales_tax",
-    "service_tax",
-    "vat",
-)
-_EXPAND: Final = {"type": "array", "items": _TEXT}
-_SHARED: Final = {
-    "active": {"type": "boolean"},
-    "country": _TEXT,
-    "description": _TEXT,
-    "display_name": _SHORT,
-    "expand": _EXPAND,
-    "jurisdiction": _SHORT,
-    "state": _TEXT,
-    "tax_type": {"type": "string", "enum": list(_TAX_TYPES)},
-}
-_RANGE: Final = {"type": "object", "properties": {name: {"type": "integer"} for name in ("gt", "gte", "lt", "lte")}}
 #: What only shows a rate and can be changed; `""` unsets it.
 _PLAIN: Final = ("country", "description", "jurisdiction", "state", "tax_type")
 MOST_PLACES: Final = 4
-
-spec.declare_operation(
-    "POST",
-    "/v1/tax_rates",
-    {
-        **_SHARED,
-        "inclusive": {"type": "boolean"},
-        "metadata": _METADATA,
-        # Decimal text, because a float would not be the percentage that was asked for.
-        "percentage": {"type": "string", "format": "decimal"},
-    },
-    required=("display_name", "inclusive", "percentage"),
-)
-spec.declare_operation(
-    "POST",
-    "/v1/tax_rates/{tax_rate}",
-    {**_SHARED, "metadata": {"anyOf": [_METADATA, {"type": "string", "enum": [""]}]}},
-)
-spec.declare_operation("GET", "/v1/tax_rates/{tax_rate}", {"expand": _EXPAND})
-spec.declare_operation(
-    "GET",
-    "/v1/tax_rates",
-    {
-        "active": {"type": "boolean"},
-        "created": {"anyOf": [_RANGE, {"type": "integer"}]},
-        "ending_before": _TEXT,
-        "expand": _EXPAND,
-        "inclusive": {"type": "boolean"},
-        "limit": {"type": "integer"},
-        "starting_after": _TEXT,
-    },
-)
 
 
 @route("POST", "/v1/tax_rates")
@@ -89,14 +24,20 @@ def create(call: Call) -> Obj:
     percentage = Decimal(params["percentage"])
     if not 0 <= percentage <= 100 or -int(percentage.normalize().as_tuple().exponent) > MOST_PLACES:
         raise refuse("tax_percentage", value=params["percentage"])
-    rate = taxation.new_rate(
-        call,
-        active=params.get("active", True),
-        display_name=params["display_name"],
-        inclusive=params["inclusive"],
-        percentage=float(percentage),
-        metadata=call.metadata({}, params.get("metadata") or {}),
-    )
+    rate: Obj = {
+        "id": call.mint("txr_1", 23),
+        "object": "tax_rate",
+        "active": params.get("active", True),
+        **dict.fromkeys((*_PLAIN, "flat_amount", "jurisdiction_level")),
+        "created": call.now(),
+        "display_name": params["display_name"],
+        "effective_percentage": float(percentage),
+        "inclusive": params["inclusive"],
+        "livemode": call.livemode,
+        "metadata": call.metadata({}, params.get("metadata") or {}),
+        "percentage": float(percentage),
+        "rate_type": "percentage",
+    }
     _edit(rate, params)
     call.store.put(rate)
     call.event("tax_rate.created", rate)
@@ -105,23 +46,18 @@ def create(call: Call) -> Obj:
 
 def _edit(rate: Obj, params: dict[str, Any]) -> None:
     """What create and update have in common."""
-    for name in _PLAIN:
-        if name in params:
-            rate[name] = params[name] or None
+    assign(rate, params, *_PLAIN)
     if rate["country"] is not None:
-        rate["country"] = taxation.country(rate["country"])
-
-
-@route("GET", "/v1/tax_rates/{tax_rate}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/tax_rates/{tax_rate}."""
-    return call.fetch("tax_rate", call.args["tax_rate"])
+        code = rate["country"].upper()
+        if len(code) != 2 or not (code.isascii() and code.isalpha()):
+            raise refuse("country", param="country", value=rate["country"])
+        rate["country"] = code
 
 
 @route("GET", "/v1/tax_rates")
 def list_rates(call: Call) -> Obj:
     """GET /v1/tax_rates, filtered by `active` and `inclusive`."""
-    return call.page("tax_rate", {name: call.params[name] for name in ("active", "inclusive") if name in call.params})
+    return call.page("tax_rate", call.given("active", "inclusive"))
 
 
 @route("POST", "/v1/tax_rates/{tax_rate}")
@@ -135,8 +71,4 @@ def update(call: Call) -> Obj:
     _edit(rate, call.params)
     if "metadata" in call.params:
         rate["metadata"] = call.metadata(rate["metadata"])
-    changed = changes(old, rate)
-    if changed:
-        call.store.put(rate)
-        call.event("tax_rate.updated", rate, changed)
-    return rate
+    return call.save(rate, old, "tax_rate.updated")

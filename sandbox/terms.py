@@ -5,20 +5,20 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from . import connect, customers, payment_settings, prices, redemption, sources, spec, taxation, versions
+from . import cards, connect, payment_settings, prices, redemption, taxation, versions
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .billing.lines import Obj, invoice_item, is_metered
-from .billing.periods import Anchor, Interval
+from .billing.lines import invoice_item, is_metered
+from .billing.periods import Interval
 from .billing.rating import rate, total
 from .errors import refuse
-from .router import Call
+from .router import Call, assign
 from .store import copied
+from .wire import Obj
 
 LONGEST_TRIAL: Final = prices.MOST_TRIAL_DAYS * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400
@@ -27,57 +27,18 @@ MOST_BACKDATED_LINES: Final = 250
 LONGEST_DUE_DAYS: Final = 3650
 #: Minor units, of any currency: the least monetary threshold.
 LEAST_THRESHOLD: Final = 50
-#: https://docs.stripe.com/billing/subscriptions/prebilling
-MOST_CYCLES_AHEAD: Final = 50
-LONGEST_AHEAD: Final = {"day": 1826, "week": 260, "month": 60, "year": 5}
 #: A year at most (https://docs.stripe.com/api/subscriptions/create).
 LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: `trial_settings[end_behavior]` where nothing is said; recorded.
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
+#: What invoices print, as a subscription or a phase says it.
+PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
 
 
-_TRIAL: Final = {"type": "object", "properties": {"trial_offer": {"type": "string"}}, "required": ["trial_offer"]}
-for _path, _items in (
-    ("/v1/subscriptions", "items."),
-    ("/v1/subscriptions/{subscription_exposed_id}", "items."),
-    ("/v1/subscription_items", ""),
-    ("/v1/subscription_items/{item}", ""),
-    ("/v1/invoices/create_preview", "subscription_details.items."),
-):
-    spec.declare_parameter("POST", _path, f"{_items}plan", {"type": "string"})
-    spec.declare_parameter("POST", _path, f"{_items}current_trial", _TRIAL)
-
-_ANCHOR: Final = {"type": "string", "enum": ["now", "unchanged"]}
-spec.declare_parameter(
-    "POST",
-    "/v1/subscriptions/{subscription_exposed_id}",
-    "billing_cycle_anchor",
-    {"anyOf": [_ANCHOR, {"type": "object", "properties": {"type": _ANCHOR}, "required": ["type"]}]},
-)
-spec.declare_parameter(
-    "POST",
-    "/v1/invoices/create_preview",
-    "subscription_details.billing_cycle_anchor",
-    {
-        "anyOf": [
-            _ANCHOR,
-            {"type": "integer"},
-            {
-                "type": "object",
-                "properties": {
-                    "timestamp": {"type": "integer"},
-                    "type": {"type": "string", "enum": ["now", "timestamp", "unchanged"]},
-                },
-                "required": ["type"],
-            },
-        ]
-    },
-)
-
-
-def _name(prefix: str, name: str) -> str:
+def within(prefix: str, name: str) -> str:
+    """A parameter as an error names it, inside another one or not: `subscription_details[items]`, `items`."""
     return f"{prefix}[{name}]" if prefix else name
 
 
@@ -237,6 +198,8 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
             # Whether the trial then ends or goes on is nowhere said.
             raise refuse("not_implemented_param", param=f"{where}[price] of an item in the time of a trial offer")
         item["price"] = known.find(entry, where)["id"]
+        # Stripe: "When changing a subscription item's price, `quantity` is set to 1 unless a `quantity` is provided."
+        item["quantity"] = None
     price = known.get(item["price"])
     item["quantity"] = _quantity(entry, price, where, item["quantity"])
     if "metadata" in entry:
@@ -292,9 +255,9 @@ def check_trials(
     named = "current_trial" if not prefix else f"{prefix}[current_trial]"
     legacy = [name for name in ("trial_end", "trial_from_plan", "trial_period_days") if params.get(name)]
     if legacy:
-        raise refuse("trial_offer_legacy", param=_name(prefix, legacy[0]))
+        raise refuse("trial_offer_legacy", param=within(prefix, legacy[0]))
     if not contract.flexible:
-        raise refuse("trial_offer_classic", param=_name(prefix, "billing_mode"))
+        raise refuse("trial_offer_classic", param=within(prefix, "billing_mode"))
     strange = {
         "of a paused subscription": subscription["status"] == "paused",
         "of a subscription that a schedule manages": subscription["schedule"],
@@ -334,7 +297,7 @@ def check_thresholds(
     the last value, as Stripe's reference says of `aggregate_usage=last_ever`.
     """
     whole = held["billing_thresholds"] or {}
-    param = _name(prefix, "billing_thresholds")
+    param = within(prefix, "billing_thresholds")
     metered = [price for price in (known.get(item["price"]) for item in items) if is_metered(price)]
     if whole.get("amount_gte") is not None:
         flat = sum(total(price, 0) for price in metered)
@@ -510,17 +473,15 @@ def set_tax(
 ) -> None:
     """`default_tax_rates` and `automatic_tax`: they change the bills to come and prorate nothing.
 
-    What was `planned` goes on with rates that are inactive by now, and with a customer who has moved.
+    What was `planned` goes on with rates that are inactive by now.
     """
     if "default_tax_rates" in params:
-        given, where = params["default_tax_rates"], _name(prefix, "default_tax_rates")
+        given, where = params["default_tax_rates"], within(prefix, "default_tax_rates")
         held = given if planned else subscription["default_tax_rates"]
         subscription["default_tax_rates"] = taxation.chosen(call, given, where, held)
     if "automatic_tax" in params:
-        wanted = taxation.automatic_tax(call, params["automatic_tax"], _name(prefix, "automatic_tax"))
-        if wanted["enabled"] and not planned:
-            taxation.require_location(call.fetch("customer", subscription["customer"]))
-        subscription["automatic_tax"] = wanted
+        where = within(prefix, "automatic_tax")
+        subscription["automatic_tax"] = taxation.automatic_tax(call, params["automatic_tax"], where)
 
 
 def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]) -> None:
@@ -531,63 +492,63 @@ def check_tax(call: Call, known: Prices, subscription: Obj, items: Sequence[Obj]
     taxation.refuse_conflicts(call, subscription["currency"], borne)
 
 
+def billing_mode(asked: Mapping[str, Any], at: int) -> Obj:
+    """`billing_mode` of a subscription or a schedule."""
+    mode: Obj = {"type": asked["type"], "updated_at": at}
+    if asked["type"] == "flexible":
+        # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
+        chosen = (asked.get("flexible") or {}).get("proration_discounts", "included")
+        mode["flexible"] = {"proration_discounts": chosen}
+    elif asked.get("flexible"):
+        raise refuse("unknown", param="billing_mode[flexible]")
+    return mode
+
+
 def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:
     """What is kept and shown and changes no bill by itself."""
     collection(subscription, params)
+    assign(subscription, params, "description")
     if "metadata" in params:
         subscription["metadata"] = call.metadata(subscription["metadata"], params["metadata"])
-    if "description" in params:
-        subscription["description"] = params["description"] or None
-    if "default_payment_method" in params:
-        given = params["default_payment_method"]
-        customer = call.fetch("customer", subscription["customer"])
-        subscription["default_payment_method"] = (
-            customers.attach(call, customer, given, "default_payment_method") if given else None
-        )
-    if "default_source" in params:
-        given = params["default_source"]
-        customer = call.fetch("customer", subscription["customer"])
-        subscription["default_source"] = sources.of_customer(call, customer, given, "default_source") if given else None
-    connect.set_on_subscription(call, subscription, params)
-    if "invoice_settings" in params:
-        settings = dict(subscription["invoice_settings"])
-        for name in ("account_tax_ids", "custom_fields", "description", "footer"):
-            if name in params["invoice_settings"]:
-                settings[name] = params["invoice_settings"][name] or None
-        if "issuer" in params["invoice_settings"]:
-            given = params["invoice_settings"]["issuer"]
-            settings["issuer"] = connect.reference(call, given, "invoice_settings[issuer]")
-        subscription["invoice_settings"] = settings
-    if "payment_settings" in params:
-        subscription["payment_settings"] = payment_settings.changed(
-            subscription["payment_settings"], params["payment_settings"]
-        )
-    if "billing_thresholds" in params:
-        subscription["billing_thresholds"] = thresholds(
-            params["billing_thresholds"], subscription["billing_thresholds"]
-        )
-    if "pending_invoice_item_interval" in params:
-        subscription["pending_invoice_item_interval"] = _pending_interval(params["pending_invoice_item_interval"])
-    if "trial_settings" in params:
-        subscription["trial_settings"] = {
-            "end_behavior": {**TRIAL_END, **params["trial_settings"]["end_behavior"]},
-        }
-    if "pause_collection" in params:
-        pause = params["pause_collection"]
-        if pause and pause.get("resumes_at") is not None:
-            in_range(pause["resumes_at"], "pause_collection[resumes_at]")
-        subscription["pause_collection"] = (
-            {"behavior": pause["behavior"], "resumes_at": pause.get("resumes_at")} if pause else None
-        )
-    if "cancellation_details" in params:
-        details = dict(subscription["cancellation_details"])
-        for name in ("comment", "feedback", "feedback_option"):
-            if name in params["cancellation_details"]:
-                details[name] = params["cancellation_details"][name] or None
-        subscription["cancellation_details"] = details
+    connect.set_parties(call, subscription, params)
+    for name, change in _PLAIN.items():
+        if name in params:
+            subscription[name] = change(call, subscription, params[name])
 
 
-def _pending_interval(given: Any) -> Obj | None:
+def _payment_method(call: Call, subscription: Obj, given: str) -> str | None:
+    customer = call.fetch("customer", subscription["customer"])
+    return cards.attach(call, customer, given, "default_payment_method") if given else None
+
+
+def _source(call: Call, subscription: Obj, given: str) -> str | None:
+    customer = call.fetch("customer", subscription["customer"])
+    return cards.of_customer(call, customer, given, "default_source") if given else None
+
+
+def _invoice_settings(call: Call, subscription: Obj, given: Mapping[str, Any]) -> Obj:
+    settings = dict(subscription["invoice_settings"])
+    assign(settings, given, *PRINTED)
+    if "issuer" in given:
+        settings["issuer"] = connect.reference(call, given["issuer"], "invoice_settings[issuer]")
+    return settings
+
+
+def _cancellation_details(call: Call, subscription: Obj, given: Mapping[str, Any]) -> Obj:
+    details = dict(subscription["cancellation_details"])
+    assign(details, given, "comment", "feedback", "feedback_option")
+    return details
+
+
+def _pause_collection(call: Call, subscription: Obj, given: Any) -> Obj | None:
+    if not given:
+        return None
+    if given.get("resumes_at") is not None:
+        in_range(given["resumes_at"], "pause_collection[resumes_at]")
+    return {"behavior": given["behavior"], "resumes_at": given.get("resumes_at")}
+
+
+def _pending_interval(call: Call, subscription: Obj, given: Any) -> Obj | None:
     if not given:
         return None
     every = {"interval": given["interval"], "interval_count": given.get("interval_count", 1)}
@@ -595,6 +556,20 @@ def _pending_interval(given: Any) -> Obj | None:
     if not 1 <= every["interval_count"] <= most:
         raise refuse("out_of_range", param="pending_invoice_item_interval[interval_count]", rule=f"1 to {most}")
     return every
+
+
+#: How fields of a subscription change: functions of (call, subscription, what was given).
+_PLAIN: Final[Mapping[str, Callable[[Call, Obj, Any], Any]]] = {
+    "default_payment_method": _payment_method,
+    "default_source": _source,
+    "invoice_settings": _invoice_settings,
+    "payment_settings": lambda call, held, given: payment_settings.changed(held["payment_settings"], given),
+    "billing_thresholds": lambda call, held, given: thresholds(given, held["billing_thresholds"]),
+    "pending_invoice_item_interval": _pending_interval,
+    "trial_settings": lambda call, held, given: {"end_behavior": {**TRIAL_END, **given["end_behavior"]}},
+    "pause_collection": _pause_collection,
+    "cancellation_details": _cancellation_details,
+}
 
 
 def set_trial_anchor(subscription: Obj) -> None:
@@ -646,14 +621,7 @@ def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) ->
 
 
 def set_item_discounts(
-    call: Call,
-    subscription: Obj,
-    item: Obj,
-    given: Mapping[str, Any],
-    now: int,
-    where: str,
-    *,
-    new: bool = False,
+    call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str, *, new: bool = False
 ) -> None:
     """`discounts` of a subscription item, which come before the subscription's own; `new` is the subscription."""
     if "discounts" in given:
@@ -683,123 +651,6 @@ def refuse_unclear_prorations(contract: Contract) -> None:
         )
 
 
-def billing_schedules(call: Call, contract: Contract, params: Mapping[str, Any], now: int, prefix: str = "") -> None:
-    """`billing_schedules`: how long which items are billed in advance; `_bill_until` of an item is what it comes to.
-
-    The rules are those of https://docs.stripe.com/billing/subscriptions/prebilling. The list is set as a whole; an
-    entry of a known `key` may leave out its `bill_until`.
-    """
-    subscription, where = contract.subscription, _name(prefix, "billing_schedules")
-    given = params["billing_schedules"] or ()
-    if given:
-        _check_billing_schedules(contract, params, where)
-        check_prebilled_coupons(call, subscription, now, where)
-    present = {entry["key"]: entry for entry in subscription["billing_schedules"]}
-    subscription["billing_schedules"] = []
-    covered: set[str] = set()
-    cycles = 0
-    for index, entry in enumerate(given):
-        named = f"{where}[{index}]"
-        key = entry.get("key") or call.mint("", 24)
-        if not (key.isascii() and key.isalnum()):
-            raise refuse("prebill", param=f"{named}[key]", rule="a key is made of letters and digits")
-        if any(other["key"] == key for other in subscription["billing_schedules"]):
-            raise refuse("prebill", param=f"{named}[key]", rule="a key can be used once")
-        if not entry.get("bill_until") and key not in present:
-            raise refuse("missing", param=f"{named}[bill_until]")
-        until = _bill_until(entry["bill_until"], now, named) if entry.get("bill_until") else present[key]["bill_until"]
-        applies_to = entry.get("applies_to") or (
-            None if "applies_to" in entry else present.get(key, {}).get("applies_to")
-        )
-        end = until["computed_timestamp"]
-        if not now < end <= Anchor(now).boundary(Interval("year", 5), 1):
-            raise refuse("prebill", param=f"{named}[bill_until]", rule="it must end within the next five years")
-        for item in _prebilled_items(contract, applies_to, end, named):
-            if item["id"] in covered:
-                raise refuse("prebill", param=named, rule=f"the price {item['price']} has a schedule already")
-            covered.add(item["id"])
-            item["_bill_until"] = end
-            cycles += 1 + len(cycle.spans_ahead(contract, {**item, "billed_until": None}, end))
-        subscription["billing_schedules"].append({"applies_to": applies_to, "bill_until": until, "key": key})
-    if cycles > MOST_CYCLES_AHEAD:
-        raise refuse("prebill", param=where, rule=f"at most {MOST_CYCLES_AHEAD} periods of all items together")
-
-
-def _check_billing_schedules(contract: Contract, params: Mapping[str, Any], where: str) -> None:
-    subscription = contract.subscription
-    if not contract.flexible:
-        raise refuse("prebill", param=where, rule="it needs billing_mode flexible")
-    if subscription["schedule"]:
-        raise refuse("prebill", param=where, rule="a subscription of a schedule cannot be billed in advance")
-    if params.get("proration_behavior") == "none":
-        raise refuse("prebill", param="proration_behavior", rule="it needs prorations")
-    if contract.trialing:
-        raise refuse("not_implemented_param", param=f"{where} in a trial")
-
-
-def check_prebilled_coupons(call: Call, subscription: Obj, now: int, where: str) -> None:
-    """Stripe bills in advance under percentages that are taken off once or forever only."""
-    for coupon in _coupons(call, subscription, now):
-        if coupon["percent_off"] is None or coupon["duration"] == "repeating":
-            raise refuse("prebill", param=where, rule="only coupons of percent_off, once or forever, go with it")
-
-
-def _once(call: Call, subscription: Obj, now: int) -> bool:
-    return any(coupon["duration"] == "once" for coupon in _coupons(call, subscription, now))
-
-
-def _coupons(call: Call, subscription: Obj, now: int) -> list[Obj]:
-    held = [subscription["discounts"], *(item["discounts"] for item in subscription["items"]["data"])]
-    return [discount["coupon"] for discount in redemption.active(call, [id for ids in held for id in ids], now)]
-
-
-def _bill_until(given: Mapping[str, Any], now: int, where: str) -> Obj:
-    kind = given["type"]
-    if given.get(kind) is None:
-        raise refuse("missing", param=f"{where}[bill_until][{kind}]")
-    if kind == "timestamp":
-        end = in_range(given["timestamp"], f"{where}[bill_until][timestamp]")
-        return {"computed_timestamp": end, "duration": None, "timestamp": end, "type": kind}
-    every = {"interval": given["duration"]["interval"], "interval_count": given["duration"].get("interval_count", 1)}
-    if not 1 <= every["interval_count"] <= LONGEST_AHEAD[every["interval"]]:
-        rule = f"1 to {LONGEST_AHEAD[every['interval']]}"
-        raise refuse("out_of_range", param=f"{where}[bill_until][duration][interval_count]", rule=rule)
-    end = Anchor(now).boundary(Interval.of(every), 1)
-    return {"computed_timestamp": end, "duration": every, "timestamp": None, "type": kind}
-
-
-def _prebilled_items(
-    contract: Contract, applies_to: Sequence[Mapping[str, Any]] | None, end: int, where: str
-) -> list[Obj]:
-    """The items that a billing schedule covers: those named, else every licensed one whose period ends by then."""
-    licensed = [item for item in contract.items if not is_metered(contract.price(item))]
-    if not applies_to:
-        found = [item for item in licensed if item["current_period_end"] <= end]
-        if not found:
-            raise refuse("prebill", param=f"{where}[bill_until]", rule="no licensed item's period ends by then")
-        return found
-    found = []
-    for index, entry in enumerate(applies_to):
-        named = f"{where}[applies_to][{index}][price]"
-        if not entry.get("price"):
-            raise refuse("missing", param=named)
-        item = next((item for item in licensed if item["price"] == entry["price"]), None)
-        if item is None:
-            raise refuse("prebill", param=named, rule=f"no licensed item has the price {entry['price']}")
-        if item["current_period_end"] > end:
-            raise refuse("prebill", param=f"{where}[bill_until]", rule="it must not end before an item's period")
-        found.append(item)
-    return found
-
-
-def check_end_ahead(subscription: Obj, where: str) -> None:
-    """Nothing is billed in advance for the time after a planned end."""
-    cancel_at = subscription["cancel_at"]
-    for item in subscription["items"]["data"]:
-        if cancel_at is not None and (item.get("_bill_until") or 0) > cancel_at:
-            raise refuse("prebill", param=where, rule="it must not end after the subscription")
-
-
 def in_range(value: int, param: str) -> int:
     """An instant that a calendar has: from 1970 to the end of the century."""
     if not 0 <= value < END_OF_TIME:
@@ -818,15 +669,15 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
     """When the trial that a request asks for ends; None without one. `now` ends one at once and gives None too."""
     given = params.get("trial_end")
     if given is not None and params.get("trial_period_days") is not None:
-        raise refuse("only_one", param=_name(prefix, "trial_end"), names="trial_end, trial_period_days")
+        raise refuse("only_one", param=within(prefix, "trial_end"), names="trial_end, trial_period_days")
     if params.get("trial_from_plan") and (given is not None or params.get("trial_period_days") is not None):
         raise refuse("trial_from_plan_alone")
     if given == "now":
         return None
     if given is not None:
         if int(given) <= now:
-            raise refuse("time_past", param=_name(prefix, "trial_end"), value=given)
-        end = in_range(int(given), _name(prefix, "trial_end"))
+            raise refuse("time_past", param=within(prefix, "trial_end"), value=given)
+        end = in_range(int(given), within(prefix, "trial_end"))
     elif params.get("trial_period_days"):
         end = now + 86_400 * int(params["trial_period_days"])
     elif params.get("trial_from_plan"):
@@ -838,7 +689,7 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
         return None
     if end - now > LONGEST_TRIAL:
         asked = "trial_period_days" if params.get("trial_period_days") else "trial_end"
-        raise refuse("trial_too_long", param=_name(prefix, asked))
+        raise refuse("trial_too_long", param=within(prefix, asked))
     return end
 
 
@@ -853,7 +704,7 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
         subscription["cancel_at"] = min(ends)
     before = (subscription["cancel_at"], subscription["cancel_at_period_end"])
     if "cancel_at" in params and params.get("cancel_at_period_end"):
-        raise refuse("only_one", param=_name(prefix, "cancel_at"), names="cancel_at, cancel_at_period_end")
+        raise refuse("only_one", param=within(prefix, "cancel_at"), names="cancel_at, cancel_at_period_end")
     if "cancel_at_period_end" in params:
         if params["cancel_at_period_end"]:
             subscription["cancel_at"], subscription["cancel_at_period_end"] = min(ends), True
@@ -866,7 +717,7 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
             given = max(item.get(name) or 0 for item in subscription["items"]["data"] for name in billed)
         if given in ("min_period_end", "max_period_end"):
             given = min(ends) if given == "min_period_end" else max(ends)
-        subscription["cancel_at"] = in_future(int(given), now, _name(prefix, "cancel_at")) if given else None
+        subscription["cancel_at"] = in_future(int(given), now, within(prefix, "cancel_at")) if given else None
         subscription["cancel_at_period_end"] = False
     changed = before != (subscription["cancel_at"], subscription["cancel_at_period_end"])
     if changed:
@@ -891,13 +742,13 @@ def anchor_asked(call: Call, params: Mapping[str, Any], prefix: str = "") -> Any
     created = not prefix and call.path == "/v1/subscriptions"
     if not created and isinstance(given, Mapping) != (call.version >= versions.ENDIVE):
         wanted = "hash" if call.version >= versions.ENDIVE else "string"
-        raise refuse(wanted, param=_name(prefix, "billing_cycle_anchor"), value=json.dumps(given))
+        raise refuse(wanted, param=within(prefix, "billing_cycle_anchor"), value=json.dumps(given))
     if not isinstance(given, Mapping):
         return given
     if given["type"] != "timestamp":
         return given["type"]
     if given.get("timestamp") is None:
-        raise refuse("missing", param=_name(prefix, "billing_cycle_anchor") + "[timestamp]")
+        raise refuse("missing", param=within(prefix, "billing_cycle_anchor") + "[timestamp]")
     return given["timestamp"]
 
 
@@ -909,89 +760,5 @@ def proration_date(contract: Contract, params: Mapping[str, Any], now: int, pref
     start = min(item["current_period_start"] for item in contract.items)
     end = max(item["current_period_end"] for item in contract.items)
     if not start <= given <= end:
-        raise refuse("proration_date_range", param=_name(prefix, "proration_date"))
+        raise refuse("proration_date_range", param=within(prefix, "proration_date"))
     return int(given)
-
-
-def apply_changes(
-    call: Call, contract: Contract, known: Prices, params: Mapping[str, Any], now: int, prefix: str = ""
-) -> Draft | None:
-    """Change what a subscription bills as an update asks: items, trial, anchor, end. Gives what is billed at once.
-
-    The same for an update and for its preview: nothing is stored here.
-    """
-    subscription = contract.subscription
-    behavior = params.get("proration_behavior", "create_prorations")
-    at = proration_date(contract, params, now, prefix)
-    given = params.get("items") or ()
-    after = items_after(call, known, subscription, given, now, _name(prefix, "items"))
-    check_items(known, subscription, after, contract.items)
-    check_thresholds(call, known, subscription, after, prefix, _name(prefix, "items"))
-    if "billing_thresholds" in params or any("billing_thresholds" in entry for entry in given):
-        # What has accrued already may reach it.
-        subscription["_stirred"] = now
-    if {"automatic_tax", "default_tax_rates", "items"} & set(params):
-        check_tax(call, known, subscription, after)
-    add_invoice_items(
-        call, contract, known, params.get("add_invoice_items") or (), now, _name(prefix, "add_invoice_items")
-    )
-    anchor = anchor_asked(call, params, prefix)
-    if anchor not in (None, "now", "unchanged"):
-        # A timestamp is for the preview of a new subscription.
-        raise refuse("enum", param=_name(prefix, "billing_cycle_anchor"), choices="now or unchanged")
-    keeps = anchor == "unchanged" or cycle.keeps_anchor(subscription)
-    running = {item["id"] for item in contract.items if cycle.in_trial(item)}
-    begun = {item["id"] for item in after if cycle.in_trial(item)} - running
-    changed = dataclasses.replace(contract, subscription={**subscription, "items": {"data": after}})
-    if begun and contract.trialing:
-        raise refuse("trial_offer_legacy", param=_name(prefix, "items"))
-    check_trials(call, changed, params, begun, prefix)
-    wanted_trial = trial_end(params, after, known, now, prefix)
-    if any(cycle.is_ahead(item) for item in contract.items):
-        if wanted_trial is not None or _begins_anew(contract, after, anchor) or anchor == "now":
-            # What is billed in advance was counted in the periods that would no longer be.
-            raise refuse("not_implemented_param", param="new periods of items that are billed in advance")
-        check_prebilled_coupons(call, subscription, now, _name(prefix, "discounts"))
-    draft: Draft | None = None
-    if wanted_trial is not None:
-        if given:
-            cycle.change_items(contract, after, at, behavior)
-        draft = cycle.begin_trial(contract, now, wanted_trial, behavior, keep_anchor=keeps)
-    elif contract.trialing and params.get("trial_end") == "now":
-        subscription["trial_end"] = now
-        draft = (cycle.end_trial if keeps else cycle.restart)(contract, after, now, behavior)
-    elif _begins_anew(contract, after, anchor):
-        draft = cycle.restart(contract, after, now, behavior)
-    else:
-        if given:
-            cycle.change_items(contract, after, at, behavior)
-        if running or begun:
-            cycle.show_trials(contract, now)
-        if anchor == "now":
-            cycle.move_anchor(contract, now, behavior)
-    if "billing_schedules" in params:
-        billing_schedules(call, contract, params, now, prefix)
-        if subscription["billing_schedules"] and _once(call, subscription, now):
-            # What waits as invoice items is net of discounts, and would leave the coupon for the renewal too.
-            raise refuse(
-                "not_implemented_param",
-                param=_name(prefix, "billing_schedules") + " under a coupon for once, in an update",
-            )
-    if schedule_end(subscription, params, now, prefix):
-        cycle.move_period_ends(contract, now, behavior)
-    check_end_ahead(subscription, _name(prefix, "billing_schedules"))
-    cycle.bill_ahead(contract, now, behavior)
-    if begun:
-        draft = cycle.bill_trials(contract, begun, now)
-    elif draft is None and behavior == "always_invoice":
-        draft = cycle.take_pending(contract, "subscription_update", now)
-    refuse_unclear_prorations(contract)
-    cycle.name_periods(contract, contract.pending)
-    return draft
-
-
-def _begins_anew(contract: Contract, after: Sequence[Obj], anchor: str | None) -> bool:
-    """Whether a change ends the present periods and bills new ones at once."""
-    if anchor == "now":
-        return contract.trialing or not contract.flexible
-    return not contract.trialing and cycle.resets_anchor(contract, after)

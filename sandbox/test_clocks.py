@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from . import customers, life, terms
-from .billing.lines import Obj
 from .billing.periods import Anchor, Interval
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, declare_kind, retrieves, route
+from .wire import Obj
 
 KIND: Final = "test_helpers.test_clock"
 #: Stripe deletes a test clock thirty days after it was made.
 LIFETIME: Final = 30 * 86_400
 
 declare_kind(Kind(KIND, missing_param="test_clock", noun="test clock"))
+retrieves("/v1/test_helpers/test_clocks/{test_clock}", KIND)
 
 
 @route("POST", "/v1/test_helpers/test_clocks")
@@ -42,12 +43,6 @@ def create(call: Call) -> Obj:
     return clock
 
 
-@route("GET", "/v1/test_helpers/test_clocks/{test_clock}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/test_helpers/test_clocks/{test_clock}."""
-    return call.fetch(KIND, call.args["test_clock"])
-
-
 @route("GET", "/v1/test_helpers/test_clocks")
 def list_clocks(call: Call) -> Obj:
     """GET /v1/test_helpers/test_clocks."""
@@ -71,11 +66,7 @@ def advance(call: Call) -> Obj:
     life.advance(call, clock["id"], target)
     clock["frozen_time"] = target
     call.store.put(clock)
-    advancing: Obj = {
-        **clock,
-        "status": "advancing",
-        "status_details": {"advancing": {"target_frozen_time": target}},
-    }
+    advancing: Obj = {**clock, "status": "advancing", "status_details": {"advancing": {"target_frozen_time": target}}}
     call.event("test_helpers.test_clock.advancing", advancing)
     call.event("test_helpers.test_clock.ready", clock)
     return advancing

@@ -5,60 +5,17 @@ Newer than the description: the shape is that of stripe-python's `product_catalo
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from . import spec
 from .billing.lines import is_metered
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
-from .store import Obj
+from .router import Call, Kind, declare_kind, retrieves, route
+from .wire import Obj
 
 KIND: Final = "product_catalog.trial_offer"
 #: Stripe shows no `created`; lists go by it.
 declare_kind(Kind(KIND, noun="trial offer", hidden=frozenset({"created"})))
-spec.declare_reference(KIND, "price", "price")
-
-_TEXT: Final = {"type": "string", "maxLength": 5000}
-_EXPAND: Final = {"type": "array", "items": _TEXT}
-_RANGE: Final = {"type": "object", "properties": {name: {"type": "integer"} for name in ("gt", "gte", "lt", "lte")}}
-_RELATIVE: Final = {"type": "object", "properties": {"iterations": {"type": "integer"}}, "required": ["iterations"]}
-_TRANSITION: Final = {"type": "object", "properties": {"price": _TEXT}, "required": ["price"]}
-
-spec.declare_operation(
-    "POST",
-    "/v1/product_catalog/trial_offers",
-    {
-        "active": {"type": "boolean"},
-        # Stripe's example of a creation leaves the type out.
-        "duration": {
-            "type": "object",
-            "properties": {"relative": _RELATIVE, "type": {"type": "string", "enum": ["relative"]}},
-            "required": ["relative"],
-        },
-        "end_behavior": {"type": "object", "properties": {"transition": _TRANSITION}, "required": ["transition"]},
-        "expand": _EXPAND,
-        "nickname": {"type": "string", "maxLength": 255},
-        "price": _TEXT,
-    },
-    required=("duration", "end_behavior", "price"),
-)
-spec.declare_operation(
-    "POST", "/v1/product_catalog/trial_offers/{id}", {"active": {"type": "boolean"}, "expand": _EXPAND}
-)
-spec.declare_operation("GET", "/v1/product_catalog/trial_offers/{id}", {"expand": _EXPAND})
-spec.declare_operation(
-    "GET",
-    "/v1/product_catalog/trial_offers",
-    {
-        "active": {"type": "boolean"},
-        "created": {"anyOf": [_RANGE, {"type": "integer"}]},
-        "ending_before": _TEXT,
-        "expand": _EXPAND,
-        "limit": {"type": "integer"},
-        "prices": {"type": "array", "items": _TEXT},
-        "starting_after": _TEXT,
-    },
-)
+retrieves("/v1/product_catalog/trial_offers/{id}", KIND)
 
 
 @route("POST", "/v1/product_catalog/trial_offers")
@@ -99,16 +56,10 @@ def _recurring(call: Call, id: str, param: str) -> Obj:
     return price
 
 
-@route("GET", "/v1/product_catalog/trial_offers/{id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/product_catalog/trial_offers/{id}."""
-    return call.fetch(KIND, call.args["id"])
-
-
 @route("GET", "/v1/product_catalog/trial_offers")
 def list_offers(call: Call) -> Obj:
     """GET /v1/product_catalog/trial_offers, filtered by `active` and the `prices` of the trial."""
-    where: dict[str, Any] = {name: call.params[name] for name in ("active",) if name in call.params}
+    where = call.given("active")
     if "prices" in call.params:
         where["price"] = call.params["prices"]
     return call.page(KIND, where)

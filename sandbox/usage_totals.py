@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from .billing.money import EXACT
-from .store import Obj, Store, declare
+from .store import Store, declare
+from .wire import Obj
 
 declare(
     """CREATE TABLE IF NOT EXISTS meter_events (

@@ -4,7 +4,8 @@ Stripe answers every version that it ever had; this sandbox has one shape of eac
 taken wherever that is its shape too, and refused by name where it is not. What changed when is in Stripe's change log
 (https://docs.stripe.com/changelog): `basil` moved the periods of subscriptions to their items and gave invoice lines
 `pricing` and `parent`; `clover` moved the coupon of a discount and of a promotion code, and made flexible the billing
-mode of new subscriptions. Since then these endpoints have only been added to.
+mode of new subscriptions. Since then these endpoints have only been added to, but for `billing_cycle_anchor`, which
+`endive` made a hash (`terms.anchor_asked`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
-"""What goes in and what comes out: `Request`, `Response`, and the one way a connection can break."""
+"""What goes in and what comes out: `Request`, `Response`, objects, and the one way a connection can break."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
+
+Obj = dict[str, Any]
+"""An object of Stripe's as JSON; one that is stored has private fields beside, see `private.py`."""
 
 
 @dataclass(frozen=True)

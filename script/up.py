@@ -27,7 +27,8 @@ EVENTS, TOKENS_PER_EVENT = 26, 1_000
 #: Stripe counts meter events some time after it took them: a minute or two in test mode.
 COUNTING_SECONDS = 180
 
-screen = Console(highlight=False)
+# What Stripe, the program and the environment name is printed as text, not as markup.
+screen = Console(highlight=False, markup=False)
 
 
 class Stop(Exception):
@@ -41,7 +42,7 @@ def main() -> int:
             raise Stop("takes no arguments; script/up --help says what it does")
         chain(choose_stack(os.environ))
     except Stop as stop:
-        screen.print(f"script/up: {stop}", style="red", markup=False, soft_wrap=True)
+        screen.print(f"script/up: {stop}", style="red", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -63,18 +64,20 @@ def choose_stack(environ: Mapping[str, str]) -> str:
 
 def chain(stack: str) -> None:
     address = os.environ.get("STRIPE_API_BASE")
+    # the example's events have a spool of their own: what waits in the user's is no concern of this command
+    os.environ.setdefault("STRIPE_USAGE_SPOOL", str(ROOT / ".stripe-usage" / "spool.db"))
     if stack == "dev":
         os.environ["STRIPE_MODE"] = "sandbox"
         where = address or os.environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_SANDBOX_FILE
-        screen.print(f"Stack [bold]dev[/] on the sandbox, a local Stripe that bills nobody ({where}).", soft_wrap=True)
+        stack_line(stack, f"on the sandbox, a local Stripe that bills nobody ({where})")
     else:
         os.environ.pop("STRIPE_MODE", None)
-        screen.print(f"Stack [bold]test[/] on Stripe's test mode{f', at {address}' if address else ''}.")
+        stack_line(stack, f"on Stripe's test mode{f', at {address}' if address else ''}")
 
     changes, outputs = apply(stack)
     event_name, customers = outputs.get("event_name"), outputs.get("customers")
     if not event_name or not customers:
-        screen.print(f"\n{outcome(changes)} {nobody(event_name, customers)}", soft_wrap=True, markup=False)
+        screen.print(f"\n{outcome(changes)} {nobody(event_name, customers)}", soft_wrap=True)
         return
     # The program's first subscriber stands for all of them.
     subscriber, customer = next(iter(customers.items()))
@@ -88,7 +91,7 @@ def chain(stack: str) -> None:
     except usage.UsageError as error:
         raise Stop(f"{error}{forgotten(stack, error)}") from None
     screen.print(invoice_table(stack, invoice))
-    screen.print(f"Summary: Stripe counted {counted:,} {event_name} this period.", markup=False)
+    screen.print(f"Summary: Stripe counted {counted:,} {event_name} this period.")
     sent_text = f"Sent: {sent} meter events." if sent else "Sent: nothing new."
     screen.print(f"{outcome(changes)} {sent_text}", soft_wrap=True)
     hints(stack, event_name, customer)
@@ -120,10 +123,7 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
     try:
         workspace = automation.select_stack(stack_name=stack, work_dir=str(ROOT))
     except automation.StackNotFoundError:
-        raise Stop(
-            f"there is no stack {stack} in PULUMI_BACKEND_URL={os.environ.get('PULUMI_BACKEND_URL')}: make it with "
-            f"script/pulumi stack init {stack}, or unset PULUMI_BACKEND_URL to keep state in this checkout"
-        ) from None
+        raise Stop(no_stack(stack, os.environ.get("PULUMI_BACKEND_URL"))) from None
     except automation.CommandError as error:
         raise Stop(f"pulumi could not open stack {stack}: {reason(error)}") from None
     try:
@@ -141,6 +141,22 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
         raise Stop("the lines above say what is wrong; nothing after it was done") from None
 
 
+def no_stack(stack: str, backend: str | None) -> str:
+    """What to do where the user's own backend has no such stack."""
+    if backend:
+        where, local = f"PULUMI_BACKEND_URL={backend}", "unset PULUMI_BACKEND_URL to keep state in this checkout"
+    else:
+        where = "the backend of pulumi login or of Pulumi.yaml"
+        local = f"keep state in this checkout: PULUMI_BACKEND_URL=file://{ROOT}/.pulumi-state script/up"
+    file = ROOT / f"Pulumi.{stack}.yaml"
+    own = (
+        f". For secrets under your own passphrase, first delete the line encryptionsalt from {file.name}"
+        if file.exists() and "encryptionsalt:" in file.read_text()
+        else ""
+    )
+    return f"there is no stack {stack} in {where}: make it with script/pulumi stack init {stack}, or {local}{own}"
+
+
 def reason(error: automation.CommandError) -> str:
     """Pulumi's own sentence out of everything that the failed command printed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -153,8 +169,12 @@ def show(line: str) -> None:
         print(line.rstrip(), flush=True)
 
 
+def stack_line(stack: str, where: str) -> None:
+    screen.print(Text.assemble("Stack ", (stack, "bold"), f" {where}."), soft_wrap=True)
+
+
 def step(command: str) -> None:
-    screen.print(f"\n[bold]==[/] {command}", soft_wrap=True)
+    screen.print(Text.assemble(("\n==", "bold"), f" {command}"), soft_wrap=True)
 
 
 @dataclass
@@ -211,9 +231,8 @@ def invoice_table(stack: str, invoice: InvoicePreview) -> Table:
     table.add_column("quantity", justify="right")
     table.add_column("amount", justify="right")
     for line in invoice.lines:
-        # Names from Stripe are text, not markup.
         amount = money.format_minor(line.amount, invoice.currency)
-        table.add_row(Text(line.description), f"{line.quantity:,}", amount)
+        table.add_row(line.description, f"{line.quantity:,}", amount)
     table.add_section()
     table.add_row("total", "", money.format_minor(invoice.total, invoice.currency), style="bold")
     return table

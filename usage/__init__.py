@@ -26,50 +26,24 @@ if TYPE_CHECKING:
     from .errors import ImportFailed as ImportFailed
     from .errors import InvalidEvent as InvalidEvent
     from .errors import NotDelivered as NotDelivered
+    from .errors import NotStripe as NotStripe
     from .errors import SpoolDamaged as SpoolDamaged
     from .errors import SpoolError as SpoolError
     from .errors import SpoolFull as SpoolFull
     from .errors import SpoolLocked as SpoolLocked
+    from .errors import SpoolMissing as SpoolMissing
     from .errors import StripeError as StripeError
     from .errors import Unreachable as Unreachable
     from .errors import UsageError as UsageError
 
-_HOMES = {
-    "AsyncClient": "aio",
-    "Client": "client",
-    **dict.fromkeys(
-        (
-            "cancel",
-            "flush",
-            "preview_invoice",
-            "record",
-            "record_many",
-            "send",
-            "status",
-            "summaries",
-            "verify",
-        ),
-        "default",
-    ),
-    **dict.fromkeys(
-        (
-            "AuthenticationFailed",
-            "DestinationError",
-            "IdentifierConflict",
-            "ImportFailed",
-            "InvalidEvent",
-            "NotDelivered",
-            "SpoolDamaged",
-            "SpoolError",
-            "SpoolFull",
-            "SpoolLocked",
-            "StripeError",
-            "Unreachable",
-            "UsageError",
-        ),
-        "errors",
-    ),
+_NAMES = {
+    "aio": "AsyncClient",
+    "client": "Client",
+    "default": "cancel flush preview_invoice record record_many send status summaries verify",
+    "errors": "AuthenticationFailed DestinationError IdentifierConflict ImportFailed InvalidEvent NotDelivered "
+    "NotStripe SpoolDamaged SpoolError SpoolFull SpoolLocked SpoolMissing StripeError Unreachable UsageError",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted(_HOMES)
 

@@ -1,68 +1,117 @@
-"""Calls to Stripe: paced, retried with jitter, and every answer sorted into done, refused, or perhaps done."""
+"""Calls to Stripe: paced, tried again with jitter until their deadline, every answer told apart."""
 
 from __future__ import annotations
 
 import os
+import random
+import threading
 import time
-from collections import namedtuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import AuthenticationFailed, StripeError, Unreachable, redact
-from .pacing import backoff
-from .transport import LostAnswer, NotSent
+from . import spool
+from .errors import AuthenticationFailed, NotStripe, StripeError, Unreachable, redact
+from .http import HTTP, LostAnswer, NotSent
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any, NamedTuple
+    from collections.abc import Iterator, Sequence
 
     from .destination import Destination
-    from .pacing import Paces
-    from .transport import Reply, Transport
+    from .http import Reply
 
-    class Answer(NamedTuple):
-        """A successful answer: the JSON body (numbers with a point as Decimal) and Stripe's request id."""
-
-        data: dict[str, Any]
-        request_id: str | None
-else:
-    Answer = namedtuple("Answer", "data request_id")
-
-STRIPE_VERSION = "2026-10-28.endive"  # the version that the pinned stripe-python sends; a test compares them
-USER_AGENT = "stripe-pricing-usage/0.1"
+USER_AGENT = "stripe-pricing-usage/0.2"
 TIMEOUT = 30.0
 ATTEMPTS = 6
+BACKOFF_FIRST = 0.5
+BACKOFF_MOST = 8.0
+LONGEST_WAIT = 60.0
+"""A server that asks for a longer pause ends the call: whoever wants to can call again then."""
+
+# https://docs.stripe.com/rate-limits and .../usage-based/recording-usage-api, in calls a second. We plan for a tenth
+# less: a server counts calls when they arrive, and the network bunches what left evenly.
+LIMITS: dict[str, dict[str, float]] = {
+    # test mode counts meter events, the stream and everything else together: 25 a second
+    "test": {"all": 22.5},
+    # 1,000 meter events a second beside the basic 100; the stream takes 10,000 events, 100 a call
+    "live": {"api": 90.0, "meter_events": 900.0, "stream": 90.0},
+    "none": {},
+}
 
 
-class Failed(Unreachable):
-    """Every attempt ended without a usable answer. `maybe_done`: at least one of them may have been carried out."""
+class Answer(NamedTuple):
+    """A successful answer: the JSON object (numbers with a point as Decimal) and Stripe's request id."""
 
-    def __init__(self, message: str, maybe_done: bool) -> None:
-        super().__init__(message)
-        self.maybe_done = maybe_done
+    data: dict[str, Any]
+    request_id: str | None
+
+
+class Pacer:
+    """Lets one call through every 1/rate seconds, whichever thread asks. No bursts: evenly spaced calls stay under a
+    limit however the server draws its seconds."""
+
+    def __init__(self, rate: float) -> None:
+        self.interval = 1 / rate if rate else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def reserve(self) -> float:
+        """Take the next place; returns the seconds until then."""
+        with self._lock:
+            now = time.monotonic()
+            at = max(now, self._next)
+            self._next = at + self.interval
+        return at - now
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing through for that long: the server asked for it."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+def paces(limits: str, share: int) -> dict[str, Pacer]:
+    """One pacer for each kind of call: `api`, `meter_events` (v1) and `stream`; in test mode they are the same one."""
+    if limits not in LIMITS:
+        raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
+    if share < 1:
+        raise ValueError("share is the number of workers that share the account's limits, at least 1")
+    rates = LIMITS[limits]
+    common = Pacer(rates.get("all", 0.0) / share)
+    return {kind: Pacer(rates[kind] / share) if kind in rates else common for kind in ("api", "meter_events", "stream")}
 
 
 class Api:
-    """One destination's API. Thread-safe. Counts what it did in `calls`, `retries` and `limited` (429 and 409)."""
+    """One destination's API. Thread-safe. `retries` and `limited` (429 and 409) count what it did.
+
+    `halt` ends every wait between attempts: who closes the client does not wait for the backoff of a call.
+    """
 
     def __init__(
         self,
         destination: Destination,
-        transport: Transport,
-        paces: Paces,
         *,
+        limits: str | None = None,
+        share: int = 1,
         timeout: float = TIMEOUT,
         attempts: int = ATTEMPTS,
-        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.destination = destination
-        self.transport = transport
-        self.paces = paces
-        self.timeout = timeout
-        self.attempts = attempts
-        self.sleep = sleep
-        self.calls = 0
+        self.halt = threading.Event()
         self.retries = 0
         self.limited = 0
+        self.skew: float | None = None
+        """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None: not known."""
+        self._http: HTTP | None = None
+        self._paces = paces(limits or ("none" if destination.sandbox else destination.mode), share)
+        self._timeout = timeout
+        self._attempts = attempts
+
+    @property
+    def http(self) -> HTTP:
+        """stripe-python's client, loaded and made when it is first needed, by one thread: its modules import each other
+        in circles."""
+        with spool.IMPORTING:
+            if self._http is None:
+                self._http = HTTP(self.destination)
+            return self._http
 
     def call(
         self,
@@ -80,46 +129,62 @@ class Api:
     ) -> Answer:
         """Make one request until it is answered for good; `deadline` is on the monotonic clock.
 
-        Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, Failed when no attempt got
-        through. 409, 429, 5xx and a broken connection are tried again, unless `Stripe-Should-Retry` says otherwise.
+        Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, NotStripe when something else
+        answers, Unreachable when no attempt got through, DestinationError when none can. 409, 429, 5xx and a broken
+        connection are tried again, unless `Stripe-Should-Retry` says otherwise.
         """
-        url, headers, body = self._request(path, query, form, json_body, token)
+        http = self.http
+        url, headers, body = self._request(http, path, query, form, json_body, token)
         maybe_done = False
-        last = ""
-        for attempt in range(self.attempts):
+        last = "out of time"
+        wait = 0.0
+        for attempt in range(self._attempts):
             if attempt:
-                wait = backoff(attempt - 1)
-                if deadline is not None and time.monotonic() + wait > deadline:
-                    break
                 self.retries += 1
-                self.sleep(wait)
-            self.paces[pace].wait()
+                # exponential, with jitter over the upper half
+                wait = max(wait, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2))
+            if not self._pause(max(wait, self._paces[pace].reserve()), deadline):
+                break
             if idempotency is not None:
                 # A fresh suffix for every attempt: under a repeated key Stripe would replay a stored 500 for a day.
                 # What makes the attempt repeatable is the event's identifier.
                 headers["Idempotency-Key"] = f"{idempotency}/{os.urandom(4).hex()}"
-            self.calls += 1
+            left = self._timeout if deadline is None else min(self._timeout, max(0.05, deadline - time.monotonic()))
             try:
-                reply = self.transport.send(method, host, url, headers, body, self._timeout(deadline))
+                reply = http.send(method, host, url, headers, body, left)
             except NotSent as problem:
-                last = str(problem)
+                wait, last = 0.0, str(problem)
                 continue
             except LostAnswer as problem:
-                last, maybe_done = str(problem), True
+                wait, last, maybe_done = 0.0, str(problem), True
                 continue
+            self._learn(reply)
             if 200 <= reply.status < 300:
-                return Answer(_parsed(reply.body), reply.headers.get("request-id"))
-            refusal = _refusal(reply)
-            if not self._again(reply):
-                refusal.maybe_done = maybe_done
-                raise refusal
-            last = str(refusal)
+                data = _object(reply.body)
+                if data is None:
+                    raise NotStripe(self._not_stripe(reply), True)
+                return Answer(data, reply.headers.get("request-id"))
+            error = (_object(reply.body) or {}).get("error")
+            said = reply.headers.get("stripe-should-retry")
+            again = said == "true" or (said != "false" and (reply.status in (409, 429) or reply.status >= 500))
+            if not again:
+                if not isinstance(error, dict) or (reply.status in (404, 405, 413) and "code" not in error):
+                    raise NotStripe(self._not_stripe(reply), maybe_done)
+                raise _refusal(reply, error, maybe_done)
+            if isinstance(error, dict):
+                last = str(error.get("message") or f"the server answered {reply.status}")
+            else:
+                last = self._not_stripe(reply)
+            wait = _retry_after(reply)
             if reply.status >= 500:
                 maybe_done = True
             else:
                 self.limited += 1
-                self.paces[pace].hold(_retry_after(reply))
-        raise Failed(redact(f"{self.destination.label} could not be reached: {last or 'out of time'}"), maybe_done)
+                self._paces[pace].hold(min(wait, LONGEST_WAIT))
+            if wait > LONGEST_WAIT:
+                last += f"; it asks to wait {wait:,.0f} seconds"
+                break
+        raise Unreachable(f"{self.destination.label} could not be reached: {last}", maybe_done)
 
     def pages(
         self, path: str, query: Sequence[tuple[str, str]] = (), *, deadline: float | None = None
@@ -133,38 +198,69 @@ class Api:
                 return
             cursor = [("starting_after", data["data"][-1]["id"])]
 
+    def cut_off(self) -> None:
+        """Break the connections of the calls that are under way: their time is over."""
+        if self._http is not None:
+            self._http.abort()
+
+    def abort(self) -> None:
+        """End the calls of other threads for good, also one that hangs or waits to try again."""
+        self.halt.set()
+        self.cut_off()
+
+    def close(self) -> None:
+        """Let go of connections and files; the next call opens them again."""
+        with spool.IMPORTING:
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
+
+    def _pause(self, seconds: float, deadline: float | None) -> bool:
+        """Wait; False when the deadline comes first or the call is halted."""
+        if deadline is not None and time.monotonic() + seconds >= deadline:
+            return False
+        return not (self.halt.wait(seconds) if seconds else self.halt.is_set())
+
     def _request(
         self,
+        http: HTTP,
         path: str,
         query: Sequence[tuple[str, str]],
         form: Sequence[tuple[str, str]] | None,
         json_body: bytes | None,
         token: str | None,
     ) -> tuple[str, dict[str, str], bytes]:
+        from urllib.parse import urlencode
+
         headers = {
             "Authorization": f"Bearer {token or self.destination.api_key}",
-            "Stripe-Version": STRIPE_VERSION,
+            "Stripe-Version": http.api_version,
             "User-Agent": USER_AGENT,
         }
         if json_body is not None:
             headers["Content-Type"] = "application/json"
             return path, headers, json_body
-        from urllib.parse import urlencode
-
         url = f"{path}?{urlencode(query)}" if query else path
         if form is None:
             return url, headers, b""
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         return url, headers, urlencode(form).encode("ascii")
 
-    def _timeout(self, deadline: float | None) -> float:
-        return self.timeout if deadline is None else min(self.timeout, max(0.5, deadline - time.monotonic()))
+    def _learn(self, reply: Reply) -> None:
+        from email.utils import parsedate_to_datetime
 
-    def _again(self, reply: Reply) -> bool:
-        said = reply.headers.get("stripe-should-retry")
-        if said in ("true", "false"):
-            return said == "true"
-        return reply.status in (409, 429) or reply.status >= 500
+        try:
+            self.skew = time.time() - parsedate_to_datetime(reply.headers["date"]).timestamp()
+        except (KeyError, ValueError, TypeError):
+            pass  # the embedded sandbox has no Date, and no clock but ours
+
+    def _not_stripe(self, reply: Reply) -> str:
+        text = reply.body[:200].lstrip()
+        what = "an empty body" if not text else "a page of HTML" if text.startswith(b"<") else "something else"
+        if 300 <= reply.status < 400:
+            what = f"a redirect to {reply.headers.get('location') or 'nowhere'}"
+        where = self.destination.api_base or self.destination.label
+        return f"{where} answered {reply.status} with {what}, as a proxy does or an address that is not Stripe's API"
 
 
 def is_duplicate(problem: StripeError) -> bool:
@@ -177,38 +273,33 @@ def is_duplicate(problem: StripeError) -> bool:
     )
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that an answer of Stripe's is, or None."""
     import json
     from decimal import Decimal
 
     try:
-        data = json.loads(body, parse_float=Decimal) if body else {}
-    except ValueError:
-        raise StripeError("the answer is not JSON: is this address really Stripe's API?") from None
-    return data if isinstance(data, dict) else {}
+        data = json.loads(body, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
-def _refusal(reply: Reply) -> StripeError:
-    import json
-
-    error: dict[str, Any] = {}
-    try:
-        found = json.loads(reply.body)["error"]
-        error = found if isinstance(found, dict) else {"message": str(found)}
-    except (ValueError, KeyError, TypeError):
-        pass  # an HTML page of a proxy or a load balancer: the status has to do
+def _refusal(reply: Reply, error: dict[str, Any], maybe_done: bool) -> StripeError:
     kind = AuthenticationFailed if reply.status in (401, 403) else StripeError
-    return kind(
+    refusal = kind(
         redact(str(error.get("message") or f"the server answered {reply.status} without saying why")),
         status=reply.status,
         code=error.get("code"),
         param=error.get("param"),
         request_id=reply.headers.get("request-id"),
     )
+    refusal.maybe_done = maybe_done
+    return refusal
 
 
 def _retry_after(reply: Reply) -> float:
     try:
-        return min(60.0, max(0.0, float(reply.headers.get("retry-after", "0"))))
+        return max(0.0, float(reply.headers.get("retry-after") or 0))
     except ValueError:
         return 0.0

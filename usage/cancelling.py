@@ -2,86 +2,128 @@
 
 from __future__ import annotations
 
-from .errors import StripeError, UsageError
-from .events import Event, derived_identifier
-from .results import Cancelled
-from .spool import UNIQUENESS_SECONDS
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from .errors import InvalidEvent, SpoolMissing, StripeError, Unreachable, UsageError
+from .events import Event, check_window, derived_identifier
+from .spool import UNIQUENESS_SECONDS, DeliveryLock
+
 if TYPE_CHECKING:
-    from .client import Client
-    from .spool import Kept
+    from collections.abc import Callable, Collection
+
+    from .api import Api
+    from .spool import Kept, Spool
+
+_NO_WAY = {
+    "queued": "is with the outbox queue; cancel it where it was drained",
+    "replaced": "was sent again under another identifier; cancel that one",
+    "pending": "is being sent at this moment; cancel it again when `usage flush` is done",
+    "unknown": "may have arrived more than 24 hours ago, too long for Stripe to cancel; compare with `usage verify`",
+}
 
 
-def cancel(client: Client, identifier: str, *, event_name: str | None, correct: bool) -> Cancelled:
-    """See `Client.cancel`."""
-    kept = client.spool.find(identifier)
+def cancel(
+    spool: Spool,
+    api: Callable[[], Api],
+    mine: Callable[[], Collection[str]],
+    identifier: str,
+    *,
+    event_name: str | None,
+    correct: bool,
+    now: float,
+    patience: float,
+) -> tuple[str, str | None]:
+    """What became of the event ("not sent", "cancelled", "corrected"), and the identifier of the negative event.
+
+    See `Client.cancel`. `patience`: seconds to wait for a delivery that has the event in hand.
+    """
+    kept = _known(spool, identifier)
     if kept is None:
         if event_name is None:
             raise UsageError(
-                f"{identifier} is not in the spool {client.spool.path}; name its event name to cancel it at Stripe"
+                f"{identifier} is not in the spool {spool.path}; name its event name to cancel it at Stripe"
             )
-        _at_stripe(client, identifier, event_name)
-        return _done(client, identifier, "cancelled")
+        _at_stripe(api(), identifier, event_name)
+        return "cancelled", None
+    if spool.withdraw(identifier):
+        return "not sent", None
+    kept = spool.find(identifier) or kept
     if kept.state == "cancelled":
-        return _done(client, identifier, "cancelled")
-    if kept.state == "dead" or (kept.state in ("pending", "aggregating") and kept.unknown_since is None):
-        if not client.spool.move([kept.id], kept.state, "cancelled"):
-            raise UsageError(f"{identifier} is being sent at this moment; cancel it again when `usage flush` is done")
-        return _done(client, identifier, "not sent")
-    if kept.state == "delivered":
-        if kept.destination != client.destination.mode:
-            raise UsageError(
-                f"{identifier} was delivered to {kept.destination} and this client talks to {client.destination.label}"
-            )
-        assert kept.settled_at is not None
-        if client.clock() - kept.settled_at < UNIQUENESS_SECONDS:
-            _at_stripe(client, identifier, kept.event.event_name)
-            client.spool.move([kept.id], "delivered", "cancelled")
-            return _done(client, identifier, "cancelled")
-        why = "was delivered more than 24 hours ago, and Stripe cancels only inside 24 hours"
-    elif kept.state == "aggregated":
-        why = "went out as a part of an aggregated event"
-    else:
-        reasons = {
-            "queued": "is with the outbox queue; cancel it where it was drained",
-            "unknown": "may or may not have arrived; settle it with `usage verify` first",
-            "replaced": "was sent again under another identifier; cancel that one",
-            "pending": "is being sent, or its last answer was lost; run `usage flush` first",
-        }
-        raise UsageError(f"{identifier} {reasons.get(kept.state, 'cannot be cancelled')}")
+        return "cancelled", None
+    if kept.destination not in mine():
+        raise UsageError(f"{identifier} was recorded for {kept.destination}, which is not where this client delivers")
+    if kept.state != "pending":
+        return _decided(spool, api, kept, correct, now)
+    # it is in somebody's hands, or its answer was lost: the lock tells which, and keeps it from being sent meanwhile
+    lock = DeliveryLock(spool.path)
+    if not lock.acquire(patience):
+        raise UsageError(f"{identifier} {_NO_WAY['pending']}")
+    try:
+        if spool.withdraw(identifier):
+            return "not sent", None
+        return _decided(spool, api, spool.find(identifier) or kept, correct, now)
+    finally:
+        lock.release()
+
+
+def _known(spool: Spool, identifier: str) -> Kept | None:
+    try:
+        return spool.find(identifier)
+    except SpoolMissing:
+        return None
+
+
+def _decided(spool: Spool, api: Callable[[], Api], kept: Kept, correct: bool, now: float) -> tuple[str, str | None]:
+    """Take back an event that Stripe has or may have."""
+    identifier = kept.event.identifier
+    since = kept.unknown_since or kept.settled_at or kept.recorded_at
+    possible = kept.state in ("delivered", "pending", "unknown", "dead", "cancelling")
+    if possible and now - since < UNIQUENESS_SECONDS:
+        # first set aside, so that a crash leaves neither an event that is sent again nor one that counts as delivered
+        if not spool.move(kept.id, [kept.state], "cancelling"):
+            raise UsageError(f"{identifier} {_NO_WAY['pending']}")
+        try:
+            _at_stripe(api(), identifier, kept.event.event_name)
+        except UsageError as problem:
+            if not (isinstance(problem, Unreachable) and problem.maybe_done):
+                spool.move(kept.id, ["cancelling"], "delivered" if kept.state == "delivered" else "unknown")
+            if isinstance(problem, StripeError) and kept.state != "delivered":
+                raise UsageError(
+                    f"Stripe does not know {identifier} (yet), whose first answer was lost: {problem}. It is set aside "
+                    f"and not sent; cancel it again in a minute, or compare with `usage verify`"
+                ) from None
+            raise
+        spool.move(kept.id, ["cancelling"], "cancelled")
+        return "cancelled", None
+    if kept.state != "delivered":
+        raise UsageError(f"{identifier} {_NO_WAY.get(kept.state, 'cannot be cancelled any more')}")
     if not correct:
         raise StripeError(
-            f"{identifier} {why}; a negative event of the same time takes its {kept.event.value} units back: "
-            f"`usage cancel {identifier} --correct`"
+            f"{identifier} was delivered more than 24 hours ago, and Stripe cancels only inside 24 hours; a negative "
+            f"event of the same time takes its {kept.event.value} units back: `usage cancel {identifier} --correct`"
         )
-    return _corrected(client, kept)
+    return "corrected", _corrected(spool, kept, now)
 
 
-def _at_stripe(client: Client, identifier: str, event_name: str) -> None:
+def _at_stripe(api: Api, identifier: str, event_name: str) -> None:
     # https://docs.stripe.com/api/billing/meter-event_adjustment/create
     form = [("event_name", event_name), ("type", "cancel"), ("cancel[identifier]", identifier)]
-    client.api.call("POST", "/v1/billing/meter_event_adjustments", form=form)
+    try:
+        api.call("POST", "/v1/billing/meter_event_adjustments", form=form)
+    except StripeError as problem:
+        text = str(problem.args[0]).lower()
+        if not ("already" in text and "cancel" in text):  # then an earlier answer was lost, and it is done
+            raise
 
 
-def _corrected(client: Client, kept: Kept) -> Cancelled:
-    from .events import check_window
-
+def _corrected(spool: Spool, kept: Kept, now: float) -> str:
     event = kept.event
-    check_window(event.timestamp, client.clock())
+    try:
+        check_window(event.timestamp, now, future=False)
+    except InvalidEvent as problem:
+        raise UsageError(f"{event.identifier} cannot be corrected: {problem.problem}") from None
     # derived, so that asking twice corrects once
     name = derived_identifier("correction", event.identifier)
-    negative = Event(name, event.event_name, event.customer, -event.value, event.timestamp, event.dimensions)
-    client.spool.add([negative], kept.destination)
-    return _done(client, event.identifier, "corrected", name)
-
-
-def _done(client: Client, identifier: str, outcome: str, correction: str | None = None) -> Cancelled:
-    where = client._destination
-    return Cancelled(
-        where.label if where else "not delivered anywhere",
-        bool(where and where.sandbox),
-        identifier,
-        outcome,
-        correction,
-    )
+    negative = event.value[1:] if event.value.startswith("-") else "0" if event.value == "0" else f"-{event.value}"
+    spool.add([Event(name, event.event_name, event.customer, negative, *event[4:])], kept.destination)
+    return name

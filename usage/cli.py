@@ -9,263 +9,100 @@ from .errors import StripeError, UsageError, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from .client import Client
-    from .importing import Progress
     from .results import Flush, Result
-
-    Command = Callable[[argparse.Namespace], int]
 
 OK, UNDELIVERED, WRONG = 0, 1, 2
 
 _OVERVIEW = """\
 Send Stripe meter events and read them back: nothing lost, nothing billed twice.
 
-Every event is first written to a spool file (--spool, STRIPE_USAGE_SPOOL, or .stripe-usage/spool.db here), with the
-identifier it keeps for ever, and then delivered. Any command may be killed and run again."""
+Every event is first written to a spool file (--spool, STRIPE_USAGE_SPOOL, or your own, which `usage status` names),
+with the identifier it keeps for ever, and then delivered. Any command may be killed and run again."""
 
 _WHERE = """\
 where events go is never guessed:
   STRIPE_API_KEY=sk_test_...   Stripe, test mode
   STRIPE_API_KEY=sk_live_...   Stripe, live mode, and only with --live (or STRIPE_MODE=live)
   STRIPE_MODE=sandbox          the local sandbox, in the file STRIPE_SANDBOX_FILE (.stripe-sandbox/stripe.db)
+  STRIPE_MODE=off              nowhere: nothing is recorded (for tests)
   STRIPE_API_BASE=http://...   another address: a served sandbox, a proxy
 
-exit code: 0 when everything is delivered (or agrees), 1 when something is not, 2 for a wrong command or setting."""
+exit code: 0 when the command did all that was asked, 1 when something is not delivered, refused, left out or does not
+agree, 2 for a wrong command or setting, 130 for Ctrl-C."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
-    common = argparse.ArgumentParser(add_help=False)
-    group = common.add_argument_group("where")
-    group.add_argument("--spool", metavar="FILE", help="the spool file")
-    mode = group.add_mutually_exclusive_group()
-    mode.add_argument("--mode", choices=("sandbox", "test", "live"), help="insist on this mode")
-    mode.add_argument(
-        "--live", action="store_const", const="live", dest="mode", help="allow a live key: bills real customers"
-    )
-    common.add_argument("--json", action="store_true", help="print one JSON document")
+# Name and summary of each command; what else it does; examples (the program's name is put before them).
+_COMMANDS = """
+send: record one event, deliver it and wait
+  Run again with the same --identifier it is the same event, and bills once.
+> send alpaca_ai_tokens --customer cus_123 --value 1200
+> send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z
+> send alpaca_ai_tokens --customer cus_123 --value=-200 --correction
 
-    parser = argparse.ArgumentParser(
-        prog="usage", description=_OVERVIEW, epilog=_WHERE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+import: record the events of a CSV or JSON Lines file and deliver them
+  Columns (or keys): customer, value, event_name, timestamp, identifier, dimensions.NAME.
+  Bad lines are named and left out. Run again, it bills nothing twice: what a row says names it.
+> import tokens.csv --event alpaca_ai_tokens --dry-run
+> import tokens.csv --event alpaca_ai_tokens
+> import - --format jsonl --import-id 2026-11-22    (standard input)
 
-    def command(name: str, run: Command, summary: str, more: str, *examples: str) -> argparse.ArgumentParser:
-        text = "examples:\n" + "\n".join(f"  {example}" for example in examples)
-        made = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}. {more}",
-            epilog=text,
-            parents=[common],
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        made.set_defaults(run=run)
-        return made
+flush: deliver everything recorded
+  Safe at any time and from any number of processes; put it in cron.
+> flush --timeout 50 --json
+> flush --take unassigned    (recorded when nothing said where)
 
-    def timeout(made: argparse.ArgumentParser, default: float | None, what: str) -> None:
-        made.add_argument("--timeout", type=_seconds, default=default, metavar="SECONDS", help=what)
+status: show what is in the spool
+  Makes no call.
+> status --json
 
-    send = command(
-        "send",
-        _send,
-        "record one event, deliver it and wait",
-        "Run again with the same --identifier\nit is the same event, and bills once.",
-        "usage send alpaca_ai_tokens --customer cus_123 --value 1200",
-        "usage send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z",
-        "usage send alpaca_ai_tokens --customer cus_123 --value=-200 --correction",
-    )
-    send.add_argument("event", metavar="EVENT", help="event name of the meter")
-    send.add_argument("--customer", required=True, help="cus_...")
-    send.add_argument("--value", default="1", help="whole units (default 1)")
-    send.add_argument("--identifier", help="names the fact, at most 100 characters (default: a new one)")
-    send.add_argument("--timestamp", help="Unix seconds or ISO 8601 with an offset (default now)")
-    send.add_argument("--dimension", action="append", default=[], metavar="KEY=VALUE", help="a further payload key")
-    send.add_argument("--correction", action="store_true", help="allow a negative value")
-    send.add_argument(
-        "--delivery", choices=("v1", "stream"), default="v1", help="v1 answers for the event at once (default)"
-    )
-    send.add_argument("--no-wait", action="store_true", help="only record; `usage flush` delivers")
-    timeout(send, 60.0, "give up waiting after so long (default 60); the event stays in the spool")
+summary: show usage as Stripe aggregated it
+  The window is aligned for you; Stripe's totals lag by seconds to minutes.
+> summary alpaca_ai_tokens --customer cus_123
+> summary alpaca_ai_tokens --subscription sub_123    (this billing period)
+> summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv
 
-    load = command(
-        "import",
-        _import,
-        "record the events of a CSV or JSON Lines file and deliver them",
-        "Columns (or keys): customer, value,\nevent_name, timestamp, identifier, dimensions.NAME. "
-        "Bad lines are named and left out.\n"
-        "Interrupted, it goes on where it stopped; run again, it bills nothing twice.",
-        "usage import tokens.csv --dry-run",
-        "usage import tokens.csv --event alpaca_ai_tokens",
-        "export-usage | usage import - --format jsonl --import-id 2026-11-22",
-    )
-    load.add_argument("file", metavar="FILE", help="a path, or - for standard input")
-    load.add_argument("--format", choices=("csv", "jsonl"), help="default: by the name's ending")
-    load.add_argument("--event", metavar="NAME", help="event name for rows without one")
-    load.add_argument(
-        "--import-id",
-        metavar="NAME",
-        help="names the data; the same name is the same import (default: the file's name)",
-    )
-    load.add_argument("--timestamp", metavar="WHEN", help="time for rows without one: ISO 8601, Unix seconds, or now")
-    load.add_argument("--corrections", action="store_true", help="allow negative values")
-    load.add_argument(
-        "--aggregate", choices=("hour", "day"), help="sum each customer's closed UTC hours or days (sum meters)"
-    )
-    load.add_argument("--rejects", metavar="FILE", help="write the bad lines here, to be corrected and imported")
-    load.add_argument(
-        "--max-pending",
-        type=int,
-        default=1_000_000,
-        metavar="N",
-        help="deliver in between beyond N (default 1,000,000)",
-    )
-    load.add_argument("--dry-run", action="store_true", help="check every line, show totals, record nothing")
-    load.add_argument("--no-flush", action="store_true", help="only record; `usage flush` delivers")
-    load.add_argument("--quiet", action="store_true", help="no progress bar")
-    _delivery(load)
-    timeout(load, None, "stop delivering after so long")
+preview-invoice: show the next invoice line by line, as it would be now
+> preview-invoice --subscription sub_123
+> preview-invoice --customer cus_123    (each of its subscriptions)
 
-    flush = command(
-        "flush",
-        _flush,
-        "deliver everything recorded",
-        "Safe at any time and from any number of processes; put it in cron.",
-        "usage flush",
-        "usage flush --timeout 50 --json",
-    )
-    _delivery(flush)
-    flush.add_argument("--outbox", metavar="sqs://QUEUE", help="hand the events to this queue instead")
-    timeout(flush, None, "stop after so long; the rest stays for the next flush")
+verify: compare the spool with Stripe's totals, hour by hour
+  Reports and changes nothing.
+> verify --wait 120
 
-    command("status", _status, "show what is in the spool", "Makes no call.", "usage status", "usage status --json")
+errors: list refused events, or take in Stripe's asynchronous error reports
+> errors
+> errors --fetch
+> errors --report event.json
 
-    summary = command(
-        "summary",
-        _summary,
-        "show usage as Stripe aggregated it",
-        "The window is aligned for you; Stripe's totals lag by\nseconds to minutes.",
-        "usage summary alpaca_ai_tokens --customer cus_123",
-        "usage summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv",
-    )
-    summary.add_argument("meter", metavar="EVENT|METER_ID", help="event name, or mtr_...")
-    summary.add_argument("--customer", action="append", required=True, help="cus_... (repeat for several)")
-    summary.add_argument("--start", help="ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)")
-    summary.add_argument("--end", help="exclusive (default now)")
-    summary.add_argument("--group", choices=("hour", "day"), help="one row an hour or UTC day")
-    summary.add_argument("--csv", action="store_true", help="print CSV")
+retry: send refused events again, after the cause is fixed
+  An event of unknown fate is sent again only when it is named: do that when you know that it did not arrive.
+> retry --code no_meter
+> retry IDENTIFIER ...
 
-    preview = command(
-        "preview-invoice",
-        _preview,
-        "show the next invoice line by line, as it would be now",
-        "",
-        "usage preview-invoice --subscription sub_123",
-        "usage preview-invoice --customer cus_123 --json",
-    )
-    which = preview.add_mutually_exclusive_group(required=True)
-    which.add_argument("--subscription", help="sub_...")
-    which.add_argument("--customer", help="cus_...")
+cancel: take an event back
+  Stripe removes it inside 24 hours; after that --correct records a negative event.
+> cancel IDENTIFIER
+> cancel IDENTIFIER --correct
+> cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)
 
-    verify = command(
-        "verify",
-        _verify,
-        "compare the spool with Stripe's totals, hour by hour",
-        "Settles events of unknown fate where the\ntotals prove it, and never resends on a guess.",
-        "usage verify --wait 120",
-        "usage verify --event alpaca_ai_tokens --start 2026-11-01T00:00Z",
-    )
-    verify.add_argument("--event", metavar="NAME", help="only this event name")
-    verify.add_argument("--customer", action="append", default=[], help="only this customer (repeat for several)")
-    verify.add_argument("--start", help="default: 35 days ago")
-    verify.add_argument("--end", help="default: now")
-    verify.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help="wait so long for Stripe's lag")
-
-    errors = command(
-        "errors",
-        _errors,
-        "list refused events, or take in Stripe's asynchronous error reports",
-        "",
-        "usage errors",
-        "usage errors --fetch",
-        "usage errors --report event.json",
-    )
-    source = errors.add_mutually_exclusive_group()
-    source.add_argument("--fetch", action="store_true", help="ask Stripe for the reports since the last one")
-    source.add_argument(
-        "--report", metavar="FILE", help="an error report as a webhook received it (- for standard input)"
-    )
-    errors.add_argument("--limit", type=int, default=50, help="show so many (default 50)")
-
-    retry = command(
-        "retry",
-        _retry,
-        "send refused events again, after the cause is mended",
-        "",
-        "usage retry",
-        "usage retry --code no_meter",
-        "usage retry IDENTIFIER ...",
-    )
-    retry.add_argument("identifiers", nargs="*", metavar="IDENTIFIER", help="only these")
-    retry.add_argument("--code", action="append", default=[], help="only those refused with this code")
-    _delivery(retry)
-    timeout(retry, None, "stop after so long")
-
-    cancel = command(
-        "cancel",
-        _cancel,
-        "take an event back",
-        "Stripe removes it inside 24 hours; after that --correct records a negative event.",
-        "usage cancel IDENTIFIER",
-        "usage cancel IDENTIFIER --correct",
-        "usage cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)",
-    )
-    cancel.add_argument("identifier", metavar="IDENTIFIER")
-    cancel.add_argument("--event", metavar="NAME", help="event name, for an event that is not in the spool")
-    cancel.add_argument("--correct", action="store_true", help="after 24 hours: record a negative event")
-    timeout(cancel, 60.0, "give up delivering the negative event after so long (default 60)")
-
-    drain = command(
-        "drain",
-        _drain,
-        "deliver what producers put into an SQS queue",
-        "Run as many as you like, with --share N each.",
-        "usage drain --queue sqs://usage",
-        "usage drain --queue sqs://usage --forever --share 3",
-        "usage drain --queue sqs://usage --redrive",
-    )
-    drain.add_argument("--queue", required=True, metavar="sqs://QUEUE", help="sqs://NAME or sqs://HOST/ACCOUNT/NAME")
-    drain.add_argument("--share", type=int, default=1, metavar="N", help="N workers share the account's limits")
-    drain.add_argument(
-        "--idle", type=_seconds, default=5.0, metavar="SECONDS", help="end when empty for so long (default 5)"
-    )
-    drain.add_argument(
-        "--forever", action="store_true", help="wait for more until stopped (SIGTERM finishes the batch)"
-    )
-    drain.add_argument(
-        "--visibility", type=int, default=120, metavar="SECONDS", help="hide a message so long (default 120)"
-    )
-    drain.add_argument("--redrive", action="store_true", help="first move the dead-letter queue's messages back")
-    _delivery(drain)
-
-    recover = command(
-        "recover",
-        _recover,
-        "take the readable events out of a damaged spool file into the current one",
-        "",
-        "mv .stripe-usage/spool.db damaged.db && usage recover damaged.db",
-    )
-    recover.add_argument("file", metavar="FILE")
-    return parser
+drain: deliver what producers put into an SQS queue
+  Run as many as you like, with --share N each.
+> drain --queue sqs://usage
+> drain --queue sqs://usage --forever --share 3
+> drain --queue sqs://usage --redrive
+"""
 
 
-def _delivery(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--delivery", choices=("stream", "v1"), default="stream", help="v2 stream, 100 events a call (default), or v1"
-    )
+def _option(help: str, **settings: Any) -> dict[str, Any]:
+    return {"help": help, **settings}
+
+
+def _switch(help: str) -> dict[str, Any]:
+    return {"help": help, "action": "store_true"}
 
 
 def _seconds(text: str) -> float:
@@ -275,19 +112,140 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _client(options: argparse.Namespace, **more: object) -> Client:
+def _time(help: str, default: float | None = None) -> dict[str, Any]:
+    return _option(help, type=_seconds, default=default, metavar="SECONDS")
+
+
+_LATER = _time("stop delivering after so long; the rest stays for the next flush")
+_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "send": {
+        "event": _option("event name of the meter", metavar="EVENT"),
+        "--customer": _option("cus_...", required=True),
+        "--value": _option("units, a decimal number (default 1)", default="1"),
+        "--identifier": _option("names the fact, at most 100 characters (default: a new one)"),
+        "--timestamp": _option("Unix seconds or ISO 8601 with an offset (default now)"),
+        "--dimension": _option("a further payload key", action="append", default=[], metavar="KEY=VALUE"),
+        "--correction": _switch("allow a negative value"),
+        "--no-wait": _switch("only record; `usage flush` delivers"),
+        "--timeout": _time("give up waiting after so long (default 60); the event stays in the spool", 60.0),
+    },
+    "import": {
+        "file": _option("a path, or - for standard input", metavar="FILE"),
+        "--format": _option("default: by the name's ending", choices=("csv", "jsonl")),
+        "--event": _option("event name for rows without one", metavar="NAME"),
+        "--import-id": _option("names the data: needed for rows without timestamp and identifier", metavar="NAME"),
+        "--timestamp": _option("time for rows without one: ISO 8601, Unix seconds, or now", metavar="WHEN"),
+        "--corrections": _switch("allow negative values"),
+        "--whole": _switch("take a last line that has no line break"),
+        "--rejects": _option("keep the bad lines here, to be corrected and imported", metavar="FILE"),
+        "--dry-run": _switch("check every line, show totals, record nothing"),
+        "--no-flush": _switch("only record; `usage flush` delivers"),
+        "--timeout": _LATER,
+    },
+    "flush": {
+        "--take": _option(
+            "also deliver what was recorded for NAME (see status): you know it belongs here", metavar="NAME"
+        ),
+        "--outbox": _option("hand the events to this queue instead", metavar="sqs://QUEUE"),
+        "--timeout": _LATER,
+    },
+    "status": {},
+    "summary": {
+        "meter": _option("event name, or mtr_...", metavar="EVENT|METER_ID"),
+        "--customer": _option("cus_... (repeat for several)", action="append"),
+        "--subscription": _option("sub_...: its customer and its current billing period"),
+        "--start": _option("ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)"),
+        "--end": _option("exclusive (default now)"),
+        "--group": _option("one row an hour or UTC day", choices=("hour", "day")),
+        "--csv": _switch("print CSV"),
+    },
+    "preview-invoice": {"--subscription": _option("sub_..."), "--customer": _option("cus_...")},
+    "verify": {
+        "--event": _option("only this event name", metavar="NAME"),
+        "--customer": _option("only this customer (repeat for several)", action="append", default=[]),
+        "--start": _option("default: everything that the spool still has"),
+        "--end": _option("exclusive"),
+        "--wait": _time("wait so long for Stripe's lag", 0.0),
+    },
+    "errors": {
+        "--fetch": _switch("ask Stripe for the reports since the last one"),
+        "--report": _option("an error report as a webhook received it (- for standard input)", metavar="FILE"),
+        "--limit": _option("show so many (default 50)", type=int, default=50),
+    },
+    "retry": {
+        "identifiers": _option("only these", nargs="*", metavar="IDENTIFIER"),
+        "--code": _option("only those refused with this code", action="append", default=[]),
+        "--timeout": _LATER,
+    },
+    "cancel": {
+        "identifier": _option("of the event", metavar="IDENTIFIER"),
+        "--event": _option("event name, for an event that is not in the spool", metavar="NAME"),
+        "--correct": _switch("after 24 hours: record a negative event"),
+        "--timeout": _time("wait so long for deliveries (default 60)", 60.0),
+    },
+    "drain": {
+        "--queue": _option("sqs://NAME or sqs://HOST/ACCOUNT/NAME", required=True, metavar="sqs://QUEUE"),
+        "--share": _option("N workers share the account's limits", type=int, default=1, metavar="N"),
+        "--idle": _time("end when empty for so long (default 5)", 5.0),
+        "--forever": _switch("wait for more until stopped (SIGTERM finishes the batch)"),
+        "--visibility": _option("hide a message so long (default 120)", type=int, default=120, metavar="SECONDS"),
+        "--redrive": _switch("first move the dead-letter queue's messages back"),
+    },
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("where")
+    group.add_argument("--spool", metavar="FILE", help="the spool file")
+    mode = group.add_mutually_exclusive_group()
+    mode.add_argument("--mode", choices=("sandbox", "test", "live", "off"), help="insist on this mode")
+    live = "allow a live key: bills real customers"
+    mode.add_argument("--live", action="store_const", const="live", dest="mode", help=live)
+    common.add_argument("--json", action="store_true", help="print one JSON document")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="usage", description=_OVERVIEW, epilog=_WHERE, formatter_class=raw)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for text in _COMMANDS.strip().split("\n\n"):
+        head, *lines = text.split("\n")
+        name, _, summary = head.partition(": ")
+        description = " ".join([f"{summary[0].upper()}{summary[1:]}.", *(x[2:] for x in lines if x.startswith("  "))])
+        examples = "examples:\n" + "\n".join(f"  usage {x[2:]}" for x in lines if x.startswith("> "))
+        made = commands.add_parser(
+            name, help=summary, description=description, epilog=examples, parents=[common], formatter_class=raw
+        )
+        made.set_defaults(run=globals()["_" + name.replace("-", "_")])
+        for option, settings in _OPTIONS[name].items():
+            made.add_argument(*option.split(), **settings)
+    return parser
+
+
+def _client(options: argparse.Namespace, *, create: bool = False, **more: object) -> Client:
+    """A client that this command uses by itself; only what records may make a spool."""
     from .client import Client
 
-    return Client(options.spool, mode=options.mode, **more)  # type: ignore[arg-type]
+    made = Client(options.spool, mode=options.mode, background=False, create=create, on_error=_complain, **more)  # type: ignore[arg-type]
+    options.client = made
+    return made
+
+
+def _complain(problem: UsageError) -> None:
+    print(f"usage: {redact(str(problem))}", file=sys.stderr)
 
 
 def _print(options: argparse.Namespace, result: Result, show: Callable[..., None], *more: object) -> None:
     from . import output
 
     if options.json:
-        output.print_json(output.as_json(result))
+        output.print_json(result.as_json())
     else:
         show(result, *more)
+
+
+def _recorded(client: Client) -> int:
+    """The exit code of a command that was asked to record and no more: it did that, unless nothing says where to."""
+    return OK if client._destination is not None or client._outbox_address else UNDELIVERED
 
 
 def _send(options: argparse.Namespace) -> int:
@@ -299,18 +257,16 @@ def _send(options: argparse.Namespace) -> int:
         if not equals:
             raise UsageError(f"--dimension {pair!r} is not KEY=VALUE")
         dimensions[key] = value
-    client = _client(options)
+    client = _client(options, create=True)
     arguments = (options.event, options.customer, options.value, options.timestamp, options.identifier, dimensions)
     if options.no_wait:
         identifier = client.record(*arguments, correction=options.correction)
         if options.json:
-            output.print_json(
-                {"identifier": identifier, "state": "pending", "spool": client.spool.path, "complete": False}
-            )
+            output.print_json({"identifier": identifier, "state": "pending", "spool": client.spool.path})
         else:
             print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
-        return UNDELIVERED
-    sent = client.send(*arguments, correction=options.correction, delivery=options.delivery, timeout=options.timeout)
+        return _recorded(client)
+    sent = client.send(*arguments, correction=options.correction, timeout=options.timeout)
     _print(options, sent, output.show_sent)
     left = client.status()
     if left.pending and not options.json:
@@ -321,96 +277,68 @@ def _send(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from . import output
 
-    client = _client(options, aggregate=options.aggregate, max_pending=options.max_pending, delivery=options.delivery)
+    client = _client(options, create=True)
     if not options.dry_run and not options.no_flush:
         _ = client.destination  # say what is missing before a long file is read
-    rejects = open(options.rejects, "wb") if options.rejects else None  # noqa: SIM115
-    try:
-        with _progress(options) as progress:
-            source = sys.stdin.buffer if options.file == "-" else options.file
-            imported = client.import_file(
-                source,
-                format=options.format,
-                event_name=options.event,
-                import_id=options.import_id,
-                timestamp=options.timestamp,
-                corrections=options.corrections,
-                dry_run=options.dry_run,
-                rejects=rejects,
-                progress=progress,
-            )
-    finally:
-        if rejects is not None:
-            rejects.close()
+    shown = not options.json and sys.stderr.isatty()
+    imported = client.import_file(
+        sys.stdin.buffer if options.file == "-" else options.file,
+        format=options.format,
+        event_name=options.event,
+        import_id=options.import_id,
+        timestamp=options.timestamp,
+        corrections=options.corrections,
+        whole=options.whole,
+        dry_run=options.dry_run,
+        rejects=options.rejects,
+        progress=_progress if shown else None,
+    )
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
     flushed = None if options.dry_run or options.no_flush else client.flush(options.timeout)
     strange = _strange_names(client, [total.event_name for total in imported.totals]) if options.dry_run else []
+    label, sandbox = client._where()
     if options.json:
-        data = {
-            **output.as_json(imported),
-            "unknown_event_names": strange,
-            "flush": output.as_json(flushed) if flushed else None,
-        }
-        where = client._destination
-        data["sandbox"] = bool(where and where.sandbox)
-        output.print_json(data)
+        data = {**imported.as_json(), "unknown_event_names": strange, "sandbox": sandbox}
+        output.print_json({**data, "flush": flushed.as_json() if flushed else None})
     else:
-        where = client._destination
-        output.show_imported(imported, where.label if where else "nowhere yet: " + client._problem)
+        output.show_imported(imported, label)
         for name in strange:
             print(f'  no active meter has the event name "{name}"; these events would be refused')
         if flushed is not None:
             output.show_flush(flushed)
-    if imported.bad or strange:
+    if imported.bad or strange or imported.held_back:
         return UNDELIVERED
     if options.dry_run:
         return OK
-    return OK if flushed is not None and flushed.complete and client.status().complete else UNDELIVERED
+    if flushed is None:
+        return _recorded(client)
+    return OK if flushed.complete and client.status().complete else UNDELIVERED
 
 
 def _strange_names(client: Client, names: Sequence[str]) -> list[str]:
     """Event names that no active meter has, where there is a destination to ask."""
-    if client._destination is None:
+    if client._destination is None or client._destination.mode == "off":
         return []
-    meters = client._sender(client._delivery).meters
+    from .delivery import Meters
+
+    meters = Meters(client.api)
     return [name for name in names if meters.find(name) is None and meters.readable]
 
 
-def _progress(options: argparse.Namespace) -> AbstractContextManager[Progress | None]:
-    """A progress bar by bytes on a terminal; nothing elsewhere."""
-    import os
-    from contextlib import contextmanager
-
-    @contextmanager
-    def bar() -> Iterator[Progress | None]:
-        if options.quiet or options.json or not sys.stderr.isatty():
-            yield None
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as ProgressBar
-
-        size = os.path.getsize(options.file) if os.path.isfile(options.file) else None
-        columns = (TextColumn("reading"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"), TimeRemainingColumn())
-        with ProgressBar(*columns, console=Console(stderr=True), transient=True) as shown:
-            task = shown.add_task("", total=size, rows=0)
-
-            def update(done: int, rows: int) -> None:
-                shown.update(task, completed=done, rows=rows)
-
-            yield update
-
-    return bar()
+def _progress(lines: int, rows: int) -> None:
+    print(f"\r{lines:,} lines read, {rows:,} rows good", end="", file=sys.stderr, flush=True)
 
 
 def _flush(options: argparse.Namespace) -> int:
+    client = _client(options, outbox=options.outbox)
+    return _flushed(options, client, client.flush(options.timeout, take=options.take))
+
+
+def _flushed(options: argparse.Namespace, client: Client, flushed: Flush) -> int:
     from . import output
 
-    client = _client(options, delivery=options.delivery, outbox=options.outbox)
-    return _flushed(options, client, client.flush(options.timeout), output.show_flush)
-
-
-def _flushed(options: argparse.Namespace, client: Client, flushed: Flush, show: Callable[..., None]) -> int:
-    _print(options, flushed, show)
+    _print(options, flushed, output.show_flush)
     left = client.status()
     if left.dead > flushed.refused_count and not options.json:
         print(f"  {left.dead - flushed.refused_count:,} refused earlier: `usage errors`")
@@ -429,7 +357,12 @@ def _summary(options: argparse.Namespace) -> int:
     from . import output
 
     result = _client(options).summaries(
-        options.meter, options.customer, options.start, options.end, group=options.group
+        options.meter,
+        options.customer,
+        options.start,
+        options.end,
+        group=options.group,
+        subscription=options.subscription,
     )
     if options.csv and not options.json:
         sys.stdout.write(result.as_csv())
@@ -438,9 +371,11 @@ def _summary(options: argparse.Namespace) -> int:
     return OK
 
 
-def _preview(options: argparse.Namespace) -> int:
+def _preview_invoice(options: argparse.Namespace) -> int:
     from . import output
 
+    if options.subscription and options.customer:
+        raise ValueError("--subscription and --customer name different previews; give one of them")
     result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
     _print(options, result, output.show_preview)
     return OK
@@ -460,6 +395,8 @@ def _errors(options: argparse.Namespace) -> int:
     from . import output
 
     client = _client(options)
+    if options.fetch and options.report:
+        raise ValueError("--fetch and --report are two sources; give one of them")
     if options.fetch or options.report:
         if options.fetch:
             taken = client.fetch_error_reports()
@@ -483,19 +420,24 @@ def _errors(options: argparse.Namespace) -> int:
 def _retry(options: argparse.Namespace) -> int:
     from . import output
 
-    client = _client(options, delivery=options.delivery)
+    client = _client(options)
     _ = client.destination
     again = client.retry(codes=options.code, identifiers=options.identifiers)
+    missing = len(options.identifiers) - len(again)
+    if missing > 0:
+        print(f"usage: {output.count(missing, 'identifier')} neither refused nor of unknown fate", file=sys.stderr)
     if not options.json:
         print(f"{output.count(len(again))} to be sent again")
-    return _flushed(options, client, client.flush(options.timeout), output.show_flush)
+    return _flushed(options, client, client.flush(options.timeout)) or (UNDELIVERED if missing > 0 else OK)
 
 
 def _cancel(options: argparse.Namespace) -> int:
     from . import output
 
     client = _client(options)
-    result = client.cancel(options.identifier, event_name=options.event, correct=options.correct)
+    result = client.cancel(
+        options.identifier, event_name=options.event, correct=options.correct, timeout=options.timeout
+    )
     flushed = client.flush(options.timeout) if result.outcome == "corrected" else None
     _print(options, result, output.show_cancelled)
     if flushed is not None and not options.json:
@@ -509,7 +451,7 @@ def _drain(options: argparse.Namespace) -> int:
 
     from . import output
 
-    client = _client(options, share=options.share, delivery=options.delivery, outbox=options.queue)
+    client = _client(options, create=True, share=options.share, outbox=options.queue)
     _ = client.destination
     moved = 0
     if options.redrive:
@@ -527,23 +469,14 @@ def _drain(options: argparse.Namespace) -> int:
     return OK if result.complete else UNDELIVERED
 
 
-def _recover(options: argparse.Namespace) -> int:
-    from . import output
-
-    client = _client(options)
-    copied, unreadable = client.spool.recover_from(options.file)
-    if options.json:
-        output.print_json({"copied": copied, "unreadable_places": unreadable, "spool": client.spool.path})
-    else:
-        print(f"{output.count(copied)} copied into {client.spool.path}")
-        if unreadable:
-            print(f"{output.count(unreadable, 'place')} in the file (up to 50 events each) could not be read")
-    return UNDELIVERED if unreadable else OK
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = build_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # an identifier that this terminal cannot show is no traceback
     try:
         code = int(options.run(options))
         sys.stdout.flush()
@@ -559,10 +492,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("usage: interrupted; what was recorded is in the spool", file=sys.stderr)
         return 130
+    finally:
+        client: Client | None = getattr(options, "client", None)
+        if client is not None:
+            client._release()
 
 
 def _failed(options: argparse.Namespace, problem: Exception) -> int:
-    from .errors import DestinationError, ImportFailed, InvalidEvent
+    from .errors import DestinationError, ImportFailed, InvalidEvent, SpoolMissing
 
     message = redact(str(problem)).replace("\n", " ")
     if options.json:
@@ -573,8 +510,8 @@ def _failed(options: argparse.Namespace, problem: Exception) -> int:
             error.update(code=problem.code or "", request_id=problem.request_id or "")
         output.print_json({"error": error, "complete": False})
     print(f"usage: {message}", file=sys.stderr)
-    wrong = isinstance(problem, (DestinationError, InvalidEvent, ImportFailed)) or not isinstance(problem, UsageError)
-    return WRONG if wrong else UNDELIVERED
+    settings = (DestinationError, InvalidEvent, ImportFailed, SpoolMissing)
+    return WRONG if isinstance(problem, settings) or not isinstance(problem, UsageError) else UNDELIVERED
 
 
 if __name__ == "__main__":

@@ -2,70 +2,62 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
 import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+from . import spool as spools
+from .background import Background
 from .destination import resolve
-from .errors import DestinationError, NotDelivered, SpoolFull, StripeError, UsageError
+from .errors import DestinationError, InvalidEvent, NotDelivered, SpoolFull, StripeError, UsageError
 from .events import make_event
-from .spool import DeliveryLock, Spool
+from .spool import Spool
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import IO, Any, Literal, Self
 
+    from . import results
     from .api import Api
-    from .delivery import Fates, Sender
+    from .delivery import Delivery, Totals
     from .destination import Destination
     from .events import Event, Timestamp, Value
-    from .importing import Progress
-    from .results import (
-        Cancelled,
-        Drained,
-        Flush,
-        Imported,
-        InvoicePreview,
-        Refused,
-        Reports,
-        Sent,
-        Status,
-        Summaries,
-        Verification,
-    )
     from .spool import DeadLetter
     from .sqs import Queue
-    from .transport import Transport
 
-AGGREGATION_GRACE = 300
-"""Seconds after its end in which a bucket still takes late events before it is folded."""
-BUSY = "another process is delivering from this spool and did not finish in time"
-CHUNK = 4000
-"""Events taken from the spool at a time: one fsync for forty batches."""
+EXIT_SECONDS = 5.0
+"""How long the end of a script may wait for delivery; what is left stays in the spool for `usage flush`."""
+UNASSIGNED = "unassigned"
+"""How events are called that were recorded when nothing said where to deliver."""
+BACKGROUND_CHUNK = 1000
+"""Events taken at a time in the background: `record` waits while they are taken."""
 
 
 class Client:
-    """Records meter events and delivers them; see `docs/usage.md`.
+    """Records meter events and delivers them; see `docs/usage.md`. One for a process is enough: threads share it.
 
     Where it delivers comes from the arguments or the environment and is never guessed (`usage.destination.resolve`);
-    without a destination recording works, and delivery raises DestinationError with what is missing.
+    without a destination recording works and says that nothing will be delivered.
 
-    spool: path of the spool file; default STRIPE_USAGE_SPOOL, else `.stripe-usage/spool.db` in the working directory.
-    mode: "sandbox", "test" or "live"; a live key is used only when `mode` or STRIPE_MODE says "live".
+    spool: path of the spool file; default STRIPE_USAGE_SPOOL, else the user's own (`usage status` shows it).
+    mode: "sandbox", "test", "live" or "off"; a live key is used only when `mode` or STRIPE_MODE says "live".
+    background: deliver from a thread every `interval` seconds. `close` and the end of the script deliver what is left.
+    on_error: called with a UsageError for whatever the background cannot deliver and nobody else is told of; without
+        it the logger "usage" warns. Each problem is said once.
     delivery: "stream" (v2, 100 events a call) or "v1" (one event a call, refusals at once).
     outbox: "sqs://..." hands batches to an Amazon SQS queue instead; `usage drain` delivers them.
-    aggregate: "hour" or "day" sums the events of a customer in closed UTC buckets before sending (`sum` meters only).
-    max_pending, when_full: bound of undelivered events; at the bound `record` raises SpoolFull ("raise") or waits for
-        room up to `block_timeout` seconds, delivering meanwhile ("block").
+    max_pending: bound of undelivered events; at the bound `record` raises SpoolFull, and nothing is ever dropped.
     durable: fsync every record (about 3 ms); without it a record survives any crash of the process, and a power cut
         only once a delivery or a checkpoint has synced it.
-    background: deliver from a thread every `interval` seconds; the context manager delivers the rest on exit anyway.
-    limits: "test", "live" or "none" (calls a second, `usage.pacing.LIMITS`); default by mode. share: number of workers
-        that share the account's limits.
+    create: whether the spool file may be made; without it SpoolMissing says that there is none.
+    limits: "test", "live" or "none" (calls a second, `usage.api.LIMITS`); default by mode. share: number of workers
+        that share the account's limits. connections: calls of the stream under way at a time.
+    timeout, attempts: seconds for one call, and how often it is tried. patience: seconds to wait for a locked spool.
     """
 
     def __init__(
@@ -76,33 +68,37 @@ class Client:
         api_key: str | None = None,
         api_base: str | None = None,
         sandbox_file: str | None = None,
-        delivery: Literal["stream", "v1"] = "stream",
-        outbox: str | None = None,
-        aggregate: Literal["hour", "day"] | None = None,
-        max_pending: int = 1_000_000,
-        when_full: Literal["raise", "block"] = "raise",
-        block_timeout: float = 60.0,
-        durable: bool = False,
-        background: bool = False,
+        background: bool = True,
         interval: float = 1.0,
         exit_timeout: float = 30.0,
+        on_error: Callable[[UsageError], object] | None = None,
+        delivery: Literal["stream", "v1"] = "stream",
+        outbox: str | None = None,
+        max_pending: int = 1_000_000,
+        durable: bool = False,
+        create: bool = True,
         limits: Literal["test", "live", "none"] | None = None,
         share: int = 1,
         connections: int = 4,
         timeout: float = 30.0,
         attempts: int = 6,
         patience: float = 10.0,
-        transport: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if delivery not in ("stream", "v1"):
             raise ValueError(f'delivery {delivery!r} is neither "stream" nor "v1"')
-        if aggregate not in (None, "hour", "day"):
-            raise ValueError(f'aggregate {aggregate!r} is neither "hour" nor "day"')
-        if when_full not in ("raise", "block"):
-            raise ValueError(f'when_full {when_full!r} is neither "raise" nor "block"')
         self.clock = clock
-        self.spool = Spool(spool, max_pending=max_pending, durable=durable, patience=patience, clock=clock)
+        self._on_error = on_error
+        self._said: set[str] = set()
+        self.spool = Spool(
+            spool,
+            max_pending=max_pending,
+            durable=durable,
+            patience=patience,
+            create=create,
+            clock=clock,
+            on_lost=lambda happened: self._say(UsageError(happened)),
+        )
         self._destination: Destination | None = None
         self._problem = ""
         try:
@@ -112,19 +108,18 @@ class Client:
                 raise  # asked for by name: say it now, not at the first delivery
             self._problem = str(problem)
         self._mode = self._destination.mode if self._destination else ""
-        self._delivery = delivery
-        self._aggregate = aggregate
-        self._when_full = when_full
-        self._block_timeout = block_timeout
-        self._background = background
+        self._identity = self._destination.identity if self._destination and self._mode != "off" else ""
+        # in test mode and the sandbox Stripe's test clocks decide what is in the future
+        self._future = self._mode not in ("test", "sandbox")
+        self._method = delivery
+        self._background_wanted = background
         self._interval = interval
         self._exit_timeout = exit_timeout
         self._limits = limits
         self._share = share
-        self._connections = max(1, connections)
+        self._lanes = 1 if self._destination and self._destination.api_base is None else max(1, connections)
         self._timeout = timeout
         self._attempts = attempts
-        self._transport = transport
         self._outbox_address = outbox
         if outbox is not None:
             from .sqs import check_address
@@ -134,14 +129,13 @@ class Client:
         _CLIENTS.add(self)
 
     def _reset_runtime(self) -> None:
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._senders: dict[str, Sender] = {}
+        self._lock = threading.RLock()
+        self._foreground = 0
+        self._background: Background | None = None
         self._api: Api | None = None
+        self._delivery: Delivery | None = None
+        self._totals: Totals | None = None
         self._queue: Queue | None = None
-        self._warned = ""
 
     # -- where ---------------------------------------------------------------------------------------------------
 
@@ -155,31 +149,51 @@ class Client:
     @property
     def api(self) -> Api:
         """Paced and retried calls to the destination."""
-        with self._lock:
+        where = self.destination
+        if where.mode == "off":
+            raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
+        with self._lock, spools.IMPORTING:
             if self._api is None:
                 from .api import Api
-                from .pacing import Paces
-                from .transport import transport_for
 
-                destination = self.destination
-                limits = self._limits or ("none" if destination.sandbox else destination.mode)
                 self._api = Api(
-                    destination,
-                    self._transport or transport_for(destination),
-                    Paces(limits, self._share),
-                    timeout=self._timeout,
-                    attempts=self._attempts,
-                    sleep=self._closing.wait,
+                    where, limits=self._limits, share=self._share, timeout=self._timeout, attempts=self._attempts
                 )
             return self._api
 
-    def _sender(self, method: str) -> Sender:
-        sender = self._senders.get(method)
-        if sender is None:
-            from .delivery import Sender
+    @property
+    def _deliverer(self) -> Delivery:
+        with self._lock, spools.IMPORTING:
+            if self._delivery is None:
+                from .delivery import Delivery
 
-            sender = self._senders[method] = Sender(self.api, method=method, clock=self.clock)
-        return sender
+                self._delivery = Delivery(self.spool, self.api, lambda: self.clock())
+            return self._delivery
+
+    def _mine(self) -> list[str]:
+        """The identities whose events this client delivers."""
+        return self.spool.same_account(self._identity) if self._identity else [""] if self._outbox_address else []
+
+    def _where(self) -> tuple[str, bool]:
+        """Label, and whether it is the sandbox, for results."""
+        label = self._destination.label if self._destination else self._problem
+        return label, self._mode == "sandbox"
+
+    def _say(self, problem: UsageError) -> None:
+        """Tell whoever listens, once."""
+        text = str(problem)
+        if text in self._said:
+            return
+        self._said.add(text)
+        try:
+            if self._on_error is not None:
+                self._on_error(problem)
+                return
+        except Exception as failure:  # noqa: BLE001 - a broken listener must not end delivery
+            text += f" (and on_error failed: {failure!r})"
+        import logging
+
+        logging.getLogger("usage").warning("usage: %s", text)
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -196,55 +210,48 @@ class Client:
     ) -> str:
         """Record one meter event on disk and return its identifier; nothing is sent by this call.
 
-        value: whole units, as int, str or Decimal; negative only with `correction=True`.
+        value: units, as int, str or Decimal (15 digits, 12 places); negative only with `correction=True`.
         timestamp: Unix seconds, an aware datetime or ISO 8601 with an offset; default now.
         identifier: names the fact, at most 100 characters; the same one recorded again is the same event. Default: new.
         dimensions: further payload keys.
         Raises InvalidEvent, SpoolFull or another SpoolError; then nothing was recorded.
         """
-        event = make_event(
-            event_name, customer, value, timestamp, identifier, dimensions, correction=correction, now=self.clock()
-        )
-        self._add((event,), compare_timestamp=timestamp is not None)
+        given = (event_name, customer, value, timestamp, identifier, dimensions)
+        event = make_event(*given, correction=correction, now=self.clock(), future=self._future)
+        self._add((event,), timeless=timestamp is None)
         return event.identifier
 
     def record_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
         """Record many events in one commit (all or none) and return their identifiers.
 
-        Each is a mapping with the arguments of `record` as keys.
+        Each is a mapping with the arguments of `record` as keys; an InvalidEvent says which one is wrong.
         """
         now = self.clock()
-        made = [make_event(**event, now=now) for event in events]
+        made: list[Event] = []
+        for place, event in enumerate(events):
+            try:
+                made.append(make_event(**event, now=now, future=self._future))
+            except InvalidEvent as problem:
+                raise InvalidEvent(f"events[{place}].{problem.field}", problem.problem) from None
+            except TypeError as problem:
+                why = str(problem).partition("() ")[2] or str(problem)
+                raise InvalidEvent(f"events[{place}]", why) from None
         if made:
-            self._add(made, compare_timestamp=False)
+            self._add(made, timeless=True)
         return [event.identifier for event in made]
 
-    def _add(self, events: Sequence[Event], *, compare_timestamp: bool) -> int:
-        try:
-            new = self.spool.add(
-                events, self._mode, aggregate_window=self._aggregate, compare_timestamp=compare_timestamp
-            )
-        except SpoolFull:
-            if self._when_full != "block":
-                raise
-            new = self._add_when_room(events, compare_timestamp)
-        if self._background:
+    def _add(self, events: Sequence[Event], *, timeless: bool | Collection[str]) -> int:
+        if self._mode == "off":
+            self._say(UsageError("STRIPE_MODE=off: usage is not recorded"))
+            return 0
+        new = self.spool.add(events, self._identity, timeless=timeless)
+        if self not in _OPEN:
+            _OPEN.add(self)
+        if self._destination is None and self._outbox_address is None:
+            self._say(DestinationError(f"usage is recorded in {self.spool.path} and goes nowhere: {self._problem}"))
+        elif self._background_wanted and self._background is None:
             self._start()
         return new
-
-    def _add_when_room(self, events: Sequence[Event], compare_timestamp: bool) -> int:
-        deadline = time.monotonic() + self._block_timeout
-        while True:
-            if self._destination is not None or self._outbox_address is not None:
-                self.flush(timeout=max(0.1, deadline - time.monotonic()))
-            try:
-                return self.spool.add(
-                    events, self._mode, aggregate_window=self._aggregate, compare_timestamp=compare_timestamp
-                )
-            except SpoolFull:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(0.05)
 
     # -- delivering ----------------------------------------------------------------------------------------------
 
@@ -260,236 +267,131 @@ class Client:
         correction: bool = False,
         delivery: Literal["stream", "v1"] = "v1",
         timeout: float | None = 60.0,
-    ) -> Sent:
+    ) -> results.Sent:
         """Record one event, deliver it now and wait for the answer.
 
         Raises StripeError when Stripe refuses it (it is a dead letter then), NotDelivered when it did not get through
         within `timeout` seconds (it stays in the spool), and what `record` raises. Sends through v1 unless told
         otherwise, since v1 answers for the event itself.
         """
+        from decimal import Decimal
+
         from .results import Sent
 
-        where = self.destination if self._outbox_address is None else None
-        event = make_event(
-            event_name, customer, value, timestamp, identifier, dimensions, correction=correction, now=self.clock()
-        )
-        new = self.spool.add((event,), self._mode, compare_timestamp=timestamp is not None)
-        before = None if new else self.spool.find(event.identifier)
-        name = event.identifier
-        if before is not None and before.state == "dead":
-            name = self.spool.retry(identifiers=[name])[0]
-        flushed = self._deliver(timeout, [name], delivery)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        where = f"the queue {self._outbox_address}" if self._outbox_address else self.destination.label
+        given = (event_name, customer, value, timestamp, identifier, dimensions)
+        event = make_event(*given, correction=correction, now=self.clock(), future=self._future)
+        name, sandbox = event.identifier, self._mode == "sandbox"
+        fixed = (event.event_name, event.customer, Decimal(event.value))
+        if self._mode == "off":
+            self._add((event,), timeless=True)
+            return Sent(where, sandbox, name, *fixed, event.timestamp, False, "off")
+        with self._in_foreground():
+            new = self.spool.add((event,), self._identity, timeless=timestamp is None)
+            before = None if new else self.spool.find(name)
+            if before is not None and before.state == "dead":
+                name = self.spool.retry(identifiers=[name])[0]
+            totals = self._deliver(deadline, delivery, name)
         kept = self.spool.find(name)
         assert kept is not None
         if kept.state in ("delivered", "queued"):
-            again = bool(flushed.duplicates) or (before is not None and before.state == kept.state)
-            return Sent(
-                where.label if where else f"the queue {self._outbox_address}",
-                self._mode == "sandbox",
-                name,
-                event.event_name,
-                event.customer,
-                event.value,
-                kept.event.timestamp,
-                again,
-                kept.state,
-            )
+            again = bool(totals.duplicates) or (before is not None and before.state == kept.state)
+            return Sent(where, sandbox, name, *fixed, kept.event.timestamp, again, kept.state)
         if kept.state == "dead":
-            letter = next(letter for letter in self.spool.dead_letters() if letter.event.identifier == name)
+            (letter,) = self.spool.dead_letters(identifier=name)
             raise StripeError(letter.message, status=letter.status, code=letter.code, request_id=letter.request_id)
-        reason = flushed.stopped or {
-            "unknown": "its fate is unknown since more than 24 hours; `usage verify` settles it",
+        reason = totals.stopped or {
+            "unknown": "its fate has been unknown for more than 24 hours; compare with `usage verify`",
             "cancelled": "it was cancelled; a new event needs its own identifier",
+            "cancelling": "it is being cancelled; a new event needs its own identifier",
             "replaced": "it was sent again under another identifier",
-        }.get(kept.state, f"it is recorded for {kept.destination or 'another destination'}")
+        }.get(kept.state, f"it is recorded for {kept.destination or 'no destination'}, and this is {self._identity}")
         raise NotDelivered(f"the event {name} is safe in {self.spool.path} and not delivered: {reason}", name)
 
-    def flush(self, timeout: float | None = None) -> Flush:
+    def flush(self, timeout: float | None = None, *, take: str | None = None) -> results.Flush:
         """Deliver everything recorded for this destination and say what happened; `timeout` in seconds.
 
         Safe at any moment and from any number of processes: one of them delivers, the others wait for it. Never raises
         for an event or a refused key (see the result's `refused` and `stopped`), only DestinationError and SpoolError.
+        take: binds undelivered events of another destination (as `status().by_destination` names it, "unassigned" for
+        those recorded when nothing said where) to this one first, because you know that they belong here.
         """
-        return self._deliver(timeout, None, self._delivery)
-
-    def _deliver(
-        self,
-        timeout: float | None,
-        identifiers: Sequence[str] | None,
-        method: str,
-        *,
-        lanes: int | None = None,
-        patience: float | None = None,
-        interrupted: Callable[[], bool] = bool,
-    ) -> Flush:
         deadline = None if timeout is None else time.monotonic() + timeout
-        queue = self._outbox()
-        mode = self._mode if queue is not None else self.destination.mode
-        run = _Run()
-        lock = DeliveryLock(self.spool.path)
-        self.spool.counts()  # makes the file, so that the lock has a folder to be in
-        wait = timeout if patience is None else patience
-        if not lock.acquire(86_400.0 if wait is None else wait):
-            run.stopped = BUSY
-            return self._flushed(run)
-        try:
-            if queue is not None:
-                self._hand_over(queue, mode, run, deadline)
-            else:
-                sender = self._sender(method)
-                sender.reset()
-                sender.interrupted = interrupted
-                if identifiers is None:
-                    self._fold(sender, mode, run)
-                    self.spool.prune()
-                self._send_claimed(sender, mode, run, deadline, identifiers, lanes)
-        finally:
-            lock.release()
-        return self._flushed(run)
-
-    def _send_claimed(
-        self,
-        sender: Sender,
-        mode: str,
-        run: _Run,
-        deadline: float | None,
-        identifiers: Sequence[str] | None,
-        lanes: int | None,
-    ) -> None:
-        after = 0
-        count = lanes or (1 if self.destination.api_base is None else self._connections)
-
-        def settle(fates: Fates) -> None:
-            self._settle(mode, fates, run)
-
-        while not sender.over(deadline):
-            chunk = self.spool.claim(mode, CHUNK, after=after, identifiers=identifiers)
-            if not chunk:
-                break
-            after = chunk[-1].id
-            groups = sender.groups(chunk, count)
-            if count == 1 or len(groups) == 1:
-                for group in groups:
-                    sender.send(group, deadline, settle)
-                continue
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(count, thread_name_prefix="usage-deliver") as pool:
-                for future in [pool.submit(sender.send, group, deadline, settle) for group in groups]:
-                    future.result()
-        run.stopped = run.stopped or sender.stopped
-        if run.stopped is None and deadline is not None and time.monotonic() >= deadline:
-            run.stopped = "the time given for delivery ran out"
-        if run.stopped is None and run.lost is not None:
-            run.stopped = run.lost
-
-    def _settle(self, mode: str, fates: Fates, run: _Run, state: str = "delivered") -> None:
-        from .results import Refused
-
-        self.spool.settle(
-            mode,
-            delivered=[claimed.id for claimed in fates.delivered],
-            refused=[
-                (claimed.id, refusal, claimed.perhaps_since is None and claimed.id not in fates.doubtful)
-                for claimed, refusal in fates.refused
-            ],
-            released=[claimed.id for claimed in fates.released],
-            state=state,
-        )
+        if self._mode == "off":
+            return self._flushed(None)
+        if not self._outbox_address:
+            _ = self.destination
+        if take is not None:
+            self.spool.hand_over("" if take == UNASSIGNED else take, self._identity)
+        with self._in_foreground():
+            totals = self._deliver(deadline, self._method, None)
         with self._lock:
-            run.delivered += len(fates.delivered)
-            run.duplicates += fates.duplicates
-            run.refused_count += len(fates.refused)
-            run.lost = fates.lost or run.lost
-            for claimed, refusal in fates.refused[: 20 - len(run.refused)]:
-                event = claimed.event
-                run.refused.append(
-                    Refused(
-                        event.identifier,
-                        event.event_name,
-                        event.customer,
-                        refusal.code,
-                        refusal.message,
-                        refusal.request_id,
-                    )
-                )
+            since, self._totals = self._totals, None
+        if since is not None:
+            totals.merge(since)
+        return self._flushed(totals)
 
-    def _fold(self, sender: Sender, mode: str, run: _Run) -> None:
-        """Fold closed aggregation buckets, for `sum` meters only."""
-        for event_name in self.spool.closed_buckets(mode, AGGREGATION_GRACE):
+    @contextmanager
+    def _in_foreground(self) -> Iterator[None]:
+        """While somebody waits for an answer, the background lets go of the delivery lock."""
+        with self._lock:
+            self._foreground += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._foreground -= 1
+
+    def _deliver(self, deadline: float | None, method: str, identifier: str | None, **how: Any) -> Totals:
+        """One delivery, to Stripe or the outbox. A call that trickles on beyond the deadline is cut off."""
+        if self._outbox_address is not None:
+            from .sqs import hand_over
+
+            return hand_over(self.spool, self._outbox(), self._mine(), deadline)
+        deliverer = self._deliverer
+        timer = None
+        if deadline is not None:
+            timer = threading.Timer(max(0.0, deadline - time.monotonic()), deliverer.api.cut_off)
+            timer.daemon = True
             try:
-                meter = sender.meters.find(event_name)
-            except UsageError as problem:
-                run.stopped = str(problem)
-                return
-            if meter is not None and (meter.formula != "sum" or meter.event_time_window is not None):
-                what = (
-                    f"is a {meter.formula} meter"
-                    if meter.formula != "sum"
-                    else f"keeps one event an {meter.event_time_window}"
-                )
-                count = self.spool.unfold(event_name)
-                run.notes.append(
-                    f"{event_name} {what}, so its {count} events go out one by one: only sum meters can be aggregated"
-                )
-                continue
-            while self.spool.fold(event_name, mode, AGGREGATION_GRACE) == 500:
-                pass
+                timer.start()
+            except RuntimeError:
+                timer = None  # the interpreter ends; each call still has its own time
+        try:
+            how.setdefault("lanes", self._lanes)
+            return deliverer.run(deadline, method=method, identifier=identifier, **how)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    def _flushed(self, run: _Run) -> Flush:
+    def _flushed(self, totals: Totals | None) -> results.Flush:
         from .results import Flush
 
-        counts = self.spool.counts()
-        held = sum(
-            states.get("pending", 0) + states.get("aggregating", 0)
-            for destination, states in counts.items()
-            if destination not in ("", self._mode)
-        )
-        mine = [counts.get(destination, {}) for destination in {"", self._mode}]
-        if self._outbox_address is not None:
-            where = f"the queue {self._outbox_address}"
-        else:
-            where = self.destination.label
+        counts = {} if self._mode == "off" else self.spool.counts()
+        mine = self._mine() if counts else []
+        label, sandbox = self._where()
         return Flush(
-            destination=where,
-            sandbox=self._mode == "sandbox",
-            delivered=run.delivered,
-            duplicates=run.duplicates,
-            refused=tuple(run.refused),
-            refused_count=run.refused_count,
-            unknown=sum(states.get("unknown", 0) for states in mine),
-            pending=sum(states.get("pending", 0) for states in mine),
-            held=held,
-            waiting=sum(states.get("aggregating", 0) for states in mine),
-            stopped=run.stopped,
-            notes=tuple(run.notes),
+            destination=f"the queue {self._outbox_address}" if self._outbox_address else label,
+            sandbox=sandbox,
+            delivered=totals.delivered if totals else 0,
+            duplicates=totals.duplicates if totals else 0,
+            refused=tuple(totals.refused) if totals else (),
+            refused_count=totals.refused_count if totals else 0,
+            unknown=sum(counts.get(name, {}).get("unknown", 0) for name in mine),
+            pending=sum(counts.get(name, {}).get("pending", 0) for name in mine),
+            held=sum(states.get("pending", 0) for name, states in counts.items() if name not in mine),
+            stopped=totals.stopped if totals else None,
         )
 
-    # -- the outbox of a fleet -----------------------------------------------------------------------------------
-
-    def _outbox(self) -> Queue | None:
-        if self._outbox_address is None:
-            return None
+    def _outbox(self) -> Queue:
         with self._lock:
             if self._queue is None:
                 from .sqs import Queue
 
+                assert self._outbox_address is not None
                 self._queue = Queue(self._outbox_address)
             return self._queue
-
-    def _hand_over(self, queue: Queue, mode: str, run: _Run, deadline: float | None) -> None:
-        after = 0
-        while deadline is None or time.monotonic() < deadline:
-            chunk = self.spool.claim(mode, CHUNK, after=after)
-            if not chunk:
-                return
-            after = chunk[-1].id
-            for fates in queue.put(chunk, mode):
-                self._settle(mode, fates, run, state="queued")
-            if run.lost is not None:
-                run.stopped = run.lost
-                return
-        run.stopped = "the time given for delivery ran out"
 
     def drain(
         self,
@@ -499,7 +401,7 @@ class Client:
         idle_seconds: float | None = None,
         visibility: int = 120,
         stop: threading.Event | None = None,
-    ) -> Drained:
+    ) -> results.Drained:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
 
         Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A
@@ -511,44 +413,41 @@ class Client:
         address = queue or self._outbox_address
         if address is None:
             raise DestinationError('drain needs a queue: usage.Client(outbox="sqs://...") or --queue sqs://...')
-        return Drain(self, Queue(address), visibility=visibility).run(
-            max_messages=max_messages, idle_seconds=idle_seconds, stop=stop
-        )
+        _ = self.api
+        drain = Drain(self._deliverer, Queue(address), self._method, self._lanes, self.clock, visibility=visibility)
+        return drain.run(max_messages=max_messages, idle_seconds=idle_seconds, stop=stop)
 
     # -- the spool by hand ---------------------------------------------------------------------------------------
 
-    def status(self) -> Status:
+    def status(self) -> results.Status:
         """What is in the spool, and where delivery would go. Makes no call."""
         from .results import Status
 
-        counts = self.spool.counts()
-        oldest = self.spool.oldest_pending()
-
-        def all_of(state: str) -> int:
-            return sum(states.get(state, 0) for states in counts.values())
-
-        held = 0
-        if self._destination is not None:
-            held = sum(
-                states.get("pending", 0) + states.get("aggregating", 0)
-                for destination, states in counts.items()
-                if destination not in ("", self._mode)
-            )
+        off = self._mode == "off"
+        counts = {} if off else self.spool.counts()
+        oldest = None if off else self.spool.oldest_pending()
+        mine = self._mine() if counts else []
+        states: dict[str, int] = {}
+        for by_state in counts.values():
+            for state, amount in by_state.items():
+                states[state] = states.get(state, 0) + amount
+        label, sandbox = self._where()
+        held = sum(by_state.get("pending", 0) for name, by_state in counts.items() if name not in mine)
         return Status(
             spool=self.spool.path,
-            destination=self._destination.label if self._destination else self._problem,
-            sandbox=self._mode == "sandbox",
+            destination=label,
+            sandbox=sandbox,
             configured=self._destination is not None,
-            pending=all_of("pending"),
-            waiting=all_of("aggregating"),
-            unknown=all_of("unknown"),
-            dead=all_of("dead"),
-            delivered=all_of("delivered"),
-            queued=all_of("queued"),
-            held=held,
+            pending=states.get("pending", 0),
+            unknown=states.get("unknown", 0),
+            cancelling=states.get("cancelling", 0),
+            dead=states.get("dead", 0),
+            delivered=states.get("delivered", 0),
+            queued=states.get("queued", 0),
+            held=held if self._destination is not None else 0,
             oldest_pending_seconds=None if oldest is None else max(0, int(self.clock()) - oldest),
-            dead_by_code=self.spool.dead_letter_codes(),
-            by_destination=counts,
+            dead_by_code={} if off else self.spool.dead_letter_codes(),
+            by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
         )
 
     def dead_letters(self, limit: int = -1) -> list[DeadLetter]:
@@ -559,24 +458,38 @@ class Client:
         """Put dead letters back among the pending (all of them, or those with these codes or identifiers).
 
         Returns the identifiers they go out under: their own, or a new one for events that Stripe had accepted and
-        rejected later. The next flush sends them.
+        rejected later. The next flush sends them. An event of unknown fate is sent again only when it is named: do that
+        when you know that it did not arrive.
         """
         return self.spool.retry(codes=codes, identifiers=identifiers)
 
-    def cancel(self, identifier: str, *, event_name: str | None = None, correct: bool = False) -> Cancelled:
+    def cancel(
+        self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
+    ) -> results.Cancelled:
         """Take an event back. Inside 24 hours of its delivery Stripe removes it from its totals.
 
-        An event that was not sent, or refused, is just not sent any more. After 24 hours raises StripeError, unless
+        An event that was never sent, or was refused, will not be sent. After 24 hours raises StripeError, unless
         `correct=True`: then a negative event of the same time is recorded (`usage flush` delivers it). `event_name` is
-        needed only for an event that this spool does not know.
+        needed only for an event that this spool does not know. timeout: seconds to wait for a delivery under way.
         """
         from .cancelling import cancel
+        from .results import Cancelled
 
-        return cancel(self, identifier, event_name=event_name, correct=correct)
+        with self._in_foreground():
+            outcome, correction = cancel(
+                self.spool,
+                lambda: self.api,
+                self._mine,
+                identifier,
+                event_name=event_name,
+                correct=correct,
+                now=self.clock(),
+                patience=timeout,
+            )
+        label, sandbox = self._where()
+        return Cancelled(label, sandbox, identifier, outcome, correction)
 
-    # -- asynchronous error reports ------------------------------------------------------------------------------
-
-    def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
+    def error_report(self, report: str | bytes | Mapping[str, Any]) -> results.Reports:
         """Take in one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
 
         Its sample errors find their events by identifier; those become dead letters with Stripe's code. A report taken
@@ -584,40 +497,49 @@ class Client:
         """
         from .reports import take
 
-        return take(self, report)
+        return take(self.spool, lambda: self.api, report)
 
-    def fetch_error_reports(self) -> Reports:
+    def fetch_error_reports(self) -> results.Reports:
         """Ask Stripe for the error reports since the last one taken (its event list goes back 30 days)."""
         from .reports import fetch
 
-        return fetch(self)
+        return fetch(self.spool, self.api)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def summaries(
         self,
         meter: str,
-        customer: str | Sequence[str],
+        customer: str | Sequence[str] | None = None,
         start: Timestamp | None = None,
         end: Timestamp | None = None,
         *,
         group: Literal["hour", "day"] | None = None,
-    ) -> Summaries:
+        subscription: str | None = None,
+    ) -> results.Summaries:
         """Usage as Stripe aggregated it, for one customer or many.
 
         meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
-        The window is widened to the boundaries that Stripe asks for (minutes, or the group's hours or UTC days), and
-        the result says so. Aggregation lags: events of the last minutes may be missing.
+        subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
+        asks for (minutes, or the group's hours or UTC days); the result's `window` and `aligned` say which it is.
+        Aggregation lags: events of the last minutes may be missing.
         """
         from .reading import summaries
 
-        return summaries(self, meter, customer, start, end, group=group)
+        return summaries(
+            self.api, meter, customer, start, end, group=group, subscription=subscription, now=self.clock()
+        )
 
-    def preview_invoice(self, *, subscription: str | None = None, customer: str | None = None) -> InvoicePreview:
-        """The next invoice of a subscription (or of a customer's) as it would be now, line by line, in minor units."""
+    def preview_invoice(
+        self, *, subscription: str | None = None, customer: str | None = None
+    ) -> results.InvoicePreview:
+        """The next invoice of a subscription as it would be now, line by line, in minor units.
+
+        Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
+        """
         from .reading import preview_invoice
 
-        return preview_invoice(self, subscription=subscription, customer=customer)
+        return preview_invoice(self.api, subscription=subscription, customer=customer)
 
     def verify(
         self,
@@ -627,15 +549,17 @@ class Client:
         event_name: str | None = None,
         customers: Sequence[str] = (),
         wait: float = 0.0,
-    ) -> Verification:
+    ) -> results.Verification:
         """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
 
-        Events of unknown fate are settled only where the totals leave one explanation; nothing is resent on a guess.
-        Default window: the past 35 days.
+        Reports and changes nothing. Without a window every event that the spool still has is compared, whatever time
+        its recorder's clock gave it.
         """
         from .verifying import verify
 
-        return verify(self, start, end, event_name=event_name, customers=customers, wait=wait)
+        return verify(
+            self.spool, self.api, self._mine(), start, end, event_name=event_name, customers=customers, wait=wait
+        )
 
     # -- importing -----------------------------------------------------------------------------------------------
 
@@ -648,100 +572,146 @@ class Client:
         import_id: str | None = None,
         timestamp: Timestamp | Literal["now"] | None = None,
         corrections: bool = False,
+        whole: bool = False,
         dry_run: bool = False,
-        rejects: IO[bytes] | None = None,
-        progress: Progress | None = None,
-    ) -> Imported:
-        """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Resumes where it stopped.
+        rejects: str | os.PathLike[str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> results.Imported:
+        """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
 
-        Bad lines are reported and left out, all others recorded. Nothing is sent: `flush` does that.
+        Bad lines are reported and left out, all others recorded; `flush` sends them. import_id: needed for rows without
+        timestamp and identifier, and tells apart equal rows of files that are different data. whole: take a last line
+        without a line break. rejects: a file that keeps the bad lines. progress: called with lines and rows so far.
         """
         from .importing import import_file
 
         return import_file(
-            self,
+            None if dry_run else self._import_batch,
             source,
             format=format,
             event_name=event_name,
             import_id=import_id,
             timestamp=timestamp,
             corrections=corrections,
-            dry_run=dry_run,
+            whole=whole,
+            future=self._future,
             rejects=rejects,
             progress=progress,
+            clock=self.clock,
         )
+
+    def _import_batch(self, events: Sequence[Event], *, timeless: Collection[str]) -> int:
+        """Record a batch; a spool that is full is delivered first, where there is somewhere to."""
+        while True:
+            try:
+                return self._add(events, timeless=timeless)
+            except SpoolFull as problem:
+                if self._destination is None and self._outbox_address is None:
+                    raise
+                with self._in_foreground():
+                    totals = self._deliver(None, self._method, None)
+                self._count(totals)
+                if totals.stopped is not None or not totals.delivered + totals.refused_count:
+                    raise SpoolFull(f"{problem}; delivery stopped: {totals.stopped or 'nothing can go out'}") from None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        if self._thread is not None or self._closing.is_set():
-            return
-        if self._destination is None and self._outbox_address is None:
-            return
         with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run_background, name="usage-background", daemon=True)
-                self._thread = thread
-                thread.start()
+            if self._background is None:
+                background = Background(self._deliver_in_background, self._waiting, self._say, self._interval)
+                if background.start():
+                    self._background = background
 
-    def _run_background(self) -> None:
-        wait = self._interval
-        while not self._closing.wait(wait):
-            if self.spool.oldest_pending() is None and not self._aggregate:
-                wait = self._interval
-                continue
-            try:
-                # one lane: pools cannot be started while the interpreter ends, and one lane is plenty
-                closing = self._closing.is_set
-                result = self._deliver(None, None, self._delivery, lanes=1, patience=0.0, interrupted=closing)
-                problem = None if result.stopped == BUSY else result.stopped
-            except UsageError as failure:
-                problem = str(failure)
-            if problem is None:
-                wait = self._interval
+    def _waiting(self) -> bool:
+        counts = self.spool.counts()
+        return any(counts.get(name, {}).get("pending") for name in self._mine())
+
+    def _deliver_in_background(self, deadline: float | None) -> UsageError | None:
+        background = self._background
+
+        def halted() -> bool:
+            return deadline is None and (self._foreground > 0 or (background is not None and background.closing()))
+
+        from .delivery import BUSY
+
+        totals = self._deliver(
+            deadline,
+            self._method,
+            None,
+            chunk=BACKGROUND_CHUNK,
+            patience=0.0 if deadline is None else None,
+            halted=halted,
+        )
+        self._count(totals)
+        self._say_refused(totals)
+        stopped = None if totals.stopped in (None, BUSY) else totals.stopped
+        return None if stopped is None else UsageError(f"usage waits in {self.spool.path}: {stopped}")
+
+    def _say_refused(self, totals: Totals) -> None:
+        for one in totals.refused:
+            if f"refused {one.code}" not in self._said:  # one event for each cause: there may be thousands
+                self._said.add(f"refused {one.code}")
+                why = (
+                    f"the event {one.identifier} was refused and is not billed: {one.message}; `usage errors` lists all"
+                )
+                self._say(StripeError(why, code=one.code, request_id=one.request_id))
+
+    def _count(self, totals: Totals) -> None:
+        with self._lock:
+            if self._totals is None:
+                self._totals = totals
             else:
-                self._warn(problem)
-                wait = min(60.0, wait * 2)
+                self._totals.merge(totals)
+                self._totals.stopped = totals.stopped
 
-    def _warn(self, problem: str) -> None:
-        if problem != self._warned:
-            import logging
-
-            logging.getLogger("usage").warning("usage is recorded and waits in %s: %s", self.spool.path, problem)
-            self._warned = problem
-
-    def close(self, timeout: float | None = None) -> Flush | None:
+    def close(self, timeout: float | None = None) -> results.Flush | None:
         """Deliver what is left, for up to `timeout` seconds (default `exit_timeout`), and let go of everything.
 
-        Never raises for what cannot be delivered: that stays in the spool, and a warning says so. Returns the last
-        delivery's result, or None when there was nothing to deliver or nowhere to deliver to.
+        Never raises for what cannot be delivered: that stays in the spool, and `on_error` or a warning says so. Returns
+        what was delivered since the last flush, or None when this client has recorded nothing. It opens again when it
+        is used again.
         """
-        patience = self._exit_timeout if timeout is None else timeout
+        return self._close(self._exit_timeout if timeout is None else timeout, deliver=True)
+
+    def _close(self, patience: float, *, deliver: bool) -> results.Flush | None:
         deadline = time.monotonic() + patience
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self._closing.set()
-            thread.join(patience)
-            self._thread = None
         result = None
         try:
-            if self._destination is not None or self._outbox_address is not None:
-                counts = self.spool.counts()
-                mine = [counts.get(destination, {}) for destination in {"", self._mode}]
-                if any(states.get("pending") or states.get("aggregating") for states in mine):
-                    self._closing.clear()
-                    left = max(0.0, deadline - time.monotonic())
-                    result = self._deliver(left, None, self._delivery, lanes=1)
-                    if result.stopped:
-                        self._warn(result.stopped)
-        except UsageError as problem:
-            self._warn(str(problem))
+            if self._background is not None:
+                self._background.stop(deadline, self._abort)
+            elif deliver and self in _OPEN and (self._destination or self._outbox_address) and self._waiting():
+                totals = self._deliver(deadline, self._method, None)
+                self._count(totals)
+                self._say_refused(totals)
+            if self in _OPEN:
+                self._say_undelivered()
+                result = self._flushed(self._totals) if deliver else None  # its module costs 15 ms: not at every exit
+        except UsageError as failure:
+            self._say(failure)
         finally:
-            if self._api is not None and self._transport is None:
-                self._api.transport.close()
-            self.spool.close()
-            self._reset_runtime()
+            self._release()
         return result
+
+    def _abort(self) -> None:
+        if self._api is not None:
+            self._api.abort()
+
+    def _say_undelivered(self) -> None:
+        counts = self.spool.counts()
+        left = sum(counts.get(name, {}).get("pending", 0) for name in self._mine())
+        if left:  # what goes nowhere was said when it was recorded
+            why = (self._totals.stopped if self._totals else None) or "nobody delivered them"
+            events = f"{left:,} event{'s' * (left != 1)}"
+            self._say(UsageError(f"{events} not delivered, waiting in {self.spool.path} for `usage flush`: {why}"))
+
+    def _release(self) -> None:
+        """Close files and connections, without delivering and without a word about what is left."""
+        _OPEN.discard(self)
+        if self._api is not None:
+            self._api.close()
+        self.spool.close()
+        self._reset_runtime()
 
     def __enter__(self) -> Self:
         return self
@@ -752,34 +722,26 @@ class Client:
         self.close()
 
 
-class _Run:
-    """Running totals of one delivery."""
-
-    def __init__(self) -> None:
-        self.delivered = 0
-        self.duplicates = 0
-        self.refused: list[Refused] = []
-        self.refused_count = 0
-        self.stopped: str | None = None
-        self.lost: str | None = None
-        self.notes: list[str] = []
-
-
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
+_OPEN: set[Client] = set()
+"""Clients that have recorded something and are not closed: none is forgotten without a word."""
+
+
+def _at_exit() -> None:
+    """The end of the program: what can be delivered in EXIT_SECONDS is, and what is left is said."""
+    deadline = time.monotonic() + EXIT_SECONDS
+    for client in list(_OPEN):
+        client._close(max(0.0, deadline - time.monotonic()), deliver=client._background_wanted)
 
 
 def _after_fork_in_child() -> None:
-    """A child has no background thread, and must not share sockets or a token's lock with its parent."""
+    """A child has no background thread, and must not share sockets, a token or a lock with its parent. What the parent
+    has recorded is the parent's to deliver."""
+    _OPEN.clear()
     for client in list(_CLIENTS):
         client._reset_runtime()
 
 
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def moment(value: Timestamp | datetime | None, default: float) -> int:
-    """UTC seconds of an optional timestamp."""
-    from .events import utc_seconds
-
-    return int(default) if value is None else utc_seconds(value)

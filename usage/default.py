@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
+from functools import partial
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from .client import Client
+from .client import EXIT_SECONDS, Client
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, Literal
+    from collections.abc import Callable
 
-    from .events import Timestamp, Value
-    from .results import Cancelled, Flush, InvoicePreview, Sent, Status, Summaries, Verification
-
-EXIT_SECONDS = 5.0
-"""How long the end of a script may wait for delivery; what is left stays in the spool for `usage flush`."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _client: Client | None = None
@@ -28,100 +24,33 @@ def client() -> Client:
     if _client is None:
         with _lock:
             if _client is None:
-                made = Client(background=True)
-                atexit.register(_close)
-                _client = made
+                _client = Client(exit_timeout=EXIT_SECONDS)
     return _client
-
-
-def _close() -> None:
-    global _client
-    made, _client = _client, None
-    if made is not None:
-        made.close(EXIT_SECONDS)
 
 
 def reset() -> None:
     """Close the process's client; the next call makes a new one from the environment as it is then."""
-    _close()
-    atexit.unregister(_close)
+    global _client
+    made, _client = _client, None
+    if made is not None:
+        made.close()
 
 
-def record(
-    event_name: str,
-    customer: str,
-    value: Value = 1,
-    timestamp: Timestamp | None = None,
-    identifier: str | None = None,
-    dimensions: Mapping[str, object] | None = None,
-    *,
-    correction: bool = False,
-) -> str:
-    """Record one meter event on disk, return its identifier, deliver in the background (`Client.record`)."""
-    return client().record(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
+def _shared(method: Callable[Concatenate[Client, P], T]) -> Callable[P, T]:
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        return method(client(), *arguments, **options)
+
+    call.__name__, call.__qualname__, call.__doc__ = method.__name__, method.__name__, method.__doc__
+    call.__wrapped__ = partial(method, None)  # type: ignore[attr-defined, arg-type] # its signature, without `self`
+    return call
 
 
-def record_many(events: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Record many events in one commit, all or none (`Client.record_many`)."""
-    return client().record_many(events)
-
-
-def send(
-    event_name: str,
-    customer: str,
-    value: Value = 1,
-    timestamp: Timestamp | None = None,
-    identifier: str | None = None,
-    dimensions: Mapping[str, object] | None = None,
-    *,
-    correction: bool = False,
-    timeout: float | None = 60.0,
-) -> Sent:
-    """Record one event, deliver it now and wait for Stripe's answer (`Client.send`)."""
-    return client().send(
-        event_name, customer, value, timestamp, identifier, dimensions, correction=correction, timeout=timeout
-    )
-
-
-def flush(timeout: float | None = None) -> Flush:
-    """Deliver everything recorded and say what happened (`Client.flush`)."""
-    return client().flush(timeout)
-
-
-def status() -> Status:
-    """What is in the spool, and where delivery would go (`Client.status`)."""
-    return client().status()
-
-
-def summaries(
-    meter: str,
-    customer: str | Sequence[str],
-    start: Timestamp | None = None,
-    end: Timestamp | None = None,
-    *,
-    group: Literal["hour", "day"] | None = None,
-) -> Summaries:
-    """Usage as Stripe aggregated it, for one customer or many (`Client.summaries`)."""
-    return client().summaries(meter, customer, start, end, group=group)
-
-
-def preview_invoice(*, subscription: str | None = None, customer: str | None = None) -> InvoicePreview:
-    """The next invoice as it would be now, line by line (`Client.preview_invoice`)."""
-    return client().preview_invoice(subscription=subscription, customer=customer)
-
-
-def verify(
-    start: Timestamp | None = None,
-    end: Timestamp | None = None,
-    *,
-    event_name: str | None = None,
-    customers: Sequence[str] = (),
-    wait: float = 0.0,
-) -> Verification:
-    """Compare the spool with Stripe's summaries (`Client.verify`)."""
-    return client().verify(start, end, event_name=event_name, customers=customers, wait=wait)
-
-
-def cancel(identifier: str, *, event_name: str | None = None, correct: bool = False) -> Cancelled:
-    """Take an event back (`Client.cancel`)."""
-    return client().cancel(identifier, event_name=event_name, correct=correct)
+record = _shared(Client.record)
+record_many = _shared(Client.record_many)
+send = _shared(Client.send)
+flush = _shared(Client.flush)
+status = _shared(Client.status)
+cancel = _shared(Client.cancel)
+summaries = _shared(Client.summaries)
+preview_invoice = _shared(Client.preview_invoice)
+verify = _shared(Client.verify)

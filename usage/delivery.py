@@ -5,46 +5,39 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import namedtuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .api import Failed, is_duplicate
-from .errors import AuthenticationFailed, DestinationError, StripeError, Unreachable
-from .events import (
-    DEFAULT_CUSTOMER_KEY,
-    DEFAULT_VALUE_KEY,
-    PAST_SECONDS,
-    iso,
-    v1_form,
-    v2_object,
-)
-from .spool import Refusal
+from .api import is_duplicate
+from .errors import AuthenticationFailed, DestinationError, NotStripe, StripeError, Unreachable, UsageError
+from .events import DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY, PAST_SECONDS, iso, v1_form, v2_object
+from .results import Refused
+from .spool import DeliveryLock, Refusal
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import NamedTuple
 
     from .api import Api
-    from .spool import Claimed
-
-    class Meter(NamedTuple):
-        """What delivery and reading need to know of a meter."""
-
-        id: str
-        event_name: str
-        formula: str
-        event_time_window: str | None
-        customer_key: str
-        value_key: str
-        status: str
-else:
-    Meter = namedtuple("Meter", "id event_name formula event_time_window customer_key value_key status")
+    from .spool import Claimed, Spool
 
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
+CHUNK = 4000  # events taken from the spool at a time: one fsync for forty batches
 SESSION_SECONDS = 14 * 60  # a token lives 15 minutes; we renew before
 METERS_SECONDS = 300.0
 LOST_CALLS = 2  # after so many calls in a row without an answer, the rest waits for the next delivery
-METHODS = ("stream", "v1")
+BUSY = "another process is delivering from this spool and did not finish in time"
+OUT_OF_TIME = "the time given for delivery ran out"
+
+
+class Meter(NamedTuple):
+    """What delivery and reading need to know of a meter."""
+
+    id: str
+    event_name: str
+    formula: str
+    event_time_window: str | None
+    customer_key: str
+    value_key: str
+    status: str
 
 
 class Meters:
@@ -57,26 +50,27 @@ class Meters:
         self._by_name: dict[str, Meter] = {}
         self.readable = True
 
-    def find(self, event_name: str) -> Meter | None:
+    def find(self, event_name: str, deadline: float | None = None) -> Meter | None:
         """The active meter of that event name, or None. Raises StripeError or Unreachable."""
         with self._lock:
             age = None if self._read_at is None else time.monotonic() - self._read_at
             stale = age is None or age > METERS_SECONDS or (event_name not in self._by_name and age > 1.0)
             if stale and self.readable:
-                self._read()
+                self._read(deadline)
             return self._by_name.get(event_name)
 
-    def known(self, event_name: str) -> Meter | None:
-        """The meter as last read; makes no call."""
-        return self._by_name.get(event_name)
+    def keys(self, event_name: str) -> tuple[str, str]:
+        """The payload keys of customer and value, as last read; makes no call."""
+        meter = self._by_name.get(event_name)
+        return (meter.customer_key, meter.value_key) if meter else (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY)
 
     def names(self) -> list[str]:
         """Event names of the active meters, as last read."""
         return sorted(self._by_name)
 
-    def _read(self) -> None:
+    def _read(self, deadline: float | None) -> None:
         try:
-            found = list(self._api.pages("/v1/billing/meters", [("status", "active")]))
+            found = list(self._api.pages("/v1/billing/meters", [("status", "active")], deadline=deadline))
         except AuthenticationFailed as problem:
             if problem.status != 403:
                 raise
@@ -119,69 +113,136 @@ class Fates:
         self.released: list[Claimed] = []
         """Certainly not delivered, and still to be sent."""
         self.perhaps: list[Claimed] = []
-        """Perhaps delivered, and to be sent again inside Stripe's uniqueness window."""
+        """Perhaps delivered, and still to be sent, with the same identifier."""
         self.lost: str | None = None
+        """Why the last call of the group got no answer."""
+
+    def settle(self, spool: Spool, state: str = "delivered") -> None:
+        """Write them down, in one commit."""
+        spool.settle(
+            delivered=[claimed.id for claimed in self.delivered],
+            refused=[
+                (claimed.id, refusal, claimed.perhaps_since is None and claimed.id not in self.doubtful)
+                for claimed, refusal in self.refused
+            ],
+            released=[claimed.id for claimed in self.released],
+            state=state,
+        )
+
+
+class Totals:
+    """Running totals of deliveries. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.duplicates = 0
+        self.refused: list[Refused] = []
+        self.refused_count = 0
+        self.stopped: str | None = None
+        self.lost: str | None = None
+        self._lock = threading.Lock()
+
+    def add(self, fates: Fates) -> None:
+        """Count what became of one group."""
+        with self._lock:
+            self.delivered += len(fates.delivered)
+            self.duplicates += fates.duplicates
+            self.refused_count += len(fates.refused)
+            self.lost = fates.lost
+            for claimed, why in fates.refused[: max(0, 20 - len(self.refused))]:
+                event = claimed.event
+                self.refused.append(
+                    Refused(event.identifier, event.event_name, event.customer, why.code, why.message, why.request_id)
+                )
+
+    def merge(self, other: Totals) -> None:
+        """Add what another delivery did."""
+        with self._lock:
+            self.delivered += other.delivered
+            self.duplicates += other.duplicates
+            self.refused_count += other.refused_count
+            self.refused += other.refused[: max(0, 20 - len(self.refused))]
 
 
 class Sender:
-    """Sends events to one destination, by `stream` or `v1`, and sorts the answers. Thread-safe."""
+    """Sends claimed events to one destination; what became of them is handed to a callback, group by group."""
 
-    def __init__(self, api: Api, *, method: str = "stream", clock: Callable[[], float] = time.time) -> None:
-        if method not in METHODS:
-            raise ValueError(f"delivery {method!r} is none of {', '.join(METHODS)}")
+    def __init__(self, api: Api, method: str, meters: Meters, clock: Callable[[], float] = time.time) -> None:
         self.api = api
         self.method = method
+        self.meters = meters
         self.clock = clock
-        self.meters = Meters(api)
         self.stopped: str | None = None
-        """Why no further call makes sense (the key is refused), in one sentence."""
-        self.interrupted: Callable[[], bool] = bool
-        """Says whether to stop before the next call."""
+        self.halted: Callable[[], bool] = bool
         self._lost_in_a_row = 0
-        self._session_lock = threading.Lock()
         self._token: str | None = None
         self._token_at = 0.0
+        self._session_lock = threading.Lock()
 
-    def reset(self) -> None:
-        """Begin a new delivery: what stopped the last one may be over."""
-        self.stopped = None
-        self._lost_in_a_row = 0
-
-    def groups(self, events: Sequence[Claimed], lanes: int) -> list[list[Claimed]]:
-        """Split events into groups that may travel at the same time.
-
-        v1 takes one call at a time for each customer and meter, so all events of a pair share a group; the stream has
-        no such rule, so any hundred do.
-        """
-        if self.method == "stream":
-            return [list(events[first : first + BATCH]) for first in range(0, len(events), BATCH)]
-        spread: dict[int, list[Claimed]] = {}
-        for claimed in events:
-            spread.setdefault(hash((claimed.event.customer, claimed.event.event_name)) % lanes, []).append(claimed)
-        return list(spread.values())
-
-    def send(self, group: Iterable[Claimed], deadline: float | None, settle: Callable[[Fates], None]) -> None:
-        """Send a group; `settle` is called with the fates as soon as they are known, once or several times."""
-        fates = Fates()
-        ready = self._checked(list(group), fates)
-        if self.method == "stream":
-            if ready:
-                self._stream(ready, deadline, fates)
-            settle(fates)
-            return
-        if fates.refused or fates.released:
-            settle(fates)
-        for claimed in ready:
-            fates = Fates()
-            self._single(claimed, deadline, fates)
-            settle(fates)
+    def start(self, halted: Callable[[], bool] = bool) -> None:
+        """Begin a new delivery: what stopped the one before may be over."""
+        self.stopped, self.halted, self._lost_in_a_row = None, halted, 0
 
     def over(self, deadline: float | None) -> bool:
         """True when no further call should be made."""
         late = deadline is not None and time.monotonic() >= deadline
-        return late or self.stopped is not None or self.interrupted()
+        return late or self.stopped is not None or self.halted()
 
-    def _checked(self, group: list[Claimed], fates: Fates) -> list[Claimed]:
+    def send(
+        self, claimed: Sequence[Claimed], deadline: float | None, done: Callable[[Fates], None], lanes: int
+    ) -> None:
+        """Send them all; `done` is called with the fates as soon as they are known. The stream has several calls under
+        way at a time, v1 only one: it takes one at a time for each customer and meter."""
+        size = BATCH if self.method == "stream" else 1
+        groups = iter([claimed[first : first + size] for first in range(0, len(claimed), size)])
+        taking = threading.Lock()
+        broken: list[BaseException] = []
+
+        def lane() -> None:
+            try:
+                while not broken:
+                    with taking:
+                        group = next(groups, None)
+                    if group is None:
+                        return
+                    done(self._group(group, deadline))
+            except BaseException as problem:  # noqa: BLE001 - raised again by the thread that asked
+                broken.append(problem)
+
+        threads = []
+        for _ in range(min(lanes if self.method == "stream" else 1, -(-len(claimed) // size)) - 1):
+            thread = threading.Thread(target=lane, name="usage-lane", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                break  # the interpreter ends and starts no more threads: this one is enough
+            threads.append(thread)
+        try:
+            lane()
+            if not broken:
+                for thread in threads:
+                    thread.join()
+            if broken:
+                raise broken[0]
+        except BaseException:  # Ctrl-C does not wait for calls that hang
+            self.api.abort()
+            for thread in threads:
+                thread.join(2.0)
+            self.api.halt.clear()
+            raise
+
+    def _group(self, group: Sequence[Claimed], deadline: float | None) -> Fates:
+        fates = Fates()
+        ready = self._checked(list(group), deadline, fates)
+        if ready and self.over(deadline):
+            self._keep(ready, fates, maybe_done=False)
+        elif ready and self.method == "stream":
+            self._stream(ready, deadline, fates)
+        elif ready:
+            self._single(ready[0], deadline, fates)
+        return fates
+
+    def _checked(self, group: list[Claimed], deadline: float | None, fates: Fates) -> list[Claimed]:
         """Refuse here what Stripe would refuse later and less clearly, and find each event's meter."""
         ready: list[Claimed] = []
         names: dict[str, Meter | None] = {}
@@ -194,10 +255,12 @@ class Sender:
                 continue
             if event.event_name not in names:
                 try:
-                    names[event.event_name] = self.meters.find(event.event_name) if self.stopped is None else None
-                except (StripeError, Unreachable, DestinationError) as problem:
+                    names[event.event_name] = (
+                        None if self.over(deadline) else self.meters.find(event.event_name, deadline)
+                    )
+                except UsageError as problem:
                     self.stopped = str(problem)
-                if self.stopped is not None:
+                if self.over(deadline):
                     self._keep(group[position:], fates, maybe_done=False)
                     return ready
             if names[event.event_name] is None and self.meters.readable:
@@ -212,32 +275,24 @@ class Sender:
         for claimed in group:
             (fates.perhaps if maybe_done or claimed.perhaps_since else fates.released).append(claimed)
 
-    def _keys(self, event_name: str) -> tuple[str, str]:
-        meter = self.meters.known(event_name)
-        return (meter.customer_key, meter.value_key) if meter else (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY)
-
     def _stream(self, batch: list[Claimed], deadline: float | None, fates: Fates) -> None:
         if self.over(deadline):
             self._keep(batch, fates, maybe_done=False)
             return
-        keys = {name: self._keys(name) for name in {claimed.event.event_name for claimed in batch}}
-        objects = [v2_object(claimed.event, *keys[claimed.event.event_name]) for claimed in batch]
+        objects = [v2_object(claimed.event, *self.meters.keys(claimed.event.event_name)) for claimed in batch]
         body = json.dumps({"events": objects}, separators=(",", ":")).encode("ascii")
         try:
             self._post_stream(body, deadline)
-        except (AuthenticationFailed, DestinationError) as problem:
-            self.stopped = str(problem)
-            self._keep(batch, fates, maybe_done=False)
         except StripeError as problem:
-            if len(batch) == 1:
-                self._refused(batch[0], problem, fates)
+            if isinstance(problem, AuthenticationFailed) or len(batch) == 1:
+                self._failed(problem, batch, fates)
                 return
             # one event spoils the batch and the answer need not say which: halve until it stands alone
             middle = len(batch) // 2
             self._stream(batch[:middle], deadline, fates)
             self._stream(batch[middle:], deadline, fates)
-        except Failed as problem:
-            self._lost(problem, batch, fates)
+        except (Unreachable, DestinationError) as problem:
+            self._failed(problem, batch, fates)
         else:
             self._lost_in_a_row = 0
             fates.delivered.extend(batch)
@@ -267,50 +322,146 @@ class Sender:
         with self._session_lock:
             now = time.monotonic()
             if self._token is None or self._token == refused or now - self._token_at > SESSION_SECONDS:
-                data = self.api.call("POST", "/v2/billing/meter_event_session", json_body=b"{}", deadline=deadline).data
-                self._token = str(data.get("authentication_token") or "")
-                self._token_at = now
+                try:
+                    data = self.api.call(
+                        "POST", "/v2/billing/meter_event_session", json_body=b"{}", deadline=deadline
+                    ).data
+                except StripeError as problem:
+                    # of the session, not of an event: no event is given up for it
+                    raise DestinationError(f"Stripe gives no session for meter events: {problem}") from None
+                except Unreachable as problem:
+                    problem.maybe_done = False  # no event was in that call
+                    raise
+                token = data.get("authentication_token")
+                if not isinstance(token, str) or not token.isascii():
+                    raise NotStripe(f"{self.api.destination.label} gave a session without a token")
+                self._token, self._token_at = token, now
             return self._token
 
     def _single(self, claimed: Claimed, deadline: float | None, fates: Fates) -> None:
-        if self.over(deadline):
-            self._keep([claimed], fates, maybe_done=False)
-            return
-        form = v1_form(claimed.event, *self._keys(claimed.event.event_name))
+        from urllib.parse import quote
+
+        event = claimed.event
         try:
             self.api.call(
                 "POST",
                 "/v1/billing/meter_events",
                 pace="meter_events",
-                form=form,
-                idempotency=claimed.event.identifier,
+                form=v1_form(event, *self.meters.keys(event.event_name)),
+                idempotency=quote(event.identifier, safe="")[
+                    :240
+                ],  # a header is ASCII, and Stripe takes 255 characters
                 deadline=deadline,
             )
-        except (AuthenticationFailed, DestinationError) as problem:
-            self.stopped = str(problem)
-            self._keep([claimed], fates, maybe_done=False)
-        except StripeError as problem:
-            self._refused(claimed, problem, fates)
-        except Failed as problem:
-            self._lost(problem, [claimed], fates)
+        except (StripeError, Unreachable, DestinationError) as problem:
+            self._failed(problem, [claimed], fates)
         else:
             self._lost_in_a_row = 0
             fates.delivered.append(claimed)
 
-    def _refused(self, claimed: Claimed, problem: StripeError, fates: Fates) -> None:
-        self._lost_in_a_row = 0
-        if is_duplicate(problem):
-            fates.delivered.append(claimed)
-            fates.duplicates += 1
-            return
-        code = problem.code or ("no_meter" if "No active meter" in str(problem.args[0]) else f"http_{problem.status}")
-        fates.refused.append((claimed, Refusal(code, str(problem.args[0]), problem.status, problem.request_id)))
-        if problem.maybe_done:
-            fates.doubtful.add(claimed.id)
+    def _failed(self, problem: UsageError, batch: list[Claimed], fates: Fates) -> None:
+        """What a failed call means for its events: kept, or (one event, refused by Stripe itself) delivered or dead."""
+        if isinstance(problem, (AuthenticationFailed, DestinationError)):
+            self.stopped = str(problem)
+            self._keep(batch, fates, maybe_done=getattr(problem, "maybe_done", False))
+        elif isinstance(problem, Unreachable):
+            fates.lost = str(problem)
+            self._keep(batch, fates, maybe_done=problem.maybe_done)
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row >= LOST_CALLS or isinstance(problem, NotStripe):
+                self.stopped = fates.lost
+        elif isinstance(problem, StripeError):
+            self._lost_in_a_row = 0
+            (claimed,) = batch
+            if is_duplicate(problem):
+                fates.delivered.append(claimed)
+                fates.duplicates += 1
+                return
+            message = str(problem.args[0])
+            code = problem.code or ("no_meter" if "No active meter" in message else f"http_{problem.status}")
+            fates.refused.append((claimed, Refusal(code, message, problem.status, problem.request_id)))
+            if problem.maybe_done:
+                fates.doubtful.add(claimed.id)
 
-    def _lost(self, problem: Failed, group: list[Claimed], fates: Fates) -> None:
-        fates.lost = str(problem)
-        self._keep(group, fates, maybe_done=problem.maybe_done)
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row >= LOST_CALLS:
-            self.stopped = fates.lost
+
+class Delivery:
+    """Takes the events of one destination out of a spool and sends them."""
+
+    def __init__(self, spool: Spool, api: Api, clock: Callable[[], float]) -> None:
+        self.spool = spool
+        self.api = api
+        self.meters = Meters(api)
+        self._senders = {method: Sender(api, method, self.meters, clock) for method in ("stream", "v1")}
+        self._account_known = api.destination.sandbox
+
+    def mine(self) -> list[str]:
+        """The identities whose events may go to this destination: those of its account and mode."""
+        return self.spool.same_account(self.api.destination.identity)
+
+    def run(
+        self,
+        deadline: float | None,
+        *,
+        method: str = "stream",
+        identifier: str | None = None,
+        lanes: int = 1,
+        chunk: int = CHUNK,
+        patience: float | None = None,
+        halted: Callable[[], bool] = bool,
+    ) -> Totals:
+        """Deliver until nothing is left, `deadline` (monotonic) is over or `halted` says so; one event when it is
+        named. Waits up to `patience` seconds for another deliverer of the same spool, by default until the deadline."""
+        totals = Totals()
+        sender = self._senders[method]
+        if patience is None:
+            patience = 86_400.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        self.spool.counts()  # makes the file, so that the lock has a folder to be in
+        lock = DeliveryLock(self.spool.path)
+        if not lock.acquire(patience, halted):
+            totals.stopped = BUSY
+            return totals
+        try:
+            sender.start(halted)
+            if identifier is None:
+                self.spool.prune()
+            self._learn_account(sender, deadline)
+            after = 0
+
+            def done(fates: Fates) -> None:
+                fates.settle(self.spool)
+                totals.add(fates)
+
+            while not sender.over(deadline):
+                claimed = self.spool.claim(self.mine(), chunk, after=after, identifier=identifier)
+                if not claimed:
+                    break
+                after = claimed[-1].id
+                sender.send(claimed, deadline, done, lanes)
+        finally:
+            lock.release()
+        totals.stopped = sender.stopped or totals.lost
+        if totals.stopped is None and deadline is not None and time.monotonic() >= deadline:
+            totals.stopped = OUT_OF_TIME
+        return totals
+
+    def sender(self, method: str) -> Sender:
+        """The sender itself, for events that come from a queue."""
+        return self._senders[method]
+
+    def _learn_account(self, sender: Sender, deadline: float | None) -> None:
+        """Ask once which account the key belongs to: events recorded with other keys of it may go out, too."""
+        if self._account_known:
+            return
+        try:
+            account = self.api.call("GET", "/v1/account", deadline=deadline).data.get("id")
+        except StripeError as problem:
+            if problem.status == 401:
+                sender.stopped = str(problem)
+                return
+            account = None  # a restricted key may not ask; then each key is an account of its own
+        except (Unreachable, DestinationError) as problem:
+            sender.stopped = str(problem)
+            return
+        self._account_known = True
+        if isinstance(account, str):
+            self.spool.learn_account(self.api.destination.identity, account)

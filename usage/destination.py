@@ -15,7 +15,7 @@ STRIPE_METER_EVENTS = "https://meter-events.stripe.com"
 SANDBOX_FILE = ".stripe-sandbox/stripe.db"
 SANDBOX_KEY = "sk_test_sandbox"
 
-MODES = ("sandbox", "test", "live")
+MODES = ("sandbox", "test", "live", "off")
 
 
 class Destination:
@@ -27,7 +27,7 @@ class Destination:
         self, mode: str, api_key: str, api_base: str | None, meter_events_base: str | None, sandbox_file: str | None
     ) -> None:
         self.mode = mode
-        """`sandbox`, `test` or `live`."""
+        """`sandbox`, `test`, `live`, or `off`: nothing is recorded (for tests)."""
         self._api_key = api_key
         self.api_base = api_base
         """Address of the API without a trailing slash; None is the embedded sandbox."""
@@ -45,8 +45,22 @@ class Destination:
         return self.mode == "sandbox"
 
     @property
+    def identity(self) -> str:
+        """What an event is bound to: a sandbox by its file or address, Stripe by mode and a fingerprint of the key.
+
+        Which keys belong to one account is only known once Stripe has been asked (`Spool.learn_account`).
+        """
+        if self.mode == "sandbox":
+            return f"sandbox:{self.api_base or os.path.abspath(self.sandbox_file or SANDBOX_FILE)}"
+        from .events import digest_of
+
+        return f"{self.mode}:key-{digest_of('key', self._api_key, self.api_base or '')[:12]}"
+
+    @property
     def label(self) -> str:
         """Where, in words, for every output."""
+        if self.mode == "off":
+            return "nowhere: STRIPE_MODE=off records nothing"
         if self.mode == "sandbox":
             return f"SANDBOX ({self.api_base or self.sandbox_file}): no real customer is billed"
         words = f"Stripe, {self.mode} mode"
@@ -68,12 +82,15 @@ def resolve(
 
     STRIPE_API_KEY is Stripe; a live key also needs `mode="live"`, `--live` or STRIPE_MODE=live, so that no script bills
     real customers by surprise. STRIPE_MODE=sandbox is the sandbox: embedded in STRIPE_SANDBOX_FILE, or served at
-    STRIPE_API_BASE. Raises DestinationError with what is missing or contradictory.
+    STRIPE_API_BASE. STRIPE_MODE=off records nothing, whatever else is set. Raises DestinationError with what is missing
+    or contradictory.
     """
     env = os.environ if environment is None else environment
     wanted = mode or (None if api_key else env.get("STRIPE_MODE")) or None
     if wanted is not None and wanted not in MODES:
         raise DestinationError(f"the mode {wanted!r} is none of {', '.join(MODES)} (see STRIPE_MODE)")
+    if wanted == "off":
+        return Destination("off", "", None, None, None)
     base = api_base or env.get("STRIPE_API_BASE") or None
     if base is not None:
         base = _checked_base(base)
@@ -93,7 +110,7 @@ def resolve(
     if key is None:
         raise DestinationError(
             "nothing says where usage goes: set STRIPE_API_KEY to deliver to Stripe, "
-            "or STRIPE_MODE=sandbox to deliver to the local sandbox (recording works without either)"
+            "or STRIPE_MODE=sandbox to deliver to the local sandbox"
         )
     return _stripe(wanted, key, base)
 
@@ -127,13 +144,11 @@ def _checked_base(base: str) -> str:
 
     try:
         parts = urlsplit(base)
-        port = parts.port
+        parts.port  # noqa: B018 - raises where it is no port
     except ValueError as problem:
         raise DestinationError(f"STRIPE_API_BASE {base!r} is not an address: {problem}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise DestinationError("STRIPE_API_BASE must be an address like http://127.0.0.1:12111, without user or query")
-    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1") and port is None:
-        raise DestinationError(
-            f"STRIPE_API_BASE {base!r} would send the key unencrypted; use https, or name the port if you mean it"
-        )
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise DestinationError(f"STRIPE_API_BASE {base!r} would send the key unencrypted; use https")
     return base.rstrip("/")

@@ -4,13 +4,15 @@ UsageError
 ├── InvalidEvent          the event itself is wrong; nothing was recorded (also a ValueError)
 │   └── IdentifierConflict   the identifier already names a different event
 ├── SpoolError            the local spool cannot take or give events
-│   ├── SpoolFull            the bound is reached and `when_full="raise"`
+│   ├── SpoolMissing         there is no spool file where one is asked about
+│   ├── SpoolFull            the bound is reached
 │   ├── SpoolLocked          another process holds the file for longer than the patience given
 │   └── SpoolDamaged         the file is not a readable spool
-├── DestinationError      where to deliver is missing, contradictory or refused; no call was made
+├── DestinationError      where to deliver is missing, contradictory or unusable; trying again is of no use
 ├── StripeError           Stripe answered with a refusal (`status`, `code`, `param`, `request_id`)
 │   └── AuthenticationFailed   the key is missing, revoked or may not do this
 ├── Unreachable           no answer, or only answers that say "later", until the patience ran out
+│   └── NotStripe            what answered is not Stripe's API
 ├── NotDelivered          the event is safe in the spool and did not get through yet
 └── ImportFailed          a file cannot be imported as asked; the rows already recorded stay recorded
 """
@@ -46,6 +48,10 @@ class SpoolError(UsageError):
     """The spool file cannot be read or written."""
 
 
+class SpoolMissing(SpoolError):
+    """There is no spool file at the path; asking about it does not make one."""
+
+
 class SpoolFull(SpoolError):
     """The spool holds as many undelivered events as it may; nothing was recorded."""
 
@@ -59,7 +65,7 @@ class SpoolDamaged(SpoolError):
 
 
 class DestinationError(UsageError):
-    """Where to deliver is missing, contradictory or not allowed. No call was made."""
+    """Where to deliver is missing, contradictory, not allowed, or cannot work; trying again is of no use."""
 
 
 class StripeError(UsageError):
@@ -94,7 +100,18 @@ class AuthenticationFailed(StripeError):
 
 
 class Unreachable(UsageError):
-    """No usable answer until the patience ran out; what was to be sent stays where it was."""
+    """No usable answer until the patience ran out; what was to be sent stays where it was.
+
+    `maybe_done`: at least one attempt may have been carried out.
+    """
+
+    def __init__(self, message: str, maybe_done: bool = False) -> None:
+        super().__init__(redact(message))
+        self.maybe_done = maybe_done
+
+
+class NotStripe(Unreachable):
+    """The answer is not one of Stripe's API: a proxy's page, a redirect, an empty body. No event is given up for it."""
 
 
 class NotDelivered(UsageError):
@@ -116,7 +133,7 @@ _secrets: re.Pattern[str] | None = None
 
 
 def redact(text: str) -> str:
-    """Replace anything that looks like a Stripe key or a bearer token.
+    """Replace anything that looks like a Stripe key, a bearer token or a password in an address.
 
     Stripe's own messages show a key shortened, but a proxy's error page or an exception's text may not.
     """
@@ -126,6 +143,7 @@ def redact(text: str) -> str:
 
         # Keys and webhook secrets keep their telling prefix; a session token has none and only travels after "Bearer".
         _secrets = re.compile(
-            r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+", re.I
+            r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+|(://)[^\s/@]+(?=@)",
+            re.I,
         )
-    return _secrets.sub(lambda match: f"{match.group(1) or match.group(2)}***", text)
+    return _secrets.sub(lambda match: f"{match.group(1) or match.group(2) or match.group(3)}***", text)

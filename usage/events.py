@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import os
 import time
-from collections import namedtuple
 from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import InvalidEvent
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
     from decimal import Decimal
-    from typing import Any, NamedTuple
+    from typing import Any, SupportsIndex
 
-    Value = int | str | Decimal
+    Value = SupportsIndex | str | Decimal
     Timestamp = int | float | str | datetime
 
-    class Event(NamedTuple):
-        """A meter event as the spool keeps it. `timestamp` is UTC seconds, `value` a whole number of units."""
 
-        identifier: str
-        event_name: str
-        customer: str
-        value: int
-        timestamp: int
-        dimensions: str | None
-        """Further payload keys as a JSON object with sorted keys, or None."""
-else:
-    # typing costs 4 ms to import; recording needs only the tuple.
-    Event = namedtuple("Event", "identifier event_name customer value timestamp dimensions")
+class Event(NamedTuple):
+    """A meter event as the spool keeps it. `timestamp` is UTC seconds."""
+
+    identifier: str
+    event_name: str
+    customer: str
+    value: str
+    """The decimal number as plain text in one form: no exponent, no trailing zeros."""
+    timestamp: int
+    dimensions: str | None
+    """Further payload keys as a JSON object with sorted keys, or None."""
+
 
 MAX_EVENT_NAME = 100  # https://docs.stripe.com/api/billing/meter-event/create
 MAX_IDENTIFIER = 100
-MAX_DIGITS = 15  # Stripe refuses more significant digits since 2026-04-22.dahlia
+MAX_DIGITS = 15  # significant digits, since 2026-04-22.dahlia
+MAX_PLACES = 12
 PAST_SECONDS = 35 * 86_400  # "within the past 35 calendar days"
 FUTURE_SECONDS = 300  # "or up to 5 minutes in the future", for clock drift only
 
@@ -43,56 +43,59 @@ DEFAULT_CUSTOMER_KEY = "stripe_customer_id"
 DEFAULT_VALUE_KEY = "value"
 
 
-def whole_value(value: Value, *, correction: bool = False) -> int:
-    """The value as an int.
+def decimal_text(value: Value, *, correction: bool = False) -> str:
+    """A value as plain decimal text in one form: 1200, "1.50" -> "1.5", Decimal("1.2E3") -> "1200".
 
-    Whole numbers only: every meter takes them, and they add up exactly. (Stripe's page on recording usage names
-    decimals since May 2026; summaries return them as floats.) A negative value reduces what a customer is billed, so it
+    Takes whole numbers of any type (numpy's too), str and Decimal: at most 15 significant digits and 12 places, as
+    Stripe does. Floats are refused: they lose units silently. A negative value reduces what a customer is billed, so it
     has to be declared with `correction=True`. Raises InvalidEvent.
     """
-    kind = type(value)
-    if kind is int:
-        number: int = value  # type: ignore[assignment]
-    elif kind is float:
+    if isinstance(value, float):
         raise InvalidEvent(
             "value", f"{value!r} is a float; pass an int, a str or a Decimal, floats lose units silently"
         )
-    elif kind is bool:
+    if isinstance(value, bool):
         raise InvalidEvent("value", f"{value!r} is a bool; pass the number of units as an int")
+    from decimal import Context, Decimal, InvalidOperation
+
+    if isinstance(value, (str, Decimal)):
+        shown = _shown(str(value).strip())
+        try:
+            number = Decimal(str(value).strip())
+        except InvalidOperation:
+            raise InvalidEvent("value", f"{shown} is not a number") from None
+        if not number.is_finite():
+            raise InvalidEvent("value", f"{shown} is not a number")
     else:
-        number = _whole_from_text(value)
-    if not -(10**MAX_DIGITS) < number < 10**MAX_DIGITS:
-        shown = str(number) if abs(number) < 10**40 else "the number"
+        from operator import index
+
+        try:
+            whole = index(value)
+        except TypeError:
+            raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
+        # checked before it is written out: a number of thousands of digits is refused, not printed
+        shown = str(whole) if abs(whole) < 10**40 else "the number"
+        number = Decimal(whole) if abs(whole) < 10**40 else Decimal("1e40")
+    if abs(number.adjusted()) > 40 and number:  # 1E+999999 would be expanded digit by digit
         raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
+    plain = format(Context(prec=10_000).normalize(number), "f") if number else "0"
+    if len(plain.replace(".", "").lstrip("-0")) > MAX_DIGITS:
+        raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
+    if len(plain.partition(".")[2]) > MAX_PLACES:
+        raise InvalidEvent("value", f"{shown} has more than {MAX_PLACES} decimal places, which Stripe refuses")
     if number < 0 and not correction:
-        raise InvalidEvent("value", f"{number} is negative; if it corrects earlier usage, say correction=True")
-    return number
+        raise InvalidEvent("value", f"{plain} is negative; if it corrects earlier usage, say correction=True")
+    return plain
 
 
-def _whole_from_text(value: object) -> int:
-    from decimal import Decimal, InvalidOperation
+def exact_sum(values: Iterable[str]) -> Decimal:
+    """The sum of decimal texts, exact however many there are."""
+    from decimal import Context, Decimal
 
-    if isinstance(value, int) and not isinstance(value, bool):  # an IntEnum, a numpy-like subclass
-        return int(value)
-    if not isinstance(value, (str, Decimal)):
-        raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal")
-    text = str(value).strip()
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    if digits.isascii() and digits.isdigit() and len(digits) <= 40:
-        return int(text)
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise InvalidEvent("value", f"{_shown(text)} is not a whole number") from None
-    if not number.is_finite():
-        raise InvalidEvent("value", f"{_shown(text)} is not a whole number")
-    if number.adjusted() > 40:  # 1E+999999 would be expanded digit by digit
-        raise InvalidEvent("value", f"{_shown(text)} has more than {MAX_DIGITS} digits, which Stripe refuses")
-    if number != number.to_integral_value():
-        raise InvalidEvent(
-            "value", f"{_shown(text)} is fractional; usage is counted in whole numbers (use a smaller unit)"
-        )
-    return int(number)
+    wide, total = Context(prec=60), Decimal(0)
+    for text in values:
+        total = wide.add(total, Decimal(text))
+    return total
 
 
 def utc_seconds(timestamp: Timestamp) -> int:
@@ -107,7 +110,7 @@ def utc_seconds(timestamp: Timestamp) -> int:
             raise InvalidEvent("timestamp", f"{timestamp!r} is not a time")
         seconds = int(timestamp)  # type: ignore[arg-type]
         if seconds > 100_000_000_000:
-            raise InvalidEvent("timestamp", f"{timestamp} looks like milliseconds; pass seconds")
+            raise InvalidEvent("timestamp", f"{_shown(str(timestamp))} looks like milliseconds; pass seconds")
         return seconds
     from datetime import datetime
 
@@ -122,7 +125,14 @@ def utc_seconds(timestamp: Timestamp) -> int:
     elif isinstance(timestamp, datetime):
         moment = timestamp
     else:
-        raise InvalidEvent("timestamp", f"is a {kind.__name__}; pass Unix seconds, an aware datetime or ISO 8601 text")
+        from operator import index
+
+        try:
+            return utc_seconds(index(timestamp))  # type: ignore[arg-type] # numpy's whole numbers
+        except TypeError:
+            raise InvalidEvent(
+                "timestamp", f"is a {kind.__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
+            ) from None
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
     # floored before it becomes a float, so that an event never moves into the second after it
@@ -133,9 +143,12 @@ def _not_a_time(text: str) -> int:
     raise InvalidEvent("timestamp", f"{_shown(text)} is neither Unix seconds nor ISO 8601 with an offset")
 
 
-def check_window(timestamp: int, now: float) -> None:
-    """Raise InvalidEvent unless Stripe would accept `timestamp` (UTC seconds) at `now`."""
-    if timestamp > now + FUTURE_SECONDS:
+def check_window(timestamp: int, now: float, *, future: bool = True) -> None:
+    """Raise InvalidEvent unless Stripe would accept `timestamp` (UTC seconds) at `now`.
+
+    future: whether our clock may judge what is in the future; in test mode Stripe's test clocks do.
+    """
+    if future and timestamp > now + FUTURE_SECONDS:
         raise InvalidEvent(
             "timestamp", f"{iso(timestamp)} is in the future; Stripe accepts at most 5 minutes of clock drift"
         )
@@ -188,29 +201,33 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
 def make_event(
     event_name: str,
     customer: str,
-    value: Value,
+    value: Value = 1,
     timestamp: Timestamp | None = None,
     identifier: str | None = None,
     dimensions: Mapping[str, object] | None = None,
     *,
     correction: bool = False,
     now: float,
+    future: bool = True,
 ) -> Event:
-    """A checked Event. `now` is UTC seconds. Raises InvalidEvent naming the first field that is wrong."""
+    """A checked Event. `now` is UTC seconds; `future` as in `check_window`. Raises InvalidEvent for the first field
+    that is wrong."""
     _name("event_name", event_name, MAX_EVENT_NAME)
     _name("customer", customer, 255)
-    number = value if type(value) is int and 0 <= value < 10**MAX_DIGITS else whole_value(value, correction=correction)
+    if type(value) is int and 0 <= value < 10**MAX_DIGITS:
+        text = str(value)
+    else:
+        text = decimal_text(value, correction=correction)
     if timestamp is None:
         seconds = int(now)
     else:
         seconds = utc_seconds(timestamp)
-        if not now - PAST_SECONDS <= seconds <= now + FUTURE_SECONDS:
-            check_window(seconds, now)
+        check_window(seconds, now, future=future)
     if identifier is None:
         identifier = new_identifier()
     else:
         _name("identifier", identifier, MAX_IDENTIFIER)
-    return Event(identifier, event_name, customer, number, seconds, dimensions_json(dimensions) if dimensions else None)
+    return Event(identifier, event_name, customer, text, seconds, dimensions_json(dimensions) if dimensions else None)
 
 
 def new_identifier(clock: Callable[[], float] = time.time) -> str:
@@ -221,11 +238,8 @@ def new_identifier(clock: Callable[[], float] = time.time) -> str:
     return f"{int(clock() * 1000):012x}{os.urandom(10).hex()}"
 
 
-def derived_identifier(kind: str, *parts: str) -> str:
-    """An identifier that the same parts always give: `kind` and 160 bits of blake2b.
-
-    Parts are length-prefixed, so ("ab", "c") and ("a", "bc") differ.
-    """
+def digest_of(*parts: str) -> str:
+    """160 bits of blake2b over the parts, in hex. They are length-prefixed, so ("ab", "c") and ("a", "bc") differ."""
     from hashlib import blake2b
 
     digest = blake2b(digest_size=20)
@@ -233,7 +247,12 @@ def derived_identifier(kind: str, *parts: str) -> str:
         data = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data))
         digest.update(data)
-    return f"{kind}-{digest.hexdigest()}"
+    return digest.hexdigest()
+
+
+def derived_identifier(kind: str, *parts: str) -> str:
+    """An identifier that the same parts always give: `kind` and their digest."""
+    return f"{kind}-{digest_of(*parts)}"
 
 
 @lru_cache(1024)  # a batch has few different seconds
@@ -253,7 +272,7 @@ def payload(event: Event, customer_key: str, value_key: str) -> dict[str, str]:
 
         body.update(json.loads(event.dimensions))
     body[customer_key] = event.customer
-    body[value_key] = str(event.value)
+    body[value_key] = event.value
     return body
 
 

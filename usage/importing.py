@@ -1,31 +1,40 @@
-"""Importing events from CSV and JSON Lines: streamed, resumable, every bad line named and left out."""
+"""Importing events from CSV and JSON Lines: streamed, every bad line named and left out, safe to run again.
+
+What a row says names it: customer, meter, value, time and dimensions, and its count among equal rows of the file. So a
+corrected, sorted, renamed, extended or newly saved file records only what is new.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
+import sqlite3
+from dataclasses import dataclass, field
 from decimal import Decimal
-from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-from .errors import IdentifierConflict, ImportFailed, InvalidEvent, SpoolFull
-from .events import derived_identifier, make_event, utc_seconds
+from . import spool
+from .errors import IdentifierConflict, ImportFailed, InvalidEvent
+from .events import Event, digest_of, exact_sum, make_event, utc_seconds
 from .results import EventTotals, Imported, LineError
-from .spool import ImportState
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections import Counter
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import IO, Any, Literal, Protocol
 
-    from .client import Client
-    from .events import Event, Timestamp
+    from .events import Timestamp
 
-    class Progress(Protocol):
-        """Called after every batch with the bytes and rows read so far."""
+    class Add(Protocol):
+        """Records events; `Spool.add`."""
 
-        def __call__(self, done: int, rows: int) -> None: ...
+        def __call__(self, events: Sequence[Event], *, timeless: Collection[str]) -> int: ...
 
+    Progress = Callable[[int, int], object]
+    """Called after every batch with the lines and good rows so far."""
+    Parse = Callable[[bytes], dict[str, Any] | None]
 
 BATCH = 1000
 MAX_LINE = 1 << 20
@@ -45,219 +54,259 @@ class _BadLine(Exception):
     """One line is not an event."""
 
 
-class _Source:
-    """Lines of a binary file with their numbers, the bytes consumed and a digest of them. Holds one line at a time."""
+class _Lines:
+    """The lines of a binary file as UTF-8, whatever its encoding and line breaks. Holds one block and one line."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.offset = 0
-        self.line = 0
-        self._digest = blake2b(digest_size=16)
+        self.number = 0
+        self.complete = True
+        """Whether the line had its line break; the last one may still be being written."""
+        self._block = file.read(1 << 16)
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if self._block.startswith((b"\xff\xfe", b"\xfe\xff")):
+            self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+        elif b"\0" in self._block[:200]:
+            raise _BadLine("holds zero bytes: UTF-16 without its mark, or no text at all; save the file as UTF-8")
+        self._block = self._decoded(self._block).removeprefix(b"\xef\xbb\xbf")
+        # an old Mac's file has carriage returns and nothing else
+        self._break = b"\r" if b"\r" in self._block and b"\n" not in self._block else b"\n"
 
-    def skip(self, state: ImportState) -> bool:
-        """Move past what an earlier run recorded; False (and back at the start) when those bytes have changed."""
-        left = state.offset
-        while left:
-            piece = self._file.read(min(left, 1 << 20))
-            if not piece:
+    def __iter__(self) -> Iterator[bytes]:
+        rest = b""
+        while True:
+            *whole, rest = (rest + self._block).split(self._break)
+            for line in whole:
+                self.number += 1
+                yield line.removesuffix(b"\r")
+            if len(rest) > MAX_LINE:
+                rest = rest[: MAX_LINE + 1]  # enough to be refused; the rest of it is not kept
+            self._block = self._decoded(self._file.read(1 << 16))
+            if not self._block:
                 break
-            self._digest.update(piece)
-            left -= len(piece)
-        if left or self._digest.hexdigest() != state.digest:
-            self._file.seek(0)
-            self._digest = blake2b(digest_size=16)
-            return False
-        self.offset, self.line = state.offset, state.line
-        return True
+        if rest:
+            self.number += 1
+            self.complete = False
+            yield rest.removesuffix(b"\r")
 
-    def next(self) -> bytes | None:
-        """The next line without its line break, or None at the end; raises _BadLine for one that is absurdly long."""
-        raw = self._take()
-        if raw is None:
-            return None
-        self.line += 1
-        if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
-            while (rest := self._take()) is not None and not rest.endswith(b"\n"):
-                pass
-            raise _BadLine(f"is longer than {MAX_LINE} bytes")
-        return raw.rstrip(b"\r\n")
+    def _decoded(self, block: bytes) -> bytes:
+        if self._decoder is None:
+            return block
+        return self._decoder.decode(block, not block).encode("utf-8", "replace")
 
-    def _take(self) -> bytes | None:
-        raw = self._file.readline(MAX_LINE)
-        if not raw:
-            return None
-        self.offset += len(raw)
-        self._digest.update(raw)
-        return raw
 
-    @property
-    def digest(self) -> str:
-        return self._digest.copy().hexdigest()
+class _Repeats:
+    """How often each row was seen in this file, in a temporary file of SQLite's: memory does not grow with the rows."""
+
+    def __init__(self) -> None:
+        self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._seen.execute("CREATE TABLE seen (row TEXT PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
+        self._seen.execute("BEGIN")
+
+    def count(self, row: str) -> int:
+        """How many equal rows came before this one."""
+        with spool.IMPORTING:
+            times = self._seen.execute(
+                "INSERT INTO seen VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times", (row,)
+            ).fetchone()[0]
+        return int(times) - 1
+
+    def close(self) -> None:
+        self._seen.close()
+
+
+class Rejects:
+    """The file that keeps bad lines, to be corrected and imported. What an earlier run kept there stays, and the same
+    line is not kept twice, so that a file that is imported again does not double its bad rows."""
+
+    def __init__(self, path: str) -> None:
+        from collections import Counter
+
+        self.path = path
+        try:
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    kept = file.read().splitlines()
+            else:
+                kept = []
+            self._file = open(path, "ab")  # noqa: SIM115 - closed by whoever opened the import
+        except OSError as problem:
+            raise ImportFailed(f"the rejects file {path} cannot be written: {problem.strerror or problem}") from None
+        self._header = kept[0] if kept else None
+        self._kept: Counter[bytes] = Counter(kept)
+
+    def header(self, line: bytes) -> None:
+        """The header of a CSV file. Raises ImportFailed when the rejects have another one."""
+        if self._header is None:
+            self._file.write(line + b"\n")
+        elif self._header != line:
+            raise ImportFailed(f"the rejects file {self.path} holds rows with another header; name another file")
+        else:
+            self._kept[line] -= 1
+
+    def add(self, line: bytes) -> None:
+        """One bad line."""
+        if self._kept[line] > 0:
+            self._kept[line] -= 1
+        else:
+            self._file.write(line + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Totals:
     """Counts and sums by event name."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, list[int]] = {}
+        self._kept: dict[str, tuple[int, Decimal, int, int]] = {}
 
-    def add(self, event: Event) -> None:
-        row = self._kept.get(event.event_name)
-        if row is None:
-            self._kept[event.event_name] = [1, event.value, event.timestamp, event.timestamp]
-            return
-        row[0] += 1
-        row[1] += event.value
-        if event.timestamp < row[2]:
-            row[2] = event.timestamp
-        elif event.timestamp > row[3]:
-            row[3] = event.timestamp
+    def add(self, events: Sequence[Event]) -> None:
+        by_name: dict[str, list[Event]] = {}
+        for event in events:
+            by_name.setdefault(event.event_name, []).append(event)
+        for name, some in by_name.items():
+            times = [event.timestamp for event in some]
+            count, total, first, last = self._kept.get(name, (0, Decimal(0), times[0], times[0]))
+            total = exact_sum([str(total), *(event.value for event in some)])
+            self._kept[name] = (count + len(some), total, min(first, *times), max(last, *times))
 
     def rows(self) -> tuple[EventTotals, ...]:
         return tuple(EventTotals(name, *row) for name, row in sorted(self._kept.items()))
 
 
+@dataclass
 class _Importer:
-    """One run over one file."""
+    """One run over one file. Without `add` it is a dry run."""
 
-    def __init__(
-        self,
-        client: Client,
-        source: _Source,
-        *,
-        path: str,
-        import_id: str,
-        named: bool,
-        event_name: str | None,
-        timestamp: int | None,
-        corrections: bool,
-        dry_run: bool,
-        rejects: IO[bytes] | None,
-        progress: Progress | None,
-    ) -> None:
-        self.client = client
-        self.source = source
-        self.path = path
-        self.import_id = import_id
-        self.prefix = derived_identifier("import", import_id)[:23]
-        self.named = named
-        self.event_name = event_name
-        self.timestamp = timestamp
-        self.corrections = corrections
-        self.dry_run = dry_run
-        self.rejects = rejects
-        self.progress = progress
-        self.rows = self.recorded = self.already = self.bad = 0
-        self.errors: list[LineError] = []
-        self.totals = _Totals()
-        self.batch: list[tuple[int, bytes, Event]] = []
+    add: Add | None
+    import_id: str | None
+    event_name: str | None
+    timestamp: int | None
+    corrections: bool
+    future: bool
+    rejects: Rejects | None
+    progress: Progress | None
+    clock: Callable[[], float]
+    rows: int = 0
+    recorded: int = 0
+    already: int = 0
+    bad: int = 0
+    held_back: str | None = None
+    errors: list[LineError] = field(default_factory=list)
+    totals: _Totals = field(default_factory=_Totals)
+    repeats: _Repeats = field(default_factory=_Repeats)
+    batch: list[tuple[int, bytes, Event]] = field(default_factory=list)
+    timeless: set[str] = field(default_factory=set)
 
-    def run(self, parse: Callable[[bytes], dict[str, Any] | None]) -> None:
-        now = self.client.clock()
-        while True:
-            raw = b""
+    def run(self, lines: _Lines, rows: Iterator[bytes], parse: Parse, *, proves_itself: bool, whole: bool) -> None:
+        """`proves_itself`: a line that parses is known to be whole, as JSON is and CSV is not."""
+        for raw in rows:
+            if not lines.complete and not proves_itself and not whole and raw.strip():
+                self._hold_back(lines.number)
+                break
             try:
-                line = self.source.next()
-                if line is None:
-                    break
-                raw = line
+                if len(raw) > MAX_LINE:
+                    raise _BadLine(f"is longer than {MAX_LINE} bytes")
                 fields = parse(raw)
                 if fields is None:
                     continue
-                event = self._event(fields, raw, now)
-            except InvalidEvent as problem:
-                self._reject(raw, str(problem))
-            except _BadLine as problem:
-                self._reject(raw, str(problem))
+                event = self._event(fields)
+            except (InvalidEvent, _BadLine) as problem:
+                if not lines.complete and not whole:
+                    self._hold_back(lines.number)
+                    break
+                self._reject(raw, str(problem), lines.number)
             else:
-                self.rows += 1
-                self.batch.append((self.source.line, raw, event))
+                self.batch.append((lines.number, raw, event))
             if len(self.batch) >= BATCH:
-                self._store()
-                now = self.client.clock()
-        self._store()
+                self._store(lines.number)
+        self._store(lines.number)
+        self.repeats.close()
 
-    def _reject(self, raw: bytes, problem: str, line: int | None = None) -> None:
+    def _hold_back(self, line: int) -> None:
+        self.held_back = (
+            f"line {line}, the last, has no line break, as if it were still being written: it was held back; "
+            f"import the file again when it is whole, or say --whole"
+        )
+
+    def _reject(self, raw: bytes, problem: str, line: int) -> None:
         self.bad += 1
         if len(self.errors) < SHOWN_ERRORS:
-            self.errors.append(LineError(self.source.line if line is None else line, problem))
+            self.errors.append(LineError(line, problem))
         if self.rejects is not None:
-            self.rejects.write(raw + b"\n")
+            self.rejects.add(raw)
 
-    def _event(self, fields: dict[str, Any], raw: bytes, now: float) -> Event:
+    def _event(self, fields: dict[str, Any]) -> Event:
         timestamp = fields.get("timestamp")
-        if timestamp in (None, ""):
-            if self.timestamp is None:
-                raise _BadLine("has no timestamp; add one, or say --timestamp for rows without")
+        timed = timestamp not in (None, "")
+        if not timed:
             timestamp = self.timestamp
-            timed = False
-        else:
-            timed = True
+            if timestamp is None:
+                raise _BadLine("has no timestamp; add one, or say --timestamp for rows without")
         identifier = fields.get("identifier") or None
-        if identifier is None:
-            if not timed and not self.named:
-                raise _BadLine(
-                    "has neither timestamp nor identifier, so a repeat of it cannot be recognised; "
-                    "name this import with --import-id"
-                )
-            # line before content: ascending identifiers keep the spool's unique index append-only, also for 10 million
-            identifier = f"{self.prefix}-{self.source.line:010d}-{blake2b(raw, digest_size=10).hexdigest()}"
-        return make_event(
+        if identifier is None and not timed and self.import_id is None:
+            raise _BadLine(
+                "has neither timestamp nor identifier, so nothing tells it from an equal row of another day; "
+                "name this import with --import-id"
+            )
+        event = make_event(
             fields.get("event_name") or self.event_name or "",
             fields.get("customer") or "",
             fields.get("value", ""),
             timestamp,
-            identifier,
+            identifier or "row",
             fields.get("dimensions"),
             correction=self.corrections,
-            now=now,
+            now=self.clock(),
+            future=self.future,
         )
+        if identifier is None:
+            moment = f"{event.timestamp:010d}" if timed else "untimed"
+            says = (self.import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
+            # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
+            row = f"row-{moment}-{digest_of(moment, *says)}"
+            times = self.repeats.count(row)
+            event = event._replace(identifier=f"{row}-{times}" if times else row)
+        if not timed:
+            self.timeless.add(event.identifier)
+        return event
 
-    def _state(self) -> tuple[str, ImportState]:
-        source = self.source
-        state = ImportState(self.path, source.offset, source.line, source.digest, self.bad, self.timestamp)
-        return self.import_id, state
-
-    def _store(self) -> None:
+    def _store(self, line: int) -> None:
         batch, self.batch = self.batch, []
-        if not self.dry_run:
+        timeless, self.timeless = self.timeless, set()
+        self.rows += len(batch)
+        events = [event for _, _, event in batch]
+        if self.add is not None and events:
             try:
-                self._add([event for _, _, event in batch], self._state())
+                new = self.add(events, timeless=timeless)
+                self.recorded += new
+                self.already += len(events) - new
             except IdentifierConflict:
-                # one of them is a different event under a known identifier: find it, keep the others
-                for line, raw, event in batch:
-                    try:
-                        self._add([event], None)
-                    except IdentifierConflict as problem:
-                        self.rows -= 1
-                        self._reject(raw, str(problem), line)
-                        continue
-                    self.totals.add(event)
-                self._add([], self._state())
-                batch = []
-        for _, _, event in batch:
-            self.totals.add(event)
+                events = self._one_by_one(batch, timeless)
+        self.totals.add(events)
         if self.progress is not None:
-            self.progress(self.source.offset, self.rows)
+            self.progress(line, self.rows)
 
-    def _add(self, events: list[Event], state: tuple[str, ImportState] | None) -> None:
-        client = self.client
-        window = client._aggregate
-        try:
-            new = client.spool.add(events, client._mode, aggregate_window=window, import_state=state)
-        except SpoolFull as problem:
-            if client._destination is None and client._outbox_address is None:
-                raise
-            flushed = client.flush()
-            if flushed.stopped is not None:
-                raise ImportFailed(f"{problem}; delivery stopped: {flushed.stopped}") from None
-            new = client.spool.add(events, client._mode, aggregate_window=window, import_state=state)
-        self.recorded += new
-        self.already += len(events) - new
+    def _one_by_one(self, batch: list[tuple[int, bytes, Event]], timeless: Collection[str]) -> list[Event]:
+        """One of them is a different event under a known identifier: find it, keep the others."""
+        assert self.add is not None
+        good = []
+        for line, raw, event in batch:
+            try:
+                new = self.add([event], timeless=timeless)
+            except IdentifierConflict as problem:
+                self.rows -= 1
+                self._reject(raw, str(problem), line)
+                continue
+            self.recorded += new
+            self.already += 1 - new
+            good.append(event)
+        return good
 
 
 def import_file(
-    client: Client,
+    add: Add | None,
     source: str | os.PathLike[str] | IO[bytes],
     *,
     format: Literal["csv", "jsonl"] | None,
@@ -265,37 +314,55 @@ def import_file(
     import_id: str | None,
     timestamp: Timestamp | Literal["now"] | None,
     corrections: bool,
-    dry_run: bool,
-    rejects: IO[bytes] | None,
+    whole: bool,
+    future: bool,
+    rejects: str | os.PathLike[str] | None,
     progress: Progress | None,
+    clock: Callable[[], float],
 ) -> Imported:
-    """See `Client.import_file`."""
+    """See `Client.import_file`. Without `add` it is a dry run."""
     if isinstance(source, (str, os.PathLike)):
-        path = os.path.abspath(os.fspath(source))
-        name = os.path.basename(path)
-        kind = format or _format_of(name)
-        try:
-            with open(path, "rb") as file:
-                return _import(
-                    client,
-                    file,
-                    path,
-                    name,
-                    kind,
-                    event_name,
-                    import_id,
-                    timestamp,
-                    corrections,
-                    dry_run,
-                    rejects,
-                    progress,
-                )
-        except OSError as problem:
-            raise ImportFailed(f"{source} cannot be read: {problem.strerror or problem}") from None
-    if format is None:
+        name = os.fspath(source)
+        kind = format or _format_of(os.path.basename(name))
+    elif format is None:
         raise ImportFailed("say what the input is: --format csv or --format jsonl")
-    return _import(
-        client, source, "-", "-", format, event_name, import_id, timestamp, corrections, dry_run, rejects, progress
+    else:
+        name, kind = "-", format
+    if rejects is not None and name != "-" and os.path.exists(rejects) and os.path.samefile(rejects, name):
+        raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
+    default = int(clock()) if timestamp == "now" else None if timestamp is None else utc_seconds(timestamp)
+    kept = None if rejects is None else Rejects(os.fspath(rejects))
+    importer = _Importer(add, import_id, event_name, default, corrections, future, kept, progress, clock)
+    lines: _Lines | None = None
+    try:
+        file = open(name, "rb") if name != "-" else source  # noqa: SIM115
+        assert not isinstance(file, (str, os.PathLike))
+        try:
+            lines = _Lines(file)
+            rows = iter(lines)
+            parse = _csv(rows, event_name is not None, kept) if kind == "csv" else _json
+            importer.run(lines, rows, parse, proves_itself=kind == "jsonl", whole=whole)
+        finally:
+            if name != "-":
+                file.close()
+    except OSError as problem:
+        raise ImportFailed(f"{name} cannot be read: {problem.strerror or problem}") from None
+    except _BadLine as problem:
+        where = f": line {lines.number}" if lines is not None and lines.number else ""
+        raise ImportFailed(f"{name}{where} {problem}") from None
+    finally:
+        if kept is not None:
+            kept.close()
+    return Imported(
+        source=name,
+        dry_run=add is None,
+        rows=importer.rows,
+        recorded=importer.recorded,
+        already=importer.already,
+        bad=importer.bad,
+        errors=tuple(importer.errors),
+        totals=importer.totals.rows(),
+        held_back=importer.held_back,
     )
 
 
@@ -308,83 +375,6 @@ def _format_of(name: str) -> str:
     raise ImportFailed(f"the name {name} does not say what it is: --format csv or --format jsonl")
 
 
-def _import(
-    client: Client,
-    file: IO[bytes],
-    path: str,
-    name: str,
-    kind: str,
-    event_name: str | None,
-    import_id: str | None,
-    timestamp: Timestamp | Literal["now"] | None,
-    corrections: bool,
-    dry_run: bool,
-    rejects: IO[bytes] | None,
-    progress: Progress | None,
-) -> Imported:
-    lines = _Source(file)
-    # standard input has no name of its own; its rows need identifiers, or the import a name
-    known = import_id or name
-    before = None if dry_run else client.spool.import_state(known)
-    if before is not None and import_id is None and before.path != path:
-        raise ImportFailed(
-            f"a file named {name} was imported before from {before.path}; if this is the same data say "
-            f"--import-id {name}, if not give it a name of its own with --import-id"
-        )
-    default: int | None = None
-    if before is not None and before.timestamp is not None:
-        default = before.timestamp  # a resumed import keeps the time it began with
-    elif timestamp == "now":
-        default = int(client.clock())
-    elif timestamp is not None:
-        default = utc_seconds(timestamp)
-    importer = _Importer(
-        client,
-        lines,
-        path=path,
-        import_id=known,
-        named=import_id is not None,
-        event_name=event_name,
-        timestamp=default,
-        corrections=corrections,
-        dry_run=dry_run,
-        rejects=rejects,
-        progress=progress,
-    )
-    resumed = 0
-    try:
-        if kind == "csv":
-            parse = _csv(lines, event_name is not None, rejects)
-            header_line, header_offset = lines.line, lines.offset
-        else:
-            parse, header_line, header_offset = _json, 0, 0
-        if before is not None and path != "-" and before.bad_lines == 0 and before.offset > header_offset:
-            file.seek(0)
-            again = _Source(file)
-            if again.skip(before):
-                resumed = before.line + 1
-                importer.source = lines = again
-            else:  # the file has changed: begin anew, identifiers keep what is recorded from being recorded twice
-                importer.source = lines = _Source(file)
-                for _ in range(header_line):
-                    lines.next()
-    except _BadLine as problem:
-        raise ImportFailed(f"{path}: line {lines.line} {problem}") from None
-    importer.run(parse)
-    return Imported(
-        source=path,
-        import_id=known,
-        dry_run=dry_run,
-        rows=importer.rows,
-        recorded=importer.recorded,
-        already=importer.already,
-        bad=importer.bad,
-        errors=tuple(importer.errors),
-        totals=importer.totals.rows(),
-        resumed_at=resumed,
-    )
-
-
 def _text(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
@@ -392,66 +382,59 @@ def _text(raw: bytes) -> str:
         raise _BadLine("is not UTF-8 text") from None
 
 
-def _csv(lines: _Source, has_event_name: bool, rejects: IO[bytes] | None) -> Callable[[bytes], dict[str, Any] | None]:
+def _cells(text: str, delimiter: str) -> list[str]:
+    if '"' not in text:
+        return text.split(delimiter)
+    try:
+        return next(csv.reader((text,), delimiter=delimiter, strict=True))
+    except csv.Error as problem:
+        raise _BadLine(f"is not CSV: {problem}") from None
+
+
+def _csv(rows: Iterator[bytes], has_event_name: bool, rejects: Rejects | None) -> Parse:
     """A parser for the lines after the header, which it reads first.
 
     Every line is parsed on its own, so that a stray quote spoils its line and not the rest of the file.
     """
-    raw = b""
-    while not raw.strip():
-        taken = lines.next()
-        if taken is None:
-            raise _BadLine("should name the columns, and the file is empty")
-        raw = taken
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _BadLine("is UTF-16; save the file as UTF-8")
-    header = _text(raw.removeprefix(b"\xef\xbb\xbf"))
+    raw = next((line for line in rows if line.strip()), None)
+    if raw is None:
+        raise _BadLine("should name the columns, and the file is empty")
+    header = _text(raw)
     delimiter = next((mark for mark in ",;\t" if mark in header), ",")
-    names = [name.strip() for name in next(csv.reader((header,), delimiter=delimiter))]
-    if rejects is not None:
-        rejects.write(raw + b"\n")
     columns: list[tuple[str, str]] = []
-    for name in names:
+    for name in (cell.strip() for cell in _cells(header, delimiter)):
         if name.startswith(DIMENSION_PREFIX):
             columns.append(("", name.removeprefix(DIMENSION_PREFIX)))
         elif name in COLUMNS:
             columns.append((COLUMNS[name], ""))
         else:
+            shown = repr(name if len(name) <= 60 else f"{name[:57]}...")
             raise _BadLine(
-                f"names a column {name!r}; known are {', '.join(COLUMNS)}, and dimensions.NAME for further payload keys"
+                f"names a column {shown}; known are {', '.join(COLUMNS)}, and dimensions.NAME for further payload keys"
             )
     fields = [field for field, _ in columns if field]
     missing = {"customer", "value", *(() if has_event_name else ("event_name",))} - set(fields)
     if missing:
         raise _BadLine(f"should name the columns; {', '.join(sorted(missing))} is missing (--event names the event)")
-    if len(set(fields)) != len(fields):
+    if len(set(columns)) != len(columns):
         raise _BadLine("names a column twice")
-    plain = not any(dimension for _, dimension in columns)
-    width = len(columns)
+    if rejects is not None:
+        rejects.header(raw)
 
     def parse(raw: bytes) -> dict[str, Any] | None:
         text = _text(raw)
         if not text or text.isspace():
             return None
-        if '"' in text:
-            try:
-                cells = next(csv.reader((text,), delimiter=delimiter, strict=True))
-            except csv.Error as problem:
-                raise _BadLine(f"is not CSV: {problem}") from None
-        else:
-            cells = text.split(delimiter)
-        if len(cells) != width:
-            raise _BadLine(f"has {len(cells)} fields; the header names {width}")
-        if plain:
-            return dict(zip(fields, [cell.strip() for cell in cells], strict=True))
+        cells = _cells(text, delimiter)
+        if len(cells) != len(columns):
+            raise _BadLine(f"has {len(cells)} fields; the header names {len(columns)}")
         found: dict[str, Any] = {}
         dimensions: dict[str, str] = {}
-        for (field, dimension), cell in zip(columns, cells, strict=True):
-            if dimension:
-                if cell.strip():
-                    dimensions[dimension] = cell.strip()
-            else:
-                found[field] = cell.strip()
+        for (name, dimension), cell in zip(columns, cells, strict=True):
+            if name:
+                found[name] = cell.strip()
+            elif cell.strip():
+                dimensions[dimension] = cell.strip()
         found["dimensions"] = dimensions
         return found
 
@@ -463,7 +446,7 @@ _JSON_KEYS = frozenset({*COLUMNS, "dimensions", "payload"})
 
 def _json(raw: bytes) -> dict[str, Any] | None:
     """One JSON object: this module's own keys, or a meter event as Stripe's API writes it (with `payload`)."""
-    text = _text(raw.removeprefix(b"\xef\xbb\xbf"))
+    text = _text(raw)
     if not text or text.isspace():
         return None
     try:
@@ -474,7 +457,7 @@ def _json(raw: bytes) -> dict[str, Any] | None:
         raise _BadLine("is not a JSON object")
     strange = data.keys() - _JSON_KEYS
     if strange:
-        raise _BadLine(f"has an unknown key {sorted(strange)[0]!r}; known are {', '.join(sorted(_JSON_KEYS))}")
+        raise _BadLine(f"has an unknown key {sorted(strange)[0][:60]!r}; known are {', '.join(sorted(_JSON_KEYS))}")
     fields: dict[str, Any] = {COLUMNS[key]: value for key, value in data.items() if key in COLUMNS}
     payload = data.get("payload")
     if payload is not None:

@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
-from decimal import Decimal
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from money import format_minor
 
 from .events import iso
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any, TextIO
+    from collections.abc import Sequence
+    from decimal import Decimal
+    from typing import Any
 
-    from .results import (
-        Cancelled,
-        Drained,
-        Flush,
-        Imported,
-        InvoicePreview,
-        Reports,
-        Result,
-        Sent,
-        Status,
-        Summaries,
-        Verification,
-    )
+    from . import results
     from .spool import DeadLetter
-
-# https://docs.stripe.com/currencies#minor-units
-_NO_MINOR = frozenset(
-    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
-)
-_THREE_DIGITS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
-
-
-def money(minor: int | Decimal, currency: str) -> str:
-    """An amount of minor units in major units with its currency: 31000, usd -> "310.00 USD"."""
-    digits = 0 if currency in _NO_MINOR else 3 if currency in _THREE_DIGITS else 2
-    amount = Decimal(minor).scaleb(-digits)
-    if amount == amount.quantize(Decimal(1).scaleb(-digits)):
-        return f"{amount:,.{digits}f} {currency.upper()}"
-    return f"{amount.normalize():,f} {currency.upper()}"
 
 
 def number(value: Decimal) -> str:
     """A Decimal as people write it: 26000 -> "26,000"."""
-    return f"{value.normalize():,f}" if value else "0"
+    text = f"{value:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def count(amount: int, noun: str = "event") -> str:
@@ -54,42 +31,69 @@ def count(amount: int, noun: str = "event") -> str:
     return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
 
 
-def print_json(data: Any, file: TextIO | None = None) -> None:
+def age(seconds: float) -> str:
+    """A length of time in words: 45 s, 12 min, 3 h, 2 days."""
+    for size, length, unit in ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def print_json(data: Any) -> None:
     """One JSON document."""
-    print(json.dumps(data, indent=2, default=str), file=file or sys.stdout)
+    print(json.dumps(data, indent=2, default=str))
 
 
-def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]], caption: str = "") -> None:
-    """A table on standard output; columns are (heading, right-aligned)."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def table(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], caption: str = "") -> None:
+    """A table on standard output, in the width of the terminal (80 elsewhere); columns are (heading, kind).
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, right in columns:
-        shown.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*map(_escaped, row))
-    console.print(shown)
+    kind: "text" may be wrapped, "right" is a number, "whole" an identifier. Only text is wrapped; where the others
+    alone are too wide, each row is written as a block of lines instead, so that an identifier can be copied.
+    """
+    screen = shutil.get_terminal_size((80, 24)).columns
+    widths = [
+        max(len(row[place]) for row in ([heading for heading, _ in columns], *rows)) for place in range(len(columns))
+    ]
+    text = next((place for place, (_, kind) in enumerate(columns) if kind == "text"), None)
+    over = sum(widths) + 2 * (len(columns) - 1) - screen
+    if over > 0 and text is not None:
+        widths[text] = max(min(widths[text], 16), widths[text] - over)
+        over = sum(widths) + 2 * (len(columns) - 1) - screen
+    print(title)
+    if over > 0:
+        for row in rows:
+            print()
+            for (heading, _), cell in zip(columns, row, strict=True):
+                if cell:
+                    print(f"  {heading}: {cell}")
+    else:
+        print()
+        for row in ([heading for heading, _ in columns], *rows):
+            cells = [
+                textwrap.wrap(cell, widths[place]) or [""] if place == text else [cell]
+                for place, cell in enumerate(row)
+            ]
+            for line in range(max(map(len, cells))):
+                parts = [cell[line] if line < len(cell) else "" for cell in cells]
+                shown = [
+                    part.rjust(width) if kind == "right" else part.ljust(width)
+                    for part, width, (_, kind) in zip(parts, widths, columns, strict=True)
+                ]
+                print("  ".join(shown).rstrip())
     if caption:
-        console.print(_escaped(caption), soft_wrap=True)
+        print(f"\n{caption}")
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def show_sent(sent: Sent) -> None:
+def show_sent(sent: results.Sent) -> None:
     """One delivered event."""
-    verb = "queued" if sent.state == "queued" else "already delivered" if sent.duplicate else "delivered"
-    print(f"{verb}: {sent.event_name} {sent.value:,} for {sent.customer} at {iso(sent.timestamp)} ({sent.identifier})")
+    verb = {"queued": "queued", "off": "not recorded"}.get(sent.state)
+    verb = verb or ("already delivered" if sent.duplicate else "delivered")
+    print(f"{verb}: {sent.event_name} {number(sent.value)} for {sent.customer} at {iso(sent.timestamp)}")
+    print(f"identifier {sent.identifier}")
     print(f"to {sent.destination}")
 
 
-def show_flush(flush: Flush) -> None:
+def show_flush(flush: results.Flush) -> None:
     """What a delivery did, in a few lines."""
     again = f" ({flush.duplicates:,} were there already)" if flush.duplicates else ""
     print(f"{count(flush.delivered)} delivered{again} to {flush.destination}")
@@ -99,49 +103,45 @@ def show_flush(flush: Flush) -> None:
     if flush.refused_count > len(flush.refused):
         print(f"  ... and {flush.refused_count - len(flush.refused):,} more refused; `usage errors` lists them")
     if flush.unknown:
-        print(f"  {count(flush.unknown)} of unknown fate for more than 24 hours: `usage verify` settles them")
+        print(f"  {count(flush.unknown)} of unknown fate for more than 24 hours: `usage verify` compares")
     if flush.held:
-        print(f"  {count(flush.held)} recorded for another mode; they are never sent here (`usage status`)")
-    if flush.waiting:
-        print(f"  {count(flush.waiting)} in aggregation buckets that are still open")
+        print(
+            f"  {count(flush.held)} recorded for another account or mode, or for none, and never sent here by itself:"
+        )
+        print("  `usage status` names them, and `usage flush --take NAME` takes them if you know that they belong here")
     if flush.pending:
         print(f"  {count(flush.pending)} still to be delivered: `usage flush` again")
-    for note in flush.notes:
-        print(f"  note: {note}")
     if flush.stopped:
         print(f"  stopped: {flush.stopped}")
 
 
-def show_status(status: Status) -> None:
+def show_status(status: results.Status) -> None:
     """What is in the spool."""
-    from .spool import describe_age
-
     print(f"spool        {status.spool}")
     print(f"destination  {status.destination}")
     rows = [
         (status.delivered, "delivered", ""),
         (status.queued, "handed to the outbox queue", ""),
         (status.pending, "to be delivered", "usage flush"),
-        (status.waiting, "in aggregation buckets", "sent when their hour or day is over"),
         (status.dead, "refused", "usage errors; after the fix usage retry, or usage cancel"),
-        (status.unknown, "of unknown fate", "usage verify"),
+        (status.unknown, "of unknown fate", "usage verify, then usage retry ID or usage cancel ID"),
+        (status.cancelling, "being cancelled", "usage cancel ID again"),
     ]
     for amount, words, advice in rows:
         if amount or words in ("delivered", "to be delivered"):
             print(f"{amount:>11,}  {words}" + (f" ({advice})" if amount and advice else ""))
     if status.held:
-        print(f"{status.held:>11,}  of them recorded for another mode, and only sent there")
+        print(f"{status.held:>11,}  of them recorded for another account or mode, or for none, and not sent from here")
     for destination, states in sorted(status.by_destination.items()):
-        if destination:
-            parts = ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
-            print(f"  {'SANDBOX' if destination == 'sandbox' else destination}: {parts}")
+        parts = ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
+        print(f"  {destination.replace('sandbox:', 'SANDBOX:', 1)}: {parts}")
     if status.oldest_pending_seconds is not None:
-        print(f"the oldest has been waiting for {describe_age(status.oldest_pending_seconds)}")
+        print(f"the oldest has been waiting for {age(status.oldest_pending_seconds)}")
     for code, amount in status.dead_by_code.items():
         print(f"  refused with {code}: {amount:,}")
 
 
-def show_summaries(result: Summaries) -> None:
+def show_summaries(result: results.Summaries) -> None:
     """Usage as a table."""
     rows = [(row.customer, iso(row.start), iso(row.end), number(row.value)) for row in result.rows]
     caption = result.destination
@@ -149,87 +149,118 @@ def show_summaries(result: Summaries) -> None:
         caption += f"\nthe window was widened to {result.group or 'minute'} boundaries, as Stripe asks for"
     if len(rows) != 1:
         caption = f"total {number(result.total)}\n{caption}"
-    window = f"{iso(result.start)} to {iso(result.end)}"
-    columns = [("customer", False), ("from (UTC)", False), ("to (UTC)", False), ("usage", True)]
-    table(f"{result.event_name} ({result.meter}), {window}", columns, rows, caption)
+    title = f"{result.event_name} ({result.meter})\n{result.window}: {iso(result.start)} to {iso(result.end)}"
+    columns = [("customer", "whole"), ("from (UTC)", "whole"), ("to (UTC)", "whole"), ("usage", "right")]
+    table(title, columns, rows, caption)
 
 
-def show_preview(preview: InvoicePreview) -> None:
-    """The next invoice, line by line."""
+def show_preview(preview: results.InvoicePreview) -> None:
+    """The next invoice, line by line; of a customer, one for each subscription."""
+    for one in preview.each or (preview,):
+        _show_invoice(one)
+    if len(preview.each) > 1:
+        print(f"\n{len(preview.each)} subscriptions together: {format_minor(preview.total, preview.currency)}")
+    print(preview.destination)
+
+
+def _show_invoice(preview: results.InvoicePreview) -> None:
+    def money(minor: int | Decimal) -> str:
+        return format_minor(minor, preview.currency)
+
     rows = [
         (
             line.description,
             f"{iso(line.start)[:10]} to {iso(line.end)[:10]}",
             number(line.quantity),
-            "" if line.unit_amount is None else money(line.unit_amount, preview.currency),
-            money(line.amount, preview.currency),
+            "" if line.unit_amount is None else money(line.unit_amount),
+            money(line.amount),
         )
         for line in preview.lines
     ]
-    if preview.subtotal != preview.total:
-        rows.append(("subtotal", "", "", "", money(preview.subtotal, preview.currency)))
-    rows.append(("total", "", "", "", money(preview.total, preview.currency)))
-    if preview.amount_due != preview.total:
-        rows.append(("amount due", "", "", "", money(preview.amount_due, preview.currency)))
-    columns = [("line", False), ("period", False), ("quantity", True), ("unit price", True), ("amount", True)]
-    whose = " ".join(part for part in (preview.subscription, preview.customer) if part)
-    table(f"next invoice of {whose}", columns, rows, preview.destination)
+    total = preview.subtotal - preview.discounts - preview.credits + preview.taxes
+    steps = [
+        ("subtotal", preview.subtotal, preview.subtotal != preview.total),
+        ("discounts", -preview.discounts, bool(preview.discounts)),
+        ("credit grants", -preview.credits, bool(preview.credits)),
+        ("taxes", preview.taxes, bool(preview.taxes)),
+        ("other", preview.total - total, preview.total != total),
+        ("total", preview.total, True),
+        ("from the customer's balance", preview.amount_due - preview.total, preview.amount_due != preview.total),
+        ("amount due", preview.amount_due, preview.amount_due != preview.total),
+    ]
+    rows += [(words, "", "", "", money(amount)) for words, amount, shown in steps if shown]
+    caption = f"taxes of {money(preview.taxes_included)} are included" if preview.taxes_included else ""
+    columns = [
+        ("line", "text"),
+        ("period", "whole"),
+        ("quantity", "right"),
+        ("unit price", "right"),
+        ("amount", "right"),
+    ]
+    whose = " of ".join(part for part in (preview.subscription, preview.customer) if part)
+    table(f"next invoice of {whose}", columns, rows, caption)
 
 
-def show_verification(result: Verification) -> None:
+def show_verification(result: results.Verification) -> None:
     """How spool and Stripe compare."""
-    print(f"{result.matching:,} of {count(result.checked, 'hourly total')} agree with {result.destination}")
-    if result.settled_delivered or result.settled_pending:
-        print(
-            f"settled by the totals: {result.settled_delivered:,} had arrived, "
-            f"{result.settled_pending:,} had not and go out with the next `usage flush`"
-        )
-    if result.unknown:
-        print(f"{count(result.unknown)} of unknown fate; they are not resent on a guess")
+    if not result.checked and not result.unchecked:
+        print(f"nothing to compare: this spool has delivered nothing to {result.destination} in that window")
+    else:
+        print(f"{result.matching:,} of {count(result.checked, 'hourly total')} agree with {result.destination}")
+    if result.clock:
+        print(result.clock)
     if result.unchecked:
         print(f"{count(result.unchecked, 'hourly total')} cannot be compared (inactive or pre-aggregated meter)")
+    if result.unknown:
+        print(f"{count(result.unknown)} of unknown fate; nothing is resent on a guess")
     if result.differences:
         rows = [
             (row.event_name, row.customer, iso(row.hour), number(row.expected), number(row.found), row.verdict)
             for row in result.differences[:50]
         ]
-        columns = [("event", False), ("customer", False), ("hour (UTC)", False), ("spool", True), ("Stripe", True)]
-        table("differences", [*columns, ("verdict", False)], rows, _advice(result))
+        columns = [("event", "whole"), ("customer", "whole"), ("hour (UTC)", "whole"), ("spool", "right")]
+        table("", [*columns, ("Stripe", "right"), ("verdict", "whole")], rows, _advice(result))
 
 
-def _advice(result: Verification) -> str:
+def _advice(result: results.Verification) -> str:
     kinds = {row.verdict for row in result.differences}
-    lines = [f"{len(result.differences):,} differences"]
+    lines = [count(len(result.differences), "difference")]
     if "short" in kinds:
-        lines.append("short: Stripe aggregates with a lag, so wait (--wait 120), then see `usage errors --fetch`")
+        lines.append(
+            "short: Stripe aggregates with a lag (--wait 120); then `usage errors --fetch`, and the recorder's clock"
+        )
     if "over" in kinds:
-        lines.append("over: somebody else sends for this customer too, or an event was billed twice; nothing is resent")
-    if "ambiguous" in kinds:
-        lines.append("ambiguous: several explanations fit, so nothing is changed")
+        lines.append("over: somebody else sends for this customer too, or an event was billed twice")
+    if "arrived" in kinds:
+        lines.append(
+            "arrived: the total fits if the events of unknown fate arrived; nothing to do if nobody else sends"
+        )
+    if "missing" in kinds:
+        lines.append(
+            "missing: it fits if they did not; `usage retry ID` sends them again, `usage cancel ID` gives them up"
+        )
     return "\n".join(lines)
 
 
-def show_cancelled(result: Cancelled) -> None:
+def show_cancelled(result: results.Cancelled) -> None:
     """What became of a cancelled event."""
     words = {
-        "not sent": "it was not delivered, and will not be",
+        "not sent": "it is not billed, and will not be sent",
         "cancelled": f"cancelled at {result.destination}",
         "corrected": f"a negative event {result.correction} takes it back; `usage flush` delivers it",
     }
     print(f"{result.identifier}: {words[result.outcome]}")
 
 
-def show_imported(result: Imported, where: str) -> None:
+def show_imported(result: results.Imported, where: str) -> None:
     """What an import found."""
     verb = "would be recorded" if result.dry_run else "recorded"
     new = result.rows if result.dry_run else result.recorded
-    line = f"{count(result.rows, 'row')} read, {count(new)} {verb}"
-    if result.already:
-        line += f", {result.already:,} recorded before"
-    print(line + (f"; taken up again at line {result.resumed_at:,}" if result.resumed_at else ""))
+    before = f", {result.already:,} recorded before" if result.already else ""
+    print(f"{count(result.rows, 'row')} read, {count(new)} {verb}{before}")
     for total in result.totals:
         print(
-            f"  {total.event_name}: {count(total.events)}, {total.value:,} units, "
+            f"  {total.event_name}: {count(total.events)}, {number(total.value)} units, "
             f"{iso(total.first)} to {iso(total.last)}"
         )
     for error in result.errors:
@@ -238,11 +269,13 @@ def show_imported(result: Imported, where: str) -> None:
         print(f"  ... and {result.bad - len(result.errors):,} more")
     if result.bad:
         print(f"{count(result.bad, 'bad line')} left out; correct them and import the file again")
+    if result.held_back:
+        print(result.held_back)
     if result.dry_run:
         print(f"dry run: nothing was recorded; it would go to {where}")
 
 
-def show_drained(result: Drained) -> None:
+def show_drained(result: results.Drained) -> None:
     """What a drain did."""
     again = f" ({result.duplicates:,} were there already)" if result.duplicates else ""
     print(f"{count(result.delivered)} of {count(result.messages, 'message')} delivered{again} to {result.destination}")
@@ -262,27 +295,18 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
 
 
 def show_letters(letters: Sequence[DeadLetter]) -> None:
-    """Refused events as a table."""
-    rows = [
-        (
-            letter.event.identifier,
-            letter.event.event_name,
-            letter.event.customer,
-            f"{letter.event.value:,}",
-            letter.code,
-            letter.message + (f" ({letter.request_id})" if letter.request_id else ""),
-        )
-        for letter in letters
-    ]
-    columns = [("identifier", False), ("event", False), ("customer", False), ("value", True), ("code", False)]
-    sandbox = sum(letter.destination == "sandbox" for letter in letters)
-    caption = "after the fix: usage retry [--code CODE]; to give one up: usage cancel IDENTIFIER"
-    if sandbox:
-        caption += f"\n{sandbox:,} of these went to the SANDBOX"
-    table(f"{count(len(letters))} refused", [*columns, ("why", False)], rows, caption)
+    """Refused events, a block each."""
+    for letter in letters:
+        event = letter.event
+        print(event.identifier)
+        print(f"  {event.event_name} {event.value} for {event.customer} at {iso(event.timestamp)}")
+        request = f", request {letter.request_id}" if letter.request_id else ""
+        where = ", SANDBOX" if letter.destination.startswith("sandbox") else ""
+        print(f"  {letter.code}: {letter.message} (refused {iso(letter.refused_at)}{request}{where})")
+    print(f"\n{count(len(letters))} refused; after the fix: usage retry [--code CODE]; to give one up: usage cancel ID")
 
 
-def show_reports(result: Reports) -> None:
+def show_reports(result: results.Reports) -> None:
     """What error reports brought."""
     print(
         f"{count(result.reports, 'error report')} taken in: {count(result.errors)} rejected, "
@@ -290,12 +314,3 @@ def show_reports(result: Reports) -> None:
     )
     if result.strangers:
         print(f"  not in this spool: {', '.join(result.strangers[:10])}")
-
-
-def as_json(result: Result) -> dict[str, Any]:
-    """A result as JSON-ready data, with its `complete` verdict where it has one."""
-    data = result.as_json()
-    complete = getattr(result, "complete", None)
-    if complete is not None:
-        data["complete"] = complete
-    return data

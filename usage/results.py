@@ -1,4 +1,7 @@
-"""What the calls of this module return: plain frozen values, each able to say itself as JSON."""
+"""What the calls of this module return: plain frozen values, each able to say itself as JSON.
+
+Amounts of money are minor units, times UTC seconds. `sandbox` is true where nothing can ever bill anybody.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ class Result:
     """A value with `as_json()`: only str, int, bool, None, lists and objects; Decimals as strings."""
 
     def as_json(self) -> dict[str, Any]:
-        """The value as JSON-ready data; keys are the attribute names."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+        """The value as JSON-ready data: its attributes, and its verdict `complete` where it has one."""
+        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+        return {**data, "complete": self.complete} if hasattr(self, "complete") else data
 
 
 def _plain(value: Any) -> Any:
@@ -28,6 +32,14 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Placed(Result):
+    """A result of one destination, in words."""
+
+    destination: str
+    sandbox: bool
+
+
+@dataclass(frozen=True)
 class Refused(Result):
     """One event that Stripe refuses for good; it is in the dead-letter table."""
 
@@ -40,67 +52,55 @@ class Refused(Result):
 
 
 @dataclass(frozen=True)
-class Flush(Result):
-    """What one delivery did, and what is left."""
+class Flush(Placed):
+    """What was delivered since the last flush of this client, in the background too, and what is left."""
 
-    destination: str
-    """Where, in words."""
-    sandbox: bool
     delivered: int
     """Events that Stripe has now, duplicates included."""
     duplicates: int
     """Of those, events that Stripe already had from an earlier attempt whose answer was lost."""
     refused: tuple[Refused, ...]
-    """The first 20 refusals of this delivery."""
+    """The first 20 refusals."""
     refused_count: int
     unknown: int
-    """Events set aside: nobody could say inside Stripe's 24 hours whether they arrived. `usage verify` settles them."""
+    """Events set aside: nobody could say inside Stripe's 24 hours whether they arrived (`usage verify`)."""
     pending: int
     """Events still to be delivered here."""
     held: int
-    """Events recorded for another mode (say the sandbox); they are never sent here."""
-    waiting: int
-    """Events in aggregation buckets that are still open."""
+    """Events recorded for another account or mode, or for none; they are never sent here."""
     stopped: str | None = None
     """Why delivery ended early, in one sentence."""
-    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """True when nothing is left undelivered."""
-        return not (self.refused_count or self.unknown or self.pending or self.held or self.waiting or self.stopped)
+        return not (self.refused_count or self.unknown or self.pending or self.held or self.stopped)
 
 
 @dataclass(frozen=True)
-class Sent(Result):
-    """One event that is delivered (`usage.send`)."""
+class Sent(Placed):
+    """One event of `usage.send`. state: "delivered", "queued" (an outbox has it) or "off" (nothing was recorded)."""
 
-    destination: str
-    sandbox: bool
     identifier: str
     event_name: str
     customer: str
-    value: int
+    value: Decimal
     timestamp: int
-    """UTC seconds."""
     duplicate: bool = False
     """Stripe had it already: this call added nothing."""
     state: str = "delivered"
-    """"delivered", or "queued" when it was handed to an outbox queue."""
 
 
 @dataclass(frozen=True)
-class Status(Result):
-    """What is in the spool. Counts by state; `by_destination` splits them."""
+class Status(Placed):
+    """What is in the spool: counts by state, and `by_destination`. `configured`: whether anything says where to."""
 
     spool: str
-    destination: str
-    """Where delivery would go now, or what is missing."""
-    sandbox: bool
     configured: bool
     pending: int
-    waiting: int
     unknown: int
+    cancelling: int
+    """Events that are being taken back and whose fate is not decided: `usage cancel` again."""
     dead: int
     delivered: int
     queued: int
@@ -112,34 +112,31 @@ class Status(Result):
     @property
     def complete(self) -> bool:
         """True when everything recorded is delivered (or queued, or cancelled)."""
-        return not (self.pending or self.waiting or self.unknown or self.dead or self.held)
+        return not (self.pending or self.unknown or self.cancelling or self.dead or self.held)
 
 
 @dataclass(frozen=True)
 class Summary(Result):
-    """Usage of one customer in one window, as Stripe aggregated it."""
+    """Usage of one customer in [start, end), as Stripe aggregated it, exact."""
 
     customer: str
     start: int
-    """UTC seconds, inclusive."""
     end: int
-    """UTC seconds, exclusive."""
     value: Decimal
-    """`aggregated_value`; a whole number for whole events, kept exact."""
 
 
 @dataclass(frozen=True)
-class Summaries(Result):
+class Summaries(Placed):
     """Usage read back from Stripe. Iterates over its rows."""
 
-    destination: str
-    sandbox: bool
     meter: str
     event_name: str
     start: int
     end: int
     group: str | None
     rows: tuple[Summary, ...]
+    window: str = ""
+    """Which window this is, in words: "this UTC month so far", "the billing period of sub_123", ..."""
     aligned: bool = False
     """True when the window was widened to the boundaries that Stripe asks for."""
 
@@ -176,12 +173,11 @@ class Summaries(Result):
 
 @dataclass(frozen=True)
 class PreviewLine(Result):
-    """One line of an invoice preview; amounts in minor units (cents)."""
+    """One line of an invoice preview. `unit_amount` is exact, None where there is no price."""
 
     description: str
     quantity: Decimal
     unit_amount: Decimal | None
-    """Minor units a unit, exact."""
     amount: int
     start: int
     end: int
@@ -190,20 +186,26 @@ class PreviewLine(Result):
 
 
 @dataclass(frozen=True)
-class InvoicePreview(Result):
-    """The next invoice as it would be now; amounts in minor units of `currency`."""
+class InvoicePreview(Placed):
+    """The next invoice as it would be now. subtotal - discounts - credits + taxes is the total."""
 
-    destination: str
-    sandbox: bool
     customer: str
     subscription: str | None
     currency: str
     lines: tuple[PreviewLine, ...]
     subtotal: int
+    discounts: int
+    credits: int
+    """What credit grants take off."""
+    taxes: int
+    """Taxes on top; inclusive ones (`taxes_included`) are in the lines already."""
+    taxes_included: int
     total: int
     amount_due: int
     period_start: int | None
     period_end: int | None
+    each: tuple[InvoicePreview, ...] = ()
+    """Of a customer: one preview for each subscription; the amounts above are their sums."""
 
     def __iter__(self) -> Any:
         return iter(self.lines)
@@ -211,7 +213,11 @@ class InvoicePreview(Result):
 
 @dataclass(frozen=True)
 class Difference(Result):
-    """Where the spool and Stripe disagree, for one event name, customer and UTC hour."""
+    """Where the spool and Stripe disagree, for one event name, customer and UTC hour.
+
+    verdict: "short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the `unknown` events of
+    unknown fate, which are not in `expected`, look like by the total; another producer may look the same).
+    """
 
     event_name: str
     customer: str
@@ -219,51 +225,39 @@ class Difference(Result):
     expected: Decimal
     found: Decimal
     unknown: int
-    """Events of unknown fate in this hour."""
     verdict: str
-    """"short" (Stripe has less), "over" (it has more, so nothing is resent), or "ambiguous"."""
 
 
 @dataclass(frozen=True)
-class Verification(Result):
-    """The spool against Stripe's summaries."""
+class Verification(Placed):
+    """The spool against Stripe's summaries, in totals of one customer and hour. Nothing is changed by it."""
 
-    destination: str
-    sandbox: bool
-    start: int
-    end: int
     checked: int
-    """Pairs of customer and hour that were compared."""
     matching: int
-    settled_delivered: int
-    """Events of unknown fate that are proved to have arrived."""
-    settled_pending: int
-    """Events of unknown fate that are proved missing; the next flush sends them."""
-    unknown: int
-    """Events whose fate is still unknown."""
     unchecked: int
-    """Pairs that cannot be compared by total (a `last` meter, an inactive meter)."""
+    """Totals that cannot be compared (a pre-aggregated or inactive meter)."""
+    unknown: int
+    """Events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides."""
     differences: tuple[Difference, ...]
     waited: int
     """Seconds spent waiting for Stripe's aggregation to catch up."""
+    clock: str | None = None
+    """What is wrong with this machine's clock, in a sentence."""
 
     @property
     def complete(self) -> bool:
         """True when every total agrees and no fate is unknown."""
-        return not self.differences and not self.unknown and not self.settled_pending
+        return not self.differences and not self.unknown and not self.clock
 
 
 @dataclass(frozen=True)
-class Cancelled(Result):
-    """What `cancel` did: nothing left here any more, or Stripe takes the event out of its totals."""
+class Cancelled(Placed):
+    """What `cancel` did: "not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by a
+    negative event, whose identifier is `correction`)."""
 
-    destination: str
-    sandbox: bool
     identifier: str
     outcome: str
-    """"not sent" (it was still in the spool), "cancelled" (at Stripe), or "corrected" (by a negative event)."""
     correction: str | None = None
-    """Identifier of the negative event."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +274,7 @@ class EventTotals(Result):
 
     event_name: str
     events: int
-    value: int
+    value: Decimal
     first: int
     last: int
 
@@ -290,18 +284,17 @@ class Imported(Result):
     """What an import (or its dry run) found and recorded."""
 
     source: str
-    import_id: str
     dry_run: bool
     rows: int
     recorded: int
     already: int
-    """Rows that were recorded before, by an earlier run of this import."""
+    """Rows that were recorded before, by any import."""
     bad: int
     errors: tuple[LineError, ...]
     """The first 20 bad lines."""
     totals: tuple[EventTotals, ...]
-    resumed_at: int = 0
-    """Line at which an interrupted import was taken up again; 0 for a fresh start."""
+    held_back: str | None = None
+    """Why the last line was not taken, in a sentence: it may still be being written."""
 
 
 @dataclass(frozen=True)
@@ -318,11 +311,9 @@ class Reports(Result):
 
 
 @dataclass(frozen=True)
-class Drained(Result):
-    """What one drain worker did."""
+class Drained(Placed):
+    """What one drain worker did. `returned`: messages given back to the queue, to be tried again."""
 
-    destination: str
-    sandbox: bool
     queue: str
     messages: int
     delivered: int
@@ -330,7 +321,6 @@ class Drained(Result):
     refused: int
     unknown: int
     returned: int
-    """Messages given back to the queue, to be tried again."""
     stopped: str | None = None
 
     @property

@@ -10,25 +10,25 @@ from __future__ import annotations
 import json
 import threading
 import time
+from typing import TYPE_CHECKING, Any
 
+from .delivery import BUSY, CHUNK, OUT_OF_TIME, Fates, Totals
 from .errors import DestinationError, UsageError
 from .events import Event
-from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Claimed, Refusal
+from .results import Drained
+from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Claimed, DeliveryLock
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator, Sequence
 
-    from .client import Client
-    from .delivery import Fates
-    from .results import Drained
+    from .delivery import Delivery
+    from .spool import Spool
 
 MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat when a worker dies
 CALL_MESSAGES = 10  # SendMessageBatch and ReceiveMessage: at most ten
 CALL_BYTES = 240_000  # below the 256 KiB that every SQS takes in one call
 LONG_POLL = 5  # seconds; SQS allows 20, but SIGTERM waits for the poll, and container runtimes give 10
-VERSION = 1
+VERSION = 2
 
 
 def check_address(address: str) -> None:
@@ -65,12 +65,12 @@ class Queue:
         except self._errors as problem:
             raise DestinationError(f"the queue {address} cannot be used: {problem}") from None
 
-    def put(self, events: Sequence[Claimed], mode: str) -> Iterator[Fates]:
+    def put(self, events: Sequence[Claimed], destination: str) -> Iterator[Fates]:
         """Put events into the queue, one group of messages a call; yields what became of each group."""
         group: list[tuple[str, list[Claimed]]] = []
         size = 0
         for packed in self._packed(events):
-            body = _body(packed, mode)
+            body = _body(packed, destination)
             if group and (len(group) == CALL_MESSAGES or size + len(body) > CALL_BYTES):
                 yield self._put(group)
                 group, size = [], 0
@@ -85,14 +85,12 @@ class Queue:
             some = [claimed for claimed in events if (claimed.perhaps_since is not None) is wanted]
             for first in range(0, len(some), MESSAGE_EVENTS):
                 batch = some[first : first + MESSAGE_EVENTS]
-                while batch and len(_body(batch, "sandbox")) > CALL_BYTES:
+                while batch and len(_body(batch, "x" * 500)) > CALL_BYTES:
                     yield batch[: len(batch) // 10]
                     batch = batch[len(batch) // 10 :]
                 yield batch
 
     def _put(self, group: list[tuple[str, list[Claimed]]]) -> Fates:
-        from .delivery import Fates
-
         fates = Fates()
         entries = [{"Id": str(number), "MessageBody": body} for number, (body, _) in enumerate(group)]
         try:
@@ -177,10 +175,15 @@ class Queue:
             raise UsageError(f"the dead-letter queue of {self.address} cannot be emptied: {problem}") from None
 
 
-def _body(events: Sequence[Claimed], mode: str) -> str:
+def _body(events: Sequence[Claimed], destination: str) -> str:
     since = min((claimed.perhaps_since for claimed in events if claimed.perhaps_since is not None), default=None)
     return json.dumps(
-        {"usage": VERSION, "mode": mode, "since": since, "events": [list(claimed.event) for claimed in events]},
+        {
+            "usage": VERSION,
+            "destination": destination,
+            "since": since,
+            "events": [list(claimed.event) for claimed in events],
+        },
         separators=(",", ":"),
     )
 
@@ -197,6 +200,32 @@ def _again(message: dict[str, Any]) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
+def hand_over(spool: Spool, queue: Queue, mine: Sequence[str], deadline: float | None) -> Totals:
+    """Put a spool's events into the queue; whoever drains it delivers them."""
+    totals = Totals()
+    lock = DeliveryLock(spool.path)
+    spool.counts()  # makes the file, so that the lock has a folder to be in
+    if not lock.acquire(86_400.0 if deadline is None else max(0.0, deadline - time.monotonic())):
+        totals.stopped = BUSY
+        return totals
+    try:
+        after = 0
+        while totals.stopped is None:
+            claimed = spool.claim(mine, CHUNK, after=after)
+            if not claimed:
+                return totals
+            after = claimed[-1].id
+            for fates in queue.put(claimed, mine[0]):
+                fates.settle(spool, "queued")
+                totals.add(fates)
+                totals.stopped = totals.stopped or fates.lost
+            if deadline is not None and time.monotonic() >= deadline:
+                totals.stopped = totals.stopped or OUT_OF_TIME
+    finally:
+        lock.release()
+    return totals
+
+
 class Drain:
     """One worker: takes messages, delivers their events, deletes what is settled.
 
@@ -204,11 +233,17 @@ class Drain:
     deleted, where `usage status`, `retry` and `verify` find them.
     """
 
-    def __init__(self, client: Client, queue: Queue, *, visibility: int) -> None:
+    def __init__(
+        self, delivery: Delivery, queue: Queue, method: str, lanes: int, clock: Callable[[], float], *, visibility: int
+    ) -> None:
         if not 10 <= visibility <= 43_200:
             raise ValueError("visibility is between 10 seconds and 12 hours")
-        self.client = client
+        self.delivery = delivery
+        self.where = delivery.api.destination
+        self.sender = delivery.sender(method)
         self.queue = queue
+        self.lanes = lanes
+        self.clock = clock
         self.visibility = visibility
         self.messages = self.delivered = self.duplicates = self.refused = self.unknown = self.returned = 0
         self.stopped: str | None = None
@@ -217,9 +252,6 @@ class Drain:
 
     def run(self, *, max_messages: int | None, idle_seconds: float | None, stop: threading.Event | None) -> Drained:
         """See `Client.drain`."""
-        from .results import Drained
-
-        where = self.client.destination
         stop = stop or threading.Event()
         heart = threading.Event()
         beat = threading.Thread(target=self._heartbeat, args=(heart,), name="usage-visibility", daemon=True)
@@ -243,8 +275,8 @@ class Drain:
             heart.set()
             beat.join()
         return Drained(
-            where.label,
-            where.sandbox,
+            self.where.label,
+            self.where.sandbox,
             self.queue.address,
             self.messages,
             self.delivered,
@@ -286,7 +318,7 @@ class Drain:
 
     def _deliver(self, message: dict[str, Any]) -> bool:
         """Deliver one message; True when all its events are settled and it can be deleted."""
-        where = self.client.destination
+        spool, mine = self.delivery.spool, self.where.identity
         attributes = message.get("Attributes", {})
         times = int(attributes.get("ApproximateReceiveCount", "1"))
         try:
@@ -295,40 +327,38 @@ class Drain:
                 raise ValueError
             events = [Event(*fields) for fields in data["events"]]
             since = data["since"]
-            mode = data["mode"]
+            destination = data["destination"]
         except (ValueError, KeyError, TypeError):
             # not ours: it stays, and the queue's own redrive policy moves it away
             self._give_back(message, self.visibility)
             return False
-        if mode not in ("", where.mode):
-            self.stopped = f"the queue holds events recorded for {mode}; this drain delivers to {where.label}"
+        if destination and destination not in self.delivery.mine():
+            self.stopped = (
+                f"the queue holds events recorded for {destination}, and this drain delivers to {mine} "
+                f"({self.where.label}); producers need no key at all"
+            )
             self._give_back(message, 0)
             return False
         if times > 1:
-            first = int(attributes.get("ApproximateFirstReceiveTimestamp", "0")) // 1000 or int(self.client.clock())
+            first = int(attributes.get("ApproximateFirstReceiveTimestamp", "0")) // 1000 or int(self.clock())
             since = min(first, since) if since else first
-        if since is not None and since < self.client.clock() - UNIQUENESS_SECONDS + RESEND_MARGIN:
-            self.client.spool.adopt(events, where.mode, "unknown", since)
+        if since is not None and since < self.clock() - UNIQUENESS_SECONDS + RESEND_MARGIN:
+            spool.take_in(events, mine, since, None)
             self.unknown += len(events)
             return True
         group = [Claimed(number, event, since) for number, event in enumerate(events)]
         left: list[Fates] = []
-        sender = self.client._sender(self.client._delivery)
-        deadline = time.monotonic() + 600
-        for part in sender.groups(group, 1):
-            sender.send(part, deadline, left.append)
+        self.sender.start()
+        self.sender.send(group, time.monotonic() + 600, left.append, self.lanes)
         settled = True
         for fates in left:
             self.delivered += len(fates.delivered)
             self.duplicates += fates.duplicates
             for claimed, refusal in fates.refused:
-                self.refused += self._bury(claimed.event, refusal)
+                self.refused += spool.take_in([claimed.event], mine, None, refusal)
             settled = settled and not fates.perhaps and not fates.released
         if not settled:
-            self.stopped = self.stopped or sender.stopped
+            self.stopped = self.stopped or self.sender.stopped
             # the receive count is the number of attempts: wait longer each time
             self._give_back(message, min(900, 2 ** min(times, 9)) if self.stopped is None else 0)
         return settled
-
-    def _bury(self, event: Event, refusal: Refusal) -> int:
-        return self.client.spool.adopt([event], self.client.destination.mode, "dead", None, refusal)

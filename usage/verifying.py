@@ -1,44 +1,49 @@
-"""The spool against Stripe's summaries, hour by hour: what arrived, what is missing, what nobody can say."""
+"""The spool against Stripe's summaries, hour by hour: what agrees, what is missing, what nobody can say.
+
+It compares and reports, and changes nothing: another producer, Stripe's lag or a clock can explain almost any total.
+"""
 
 from __future__ import annotations
 
 import time
 from decimal import Decimal
-from itertools import combinations
+from typing import TYPE_CHECKING
 
 from .errors import StripeError
-from .events import PAST_SECONDS
+from .events import exact_sum, utc_seconds
 from .reading import aligned, customer_summaries, find_meter
 from .results import Difference, Verification
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from .client import Client
+    from .api import Api
     from .delivery import Meter
     from .events import Timestamp
-    from .spool import Kept
+    from .spool import Spool
 
-MOST_UNKNOWN = 14
-"""More events of unknown fate in one hour than this have too many explanations to try."""
+DRIFT_SECONDS = 120.0  # a clock this much off is said; at 300 Stripe rejects events as too far in the future
+GAP_SECONDS = 5 * 86_400  # hours further apart than this are asked for in two windows
 
 
 class _Hour:
     """What the spool holds for one event name, customer and UTC hour."""
 
-    __slots__ = ("count", "last", "last_at", "total", "unknown")
-
     def __init__(self) -> None:
-        self.total = 0
+        self.total = Decimal(0)
         self.count = 0
-        self.last = 0
-        self.last_at = -1
-        self.unknown: list[Kept] = []
+        self.last = Decimal(0)
+        self.unknown: list[str] = []
+
+    def expected(self, formula: str) -> Decimal:
+        """What Stripe should have, without the events of unknown fate."""
+        return {"sum": self.total, "count": Decimal(self.count)}.get(formula, self.last)
 
 
 def verify(
-    client: Client,
+    spool: Spool,
+    api: Api,
+    mine: Sequence[str],
     start: Timestamp | None,
     end: Timestamp | None,
     *,
@@ -47,88 +52,110 @@ def verify(
     wait: float,
 ) -> Verification:
     """See `Client.verify`."""
-    from .client import moment
-
-    now = client.clock()
-    first, last = aligned(moment(start, now - PAST_SECONDS), moment(end, now + 600), "hour")
-    where = client.destination
-    pairs = _kept(client, where.mode, first, last, event_name, customers)
-    meters: dict[str, Meter | None] = {}
+    first = None if start is None else aligned(utc_seconds(start), utc_seconds(start) + 1, "hour")[0]
+    last = None if end is None else aligned(utc_seconds(end) - 1, utc_seconds(end), "hour")[1]
+    pairs = _kept(spool, mine, first, last, event_name, customers)
     began = time.monotonic()
     checked = unchecked = 0
-    settled: dict[str, list[int]] = {"delivered": [], "pending": []}
+    meters: dict[str, Meter | None] = {}
     open_pairs: dict[tuple[str, str], dict[int, _Hour]] = {}
     for (name, customer), hours in pairs.items():
         if name not in meters:
-            found = find_meter(client, name)
-            comparable = found.status == "active" and found.event_time_window is None
-            meters[name] = found if comparable else None
+            meters[name] = _comparable(api, name)
         if meters[name] is None:
             unchecked += len(hours)
         else:
             checked += len(hours)
             open_pairs[name, customer] = hours
-    differences: list[Difference] = []
     pause = 0.5
     while True:
-        differences = []
+        differences: list[Difference] = []
         for (name, customer), hours in list(open_pairs.items()):
             meter = meters[name]
             assert meter is not None
-            wrong = _compared(client, meter, name, customer, hours, settled)
-            if wrong:
-                differences += wrong
-            else:
-                del open_pairs[name, customer]  # settled: not asked again while the others lag
+            wrong = _compared(api, meter, name, customer, hours)
+            differences += wrong
+            if not wrong:
+                del open_pairs[name, customer]  # not asked again while the others lag
         left = wait - (time.monotonic() - began)
-        if not differences or left <= 0 or all(item.verdict == "over" for item in differences):
+        if left <= 0 or not any(item.verdict == "short" for item in differences):
             break
         time.sleep(min(pause, left))
         pause = min(5.0, pause * 2)
-    done = client.spool.move(settled["delivered"], "unknown", "delivered")
-    again = client.spool.move(settled["pending"], "unknown", "pending")
-    unknown = sum(states.get("unknown", 0) for name, states in client.spool.counts().items() if name == where.mode)
+    wrong_hours = {(item.event_name, item.customer, item.hour) for item in differences}
     return Verification(
-        destination=where.label,
-        sandbox=where.sandbox,
-        start=first,
-        end=last,
+        destination=api.destination.label,
+        sandbox=api.destination.sandbox,
         checked=checked,
-        matching=checked - len({(item.event_name, item.customer, item.hour) for item in differences}),
-        settled_delivered=done,
-        settled_pending=again,
-        unknown=unknown,
+        matching=checked - len(wrong_hours),
         unchecked=unchecked,
+        unknown=sum(spool.counts().get(name, {}).get("unknown", 0) for name in mine),
         differences=tuple(differences),
         waited=int(time.monotonic() - began),
+        clock=_clock(api.skew),
+    )
+
+
+def _comparable(api: Api, name: str) -> Meter | None:
+    try:
+        found = find_meter(api, name)
+    except StripeError as problem:
+        if problem.status in (0, 404):
+            return None  # the meter is gone
+        raise
+    return found if found.status == "active" and found.event_time_window is None else None
+
+
+def _clock(skew: float | None) -> str | None:
+    if skew is None or abs(skew) < DRIFT_SECONDS:
+        return None
+    way = "ahead of" if skew > 0 else "behind"
+    return (
+        f"this machine's clock is {abs(skew):,.0f} seconds {way} Stripe's: events recorded here carry a wrong time, "
+        f"and Stripe rejects those more than 5 minutes in the future"
     )
 
 
 def _kept(
-    client: Client, mode: str, start: int, end: int, event_name: str | None, customers: Sequence[str]
+    spool: Spool,
+    mine: Sequence[str],
+    start: int | None,
+    end: int | None,
+    event_name: str | None,
+    customers: Sequence[str],
 ) -> dict[tuple[str, str], dict[int, _Hour]]:
+    """Every hour for which the spool delivered something, wherever on the calendar a recorder's clock put it."""
     pairs: dict[tuple[str, str], dict[int, _Hour]] = {}
-    rows = client.spool.totals(mode, start, end, event_name=event_name, customers=customers)
-    for name, customer, hour, state, total, count, last_at, last in rows:
+    rows = spool.totals(mine, start, end, event_name=event_name, customers=customers)
+    for name, customer, hour, total, count, last in rows:
         kept = pairs.setdefault((name, customer), {}).setdefault(hour, _Hour())
-        if state == "delivered":
-            kept.total, kept.count, kept.last_at, kept.last = total, count, last_at, last
-    for row in client.spool.with_states(["unknown"], mode):
-        hours = pairs.get((row.event.event_name, row.event.customer), {})
-        found = hours.get(row.event.timestamp - row.event.timestamp % 3600)
-        if found is not None:
-            found.unknown.append(row)
+        kept.total, kept.count, kept.last = Decimal(total), count, Decimal(last)
+    for row in spool.with_state("unknown", mine):
+        event = row.event
+        inside = (start is None or event.timestamp >= start) and (end is None or event.timestamp < end)
+        if inside and event_name in (None, event.event_name) and (not customers or event.customer in customers):
+            hours = pairs.setdefault((event.event_name, event.customer), {})
+            hours.setdefault(event.timestamp - event.timestamp % 3600, _Hour()).unknown.append(event.value)
     return pairs
 
 
-def _compared(
-    client: Client, meter: Meter, name: str, customer: str, hours: dict[int, _Hour], settled: dict[str, list[int]]
-) -> list[Difference]:
-    """Compare one customer's hours; what is explained is removed from `hours` or noted in `settled`."""
-    start, end = min(hours), max(hours) + 3600
+def _windows(hours: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Windows that hold all hours, without the long gaps between them."""
+    first = before = hours[0]
+    for hour in hours[1:]:
+        if hour - before > GAP_SECONDS:
+            yield first, before + 3600
+            first = hour
+        before = hour
+    yield first, before + 3600
+
+
+def _compared(api: Api, meter: Meter, name: str, customer: str, hours: dict[int, _Hour]) -> list[Difference]:
+    """The hours of one customer whose totals do not agree, or hold events of unknown fate."""
     found: dict[int, Decimal] = {}
     try:
-        found = {row.start: row.value for row in customer_summaries(client, meter.id, customer, start, end, "hour")}
+        for first, last in _windows(sorted(hours)):
+            found |= {row.start: row.value for row in customer_summaries(api, meter.id, customer, first, last, "hour")}
     except StripeError as problem:
         if problem.code != "resource_missing":
             raise
@@ -136,37 +163,13 @@ def _compared(
     wrong: list[Difference] = []
     for hour, kept in sorted(hours.items()):
         there = found.get(hour, Decimal(0))
-        expected = Decimal({"sum": kept.total, "count": kept.count}.get(meter.formula, kept.last))
-        if not kept.unknown:
-            if there == expected:
-                continue
-            verdict = "ambiguous" if meter.formula == "last" else "short" if there < expected else "over"
-            wrong.append(Difference(name, customer, hour, expected, there, 0, verdict))
+        expected = kept.expected(meter.formula)
+        arrived = expected + (len(kept.unknown) if meter.formula == "count" else exact_sum(kept.unknown))
+        if there == expected and not kept.unknown:
             continue
-        arrived = _explained(meter.formula, kept.unknown, there - expected)
-        if arrived is None:
-            wrong.append(Difference(name, customer, hour, expected, there, len(kept.unknown), "ambiguous"))
-            continue
-        # remembered once: a later look at the same hour must not count them twice
-        for row in kept.unknown:
-            settled["delivered" if row in arrived else "pending"].append(row.id)
-        kept.total += sum(row.event.value for row in arrived)
-        kept.count += len(arrived)
-        kept.unknown = []
+        if kept.unknown and meter.formula != "last" and there in (expected, arrived) and arrived != expected:
+            verdict = "missing" if there == expected else "arrived"
+        else:
+            verdict = "short" if there < expected else "over"
+        wrong.append(Difference(name, customer, hour, expected, there, len(kept.unknown), verdict))
     return wrong
-
-
-def _explained(formula: str, unknown: list[Kept], missing: Decimal) -> list[Kept] | None:
-    """The one set of unknown events whose arrival explains what Stripe has beyond the delivered ones, or None."""
-    if formula == "count":
-        return [] if missing == 0 else list(unknown) if missing == len(unknown) else None
-    if formula != "sum" or len(unknown) > MOST_UNKNOWN:
-        return None
-    answers: list[list[Kept]] = []
-    for size in range(len(unknown) + 1):
-        for chosen in combinations(unknown, size):
-            if sum(row.event.value for row in chosen) == missing:
-                answers.append(list(chosen))
-                if len(answers) > 1:
-                    return None
-    return answers[0] if answers else None

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change
+from components.providers.differ import Change, Declarations
 from components.providers.inventory import StripeObject
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import StripeProvider
@@ -50,7 +50,21 @@ def fill(inputs: Inputs, livemode: bool) -> Inputs:
     return {"on_delete": "keep" if livemode else "delete", **inputs}
 
 
+def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator[str]:
+    balance = inputs.get("balance")
+    if is_new and isinstance(balance, int) and balance:
+        yield f"begins with {_credit(balance)} (balance), whatever an earlier customer of this name had"
+
+
+def _credit(balance: int) -> str:
+    """A balance in words: Stripe counts what a customer has as less than nothing."""
+    return f"{'a credit' if balance < 0 else 'a debt'} of {abs(balance)} minor units"
+
+
 def warnings(change: Change) -> Iterator[str]:
+    balance = change.new.get("balance")
+    if not change.replaces and isinstance(balance, int) and balance != change.old.get("balance"):
+        yield f"has {_credit(balance)} from now on (balance), whatever invoices have used of it since it was declared"
     if change.replaces:
         yield (
             "is deleted for good, with its subscriptions, balance and payment methods, and a new customer made"
@@ -137,6 +151,7 @@ CUSTOMER = Kind(
     fill=fill,
     warnings=warnings,
     refusal=refusal,
+    remarks=remarks,
 )
 
 
@@ -163,7 +178,13 @@ class Customers(Reconciler):
             return self.inventory.read(id_)
         # Deleting a customer cancels what it is subscribed to, at once and without a last invoice.
         pages = self.account.pages("/v1/subscriptions", {"customer": id_}, subject=self.subject(known, id_))
-        subscriptions = [each for page, _ in pages for each in page]
+        try:
+            subscriptions = [each for page, _ in pages for each in page]
+        except StripeRefusal as refusal:
+            if refusal.code != "resource_missing":
+                raise
+            # Stripe refuses a list by a customer that it does not know, such as one of erased test data.
+            return None
         ending = [each["id"] for each in subscriptions if each.get("cancel_at")]
         if ending:
             self.run.tell(

@@ -10,6 +10,18 @@ from components.providers.values import MISSING, Inputs, decimal_string
 
 #: What unsets a field that Stripe has no way to unset: nothing is sent, and the value stays as it is.
 KEEP: Final[Any] = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
+#: Objects of which Stripe changes the fields that it is sent and leaves the others. It replaces any other as a whole.
+MERGED: Final = frozenset(
+    [
+        "billing_thresholds",
+        "cancellation_details",
+        "cash_balance",
+        "invoice_settings",
+        "payment_method_options",
+        "payment_settings",
+        "settings",
+    ]
+)
 
 
 def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> Any:
@@ -46,16 +58,20 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
 
 
 def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, Any]) -> Any:
-    """What to send so that a field that was `old` becomes `new`; MISSING means that it is not declared."""
+    """What to send so that a field that was `old` becomes `new`; MISSING means that it is not declared.
+
+    What stays is not sent, wherever Stripe lets it be left out: somebody may have changed it in Stripe since.
+    """
     if new is MISSING:
         return clearing(path, field, old, cleared)
     match field.shape:
         case Struct(fields=fields) if isinstance(new, Mapping):
             before = old if isinstance(old, Mapping) else {}
+            merged = path.rpartition(".")[2] in MERGED
             sent = {
                 name: setting(f"{path}.{name}", fields[name], before.get(name, MISSING), value, cleared)
                 for name, value in new.items()
-                if name in fields
+                if name in fields and not (merged and before.get(name, MISSING) == value)
             }
             for name in before.keys() - new.keys():
                 if name in fields:
@@ -65,6 +81,8 @@ def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, A
             before = old if isinstance(old, Mapping) else {}
             changed = {key: value for key, value in new.items() if before.get(key, MISSING) != value}
             return changed | dict.fromkeys(before.keys() - new.keys(), "") or KEEP
+        case Map() if isinstance(new, Mapping) and isinstance(old, Mapping):
+            return {key: value for key, value in new.items() if old.get(key, MISSING) != value} or KEEP
         case Array() if not new:
             return clearing(path, field, old, cleared)
     return new

@@ -74,6 +74,8 @@ class Kind:
         computed: what Stripe has filled in for arguments that were left out, as the state's outputs know it.
         replaces: the changed arguments that force a replacement: (old, new, what `fields` and types say).
         warnings: what a reviewer should know of a change and its diff does not say.
+        notices: whole sentences that are the same for many resources, told once a run.
+        remarks: what a reviewer should know of what is declared: (arguments, whether it is new, declarations).
         refusal: why a change is refused that the program must allow by name; None for none.
         gone: whether an object of Stripe's is there and yet no more, such as a cancelled subscription.
         ended_as_declared: whether it is no more because the program said when it ends: (arguments, object).
@@ -102,6 +104,8 @@ class Kind:
     computed: Callable[[Inputs], Inputs] = _nothing
     replaces: Callable[[Inputs, Inputs, set[str]], Iterable[str]] = lambda old, new, names: names
     warnings: Callable[[Change], Iterator[str]] = _silent
+    notices: Callable[[Change], Iterator[str]] = _silent
+    remarks: Callable[[Inputs, bool, Declarations], Iterable[str]] = lambda inputs, is_new, declaration: ()
     refusal: Callable[[Change], str | None] = lambda change: None
     gone: Callable[[Mapping[str, Any]], bool] = lambda remote: False
     ended_as_declared: Callable[[Inputs, Mapping[str, Any]], bool] = lambda known, remote: False

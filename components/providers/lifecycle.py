@@ -22,7 +22,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from components.account import Account, AccountError, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, StripeRefusal, account_for
 from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
@@ -31,6 +31,7 @@ from components.providers.kind import ADOPT, Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Declaration, Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.redaction import as_line
 from components.settings import StackConfig
 
 #: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
@@ -65,9 +66,11 @@ def one_line(method: Method) -> Method:
             owners = [
                 each["owner"] for each in args if isinstance(each, Mapping) and isinstance(each.get("owner"), str)
             ]
+            # What a check stumbles over is a value that the program declares, which may be a secret.
+            what = type(error).__name__ + ("" if method.__name__ == "check" else f": {error}")
             raise ProviderError(
                 f"{subject(self.kind.name, {'owner': owners[-1]} if owners else {})}: {method.__name__} failed "
-                f"unexpectedly: {type(error).__name__}: {error}; {TRACEBACK_VARIABLE}=1 shows where"
+                f"unexpectedly: {what}; {TRACEBACK_VARIABLE}=1 shows where"
             ) from None
 
     return cast(Method, guarded)
@@ -114,7 +117,9 @@ class StripeProvider(ResourceProvider):
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
         if is_new and not problems and isinstance(inputs.get(ADOPT), str):
             self.reconciler.preview_adoption(inputs)
-        failures = [CheckFailure("", redact(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        failures = [CheckFailure("", as_line(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
+        for remark in () if failures else self.kind.remarks(inputs, is_new, self.run.declaration):
+            self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
         # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
         return CheckResult(inputs if not failures else {}, failures)
 
@@ -145,7 +150,7 @@ class StripeProvider(ResourceProvider):
         change = differ.compare(self.kind, id_, outputs, new, self.run.declaration)
         # A refresh reads an object and then asks how it differs from the state. That changes nothing.
         refreshing = self.run.just_read(self.kind, id_, change.old)
-        self.run.compared(self.kind, id_, new, refreshing=refreshing, replaced=bool(change.replaces))
+        self.run.compared(self.kind, id_, change.old, new, is_replaced=bool(change.replaces), refreshing=refreshing)
         if change.old != new and not refreshing:
             refusal = differ.refusal(change)
             if refusal:
@@ -166,6 +171,8 @@ class StripeProvider(ResourceProvider):
             return found
 
         asking = differ.Change(**{**vars(change), "declaration": declaration})
+        for notice in self.kind.notices(asking):
+            self.run.tell("warning", notice)
         for warning in differ.warnings(asking):
             self.run.tell("warning", f"{subject(self.kind.name, change.new, change.id)}: {warning}")
         self.run.when_compared(unanswered, lambda: self._warn(change))

@@ -20,7 +20,7 @@ from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler
-from components.providers.values import MISSING, Inputs, is_unknown
+from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
 
 class OwnArguments(TypedDict):
@@ -128,28 +128,14 @@ def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
 def warnings(change: Change) -> Iterator[str]:
     old, new = change.old, change.new
     if change.replaces:
-        yield f"stays in Stripe, archived{_who_moves(old)}"
+        on_it = "; subscriptions on it go on paying it, unless a line of this preview moves them"
+        yield f"stays in Stripe, archived{on_it if isinstance(old.get('recurring'), Mapping) else ''}"
         if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
             yield f"tiers by up_to: {moves}"
     elif new.get("active", True) is False and old.get("active", True) is not False:
         yield "will be archived: no new subscriptions to it; those that exist go on billing"
     if not change.replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
         yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later makes a new price"
-
-
-def _who_moves(old: Mapping[str, Any]) -> str:
-    """What a replaced price means for those who pay it, which the items' `price: price_1 => [unknown]` does not say."""
-    recurring = old.get("recurring")
-    if not isinstance(recurring, Mapping):
-        return ""
-    if recurring.get("usage_type") == "metered":
-        period = "their usage until then is billed at this one"
-    else:
-        period = "the rest of their period is prorated"
-    return (
-        f"; subscriptions that this program links to it move to the new price ({period}, unless proration_behavior "
-        "says none), all others go on paying this one"
-    )
 
 
 def _tier_moves(old: Any, new: Any) -> str:
@@ -187,6 +173,20 @@ def _comparable_tier(tier: Any) -> Any:
         if name in same and not is_unknown(same[name]):
             same[f"{name}_decimal"] = str(same.pop(name))
     return same
+
+
+def _as_sent(option: Mapping[str, Any]) -> Inputs:
+    """A currency option of Stripe's as a request names it: each amount once, and nothing that is not there."""
+    there = {name: _as_declared(name, value) for name, value in option.items() if value is not None}
+    if "tiers" in there:
+        there["tiers"] = [_one_spelling(tier) for tier in there["tiers"]]
+    return _one_spelling(there)
+
+
+def _one_spelling(amounts: Mapping[str, Any]) -> Inputs:
+    return {
+        name: value for name, value in amounts.items() if value is not None and amounts.get(f"{name}_decimal") is None
+    }
 
 
 def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -305,12 +305,31 @@ class Prices(Reconciler):
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
     ) -> tuple[Inputs, StripeObject | None]:
         before, after = old.get("currency_options") or {}, new.get("currency_options") or {}
-        if after and before.keys() - after.keys():
-            # Stripe can only take all currency options away at once; the declared ones then come back.
-            params = {"currency_options": "", **self.expanded()}
-            self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
-            old = {name: value for name, value in old.items() if name != "currency_options"}
+        if gone := before.keys() - after.keys():
+            # Stripe can only take all currency options away at once. The others then come back as they were.
+            there = {**after, **self._options_in_stripe(id_)}
+            changed = {code: option for code, option in after.items() if before.get(code) != option}
+            kept = {code: option for code, option in there.items() if code not in gone} | changed
+            if kept:
+                for options in ("", kept):
+                    params = {"currency_options": options, **self.expanded()}
+                    answer = self.call("post", f"{self.kind.path}/{id_}", params, subject=self.subject(new, id_))
+                remote = answer.data
+                self.inventory.remember(remote)
+                old = {**old, "currency_options": new.get("currency_options")}
+                old = {name: value for name, value in old.items() if value is not None}
         return old, remote
+
+    def _options_in_stripe(self, id_: str) -> dict[str, Inputs]:
+        """The price in its other currencies as Stripe has it, in the form that Stripe takes."""
+        remote = self.inventory.fetch(id_) or {}
+        options = mapping(remote.get("currency_options"))
+        codes = sorted(options.keys() - {remote.get("currency")})
+        if codes and remote.get("billing_scheme") == "tiered":
+            expand = [*self.kind.expand, *(f"currency_options.{code}.tiers" for code in codes)]
+            remote = self.call("get", f"{self.kind.path}/{id_}", {"expand": expand}, subject=f"price {id_}").data
+            options = remote["currency_options"]
+        return {code: _as_sent(options[code]) for code in codes}
 
     # -- read ---------------------------------------------------------------------------------------------------
 

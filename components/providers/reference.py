@@ -28,7 +28,7 @@ INTRODUCTION = f"""\
 
 What changing, taking out or deleting a resource does in Stripe. This page is written from the tables that the
 providers run on (`python -m components.providers.reference`); a test fails when it is not current. What the
-parameters mean is in [Stripe's reference](https://docs.stripe.com/api); every parameter that the pinned
+parameters mean is in [Stripe's reference](https://docs.stripe.com/api); every parameter that the installed
 stripe-python has is an argument, and `check` holds it to Stripe's own types before anything is sent.
 
 - **In place**: an update changes it. **Replaces**: Stripe cannot change it, so a new object is made first and the
@@ -51,12 +51,18 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
   has already done, by owner or by the stored answer, and goes on from there; run `pulumi refresh` first if days passed.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
+- **Refused in the preview**: what Stripe would refuse, as far as the program alone says it. The sentence names the
+  argument by its path and never repeats a value, since that may be a secret.
 - **Traces**: a failure is one line; `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.
 - **API version**: every request names `{api_version()}`, the one that the pinned stripe-python is made for.
 - **Warnings** about what cannot be undone come with the preview. They are sent by `diff`, which sees a replacement
   as one; Pulumi's resource hooks see it as a creation, and stop `pulumi destroy` when they are bound to deletes.
-  What the engine alone knows is not warned of: a replacement that `replace_on_changes` asks for, and what leaves the
-  program; the preview shows both.
+  Customers and subscriptions that leave the program are said by `components.program.program()`, which compares with
+  the stack's last state. A replacement that `replace_on_changes` asks for is known to the engine alone.
+- **Amounts in warnings** are what the program declares of its prices times the quantity. Discounts, taxes and usage are
+  not in them. Where a price is not part of the run (`--target`, an id written down), there is none.
+- **Only what the program changes is sent**: what somebody set in Stripe beside it stays until a refresh has shown it.
+  An item whose price changes keeps the quantity that Stripe has.
 """
 
 

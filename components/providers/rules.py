@@ -1,7 +1,8 @@
 """Rules that Stripe's types cannot say and more than one kind needs.
 
 Each is a generator of (property path, sentence). The sentence says what is wrong and what to write instead, and never
-repeats a value: Pulumi hands a provider its secrets in the clear. What a preview does not know yet breaks no rule.
+repeats a value: Pulumi hands a provider its secrets in the clear. What a preview does not know yet breaks no rule; and
+whatever a rule does know has the form that Stripe's types give it, since the schema comes first.
 Rules that take paths take them dotted, with `*` for each entry of a list or map. Where Stripe's limits come from:
 `maxLength` in its OpenAPI description (https://github.com/stripe/openapi), else the page named beside the rule.
 """
@@ -101,8 +102,6 @@ def between(limits: Mapping[str, tuple[int, int | None]]) -> Rule:
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern, (least, most) in limits.items():
             for path, value in each(inputs, pattern):
-                if not isinstance(value, int) or isinstance(value, bool):
-                    continue
                 if value < least or (most is not None and value > most):
                     yield path, f"must be at least {least}" if most is None else f"must be {least} to {most:,}"
 
@@ -115,7 +114,7 @@ def at_most_items(limits: Mapping[str, int]) -> Rule:
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern, limit in limits.items():
             for path, value in each(inputs, pattern):
-                if isinstance(value, (list, Mapping)) and len(value) > limit:
+                if len(value) > limit:
                     yield path, f"has {len(value)} entries; Stripe takes at most {limit}"
 
     return rule
@@ -154,7 +153,7 @@ def emails(*patterns: str) -> Rule:
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern in patterns:
             for path, value in each(inputs, pattern):
-                if isinstance(value, str) and not _EMAIL.match(value):
+                if not _EMAIL.match(value):
                     yield path, "is not an e-mail address such as billing@example.com"
 
     return rule
@@ -166,7 +165,7 @@ def urls(*patterns: str) -> Rule:
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern in patterns:
             for path, value in each(inputs, pattern):
-                if isinstance(value, str) and not _is_url(value):
+                if not _is_url(value):
                     yield path, "must be a public web address such as https://example.com"
 
     return rule
@@ -187,8 +186,6 @@ def descriptors(*patterns: str) -> Rule:
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern in patterns:
             for path, value in each(inputs, pattern):
-                if not isinstance(value, str):
-                    continue
                 if _FORBIDDEN_IN_DESCRIPTOR & set(value):
                     yield path, "holds one of < > \\ \" ' *, which Stripe refuses on a bank statement"
                 elif not value.isascii():

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
-from components.account import Account, redact
+from components.account import Account
 from components.providers import notices
 from components.providers.errors import subject
 from components.providers.inventory import Inventory, StripeObject
 from components.providers.kind import Kind
 from components.providers.state import Holders, StateUnreadable, read_holders
 from components.providers.values import Inputs
+from components.redaction import as_line
 
 _NEW, _IN_STATE = "new", "in the state"
 
@@ -32,11 +33,15 @@ class Declaration:
         subject: how messages name it.
         owner: its `<project>/<stack>/<resource name>`.
         arguments: what the program declares.
+        before: the arguments in the state.
+        is_replaced: whether another object takes its place in this run.
     """
 
     subject: str
     owner: str
     arguments: Inputs
+    before: Inputs
+    is_replaced: bool
 
 
 @dataclass
@@ -108,17 +113,17 @@ class Run:
     # -- what the program declares ------------------------------------------------------------------------------
 
     def compared(
-        self, kind: Kind, id_: str, arguments: Inputs, *, refreshing: bool = False, replaced: bool = False
+        self, kind: Kind, id_: str, before: Inputs, arguments: Inputs, *, is_replaced: bool, refreshing: bool
     ) -> None:
         """A resource in the state is compared with the program, or (refreshing) with what was just read of it."""
         owner = str(arguments.get("owner"))
         with self._lock:
             known = self._of(kind)
-            known.compared[id_] = Declaration(subject(kind.name, arguments), owner, arguments)
+            known.compared[id_] = Declaration(subject(kind.name, arguments), owner, arguments, before, is_replaced)
             if not refreshing:
                 known.declared.add(owner)
                 known.kept.pop(id_, None)
-                if not replaced:
+                if not is_replaced:
                     known.kept[id_] = owner
             waiting = self._waiting.pop((kind.name, id_), [])
         for then in waiting:
@@ -263,7 +268,7 @@ class Run:
 
     def tell(self, severity: Literal["info", "warning"], message: str) -> None:
         """Show the person at the terminal one line, once a run."""
-        line = redact(" ".join(message.split()))
+        line = as_line(message)
         with self._lock:
             if line in self._told:
                 return

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, Final, Literal, NotRequired, get_args, get_origin
 
 from pulumi.output import UNKNOWN
@@ -124,12 +126,25 @@ class _Names(dict[str, Any]):
         return _Unresolved
 
 
+@functools.cache
+def _names_in(module: str) -> _Names:
+    return _Names({**vars(builtins), **vars(sys.modules[module])})
+
+
 def _hints(typed_dict: Any) -> Mapping[str, Any]:
-    names = _Names({**vars(builtins), **vars(sys.modules[typed_dict.__module__])})
+    names = _names_in(typed_dict.__module__)
     try:
         return get_type_hints(typed_dict, localns=names, include_extras=True)
+    except Exception:  # noqa: BLE001 - whatever an annotation raises, the others are read
+        return {name: _hint(annotation, names) for name, annotation in typed_dict.__annotations__.items()}
+
+
+def _hint(annotation: Any, names: Mapping[str, Any]) -> Any:
+    alone = SimpleNamespace(__annotations__={"alone": annotation})
+    try:
+        return get_type_hints(alone, localns=names, include_extras=True)["alone"]
     except Exception:  # noqa: BLE001 - one that this Python cannot evaluate is one more form that is not known
-        return dict.fromkeys(typed_dict.__annotations__, NotRequired[Any])
+        return NotRequired[Any]
 
 
 def _origin_name(hint: Any) -> str:

@@ -7,28 +7,38 @@ that an item is changed, moved to another price or removed as itself, wherever i
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-import money
-from components.providers import rules
+from components.account import StripeRefusal
+from components.providers import discounts as discounts_of
+from components.providers import paid, rules, subscription_items
+from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.differ import Change, Declarations
 from components.providers.errors import ProviderError, differences
-from components.providers.fields import KEEP, projected, setting
-from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
+from components.providers.inventory import StripeObject, is_gone, owner_of
 from components.providers.kind import Kind, Problem
 from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
 from components.providers.shapes import Map, Path, Struct
-from components.providers.values import MISSING, Inputs, decimal_string, decimals, fingerprint, is_unknown
+from components.providers.subscription_items import SOURCES
+from components.providers.subscription_preview import CANCEL_DEFAULTS
+from components.providers.values import (
+    MISSING,
+    Inputs,
+    decimal_string,
+    decimals,
+    fingerprint,
+    id_of,
+    is_unknown,
+    mapping,
+)
 
 
 class CancelArguments(TypedDict):
@@ -47,10 +57,9 @@ class OwnArguments(TypedDict):
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
-#: Usage until now is billed and nothing is given back; Stripe's own default leaves metered usage unbilled.
-CANCEL_DEFAULTS: Final = {"when": "now", "invoice_now": True, "prorate": False}
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
+MOST_ITEMS: Final = 20
 #: A year, in each interval.
 MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
@@ -60,10 +69,6 @@ INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "ye
 QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: What Stripe still updates of one that has ended.
 UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
-#: The ways to give an item its price.
-SOURCES: Final = ("price", "price_data", "plan")
-#: Stripe returns the price that came of them.
-UNREADABLE_IN_ITEMS: Final = ("price_data", "plan")
 #: Stripe takes these and trial offers for the same thing.
 TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
 TRIAL_OFFERS: Final = "/v1/product_catalog/trial_offers"
@@ -254,92 +259,44 @@ def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
     return names
 
 
-def warnings(change: Change) -> Iterator[str]:
-    olds, old, new, replaces = change.outputs, change.old, change.new, change.replaces
-    if replaces and olds.get("has_ended"):
-        yield "has ended, and a new subscription is made, with a billing period of its own"
-        return
-    if replaces:
-        trials = sorted(key for key, item in _mapping(new.get("items")).items() if _mapping(item).get("current_trial"))
-        anew = f" and the trial of {', '.join(trials)} from its beginning" if trials else ""
-        yield (
-            f"is cancelled now ({_ending(old)}) and a new subscription made, with a billing period of its "
-            f"own{anew}; this cannot be undone"
-        )
-        return
-    if _mode(new) == "flexible" and "classic" in (_mode(old), olds.get("billing_mode_type")):
-        yield "billing_mode becomes flexible, which cannot be undone"
-    before, after = old.get("items", {}), new.get("items")
-    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
-        return
-    renamed = _renamed(before, after)
-    for key, item in sorted(before.items()):
-        if key in renamed:
-            yield f"item {key} is {renamed[key]} from now on; in Stripe it stays the item that it is"
-            continue
-        metered = key in (olds.get("metered_items") or ())
-        if key not in after:
-            yield f"item {key} is removed; {_the_rest(new, metered=metered, classic=_is_classic(olds, new))}"
-            continue
-        trial = _mapping(after[key]).get("current_trial")
-        if _mapping(item).get("current_trial") and not trial:
-            yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
-        if trial and trial != _mapping(item).get("current_trial"):
-            continue
-        was, now = (each.get("price") if isinstance(each, Mapping) else None for each in (item, after[key]))
-        moves_to = change.declaration(PRICE, str(now)) if was != now and not is_unknown(now) else None
-        if moves_to:
-            # Ids say nothing to a reader. Of a price that is replaced the reader is told once, with the price.
-            fate = _the_rest(new, metered=metered, classic=_is_classic(olds, new))
-            moves_from = change.declaration(PRICE, str(was))
-            yield f"item {key} moves from {moves_from.subject if moves_from else was} to {moves_to.subject}; {fate}"
-        # A price that is replaced has no id yet: what it will be is declared under the old one's.
-        price, billed = str(was if is_unknown(now) else now), olds.get("billing_currency")
-        linked = change.declaration(PRICE, price)
-        if linked and (currency := _other_currency(linked.arguments, billed)):
-            yield (
-                f"item {key}: {linked.subject} is in {currency}, and the subscription bills in {billed}; Stripe "
-                f"refuses to mix them: move the item to a price in {billed}, or declare "
-                f'currency="{currency}", which makes a new subscription'
-            )
-    came = {after_key: key for key, after_key in renamed.items()}
-    for key, item in sorted(after.items()):
-        trial = _mapping(item).get("current_trial")
-        if trial and trial != _mapping(before.get(came.get(key, key))).get("current_trial"):
-            # Whoever pays the price already pays the trial's again.
-            offer = "its trial offer" if is_unknown(_mapping(trial).get("trial_offer")) else _offer_of(trial)
-            yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
-
-
 def refusal(change: Change) -> str | None:
-    """A metered item has no quantity; and in classic mode Stripe drops its usage when its price changes in a period.
+    """A metered item has no quantity; and Stripe drops the usage of one that goes or moves in some cases.
 
+    In classic mode it does so always, in flexible mode where nothing is prorated.
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
-    olds, old, new, replaces = change.outputs, change.old, change.new, change.replaces
-    classic = _is_classic(olds, new)
-    before, after = old.get("items"), new.get("items")
-    for key in olds.get("metered_items") or ():
-        declared, was = _mapping(_mapping(after).get(key)), _mapping(_mapping(before).get(key))
+    before, after = mapping(change.old.get("items")), change.new.get("items")
+    for key in change.outputs.get("metered_items") or ():
+        declared, was = mapping(mapping(after).get(key)), mapping(before.get(key))
         if rules.given(declared, "quantity") and declared.get("price") == was.get("price"):
             return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
-    if not classic or new.get("allow_unbilled_usage") or not isinstance(after, Mapping) or replaces:
+    if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
         return None
-    renamed = _renamed(before or {}, after)
-    for key in olds.get("metered_items") or ():
-        item = after.get(renamed.get(key, key))
-        was = (before or {}).get(key, {})
+    renamed = subscription_items.renamed(before, after)
+    for key in change.outputs.get("metered_items") or ():
+        item, was = after.get(renamed.get(key, key)), before.get(key, {})
         if item is None or (isinstance(item, Mapping) and was and item.get("price") != was.get("price")):
-            return _unbilled_usage(key, removed=item is None)
+            return _unbilled_usage(key, change.new, removed=item is None)
     return None
 
 
-def _unbilled_usage(key: str, *, removed: bool) -> str:
+def _unbilled_usage(key: str, new: Inputs, *, removed: bool) -> str:
+    if new.get("proration_behavior") == "none":
+        why, way_out = "proration_behavior is none, with", "leave proration_behavior out"
+    else:
+        why, way_out = "billing_mode is classic, in", 'set billing_mode={"type": "flexible"} first'
     return (
-        f"items.{key} is metered and billing_mode is classic, in which Stripe does not bill the usage of this period "
-        f"once the item is {'removed' if removed else 'moved to another price'}; set billing_mode="
-        '{"type": "flexible"} first, or allow_unbilled_usage=True'
+        f"items.{key} is metered and {why} which Stripe does not bill the usage of this period once the item is "
+        f"{'removed' if removed else 'moved to another price'}; {way_out}, or set allow_unbilled_usage=True"
     )
+
+
+def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator[str]:
+    items = inputs.get("items")
+    if isinstance(items, Mapping) and len(items) > MOST_ITEMS:
+        yield f"has {len(items)} items; Stripe has long taken {MOST_ITEMS} at most, and more only from some accounts"
+    if is_new:
+        yield from preview.of_new(inputs, declaration)
 
 
 def is_ended(remote: Mapping[str, Any]) -> bool:
@@ -382,14 +339,19 @@ SUBSCRIPTION = Kind(
     "item, if its price stays. The trials of one that is made again begin again.",
     fields={
         "add_invoice_items": Field(
-            write_only="charged once, when it is declared and again when it changes",
+            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name has "
+            "charged to the customer is not charged again",
             keep="what was charged is not given back",
         ),
         "application_fee_percent": Field(paid=True),
         "automatic_tax": Field(paid=True, unset_to={"enabled": False}),
         "automatic_tax.liability": Field(unset_to={"type": "self"}),
         "automatic_tax.liability.account": Field(keep="goes with type account"),
-        "backdate_start_date": Field(write_only="Stripe returns the start date that came of it", keep=_ONCE),
+        "backdate_start_date": Field(
+            write_only="Stripe returns the start date that came of it; it is left out where an earlier subscription of "
+            "this name was billed from then on",
+            keep=_ONCE,
+        ),
         "billing_cycle_anchor": Field(
             create_only="an update can only reset it, with {'type': 'now'}, which is done in place",
             write_only="Stripe moves it, at the end of a trial for one",
@@ -416,7 +378,8 @@ SUBSCRIPTION = Kind(
         "default_tax_rates": Field(paid=True),
         "discounts": Field(
             paid=True,
-            drift="one that is used up leaves by itself, so one that is missing is no drift; one that others add is",
+            drift="one that is used up leaves by itself, so one that is missing is no drift once it has reduced all "
+            "the invoices that it reduces; one that was taken off, or swapped for another, is",
         ),
         "invoice_settings.issuer": Field(unset_to={"type": "self"}),
         "items": Field(paid=True, mapping="by a key of the program's choice"),
@@ -480,6 +443,7 @@ SUBSCRIPTION = Kind(
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
         "billing_currency": "the currency that it bills in",
+        "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
         "has_ended": "whether it has come to the end that the program declares",
     },
     rules=(
@@ -539,7 +503,9 @@ SUBSCRIPTION = Kind(
     comparable=comparable,
     computed=computed,
     replaces=replaces,
-    warnings=warnings,
+    warnings=preview.warnings,
+    notices=preview.notices,
+    remarks=remarks,
     refusal=refusal,
     gone=is_ended,
     ended_as_declared=ended_as_declared,
@@ -584,12 +550,51 @@ class Subscriptions(Reconciler):
                     "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
                 )
 
+    def make(self, new: Inputs) -> StripeObject:
+        return super().make(self._unspent(new))
+
+    def _unspent(self, new: Inputs) -> Inputs:
+        """The arguments without what an earlier subscription of this name has billed to the customer already.
+
+        One that is replaced, or that was gone from Stripe, is made again; what acts once has acted.
+        """
+        if not new.get("customer") or not (new.get("add_invoice_items") or new.get("backdate_start_date")):
+            return new
+        customer, subject = {"customer": new["customer"]}, self.subject(new)
+        pages = self.account.pages(self.kind.path, {**customer, "status": "canceled"}, subject=subject)
+        earlier = [each for page, _ in pages for each in page if owner_of(each) == new["owner"]]
+        if not earlier:
+            return new
+        result, start = dict(new), new.get("backdate_start_date")
+        billed = next((each["id"] for each in earlier if start and each.get("start_date", start + 1) <= start), None)
+        if billed:
+            del result["backdate_start_date"]
+            self.run.tell(
+                "warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on"
+            )
+        if new.get("add_invoice_items"):
+            ids = {each["id"] for each in earlier}
+            pages = self.account.pages("/v1/invoiceitems", customer, subject=subject)
+            charged = [each for page, _ in pages for each in page if _subscription_of(each) in ids]
+            fresh = _not_charged(new["add_invoice_items"], charged)
+            result["add_invoice_items"] = fresh
+            if len(fresh) < len(new["add_invoice_items"]):
+                self.run.tell(
+                    "warning",
+                    f"{subject}: {len(new['add_invoice_items']) - len(fresh)} of add_invoice_items are not charged "
+                    f"again: {' and '.join(sorted(ids))} charged them",
+                )
+            if not fresh:
+                del result["add_invoice_items"]
+        return result
+
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
         if _resets(params.get("billing_cycle_anchor")):
             del params["billing_cycle_anchor"]
         params["items"] = [
-            _branded(key, self._begun(key, item, item, new)) for key, item in sorted(new["items"].items())
+            subscription_items.branded(key, self._begun(key, item, item, new))
+            for key, item in sorted(new["items"].items())
         ]
         return params
 
@@ -614,12 +619,13 @@ class Subscriptions(Reconciler):
     def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
         """What the items that bill by quantity come to, before and after, without tiers, discounts and tax."""
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
-        declared = _mapping(new.get("items")).values()
-        if any(is_unknown(item) or is_unknown(_mapping(item).get("price")) for item in declared):
+        declared = [mapping(item) for item in mapping(new.get("items")).values()]
+        if any(is_unknown(item.get("price")) for item in declared):
             return ""
         prices = self.run.inventory(PRICE)
         after = [(prices.read(str(item.get("price"))), item.get("quantity", 1)) for item in declared]
-        was, now = recurring([(item.get("price"), item.get("quantity", 1)) for item in listed]), recurring(after)
+        was = paid.recurring_text([(item.get("price"), item.get("quantity", 1)) for item in listed])
+        now = paid.recurring_text(after)
         return f"what recurs by quantity: {was} => {now}" if was != now else ""
 
     # -- update -------------------------------------------------------------------------------------------------
@@ -634,8 +640,9 @@ class Subscriptions(Reconciler):
             remote = remote or self.inventory.fetch(id_)
             if remote is not None and _mode(remote) == "classic":
                 remote = self._migrate(id_, new)
-        if new.get("add_invoice_items") and new["add_invoice_items"] != old.get("add_invoice_items"):
-            remote = self._charge(id_, old, new)
+        if fresh := preview.added(old.get("add_invoice_items"), new.get("add_invoice_items")):
+            remote = self._charge(id_, old, new, fresh)
+        if "add_invoice_items" in new:
             old = {**old, "add_invoice_items": new["add_invoice_items"]}
         return old, remote
 
@@ -652,13 +659,13 @@ class Subscriptions(Reconciler):
                 "this takes"
             )
 
-    def _charge(self, id_: str, old: Inputs, new: Inputs) -> StripeObject:
-        """Add to the next invoice, in a call of its own.
+    def _charge(self, id_: str, old: Inputs, new: Inputs, fresh: list[Any]) -> StripeObject:
+        """Add what was not declared before to the next invoice, in a call of its own.
 
         Its key says nothing of the other arguments. So a run that was cut short after it charges nothing twice, even
         if the program changed before the next one.
         """
-        params = {"add_invoice_items": new["add_invoice_items"], **self.expanded()}
+        params = {"add_invoice_items": fresh, **self.expanded()}
         return self.post(id_, params, new, fingerprint("charge", changes_made(old)), {})
 
     def _migrate(self, id_: str, new: Inputs) -> StripeObject:
@@ -672,9 +679,11 @@ class Subscriptions(Reconciler):
         params = super().changes(id_, *without_items)
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
-        if params.get("discounts") and old.get("discounts"):
+        if "discounts" in params:
             there = (self.inventory.fetch(id_) or {}).get("discounts") or []
-            params["discounts"] = _discount_changes(old["discounts"], new["discounts"], there) or ""
+            params["discounts"] = (
+                discounts_of.changes(old.get("discounts") or [], new.get("discounts") or [], there) or ""
+            )
         if {"cancel_at", "cancel_at_period_end"} <= params.keys():
             # Stripe takes one of the two, and setting one unsets the other.
             del params["cancel_at" if params["cancel_at"] == "" else "cancel_at_period_end"]
@@ -691,32 +700,41 @@ class Subscriptions(Reconciler):
         remote = self.inventory.fetch(id_)
         if remote is None:
             raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
-        there = self._items(remote, new["items"])
-        guarded = _mode(remote) == "classic" and not new.get("allow_unbilled_usage")
+        there, before = self._items(remote, new["items"]), old.get("items", {})
         sent: list[Inputs] = []
         for key, item in sorted(new["items"].items()):
-            if key not in there:
-                sent.append(_branded(key, self._begun(key, item, item, new)))
-                continue
-            found = there[key]
-            before = old.get("items", {})
-            change = _item_change(key, found, before.get(key) or before.get(_key_of(found)) or {}, item)
-            if "current_trial" in change:
-                change = self._begun(key, item, change, new)
-            if "quantity" in change and "quantity" not in item and self._will_be_metered(change):
-                # Without one it is 1, but a metered item has none at all.
-                del change["quantity"]
-            if guarded and _is_metered(found) and change.keys() & set(SOURCES):
-                raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, removed=False)}")
-            if change:
+            found = there.get(key)
+            if found is None and before.get(key) == item:
+                self.run.tell(
+                    "warning",
+                    f"{self.subject(new, id_)}: item {key} is gone from Stripe, and this change leaves it out; pulumi "
+                    "refresh and then up add it again",
+                )
+            elif found is None:
+                sent.append(subscription_items.branded(key, self._begun(key, item, item, new)))
+            elif change := self._item_change(key, found, before, new):
+                if _drops_usage(remote, new) and subscription_items.is_metered(found) and change.keys() & set(SOURCES):
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=False)}")
                 sent.append({"id": found["id"], **change})
         for key, found in sorted(there.items()):
             # What nobody declared is left alone until a refresh has shown it.
-            if key not in new["items"] and (key in old.get("items", {}) or _key_of(found)):
-                if guarded and _is_metered(found):
-                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, removed=True)}")
+            if key not in new["items"] and (key in before or subscription_items.key_of(found)):
+                if _drops_usage(remote, new) and subscription_items.is_metered(found):
+                    raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=True)}")
                 sent.append({"id": found["id"], "deleted": True})
         return sent
+
+    def _item_change(self, key: str, found: StripeObject, before: Mapping[str, Any], new: Inputs) -> Inputs:
+        """What to send so that one item of Stripe's becomes the declared one."""
+        item = new["items"][key]
+        was = before.get(key) or before.get(str(subscription_items.key_of(found))) or {}
+        change = subscription_items.change(_item_struct(), self.kind.clearing, key, found, was, item)
+        if "current_trial" in change:
+            change = self._begun(key, item, change, new)
+        if "quantity" in change and "quantity" not in item and self._will_be_metered(change):
+            # Without one it is 1, but a metered item has none at all.
+            del change["quantity"]
+        return change
 
     def _begun(self, key: str, item: Mapping[str, Any], sent: Inputs, new: Inputs) -> Inputs:
         """What is `sent` of an item, without its price where it begins a trial: the offer says what it bills and when.
@@ -726,14 +744,15 @@ class Subscriptions(Reconciler):
                 and the program would part: a later update would move a paying customer back.
         """
         trial = item.get("current_trial")
-        lasting = self._lasting_price(_offer_of(trial)) if trial else None
+        lasting = self._lasting_price(subscription_items.offer_of(trial)) if trial else None
         if lasting is None:
             return sent
         for name in ("price", "plan"):
             if item.get(name, lasting) != lasting:
+                offer = subscription_items.offer_of(trial)
                 raise ProviderError(
-                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer {_offer_of(trial)} "
-                    f"ends in {lasting}; declare that, which is the item's price for good, or leave {name} out"
+                    f"{self.subject(new)}: items.{key}.{name} is {item[name]}, but the trial offer {offer} ends in "
+                    f"{lasting}; declare that, which is the item's price for good, or leave {name} out"
                 )
         return {name: value for name, value in sent.items() if name not in SOURCES}
 
@@ -742,14 +761,14 @@ class Subscriptions(Reconciler):
         offers = self.run.inventory_at(TRIAL_OFFERS, "trial offer")
         found = offers.known(offer) or offers.fetch(offer) or {}
         ends = found.get("end_behavior") or {}
-        price = _id((ends.get("transition") or {}).get("price"))
+        price = id_of((ends.get("transition") or {}).get("price"))
         return price if isinstance(price, str) else None
 
     def _will_be_metered(self, change: Inputs) -> bool:
         """Whether an item moves to a price that is billed by usage."""
         if not isinstance(change.get("price"), str):
             return False
-        return _is_metered({"price": self.run.inventory(PRICE).read(change["price"])})
+        return subscription_items.is_metered({"price": self.run.inventory(PRICE).read(change["price"])})
 
     # -- read ---------------------------------------------------------------------------------------------------
 
@@ -757,9 +776,13 @@ class Subscriptions(Reconciler):
         match name:
             case "items":
                 there = self._items(remote, value if isinstance(value, Mapping) else {})
-                return {key: _item_projection((value or {}).get(key), item) for key, item in there.items()}
+                used_up = self._used_up(remote)
+                return {
+                    key: subscription_items.projection(_item_struct(), mapping(value).get(key), item, used_up)
+                    for key, item in there.items()
+                }
             case "discounts":
-                return _discounts(value, remote.get("discounts"))
+                return discounts_of.projection(value, remote.get("discounts"), self._used_up(remote))
             case "trial_end" if value == "now":
                 return value
             case "cancel_at" if remote.get("cancel_at_period_end"):
@@ -769,13 +792,70 @@ class Subscriptions(Reconciler):
                 return value if remote.get("cancel_at") else MISSING
         return super().returned(name, value, remote)
 
+    def _used_up(self, remote: StripeObject) -> discounts_of.UsedUp:
+        """Tells of a declared discount that Stripe does not have any more whether it has given all that it gives.
+
+        Asked only of such: the coupon, and the invoices that it has reduced.
+        """
+
+        def used_up(declared: Inputs) -> bool:
+            if "discount" in declared:
+                # It is gone, and nothing gives it again.
+                return True
+            try:
+                coupon = self._coupon(declared)
+                if coupon is None:
+                    return True
+                starts = [
+                    int(each["start"])
+                    for each in self._discounts_billed(str(remote["id"]))
+                    if discounts_of.as_declared(each) == declared
+                ]
+            except StripeRefusal as refusal:
+                if refusal.status != 403:
+                    raise
+                # A restricted key need not be allowed to look. Given twice is worse than not shown.
+                return True
+            ends = [int(item.get("current_period_end") or 0) for item in (remote.get("items") or {}).get("data", [])]
+            return discounts_of.is_over(coupon, starts, int(remote.get("start_date") or 0), max(ends, default=0))
+
+        return used_up
+
+    def _coupon(self, declared: Inputs) -> StripeObject | None:
+        """The coupon behind a declared discount; None where it is deleted."""
+        name = declared.get("coupon")
+        if name is None:
+            codes = self.run.inventory_at("/v1/promotion_codes", "promotion code")
+            code = codes.known(str(declared["promotion_code"])) or codes.fetch(str(declared["promotion_code"]))
+            promotion = (code or {}).get("promotion") or {}
+            name = id_of(promotion.get("coupon") or (code or {}).get("coupon"))
+        if name is None:
+            return None
+        coupons = self.run.inventory_at("/v1/coupons", "coupon")
+        found = coupons.known(name) or coupons.fetch(name)
+        return None if found is None or is_gone(found) else found
+
+    def _discounts_billed(self, id_: str) -> list[StripeObject]:
+        """The discounts on the invoices of a subscription, those of its items too."""
+        params = {"subscription": id_, "expand": ["data.total_discount_amounts.discount"]}
+        pages = self.account.pages("/v1/invoices", params, subject=f"invoices of {id_}")
+        amounts = [
+            each for page, _ in pages for invoice in page for each in invoice.get("total_discount_amounts") or ()
+        ]
+        return [each["discount"] for each in amounts if isinstance(each.get("discount"), Mapping)]
+
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
         there = self._items(remote, arguments.get("items", {}))
         return {
             "item_ids": {key: item["id"] for key, item in sorted(there.items())},
-            "metered_items": sorted(key for key, item in there.items() if _is_metered(item)),
+            "metered_items": sorted(key for key, item in there.items() if subscription_items.is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
+            "fees": {
+                key: text
+                for key, item in sorted(there.items())
+                if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
+            },
             "has_ended": ended_as_declared(arguments, remote),
         }
 
@@ -785,11 +865,11 @@ class Subscriptions(Reconciler):
         In a trial that is the price which the trial ends in: what the item shows until then changes by itself.
         """
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
-        return _items_by_key([self._lasting(item) for item in listed], declared)
+        return subscription_items.by_key([self._lasting(item) for item in listed], declared)
 
     def _lasting(self, item: StripeObject) -> StripeObject:
-        running = _running(item)
-        lasting = self._lasting_price(_offer_of(running)) if running else None
+        running = subscription_items.running(item)
+        lasting = self._lasting_price(subscription_items.offer_of(running)) if running else None
         return item if lasting is None else {**item, "price": {**item["price"], "id": lasting}}
 
     def _with_all_items(self, remote: StripeObject) -> StripeObject:
@@ -832,8 +912,8 @@ class Subscriptions(Reconciler):
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
         """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
         for begun in self.run.begun(self.kind):
-            same = _prices_of(begun) & _prices_of(left)
-            if same and _id(begun.get("customer")) == _id(left.get("customer")):
+            same = subscription_items.prices_of(begun) & subscription_items.prices_of(left)
+            if same and id_of(begun.get("customer")) == id_of(left.get("customer")):
                 self.run.tell(
                     "warning",
                     f"{subject}: cancelled, and {begun['id']}, made in this run, bills the same customer for "
@@ -847,7 +927,7 @@ class SubscriptionProvider(StripeProvider):
     reconciler_type = Subscriptions
 
 
-# -- items ----------------------------------------------------------------------------------------------------------
+# -- small parts ----------------------------------------------------------------------------------------------------
 
 
 def _item_struct() -> Struct:
@@ -857,222 +937,31 @@ def _item_struct() -> Struct:
     return shape.item
 
 
-def _branded(key: str, item: Mapping[str, Any]) -> Inputs:
-    return {**item, "metadata": {**item.get("metadata", {}), OWNER_KEY: key}}
+def _subscription_of(invoice_item: Mapping[str, Any]) -> Any:
+    return rules.find(invoice_item, "parent", "subscription_details", "subscription")
 
 
-def _key_of(item: Mapping[str, Any]) -> str | None:
-    key = (item.get("metadata") or {}).get(OWNER_KEY)
-    return key if isinstance(key, str) and key else None
-
-
-def _is_metered(item: Mapping[str, Any]) -> bool:
-    return ((item.get("price") or {}).get("recurring") or {}).get("usage_type") == "metered"
-
-
-def _prices_of(remote: StripeObject) -> set[str]:
-    return {item["price"]["id"] for item in (remote.get("items") or {}).get("data", []) if item.get("price")}
-
-
-def _running(item: Mapping[str, Any]) -> Inputs | None:
-    """The trial that an item of Stripe's is in, as the program declares one."""
-    trial = item.get("current_trial")
-    return {"trial_offer": _id(trial["trial_offer"])} if trial else None
-
-
-def _offer_of(trial: Any) -> str:
-    return str(_mapping(trial).get("trial_offer"))
-
-
-def _items_by_key(items: list[StripeObject], declared: Mapping[str, Any]) -> dict[str, StripeObject]:
-    """Stripe's items by the program's keys: by metadata, else by price, else under their own key or id.
-
-    By price an item is also found whose key the program has renamed: removed and added again it would be prorated,
-    and its usage lost.
-    """
-    found: dict[str, StripeObject] = {}
-    rest: list[StripeObject] = []
-    for item in items:
-        key = _key_of(item)
-        if key is not None and key in declared and key not in found:
-            found[key] = item
+def _not_charged(declared: list[Any], charged: list[StripeObject]) -> list[Any]:
+    """The entries of `add_invoice_items` that no invoice item is of."""
+    rest, fresh = list(charged), []
+    for entry in declared:
+        found = next((each for each in rest if _is_charge_of(entry, each)), None)
+        if found is None:
+            fresh.append(entry)
         else:
-            rest.append(item)
-    for item in rest:
-        price, own = (item.get("price") or {}).get("id"), _key_of(item)
-        known_by = own if own is not None and own not in found else str(item["id"])
-        renamed = (
-            name
-            for name, each in declared.items()
-            if name not in found and isinstance(each, Mapping) and each.get("price") == price
-        )
-        found[next(renamed, known_by)] = item
-    return found
+            rest.remove(found)
+    return fresh
 
 
-def _renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """The keys that an item has given up for another one, by the old key: its price stays."""
-    prices = {
-        each["price"]: key
-        for key, each in after.items()
-        if key not in before and isinstance(each, Mapping) and isinstance(each.get("price"), str)
-    }
-    return {
-        key: prices[each["price"]]
-        for key, each in before.items()
-        if key not in after and isinstance(each, Mapping) and each.get("price") in prices
-    }
-
-
-def _item_projection(declared: Mapping[str, Any] | None, item: StripeObject) -> Inputs:
-    """A declared item as Stripe has it; one that nobody declared with its price and quantity."""
-    price = (item.get("price") or {}).get("id")
-    quantity = item.get("quantity")
-    if declared is None:
-        return {"price": price} if quantity is None else {"price": price, "quantity": quantity}
-    struct = _item_struct()
-    result: Inputs = {}
-    for name, value in declared.items():
-        there: Any
-        match name:
-            case "price_data" if not _is_made_of(item.get("price") or {}, value):
-                there, result["price"] = MISSING, price
-            case _ if name in UNREADABLE_IN_ITEMS:
-                there = value
-            case "current_trial":
-                # Put back, one that is over would begin a second time.
-                there = _running(item) or value
-            case "discounts":
-                there = _discounts(value, item.get("discounts"))
-            case _:
-                there = projected(struct.fields[name].shape, value, item.get(name))
-        if there is not MISSING:
-            result[name] = there
-    if "quantity" not in declared and quantity not in (None, 1):
-        result["quantity"] = quantity
-    return result
-
-
-def _is_made_of(price: Mapping[str, Any], data: Any) -> bool:
-    """Whether a price is what these parameters make, as far as both say."""
-    if not isinstance(data, Mapping) or not price:
-        return True
-    recurring, wanted = price.get("recurring") or {}, _mapping(data.get("recurring"))
-    pairs = [
-        (_id(price.get("product")), data.get("product")),
-        (price.get("currency"), data.get("currency")),
-        (
-            decimal_string(str(price.get("unit_amount_decimal"))),
-            decimal_string(data.get("unit_amount_decimal", data.get("unit_amount"))),
-        ),
-        (recurring.get("interval"), wanted.get("interval")),
-        (recurring.get("interval_count"), wanted.get("interval_count", 1)),
-    ]
-    return all(there == declared for there, declared in pairs)
-
-
-def _item_change(key: str, found: StripeObject, before: Mapping[str, Any], new: Mapping[str, Any]) -> Inputs:
-    """What to send so that one item of Stripe's becomes the declared one."""
-    # What is there is read under every name that was or is declared, inside metadata too.
-    names = {name: {**_mapping(before.get(name)), **_mapping(new.get(name))} for name in before.keys() & new.keys()}
-    there = _item_projection({**before, **new, **{name: each for name, each in names.items() if each}}, found)
-    change: Inputs = {}
-    for name, field in _item_struct().fields.items():
-        old = there.get(name, MISSING) if name in new or name in before else MISSING
-        after = new.get(name, MISSING)
-        if name in UNREADABLE_IN_ITEMS:
-            old = before.get(name, MISSING)
-        if name == "current_trial":
-            old = after if _running(found) == after else before.get(name, MISSING)
-        if name == "discounts":
-            # What is there includes whatever is declared, since one that is used up is no drift.
-            old = before.get(name, MISSING)
-            if (
-                old is MISSING
-                and [_discount(each) for each in found.get(name) or () if isinstance(each, Mapping)] == after
-            ):
-                old = after
-        # An item has one price however it is given: another way replaces the first, and nothing is to be unset.
-        if (
-            old == after
-            or (name in SOURCES and after is MISSING)
-            or (name == "quantity" and after is MISSING and _is_metered(found))
-        ):
-            continue
-        value = setting(f"items.{name}", field, old, after, SUBSCRIPTION.clearing)
-        if name == "discounts" and old and after:
-            value = _discount_changes(old, after, found.get(name) or []) or ""
-        if value is not KEEP:
-            change[name] = value
-    if _key_of(found) != key:
-        change["metadata"] = {**(change.get("metadata") or {}), OWNER_KEY: key}
-    return change
-
-
-def _discounts(declared: Any, remote: Any) -> Any:
-    """The declared discounts, and those that somebody else has added.
-
-    A discount that is used up leaves the subscription by itself. So one that is missing is no drift: putting it back
-    would give it a second time.
-    """
-    wanted = list(declared) if isinstance(declared, list) else []
-    there = list(remote) if isinstance(remote, list) else []
-    # Stripe's ids alone do not tell by which coupon they came; the first ones are the declared ones.
-    unnamed = [{"discount": each} for each in there if isinstance(each, str)][len(wanted) :]
-    added = [_discount(each) for each in there if isinstance(each, Mapping) and not _names(each, wanted)]
-    return [*wanted, *added, *unnamed] or ([] if declared == [] else MISSING)
-
-
-def _discount(remote: Mapping[str, Any]) -> Inputs:
-    if remote.get("promotion_code"):
-        return {"promotion_code": _id(remote["promotion_code"])}
-    return {"coupon": _id((remote.get("source") or {}).get("coupon") or remote.get("coupon"))}
-
-
-def _names(remote: Mapping[str, Any], declared: list[Any]) -> bool:
-    """Whether one of the declared discounts is this one."""
-    return _discount(remote) in declared or {"discount": remote.get("id")} in declared
-
-
-def _discount_changes(old: list[Any], new: list[Any], remote: list[Any]) -> list[Any]:
-    """What to send so that the declared discounts become others: those that stay by their id, used up ones not."""
-    sent = []
-    for each in new:
-        if each not in old or "discount" in each:
-            sent.append(each)
-        else:
-            kept = [_id(there) for there in remote if isinstance(there, Mapping) and _discount(there) == each]
-            if not kept and all(isinstance(there, str) for there in remote) and len(remote) > old.index(each):
-                kept = [remote[old.index(each)]]
-            sent += [{"discount": id_} for id_ in kept[:1]]
-    return sent
-
-
-def recurring(items: Iterable[tuple[Mapping[str, Any] | None, Any]]) -> str:
-    """What some prices of Stripe's come to in their quantities: `98.00 USD every month`; metered ones and tiers not."""
-    totals: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for price, quantity in items:
-        terms = (price or {}).get("recurring") or {}
-        amount = decimal_string((price or {}).get("unit_amount_decimal"))
-        if not price or amount is None or terms.get("usage_type") == "metered" or is_unknown(quantity):
-            continue
-        count, interval = terms.get("interval_count", 1), terms.get("interval")
-        every = f"every {interval}" if count == 1 else f"every {count} {interval}s"
-        totals[price["currency"], every] += Decimal(amount) * int(quantity)
-    return (
-        " and ".join(
-            f"{money.format_minor(total, currency)} {every}" for (currency, every), total in sorted(totals.items())
-        )
-        or "nothing"
-    )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _id(value: Any) -> Any:
-    return value.get("id") if isinstance(value, Mapping) else value
+def _is_charge_of(entry: Mapping[str, Any], item: StripeObject) -> bool:
+    data, details = mapping(entry.get("price_data")), rules.find(item, "pricing", "price_details") or {}
+    if item.get("quantity") != entry.get("quantity", 1):
+        return False
+    if not data:
+        return bool(details.get("price") == entry.get("price"))
+    amount = decimal_string(str(rules.find(item, "pricing", "unit_amount_decimal")))
+    same = decimal_string(data.get("unit_amount_decimal", data.get("unit_amount")))
+    return (details.get("product"), item.get("currency"), amount) == (data.get("product"), data.get("currency"), same)
 
 
 def _resets(anchor: Any) -> bool:
@@ -1089,36 +978,11 @@ def _proration_discounts(values: Mapping[str, Any]) -> Any:
     return rules.find(values, "billing_mode", "flexible", "proration_discounts")
 
 
-def _other_currency(price: Mapping[str, Any], billed: object) -> str | None:
-    """The currency of a declared price, where it is known and the price has no amount in this one."""
-    currency = rules.find(price, "currency")
-    if not billed or billed == currency or billed in _mapping(price.get("currency_options")):
-        return None
-    return currency if isinstance(currency, str) else None
-
-
-def _is_classic(olds: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a subscription bills in classic mode and goes on to."""
-    return olds.get("billing_mode_type") == "classic" and _mode(new) != "flexible"
-
-
-def _the_rest(new: Mapping[str, Any], *, metered: bool, classic: bool) -> str:
-    """What becomes of the current period of an item that goes or moves to another price.
+def _drops_usage(olds_or_remote: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether Stripe does not bill the usage of a metered item that goes or moves, and the program does not allow it.
 
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
-    how = new.get("proration_behavior", "create_prorations")
-    when = "at once" if how == "always_invoice" else "on the next invoice"
-    if metered:
-        if classic or how == "none":
-            return "its usage in this period is not billed"
-        return f"its usage so far is billed {when}"
-    if how == "none":
-        return "the rest of the period is not prorated"
-    return f"the rest of the period is prorated {when}"
-
-
-def _ending(old: Inputs) -> str:
-    cancel = {**CANCEL_DEFAULTS, **old.get("cancel", {})}
-    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
-    return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"
+    classic = "classic" in (_mode(olds_or_remote), olds_or_remote.get("billing_mode_type"))
+    none = new.get("proration_behavior") == "none"
+    return not new.get("allow_unbilled_usage") and (none or (classic and _mode(new) != "flexible"))

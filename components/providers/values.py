@@ -111,3 +111,13 @@ def path_text(path: tuple[str | int, ...]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def id_of(value: Any) -> Any:
+    """The id of an object of Stripe's, which is itself an id where it is not expanded."""
+    return value.get("id") if isinstance(value, Mapping) else value

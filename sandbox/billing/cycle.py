@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Protocol
 
 from sandbox.billing.discounts import Part, covers, reductions
 from sandbox.billing.lines import (
@@ -31,14 +31,14 @@ from sandbox.billing.lines import (
     proration_text,
     remaining_time_line,
     trial_line,
+    trial_usage_line,
     usage_lines,
 )
 from sandbox.billing.money import to_minor_units
 from sandbox.billing.periods import Anchor, Interval
 from sandbox.billing.proration import Debit, credit, credited_off, share
 from sandbox.billing.rating import is_free, rate, rate_since, total
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 
 class Catalog(Protocol):
@@ -383,9 +383,9 @@ def renew(
 ) -> Draft | None:
     """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
 
-    The end of a trial is a renewal too; usage during the trial is free. `after` are the items of the next period where
-    they differ (the next phase of a schedule): what ends is billed as it was, what begins as it shall be. `used` are
-    the lines of past usage where they are not those of the time before `at`.
+    The end of a trial is a renewal too: usage during the trial is free, and has a line of 0. `after` are the items of
+    the next period where they differ (the next phase of a schedule): what ends is billed as it was, what begins as it
+    shall be. `used` are the lines of past usage where they are not those of the time before `at`.
     """
     was_trialing = contract.trialing
     if was_trialing:
@@ -395,8 +395,9 @@ def renew(
     billed: list[tuple[Obj, list[Obj]]] = []
     if used is not None:
         billed = used
-    elif not was_trialing:
-        billed = [(item, _usage(contract, item, at)) for item in due if is_metered(contract.price(item))]
+    else:
+        used_lines = _trial_usage if was_trialing else _usage
+        billed = [(item, used_lines(contract, item, at)) for item in due if is_metered(contract.price(item))]
     if after is not None:
         ended = {item["id"] for item in due}
         known = {item["id"] for item in contract.items}
@@ -679,32 +680,6 @@ def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior:
         item["billed_until"] = cancel_at
 
 
-def resume(contract: Contract, at: int, *, keep_anchor: bool, proration_behavior: str, since: int) -> Draft | None:
-    """Let a paused subscription go on: a period from now on, or with `keep_anchor` the rest of one from `since`.
-
-    What was used while it was paused is not billed (https://docs.stripe.com/billing/subscriptions/pause).
-    """
-    subscription = contract.subscription
-    subscription["status"] = "active"
-    leave_trials(contract, at)
-    if not keep_anchor:
-        _set_anchor(contract, at)
-    lines: list[Obj] = []
-    for item in contract.items:
-        _count_from(contract, item, at)
-        item["_debits"] = []
-        item["current_period_start"], item["current_period_end"] = at, contract.next_end(item, at)
-        if is_metered(contract.price(item)):
-            continue
-        if keep_anchor:
-            _debit(contract, item, since, item["current_period_end"], proration_behavior)
-        else:
-            lines.extend(_fee(contract, item, "create_prorations"))
-    if keep_anchor and proration_behavior != "always_invoice":
-        return None
-    return _draft(contract, "subscription_update", at, at, lines)
-
-
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -869,6 +844,11 @@ def _usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
     return lines
 
 
+def _trial_usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
+    used = max(_used(contract, item, at), Decimal(0))
+    return [trial_usage_line(item, contract.price(item), contract.product(item), used, (item["_usage_from"], at))]
+
+
 def _used(contract: Contract, item: Obj, end: int) -> Decimal:
     """What was used of an item since `_usage_from`, before `end`, less what the period before has billed of it."""
     counted = Decimal(item.get("_counted", "0"))
@@ -946,14 +926,7 @@ def _take_on(
         item["billed_until"] = until
 
 
-def _credit(
-    contract: Contract,
-    item: Obj,
-    at: int,
-    proration_behavior: str,
-    *,
-    until: int | None = None,
-) -> None:
+def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, until: int | None = None) -> None:
     """Give back what was charged for the time after `at`, up to `until` or the period's end."""
     if contract.trialing or proration_behavior == "none":
         return
@@ -988,13 +961,7 @@ def _product_of(contract: Contract, debit: Debit) -> str:
 
 
 def _debit(
-    contract: Contract,
-    item: Obj,
-    start: int,
-    end: int,
-    proration_behavior: str,
-    *,
-    among: Sequence[Obj] | None = None,
+    contract: Contract, item: Obj, start: int, end: int, proration_behavior: str, *, among: Sequence[Obj] | None = None
 ) -> None:
     """Charge for an item from `start` to `end`, the rest of its period; it bills together with the items `among`."""
     if contract.trialing or proration_behavior == "none" or end <= start:

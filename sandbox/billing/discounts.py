@@ -13,8 +13,8 @@ from typing import Any
 
 from sandbox.billing.money import EXACT, split, to_minor_units
 from sandbox.billing.periods import Anchor, Interval
+from sandbox.wire import Obj
 
-Obj = dict[str, Any]
 Discount = Mapping[str, Any]
 """`id` and `coupon`."""
 
@@ -69,10 +69,7 @@ def _take(
     taken: list[dict[str, Decimal]] = [{} for _ in parts]
     spent: dict[str, Decimal] = {}
     own = {discount["id"]: discount for part in parts for discount in part.own}
-    rounds = [
-        *((discount, True) for discount in own.values()),
-        *((discount, False) for discount in whole),
-    ]
+    rounds = [*((discount, True) for discount in own.values()), *((discount, False) for discount in whole)]
     for discount, of_its_own in rounds:
         id = discount["id"]
         weights = [

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sandbox.billing.money import amount_text, decimal_string
+from money import decimal_text
+from sandbox.billing.money import amount_text
 from sandbox.billing.periods import Interval, day_text
 from sandbox.billing.rating import Charge, rate, rate_since
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 
 def is_metered(price: Mapping[str, Any]) -> bool:
@@ -62,6 +62,22 @@ def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> 
         description=f"Free trial for {item['quantity']} × {product['name']}",
         period=period,
         quantity=Decimal(item["quantity"]),
+        pricing=_pricing(price, Decimal(0)),
+        parent=_item_parent(item),
+        subscription=item["subscription"],
+        discounts=item["discounts"],
+        tax_rates=item["tax_rates"],
+    )
+
+
+def trial_usage_line(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tuple[int, int]) -> Obj:
+    """The zero line of what a metered item has used in a trial. Nobody has published Stripe's words for it."""
+    return _line(
+        amount=0,
+        currency=price["currency"],
+        description=f"Free trial for {decimal_text(usage)} × {product['name']}",
+        period=period,
+        quantity=usage,
         pricing=_pricing(price, Decimal(0)),
         parent=_item_parent(item),
         subscription=item["subscription"],
@@ -143,7 +159,7 @@ def invoice_item(
         "pricing": None if price is None else _pricing(price, unit_amount),
         "proration": proration,
         "quantity": int(quantity),
-        "quantity_decimal": decimal_string(quantity),
+        "quantity_decimal": decimal_text(quantity),
         "tax_rates": list(tax_rates),
         "test_clock": test_clock,
     }
@@ -184,11 +200,7 @@ def line_of_invoice_item(pending: Obj) -> Obj:
         "subscription": subscription,
     }
     if subscription_item is None:
-        parent = {
-            "type": "invoice_item_details",
-            "invoice_item_details": shared,
-            "subscription_item_details": None,
-        }
+        parent = {"type": "invoice_item_details", "invoice_item_details": shared, "subscription_item_details": None}
     else:
         parent = {
             "type": "subscription_item_details",
@@ -231,7 +243,7 @@ def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
     if charge.flat:
         return rated
     label = product.get("unit_label")
-    return f"{decimal_string(charge.quantity)} {label + ' ' if label else ''}× {rated}"
+    return f"{decimal_text(charge.quantity)} {label + ' ' if label else ''}× {rated}"
 
 
 def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tuple[int, int]) -> Obj:
@@ -253,7 +265,7 @@ def _pricing(price: Obj, unit_amount: Decimal | None) -> Obj:
     return {
         "type": "price_details",
         "price_details": {"price": price["id"], "product": price["product"]},
-        "unit_amount_decimal": None if unit_amount is None else decimal_string(unit_amount),
+        "unit_amount_decimal": None if unit_amount is None else decimal_text(unit_amount),
     }
 
 
@@ -299,7 +311,7 @@ def _line(
         "pretax_credit_amounts": [],
         "pricing": pricing,
         "quantity": int(quantity),
-        "quantity_decimal": decimal_string(quantity),
+        "quantity_decimal": decimal_text(quantity),
         "subtotal": amount,
         "taxes": [],
         # Not on the wire: live lines name their subscription in `parent` alone.

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal
 
-# Currencies without a minor unit: https://docs.stripe.com/currencies#zero-decimal
-ZERO_DECIMAL_CURRENCIES = frozenset(
-    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"],
-)
-_THREE_DECIMAL_CURRENCIES = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
+from money import decimal_text, major_units, places
+
 # https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts
 _LEAST_CHARGES = {
     "aed": 200, "bgn": 100, "czk": 1500, "dkk": 250, "gbp": 30, "hkd": 400, "huf": 17500, "jpy": 50, "mxn": 1000,
@@ -31,23 +28,10 @@ def to_minor_units(amount: Decimal) -> int:
     return int(amount.quantize(Decimal(1), rounding=ROUND_HALF_UP, context=EXACT))
 
 
-def decimal_string(value: Decimal | int) -> str:
-    """A decimal as Stripe writes it: no exponent, no trailing zeros."""
-    text = format(Decimal(value), "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in {"", "-0"} else text
-
-
 def amount_text(amount: Decimal | int, currency: str) -> str:
-    """An amount in minor units as Stripe words it in a line's description: `$0.036`, `$100.00`."""
-    if currency in ZERO_DECIMAL_CURRENCIES:
-        decimals = 0
-    else:
-        decimals = 3 if currency in _THREE_DECIMAL_CURRENCIES else 2
-    major = Decimal(amount).scaleb(-decimals, context=EXACT)
-    whole, _, fraction = format(major, "f").partition(".")
-    fraction = fraction.rstrip("0").ljust(decimals, "0")
+    """An amount in minor units as Stripe words it in a line's description: `$0.036`, `$100.00`, `5,000 UGX`."""
+    whole, _, fraction = decimal_text(major_units(amount, currency)).partition(".")
+    fraction = fraction.ljust(places(currency), "0")
     sign = "-" if whole.startswith("-") else ""
     digits = f"{int(whole.lstrip('-')):,}" + (f".{fraction}" if fraction else "")
     symbol = _SYMBOLS.get(currency)

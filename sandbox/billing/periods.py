@@ -119,9 +119,7 @@ def anchor_from_config(config: Mapping[str, Any], start: int, interval: Interval
 
     wanted = int(config["day_of_month"])
     time_of_day = timedelta(
-        hours=given("hour", begun.hour),
-        minutes=given("minute", begun.minute),
-        seconds=given("second", begun.second),
+        hours=given("hour", begun.hour), minutes=given("minute", begun.minute), seconds=given("second", begun.second)
     )
     year, month = begun.year, given("month", begun.month)
     while True:

@@ -13,8 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.billing.money import EXACT, to_minor_units
-
-Obj = dict[str, Any]
+from sandbox.wire import Obj
 
 #: `customer.tax_exempt` -> why a line of such a customer bears no tax.
 EXEMPTIONS: Final = {"exempt": "customer_exempt", "reverse": "reverse_charge"}

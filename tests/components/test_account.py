@@ -6,19 +6,20 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
 
-from components.account import Account, AccountError, Pacer, StripeRefusal, account_for, redact
+from components.account import Account, AccountError, Pacer, StripeRefusal, account_for
 from components.providers.meter import MeterProvider
 from components.providers.product import ProductProvider
 from components.providers.run import run_of
+from components.redaction import redact
 from components.settings import Settings
-from tests.components.world import LIVE_KEY, PULUMI, Clock, World
+from tests.components.world import LIVE_KEY, PULUMI, Clock, Process, Recording, World
 
 TEST_KEY = LIVE_KEY.replace("live", "test")
 
@@ -168,13 +169,20 @@ def test_a_state_of_two_accounts_is_refused_in_the_preview(declared: dict[str, s
         provider.read("prod_2", {**product, "account": "acct_2"})
 
 
+RESTRICTED = "rk_" + "test_restricted"
+
+
 def test_a_restricted_key_need_not_read_the_account(world: World) -> None:
-    restricted = "rk_" + "test_" + "restricted"
-    world.control("keys", key=restricted, status="restricted", allow=["* /v1/products"])
+    """Stripe's refusal names the account that the key belongs to."""
+    world.control("keys", key=RESTRICTED, lacks=["rak_accounts_kyc_basic_read", "rak_billing_meter_write"])
     product = world.product()
-    run = world.process(mode="test", apiKey=restricted)
+    mine = product.outs["account"]
+    run = world.process(mode="test", apiKey=RESTRICTED, account=mine)
     state = world.up(ProductProvider, "pro", {"name": "New"}, product, run)
-    assert state.outs["account"] == product.outs["account"]
+    assert state.outs["account"] == mine
+    # Without an account in the config or in the state, it is the key's own all the same.
+    alone = world.process(mode="test", apiKey=RESTRICTED)
+    assert world.up(ProductProvider, "another", {"name": "Another"}, process=alone).outs["account"] == mine
     with pytest.raises(StripeRefusal, match=r"HTTP 403.*Give the restricted key this permission") as caught:
         world.up(
             MeterProvider,
@@ -182,7 +190,73 @@ def test_a_restricted_key_need_not_read_the_account(world: World) -> None:
             {"display_name": "M", "event_name": "m", "default_aggregation": {"formula": "sum"}},
             process=run,
         )
-    assert "restricted" not in str(caught.value).replace("restricted key", "")
+    assert "_restricted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pinned_by", ["the config", "the state"])
+def test_a_restricted_key_that_may_not_read_its_account_makes_nothing_in_another(
+    world: World, tmp_path: Path, pinned_by: str
+) -> None:
+    product = world.product()
+    other = World(tmp_path / "other.db")
+    other.control("keys", key=RESTRICTED, lacks=["rak_accounts_kyc_basic_read"])
+    config = {"account": product.outs["account"]} if pinned_by == "the config" else {}
+
+    def run() -> Process:
+        return other.process(mode="test", apiKey=RESTRICTED, **config)
+
+    acts: list[Callable[[], object]] = [
+        lambda: other.up(ProductProvider, "pro", {"name": "New"}, product, run()),
+        lambda: other.refresh(ProductProvider, product, run()),
+        lambda: other.destroy(ProductProvider, product, run()),
+    ]
+    if pinned_by == "the config":
+        acts.insert(0, lambda: other.up(ProductProvider, "first", {"name": "First"}, process=run()))
+    for act in acts:
+        with pytest.raises(AccountError, match=r"Stripe account acct_\w+, and the key opens acct_\w+"):
+            act()
+    assert set(other.calls()) == {"GET /v1/account"}
+    other.sandbox.close()
+
+
+def test_a_key_whose_account_nothing_tells_is_refused_where_one_is_declared(world: World) -> None:
+    product = world.product()
+    world.control("faults", method="GET", path="/v1/account", count=None, status=403, message="Not allowed.")
+    world.forget_calls()
+    process = world.process(mode="test", apiKey=RESTRICTED, account=product.outs["account"])
+    with pytest.raises(
+        AccountError, match=r"nothing tells which one it opens: .* the permission rak_accounts_kyc_basic_"
+    ):
+        world.up(ProductProvider, "new", {"name": "New"}, process=process)
+    assert set(world.calls()) == {"GET /v1/account"}
+
+
+class KeyOfItsOwn(Recording):
+    """A proxy that calls Stripe with another key than the one it is given."""
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **more: Any
+    ) -> tuple[str, int, Mapping[str, str]]:
+        changed = {**(headers or {}), "Authorization": f"Bearer {LIVE_KEY}"}
+        return super().request(method, url, changed, post_data, **more)
+
+
+@pytest.mark.parametrize("act", ["make", "list", "read"])
+def test_an_answer_of_the_other_mode_is_refused(world: World, act: str) -> None:
+    world.mode = "live"
+    made = world.stripe("post", "/v1/products", name="P")
+    world.mode = "sandbox"
+    settings = Settings.read({"mode": "test", "apiKey": TEST_KEY}.get, {})
+    account = Account(settings, http_client=KeyOfItsOwn(world.sandbox, world.sent))
+    method, path, params = {
+        "make": ("post", "/v1/products", {"name": "Q"}),
+        "list": ("get", "/v1/products", {}),
+        "read": ("get", f"/v1/products/{made['id']}", {}),
+    }[act]
+    sentence = r"^Product 'q': the answer is about real money \(livemode is true\) and stripe-pricing:mode is test"
+    with pytest.raises(AccountError, match=sentence) as caught:
+        account.request(method, path, params, subject="Product 'q'")  # type: ignore[arg-type]
+    assert "look for prod_" in str(caught.value)
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 401}, {"drop": True}])
@@ -387,6 +461,7 @@ from components.providers.meter import METER
 from components.providers.price import PRICE
 from components.providers.product import PRODUCT
 from components.providers.subscription import SUBSCRIPTION
+from components.redaction import redact
 from components.settings import Settings
 
 sys.setswitchinterval(1e-6)

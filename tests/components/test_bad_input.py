@@ -27,6 +27,7 @@ METER = {"display_name": "T", "event_name": "t", "default_aggregation": {"formul
 PRODUCT = {"name": "P"}
 MADE_PRICE = {"currency": "usd", "unit_amount": 1}
 PRICE = {"product": "prod_1", "currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}
+CHOSEN = {"product": "prod_1", "currency": "usd", "custom_unit_amount": {"enabled": True}}
 TIERS: list[dict[str, Any]] = [{"up_to": 10, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]
 TIERED = {
     "product": "prod_1",
@@ -61,7 +62,8 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "metadata": {"a": ""}}, "metadata.a: is empty, which Stripe takes as unset"),
     (PriceProvider, {**PRICE, "metadata": {"k" * 41: "v"}}, "has a key of 41 characters"),
     (PriceProvider, {**PRICE, "metadata": {"a": "v" * 501}}, "metadata.a: is 501 characters long"),
-    (PriceProvider, {**PRICE, "metadata": {"a[b]": "v"}}, "has square brackets in its key"),
+    (PriceProvider, {**PRICE, "metadata": {"a[": "v"}}, "has square brackets in its key"),
+    (PriceProvider, {**PRICE, "metadata": {"b]": "v"}}, "has square brackets in its key"),
     (PriceProvider, {**PRICE, "metadata": {str(n): "v" for n in range(50)}}, "metadata: has 50 keys"),
     # -- meters
     (MeterProvider, without(METER, "event_name"), "event_name: is required"),
@@ -233,6 +235,42 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "currency_options": {"eur": {}}}, "currency_options.eur: needs unit_amount"),
     (
         PriceProvider,
+        tiered({"up_to": "inf", "flat_amount": 1, "flat_amount_decimal": "1"}),
+        "tiers[0].flat_amount_decimal: repeats flat_amount",
+    ),
+    (PriceProvider, tiered({"up_to": "inf", "flat_amount": -1}), "tiers[0].flat_amount: is negative"),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": False}},
+        "custom_unit_amount.enabled: must be true; leave custom_unit_amount out to switch it off",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "maximum": 2}},
+        "custom_unit_amount.minimum: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "preset": 3, "maximum": 2}},
+        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "preset": 2}},
+        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+    ),
+    (
+        PriceProvider,
+        {**PRICE, "currency_options": {"eur": {"unit_amount": 1, "unit_amount_decimal": "1"}}},
+        "currency_options.eur.unit_amount_decimal: repeats unit_amount",
+    ),
+    (
+        PriceProvider,
+        {**CHOSEN, "currency_options": {"eur": {"custom_unit_amount": {"enabled": False}}}},
+        "currency_options.eur.custom_unit_amount.enabled: must be true",
+    ),
+    (
+        PriceProvider,
         {**PRICE, "currency_options": {"usd": {"unit_amount": 1}}},
         "currency_options.usd: is the price's own currency; its amount stands in the price itself",
     ),
@@ -385,8 +423,90 @@ def test_a_mistake_is_refused_in_one_line(
     assert [reason for reason in found if expected in reason], found
 
 
-def test_there_are_enough_of_them() -> None:
-    assert len(MISTAKES) >= 40
+INVOICED = {**SUBSCRIPTION, "collection_method": "send_invoice"}
+
+#: What Stripe just takes.
+BORDERS: list[tuple[type[StripeProvider], dict[str, Any]]] = [
+    (MeterProvider, {**METER, "event_name": "e" * 100, "display_name": "d" * 250}),
+    (ProductProvider, {**PRODUCT, "name": "n" * 250, "unit_label": "u" * 12, "description": "d" * 40_000}),
+    (ProductProvider, {**PRODUCT, "statement_descriptor": "a" + "1" * 21, "id": "aZ09_.:-"}),
+    (ProductProvider, {**PRODUCT, "url": "http://example.com/".ljust(5_000, "u"), "images": ["https://a.b/c"] * 8}),
+    (ProductProvider, {**PRODUCT, "marketing_features": [{"name": "f" * 80}] * 15}),
+    (ProductProvider, {**PRODUCT, "package_dimensions": {"height": 0.25, "length": 1, "weight": 1, "width": 1}}),
+    (
+        ProductProvider,
+        {**PRODUCT, "default_price_data": {**MADE_PRICE, "currency_options": {"eur": {"unit_amount": 0}}}},
+    ),
+    (PriceProvider, {**PRICE, "lookup_key": "k" * 200, "nickname": "n" * 5_000, "unit_amount": 0}),
+    (PriceProvider, {**PRICE, "metadata": {f"{n:40}": "v" * 500 for n in range(49)}}),
+    (PriceProvider, {**PRICE, "recurring": {"interval": "month", "trial_period_days": 730}}),
+    (PriceProvider, {**PRICE, "recurring": {"interval": "month", "trial_period_days": 1}}),
+    (PriceProvider, {**PRICE, "transform_quantity": {"divide_by": 1, "round": "up"}}),
+    (PriceProvider, {**without(PRICE, "unit_amount"), "unit_amount_decimal": "0." + "0" * 11 + "1"}),
+    (PriceProvider, tiered({"up_to": 1, "unit_amount": 0}, {"up_to": 2, "flat_amount": 1}, TIERS[1])),
+    (PriceProvider, tiered({"up_to": "inf", "flat_amount_decimal": "3"})),
+    (
+        PriceProvider,
+        {
+            **without(PRICE, "unit_amount", "recurring"),
+            "custom_unit_amount": {"enabled": True, "minimum": 100, "preset": 100, "maximum": 100},
+        },
+    ),
+    (PriceProvider, {**TIERED, "currency_options": {"eur": {"tiers": TIERS}}}),
+    (CustomerProvider, {"email": "a.b+c@mail.example.co", "name": "n" * 256, "phone": "1" * 20}),
+    (CustomerProvider, {"invoice_prefix": "A"}),
+    (CustomerProvider, {"invoice_prefix": "AZ0123456789", "next_invoice_sequence": 1}),
+    (CustomerProvider, {"description": "d" * 350, "business_name": "b" * 150, "individual_name": "i" * 150}),
+    (CustomerProvider, {"invoice_settings": {"custom_fields": [{"name": "n" * 40, "value": "v" * 140}] * 4}}),
+    (CustomerProvider, {"tax_id_data": [{"type": "eu_vat", "value": "1"}] * 5, "tax": {"ip_address": "2001:db8::1"}}),
+    (SubscriptionProvider, {**INVOICED, "days_until_due": 0}),
+    (SubscriptionProvider, {**INVOICED, "days_until_due": 3650}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "trial_period_days": 1}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "trial_period_days": 730, "description": "d" * 500}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "items": {"k" * 40: {"price": "price_1", "quantity": 0}}}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "items": {str(n): {"price": f"price_{n}"} for n in range(21)}}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "discounts": [{"coupon": str(n)} for n in range(20)]}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "application_fee_percent": 100}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "application_fee_percent": 0.25}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "billing_cycle_anchor_config": {"day_of_month": 31, "month": 12}}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "billing_cycle_anchor_config": {"day_of_month": 1, "month": 1}}),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "billing_cycle_anchor_config": {"day_of_month": 1, "hour": 23, "minute": 59, "second": 59}},
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "billing_cycle_anchor_config": {"day_of_month": 1, "hour": 0, "minute": 0, "second": 0}},
+    ),
+    (SubscriptionProvider, {**SUBSCRIPTION, "invoice_settings": {"issuer": {"type": "account", "account": "acct_1"}}}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "add_invoice_items": [{"price": str(n)} for n in range(20)]}),
+]
+
+
+@pytest.mark.parametrize(("provider", "arguments"), BORDERS)
+def test_what_stripe_just_takes_is_no_mistake(
+    process: Process, provider: type[StripeProvider], arguments: dict[str, Any]
+) -> None:
+    assert reasons(process, provider, arguments) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "where", "most"),
+    [
+        (PriceProvider, "recurring", {"day": 1095, "week": 156, "month": 36, "year": 3}),
+        (SubscriptionProvider, "pending_invoice_item_interval", {"day": 365, "week": 52, "month": 12, "year": 1}),
+    ],
+)
+def test_each_interval_has_its_limit(
+    process: Process, provider: type[StripeProvider], where: str, most: dict[str, int]
+) -> None:
+    base = PRICE if provider is PriceProvider else SUBSCRIPTION
+    for interval, limit in most.items():
+        for count in (1, limit):
+            assert reasons(process, provider, {**base, where: {"interval": interval, "interval_count": count}}) == []
+        for count in (0, limit + 1):
+            [reason] = reasons(process, provider, {**base, where: {"interval": interval, "interval_count": count}})
+            assert reason == f"{where}.interval_count: must be 1 to {limit:,} {interval}s"
 
 
 @of_the_locked_sdk
@@ -421,6 +541,11 @@ def test_more_lines_than_a_first_invoice_can_have_are_refused(
     assert [reason.startswith("backdate_start_date: makes a first invoice of more than") for reason in found] == (
         [True] if refused else []
     )
+
+
+def test_a_long_text_in_metadata_is_one_mistake(process: Process) -> None:
+    [reason] = reasons(process, PriceProvider, {**PRICE, "metadata": {"a": "v" * 5_001}})
+    assert reason == "metadata.a: is 5001 characters long; Stripe takes at most 500"
 
 
 def test_all_mistakes_come_at_once(process: Process) -> None:
@@ -512,6 +637,16 @@ def test_no_sentence_about_two_values_that_are_the_same_repeats_them(process: Pr
         sentences += [each.reason for each in process.provider(PriceProvider).check({}, props).failures]
     assert len(sentences) == 2
     assert not any(MARKER in sentence for sentence in sentences)
+
+
+def test_not_even_what_nobody_foresaw_repeats_a_value(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = process.provider(PriceProvider)
+    monkeypatch.setattr(provider, "_linked", lambda inputs: int(inputs["nickname"]))
+    with pytest.raises(ProviderError) as caught:
+        provider.check({}, {**PRICE, "nickname": MARKER, "owner": "project/dev/name"})
+    assert str(caught.value) == (
+        "Price 'name': check failed unexpectedly: ValueError; STRIPE_PRICING_TRACEBACK=1 shows where"
+    )
 
 
 def test_a_check_that_fails_returns_no_placeholders(process: Process) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -762,8 +763,10 @@ def test_an_updatable_field_is_set_changed_and_cleared(world: World, kind: Kind,
     if given.wait:
         world.control("clock", advance=given.wait)
         case.assert_as_declared(first)
+    world.forget_calls()
     second = case.up(declared(case, given, given.second, name), first)
     assert second.id == before.id
+    assert sent(world, kind) <= changed(first, second) | {"expand"} | kind.request_options
     case.assert_as_declared(second)
     case.assert_stored(second, name)
 
@@ -790,6 +793,19 @@ def test_an_updatable_field_is_set_at_creation_and_cleared(world: World, kind: K
     cleared = case.up(declared(case, given), made)
     assert cleared.id == made.id
     case.assert_as_declared(cleared)
+
+
+def sent(world: World, kind: Kind) -> set[str]:
+    """The parameters of what was changed of a kind's objects since `forget_calls`."""
+    updates = [each for each in world.sent if each.method == "POST" and each.path.startswith(f"{kind.path}/")]
+    bodies = [parse_qsl(each.body, keep_blank_values=True) for each in updates]
+    return {name.partition("[")[0] for body in bodies for name, _ in body}
+
+
+def changed(before: State, after: State) -> set[str]:
+    """The arguments that differ between two states."""
+    names = before.inputs.keys() | after.inputs.keys()
+    return {name for name in names if before.inputs.get(name) != after.inputs.get(name)}
 
 
 def comparable(remote: Mapping[str, Any], name: str) -> Any:

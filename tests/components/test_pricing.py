@@ -130,7 +130,7 @@ def test_the_price_reads_as_one_sentence(sold: Plan, text: str) -> None:
         (lambda: Fee("ten"), "Fee.amount: 'ten' is not an amount; write it like 100.00"),
         (lambda: Fee({"USD": "1"}), "Fee.amount: 'USD' is not a currency"),
         (lambda: Fee({}), "Fee.amount: names no currency"),
-        (lambda: Fee("1", intervall="year"), "Fee.intervall: Extra inputs are not permitted"),  # type: ignore[call-arg]
+        (lambda: Fee("1", intervall="year"), "Fee: there is no argument intervall; did you mean interval?"),  # type: ignore[call-arg]
         (lambda: Fee("1", interval="fortnight"), "Fee.interval: Input should be 'day', 'week', 'month' or 'year'"),  # type: ignore[arg-type]
         (lambda: plan(currency="USD"), "Plan.currency: String should match pattern"),
         (lambda: plan(trial_days=731), "Plan.trial_days: Input should be less than or equal to 730"),

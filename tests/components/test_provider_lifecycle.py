@@ -71,6 +71,13 @@ def test_a_second_up_makes_no_call(world: World, catalog: Catalog, provider: typ
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
+def test_what_stripe_does_not_know_any_more_is_deleted_already(world: World, provider: type[StripeProvider]) -> None:
+    """An account's test data can be erased as a whole."""
+    erased = {"owner": "project/dev/erased", "product": "prod_erased", "price": "price_erased"}
+    world.destroy(provider, State("erased", erased, erased))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_destroy_leaves_what_the_kind_says(world: World, catalog: Catalog, provider: type[StripeProvider]) -> None:
     # A product with prices is archived, and deleted only without.
     left = {"active": False} if provider is ProductProvider else declarations.of(provider.kind).left

@@ -137,10 +137,10 @@ def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
 @pytest.mark.parametrize(
     ("mode", "how", "usage", "fee"),
     [
-        ("flexible", None, "its usage so far is billed on the next invoice", "prorated on the next invoice"),
-        ("flexible", "always_invoice", "its usage so far is billed at once", "prorated at once"),
-        ("flexible", "none", "its usage in this period is not billed", "not prorated"),
-        ("classic", "always_invoice", "its usage in this period is not billed", "prorated at once"),
+        ("flexible", None, "usage so far is billed on the next invoice", "prorated on the next invoice"),
+        ("flexible", "always_invoice", "usage so far is billed at once", "prorated at once"),
+        ("flexible", "none", "usage in this period is not billed", "not prorated"),
+        ("classic", "always_invoice", "usage in this period is not billed", "prorated at once"),
     ],
 )
 def test_what_becomes_of_the_rest_of_the_period_is_said(
@@ -218,7 +218,7 @@ def test_an_item_of_its_own_price_that_was_moved_shows(acme: Acme) -> None:
     data = {"currency": "usd", "product": acme.product, "recurring": recurring, "unit_amount_decimal": "12.50"}
     after = acme.change({**acme.items, "license": {"price_data": data, "quantity": 3}})
     item = after.outs["item_ids"]["license"]
-    acme.world.stripe("post", f"/v1/subscription_items/{item}", price=acme.dearer)
+    acme.world.stripe("post", f"/v1/subscription_items/{item}", price=acme.dearer, quantity=3)
     drifted = acme.refreshed()
     assert drifted.inputs["items"]["license"] == {"price": acme.dearer, "quantity": 3}
     acme.state = drifted
@@ -338,7 +338,123 @@ def test_twenty_items_are_all_read(world: World) -> None:
     assert provider.reconciler.outputs(state.inputs, first)["item_ids"] == state.outs["item_ids"]
 
 
+def test_seats_that_somebody_set_stay_when_the_price_changes(acme: Acme) -> None:
+    """Stripe sets an item whose price changes to a quantity of 1 unless one is sent: it is the one that is there."""
+    ids = acme.state.outs["item_ids"]
+    acme.world.stripe("post", f"/v1/subscription_items/{ids['license']}", quantity=11)
+    acme.change({**acme.items, "license": {"price": acme.dearer, "quantity": 3}})
+    assert acme.prices()[ids["license"]] == (acme.dearer, 11)
+    # Under `ignore_changes` the engine hands over what the state has, here after a refresh.
+    acme.state = acme.refreshed()
+    assert acme.state.inputs["items"]["license"]["quantity"] == 11
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 11}})
+    assert acme.prices()[ids["license"]] == (acme.fee, 11)
+    # Without it the refresh has shown the drift, and the declared number comes back.
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 3}})
+    assert acme.prices()[ids["license"]] == (acme.fee, 3)
+
+
+def test_seats_that_nobody_declares_stay_when_the_price_changes(acme: Acme) -> None:
+    acme.change({**acme.items, "license": {"price": acme.fee}})
+    item = acme.state.outs["item_ids"]["license"]
+    acme.world.stripe("post", f"/v1/subscription_items/{item}", quantity=11)
+    acme.change({**acme.items, "license": {"price": acme.dearer}})
+    assert acme.prices()[item] == (acme.dearer, 11)
+
+
+def test_an_item_says_only_what_changes_of_it(acme: Acme) -> None:
+    coupon = acme.world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"]
+    item = acme.state.outs["item_ids"]["license"]
+    rich = {"price": acme.fee, "quantity": 3, "metadata": {"a": "1", "b": "1"}}
+    acme.change({**acme.items, "license": rich})
+    by_hand = {"quantity": 11, "metadata": {"b": "2"}, "discounts": [{"coupon": coupon}]}
+    acme.world.stripe("post", f"/v1/subscription_items/{item}", **by_hand)
+    other = acme.world.stripe("post", "/v1/coupons", percent_off=5, duration="forever")["id"]
+    changed = {**rich, "metadata": {"a": "2", "b": "1"}, "discounts": [{"coupon": other}]}
+    acme.change({**acme.items, "license": changed})
+    there = acme.world.stripe("get", f"/v1/subscription_items/{item}", expand=["discounts"])
+    assert there["quantity"] == 11
+    assert there["metadata"] == {"a": "2", "b": "2", "pulumi": "license"}
+    assert [each["source"]["coupon"] for each in there["discounts"]] == [other, coupon]
+
+
+def test_an_item_that_somebody_has_deleted_is_not_added_again_by_another_change(acme: Acme, said: set[str]) -> None:
+    acme.world.stripe(
+        "post",
+        f"/v1/subscriptions/{acme.state.id}",
+        items=[{"id": acme.state.outs["item_ids"]["usage"], "deleted": True}],
+    )
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 4}})
+    assert list(acme.prices().values()) == [(acme.fee, 4)]
+    assert any("item usage is gone from Stripe, and this change leaves it out; pulumi refresh" in line for line in said)
+    acme.state = acme.refreshed()
+    acme.change(acme.items)
+    assert sorted(acme.prices().values(), key=str) == sorted([(acme.fee, 4), (acme.usage, None)], key=str)
+
+
+def test_what_the_program_does_not_change_is_not_sent(acme: Acme) -> None:
+    """Each of these was set in the dashboard after it was declared; no preview has shown it, so nothing undoes it."""
+    declared: dict[str, Any] = {
+        "metadata": {"a": "1", "b": "1"},
+        "payment_settings": {
+            "save_default_payment_method": "off",
+            "payment_method_types": ["card"],
+            "payment_method_options": {
+                "card": {"request_three_d_secure": "any"},
+                "us_bank_account": {"verification_method": "instant"},
+            },
+        },
+    }
+    acme.up(acme.state, **declared)
+    acme.world.stripe(
+        "post",
+        f"/v1/subscriptions/{acme.state.id}",
+        metadata={"b": "2"},
+        payment_settings={
+            "save_default_payment_method": "on_subscription",
+            "payment_method_options": {"us_bank_account": {"verification_method": "automatic"}},
+        },
+    )
+    options = {
+        **declared["payment_settings"]["payment_method_options"],
+        "card": {"request_three_d_secure": "challenge"},
+    }
+    payment = {**declared["payment_settings"], "payment_method_types": ["link"], "payment_method_options": options}
+    acme.up(acme.state, **{**declared, "metadata": {"a": "2", "b": "1"}, "payment_settings": payment})
+    there = acme.remote()
+    assert (there["metadata"]["a"], there["metadata"]["b"]) == ("2", "2")
+    settings = there["payment_settings"]
+    assert settings["payment_method_types"] == ["link"]
+    assert settings["save_default_payment_method"] == "on_subscription"
+    assert settings["payment_method_options"]["card"]["request_three_d_secure"] == "challenge"
+    assert settings["payment_method_options"]["us_bank_account"]["verification_method"] == "automatic"
+
+
 # -- billing modes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_usage_is_not_dropped_without_a_word_where_nothing_is_prorated(acme: Acme, moved: bool) -> None:
+    """`proration_behavior="none"` drops the usage until then in flexible mode too."""
+    acme.more = {"proration_behavior": "none"}
+    items = {**acme.items, "usage": {"price": acme.other_usage}} if moved else {"license": acme.items["license"]}
+    acme.world.forget_calls()
+    with pytest.raises(
+        ProviderError, match=r"items\.usage is metered and proration_behavior is none, .*leave proration_behavior out"
+    ):
+        acme.change(items)
+    assert acme.world.calls() == []
+    acme.state.outs["metered_items"] = []
+    with pytest.raises(ProviderError, match=r"items\.usage is metered and proration_behavior is none"):
+        acme.change(items)
+    acme.change(items, allow_unbilled_usage=True)
+    assert (acme.other_usage if moved else acme.fee) in str(acme.prices())
+
+
+def test_what_is_licensed_moves_freely_where_nothing_is_prorated(acme: Acme) -> None:
+    acme.more = {"proration_behavior": "none"}
+    acme.change({**acme.items, "license": {"price": acme.dearer, "quantity": 3}})
+    assert acme.dearer in str(acme.prices())
 
 
 class TestClassic:
@@ -712,21 +828,130 @@ def test_one_way_to_end_becomes_the_other(acme: Acme) -> None:
     assert acme.remote()["cancel_at_period_end"] is True
 
 
-def test_a_discount_that_is_used_up_is_not_given_again(acme: Acme) -> None:
-    once = acme.world.stripe("post", "/v1/coupons", percent_off=10, duration="once")["id"]
-    always = acme.world.stripe("post", "/v1/coupons", percent_off=10, duration="forever")["id"]
-    customer = acme.world.customer("discounted").id
-    items = {"license": {"price": acme.fee}}
-    first = acme.world.subscription(customer, items, "d", discounts=[{"coupon": once}, {"coupon": always}])
-    path = f"/v1/subscriptions/{first.id}"
-    [kept] = acme.world.stripe("get", path)["discounts"]
-    after = acme.world.refresh(SubscriptionProvider, first)
+# -- discounts ------------------------------------------------------------------------------------------------------
+
+
+def coupon(world: World, duration: str, **more: Any) -> str:
+    return str(world.stripe("post", "/v1/coupons", percent_off=10, duration=duration, **more)["id"])
+
+
+def coupons_of(world: World, id_: str, *, of_items: bool = False) -> list[str]:
+    """The coupons of a subscription of Stripe's, or those of its items."""
+    there = world.stripe("get", f"/v1/subscriptions/{id_}", expand=["discounts", "items.data.discounts"])
+    holders = there["items"]["data"] if of_items else [there]
+    return [each["source"]["coupon"] for holder in holders for each in holder["discounts"]]
+
+
+@pytest.mark.parametrize("of_items", [False, True])
+@pytest.mark.parametrize("by", ["coupon", "promotion_code"])
+def test_a_discount_that_is_used_up_is_not_given_again(world: World, of_items: bool, by: str) -> None:
+    once, always = coupon(world, "once"), coupon(world, "forever")
+    first, customer = {"coupon": once}, world.customer("discounted").id
+    if by == "promotion_code":
+        promotion = {"type": "coupon", "coupon": once}
+        first = {"promotion_code": world.stripe("post", "/v1/promotion_codes", promotion=promotion)["id"]}
+    price = world.price(world.product().id).id
+    given = {"discounts": [first, {"coupon": always}]}
+
+    def declared(discounts: dict[str, Any], quantity: int = 1) -> dict[str, Any]:
+        item = {"price": price, "quantity": quantity, **(discounts if of_items else {})}
+        return {**invoiced(customer), "items": {"license": item}, **({} if of_items else discounts)}
+
+    state = world.up(SubscriptionProvider, "d", declared(given))
+    assert coupons_of(world, state.id, of_items=of_items) == [always]
+    after = world.refresh(SubscriptionProvider, state)
     assert after is not None
-    assert after.inputs == first.inputs
-    provider = acme.world.process().provider(SubscriptionProvider)
-    new = {**first.inputs, "discounts": [{"coupon": always}]}
-    sent = provider.reconciler.changes(first.id, provider.kind.arguments(first.outs), new)
-    assert sent["discounts"] in ([{"discount": kept}], "")
+    assert after.inputs == state.inputs
+    # Neither another change nor a change of the discounts brings it back.
+    state = world.up(SubscriptionProvider, "d", declared(given, 2), after)
+    more = {"discounts": [*given["discounts"], {"coupon": coupon(world, "forever")}]}
+    state = world.up(SubscriptionProvider, "d", declared(more, 2), state)
+    assert once not in coupons_of(world, state.id, of_items=of_items)
+    assert len(coupons_of(world, state.id, of_items=of_items)) == 2
+    after = world.refresh(SubscriptionProvider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
+
+
+@pytest.mark.parametrize("of_items", [False, True])
+@pytest.mark.parametrize("duration", ["once", "repeating", "forever"])
+@pytest.mark.parametrize("instead", [True, False])
+def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declared_one_comes_back(
+    world: World, duration: str, of_items: bool, instead: bool
+) -> None:
+    """Whether a coupon was used up, Stripe's invoices tell: a discount that has given all that it gives leaves too."""
+    months = {"duration_in_months": 3} if duration == "repeating" else {}
+    mine, other = coupon(world, duration, **months), coupon(world, "forever")
+    customer, price = world.customer("discounted").id, world.price(world.product().id).id
+    # In its trial nothing has been billed, so that nothing is used up.
+    discounts = {"discounts": [{"coupon": mine}]}
+    items = {"license": {"price": price, **(discounts if of_items else {})}}
+    more = {} if of_items else discounts
+    arguments = {**invoiced(customer), "items": items, "trial_period_days": 14, **more}
+    state = world.up(SubscriptionProvider, "d", arguments)
+    swapped = {"discounts": [{"coupon": other}] if instead else ""}
+    item = state.outs["item_ids"]["license"]
+    path = f"/v1/subscription_items/{item}" if of_items else f"/v1/subscriptions/{state.id}"
+    world.stripe("post", path, **swapped)
+    drifted = world.refresh(SubscriptionProvider, state)
+    assert drifted is not None
+    shown = drifted.inputs["items"]["license"] if of_items else drifted.inputs
+    assert shown.get("discounts", []) == (swapped["discounts"] or [])
+    state = world.up(SubscriptionProvider, "d", arguments, drifted)
+    assert coupons_of(world, state.id, of_items=of_items) == [mine]
+    after = world.refresh(SubscriptionProvider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
+
+
+def test_a_repeating_coupon_is_used_up_after_its_months_and_not_before(world: World) -> None:
+    mine, other = coupon(world, "repeating", duration_in_months=2), coupon(world, "forever")
+    customer, price = world.customer("discounted").id, world.price(world.product().id).id
+    arguments = {**invoiced(customer), "items": {"license": {"price": price}}, "discounts": [{"coupon": mine}]}
+    state = world.up(SubscriptionProvider, "d", arguments)
+    path = f"/v1/subscriptions/{state.id}"
+    world.control("clock", advance=35 * 86_400)
+    world.stripe("post", path, discounts=[{"coupon": other}])
+    drifted = world.refresh(SubscriptionProvider, state)
+    assert drifted is not None
+    assert drifted.inputs["discounts"] == [{"coupon": other}]
+    world.stripe("post", path, discounts=[{"coupon": mine}])
+    world.control("clock", advance=100 * 86_400)
+    assert coupons_of(world, state.id) == []
+    after = world.refresh(SubscriptionProvider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
+
+
+def test_a_discount_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
+    """As with items: without a refresh an update takes off only what the program took out."""
+    mine, next_one, other = (coupon(acme.world, "forever") for _ in range(3))
+    acme.up(acme.state, discounts=[{"coupon": mine}])
+    [held] = acme.remote()["discounts"]
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", discounts=[{"discount": held}, {"coupon": other}])
+    acme.up(acme.state, discounts=[{"coupon": mine}, {"coupon": next_one}])
+    assert sorted(coupons_of(acme.world, acme.state.id)) == sorted([mine, next_one, other])
+    acme.up(acme.state)
+    assert coupons_of(acme.world, acme.state.id) == [other]
+    acme.state = acme.refreshed()
+    assert "discounts" not in acme.state.inputs
+
+
+def test_a_coupon_that_is_deleted_or_may_not_be_read_is_taken_for_used_up(world: World) -> None:
+    mine = coupon(world, "forever")
+    customer, price = world.customer("discounted").id, world.price(world.product().id).id
+    arguments = {**invoiced(customer), "items": {"license": {"price": price}}, "discounts": [{"coupon": mine}]}
+    state = world.up(SubscriptionProvider, "d", arguments)
+    world.stripe("post", f"/v1/subscriptions/{state.id}", discounts="")
+    world.control("faults", method="GET", path="/v1/coupons/*", status=403)
+    after = world.refresh(SubscriptionProvider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
+    world.heal()
+    world.stripe("delete", f"/v1/coupons/{mine}")
+    after = world.refresh(SubscriptionProvider, state)
+    assert after is not None
+    assert after.inputs == state.inputs
 
 
 def test_discounts_of_an_item_come_and_go(acme: Acme) -> None:

@@ -33,12 +33,13 @@ def test_a_warning_comes_whichever_resource_is_compared_first(
     for name in order:
         provider, state, arguments = compared[name]
         run.provider(provider).diff(state.id, state.outs, arguments)
-    assert [line for line in said if "item license moves from " in line and " to Price 'dearer'; " in line]
+    moves = "item license moves from Price 'license' to Price 'dearer', 100.00 USD a month => 0.02 USD a month; "
+    assert [line for line in said if moves in line]
 
 
 def test_kinds_do_not_share_names_or_ids(world: World) -> None:
     run = run_of(world.process().account)
-    run.compared(PRICE, "x", {"owner": "project/dev/n"}, refreshing=False)
+    run.compared(PRICE, "x", {}, {"owner": "project/dev/n"}, is_replaced=False, refreshing=False)
     assert run.begin(METER, "project/dev/n")
     assert not run.begin(METER, "project/dev/n")
     assert run.begin(PRODUCT, "project/dev/n")

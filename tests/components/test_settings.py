@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.redaction import redact
 from components.settings import SANDBOX_KEY, Settings, SettingsError, StackConfig
 
 
@@ -157,3 +159,92 @@ def test_a_key_shows_nowhere() -> None:
     settings = read(mode="test", apiKey="sk_test_secret")
     assert "secret" not in repr(settings)
     assert "secret" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("around", "words"),
+    [
+        ("{}\n", "a line break"),
+        ("\n{}", "a line break"),
+        ("{}\r\n", "a line break"),
+        ("{} ", "a blank"),
+        (" {}", "a blank"),
+        ("{}\t", "a blank"),
+        ("{},", "a comma"),
+        ("{},{}", "a comma"),
+        ("{}\0", "a NUL"),
+        ('{}"', "a quotation mark"),
+        ("{}...", "a dot or another stray character"),
+        ("{}\u00e9", "a dot or another stray character"),
+    ],
+)
+@pytest.mark.parametrize("source", ["stripe-pricing:apiKey", "STRIPE_API_KEY"])
+def test_a_key_with_anything_around_it_is_refused_and_never_shown(source: str, around: str, words: str) -> None:
+    secret = "sk_" + "live_51Habc0123456789"
+    value = around.format(secret, secret)
+    configured = {"apiKey": value} if source == "stripe-pricing:apiKey" else {}
+    with pytest.raises(SettingsError) as caught:
+        read({"STRIPE_API_KEY": value}, mode="live", **configured)
+    assert str(caught.value).startswith(f"{source} has {words}")
+    assert "51Habc" not in repr(caught.value)
+    # Whatever else fails in this process does not show it either.
+    for text in (f"header {value!r}", f"header {value}", f"{secret[:8]}\n{secret[8:]}".replace("\n", "")):
+        assert "51Habc" not in redact(text)
+
+
+def test_a_prefix_alone_is_no_key() -> None:
+    with pytest.raises(SettingsError, match="STRIPE_API_KEY has nothing behind its prefix"):
+        read({"STRIPE_API_KEY": "sk_test_"}, mode="test")
+    # What a key begins with is no secret, and stands in advice.
+    assert (
+        redact("set STRIPE_API_KEY=sk_test_... in the environment")
+        == "set STRIPE_API_KEY=sk_test_... in the environment"
+    )
+
+
+def test_what_a_broken_key_is_broken_into_is_cut_out_too() -> None:
+    with pytest.raises(SettingsError):
+        read({"STRIPE_API_KEY": "rk_live_firsthalf,secondhalf"}, mode="live")
+    assert redact("b'Bearer rk_live_firsthalf,secondhalf' and secondhalf") == "b'Bearer rk_live_***,***' and ***"
+
+
+@pytest.mark.parametrize("name", ["stripe-pricing:apiKey", "stripe:apiKey"])
+def test_a_live_key_that_is_not_encrypted_is_refused(name: str) -> None:
+    config = {"stripe-pricing:mode": "live", name: "sk_" + "live_51Habc0123456789"}
+    with pytest.raises(SettingsError, match=f"^{name} is a live key and is not encrypted") as caught:
+        Settings.read(StackConfig(config.get, lambda key: False), {})
+    assert "51Habc" not in str(caught.value)
+    assert Settings.read(StackConfig(config.get, lambda key: key == name), {}).api_key is not None
+    # Test keys open nothing that is worth it; a key of the environment is not in the config.
+    Settings.read(StackConfig({"stripe-pricing:mode": "test", name: "sk_test_1"}.get, lambda key: False), {})
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:hunter22@proxy.example", "http://hunter22@127.0.0.1:1", "https://[::1", "http://x:port"]
+)
+def test_an_address_shows_no_password(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"stripe-pricing:apiBase \(or STRIPE_API_BASE\)") as caught:
+        read(mode="test", apiBase=address)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_a_name_and_password_in_an_address_are_cut_out_of_every_text() -> None:
+    assert redact("cannot connect to https://me:hunter22@proxy.example:8080/x") == (
+        "cannot connect to https://***@proxy.example:8080/x"
+    )
+
+
+@pytest.mark.parametrize("name", ["allowLocalState", "allowEmptyPassphrase"])
+def test_what_is_asked_for_by_name_is_true_or_false(name: str) -> None:
+    given: dict[str, Any] = {name: "yes"}
+    with pytest.raises(SettingsError, match=f"stripe-pricing:{name} is 'yes'; it must be true or false"):
+        read(mode="live", **given)
+
+
+@pytest.mark.parametrize("name", ["mode", "apiBase", "account", "requestsPerSecond", "retrySeconds", "allowLocalState"])
+def test_a_key_that_was_put_into_another_setting_is_not_shown(name: str) -> None:
+    """The value of a wrong setting is in its sentence."""
+    secret = "sk_" + "live_51Habc0123456789"
+    with pytest.raises(SettingsError, match=f"stripe-pricing:{name} ") as caught:
+        Settings.read({"mode": "live", name: secret}.get, {})
+    assert "51Habc" not in repr(caught.value)

@@ -91,7 +91,7 @@ def test_a_preview_shows_what_taking_over_changes_with_amounts(
     run.check({}, {**declared(catalog, items=items, adopt=live), "owner": "project/dev/acme"})
     [line] = said
     assert f"({live}): is taken over and changed: " in line
-    assert "what recurs by quantity: 98.00 USD every month => 998.00 USD every month" in line
+    assert "what recurs by quantity: 98.00 USD a month => 998.00 USD a month" in line
     assert not any(call.startswith("POST") for call in world.calls())
     # What is not known yet is not compared, and once it is in the state nobody looks again.
     run.check({}, {**declared(catalog, items={"seat": {"price": UNKNOWN}}, adopt=live), "owner": "project/dev/other"})

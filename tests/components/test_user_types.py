@@ -20,11 +20,18 @@ from decimal import Decimal
 import pulumi
 
 import usage
+from components.plan import PublishedPlan
+from components.pricing import Fee, Overage, Plan, Usage
 from components.program import program
 from components.resources import Customer, DefaultPrice, Meter, Price, Product, Subscription
+from components.subscriber import Subscriber
 
 with program() as settings:
     mode: str = settings.mode
+
+plan = Plan("Alpaca.ai", fees=Fee(Decimal("100")), usage=Usage("token", included=1, overage=Overage("0.04", per=100)))
+alpaca = PublishedPlan("alpaca", plan, event_name="alpaca_tokens")
+Subscriber("from-a-csv", alpaca, customer_name="Acme", email="billing@example.com", seats="3")
 
 meter = Meter("calls", display_name="Calls", event_name="calls", default_aggregation={"formula": "sum"})
 product = Product("llama", name="Llama", default_price_data={"currency": "usd", "unit_amount_decimal": "4.5"})
@@ -53,6 +60,10 @@ Subscription(
 )
 usage.record("calls", customer="cus_1", value=1200)
 
+Fee(99.95)  # incompatible type "float"
+Plan("Llama", fee="10.00")  # did you mean "fees"?
+Subscriber("acme", alpaca, seat=3)  # did you mean "seats"?
+PublishedPlan("llama", "Llama")  # expected "Plan"
 Price("a", product=product.id, currency="usd", unit_amount_decimal=0.04)  # incompatible type "float"
 Price("b", product=product.id, unit_amount_decimal="4")  # Missing named argument "currency"
 Price("c", product=product.id, currency="usd", unit_amout=4)  # did you mean "unit_amount"?
@@ -82,7 +93,7 @@ def test_a_type_checker_finds_the_mistakes_of_a_program_outside_the_checkout(tmp
     found = dict(re.findall(r"^program\.py:(\d+): error: (.*)$", done.stdout, re.MULTILINE))
     lines = PROGRAM.splitlines()
     expected = {str(number): line.partition("  # ")[2] for number, line in enumerate(lines, 1) if "  # " in line}
-    assert len(expected) == 17
+    assert len(expected) == 21
     assert found.keys() == expected.keys(), done.stdout + done.stderr
     missed = {lines[int(number) - 1]: found[number] for number, text in expected.items() if text not in found[number]}
     assert not missed

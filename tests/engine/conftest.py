@@ -142,7 +142,8 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Proje
             "PATH": engine_path(),
             "VIRTUAL_ENV": str(Path(sys.executable).parents[1]),
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": "",
+            # A live stack under an empty one is refused.
+            "PULUMI_CONFIG_PASSPHRASE": "of the tests" if mode == "live" else "",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             # Plugins are looked up in the home folder: one of the test's own keeps parallel runs apart.
             "PULUMI_HOME": str(folder / "home"),

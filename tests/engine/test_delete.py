@@ -276,7 +276,7 @@ def test_a_replaced_subscription_is_cancelled_before_the_new_one_bills(new_proje
     assert said(preview) == [
         (
             "Subscription 'moved': is cancelled now (with a last invoice for its usage, unused time is not credited) "
-            "and a new subscription made, with a billing period of its own; this cannot be undone"
+            "and a new subscription made, with a billing period of its own (30.00 USD a month); this cannot be undone"
         )
     ]
 

@@ -51,7 +51,7 @@ def assert_all_there(project: Project) -> None:
 
 @pytest.fixture
 def moved(new_project: Callable[..., Project]) -> Project:
-    """Everything has moved under a component in a run that a failing neighbour stopped: the state has it twice."""
+    """Everything has moved under a component in a run that a failing neighbour stopped: the state holds it twice."""
     project = new_project(PROGRAM)
     project.up().ok()
     project.edit("parent = None", 'parent = Shop("shop")')

@@ -75,3 +75,9 @@ def test_a_stack_on_s3_with_its_key_under_kms(aws: Aws, new_project: Callable[..
         body = s3.get_object(Bucket="pricing-state", Key=stored["Key"])["Body"].read()
         assert SECRET_KEY.encode() not in body, f"the key is in clear in {stored['Key']}"
     assert SECRET_KEY not in (project.folder / "Pulumi.prod.yaml").read_text()
+
+    # For real money too: the passphrase is empty, and opens nothing here.
+    project.config("stripe-pricing:mode", "live")
+    project.run("config", "rm", "stripe-pricing:apiKey").ok()
+    assert project.environ["PULUMI_CONFIG_PASSPHRASE"] == ""
+    assert "pulumi up will be refused" not in project.preview().ok().text

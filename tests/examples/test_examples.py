@@ -40,7 +40,7 @@ class Applied(pulumi.runtime.Mocks):
         return made.id, {**args.inputs, **(made.outs or {})}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        return {}, None
+        return {}, []
 
 
 class Account:
@@ -52,12 +52,15 @@ class Account:
         self.made = Applied(self.world)
 
     def apply(self, example: str, **config: str) -> None:
-        pulumi.runtime.set_mocks(self.made, project=f"example-{example}", stack="dev", preview=False)
+        self.run(EXAMPLES / example / "__main__.py", **config)
+
+    def run(self, program: Path, **config: str) -> None:
+        pulumi.runtime.set_mocks(self.made, project="example", stack="dev", preview=False)
         pulumi.runtime.set_all_config({"stripe-pricing:mode": "sandbox", **config})
 
         @pulumi.runtime.test  # type: ignore[untyped-decorator]
         def run() -> None:
-            runpy.run_path(str(EXAMPLES / example / "__main__.py"), run_name="__main__")
+            runpy.run_path(str(program), run_name="__main__")
 
         run()
 
@@ -118,12 +121,26 @@ def test_graduated(account: Account) -> None:
     assert account.bills("acme")[-1] == ("usd", 10_810)
 
 
-def test_volume(account: Account) -> None:
+def test_volume(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     """25,000 x 0.0003 = 7.50."""
     account.apply("volume")
+    assert caplog.messages == []
     account.use("acme", 25_000)
     account.go("2026-02-02")
     assert account.bills("acme")[-1] == ("usd", 750)
+
+
+def test_what_is_surely_not_meant_is_a_warning_until_it_is_said_to_be_meant(
+    account: Account, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    program = tmp_path / "__main__.py"
+    program.write_text((EXAMPLES / "volume" / "__main__.py").read_text().replace('meant=["falls:basic:usage"]', ""))
+    account.run(program)
+    [message] = caplog.messages
+    assert message == (
+        "basic: 10,000 tokens cost 5.00 USD, and one more costs 3.0003 USD; if that is meant: "
+        'program(meant=["falls:basic:usage"])'
+    )
 
 
 def test_a_yearly_fee_with_a_monthly_overage(account: Account) -> None:

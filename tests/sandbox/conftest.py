@@ -15,6 +15,8 @@ from sandbox import Request, Sandbox
 from sandbox import control as sandbox_control
 from sandbox.client import SandboxHTTPClient
 
+from .stored import check_private
+
 #: 2026-01-01T00:00:00Z: where tests that need a time start.
 NEW_YEAR = 1767225600
 
@@ -41,6 +43,10 @@ def clock() -> Clock:
 def sandbox(tmp_path: Path, clock: Clock) -> Iterator[Sandbox]:
     opened = Sandbox(tmp_path / "stripe.db", clock=clock)
     yield opened
+    with opened.database.reading() as connection:
+        stored = [json.loads(body) for (body,) in connection.execute("SELECT body FROM objects")]
+    for each in stored:
+        check_private(each)
     opened.close()
 
 

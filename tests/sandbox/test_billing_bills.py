@@ -267,11 +267,14 @@ def test_a_trial_begins_with_an_invoice_of_nothing(world: World) -> None:
     assert world.invoices()[-1].status == "paid"
 
 
-def test_the_end_of_a_trial_bills_the_first_month_and_no_usage_of_the_trial(world: World, tokens: str) -> None:
+def test_the_end_of_a_trial_bills_the_first_month_and_usage_of_the_trial_for_nothing(world: World, tokens: str) -> None:
     subscription = world.subscribe((world.price("License", "10000"), 3), tokens, trial_period_days=14)
     world.use("tokens", 50_000)
     world.go("2026-01-15T02:00:00")
-    assert world.bill() == [("3 × License (at $100.00 / month)", 30_000)]
+    assert world.bill() == [("3 × License (at $100.00 / month)", 30_000), ("Free trial for 50000 × Tokens", 0)]
+    line = world.invoices()[-1].lines.data[1]
+    assert (line.quantity, line.period.start, line.period.end) == (50_000, at("2026-01-01"), at("2026-01-15"))
+    assert world.preview(subscription.id).lines.data[-1].amount == 0
     renewed = world.v1.subscriptions.retrieve(subscription.id)
     assert renewed.status == "active"
     assert renewed["items"].data[0].current_period_end == at("2026-02-15")
@@ -966,3 +969,8 @@ def test_the_credit_of_a_cancellation_pays_the_next_invoice(world: World) -> Non
     # 100.00 less the 50.00 that the cancellation gave back
     assert (invoice.total, invoice.starting_balance, invoice.amount_due) == (10_000, -5_000, 5_000)
     assert world.v1.customers.retrieve(world.customer.id).balance == 0
+
+
+def test_a_bill_in_ugandan_shillings_is_in_hundredths_that_nobody_reads(world: World) -> None:
+    world.subscribe((world.price("License", "500000", currency="ugx"), 2))
+    assert world.bill() == [("2 × License (at 5,000 UGX / month)", 1_000_000)]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.billing.money import amount_text, decimal_string, split, to_minor_units
+from money import decimal_text
+from sandbox.billing.money import amount_text, split, to_minor_units
 from sandbox.billing.rating import Charge, rate, total
 
 from .bills import searched
@@ -149,6 +150,11 @@ def test_rounding_is_away_from_zero_on_both_sides() -> None:
         ("1250", "chf", "12.50 CHF"),
         ("-150", "usd", "-$1.50"),
         ("1500", "kwd", "1.500 KWD"),
+        # Hundredths to the API that people read without decimals (https://docs.stripe.com/currencies#special-cases).
+        ("500000", "ugx", "5,000 UGX"),
+        ("550", "isk", "5.5 ISK"),
+        ("10000", "huf", "100.00 HUF"),
+        ("10000", "twd", "100.00 TWD"),
     ],
 )
 def test_amounts_read_as_stripe_words_them(amount: str, currency: str, text: str) -> None:
@@ -156,7 +162,7 @@ def test_amounts_read_as_stripe_words_them(amount: str, currency: str, text: str
 
 
 def test_decimals_are_written_without_exponent_or_padding() -> None:
-    written = [decimal_string(Decimal(text)) for text in ("1E+3", "0.0400", "1E-12", "-0", "10")]
+    written = [decimal_text(Decimal(text)) for text in ("1E+3", "0.0400", "1E-12", "-0", "10")]
     assert written == ["1000", "0.04", "0.000000000001", "0", "10"]
 
 

@@ -121,6 +121,19 @@ def test_items_can_be_listed_read_changed_added_and_removed(world: World, licens
     assert [item.id for item in world.v1.subscriptions.retrieve(subscription.id)["items"].data] == [first]
 
 
+def test_a_change_of_price_sets_the_quantity_to_one_unless_it_is_sent(world: World, license: str) -> None:
+    """ "When changing a subscription item's price, `quantity` is set to 1 unless a `quantity` parameter is provided":
+    https://docs.stripe.com/api/subscriptions/update, and the same for subscription items."""
+    subscription = world.subscribe((license, 11))
+    [item] = subscription["items"].data
+    same = world.change(subscription.id, {"id": item.id, "price": license})
+    assert same["items"].data[0].quantity == 11
+    kept = world.change(subscription.id, {"id": item.id, "price": world.price("Other", "1"), "quantity": 11})
+    assert kept["items"].data[0].quantity == 11
+    reset = world.change(subscription.id, {"id": item.id, "price": license})
+    assert reset["items"].data[0].quantity == 1
+
+
 def test_what_changes_no_bill_is_kept_and_can_be_cleared(world: World, license: str) -> None:
     subscription = world.subscribe(license, description="Alpaca", metadata={"pulumi": "a/b/c", "x": "1"})
     changed = world.change(

@@ -5,7 +5,6 @@ https://docs.stripe.com/billing/taxes/tax-rates
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +12,6 @@ import stripe
 
 from .bills import World, at, refusal
 from .conftest import Control
-
-MOVED: Any = {"address": ""}
-PARIS: Any = {"line1": "1 rue de Rivoli", "city": "Paris", "postal_code": "75001", "country": "FR"}
 
 
 @pytest.fixture
@@ -42,14 +38,10 @@ def taxes(invoice: stripe.Invoice) -> list[list[tuple[int, int]]]:
     return [[(tax.taxable_amount or 0, tax.amount) for tax in of_line] for of_line in found]
 
 
-def manual(world: World, *lines: dict[str, Any], **params: Any) -> stripe.Invoice:
-    """A draft with an invoice item for each of `lines`."""
-    given: Any = {"customer": world.customer.id, **params}
-    draft = world.v1.invoices.create(given)
-    for line in lines:
-        item: Any = {"customer": world.customer.id, "invoice": draft.id, "currency": "usd", **line}
-        world.v1.invoice_items.create(item)
-    return world.v1.invoices.retrieve(draft.id)
+def owed(world: World, *lines: dict[str, Any]) -> stripe.Invoice:
+    """The invoice of invoice items, previewed."""
+    items: Any = [{"currency": "usd", **line} for line in lines]
+    return world.v1.invoices.create_preview({"customer": world.customer.id, "invoice_items": items})
 
 
 # -- Stripe's examples ------------------------------------------------------------------------------------------------
@@ -57,15 +49,15 @@ def manual(world: World, *lines: dict[str, Any], **params: Any) -> stripe.Invoic
 
 def test_two_lines_with_two_rates(world: World) -> None:
     five, ten = rate(world, "5"), rate(world, "10")
-    invoice = manual(world, {"amount": 500, "tax_rates": [five]}, {"amount": 1000, "tax_rates": [ten]})
+    invoice = owed(world, {"amount": 500, "tax_rates": [five]}, {"amount": 1000, "tax_rates": [ten]})
     # 5 % of 5.00 and 10 % of 10.00
     assert taxes(invoice) == [[(500, 25)], [(1000, 100)]]
     assert (invoice.subtotal, invoice.total, invoice.total_excluding_tax) == (1500, 1625, 1500)
 
 
 def test_each_line_is_rounded_by_itself(world: World) -> None:
-    ten = rate(world, "10", inclusive=True)
-    invoice = manual(world, {"amount": 100_000}, {"amount": 5_000}, default_tax_rates=[ten])
+    ten = [rate(world, "10", inclusive=True)]
+    invoice = owed(world, {"amount": 100_000, "tax_rates": ten}, {"amount": 5_000, "tax_rates": ten})
     # 1000.00 / 1.1 leaves 90.9091 of tax, 50.00 / 1.1 leaves 4.5455: 90.91 + 4.55, not 95.45 of 1050.00
     assert taxes(invoice) == [[(90_909, 9_091)], [(4_545, 455)]]
     assert (invoice.total, invoice.total_excluding_tax, invoice.subtotal) == (105_000, 95_454, 105_000)
@@ -110,7 +102,7 @@ def test_an_exempt_customer_pays_no_tax_not_even_an_inclusive_one(
     world.v1.customers.update(world.customer.id, {"tax_exempt": status})
     ten = rate(world, "10", inclusive=inclusive)
     # 100.00 / 1.1 = 90.909: the 9.09 that would be in the price is backed out
-    invoice = manual(world, {"amount": 10_000}, default_tax_rates=[ten])
+    invoice = owed(world, {"amount": 10_000, "tax_rates": [ten]})
     assert taxes(invoice) == [[(0, 0)]]
     assert [tax.taxability_reason for tax in invoice.total_taxes or []] == [reason]
     assert (invoice.total, invoice.customer_tax_exempt) == (total, status)
@@ -227,20 +219,6 @@ def test_phases_bring_their_rates(world: World) -> None:
     assert taxes(world.invoices()[-1]) == [[(10_000, 1_000)]]
 
 
-def test_a_draft_is_taxed_anew_when_its_rates_change(world: World) -> None:
-    invoice = manual(world, {"amount": 1_000}, default_tax_rates=[rate(world, "10")])
-    assert invoice.total == 1_100
-    changed = world.v1.invoices.update(invoice.id, {"default_tax_rates": [rate(world, "20")]})
-    assert (changed.total, changed.amount_due) == (1_200, 1_200)
-    item = world.v1.invoice_items.list({"invoice": invoice.id}).data[0]
-    own = world.v1.invoice_items.update(item.id, {"tax_rates": [rate(world, "50")]})
-    assert [each.percentage for each in own.tax_rates or []] == [50]
-    assert world.v1.invoices.retrieve(invoice.id).total == 1_500
-    world.v1.invoices.update(invoice.id, {"default_tax_rates": ""})
-    world.v1.invoice_items.update(item.id, {"tax_rates": ""})
-    assert world.v1.invoices.retrieve(invoice.id).total == 1_000
-
-
 def test_items_by_themselves_take_rates_too(world: World) -> None:
     ten, twenty = rate(world, "10"), rate(world, "20")
     subscription = world.subscribe(world.price("Licence", "10000"), default_tax_rates=[ten])
@@ -258,21 +236,11 @@ def test_items_by_themselves_take_rates_too(world: World) -> None:
 def test_an_invoice_item_takes_no_price_that_its_rates_deny(world: World) -> None:
     product = world.product("Setup")
     once: Any = {"product": product, "currency": "usd", "unit_amount": 5_000}
-    plain = world.v1.prices.create(once).id
     once["tax_behavior"] = "exclusive"
     net = world.v1.prices.create(once).id
     included = rate(world, "20", inclusive=True)
-    item = world.v1.invoice_items.create(
-        {"customer": world.customer.id, "pricing": {"price": plain}, "tax_rates": [included]}
-    )
-    for act in (
-        lambda: world.v1.invoice_items.update(item.id, {"pricing": {"price": net}}),
-        lambda: world.v1.invoice_items.create(
-            {"customer": world.customer.id, "pricing": {"price": net}, "tax_rates": [included]}
-        ),
-        lambda: manual(world, {"pricing": {"price": net}}, default_tax_rates=[included]),
-    ):
-        assert "`tax_behavior` that conflicts" in str(refusal(act).user_message)
+    given: Any = {"customer": world.customer.id, "pricing": {"price": net}, "tax_rates": [included]}
+    assert "`tax_behavior` that conflicts" in str(refusal(lambda: world.v1.invoice_items.create(given)).user_message)
 
 
 def test_the_rate_of_a_tax_can_be_looked_at(world: World) -> None:
@@ -329,85 +297,30 @@ def test_each_currency_of_a_price_says_for_itself_whether_tax_is_in_it(world: Wo
 # -- automatic tax ----------------------------------------------------------------------------------------------------
 
 
-def test_automatic_tax_without_registrations_is_zero(world: World) -> None:
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
+def test_automatic_tax_is_kept_and_adds_nothing(world: World) -> None:
     subscription = world.subscribe(world.price("Licence", "10000"), automatic_tax={"enabled": True})
-    assert subscription.automatic_tax.to_dict() == {
-        "disabled_reason": None,
-        "enabled": True,
-        "liability": {"type": "self"},
-    }
+    kept = {"disabled_reason": None, "enabled": True, "liability": {"type": "self"}}
+    assert subscription.automatic_tax.to_dict() == kept
     invoice = world.invoices()[-1]
-    assert taxes(invoice) == [[(0, 0)]]
-    assert invoice.automatic_tax.to_dict() == {
-        "disabled_reason": None,
-        "enabled": True,
-        "liability": {"type": "self"},
-        "provider": "stripe",
-        "status": "complete",
-    }
-    [tax] = invoice.total_taxes or []
-    assert (tax.taxability_reason, tax.tax_behavior, invoice.total) == ("not_collecting", "exclusive", 10_000)
-    assert tax.tax_rate_details is not None
-    made = world.v1.tax_rates.retrieve(str(tax.tax_rate_details.tax_rate))
-    assert (made.active, made.country, made.percentage, made.tax_type) == (False, "FR", 0, "vat")
+    assert invoice.automatic_tax.to_dict() == {**kept, "provider": "stripe", "status": "complete"}
+    assert (taxes(invoice), invoice.total) == ([[]], 10_000)
     world.change(subscription.id, automatic_tax={"enabled": False})
-    assert taxes(world.preview(subscription.id)) == [[]]
+    assert world.preview(subscription.id).automatic_tax.provider is None
 
 
-def test_automatic_tax_needs_a_place_and_no_rates(world: World) -> None:
+def test_automatic_tax_goes_with_no_rates(world: World) -> None:
     price, ten = world.price("Licence", "10000"), rate(world, "10")
-    error = refusal(lambda: world.subscribe(price, automatic_tax={"enabled": True}))
-    assert (error.http_status, error.code) == (400, "customer_tax_location_invalid")
-    assert world.invoices() == []
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
     both: Any = {"automatic_tax": {"enabled": True}, "default_tax_rates": [ten]}
     subscription = world.subscribe(price, default_tax_rates=[ten])
     for act in (
         lambda: world.subscribe(price, **both),
         lambda: world.subscribe({"price": price, "tax_rates": [ten]}, automatic_tax={"enabled": True}),
         lambda: world.change(subscription.id, automatic_tax={"enabled": True}),
-        lambda: manual(world, **both),
         lambda: world.v1.invoices.create_preview({"subscription": subscription.id, "automatic_tax": {"enabled": True}}),
     ):
         assert refusal(act).http_status == 400
     world.change(subscription.id, automatic_tax={"enabled": True}, default_tax_rates="")
     assert world.preview(subscription.id).automatic_tax.status == "complete"
-
-
-def test_a_connected_account_can_be_liable(world: World, control: Control) -> None:
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
-    price = world.price("Licence", "10000")
-    liable: Any = {"enabled": True, "liability": {"type": "account", "account": "acct_liable"}}
-    error = refusal(lambda: world.subscribe(price, automatic_tax=liable))
-    assert (error.code, error.param) == ("resource_missing", "automatic_tax[liability][account]")
-    for wrong in ({"type": "account"}, {"type": "self", "account": "acct_liable"}):
-        asked = {"enabled": True, "liability": wrong}
-        error = refusal(partial(world.subscribe, price, automatic_tax=asked))
-        assert error.param == "automatic_tax[liability][account]"
-    control("POST", "accounts", id="acct_liable")
-    subscription = world.subscribe(price, automatic_tax=liable)
-    assert subscription.automatic_tax.liability is not None
-    assert subscription.automatic_tax.liability.to_dict() == liable["liability"]
-    held = world.invoices()[-1].automatic_tax.to_dict()
-    assert (held["liability"], held["status"]) == (liable["liability"], "complete")
-
-
-def test_a_place_that_is_gone_turns_automatic_tax_off_at_finalization(world: World) -> None:
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
-    subscription = world.subscribe(world.price("Licence", "10000"), automatic_tax={"enabled": True})
-    manual_draft = manual(world, {"amount": 500}, automatic_tax={"enabled": True})
-    world.v1.customers.update(world.customer.id, MOVED)
-    world.go("2026-02-01T00:30:00")
-    assert world.preview(subscription.id).automatic_tax.status == "requires_location_inputs"
-    world.go("2026-02-01T02:00:00")
-    invoice = world.invoices(subscription.id)[-1]
-    off = (invoice.automatic_tax.enabled, invoice.automatic_tax.disabled_reason)
-    assert (invoice.status, off) == ("paid", (False, "finalization_requires_location_inputs"))
-    after = world.v1.subscriptions.retrieve(subscription.id).automatic_tax
-    assert (after.enabled, after.disabled_reason) == (False, "requires_location_inputs")
-    error = refusal(lambda: world.v1.invoices.finalize_invoice(manual_draft.id))
-    assert error.code == "customer_tax_location_invalid"
 
 
 def test_a_schedules_phases_say_whether_tax_is_automatic(world: World) -> None:
@@ -422,8 +335,6 @@ def test_a_schedules_phases_say_whether_tax_is_automatic(world: World) -> None:
         "phases": phases,
         "default_settings": {"automatic_tax": {"enabled": True}},
     }
-    assert refusal(lambda: world.v1.subscription_schedules.create(given)).code == "customer_tax_location_invalid"
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
     schedule = world.v1.subscription_schedules.create(given)
     subscription = str(schedule.subscription)
     assert world.v1.subscriptions.retrieve(subscription).automatic_tax.enabled
@@ -435,73 +346,20 @@ def test_a_schedules_phases_say_whether_tax_is_automatic(world: World) -> None:
     assert world.invoices()[-1].automatic_tax.provider is None
 
 
-def test_a_place_that_is_gone_turns_a_schedules_automatic_tax_off_too(world: World) -> None:
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
-    phase: Any = {"items": [{"price": world.price("Licence", "10000")}], "duration": {"interval": "year"}}
-    given: Any = {
-        "customer": world.customer.id,
-        "start_date": "now",
-        "phases": [{**phase, "automatic_tax": {"enabled": True}}],
-        "default_settings": {"automatic_tax": {"enabled": True}},
-    }
-    schedule = world.v1.subscription_schedules.create(given)
-    world.go("2026-01-02")
-    world.v1.customers.update(world.customer.id, MOVED)
-    world.go("2026-02-01T02:00:00")
-    after = world.v1.subscription_schedules.retrieve(schedule.id)
-    assert after.phases[0].automatic_tax is not None
-    assert after.default_settings.automatic_tax is not None
-    for held in (after.phases[0].automatic_tax, after.default_settings.automatic_tax):
-        assert (held.enabled, held.disabled_reason) == (False, "requires_location_inputs")
-    assert world.invoices()[0].automatic_tax.enabled
-    assert not world.v1.subscriptions.retrieve(str(schedule.subscription)).automatic_tax.enabled
-
-
-PLACES: list[tuple[dict[str, Any], tuple[str, str | None, str | None]]] = [
-    ({}, ("unrecognized_location", None, None)),
-    ({"address": PARIS}, ("not_collecting", "FR", "billing_address")),
-    ({"address": {"country": "US", "state": "OR"}}, ("unrecognized_location", None, None)),
-    ({"address": {"country": "US", "postal_code": "97712-4918"}}, ("not_collecting", "US", "billing_address")),
-    ({"address": {"country": "CA"}}, ("unrecognized_location", None, None)),
-    ({"address": {"country": "CA", "state": "QC"}}, ("not_collecting", "CA", "billing_address")),
-    ({"address": {"country": "XX"}}, ("unrecognized_location", None, None)),
-    (
-        {"address": PARIS, "shipping": {"name": "Ada", "address": {"country": "PE"}}},
-        ("not_collecting", "PE", "shipping_destination"),
-    ),
-    (
-        {"address": PARIS, "shipping": {"name": "Ada", "address": {"country": "US"}}},
-        ("unrecognized_location", None, None),
-    ),
-    ({"tax": {"ip_address": "203.0.113.1"}}, ("unrecognized_location", None, None)),
-]
-
-
-@pytest.mark.parametrize(("params", "expected"), PLACES)
-def test_customers_are_placed_by_their_addresses(
-    client: stripe.StripeClient, params: Any, expected: tuple[str, str | None, str | None]
-) -> None:
-    given: Any = {**params, "expand": ["tax"]}
-    tax = client.v1.customers.create(given).tax
-    assert tax is not None
-    place = tax.location
-    assert (tax.automatic_tax, place and place.country, place and place.source) == expected
-    checked: Any = {**params, "tax": {**params.get("tax", {}), "validate_location": "immediately"}}
-    if place is None:
-        assert refusal(lambda: client.v1.customers.create(checked)).code == "customer_tax_location_invalid"
-    else:
-        client.v1.customers.create(checked)
-
-
-def test_auto_validation_guards_a_subscription_with_automatic_tax(world: World) -> None:
-    auto: Any = {"address": "", "tax": {"validate_location": "auto"}}
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
-    world.v1.customers.update(world.customer.id, auto)
-    world.v1.customers.update(world.customer.id, {"address": PARIS})
-    world.subscribe(world.price("Licence", "10000"), automatic_tax={"enabled": True})
-    error = refusal(lambda: world.v1.customers.update(world.customer.id, auto))
-    assert error.code == "customer_tax_location_invalid"
-    assert world.v1.customers.retrieve(world.customer.id).address is not None
+def test_a_connected_account_can_be_liable(world: World, control: Control) -> None:
+    price = world.price("Licence", "10000")
+    liable: Any = {"enabled": True, "liability": {"type": "account", "account": "acct_liable"}}
+    error = refusal(lambda: world.subscribe(price, automatic_tax=liable))
+    assert (error.code, error.param) == ("resource_missing", "automatic_tax[liability][account]")
+    nobody = {"enabled": True, "liability": {"type": "account"}}
+    error = refusal(lambda: world.subscribe(price, automatic_tax=nobody))
+    assert error.param == "automatic_tax[liability][account]"
+    control("POST", "accounts", id="acct_liable")
+    subscription = world.subscribe(price, automatic_tax=liable)
+    assert subscription.automatic_tax.liability is not None
+    assert subscription.automatic_tax.liability.to_dict() == liable["liability"]
+    held = world.invoices()[-1].automatic_tax.to_dict()
+    assert (held["liability"], held["status"]) == (liable["liability"], "complete")
 
 
 # -- tax rates themselves ---------------------------------------------------------------------------------------------

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sandbox import coverage, router, spec
+from sandbox import router, spec
+
+from . import documented
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sandbox.md"
 
 
 def test_the_generated_parts_are_current() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert coverage.rewritten(text) == text, "run: python -m sandbox.coverage docs/sandbox.md"
-    assert set(re.findall(r"<!-- begin (\w+) -->", text)) == set(coverage.PARTS)
+    assert documented.rewritten(text) == text, "run: python -m tests.sandbox.documented docs/sandbox.md"
+    assert set(re.findall(r"<!-- begin (\w+) -->", text)) == set(documented.PARTS)
 
 
 def test_every_route_is_one_that_stripe_has() -> None:

@@ -108,21 +108,7 @@ def test_any_control_request_is_answered(tmp_path: Path) -> None:
 
 
 def _names(method: str, template: str) -> list[str]:
-    schema = _schema(method, template)
-    return sorted(schema["properties"])
-
-
-def _schema(method: str, template: str) -> dict[str, Any]:
-    operation = spec.document()["paths"].get(template, {}).get(method.lower())
-    if operation is None:
-        return spec.extra_operations().get((method, template), {"properties": {}})
-    query = [parameter for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
-    properties = {parameter["name"]: parameter["schema"] for parameter in query}
-    required = [parameter["name"] for parameter in query if parameter.get("required")]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        properties.update(content["schema"].get("properties", {}))
-        required += content["schema"].get("required", ())
-    return {"type": "object", "properties": properties, "required": required}
+    return sorted(spec.operation(method, template)["properties"])
 
 
 #: Whose id a parameter or the last part of a path wants.
@@ -213,7 +199,7 @@ class Monkey:
         if template.startswith("/v2/"):
             headers["Content-Type"] = "application/json"
             return Request(method, path, headers, b"" if method == "GET" else json.dumps(self.v2(template)).encode())
-        pairs = "&".join(self.pairs(_schema(method, template), ""))
+        pairs = "&".join(self.pairs(spec.operation(method, template), ""))
         if method == "GET":
             return Request(method, f"{path}?{pairs}", headers)
         headers["Content-Type"] = "application/x-www-form-urlencoded"

@@ -13,6 +13,7 @@ from sandbox import Request, Sandbox, keys, router
 from sandbox.client import SandboxHTTPClient
 from sandbox.keys import redacted
 
+from .catalog import catalog
 from .conftest import Control, Raw
 
 
@@ -182,3 +183,27 @@ def test_keys_are_never_shown_whole(control: Control, client: stripe.StripeClien
     (line,) = control("GET", "requests")["data"]
     assert line["key"] == "sk_test_***dbox"
     assert redacted("sk_live_abc") == "sk_live_***"
+
+
+def test_a_customer_can_cancel_without_our_key(http: SandboxHTTPClient, client: stripe.StripeClient) -> None:
+    """What Stripe's portal does: the same account, another key, and `cancel_at` with the reason beside it."""
+    things = catalog(client)
+    made = client.v1.subscriptions.create(
+        {
+            "customer": things.customer.id,
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+            "items": [{"price": things.license.id}],
+        }
+    )
+    portal = client_with(http, "sk_test_portal")
+    portal.v1.subscriptions.update(
+        made.id, {"cancel_at": "min_period_end", "cancellation_details": {"feedback": "too_expensive"}}
+    )
+    seen = client.v1.subscriptions.retrieve(made.id)
+    assert seen.cancel_at == seen["items"].data[0].current_period_end
+    assert seen.cancellation_details is not None
+    assert (seen.cancellation_details.reason, seen.cancellation_details.feedback) == (
+        "cancellation_requested",
+        "too_expensive",
+    )

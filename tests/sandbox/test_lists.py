@@ -162,14 +162,14 @@ def shop(client: stripe.StripeClient, clock: Clock) -> stripe.StripeClient:
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        ('name~"alpaca"', ["Alpaca Basic", "Alpaca Pro"]),
         ("name:'alpaca pro'", ["Alpaca Pro"]),
         ('metadata["plan"]:"pro"', ["Alpaca Pro"]),
         ('metadata["plan"]:null', ['The "best"']),
         ('-metadata["plan"]:null', ["Alpaca Basic", "Alpaca Pro"]),
-        ('name~"alpaca" AND -metadata["plan"]:"pro"', ["Alpaca Basic"]),
-        ('name~"alpaca" active:"true"', ["Alpaca Pro"]),
-        ('active:"false" OR description~"better"', ['The "best"', "Alpaca Basic"]),
+        ('active:"false" AND -metadata["plan"]:"pro"', ["Alpaca Basic"]),
+        ('metadata["plan"]:"pro" active:"true"', ["Alpaca Pro"]),
+        ('metadata["plan"]:"pro" active:"false"', []),
+        ("-description:null", ['The "best"']),
         (r'name:"The \"best\""', ['The "best"']),
         ('name:"nobody"', []),
         ('metadata["pulumi"]:"p/s/a"', ["Alpaca Pro"]),
@@ -183,9 +183,7 @@ def test_search_customers(shop: stripe.StripeClient) -> None:
     def names(query: str) -> list[str | None]:
         return [found.name for found in shop.v1.customers.search({"query": query}).data]
 
-    assert names(f"created>{NEW_YEAR}") == ["Eve"]
-    assert names(f"created<={NEW_YEAR}") == ["Ada"]
-    assert names('email~"example"') == ["Eve", "Ada"]
+    assert names('email:"ADA@example.com"') == ["Ada"]
     assert names('metadata["a.b"]:"c"') == ["Eve"]
     assert shop.v1.prices.search({"query": 'active:"true"'}).data == []
 
@@ -197,11 +195,8 @@ def test_search_customers(shop: stripe.StripeClient) -> None:
         "   ",
         "name",
         'nope:"x"',
-        'name~"ab"',
-        'name>"a"',
         'metadata:"x"',
         'name["x"]:"y"',
-        'name:"a" AND name:"b" OR name:"c"',
         'name:"a" AND',
         " AND ".join(['name:"a"'] * 11),
         'name:"a',
@@ -213,14 +208,21 @@ def test_search_refuses_what_it_cannot_read(client: stripe.StripeClient, query: 
     assert caught.value.param == "query"
 
 
+@pytest.mark.parametrize("query", ['name~"alpaca"', "created>1", 'name:"a" OR name:"b"'])
+def test_what_search_does_not_do_is_refused_by_name(client: stripe.StripeClient, query: str) -> None:
+    with pytest.raises(stripe.APIError) as caught:
+        client.v1.customers.search({"query": query})
+    assert (caught.value.http_status, "query with" in str(caught.value.user_message)) == (501, True)
+
+
 @pytest.mark.parametrize(
     ("name", "query"),
     [
         ("100% wool", 'name:"100% WOOL"'),
-        ("snake_case", 'name~"E_C"'),
-        ("Über alles", 'name~"über"'),
-        ("back\\slash", r'name~"k\\s"'),
-        ("tab\there", 'name~"tab\there"'),
+        ("snake_case", 'name:"SNAKE_case"'),
+        ("Über alles", 'name:"über ALLES"'),
+        ("back\\slash", r'name:"back\\slash"'),
+        ("tab\there", 'name:"tab\there"'),
         ("a/b/c", 'name:"a/b/c"'),
     ],
 )

@@ -418,38 +418,6 @@ def test_an_event_is_cancelled_once_within_24_hours(
 # -- v2 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_v2_events_are_checked_at_once(
-    client: stripe.StripeClient, tokens: stripe.billing.Meter, customer: stripe.Customer
-) -> None:
-    good: Any = {
-        "event_name": "tokens",
-        "payload": {"stripe_customer_id": customer.id, "value": "4"},
-        "identifier": "v2",
-        "timestamp": "2025-12-31T23:59:00+00:00",
-    }
-    event = client.v2.billing.meter_events.create(good)
-    assert event.timestamp == "2025-12-31T23:59:00.000Z"
-    assert total(client, tokens.id, customer.id) == 4
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        client.v2.billing.meter_events.create(good)
-    assert caught.value.code == "duplicate_meter_event"
-    for wrong in (
-        {"timestamp": 1767225600},
-        {"timestamp": "2026-01-01"},
-        {"timestamp": "2026-01-01T00:00:00"},
-        {"timestamp": "2020-01-01T00:00:00Z"},
-        {"payload": {"stripe_customer_id": customer.id, "value": 4}},
-        {"payload": {"value": "4"}},
-        {"event_name": 7},
-        {"event_name": "nope"},
-        {"unknown": 1},
-    ):
-        bad: Any = {**good, "identifier": "other", **wrong}
-        with pytest.raises(stripe.InvalidRequestError):
-            client.v2.billing.meter_events.create(bad)
-    assert total(client, tokens.id, customer.id) == 4
-
-
 @pytest.fixture
 def stream(client: stripe.StripeClient, http: SandboxHTTPClient) -> Callable[[list[Any]], None]:
     token = client.v2.billing.meter_event_session.create().authentication_token
@@ -576,7 +544,7 @@ def test_an_unknown_customer_is_accepted_over_v1_too_and_reported(
     assert list(_codes(plain(found)["data"]["reason"])) == ["meter_event_customer_not_found"]
 
 
-def test_v2_adjustments_and_event_pages(
+def test_adjustments_of_streamed_events_and_pages_of_v2_events(
     client: stripe.StripeClient,
     stream: Callable[[list[Any]], None],
     tokens: stripe.billing.Meter,
@@ -584,7 +552,7 @@ def test_v2_adjustments_and_event_pages(
     clock: Clock,
 ) -> None:
     stream([event(customer.id, "5", identifier="a")])
-    done = client.v2.billing.meter_event_adjustments.create(
+    done = client.v1.billing.meter_event_adjustments.create(
         {"event_name": "tokens", "type": "cancel", "cancel": {"identifier": "a"}}
     )
     assert done.status == "complete"

@@ -156,7 +156,8 @@ def test_a_price_has_no_option_in_its_own_currency(raw: Raw, client: stripe.Stri
 
 def test_nor_has_a_coupon_or_a_promotion_code(client: stripe.StripeClient) -> None:
     own: Any = {"currency_options": {"usd": {"amount_off": 5}}}
-    error = refusal(lambda: client.v1.coupons.create({"amount_off": 5, "currency": "usd", "duration": "once", **own}))
+    taken: Any = {"amount_off": 5, "currency": "usd", "duration": "once", **own}
+    error = refusal(lambda: client.v1.coupons.create(taken))
     assert (error.http_status, error.param) == (400, "currency_options[usd]")
     coupon = client.v1.coupons.create({"amount_off": 5, "currency": "usd", "duration": "once"})
     assert refusal(lambda: client.v1.coupons.update(coupon.id, own)).param == "currency_options[usd]"
@@ -175,16 +176,16 @@ def test_an_invoice_is_due_within_ten_years(world: World, days: int) -> None:
     phase: Any = {"items": [{"price": license}], "invoice_settings": settings}
     schedule: Any = {"customer": world.customer.id, "start_date": "now", "phases": [{"items": [{"price": license}]}]}
     by_default: Any = {**schedule, "default_settings": {"invoice_settings": settings}}
+    invoice: Any = {"customer": world.customer.id, **sent}
+    by_phase: Any = {**schedule, "phases": [phase]}
     calls: dict[str, Callable[[], Any]] = {
         "days_until_due": lambda: world.subscribe(license, **sent),
         "days_until_due of a change": lambda: world.change(subscription.id, days_until_due=days),
-        "days_until_due of an invoice": lambda: world.v1.invoices.create({"customer": world.customer.id, **sent}),
+        "days_until_due of an invoice": lambda: world.v1.invoices.create(invoice),
         "default_settings[invoice_settings][days_until_due]": lambda: world.v1.subscription_schedules.create(
             by_default
         ),
-        "phases[0][invoice_settings][days_until_due]": lambda: world.v1.subscription_schedules.create(
-            {**schedule, "phases": [phase]}
-        ),
+        "phases[0][invoice_settings][days_until_due]": lambda: world.v1.subscription_schedules.create(by_phase),
     }
     for param, call in calls.items():
         error = refusal(call)

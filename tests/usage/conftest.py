@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -24,6 +25,11 @@ VARIABLES = (
     "STRIPE_USAGE_SPOOL",
     "HTTPS_PROXY",
     "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "LOCALAPPDATA",
 )
 
 
@@ -33,8 +39,9 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("usage.pacing.BACKOFF_FIRST", 0.001)
-    monkeypatch.setattr("usage.pacing.BACKOFF_MOST", 0.01)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("usage.api.BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr("usage.api.BACKOFF_MOST", 0.01)
     yield
     usage.default.reset()
 
@@ -75,7 +82,7 @@ class World:
     def customer(self, name: str = "Ada") -> str:
         return str(self.call("POST", "/v1/customers", {"name": name})["id"])
 
-    def total(self, meter: str, customer: str, start: int = 0, end: int = 0) -> int:
+    def total(self, meter: str, customer: str, start: int = 0, end: int = 0) -> Decimal:
         """Usage as the sandbox itself sums it, over the past 36 days and a bit of future."""
         import time
 
@@ -84,7 +91,7 @@ class World:
         end = end or now - now % 60 + 3600
         query = f"customer={customer}&start_time={start}&end_time={end}"
         rows = self.call("GET", f"/v1/billing/meters/{meter}/event_summaries?{query}")["data"]
-        return sum(int(row["aggregated_value"]) for row in rows)
+        return sum((Decimal(str(row["aggregated_value"])) for row in rows), Decimal(0))
 
 
 @pytest.fixture

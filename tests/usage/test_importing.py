@@ -52,13 +52,13 @@ def test_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
     again = client.import_file(lines)
     assert (again.rows, again.recorded, again.already, again.bad) == (2, 0, 2, 0)  # the very same events
     total = again.totals[0]
-    assert (total.events, total.value, total.first, total.last) == (2, 11, NOW, NOW)
+    assert (total.events, int(total.value), total.first, total.last) == (2, 11, NOW, NOW)
     client.close()
 
 
 def test_bad_lines_are_named_and_the_rest_is_recorded(tmp_path: Path) -> None:
     bad = {
-        3: (b"tokens,cus_1,1.5,%d", "fractional"),
+        3: (b"tokens,cus_1,1.0000000000001,%d", "12 decimal places"),
         5: (b"tokens,cus_1,-1,%d", "correction"),
         7: (b"tokens,cus_1,1", "3 fields"),
         9: (b'tokens,"cus_1,1,%d', "not CSV"),  # a stray quote spoils its own line only
@@ -75,15 +75,14 @@ def test_bad_lines_are_named_and_the_rest_is_recorded(tmp_path: Path) -> None:
         text = bad.get(number, (b"tokens,cus_1,1,%d", ""))[0]
         lines.append(text % NOW if b"%d" in text else text.replace(b"%.0s", b""))
     path = tmp_path / "rows.csv"
-    path.write_bytes(b"\n".join(lines))
+    path.write_bytes(b"\n".join(lines) + b"\n")
     client = Client()
-    rejects = io.BytesIO()
-    result = client.import_file(path, rejects=rejects)
+    result = client.import_file(path, rejects=tmp_path / "bad.csv")
     assert (result.rows, result.recorded, result.bad) == (29 - len(bad), 29 - len(bad), len(bad))
     assert [error.line for error in result.errors] == list(bad)
     for error in result.errors:
         assert bad[error.line][1] in error.problem
-    assert rejects.getvalue().splitlines() == [lines[0], *(lines[number - 1] for number in bad)]
+    assert (tmp_path / "bad.csv").read_bytes().splitlines() == [lines[0], *(lines[number - 1] for number in bad)]
     assert client.status().pending == 29 - len(bad)
     client.close()
 
@@ -94,7 +93,7 @@ def test_bad_lines_are_named_and_the_rest_is_recorded(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[1]", "not a JSON object"),
         ('{"customer": "cus_1", "valeu": 1}', "unknown key 'valeu'"),
-        ('{"customer": "cus_1", "value": 1.5, "timestamp": 1}', "fractional"),
+        ('{"customer": "cus_1", "value": 1.0000000000001, "timestamp": 1}', "decimal places"),
         ('{"customer": "cus_1", "value": true, "timestamp": 1}', "bool"),
         ('{"customer": "cus_1", "value": null, "timestamp": 1}', "NoneType"),
         ('{"customer": "cus_1", "value": 1, "timestamp": {}}', "dict"),
@@ -143,24 +142,11 @@ def test_a_file_without_the_right_header_is_refused_as_a_whole(tmp_path: Path, h
 
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     client = Client()
-    (tmp_path / "wide.csv").write_text("customer,value", encoding="utf-16")
+    (tmp_path / "wide.csv").write_text("customer,value", encoding="utf-16-le")
     (tmp_path / "data.txt").write_text("")
     for name, why in (("wide.csv", "UTF-16"), ("none.csv", "No such file"), ("data.txt", "--format")):
         with pytest.raises(usage.ImportFailed, match=why):
             client.import_file(tmp_path / name)
-    client.close()
-
-
-def test_importing_again_records_nothing_twice_and_appended_lines_are_taken(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.csv", 2500)
-    client = Client()
-    assert client.import_file(path).recorded == 2500
-    again = client.import_file(path)
-    assert (again.rows, again.recorded, again.resumed_at) == (0, 0, 2502)
-    write(path, 100, start=2500)
-    more = client.import_file(path)
-    assert (more.recorded, more.resumed_at) == (100, 2502)
-    assert client.status().pending == 2600
     client.close()
 
 
@@ -177,10 +163,10 @@ def test_a_corrected_file_brings_only_what_is_new(tmp_path: Path) -> None:
     client.close()
 
 
-def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_import_runs_again_and_brings_the_rest(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", 60_000)
     program = f"import usage; usage.Client().import_file({str(path)!r})"
-    run = subprocess.Popen([sys.executable, "-c", program])
+    run = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     client = Client(patience=30)
     try:
         for _ in range(2000):
@@ -193,21 +179,8 @@ def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path) -> None:
     reached = client.status().pending
     assert 0 < reached < 60_000
     result = client.import_file(path)
-    assert result.resumed_at == reached + 2
-    assert result.recorded == 60_000 - reached
+    assert (result.recorded, result.already) == (60_000 - reached, reached)
     assert client.status().pending == 60_000
-    client.close()
-
-
-def test_the_same_name_from_another_folder_must_be_explained(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    client = Client()
-    client.import_file(write(tmp_path / "a" / "rows.csv", 5))
-    with pytest.raises(usage.ImportFailed, match="--import-id"):
-        client.import_file(write(tmp_path / "b" / "rows.csv", 5))
-    assert client.import_file(tmp_path / "b" / "rows.csv", import_id="rows.csv").recorded == 0
-    assert client.import_file(tmp_path / "b" / "rows.csv", import_id="b").recorded == 5
     client.close()
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import usage
 from usage.client import Client
-from usage.output import money
 from usage.reading import aligned, month_start
 
 from .conftest import EVENT, World
@@ -155,19 +154,3 @@ def test_the_next_invoice_is_readable_line_by_line(embedded: World, meter: str, 
     assert by_customer.total == preview.total
     with Client() as client, pytest.raises(usage.UsageError, match="sub_"):
         client.preview_invoice()
-
-
-@pytest.mark.parametrize(
-    ("minor", "currency", "shown"),
-    [
-        (31_000, "usd", "310.00 USD"),
-        (1_234_567, "usd", "12,345.67 USD"),
-        (Decimal("0.04"), "usd", "0.0004 USD"),
-        (500, "jpy", "500 JPY"),
-        (1500, "kwd", "1.500 KWD"),
-        (-250, "eur", "-2.50 EUR"),
-        (0, "usd", "0.00 USD"),
-    ],
-)
-def test_money_is_shown_in_major_units(minor: int | Decimal, currency: str, shown: str) -> None:
-    assert money(minor, currency) == shown

@@ -1,4 +1,4 @@
-"""What the sandbox covers, in words, from the tables it runs on: `python -m sandbox.coverage docs/sandbox.md`.
+"""What the sandbox covers, in words, from the tables it runs on: `python -m tests.sandbox.documented docs/sandbox.md`.
 
 Rewrites the parts of the file between `<!-- begin NAME -->` and `<!-- end NAME -->`; a test fails when they are stale.
 """
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from . import kinds, spec
-from .errors import ANSWERS, UNRECORDED
-from .router import ROUTES
+from sandbox import kinds, spec
+from sandbox.errors import ANSWERS, UNRECORDED
+from sandbox.router import ROUTES
 
 assert kinds  # imported for its routes
 
@@ -41,12 +41,12 @@ def missing() -> str:
 def parameters() -> str:
     """Parameters, and in brackets values, that are taken beside those of Stripe's description."""
     lines = []
-    extras, values = spec.extra_parameters(), spec.extra_values()
-    for method, path in sorted(extras.keys() | values.keys()):
-        names = [f"`{name}`" for name in sorted(extras.get((method, path), ()))]
-        for name, more in sorted(values.get((method, path), {}).items()):
+    extras, values = spec.beside()["parameters"], spec.beside()["values"]
+    for operation in sorted(extras.keys() | values.keys()):
+        names = [f"`{name}`" for name in sorted(extras.get(operation, ()))]
+        for name, more in sorted(values.get(operation, {}).items()):
             names.append(f"`{name}` ({', '.join(more)})")
-        lines.append(f"- `{method} {path}`: {', '.join(names)}")
+        lines.append(f"- `{operation}`: {', '.join(names)}")
     return "\n".join(lines)
 
 
