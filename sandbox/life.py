@@ -239,7 +239,7 @@ def _use_up(call: Call, subscription: Obj, invoice: Obj, at: int) -> None:
         holder["discounts"] = redemption.expire(call, holder["discounts"], used, at)
 
 
-def end(call: Call, contract: Contract, at: int, *, reason: str | None) -> None:
+def end(contract: Contract, at: int, *, reason: str | None) -> None:
     """Mark a subscription as canceled."""
     subscription = contract.subscription
     subscription["status"] = "canceled"
@@ -385,7 +385,7 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
         pass  # an earlier version of the sandbox had something to wait for in a paused one
     elif subscription["cancel_at"] is not None and subscription["cancel_at"] <= at:
         draft = cycle.close(contract, at)
-        end(call, contract, at, reason="cancellation_requested")
+        end(contract, at, reason="cancellation_requested")
         if draft is not None:
             bill(call, contract, draft, at, hold=True)
         event = "customer.subscription.deleted"
@@ -534,7 +534,7 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
     cycle.leave_trials(contract, at)
     if behavior == "cancel":
         # Recorded: the reason is the same as of a cancellation that somebody asked for.
-        end(call, contract, at, reason="cancellation_requested")
+        end(contract, at, reason="cancellation_requested")
     else:
         subscription["status"] = "paused"
         if whole:

@@ -681,7 +681,7 @@ def _finish(call: Call, schedule: Obj, at: int) -> None:
     if schedule["end_behavior"] == "cancel":
         contract = life.contract_of(call, subscription, at)
         draft = cycle.close(contract, at)
-        life.end(call, contract, at, reason=None)
+        life.end(contract, at, reason=None)
         if draft is not None:
             life.bill(call, contract, draft, at, hold=True)
         life.keep(call, contract, event="customer.subscription.deleted", at=at)

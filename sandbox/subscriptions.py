@@ -129,8 +129,8 @@ def new_contract(
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_trial(call, known, item, entry, now, where)
     first = known.get(items[0]["price"])
-    named = within(prefix, "currency")
-    subscription["currency"] = amounts.currency(params.get("currency") or first["currency"], named)
+    currency = params.get("currency") or first["currency"]
+    subscription["currency"] = amounts.currency(currency, within(prefix, "currency"))
     terms.check_customer_currency(call, customer, subscription["currency"])
     subscription["items"]["data"] = items
     terms.check_items(known, subscription, items)
@@ -159,8 +159,7 @@ def new_contract(
 
 
 def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any], str]]:
-    where = within(prefix, "items")
-    return [(entry, f"{where}[{index}]") for index, entry in enumerate(given)]
+    return [(entry, f"{within(prefix, 'items')}[{index}]") for index, entry in enumerate(given)]
 
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
@@ -221,8 +220,7 @@ def _dates(
         subscription["billing_cycle_anchor_config"] = _anchor_config(config, shortest)
         subscription["billing_cycle_anchor"] = anchor_from_config(config, begins, shortest).timestamp
     elif anchor == "unchanged":
-        name = within(prefix, "billing_cycle_anchor")
-        raise refuse("enum", param=name, choices="now or a timestamp")
+        raise refuse("enum", param=within(prefix, "billing_cycle_anchor"), choices="now or a timestamp")
     elif anchor is not None and anchor != "now":
         terms.in_future(anchor, now if backdate is None else backdate, "billing_cycle_anchor")
         latest = Anchor(begins).next_boundary(shortest, begins)
@@ -378,7 +376,7 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
         draft = cycle.close(contract, now)
     elif not prorate:
         _drop_prorations(call, contract)
-    life.end(call, contract, now, reason="cancellation_requested")
+    life.end(contract, now, reason="cancellation_requested")
     if was_incomplete:
         _void_first_invoice(call, subscription, now)
     if draft is not None:
