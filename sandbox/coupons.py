@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts, spec
+from . import amounts
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
 from .wire import Obj
@@ -44,7 +44,6 @@ def create(call: Call) -> Obj:
     if "redeem_by" in params and params["redeem_by"] <= call.now():
         raise refuse("time_past", param="redeem_by", value=params["redeem_by"])
     coupon: Obj = {
-        **spec.blank("coupon"),
         **call.head("coupon", id),
         **call.given("amount_off", "duration_in_months", "max_redemptions", "percent_off", "redeem_by"),
         "applies_to": params.get("applies_to", {"products": []}),

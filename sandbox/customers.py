@@ -63,7 +63,6 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
             raise refuse("customer_on_clock")
         call.fetch("test_helpers.test_clock", test_clock, param="test_clock", status=400)
     customer: Obj = {
-        **spec.blank("customer"),
         **call.head("customer", call.mint("cus_", 14), at=call.now({"test_clock": test_clock})),
         "balance": 0,
         "customer_account": account,

@@ -108,7 +108,6 @@ def compose(
     """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` keeps it."""
     printed = customer.get("invoice_settings") or {}
     invoice: Obj = {
-        **spec.blank("invoice"),
         **call.head("invoice", id, at=at),
         "account_country": "US",
         "auto_advance": True,

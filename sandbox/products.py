@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from . import spec
 from .errors import refuse
 from .router import Call, Kind, assign, changes, declare_kind, retrieves, route
 from .store import declare_index
@@ -36,7 +35,6 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
     _check_good(kind, params)
     _check_shown(params)
     product: Obj = {
-        **spec.blank("product"),
         **call.head("product", id, at=now),
         "active": params.get("active", True),
         "attributes": [],

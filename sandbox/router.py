@@ -212,8 +212,9 @@ class Call:
         return mint(prefix, length)
 
     def head(self, kind: str, id: str, *, at: int | None = None) -> Obj:
-        """What every object has: its id and kind, when and in which mode it was made."""
-        return {"id": id, "object": kind, "created": self.now() if at is None else at, "livemode": self.livemode}
+        """An object of which nothing is known but its id and kind, when and in which mode it was made."""
+        made = {"created": self.now() if at is None else at, "livemode": self.livemode}
+        return {"id": id, "object": kind, **spec.blank(kind), **made}
 
     def add(self, obj: Obj, type: str) -> Obj:
         """Store a new object and tell of it."""

@@ -45,11 +45,11 @@ def schema_of(name: str) -> dict[str, Any]:
 
 @cache
 def _blank(name: str) -> dict[str, Any]:
-    schema, empty = schema_of(name), {"boolean": False, "integer": 0}
+    schema, empty = document()["components"]["schemas"].get(name, {}), {"boolean": False, "integer": 0}
     needed = {field for field in schema.get("required", ()) if schema["properties"][field].get("type") in empty}
     return {
         field: None if described.get("nullable") else empty[described["type"]]
-        for field, described in schema["properties"].items()
+        for field, described in schema.get("properties", {}).items()
         if described.get("nullable") or field in needed
     }
 
@@ -57,7 +57,8 @@ def _blank(name: str) -> dict[str, Any]:
 def blank(name: str) -> dict[str, Any]:
     """An object of which nothing is known yet: null where Stripe's description allows it, else False and 0.
 
-    What has no such value (ids, lists, hashes, words) is left out: whoever makes an object has to give it.
+    What has no such value (ids, lists, hashes, words) is left out: whoever makes an object has to give it, and all of
+    an object that is not described.
     """
     return dict(_blank(name))
 

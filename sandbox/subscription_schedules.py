@@ -407,7 +407,6 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
         raise refuse("not_implemented_param", param=f"end_behavior={params['end_behavior']}")
     printed = {**dict.fromkeys(terms.PRINTED), "days_until_due": None, "issuer": {"type": "self"}}
     schedule: Obj = {
-        **spec.blank("subscription_schedule"),
         **call.head("subscription_schedule", call.mint("sub_sched_1", 23), at=now),
         "billing_mode": terms.billing_mode(params.get("billing_mode") or {"type": "flexible"}, now),
         "customer": customer["id"],

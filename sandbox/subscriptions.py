@@ -167,7 +167,6 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
     id = call.mint("sub_1", 23)
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
     return {
-        **spec.blank("subscription"),
         **call.head("subscription", id, at=now),
         "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
         "billing_cycle_anchor": now,
