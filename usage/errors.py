@@ -1,21 +1,4 @@
-"""Everything `usage` raises: one tree, every message one line for the person who can act on it.
-
-UsageError
-├── InvalidEvent          the event itself is wrong; nothing was recorded (also a ValueError)
-│   └── IdentifierConflict   the identifier already names a different event
-├── SpoolError            the local spool cannot take or give events
-│   ├── SpoolMissing         there is no spool file where one is asked about
-│   ├── SpoolFull            the bound is reached
-│   ├── SpoolLocked          another process holds the file for longer than the patience given
-│   └── SpoolDamaged         the file is not a readable spool
-├── DestinationError      where to deliver is missing, contradictory or unusable; trying again is of no use
-├── StripeError           Stripe answered with a refusal (`status`, `code`, `param`, `request_id`)
-│   └── AuthenticationFailed   the key is missing, revoked or may not do this
-├── Unreachable           no answer, or only answers that say "later", until the patience ran out
-│   └── NotStripe            what answered is not Stripe's API
-├── NotDelivered          the event is safe in the spool and did not get through yet
-└── ImportFailed          a file cannot be imported as asked; the rows already recorded stay recorded
-"""
+"""Everything `usage` raises: one tree, every message one line for the person who can act on it."""
 
 from __future__ import annotations
 
@@ -37,7 +20,7 @@ class InvalidEvent(UsageError, ValueError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[InvalidEvent], tuple[str, str]]:
-        return (type(self), (self.field, self.problem))
+        return type(self), (self.field, self.problem)
 
 
 class IdentifierConflict(InvalidEvent):
