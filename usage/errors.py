@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+__all__ = [  # noqa: RUF022 - in the order of the tree
+    "UsageError", "InvalidEvent", "IdentifierConflict", "SpoolError", "SpoolMissing", "SpoolFull", "SpoolLocked",
+    "SpoolDamaged", "DestinationError", "StripeError", "AuthenticationFailed", "Unreachable", "NotStripe",
+    "NotDelivered", "ImportFailed",
+]  # fmt: skip
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
@@ -70,6 +76,10 @@ class StripeError(UsageError):
         self.request_id = request_id
         self.maybe_done = False
         """An earlier attempt of the same call lost its answer, so it may have been carried out before this refusal."""
+
+    def saying(self, message: str) -> StripeError:
+        """The same refusal in other words."""
+        return StripeError(message, status=self.status, code=self.code, param=self.param, request_id=self.request_id)
 
     def __str__(self) -> str:
         details = [part for part in (f"HTTP {self.status}" if self.status else "", self.code or "") if part]

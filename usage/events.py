@@ -50,42 +50,48 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
     Stripe does. Floats are refused: they lose units silently. A negative value reduces what a customer is billed, so it
     has to be declared with `correction=True`. Raises InvalidEvent.
     """
-    if isinstance(value, float):
-        raise InvalidEvent(
-            "value", f"{value!r} is a float; pass an int, a str or a Decimal, floats lose units silently"
-        )
-    if isinstance(value, bool):
-        raise InvalidEvent("value", f"{value!r} is a bool; pass the number of units as an int")
-    from decimal import Context, Decimal, InvalidOperation
+    from decimal import Context, Decimal
 
-    if isinstance(value, (str, Decimal)):
-        shown = _shown(str(value).strip())
-        try:
-            number = Decimal(str(value).strip())
-        except InvalidOperation:
-            raise InvalidEvent("value", f"{shown} is not a number") from None
-        if not number.is_finite():
-            raise InvalidEvent("value", f"{shown} is not a number")
-    else:
-        from operator import index
-
-        try:
-            whole = index(value)
-        except TypeError:
-            raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
-        # checked before it is written out: a number of thousands of digits is refused, not printed
-        shown = str(whole) if abs(whole) < 10**40 else "the number"
-        number = Decimal(whole) if abs(whole) < 10**40 else Decimal("1e40")
-    if abs(number.adjusted()) > 40 and number:  # 1E+999999 would be expanded digit by digit
-        raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
-    plain = format(Context(prec=10_000).normalize(number), "f") if number else "0"
-    if len(plain.replace(".", "").lstrip("-0")) > MAX_DIGITS:
-        raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
-    if len(plain.partition(".")[2]) > MAX_PLACES:
-        raise InvalidEvent("value", f"{shown} has more than {MAX_PLACES} decimal places, which Stripe refuses")
-    if number < 0 and not correction:
-        raise InvalidEvent("value", f"{plain} is negative; if it corrects earlier usage, say correction=True")
+    number, shown = _number(value)
+    huge = abs(number.adjusted()) > 40  # 1E+999999 would be expanded digit by digit
+    plain = "0" if huge or not number else format(Context(prec=10_000).normalize(number), "f")
+    digits = plain.replace(".", "").lstrip("-0")
+    negative = number < Decimal(0) and not correction
+    for wrong, why in (
+        ((huge and number) or len(digits) > MAX_DIGITS, f"has more than {MAX_DIGITS} digits, which Stripe refuses"),
+        (len(plain.partition(".")[2]) > MAX_PLACES, f"has more than {MAX_PLACES} decimal places, which Stripe refuses"),
+        (negative, "is negative; if it corrects earlier usage, say correction=True"),
+    ):
+        if wrong:
+            raise InvalidEvent("value", f"{shown} {why}")
     return plain
+
+
+def _number(value: Value) -> tuple[Decimal, str]:
+    """The value as a Decimal, and as an error may show it. Raises InvalidEvent."""
+    from decimal import Decimal, InvalidOperation
+    from operator import index
+
+    if isinstance(value, (float, bool)):
+        advice = "floats lose units silently" if isinstance(value, float) else "True is no number of units"
+        kind = type(value).__name__
+        raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
+    try:
+        if isinstance(value, (str, Decimal)):
+            shown = _shown(str(value).strip())
+            number = Decimal(str(value).strip())
+        else:
+            whole = index(value)
+            # checked before it is written out: a number of thousands of digits is refused, not printed
+            huge = abs(whole) >= 10**40
+            number, shown = Decimal("1e41" if huge else whole), "the number" if huge else str(whole)
+    except TypeError:
+        raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise InvalidEvent("value", f"{shown} is not a number")
+    return number, shown
 
 
 def exact_sum(values: Iterable[str]) -> Decimal:
