@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .delivery import Totals, delivering
@@ -38,7 +39,9 @@ def cancel(
 
     See `Client.cancel`. `patience`: seconds to wait for a delivery that has the event in hand.
     """
-    kept = _known(spool, identifier)
+    kept = None
+    with suppress(SpoolMissing):
+        kept = spool.find(identifier)
     if kept is None:
         if event_name is None:
             where = f"is not in the spool {spool.path}"
@@ -61,13 +64,6 @@ def cancel(
         if spool.withdraw(identifier):
             return "not sent", None
         return _decided(spool, api, spool.find(identifier) or kept, correct, now)
-
-
-def _known(spool: Spool, identifier: str) -> Kept | None:
-    try:
-        return spool.find(identifier)
-    except SpoolMissing:
-        return None
 
 
 def _decided(spool: Spool, api: Callable[[], Api], kept: Kept, correct: bool, now: float) -> tuple[str, str | None]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .api import Api
     from .spool import Claimed, Spool
 
+    Halted = Callable[[], bool]
+
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 CHUNK = 4000  # events taken from the spool at a time: one fsync for forty batches
 SESSION_SECONDS = 14 * 60  # a token lives 15 minutes; we renew before
@@ -180,13 +182,13 @@ class Sender:
         self.meters = meters
         self.clock = clock
         self.stopped: str | None = None
-        self.halted: Callable[[], bool] = bool
+        self.halted: Halted = bool
         self._lost_in_a_row = 0
         self._token: str | None = None
         self._token_at = 0.0
         self._session_lock = threading.Lock()
 
-    def start(self, halted: Callable[[], bool] = bool) -> None:
+    def start(self, halted: Halted = bool) -> None:
         """Begin a new delivery: what stopped the one before may be over."""
         self.stopped, self.halted, self._lost_in_a_row = None, halted, 0
 
@@ -376,11 +378,7 @@ class Sender:
 
 @contextlib.contextmanager
 def delivering(
-    spool: Spool,
-    deadline: float | None,
-    totals: Totals,
-    patience: float | None = None,
-    halted: Callable[[], bool] = bool,
+    spool: Spool, deadline: float | None, totals: Totals, patience: float | None = None, halted: Halted = bool
 ) -> Iterator[bool]:
     """Whether this process alone delivers from the spool, after up to `patience` seconds (default: until the deadline)
     of waiting for another one; `totals` says it when not."""
@@ -420,7 +418,7 @@ class Delivery:
         lanes: int = 1,
         chunk: int = CHUNK,
         patience: float | None = None,
-        halted: Callable[[], bool] = bool,
+        halted: Halted = bool,
     ) -> Totals:
         """Deliver until nothing is left, `deadline` (monotonic) is over or `halted` says so; one event when it is
         named. Waits up to `patience` seconds for another deliverer of the same spool, by default until the deadline."""

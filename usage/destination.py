@@ -92,10 +92,8 @@ def resolve(
     key = api_key or env.get("STRIPE_API_KEY") or None
     if wanted == "sandbox":
         if key is not None and key != SANDBOX_KEY:
-            raise DestinationError(
-                "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox); "
-                "unset one of them, so that it is certain where usage goes"
-            )
+            both = "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox)"
+            raise DestinationError(f"{both}; unset one of them, so that it is certain where usage goes")
         if base is not None:
             if base in (STRIPE_API, STRIPE_METER_EVENTS):
                 raise DestinationError("STRIPE_MODE=sandbox and STRIPE_API_BASE is Stripe itself; unset one of them")
@@ -111,10 +109,11 @@ def resolve(
 def _stripe(wanted: str | None, key: str, base: str | None) -> Destination:
     prefix, _, rest = key.partition("_")
     of_key = rest.partition("_")[0]
+    strange = not key.isascii() or not key.isprintable() or " " in key
     asked = f" (the mode asked for is {wanted})" if wanted is not None else ""
     by_name = f'ask for that by name: mode="live", --live or STRIPE_MODE=live{asked}'
     for wrong, why in (
-        (not key.isascii() or not key.isprintable() or " " in key, "has characters that no Stripe key has, or spaces"),
+        (strange, "has spaces, line breaks or characters that no Stripe key has"),
         (prefix == "pk", "is a publishable key (pk_...); usage needs a secret or restricted key"),
         (
             prefix not in ("sk", "rk") or of_key not in ("test", "live"),
@@ -143,7 +142,6 @@ def _checked_base(base: str | None) -> str | None:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise DestinationError("STRIPE_API_BASE must be an address like http://127.0.0.1:12111, without user or query")
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1") and port is None:
-        raise DestinationError(
-            f"STRIPE_API_BASE {base!r} would send the key unencrypted; use https, or name the port if you mean it"
-        )
+        why = "would send the key unencrypted; use https, or name the port if you mean it"
+        raise DestinationError(f"STRIPE_API_BASE {base!r} {why}")
     return base.rstrip("/")

@@ -25,11 +25,9 @@ class Event(NamedTuple):
     identifier: str
     event_name: str
     customer: str
-    value: str
-    """The decimal number as plain text in one form: no exponent, no trailing zeros."""
+    value: str  # the decimal number as plain text in one form: no exponent, no trailing zeros
     timestamp: int
-    dimensions: str | None
-    """Further payload keys as a JSON object with sorted keys, or None."""
+    dimensions: str | None  # further payload keys as a JSON object with sorted keys
 
 
 MAX_EVENT_NAME = 100  # https://docs.stripe.com/api/billing/meter-event/create
@@ -136,9 +134,8 @@ def utc_seconds(timestamp: Timestamp) -> int:
         try:
             return utc_seconds(index(timestamp))  # type: ignore[arg-type] # numpy's whole numbers
         except TypeError:
-            raise InvalidEvent(
-                "timestamp", f"is a {kind.__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
-            ) from None
+            advice = "pass Unix seconds, an aware datetime or ISO 8601 text"
+            raise InvalidEvent("timestamp", f"is a {kind.__name__}; {advice}") from None
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
     # floored before it becomes a float, so that an event never moves into the second after it
@@ -154,15 +151,13 @@ def check_window(timestamp: int, now: float, *, future: bool = True) -> None:
 
     future: whether our clock may judge what is in the future; in test mode Stripe's test clocks do.
     """
+    why = ""
     if future and timestamp > now + FUTURE_SECONDS:
-        raise InvalidEvent(
-            "timestamp", f"{iso(timestamp)} is in the future; Stripe accepts at most 5 minutes of clock drift"
-        )
+        why = "is in the future; Stripe accepts at most 5 minutes of clock drift"
     if timestamp < now - PAST_SECONDS:
-        days = int((now - timestamp) // 86_400)
-        raise InvalidEvent(
-            "timestamp", f"{iso(timestamp)} is {days} days old; Stripe accepts meter events of the past 35 days"
-        )
+        why = f"is {int((now - timestamp) // 86_400)} days old; Stripe accepts meter events of the past 35 days"
+    if why:
+        raise InvalidEvent("timestamp", f"{iso(timestamp)} {why}")
 
 
 def _name(field: str, text: object, limit: int) -> str:
@@ -193,9 +188,8 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
     for key, value in dimensions.items():
         name = _name("dimensions", key, 100)
         if name in (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY):
-            raise InvalidEvent(
-                f"dimensions[{name}]", "is the payload key of the customer or the value; pass those by name"
-            )
+            why = "is the payload key of the customer or the value; pass those by name"
+            raise InvalidEvent(f"dimensions[{name}]", why)
         if type(value) is int:
             value = str(value)
         if type(value) is not str:

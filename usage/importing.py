@@ -303,7 +303,11 @@ def import_file(
     """See `Client.import_file`. Without `add` it is a dry run."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
-        kind = format or _format_of(os.path.basename(name))
+        found = format or FORMATS.get(os.path.splitext(name)[1].lower())
+        if found is None:
+            what = os.path.basename(name)
+            raise ImportFailed(f"the name {what} does not say what it is: --format csv or --format jsonl")
+        kind = found
     elif format is None:
         raise ImportFailed("say what the input is: --format csv or --format jsonl")
     else:
@@ -336,13 +340,6 @@ def import_file(
     counts = (importer.rows, importer.recorded, importer.already, importer.bad)
     errors, totals = tuple(importer.errors), tuple(importer.totals[name] for name in sorted(importer.totals))
     return Imported(name, add is None, *counts, errors, totals, importer.held_back)
-
-
-def _format_of(name: str) -> str:
-    kind = FORMATS.get(os.path.splitext(name)[1].lower())
-    if kind is None:
-        raise ImportFailed(f"the name {name} does not say what it is: --format csv or --format jsonl")
-    return kind
 
 
 def _text(raw: bytes) -> str:

@@ -144,9 +144,8 @@ def preview_invoice(api: Api, *, subscription: str | None, customer: str | None)
         return replace(each[0], each=each)
     currencies = sorted({one.currency for one in each})
     if len(currencies) > 1:
-        raise UsageError(
-            f"{customer} is billed in {' and '.join(currencies)}, which do not add up; preview each: {', '.join(found)}"
-        )
+        why = f"is billed in {' and '.join(currencies)}, which do not add up"
+        raise UsageError(f"{customer} {why}; preview each: {', '.join(found)}")
     amounts = ("subtotal", "discounts", "credits", "taxes", "taxes_included", "total", "amount_due")
     sums = {name: sum(getattr(one, name) for one in each) for name in amounts}
     lines = tuple(line for one in each for line in one.lines)
@@ -206,9 +205,8 @@ def _lines(api: Api, invoice: dict[str, Any]) -> list[dict[str, Any]]:
         why = f"Stripe gave {len(lines)} lines of this preview and not the rest: {problem.args[0]}"
         raise problem.saying(why) from None
     if sum(int(line["amount"]) for line in lines) != int(invoice["subtotal"]):
-        raise StripeError(
-            f"the {len(lines)} lines that Stripe gave of this preview do not add up to its subtotal; try again"
-        )
+        given = f"the {len(lines)} lines that Stripe gave of this preview"
+        raise StripeError(f"{given} do not add up to its subtotal; try again")
     return lines
 
 

@@ -232,9 +232,8 @@ class Spool:
                 self.path, self.patience, isolation_level=None, check_same_thread=False, factory=_Connection
             )
         except (OSError, sqlite3.Error) as problem:
-            raise SpoolError(
-                f"the spool {self.path} cannot be opened: {problem}; set {PATH_VARIABLE} to another file"
-            ) from None
+            advice = f"set {PATH_VARIABLE} to another file"
+            raise SpoolError(f"the spool {self.path} cannot be opened: {problem}; {advice}") from None
         deadline = time.monotonic() + self.patience
         try:
             while True:
@@ -356,9 +355,8 @@ class Spool:
     def _explained(self, problem: sqlite3.Error) -> SpoolError:
         name = getattr(problem, "sqlite_errorname", "") or ""
         if _is_busy(problem):
-            return SpoolLocked(
-                f"the spool {self.path} has been locked by another process for {self.patience:g} s; nothing was changed"
-            )
+            how_long = f"for {self.patience:g} s; nothing was changed"
+            return SpoolLocked(f"the spool {self.path} has been locked by another process {how_long}")
         if name.startswith("SQLITE_FULL"):
             return SpoolError(f"no space left for the spool {self.path}: free some disk; what was recorded is kept")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
