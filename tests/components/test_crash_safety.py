@@ -295,9 +295,13 @@ def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: W
         ProviderError, match=f"{lost.id} was made for it, is active and has customer .*cancel {lost.id}"
     ):
         world.up(SubscriptionProvider, "n", other)
+    # One that ends by itself bills nothing beside another for long.
+    world.stripe("post", f"/v1/subscriptions/{lost.id}", cancel_at_period_end=True)
+    made = world.up(SubscriptionProvider, "n", other)
+    assert {each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]} == {lost.id, made.id}
     world.stripe("delete", f"/v1/subscriptions/{lost.id}")
-    world.up(SubscriptionProvider, "n", other)
-    assert len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
+    assert world.up(SubscriptionProvider, "n", other).id == made.id
+    assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [made.id]
 
 
 def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said: set[str]) -> None:

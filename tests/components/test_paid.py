@@ -555,6 +555,45 @@ def test_included_units(tiers: list[dict[str, Any]], units: int) -> None:
     assert paid.included({**licensed("prod_1"), "tiers": tiers}) == 0
 
 
+@pytest.mark.parametrize(
+    ("price", "free"),
+    [
+        ({"unit_amount": 0}, True),
+        ({"unit_amount_decimal": "0.0"}, True),
+        ({"unit_amount_decimal": "0.1"}, False),
+        ({"unit_amount_decimal": UNKNOWN}, False),
+        ({"custom_unit_amount": {"enabled": True}}, False),
+        ({"tiers": [{"up_to": 5, "unit_amount": 0}, {"up_to": "inf", "flat_amount": 0}]}, True),
+        ({"tiers": [{"up_to": 5, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]}, False),
+        ({"tiers": [{"up_to": 5, "unit_amount": 0, "flat_amount": 1}, {"up_to": "inf", "unit_amount": 0}]}, False),
+        ({"tiers": [{"up_to": "inf", "unit_amount_decimal": UNKNOWN}]}, False),
+    ],
+)
+def test_a_price_is_free_only_where_that_is_certain(price: dict[str, Any], free: bool) -> None:
+    assert paid.is_free(price) is free
+
+
+@pytest.mark.parametrize(
+    ("entries", "currency", "text"),
+    [
+        ([{"price": "setup"}], None, "50.00 USD"),
+        ([{"price": "setup", "quantity": 2}], "usd", "100.00 USD"),
+        ([{"price": "setup"}, {"price_data": {"currency": "usd", "unit_amount": 250}}], None, "52.50 USD"),
+        (
+            [{"price": "other"}, {"price": "setup"}, {"price": UNKNOWN}],
+            None,
+            "50.00 USD and 2 more whose amounts are not known here",
+        ),
+        ([{"price": "setup"}, {"price": "setup"}], "eur", "2 items"),
+        ([{"price": "other"}], "usd", "1 item"),
+        ([{"price_data": {"currency": UNKNOWN, "unit_amount": 250}}], None, "1 item"),
+    ],
+)
+def test_what_is_charged_once_is_summed_as_far_as_it_is_known(entries: Any, currency: str | None, text: str) -> None:
+    known = {"setup": {"currency": "usd", "unit_amount": 5_000}}
+    assert paid.once_text(entries, known.get, currency) == text
+
+
 def test_a_balance_is_said(world: World, said: set[str]) -> None:
     """Stripe sets it as it is sent: what invoices have used of it comes back."""
     customer = world.up(CustomerProvider, "acme", {"name": "A", "balance": -500})
