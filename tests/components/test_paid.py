@@ -314,6 +314,17 @@ def test_what_acts_once_is_charged_where_it_was_not_yet(world: World) -> None:
     assert charges(world, other, setup) == 1
 
 
+def test_what_another_subscription_of_the_customer_has_charged_is_charged_by_this_one_too(world: World) -> None:
+    product, customer = world.product().id, world.customer().id
+    arguments = {**invoiced(customer), "items": {"license": {"price": world.price(product).id}}}
+    once = world.up(PriceProvider, "setup", {"product": product, "currency": "usd", "unit_amount": 5_000}).id
+    world.up(SubscriptionProvider, "other", {**arguments, "add_invoice_items": [{"price": once}]})
+    earlier = world.up(SubscriptionProvider, "acme", arguments)
+    world.stripe("delete", f"/v1/subscriptions/{earlier.id}")
+    world.up(SubscriptionProvider, "acme", {**arguments, "add_invoice_items": [{"price": once}]})
+    assert charges(world, customer, once) == 2
+
+
 def test_a_time_that_no_earlier_one_was_billed_for_is_billed(world: World) -> None:
     product, customer = world.product().id, world.customer().id
     arguments = {**invoiced(customer), "items": {"license": {"price": world.price(product).id}}}
@@ -533,6 +544,12 @@ def test_the_amounts_of_a_preview_are_those_of_the_invoices(
 )
 def test_an_amount_is_said_only_where_the_program_knows_it(price: dict[str, Any], text: str | None) -> None:
     assert paid.fee_text(price, 3) == text
+
+
+@pytest.mark.parametrize("quantity", [UNKNOWN, None, True])
+@pytest.mark.parametrize("terms", [{"unit_amount": 500}, {"tiers": [{"up_to": "inf", "unit_amount": 5}]}])
+def test_no_amount_is_said_of_a_quantity_that_is_not_known(terms: dict[str, Any], quantity: Any) -> None:
+    assert paid.fee_text({"currency": "usd", **terms}, quantity) is None
 
 
 def test_an_amount_is_in_the_currency_that_is_billed() -> None:

@@ -999,6 +999,14 @@ def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     }
 
 
+def test_a_new_one_has_no_anchor_to_reset(world: World) -> None:
+    """Stripe takes a date or nothing when a subscription is made."""
+    acme = Acme(world, billing_cycle_anchor=anchor("now"))
+    [made] = [each for each in world.sent if str(each) == "POST /v1/subscriptions"]
+    assert "billing_cycle_anchor" not in made.body
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
 @pytest.mark.parametrize("mode", ["flexible", "classic"])
 def test_the_anchor_is_reset_each_time_it_is_declared_anew(world: World, mode: str) -> None:
     acme = Acme(world, billing_mode={"type": mode})
