@@ -22,6 +22,8 @@ Rule = Callable[[Inputs], Iterator[Problem]]
 
 Reasons = Mapping[str, str]
 
+#: The argument of every kind with an object of its own: the id of an existing object that the resource shall be.
+ADOPT = "adopt"
 #: `expand` only says how much Stripe answers.
 NEVER_ARGUMENTS: Reasons = {"expand": "the providers expand what they read"}
 
@@ -135,8 +137,9 @@ class Kind:
 
     @cached_property
     def own_struct(self) -> Struct:
-        """Our own arguments."""
-        return shapes.read_struct(self.own)
+        """Our own arguments; what has an object of its own can take one over by its id."""
+        own = shapes.read_struct(self.own)
+        return own if self.is_link else Struct(own.name, {**own.fields, ADOPT: Field(shapes.Scalar("string"))})
 
     @cached_property
     def struct(self) -> Struct:
@@ -175,6 +178,11 @@ class Kind:
         """The arguments that Stripe does not return: a refresh leaves them as declared."""
         ours = self.own_struct.fields.keys() - self.drift_from.keys()
         return frozenset({*ours, *self.having("write_only"), *self.request_options})
+
+    @cached_property
+    def paid(self) -> frozenset[str]:
+        """The arguments that say what somebody pays, and when."""
+        return frozenset(self.having("paid"))
 
     @cached_property
     def once(self) -> frozenset[str]:
