@@ -999,6 +999,14 @@ def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     }
 
 
+def test_an_anchor_that_stays_declared_is_not_reset_by_another_change(acme: Acme) -> None:
+    acme.up(acme.state, billing_cycle_anchor=anchor("now"))
+    was = acme.remote()["billing_cycle_anchor"]
+    acme.world.control("clock", advance=3600)
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 5}}, billing_cycle_anchor=anchor("now"))
+    assert acme.remote()["billing_cycle_anchor"] == was
+
+
 def test_a_new_one_has_no_anchor_to_reset(world: World) -> None:
     """Stripe takes a date or nothing when a subscription is made."""
     acme = Acme(world, billing_cycle_anchor=anchor("now"))
