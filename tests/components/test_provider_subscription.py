@@ -184,6 +184,12 @@ def test_an_item_moves_from_seats_to_usage_and_back(acme: Acme) -> None:
     assert list(acme.prices().values()) == [(acme.dearer, 1)]
 
 
+def test_a_declared_quantity_is_not_dropped_where_the_item_becomes_metered(acme: Acme) -> None:
+    with pytest.raises(StripeRefusal, match="quantity"):
+        acme.change({**acme.items, "license": {"price": acme.other_usage, "quantity": 3}})
+    assert (acme.fee, 3) in acme.prices().values()
+
+
 @pytest.mark.parametrize("mode", ["flexible", "classic"])
 def test_an_item_whose_key_is_renamed_stays_the_item(world: World, said: set[str], mode: str) -> None:
     """Removed and added again it would be prorated, and in classic mode its usage lost."""
@@ -757,6 +763,13 @@ def test_what_is_gone_says_to_refresh(acme: Acme) -> None:
         StripeRefusal, match=r"Run pulumi refresh, which sees that it has ended, and then up, which makes a new"
     ):
         acme.up(acme.state, description="x")
+
+
+def test_items_of_one_that_stripe_does_not_know_say_to_refresh(acme: Acme) -> None:
+    """As after test data was erased."""
+    acme.state = State("sub_unknown", acme.state.inputs, acme.state.outs)
+    with pytest.raises(ProviderError, match=r"\(sub_unknown\): is gone from Stripe; run pulumi refresh"):
+        acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 4}})
 
 
 def test_a_customer_of_more_than_a_page_of_subscriptions_stays_too(acme: Acme) -> None:
