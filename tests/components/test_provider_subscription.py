@@ -917,6 +917,19 @@ def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declare
     assert after.inputs == state.inputs
 
 
+def test_a_promotion_code_taken_off_in_the_dashboard_is_drift(world: World) -> None:
+    """Its coupon is asked whether it was used up."""
+    promotion = {"type": "coupon", "coupon": coupon(world, "once")}
+    code = world.stripe("post", "/v1/promotion_codes", promotion=promotion)["id"]
+    customer, price = world.customer("discounted").id, world.price(world.product().id).id
+    arguments = {**invoiced(customer), "items": {"license": {"price": price}}, "discounts": [{"promotion_code": code}]}
+    state = world.up(SubscriptionProvider, "d", {**arguments, "trial_period_days": 14})
+    world.stripe("post", f"/v1/subscriptions/{state.id}", discounts="")
+    drifted = world.refresh(SubscriptionProvider, state)
+    assert drifted is not None
+    assert "discounts" not in drifted.inputs
+
+
 def test_a_repeating_coupon_is_used_up_after_its_months_and_not_before(world: World) -> None:
     mine, other = coupon(world, "repeating", duration_in_months=2), coupon(world, "forever")
     customer, price = world.customer("discounted").id, world.price(world.product().id).id
