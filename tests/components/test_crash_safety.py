@@ -301,6 +301,15 @@ def test_the_number_of_changes_survives_a_refresh(world: World) -> None:
     assert unsent.outs["changes"] == 1
 
 
+def test_what_a_lost_run_has_finished_is_taken_over_without_a_change(world: World) -> None:
+    """What Stripe takes only once the object exists was sent, too."""
+    declared = {**arguments(world, SubscriptionProvider), "pause_collection": {"behavior": "void"}}
+    lost = world.up(SubscriptionProvider, "n", declared)
+    world.forget_calls()
+    assert world.up(SubscriptionProvider, "n", declared).id == lost.id
+    assert [call for call in world.calls() if call.startswith("POST")] == []
+
+
 def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: World) -> None:
     """The program moved to another customer before the next run: what was made is in no state."""
     declared = arguments(world, SubscriptionProvider)

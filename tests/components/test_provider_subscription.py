@@ -837,6 +837,9 @@ def test_one_way_to_end_becomes_the_other(acme: Acme) -> None:
     first = acme.up(acme.state, cancel_at_period_end=True)
     second = acme.up(first, cancel_at="max_period_end")
     assert (acme.remote()["cancel_at_period_end"], acme.remote()["cancel_at"] is None) == (False, False)
+    assert acme.refreshed().inputs == second.inputs
+    acme.world.stripe("post", f"/v1/subscriptions/{second.id}", cancel_at="")
+    assert "cancel_at" not in acme.refreshed().inputs
     acme.up(second, cancel_at_period_end=True)
     assert acme.remote()["cancel_at_period_end"] is True
 
@@ -928,6 +931,31 @@ def test_a_promotion_code_taken_off_in_the_dashboard_is_drift(world: World) -> N
     drifted = world.refresh(SubscriptionProvider, state)
     assert drifted is not None
     assert "discounts" not in drifted.inputs
+
+
+def test_what_another_coupon_has_reduced_does_not_use_one_up(acme: Acme) -> None:
+    spent, fresh = {"coupon": coupon(acme.world, "once")}, {"coupon": coupon(acme.world, "once")}
+    first = acme.world.up(
+        SubscriptionProvider,
+        "d",
+        {**invoiced(acme.customer), "items": {"a": {"price": acme.fee}}, "discounts": [spent]},
+    )
+    both = {**first.inputs, "discounts": [spent, fresh]}
+    state = acme.world.up(SubscriptionProvider, "d", both, first)
+    assert coupons_of(acme.world, state.id) == [fresh["coupon"]]
+    acme.world.stripe("post", f"/v1/subscriptions/{state.id}", discounts="")
+    drifted = acme.world.refresh(SubscriptionProvider, state)
+    assert drifted is not None
+    assert drifted.inputs["discounts"] == [spent]
+
+
+def test_a_discount_that_is_declared_by_its_id_and_gone_is_no_drift(acme: Acme) -> None:
+    """Nothing gives it again."""
+    acme.up(acme.state, discounts=[{"coupon": coupon(acme.world, "forever")}])
+    [held] = acme.remote()["discounts"]
+    acme.up(acme.state, discounts=[{"discount": held}])
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", discounts="")
+    assert acme.refreshed().inputs == acme.state.inputs
 
 
 def test_a_repeating_coupon_is_used_up_after_its_months_and_not_before(world: World) -> None:
