@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from components.account import StripeRefusal
+from components.providers import reconciler
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import ProviderError, StripeProvider
@@ -245,6 +246,15 @@ def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) ->
     for name in ("B", "A", "B", "A", "B"):
         state = world.up(CustomerProvider, "n", {**declared, "name": name}, state)
         assert world.stripe("get", f"/v1/customers/{state.id}")["name"] == name
+
+
+def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "MOST_GENERATIONS", 2)
+    declared = arguments(world, ProductProvider)
+    for _ in range(2):
+        world.destroy(ProductProvider, world.up(ProductProvider, "n", declared))
+    with pytest.raises(ProviderError, match="Product 'n': made and deleted 2 times today; wait a day"):
+        world.up(ProductProvider, "n", declared)
 
 
 def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world: World) -> None:

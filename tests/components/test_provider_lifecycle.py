@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -243,6 +244,23 @@ def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
     there = world.stripe("get", "/v1/products/chosen")
     assert (there["active"], there["metadata"]["pulumi"]) == (True, "project/dev/new-name")
     assert new.id == old.id
+
+
+@pytest.mark.parametrize("provider", [MeterProvider, PriceProvider, ProductProvider])
+def test_what_will_bill_nobody_new_is_said_once(world: World, said: set[str], provider: type[StripeProvider]) -> None:
+    arguments = {**declarations.of(provider.kind).arguments(world), "owner": "project/dev/n"}
+    said.clear()
+    run = world.process().provider(provider)
+    off = {**arguments, "active": False}
+    run.diff("id_1", arguments, off)
+    [line] = said
+    assert re.search(
+        r"\(id_1\): will be (archived: no new subscriptions|inactive: Stripe refuses its meter events)", line
+    )
+    said.clear()
+    for old, new in ((off, off), (off, arguments), (arguments, {**arguments, "active": True})):
+        run.diff("id_1", old, new)
+    assert said == set()
 
 
 def test_a_meter_is_switched_off_and_on(world: World) -> None:
