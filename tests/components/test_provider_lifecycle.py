@@ -87,8 +87,10 @@ def test_destroy_leaves_what_the_kind_says(world: World, catalog: Catalog, provi
     path = f"{provider.kind.path}/{state.id}"
     found = world.stripe("get", path)
     assert {name: found.get(name) for name in left} == left
-    # Nothing in Stripe is in the way of doing it again.
-    world.destroy(provider, state)
+    # Nothing in Stripe is in the way of doing it again, and the run that did it knows what is left.
+    run = world.process()
+    world.destroy(provider, state, run)
+    assert world.refresh(provider, state, run) == world.refresh(provider, state)
 
 
 def test_a_product_that_never_had_prices_is_deleted(world: World) -> None:

@@ -825,6 +825,17 @@ def test_one_that_is_cancelled_before_its_declared_end_is_made_again(acme: Acme)
     assert acme.world.refresh(SubscriptionProvider, acme.state) is None
 
 
+def test_a_trial_that_somebody_prolongs_shows(acme: Acme) -> None:
+    end = acme.remote()["created"] + 10 * 86_400
+    acme.up(acme.state, trial_end=end)
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", trial_end=end + 86_400)
+    assert acme.refreshed().inputs["trial_end"] == end + 86_400
+    # One that was ended stays ended as declared, whatever date that was.
+    acme.up(acme.refreshed(), trial_end="now")
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
 def test_paused_in_the_dashboard_shows(acme: Acme) -> None:
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", pause_collection={"behavior": "void"})
     drifted = acme.refreshed()

@@ -170,6 +170,14 @@ def test_a_new_resource_of_the_name_of_one_in_the_state_is_named_twice(world: Wo
     assert not run.is_named_twice(PRICE, A, is_new=False)
 
 
+def test_a_value_is_its_first_claimant_s(world: World) -> None:
+    run = run_on(world)
+    assert run.claim(PRICE, "lookup_key", "pro", A) == A
+    assert run.claim(PRICE, "lookup_key", "pro", B) == A
+    assert run.claim(PRICE, "lookup_key", "max", B) == B
+    assert run.claim(PRODUCT, "lookup_key", "pro", B) == B
+
+
 def test_one_that_was_not_created_can_be_created_again(world: World) -> None:
     run = run_on(world)
     assert run.begin(PRICE, A)
