@@ -111,6 +111,15 @@ def test_a_price_that_changes_its_currency_is_said_where_it_is_billed(acme: Acme
     assert acme.up(acme.state, currency="eur").id != old
 
 
+def test_a_fee_in_another_currency_than_the_price_s_own_is_not_told_in_that(acme: Acme) -> None:
+    assert acme.state.outs["fees"] == {"license": "300.00 USD a month"}
+    both = acme.world.price(acme.product, "both", currency_options={"eur": {"unit_amount": 900}}).id
+    items = {"license": {"price": both}}
+    other = acme.world.customer("other").id
+    state = acme.world.subscription(other, items, "euro", currency="eur")
+    assert "USD" not in str(state.outs["fees"])
+
+
 def test_a_state_that_does_not_know_its_currency_replaces_nothing(acme: Acme) -> None:
     """Older versions did not keep it: a currency that the program begins to declare is then no replacement."""
     del acme.state.outs["billing_currency"]
