@@ -542,7 +542,9 @@ def test_a_flexible_one_that_a_lost_run_made_is_not_taken_for_a_classic_one(acme
 
 def test_writing_down_what_stripe_has_filled_in_is_no_change(acme: Acme) -> None:
     old = acme.state
-    for more in ({"currency": "usd"}, {}, {"billing_mode": {"type": "flexible"}}, {}):
+    included = {"type": "flexible", "flexible": {"proration_discounts": "included"}}
+    flexible: dict[str, Any] = {"billing_mode": {"type": "flexible"}}
+    for more in ({"currency": "usd"}, {}, flexible, {"billing_mode": included}, {}):
         assert acme.up(acme.state, **more).id == old.id
     provider = acme.world.process().provider(SubscriptionProvider)
     assert provider.diff(old.id, old.outs, {**old.inputs, "currency": "eur"}).replaces == ["currency"]
