@@ -7,6 +7,7 @@ import threading
 from typing import Final
 
 _KEY: Final = re.compile(r"\b((?:sk|rk|pk)_(?:test|live)|whsec)_[A-Za-z0-9*_]+")
+_PREFIX: Final = re.compile(r"[a-z]{2}_(?:test|live)_?")
 #: Name and password in an address, such as a proxy's.
 _USER: Final = re.compile(r"(?<=://)[^/\s@]+@")
 #: A part of a broken key that is shorter than this says nothing, and may be a word.
@@ -20,7 +21,7 @@ def remember(secret: str) -> None:
     """Cut this value, which no pattern finds, out of every text from now on: whole, and each piece of a broken one."""
     pieces = {secret, repr(secret)[1:-1], *re.split(r"[^A-Za-z0-9_]+", secret)}
     with _lock:
-        _known.update(piece for piece in pieces if len(piece) >= _SHORTEST)
+        _known.update(piece for piece in pieces if len(piece) >= _SHORTEST and not _PREFIX.fullmatch(piece))
 
 
 def redact(text: str) -> str:

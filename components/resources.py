@@ -42,6 +42,7 @@ class Aggregation(TypedDict):
 
 
 class MeterArguments(TypedDict, total=False):
+    adopt: Input[str]
     active: Input[bool]
     customer_mapping: Input[billing.MeterCreateParamsCustomerMapping]
     default_aggregation: Required[Input[Aggregation]]
@@ -90,6 +91,7 @@ class DefaultPriceData(TypedDict, total=False):
 
 
 class ProductArguments(TypedDict, total=False):
+    adopt: Input[str]
     active: Input[bool]
     default_price: Input[str]
     default_price_data: Input[DefaultPriceData]
@@ -115,6 +117,7 @@ class DefaultPriceArguments(TypedDict):
 
 
 class PriceArguments(TypedDict, total=False):
+    adopt: Input[str]
     active: Input[bool]
     billing_scheme: Input[Literal["per_unit", "tiered"]]
     currency: Required[Input[str]]
@@ -136,6 +139,7 @@ class PriceArguments(TypedDict, total=False):
 
 
 class CustomerArguments(TypedDict, total=False):
+    adopt: Input[str]
     address: Input[params.CustomerCreateParamsAddress]
     balance: Input[int]
     business_name: Input[str]
@@ -216,6 +220,7 @@ class Cancel(TypedDict, total=False):
 
 
 class SubscriptionArguments(TypedDict, total=False):
+    adopt: Input[str]
     add_invoice_items: Input[Sequence[Input[AddInvoiceItem]]]
     allow_unbilled_usage: Input[bool]
     application_fee_percent: Amount

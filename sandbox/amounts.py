@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from money import decimal_text
 
-from .errors import refuse
+from .errors import refuse, within
 
 MAX_PLACES: Final = 12
 
@@ -55,17 +55,15 @@ def non_negative(value: int, param: str) -> int:
 
 def pair(params: dict[str, Any], name: str, param: str) -> tuple[int | None, str | None] | None:
     """One of `name` and `name_decimal` as both: `(100, "100")`, `(None, "0.04")`; None when neither is given."""
-    prefix = f"{param}[" if param else ""
-    suffix = "]" if param else ""
     whole, exact = params.get(name), params.get(f"{name}_decimal")
     if whole is not None and exact not in (None, ""):
-        raise refuse("only_one", param=f"{prefix}{name}{suffix}", names=f"{name}, {name}_decimal")
+        raise refuse("only_one", param=within(param, name), names=f"{name}, {name}_decimal")
     if whole is not None:
-        number = non_negative(whole, f"{prefix}{name}{suffix}")
+        number = non_negative(whole, within(param, name))
         return number, str(number)
     if exact in (None, ""):
         return None
-    where = f"{prefix}{name}_decimal{suffix}"
+    where = within(param, f"{name}_decimal")
     value = Decimal(str(exact))
     text = decimal_text(value)
     if value < 0:

@@ -97,11 +97,8 @@ def attach(call: Call, customer: Obj, name: str, param: str) -> str:
         raise refuse(token.fails)
     brand = word if word in _BRANDS else "visa"
     method = {
-        "id": call.mint("pm_1", 23),
-        "object": "payment_method",
-        "created": call.now(customer),
+        **call.head("payment_method", call.mint("pm_1", 23), at=call.now(customer)),
         "customer": customer["id"],
-        "livemode": call.livemode,
         "metadata": {},
         "type": "card",
         "card": {"brand": brand, "last4": token.last4, "exp_month": 12, "exp_year": 2040},

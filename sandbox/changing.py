@@ -13,9 +13,9 @@ from typing import Any
 from . import prebilling, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call
-from .terms import Prices, within
+from .terms import Prices
 from .wire import Obj
 
 
@@ -165,4 +165,4 @@ class _Change:
         if terms.schedule_end(subscription, self.params, self.now, self.prefix):
             cycle.move_period_ends(contract, self.now, self.behavior)
         prebilling.check_end(subscription, within(self.prefix, "billing_schedules"))
-        cycle.bill_ahead(contract, self.now, self.behavior)
+        cycle.bill_ahead(contract, self.behavior)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call, Kind, declare_kind
 from .wire import Obj
 
@@ -106,18 +106,15 @@ def set_parties(call: Call, holder: Obj, params: Mapping[str, Any], prefix: str 
     "" unsets; a `transfer_data` replaces the one before as a whole.
     """
 
-    def where(name: str) -> str:
-        return f"{prefix}[{name}]" if prefix else name
-
     if "application_fee_percent" in params:
         fee = params["application_fee_percent"]
         holder["application_fee_percent"] = None if fee == "" else fee
     if "on_behalf_of" in params:
         given = params["on_behalf_of"]
-        holder["on_behalf_of"] = account(call, given, where("on_behalf_of")) if given else None
+        holder["on_behalf_of"] = account(call, given, within(prefix, "on_behalf_of")) if given else None
     if "transfer_data" in params:
         given = params["transfer_data"] or None
         holder["transfer_data"] = given and {
             "amount_percent": given.get("amount_percent"),
-            "destination": account(call, given["destination"], where("transfer_data") + "[destination]"),
+            "destination": account(call, given["destination"], within(prefix, "transfer_data") + "[destination]"),
         }

@@ -105,6 +105,9 @@ class Fault:
         return Response(error.status, headers, json.dumps(body).encode())
 
 
+_OF_FAULT: Final = ("when", "status", "delay", "drop", "half_body", "code", "message", "headers", "body")
+
+
 def take_fault(database: Database, current: settings.Settings, method: str, path: str) -> Fault | None:
     """The fault that this request meets, its count taken down by one."""
     if not any(_meets(entry, method, path) for entry in current["faults"]):
@@ -127,18 +130,7 @@ def take_fault(database: Database, current: settings.Settings, method: str, path
         settings.write(connection, fresh)
     if hit is None:
         return None
-    return Fault(
-        hit["id"],
-        hit["when"],
-        hit["status"],
-        hit["delay"],
-        hit["drop"],
-        hit["half_body"],
-        hit["code"],
-        hit["message"],
-        hit["headers"],
-        hit["body"],
-    )
+    return Fault(name=hit["id"], **{field: hit[field] for field in _OF_FAULT})
 
 
 def _meets(entry: dict[str, Any], method: str, path: str) -> bool:
@@ -410,20 +402,26 @@ def _faults(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
     for name in ("code", "message", "body"):
         if entry[name] is not None and not isinstance(entry[name], str):
             raise _Refused(f"{name} must be text.")
-    if (entry["count"] is not None and entry["count"] < 1) or entry["skip"] < 0:
-        raise _Refused("count must be at least 1, or null for every request, and skip at least 0.")
-    if entry["when"] not in ("before", "after", "stored"):
-        raise _Refused("when must be before, after or stored.")
-    if entry["status"] is not None and not 200 <= entry["status"] <= 599:
-        raise _Refused("status must be an HTTP status from 200 to 599.")
-    if not 0 <= entry["delay"] <= 600:
-        raise _Refused("delay must be 0 to 600 seconds.")
-    if entry["status"] is None and not entry["delay"] and not entry["drop"] and not entry["half_body"]:
-        raise _Refused("A fault needs one of status, delay, drop, half_body.")
-    if entry["when"] == "stored" and entry["status"] is None:
-        raise _Refused("when=stored needs a status.")
+    _check_fault(entry)
     _change(sandbox, lambda fresh: fresh["faults"].append(entry))
     return entry
+
+
+def _check_fault(entry: dict[str, Any]) -> None:
+    count, status = entry["count"], entry["status"]
+    rules = {
+        "count must be at least 1, or null for every request, and skip at least 0.": (count is None or count >= 1)
+        and entry["skip"] >= 0,
+        "when must be before, after or stored.": entry["when"] in ("before", "after", "stored"),
+        "status must be an HTTP status from 200 to 599.": status is None or 200 <= status <= 599,
+        "delay must be 0 to 600 seconds.": 0 <= entry["delay"] <= 600,
+        "A fault needs one of status, delay, drop, half_body.": status is not None
+        or any(entry[name] for name in ("delay", "drop", "half_body")),
+        "when=stored needs a status.": entry["when"] != "stored" or status is not None,
+    }
+    for sentence, kept in rules.items():
+        if not kept:
+            raise _Refused(sentence)
 
 
 def _read_faults(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:

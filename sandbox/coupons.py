@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from . import amounts
+from . import amounts, spec
 from .errors import refuse
 from .router import Call, Kind, declare_kind, retrieves, route
 from .wire import Obj
@@ -44,29 +44,20 @@ def create(call: Call) -> Obj:
     if "redeem_by" in params and params["redeem_by"] <= call.now():
         raise refuse("time_past", param="redeem_by", value=params["redeem_by"])
     coupon: Obj = {
-        "id": id,
-        "object": "coupon",
-        "amount_off": params.get("amount_off"),
+        **spec.blank("coupon"),
+        **call.head("coupon", id),
+        **call.given("amount_off", "duration_in_months", "max_redemptions", "percent_off", "redeem_by"),
         "applies_to": params.get("applies_to", {"products": []}),
-        "created": call.now(),
         "currency": amounts.currency(params["currency"]) if "amount_off" in params else None,
         "currency_options": _currency_options(params.get("currency_options") or {}, params.get("currency")),
         "duration": duration,
-        "duration_in_months": params.get("duration_in_months"),
-        "livemode": call.livemode,
-        "max_redemptions": params.get("max_redemptions"),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "name": params.get("name") or None,
-        "percent_off": params.get("percent_off"),
-        "redeem_by": params.get("redeem_by"),
-        "times_redeemed": 0,
         "valid": True,
     }
     for index, product in enumerate(coupon["applies_to"].get("products", ())):
         call.fetch("product", product, param=f"applies_to[products][{index}]", status=400)
-    call.store.put(coupon)
-    call.event("coupon.created", coupon)
-    return coupon
+    return call.add(coupon, "coupon.created")
 
 
 def _check_off(params: dict[str, Any]) -> None:
@@ -110,8 +101,7 @@ def update(call: Call) -> Obj:
     old = dict(coupon)
     if "name" in call.params:
         coupon["name"] = call.params["name"] or None
-    if "metadata" in call.params:
-        coupon["metadata"] = call.metadata(coupon["metadata"])
+    call.set_metadata(coupon)
     if "currency_options" in call.params:
         coupon["currency_options"] = {
             **coupon["currency_options"],

@@ -9,8 +9,8 @@ from . import connect, life, redemption, taxation, terms
 from .billing.lines import invoice_item
 from .billing.money import EXACT, to_minor_units
 from .billing.rating import rate, unit_amount
-from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .errors import refuse, within
+from .router import Call, Kind, declare_kind
 from .wire import Obj
 
 
@@ -42,9 +42,9 @@ def described(
     """
     if "amount" in entry and "quantity" in entry:
         # An amount is the whole: https://github.com/stripe/stripe-php/issues/777
-        raise refuse("only_one", param=f"{prefix}[amount]" if prefix else "amount", names="amount, quantity")
+        raise refuse("only_one", param=within(prefix, "amount"), names="amount, quantity")
     quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
-    rates = taxation.chosen(call, entry.get("tax_rates"), f"{prefix}[tax_rates]" if prefix else "tax_rates")
+    rates = taxation.chosen(call, entry.get("tax_rates"), within(prefix, "tax_rates"))
     price: Obj | None = None
     each: Decimal | None = None
     description = entry.get("description")
@@ -65,29 +65,25 @@ def described(
     period = entry.get("period") or {"start": now, "end": now}
     return invoice_item(
         id=call.mint("ii_1", 23),
-        customer=customer["id"],
-        customer_account=customer.get("customer_account"),
+        of=customer,
         amount=amount,
         currency=currency,
         description=description,
         date=now,
         period=(period["start"], period["end"]),
         quantity=quantity,
-        livemode=call.livemode,
         price=price,
         unit_amount=each,
         subscription=subscription,
-        test_clock=customer.get("test_clock"),
         discountable=entry.get("discountable", amount >= 0),
         metadata=call.metadata({}, entry.get("metadata") or {}),
         tax_rates=rates,
     )
 
 
-@route("POST", "/v1/invoiceitems")
+@life.route("POST", "/v1/invoiceitems")
 def create(call: Call) -> Obj:
     """POST /v1/invoiceitems: on the customer's next invoice."""
-    life.settle(call)
     params = call.params
     for name in ("invoice", "tax_behavior", "tax_code"):
         if params.get(name):
@@ -112,9 +108,7 @@ def create(call: Call) -> Obj:
     if customer["currency"] is None:
         customer["currency"] = item["currency"]
         call.store.put(customer)
-    call.store.put(item)
-    call.event("invoiceitem.created", item)
-    return item
+    return call.add(item, "invoiceitem.created")
 
 
 def set_discounts(call: Call, item: Obj, given: Any, where: str, now: int) -> None:
@@ -123,14 +117,7 @@ def set_discounts(call: Call, item: Obj, given: Any, where: str, now: int) -> No
     if item["parent"] is not None:
         subscription = call.store.get("subscription", item["parent"]["subscription_details"]["subscription"])
         inherited += [] if subscription is None else subscription["discounts"]
-    target = redemption.Target(
-        item["customer"],
-        item["currency"],
-        now,
-        {"invoice_item": item["id"]},
-        present=item["discounts"],
-        inherited=inherited,
-    )
+    target = redemption.Target.of(item, "invoice_item", now, inherited=inherited)
     item["discounts"] = redemption.replace(call, target, given, where)
 
 
@@ -150,17 +137,15 @@ def _named(call: Call) -> Obj:
     return found
 
 
-@route("GET", "/v1/invoiceitems/{invoiceitem}", writes=True)
+@life.route("GET", "/v1/invoiceitems/{invoiceitem}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/invoiceitems/{invoiceitem}."""
-    life.settle(call)
     return _named(call)
 
 
-@route("GET", "/v1/invoiceitems", writes=True)
+@life.route("GET", "/v1/invoiceitems")
 def list_items(call: Call) -> Obj:
     """GET /v1/invoiceitems, filtered by `customer` or its account, `invoice`, `pending`."""
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer", invoice="invoice")
     where = call.given("customer", "customer_account", "invoice")

@@ -23,17 +23,16 @@ from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import line_of_invoice_item
 from .errors import refuse
-from .router import Call, route
+from .router import Call
 from .store import copied
 from .wire import Obj
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@route("GET", "/v1/invoices/{invoice}", writes=True)
+@life.route("GET", "/v1/invoices/{invoice}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/invoices/{invoice}; a draft shows the usage that has come in since."""
-    life.settle(call)
     return _fresh(call, call.fetch("invoice", call.args["invoice"]))
 
 
@@ -43,10 +42,9 @@ def _fresh(call: Call, invoice: Obj) -> Obj:
     return invoice
 
 
-@route("GET", "/v1/invoices", writes=True)
+@life.route("GET", "/v1/invoices")
 def list_invoices(call: Call) -> Obj:
     """GET /v1/invoices, filtered by `customer` or its account, `subscription`, `status`, and how and until when."""
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer", subscription="subscription")
     where = call.given("customer", "customer_account", "status", "collection_method", "due_date")
@@ -57,10 +55,9 @@ def list_invoices(call: Call) -> Obj:
     return page
 
 
-@route("GET", "/v1/invoices/{invoice}/lines", writes=True)
+@life.route("GET", "/v1/invoices/{invoice}/lines")
 def lines(call: Call) -> Obj:
     """GET /v1/invoices/{invoice}/lines: every line, in order."""
-    life.settle(call)
     invoice = _fresh(call, call.fetch("invoice", call.args["invoice"]))
     return call.page_of(invoice["lines"]["data"], "line_item")
 
@@ -68,13 +65,12 @@ def lines(call: Call) -> Obj:
 # -- previews ---------------------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/invoices/create_preview")
+@life.route("POST", "/v1/invoices/create_preview")
 def create_preview(call: Call) -> Obj:
     """POST /v1/invoices/create_preview: the next invoice of a subscription as it is, or as it would be.
 
     Nothing is kept: everything below works on copies, and what it redeems is undone with the answer.
     """
-    life.settle(call)
     call.only_show()
     params = call.params
     _check_preview(call)
@@ -319,14 +315,7 @@ def _preview_answer(
 
 def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
     """`discounts` of a whole invoice: instead of its subscription's, which can be named among them."""
-    target = redemption.Target(
-        invoice["customer"],
-        invoice["currency"],
-        now,
-        {"invoice": invoice["id"]},
-        present=invoice["discounts"],
-        minimums=True,
-    )
+    target = redemption.Target.of(invoice, "invoice", now, minimums=True)
     invoice["discounts"] = redemption.replace(call, target, given, "discounts")
     begun = [id for id in invoice["discounts"] if id not in target.present]
     redemption.check_minimum(call, begun, invoice["currency"], invoice["subtotal"], "discounts")
@@ -342,10 +331,9 @@ _OF_MANUAL: Final = {
 }
 
 
-@route("POST", "/v1/invoices")
+@life.route("POST", "/v1/invoices")
 def create(call: Call) -> Obj:
     """POST /v1/invoices: a draft for a customer, of the invoice items that wait where it is asked to include them."""
-    life.settle(call)
     params = call.params
     for name in sorted(set(params) - _OF_MANUAL):
         raise refuse("not_implemented_param", param=name)
@@ -378,10 +366,9 @@ def create(call: Call) -> Obj:
 # -- finalizing, paying, voiding --------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/invoices/{invoice}/finalize")
+@life.route("POST", "/v1/invoices/{invoice}/finalize")
 def finalize(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}/finalize: the draft's hour ends now."""
-    life.settle(call)
     invoice = call.fetch("invoice", call.args["invoice"], param="id")
     if invoice["status"] != "draft":
         raise refuse("invoice_finalized")
@@ -399,10 +386,9 @@ def finalize(call: Call) -> Obj:
     return invoice
 
 
-@route("POST", "/v1/invoices/{invoice}/pay")
+@life.route("POST", "/v1/invoices/{invoice}/pay")
 def pay(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}/pay: with what is on file, with a payment method, with a source, or out of band."""
-    life.settle(call)
     params = call.params
     for name in ("forgive", "mandate"):
         if params.get(name):
@@ -449,10 +435,9 @@ def _collect(call: Call, invoice: Obj, subscription: Obj | None, now: int) -> No
     invoicing.settle_paid(call, invoice, subscription, now)
 
 
-@route("POST", "/v1/invoices/{invoice}/void")
+@life.route("POST", "/v1/invoices/{invoice}/void")
 def void(call: Call) -> Obj:
     """POST /v1/invoices/{invoice}/void: an open invoice is no longer owed."""
-    life.settle(call)
     invoice = call.fetch("invoice", call.args["invoice"], param="id")
     if invoice["status"] == "paid":
         raise refuse("invoice_void_paid")

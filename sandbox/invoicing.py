@@ -109,14 +109,12 @@ def compose(
     printed = customer.get("invoice_settings") or {}
     invoice: Obj = {
         **spec.blank("invoice"),
-        "id": id,
-        "object": "invoice",
+        **call.head("invoice", id, at=at),
         "account_country": "US",
         "auto_advance": True,
         "automatic_tax": taxation.of_invoice(taxation.NO_AUTOMATIC_TAX),
         "billing_reason": draft.billing_reason,
         "collection_method": "charge_automatically",
-        "created": at,
         "currency": currency,
         "custom_fields": printed.get("custom_fields"),
         "customer": customer["id"],
@@ -128,7 +126,6 @@ def compose(
         "footer": printed.get("footer"),
         "issuer": {"type": "self"},
         "lines": {"object": "list", "data": [], "has_more": False, "url": f"/v1/invoices/{id}/lines"},
-        "livemode": call.livemode,
         "metadata": {},
         "payment_settings": spec.blank("invoices_payment_settings"),
         "period_end": draft.period_end,

@@ -3,8 +3,8 @@
 Everything that has a time to come keeps it in a private field: `_due` when it goes by the sandbox's own clock,
 `_clock_due` when its customer is on a test clock. A subscription with billing thresholds names its customer in
 `_watched`, and in `_stirred` the moment from which on its usage counts differently. `settle` does what the sandbox's
-clock has passed; handlers that read or change subscriptions and invoices call it first, so nothing runs in the
-background and nothing is late.
+clock has passed; handlers that read or change subscriptions and invoices are registered by `route` here, which lets
+it go first, so nothing runs in the background and nothing is late.
 `advance` does the same for a test clock.
 """
 
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
-from . import invoicing, metering, redemption, taxation, usage_totals
+from . import invoicing, metering, redemption, router, taxation, usage_totals
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.lines import is_metered
 from .billing.periods import Anchor, Interval
 from .errors import StripeError
 from .prices import plan_of
-from .router import Call, Kind, changes, declare_kind
+from .router import Call, Handler, Kind, changes, declare_kind
 from .store import copied, declare_index, mint
 from .wire import Obj
 
@@ -160,15 +160,8 @@ def put(call: Call, subscription: Obj) -> None:
     call.store.put(subscription)
     for item in items:
         if known.get(item["id"]) != pointers[item["id"]]:
-            call.store.put(
-                {
-                    "id": item["id"],
-                    "object": "subscription_item",
-                    "created": item["created"],
-                    "subscription": subscription["id"],
-                    "price": pointers[item["id"]],
-                }
-            )
+            pointer = {name: item[name] for name in ("id", "object", "created")}
+            call.store.put({**pointer, "subscription": subscription["id"], "price": pointers[item["id"]]})
     for id in known.keys() - pointers.keys():
         call.store.remove("subscription_item", id)
 
@@ -246,7 +239,7 @@ def _use_up(call: Call, subscription: Obj, invoice: Obj, at: int) -> None:
         holder["discounts"] = redemption.expire(call, holder["discounts"], used, at)
 
 
-def end(call: Call, contract: Contract, at: int, *, reason: str | None) -> None:
+def end(contract: Contract, at: int, *, reason: str | None) -> None:
     """Mark a subscription as canceled."""
     subscription = contract.subscription
     subscription["status"] = "canceled"
@@ -270,6 +263,20 @@ def settle(call: Call) -> None:
         frozen = call.now(subscription)
         if subscription["_stirred"] <= frozen:
             advance(call, subscription["test_clock"], frozen)
+
+
+def route(method: str, template: str) -> Callable[[Handler], Handler]:
+    """Register the handler of an operation that time may have changed something for: `settle` goes first."""
+
+    def register(handler: Handler) -> Handler:
+        def settled(call: Call) -> Obj:
+            settle(call)
+            return handler(call)
+
+        router.route(method, template, writes=True)(settled)
+        return handler
+
+    return register
 
 
 def advance(call: Call, test_clock: str, until: int) -> None:
@@ -374,9 +381,11 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
     event = "customer.subscription.updated"
     if subscription["status"] == "incomplete":
         _give_up(call, subscription, at)
+    elif subscription["status"] in _DORMANT:
+        pass  # an earlier version of the sandbox had something to wait for in a paused one
     elif subscription["cancel_at"] is not None and subscription["cancel_at"] <= at:
         draft = cycle.close(contract, at)
-        end(call, contract, at, reason="cancellation_requested")
+        end(contract, at, reason="cancellation_requested")
         if draft is not None:
             bill(call, contract, draft, at, hold=True)
         event = "customer.subscription.deleted"
@@ -525,7 +534,7 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
     cycle.leave_trials(contract, at)
     if behavior == "cancel":
         # Recorded: the reason is the same as of a cancellation that somebody asked for.
-        end(call, contract, at, reason="cancellation_requested")
+        end(contract, at, reason="cancellation_requested")
     else:
         subscription["status"] = "paused"
         if whole:

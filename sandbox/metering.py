@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from . import usage_totals
-from .errors import ANSWERS, StripeError, refuse
+from .errors import StripeError, refuse
 from .router import Call
 from .store import declare, mint
 from .wire import Obj
@@ -96,11 +96,14 @@ class Desk:
 
     def judge(self, event: Event) -> Accepted | Rejected:
         """Whether an event counts, and for whom."""
-        meter = self.meter(event.event_name)
-        now = self._now
+        meter, now, timestamp = self.meter(event.event_name), self._now, 0
+
+        def no(code: str, refusal: StripeError) -> Rejected:
+            return Rejected(event, meter, code, refusal, now, timestamp)
+
         if meter is None or meter["status"] != "active":
             code = "no_meter" if meter is None else "archived_meter"
-            return self._no(event, meter, code, refuse("no_active_meter", event_name=event.event_name), now)
+            return no(code, refuse("no_active_meter", event_name=event.event_name))
         mapping = meter["customer_mapping"]["event_payload_key"]
         customer_id = event.payload.get(mapping)
         own_time = self._time_of(customer_id) if isinstance(customer_id, str) else None
@@ -108,35 +111,27 @@ class Desk:
             now = own_time
         timestamp = now if event.timestamp is None else event.timestamp
         if timestamp < now - PAST_SECONDS:
-            return self._no(event, meter, "timestamp_too_far_in_past", refuse("event_too_old"), now, timestamp)
+            return no("timestamp_too_far_in_past", refuse("event_too_old"))
         if timestamp > now + FUTURE_SECONDS:
-            return self._no(event, meter, "timestamp_in_future", refuse("event_in_future"), now, timestamp)
+            return no("timestamp_in_future", refuse("event_in_future"))
         value = Decimal(1)
         key = meter["value_settings"]["event_payload_key"]
         if key in event.payload or meter["default_aggregation"]["formula"] != "count":
             raw = event.payload.get(key)
             if raw is None:
-                missing = refuse("event_payload_key", key=key)
-                return self._no(event, meter, "meter_event_value_not_found", missing, now, timestamp)
+                return no("meter_event_value_not_found", refuse("event_payload_key", key=key))
             if not isinstance(raw, str) or not _NUMBER.match(raw) or len(raw) > 100:
-                wrong = refuse("event_value", key=key, value=str(raw)[:60])
-                return self._no(event, meter, "meter_event_invalid_value", wrong, now, timestamp)
+                return no("meter_event_invalid_value", refuse("event_value", key=key, value=str(raw)[:60]))
             if len(raw) > MAX_DIGITS and len(raw.replace(".", "").lstrip("-0")) > MAX_DIGITS:
                 long = refuse("event_value_digits", key=key, most=MAX_DIGITS, value=raw)
-                return self._no(event, meter, "meter_event_value_too_many_digits", long, now, timestamp)
+                return no("meter_event_value_too_many_digits", long)
             value = Decimal(raw)
         if not customer_id:
-            nobody = refuse("event_payload_key", key=mapping)
-            return self._no(event, meter, "meter_event_no_customer_defined", nobody, now, timestamp)
+            return no("meter_event_no_customer_defined", refuse("event_payload_key", key=mapping))
         if own_time is None:
             unknown = refuse("no_such", kind="customer", id=str(customer_id)[:60])
-            return self._no(event, meter, "meter_event_customer_not_found", unknown, now, timestamp)
+            return no("meter_event_customer_not_found", unknown)
         return Accepted(event, meter, customer_id, value, timestamp, now)
-
-    def _no(
-        self, event: Event, meter: Obj | None, code: str, refusal: StripeError, now: int, timestamp: int = 0
-    ) -> Rejected:
-        return Rejected(event, meter, code, refusal, now, timestamp)
 
     def meter(self, event_name: str) -> Obj | None:
         """The active meter of an event name, else an inactive one that had it."""
@@ -317,9 +312,4 @@ def parse_rfc3339(text: Any, param: str) -> int:
                 return int(moment.timestamp())
         except (ValueError, OverflowError):
             pass
-    raise StripeError(
-        ANSWERS["v2_timestamp"].status,
-        ANSWERS["v2_timestamp"].message.format(value=json.dumps(text)[:60]),
-        param=param,
-        stored=False,
-    )
+    raise refuse("v2_timestamp", param=param, value=json.dumps(text)[:60])

@@ -20,24 +20,19 @@ def create(call: Call) -> Obj:
     _claim_event_name(call, params["event_name"])
     now = call.now()
     meter: Obj = {
-        "id": call.mint("mtr_61" if call.livemode else "mtr_test_61", 30),
-        "object": "billing.meter",
-        "created": now,
+        **call.head("billing.meter", call.mint("mtr_61" if call.livemode else "mtr_test_61", 30), at=now),
         "customer_mapping": params.get("customer_mapping")
         or {"event_payload_key": "stripe_customer_id", "type": "by_id"},
         "default_aggregation": params["default_aggregation"],
         "display_name": params["display_name"],
         "event_name": params["event_name"],
         "event_time_window": params.get("event_time_window"),
-        "livemode": call.livemode,
         "status": "active",
         "status_transitions": {"deactivated_at": None},
         "updated": now,
         "value_settings": params.get("value_settings") or {"event_payload_key": "value"},
     }
-    call.store.put(meter)
-    call.event("billing.meter.created", meter)
-    return meter
+    return call.add(meter, "billing.meter.created")
 
 
 def active_meter(call: Call, event_name: str) -> Obj | None:

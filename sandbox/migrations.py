@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-Obj = dict[str, Any]
+from .wire import Obj
 
 
 def migrate(connection: sqlite3.Connection, found: int, wanted: int) -> None:

@@ -13,9 +13,8 @@ from .billing import cycle
 from .billing.cycle import Contract
 from .billing.lines import is_metered
 from .billing.periods import Anchor, Interval
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call
-from .terms import within
 from .wire import Obj
 
 #: https://docs.stripe.com/billing/subscriptions/prebilling

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from . import amounts, versions
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call, Kind, declare_kind, retrieves, route
 from .store import declare_index
 from .wire import Obj
@@ -70,11 +70,8 @@ def save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any]
     """Store a price of a shape that was checked."""
     lookup_key = _claim_lookup_key(call, params, None)
     price: Obj = {
-        "id": id or new_id(call),
-        "object": "price",
+        **call.head("price", id or new_id(call)),
         "active": params.get("active", True),
-        "created": call.now(),
-        "livemode": call.livemode,
         "lookup_key": lookup_key,
         "metadata": call.metadata({}, params.get("metadata", {})),
         "nickname": params.get("nickname") or None,
@@ -83,30 +80,24 @@ def save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any]
         **shape,
     }
     price["currency_options"] = _currency_options(price, params.get("currency_options") or {}, {})
-    call.store.put(price)
-    call.event("price.created", price)
-    return price
+    return call.add(price, "price.created")
 
 
 def price_shape(call: Call, params: dict[str, Any], param: str = "") -> dict[str, Any]:
     """The immutable part of a price: scheme, amounts, tiers, recurrence. Checks every rule between them."""
-    currency = amounts.currency(params["currency"], _name(param, "currency"))
+    currency = amounts.currency(params["currency"], within(param, "currency"))
     recurring = _recurring(call, params["recurring"], param) if "recurring" in params else None
     scheme = params.get("billing_scheme", "per_unit")
     transform = params.get("transform_quantity")
     if transform is not None and transform["divide_by"] < 1:
-        raise refuse("divide_by", param=_name(param, "transform_quantity") + "[divide_by]")
-    custom = params.get("custom_unit_amount")
-    if custom is not None and not custom["enabled"]:
-        custom = None
+        raise refuse("divide_by", param=within(param, "transform_quantity") + "[divide_by]")
+    custom = _custom_amount(params)
     if custom is not None and recurring is not None:
         raise refuse("custom_amount_recurring")
     shape: dict[str, Any] = {
         "billing_scheme": scheme,
         "currency": currency,
-        "custom_unit_amount": None
-        if custom is None
-        else {name: custom.get(name) for name in ("maximum", "minimum", "preset")},
+        "custom_unit_amount": custom,
         "recurring": recurring,
         "tiers_mode": None,
         "transform_quantity": transform,
@@ -115,38 +106,48 @@ def price_shape(call: Call, params: dict[str, Any], param: str = "") -> dict[str
         "unit_amount_decimal": None,
     }
     if scheme == "tiered":
-        if recurring is None:
-            raise refuse("tiered_one_time")
-        for name in ("unit_amount", "unit_amount_decimal", "custom_unit_amount"):
-            if name in params:
-                raise refuse("tiered_with_amount", param=_name(param, name))
-        if transform is not None:
-            raise refuse("tiered_with_transform")
-        for name in ("tiers", "tiers_mode"):
-            if not params.get(name):
-                raise refuse("tiers_missing", param=_name(param, name))
+        _check_tiered(params, param)
         shape["tiers_mode"] = params["tiers_mode"]
-        shape["tiers"] = _tiers(params["tiers"], _name(param, "tiers"))
+        shape["tiers"] = _tiers(params["tiers"], within(param, "tiers"))
         return shape
     for name in ("tiers", "tiers_mode"):
         if name in params:
-            raise refuse("tiers_without_scheme", param=_name(param, name))
+            raise refuse("tiers_without_scheme", param=within(param, name))
     amount = amounts.pair(params, "unit_amount", param)
     if amount is not None and custom is not None:
         raise refuse("only_one", param="unit_amount", names="unit_amount, custom_unit_amount")
     if amount is None and custom is None:
         raise refuse("no_amount")
-    if amount is not None:
-        shape["unit_amount"], shape["unit_amount_decimal"] = amount
-    return shape
+    return {**shape, **_amount("unit_amount", amount)}
 
 
-def _name(param: str, name: str) -> str:
-    return f"{param}[{name}]" if param else name
+def _check_tiered(params: dict[str, Any], param: str) -> None:
+    """What does not go with tiers, and what has to."""
+    if "recurring" not in params:
+        raise refuse("tiered_one_time")
+    for name in ("unit_amount", "unit_amount_decimal", "custom_unit_amount"):
+        if name in params:
+            raise refuse("tiered_with_amount", param=within(param, name))
+    if params.get("transform_quantity") is not None:
+        raise refuse("tiered_with_transform")
+    for name in ("tiers", "tiers_mode"):
+        if not params.get(name):
+            raise refuse("tiers_missing", param=within(param, name))
+
+
+def _custom_amount(params: dict[str, Any]) -> dict[str, Any] | None:
+    """`custom_unit_amount` as Stripe shows it; one that is not enabled is none."""
+    given = params.get("custom_unit_amount") or {"enabled": False}
+    return {name: given.get(name) for name in ("maximum", "minimum", "preset")} if given["enabled"] else None
+
+
+def _amount(name: str, pair: tuple[int | None, str | None] | None) -> dict[str, Any]:
+    """An amount and its decimal as two fields, null where there is none."""
+    return dict(zip((name, f"{name}_decimal"), pair or (None, None), strict=True))
 
 
 def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
-    where = _name(param, "recurring")
+    where = within(param, "recurring")
     count = given.get("interval_count", 1)
     if count < 1:
         raise refuse("divide_by", param=f"{where}[interval_count]")
@@ -193,10 +194,8 @@ def _tiers(given: list[dict[str, Any]], param: str) -> list[dict[str, Any]]:
             raise refuse("tier_without_amount")
         tiers.append(
             {
-                "flat_amount": None if flat is None else flat[0],
-                "flat_amount_decimal": None if flat is None else flat[1],
-                "unit_amount": None if unit is None else unit[0],
-                "unit_amount_decimal": None if unit is None else unit[1],
+                **_amount("flat_amount", flat),
+                **_amount("unit_amount", unit),
                 "up_to": None if last else tier["up_to"],
             }
         )
@@ -212,28 +211,19 @@ def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]
         where = f"currency_options[{code}]"
         tiered = price["billing_scheme"] == "tiered"
         amount = amounts.pair(option, "unit_amount", where)
-        custom = option.get("custom_unit_amount")
-        if tiered != bool(option.get("tiers")) or (not tiered and amount is None and custom is None):
+        priced = amount is not None or option.get("custom_unit_amount") is not None
+        if tiered != bool(option.get("tiers")) or not (tiered or priced):
             raise refuse("currency_option_shape", param=where, currency=code)
         entry: dict[str, Any] = {
-            "custom_unit_amount": None
-            if custom is None or not custom["enabled"]
-            else {name: custom.get(name) for name in ("maximum", "minimum", "preset")},
+            "custom_unit_amount": _custom_amount(option),
             "tax_behavior": option.get("tax_behavior", "unspecified"),
-            "unit_amount": None if amount is None else amount[0],
-            "unit_amount_decimal": None if amount is None else amount[1],
+            **_amount("unit_amount", amount),
         }
         if tiered:
             entry["tiers"] = _tiers(option["tiers"], f"{where}[tiers]")
         options[currency] = entry
-    options[own] = {
-        "custom_unit_amount": price["custom_unit_amount"],
-        "tax_behavior": price["tax_behavior"],
-        "unit_amount": price["unit_amount"],
-        "unit_amount_decimal": price["unit_amount_decimal"],
-    }
-    if "tiers" in price:
-        options[own]["tiers"] = price["tiers"]
+    shown = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal", "tiers")
+    options[own] = {name: price[name] for name in shown if name in price}
     return options
 
 
@@ -288,8 +278,7 @@ def update(call: Call) -> Obj:
         price["nickname"] = params["nickname"] or None
     if "lookup_key" in params or "transfer_lookup_key" in params:
         price["lookup_key"] = _claim_lookup_key(call, params, price["id"])
-    if "metadata" in params:
-        price["metadata"] = call.metadata(price["metadata"])
+    call.set_metadata(price)
     if "tax_behavior" in params and params["tax_behavior"] != price["tax_behavior"]:
         if price["tax_behavior"] != "unspecified":
             raise refuse("tax_behavior_fixed", current=price["tax_behavior"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from . import spec
 from .errors import refuse
 from .router import Call, Kind, assign, changes, declare_kind, retrieves, route
 from .store import declare_index
@@ -35,32 +36,23 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
     _check_good(kind, params)
     _check_shown(params)
     product: Obj = {
-        "id": id,
-        "object": "product",
+        **spec.blank("product"),
+        **call.head("product", id, at=now),
         "active": params.get("active", True),
         "attributes": [],
-        "created": now,
         "default_price": default_price,
-        "description": params.get("description") or None,
         "images": list(params.get("images") or ()),
-        "livemode": call.livemode,
         "marketing_features": list(params.get("marketing_features") or ()),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "name": params["name"],
-        "package_dimensions": params.get("package_dimensions") or None,
         "shippable": params.get("shippable"),
-        "statement_descriptor": params.get("statement_descriptor") or None,
-        "tax_code": None,
         "tax_details": None,
         "type": kind,
-        "unit_label": params.get("unit_label") or None,
         "updated": now,
-        "url": params.get("url") or None,
     }
+    assign(product, params, *_PLAIN)
     _set_tax(product, params)
-    call.store.put(product)
-    call.event("product.created", product)
-    return product
+    return call.add(product, "product.created")
 
 
 def _check_shown(params: dict[str, Any]) -> None:
@@ -153,8 +145,7 @@ def update(call: Call) -> Obj:
     if "marketing_features" in params:
         product["marketing_features"] = list(params["marketing_features"] or ())
     _set_tax(product, params)
-    if "metadata" in params:
-        product["metadata"] = call.metadata(product["metadata"])
+    call.set_metadata(product)
     if "default_price" in params:
         product["default_price"] = _default_price(call, product) if params["default_price"] else None
     changed = changes(old, product)

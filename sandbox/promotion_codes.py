@@ -51,15 +51,12 @@ def create(call: Call) -> Obj:
     if not _CODE.match(word):
         raise refuse("promotion_code_text", code=word)
     code: Obj = {
-        "id": call.mint("promo_1", 23),
-        "object": "promotion_code",
+        **call.head("promotion_code", call.mint("promo_1", 23)),
         "active": params.get("active", True),
         "code": word,
-        "created": call.now(),
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
         "expires_at": _expiry(call, params.get("expires_at"), coupon),
-        "livemode": call.livemode,
         "max_redemptions": params.get("max_redemptions"),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "promotion": {"coupon": coupon["id"], "type": "coupon"},
@@ -73,9 +70,7 @@ def create(call: Call) -> Obj:
         raise refuse("out_of_range", param="max_redemptions", rule=f"at most the coupon's {most}")
     if code["active"]:
         _refuse_taken(call, code)
-    call.store.put(code)
-    call.event("promotion_code.created", code)
-    return code
+    return call.add(code, "promotion_code.created")
 
 
 def _expiry(call: Call, given: int | None, coupon: Obj) -> int | None:
@@ -154,8 +149,7 @@ def update(call: Call) -> Obj:
             if not redeemable(call, code, call.now()):
                 raise refuse("promotion_code_over")
             _refuse_taken(call, code)
-    if "metadata" in params:
-        code["metadata"] = call.metadata(code["metadata"])
+    call.set_metadata(code)
     if (params.get("restrictions") or {}).get("currency_options"):
         if code["restrictions"]["minimum_amount"] is None:
             raise refuse("missing", param="restrictions[minimum_amount]")

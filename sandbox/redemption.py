@@ -7,7 +7,7 @@ https://docs.stripe.com/billing/subscriptions/coupons
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,24 +42,21 @@ class Target:
     #: When what is redeemed begins to count, where that is not `now`: at the start of a backdated subscription.
     begins: int | None = None
 
+    @classmethod
+    def of(cls, holder: Obj, name: str, now: int, **more: Any) -> Target:
+        """An object of a customer and a currency, which discounts name in the field `name`."""
+        on = {name: holder["id"]}
+        return cls(holder["customer"], holder["currency"], now, on, present=holder["discounts"], **more)
+
 
 def replace(call: Call, target: Target, given: Any, where: str) -> list[str]:
     """The ids of the discounts that a list of `discounts` asks for, those that are new redeemed.
 
     A coupon or promotion code that is there already keeps its discount. "" and None ask for none.
     """
-    entries: Sequence[Mapping[str, Any]] = given or ()
-    if len(entries) > MOST:
-        raise refuse("too_many_discounts", param=where, count=len(entries))
     kept: list[str] = []
-    seen: set[str] = set()
-    for index, entry in enumerate(entries):
-        named = f"{where}[{index}]"
-        form = _form(entry, named)
-        found = _found(call, target, form, entry[form], f"{named}[{form}]")
-        if found.coupon in seen:
-            raise refuse("discount_twice", param=where, coupon=found.coupon)
-        seen.add(found.coupon)
+    for _, found in _read(call, target, given, (), where):
+        assert found is not None, "nothing was planned already"
         kept.append(_redeem(call, target, found) if found.id is None else found.id)
     return kept
 
@@ -69,21 +66,28 @@ def plan(call: Call, target: Target, given: Any, already: Sequence[Obj], where: 
 
     What could not be redeemed now is refused now, but for what was planned `already`.
     """
+    return [planned for planned, _ in _read(call, target, given, already, where)]
+
+
+def _read(
+    call: Call, target: Target, given: Any, already: Sequence[Obj], where: str
+) -> Iterator[tuple[Obj, _Found | None]]:
+    """Each entry of a list of `discounts` as a phase keeps it, and what it stands for unless it was planned `already`;
+    no coupon is there twice."""
     entries: Sequence[Mapping[str, Any]] = given or ()
     if len(entries) > MOST:
         raise refuse("too_many_discounts", param=where, count=len(entries))
-    kept: list[Obj] = []
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         form = _form(entry, f"{where}[{index}]")
         planned = {name: entry[form] if name == form else None for name in _FORMS}
+        found = None
         if planned not in already:
             found = _found(call, target, form, entry[form], f"{where}[{index}][{form}]")
             if found.coupon in seen:
                 raise refuse("discount_twice", param=where, coupon=found.coupon)
             seen.add(found.coupon)
-        kept.append(planned)
-    return kept
+        yield planned, found
 
 
 def begin(call: Call, target: Target, planned: Sequence[Obj], before: Sequence[Obj] = ()) -> list[Obj]:

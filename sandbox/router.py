@@ -19,13 +19,12 @@ One module a kind, named for the path (`products.py`), imported by `sandbox/kind
 
        @route("POST", "/v1/products")
        def create(call: Call) -> Obj:
-           product = {"id": call.params.get("id") or mint("prod_", 14), "object": "product", ...}
-           call.store.put(product)
-           call.event("product.created", product)
-           return product                              # wire form and `expand` are done by the caller
+           product = {**call.head("product", call.params.get("id") or mint("prod_", 14)), ...}
+           return call.add(product, "product.created")  # wire form and `expand` are done by the caller
 
 3. `call.fetch(kind, id, param=...)` is the object or Stripe's resource_missing (404 by path, `status=400` for an id in
-   the body). `call.page(kind, where)` answers a list (limit, cursors, `created`). `call.metadata(current)` merges.
+   the body). `call.page(kind, where)` answers a list (limit, cursors, `created`). `call.metadata(current)` merges,
+   `call.set_metadata(obj)` where it is given.
    `call.now()` is the sandbox's clock in Unix seconds; `call.now(customer)` is the time of that object's test clock
    where it has one. `raise refuse("name", ...)` takes its text from the table in `errors.py`.
 
@@ -212,6 +211,16 @@ class Call:
         """A new id."""
         return mint(prefix, length)
 
+    def head(self, kind: str, id: str, *, at: int | None = None) -> Obj:
+        """What every object has: its id and kind, when and in which mode it was made."""
+        return {"id": id, "object": kind, "created": self.now() if at is None else at, "livemode": self.livemode}
+
+    def add(self, obj: Obj, type: str) -> Obj:
+        """Store a new object and tell of it."""
+        self.store.put(obj)
+        self.event(type, obj)
+        return obj
+
     def fetch(self, kind: str, id: str, *, param: str | None = None, status: int = 404, noun: str | None = None) -> Obj:
         """The object, a deleted one refused; else Stripe's resource_missing, which names the other mode if it is
         there. `param` defaults to the kind's own, which is right for an id in the path; `noun` is for what Stripe
@@ -310,6 +319,11 @@ class Call:
         if len(merged) > 50:
             raise refuse("metadata_count", count=len(merged))
         return merged
+
+    def set_metadata(self, obj: Obj) -> None:
+        """Merge `params["metadata"]`, where it is given, into an object's."""
+        if "metadata" in self.params:
+            obj["metadata"] = self.metadata(obj["metadata"])
 
     # -- events -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from .errors import StripeError, refuse
+from .errors import StripeError, refuse, within
 
 Check = Callable[[Any, str], Any]
 """Takes a raw value and the parameter's name as Stripe writes it; gives the typed value or raises a StripeError."""
@@ -187,15 +187,15 @@ def _object(schema: Mapping[str, Any]) -> Check:
             raise refuse("hash", param=param)
         if not needed <= value.keys():
             absent = next(name for name in required if name not in value)
-            raise refuse("missing", param=_join(param, absent))
+            raise refuse("missing", param=within(param, absent))
         if other is None and not value.keys() <= allowed:
-            strange = [_join(param, name) for name in value if name not in properties]
+            strange = [within(param, name) for name in value if name not in properties]
             if len(strange) == 1:
                 raise refuse("unknown", param=strange[0])
             raise refuse("unknown_many", param=strange[0], params=", ".join(strange))
         result: dict[str, Any] = {}
         for name, item in value.items():
-            inner = f"{param}[{name}]" if param else name
+            inner = within(param, name)
             if item == "" and name in needed:
                 raise refuse("empty", param=inner)
             checker = properties.get(name, other)
@@ -323,10 +323,6 @@ def _closeness(schema: Mapping[str, Any], value: Any) -> int:
     if kind == "string" and schema.get("enum") == [""]:
         return 1
     return 3 if kind == "integer" else 2
-
-
-def _join(param: str, name: str) -> str:
-    return f"{param}[{name}]" if param else name
 
 
 #: Values that Stripe was recorded to list in another order than its description has them in.

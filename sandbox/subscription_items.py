@@ -6,7 +6,7 @@ from typing import Any
 
 from . import life, subscriptions, terms
 from .errors import refuse
-from .router import Call, Kind, declare_kind, route
+from .router import Call, Kind, declare_kind
 from .wire import Obj
 
 
@@ -29,10 +29,9 @@ def _find(call: Call, pointer: Obj) -> Obj | None:
     return next((item for item in items if item["id"] == pointer["id"]), None)
 
 
-@route("GET", "/v1/subscription_items/{item}", writes=True)
+@life.route("GET", "/v1/subscription_items/{item}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/subscription_items/{item}."""
-    life.settle(call)
     found = call.store.get("subscription_item", call.args["item"])
     if found is None or found.get("deleted"):
         # Recorded: an answer of its own, with neither code nor param.
@@ -40,20 +39,18 @@ def retrieve(call: Call) -> Obj:
     return found
 
 
-@route("GET", "/v1/subscription_items", writes=True)
+@life.route("GET", "/v1/subscription_items")
 def list_items(call: Call) -> Obj:
     """GET /v1/subscription_items of one subscription: recorded, the only list that begins with the oldest."""
-    life.settle(call)
     if not call.params.get("subscription"):
         raise refuse("missing", param="subscription")
     subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
     return call.page_of(subscription["items"]["data"], "subscription item", url=subscription["items"]["url"])
 
 
-@route("POST", "/v1/subscription_items")
+@life.route("POST", "/v1/subscription_items")
 def create(call: Call) -> Obj:
     """POST /v1/subscription_items: add an item."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
     if subscription["status"] in life.ENDED:
         # Recorded: to this endpoint one that is over does not exist.
@@ -63,20 +60,18 @@ def create(call: Call) -> Obj:
     return next(item for item in subscription["items"]["data"] if item["id"] not in before)
 
 
-@route("POST", "/v1/subscription_items/{item}")
+@life.route("POST", "/v1/subscription_items/{item}")
 def update(call: Call) -> Obj:
     """POST /v1/subscription_items/{item}."""
-    life.settle(call)
     pointer = call.fetch("subscription_item", call.args["item"])
     subscription = call.fetch("subscription", pointer["subscription"])
     _change(call, subscription, {"id": pointer["id"]})
     return next(item for item in subscription["items"]["data"] if item["id"] == pointer["id"])
 
 
-@route("DELETE", "/v1/subscription_items/{item}")
+@life.route("DELETE", "/v1/subscription_items/{item}")
 def delete(call: Call) -> Obj:
     """DELETE /v1/subscription_items/{item}; the last one cannot go."""
-    life.settle(call)
     pointer = call.fetch("subscription_item", call.args["item"])
     subscription = call.fetch("subscription", pointer["subscription"])
     terms.check_clear_usage(subscription, call.params, "clear_usage")

@@ -15,7 +15,7 @@ from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
 from .errors import refuse
-from .router import Call, Kind, changes, declare_kind, route
+from .router import Call, Kind, assign, changes, declare_kind
 from .store import copied
 from .wire import Obj
 
@@ -110,22 +110,16 @@ def _phase(
     if given.get("billing_cycle_anchor") == "phase_start" and trial_end not in (None, "now"):
         raise refuse("anchor_in_trial", param=f"{where}[billing_cycle_anchor]")
     customer = call.fetch("customer", schedule["customer"])
-    terms.check_thresholds(
-        call,
-        known,
-        {"billing_thresholds": terms.thresholds(given.get("billing_thresholds"))},
-        items,
-        where,
-        f"{where}[items]",
-    )
+    held = {"billing_thresholds": terms.thresholds(given.get("billing_thresholds"))}
+    terms.check_thresholds(call, known, held, items, where, f"{where}[items]")
     phase: Obj = {
+        **spec.blank("subscription_schedule_phase_configuration"),
+        **held,
         "add_invoice_items": [
             _added_item(call, schedule, entry, known, target, f"{where}[add_invoice_items][{index}]")
             for index, entry in enumerate(given.get("add_invoice_items") or ())
         ],
-        "application_fee_percent": None,
         "billing_cycle_anchor": given.get("billing_cycle_anchor"),
-        "billing_thresholds": terms.thresholds(given.get("billing_thresholds")),
         "collection_method": given.get("collection_method"),
         "currency": currency,
         "default_payment_method": _method(call, customer, given, where),
@@ -138,10 +132,8 @@ def _phase(
         "invoice_settings": _phase_settings(call, given.get("invoice_settings"), f"{where}[invoice_settings]"),
         "items": items,
         "metadata": call.metadata({}, given.get("metadata") or {}),
-        "on_behalf_of": None,
         "proration_behavior": given.get("proration_behavior", "create_prorations"),
         "start_date": start,
-        "transfer_data": None,
         "trial_end": None if trial_end in (None, "now") else trial_end,
     }
     if "automatic_tax" in given:
@@ -171,26 +163,18 @@ def _automatic_tax(schedule: Obj, phase: Obj) -> Obj:
 
 def _held_rates(schedule: Obj) -> list[str]:
     """Every tax rate that a schedule's phases name."""
-    holders = [
-        ids
-        for phase in schedule["phases"]
-        for ids in (
-            phase["default_tax_rates"],
-            *(item["tax_rates"] for item in (*phase["items"], *phase["add_invoice_items"])),
-        )
-    ]
-    return [id for ids in holders for id in ids]
+    held: list[str] = []
+    for phase in schedule["phases"]:
+        held.extend(phase["default_tax_rates"])
+        for item in (*phase["items"], *phase["add_invoice_items"]):
+            held.extend(item["tax_rates"])
+    return held
 
 
 def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
     """The rules of tax for the phases that are still to run or running."""
     for phase in schedule["phases"][max(schedule["_phase"], 0) :]:
-        held = {
-            "automatic_tax": _automatic_tax(schedule, phase),
-            "currency": phase["currency"],
-            "default_tax_rates": phase["default_tax_rates"],
-        }
-        terms.check_tax(call, known, held, phase["items"])
+        terms.check_tax(call, known, {**phase, "automatic_tax": _automatic_tax(schedule, phase)}, phase["items"])
 
 
 def _method(call: Call, customer: Obj, given: Mapping[str, Any], where: str) -> str | None:
@@ -202,14 +186,7 @@ def _added_item(
     call: Call, schedule: Obj, given: Mapping[str, Any], known: terms.Prices, target: redemption.Target, where: str
 ) -> Obj:
     """One of a phase's `add_invoice_items`, as the schedule keeps it until the phase begins."""
-    period: Obj = {}
-    for half, usual in (("start", "max_item_period_start"), ("end", "min_item_period_end")):
-        chosen = (given.get("period") or {}).get(half) or {"type": usual}
-        period[half] = {"type": chosen["type"]}
-        if chosen["type"] == "timestamp":
-            if chosen.get("timestamp") is None:
-                raise refuse("missing", param=f"{where}[period][{half}][timestamp]")
-            period[half]["timestamp"] = terms.in_range(chosen["timestamp"], f"{where}[period][{half}][timestamp]")
+    period = terms.period_of(given.get("period") or {}, f"{where}[period]")
     inherited = replace(target, present=(), inherited=target.present, minimums=False)
     return {
         "discountable": given.get("discountable", True),
@@ -308,11 +285,7 @@ def _subscription_params(call: Call, schedule: Obj, phase: Obj, at: int) -> dict
         "currency": phase["currency"],
         "items": [
             {
-                **{
-                    name: item[name]
-                    for name in ("price", "quantity", "metadata", "billing_thresholds", "tax_rates")
-                    if name in item
-                },
+                **item,
                 "discounts": redemption.begin(call, target, item["discounts"]),
             }
             for item in phase["items"]
@@ -394,10 +367,9 @@ def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
 # -- creating and reading ---------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/subscription_schedules")
+@life.route("POST", "/v1/subscription_schedules")
 def create(call: Call) -> Obj:
     """POST /v1/subscription_schedules: from phases, or around a subscription that exists."""
-    life.settle(call)
     params = call.params
     if params.get("from_subscription"):
         return _create_around(call, params)
@@ -436,10 +408,8 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
     printed = {**dict.fromkeys(terms.PRINTED), "days_until_due": None, "issuer": {"type": "self"}}
     schedule: Obj = {
         **spec.blank("subscription_schedule"),
-        "id": call.mint("sub_sched_1", 23),
-        "object": "subscription_schedule",
+        **call.head("subscription_schedule", call.mint("sub_sched_1", 23), at=now),
         "billing_mode": terms.billing_mode(params.get("billing_mode") or {"type": "flexible"}, now),
-        "created": now,
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
         "default_settings": {
@@ -450,7 +420,6 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
             "invoice_settings": printed,
         },
         "end_behavior": params.get("end_behavior", "release"),
-        "livemode": call.livemode,
         "metadata": call.metadata({}, params.get("metadata") or {}),
         "phases": [],
         "status": "not_started",
@@ -464,11 +433,7 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
 
 def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
     defaults = schedule["default_settings"]
-    if "billing_cycle_anchor" in given:
-        defaults["billing_cycle_anchor"] = given["billing_cycle_anchor"]
-    for name in ("collection_method", "description"):
-        if name in given:
-            defaults[name] = given[name] or None
+    assign(defaults, given, "billing_cycle_anchor", "collection_method", "description")
     if "default_payment_method" in given:
         customer = call.fetch("customer", schedule["customer"])
         defaults["default_payment_method"] = _method(call, customer, given, "default_settings")
@@ -575,17 +540,15 @@ def keep(call: Call, schedule: Obj) -> None:
     call.store.put(schedule)
 
 
-@route("GET", "/v1/subscription_schedules/{schedule}", writes=True)
+@life.route("GET", "/v1/subscription_schedules/{schedule}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/subscription_schedules/{schedule}."""
-    life.settle(call)
     return call.fetch("subscription_schedule", call.args["schedule"])
 
 
-@route("GET", "/v1/subscription_schedules", writes=True)
+@life.route("GET", "/v1/subscription_schedules")
 def list_schedules(call: Call) -> Obj:
     """GET /v1/subscription_schedules, filtered by customer, state and times."""
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer")
     where = call.given("customer", "customer_account", "canceled_at", "completed_at", "released_at")
@@ -718,7 +681,7 @@ def _finish(call: Call, schedule: Obj, at: int) -> None:
     if schedule["end_behavior"] == "cancel":
         contract = life.contract_of(call, subscription, at)
         draft = cycle.close(contract, at)
-        life.end(call, contract, at, reason=None)
+        life.end(contract, at, reason=None)
         if draft is not None:
             life.bill(call, contract, draft, at, hold=True)
         life.keep(call, contract, event="customer.subscription.deleted", at=at)
@@ -741,10 +704,9 @@ def _let_go(call: Call, schedule: Obj, at: int) -> None:
 # -- changing ---------------------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/subscription_schedules/{schedule}")
+@life.route("POST", "/v1/subscription_schedules/{schedule}")
 def update(call: Call) -> Obj:
     """POST /v1/subscription_schedules/{schedule}: the present phase, changed at once, and those to come."""
-    life.settle(call)
     params = call.params
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
@@ -831,10 +793,9 @@ def _change_terms(call: Call, schedule: Obj, now: int) -> None:
     life.updated(call, subscription, before, now)
 
 
-@route("POST", "/v1/subscription_schedules/{schedule}/cancel")
+@life.route("POST", "/v1/subscription_schedules/{schedule}/cancel")
 def cancel(call: Call) -> Obj:
     """POST .../cancel: the schedule and its subscription end now; usage billed and time credited unless told not to."""
-    life.settle(call)
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
     if schedule["subscription"] is not None:
@@ -866,10 +827,9 @@ def _cancel_planned(call: Call, customer: Obj) -> None:
 customers.BEFORE_DELETION.append(_cancel_planned)
 
 
-@route("POST", "/v1/subscription_schedules/{schedule}/release")
+@life.route("POST", "/v1/subscription_schedules/{schedule}/release")
 def release(call: Call) -> Obj:
     """POST .../release: the subscription goes on by itself."""
-    life.settle(call)
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
     now = call.now(schedule)

@@ -21,22 +21,16 @@ from . import (
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import Anchor, Interval, anchor_from_config
-from .errors import refuse
-from .router import Call, route
+from .errors import refuse, within
+from .router import Call
 from .store import Through, copied
 from .wire import Obj
 
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 #: What can be updated while the first payment is still to be made.
 _OF_INCOMPLETE: Final = {
-    "cancellation_details",
-    "default_payment_method",
-    "default_source",
-    "description",
-    "expand",
-    "metadata",
-    "off_session",
-    "payment_settings",
+    *("cancellation_details", "default_payment_method", "default_source", "description", "expand", "metadata"),
+    *("off_session", "payment_settings"),
 }
 _CONFIG_RANGES: Final = {
     "day_of_month": (1, 31),
@@ -47,10 +41,9 @@ _CONFIG_RANGES: Final = {
 }
 
 
-@route("POST", "/v1/subscriptions")
+@life.route("POST", "/v1/subscriptions")
 def create(call: Call) -> Obj:
     """POST /v1/subscriptions."""
-    life.settle(call)
     params = call.params
     customer = connect.payer(call, params)
     if customer is None:
@@ -119,7 +112,7 @@ def new_contract(
     now = call.now(customer) if at is None else at
     given = params.get("items")
     if not given:
-        raise refuse("missing", param="items" if not prefix else f"{prefix}[items]")
+        raise refuse("missing", param=within(prefix, "items"))
     subscription = _empty(call, customer, params, now)
     items = [
         terms.new_item(
@@ -136,13 +129,13 @@ def new_contract(
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_trial(call, known, item, entry, now, where)
     first = known.get(items[0]["price"])
-    named = f"{prefix}[currency]" if prefix else "currency"
-    subscription["currency"] = amounts.currency(params.get("currency") or first["currency"], named)
+    currency = params.get("currency") or first["currency"]
+    subscription["currency"] = amounts.currency(currency, within(prefix, "currency"))
     terms.check_customer_currency(call, customer, subscription["currency"])
     subscription["items"]["data"] = items
     terms.check_items(known, subscription, items)
     terms.plain_fields(call, subscription, params)
-    terms.check_thresholds(call, known, subscription, items, prefix, f"{prefix}[items]" if prefix else "items")
+    terms.check_thresholds(call, known, subscription, items, prefix, within(prefix, "items"))
     subscription["_stirred"] = now
     terms.set_tax(call, subscription, params, prefix, planned=known.archived)
     terms.check_tax(call, known, subscription, items)
@@ -166,8 +159,7 @@ def new_contract(
 
 
 def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any], str]]:
-    where = f"{prefix}[items]" if prefix else "items"
-    return [(entry, f"{where}[{index}]") for index, entry in enumerate(given)]
+    return [(entry, f"{within(prefix, 'items')}[{index}]") for index, entry in enumerate(given)]
 
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
@@ -176,15 +168,13 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
     return {
         **spec.blank("subscription"),
-        "id": id,
-        "object": "subscription",
+        **call.head("subscription", id, at=now),
         "automatic_tax": dict(taxation.NO_AUTOMATIC_TAX),
         "billing_cycle_anchor": now,
         "billing_mode": terms.billing_mode(mode, now),
         "billing_schedules": [],
-        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
+        "cancellation_details": spec.blank("cancellation_details"),
         "collection_method": "charge_automatically",
-        "created": now,
         "currency": "usd",
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
@@ -192,7 +182,6 @@ def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
         "discounts": [],
         "invoice_settings": {**dict.fromkeys(terms.PRINTED), "issuer": {"type": "self"}},
         "items": {"object": "list", "data": [], "has_more": False, "url": f"/v1/subscription_items?subscription={id}"},
-        "livemode": call.livemode,
         "managed_payments": {"enabled": False},
         "metadata": {},
         "payment_settings": payment_settings.first(),
@@ -226,16 +215,12 @@ def _dates(
     anchor = terms.anchor_asked(call, params, prefix)
     if config is not None:
         if anchor is not None:
-            raise refuse(
-                "only_one",
-                param="billing_cycle_anchor_config",
-                names="billing_cycle_anchor, billing_cycle_anchor_config",
-            )
+            both = "billing_cycle_anchor, billing_cycle_anchor_config"
+            raise refuse("only_one", param="billing_cycle_anchor_config", names=both)
         subscription["billing_cycle_anchor_config"] = _anchor_config(config, shortest)
         subscription["billing_cycle_anchor"] = anchor_from_config(config, begins, shortest).timestamp
     elif anchor == "unchanged":
-        name = f"{prefix}[billing_cycle_anchor]" if prefix else "billing_cycle_anchor"
-        raise refuse("enum", param=name, choices="now or a timestamp")
+        raise refuse("enum", param=within(prefix, "billing_cycle_anchor"), choices="now or a timestamp")
     elif anchor is not None and anchor != "now":
         terms.in_future(anchor, now if backdate is None else backdate, "billing_cycle_anchor")
         latest = Anchor(begins).next_boundary(shortest, begins)
@@ -267,20 +252,18 @@ def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@route("GET", "/v1/subscriptions/{subscription_exposed_id}", writes=True)
+@life.route("GET", "/v1/subscriptions/{subscription_exposed_id}")
 def retrieve(call: Call) -> Obj:
     """GET /v1/subscriptions/{id}; canceled ones too."""
-    life.settle(call)
     return call.fetch("subscription", call.args["subscription_exposed_id"])
 
 
-@route("GET", "/v1/subscriptions", writes=True)
+@life.route("GET", "/v1/subscriptions")
 def list_subscriptions(call: Call) -> Obj:
     """GET /v1/subscriptions: those not canceled, unless `status` says otherwise.
 
     As at Stripe, those on a test clock are left out unless the clock or the customer is named.
     """
-    life.settle(call)
     params = call.params
     call.check_filters(customer="customer", price="price", test_clock="test_helpers.test_clock")
     where = call.given("customer", "customer_account", "collection_method", "test_clock")
@@ -306,10 +289,9 @@ def list_subscriptions(call: Call) -> Obj:
 # -- changing ---------------------------------------------------------------------------------------------------------
 
 
-@route("POST", "/v1/subscriptions/{subscription_exposed_id}")
+@life.route("POST", "/v1/subscriptions/{subscription_exposed_id}")
 def update(call: Call) -> Obj:
     """POST /v1/subscriptions/{id}."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription_exposed_id"])
     return change(call, subscription, call.params)
 
@@ -368,10 +350,9 @@ def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str,
     life.bill(call, contract, draft, now, hold=False)
 
 
-@route("DELETE", "/v1/subscriptions/{subscription_exposed_id}")
+@life.route("DELETE", "/v1/subscriptions/{subscription_exposed_id}")
 def cancel(call: Call) -> Obj:
     """DELETE /v1/subscriptions/{id}: end it now; `invoice_now` bills usage, `prorate` credits unused time."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription_exposed_id"])
     if subscription["status"] in life.ENDED:
         raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="id")
@@ -395,7 +376,7 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
         draft = cycle.close(contract, now)
     elif not prorate:
         _drop_prorations(call, contract)
-    life.end(call, contract, now, reason="cancellation_requested")
+    life.end(contract, now, reason="cancellation_requested")
     if was_incomplete:
         _void_first_invoice(call, subscription, now)
     if draft is not None:
@@ -461,10 +442,9 @@ def _cancel_all(call: Call, customer: Obj) -> None:
 customers.BEFORE_DELETION.append(_cancel_all)
 
 
-@route("POST", "/v1/subscriptions/{subscription}/migrate")
+@life.route("POST", "/v1/subscriptions/{subscription}/migrate")
 def migrate(call: Call) -> Obj:
     """POST /v1/subscriptions/{id}/migrate: from classic billing mode to flexible, for good."""
-    life.settle(call)
     subscription = call.fetch("subscription", call.args["subscription"])
     if subscription["status"] in life.ENDED:
         raise refuse("migrate_status", state=subscription["status"])

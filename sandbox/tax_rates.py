@@ -25,23 +25,18 @@ def create(call: Call) -> Obj:
     if not 0 <= percentage <= 100 or -int(percentage.normalize().as_tuple().exponent) > MOST_PLACES:
         raise refuse("tax_percentage", value=params["percentage"])
     rate: Obj = {
-        "id": call.mint("txr_1", 23),
-        "object": "tax_rate",
+        **call.head("tax_rate", call.mint("txr_1", 23)),
         "active": params.get("active", True),
         **dict.fromkeys((*_PLAIN, "flat_amount", "jurisdiction_level")),
-        "created": call.now(),
         "display_name": params["display_name"],
         "effective_percentage": float(percentage),
         "inclusive": params["inclusive"],
-        "livemode": call.livemode,
         "metadata": call.metadata({}, params.get("metadata") or {}),
         "percentage": float(percentage),
         "rate_type": "percentage",
     }
     _edit(rate, params)
-    call.store.put(rate)
-    call.event("tax_rate.created", rate)
-    return rate
+    return call.add(rate, "tax_rate.created")
 
 
 def _edit(rate: Obj, params: dict[str, Any]) -> None:
@@ -69,6 +64,5 @@ def update(call: Call) -> Obj:
         if name in call.params:
             rate[name] = call.params[name]
     _edit(rate, call.params)
-    if "metadata" in call.params:
-        rate["metadata"] = call.metadata(rate["metadata"])
+    call.set_metadata(rate)
     return call.save(rate, old, "tax_rate.updated")

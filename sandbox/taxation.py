@@ -104,12 +104,3 @@ def apply(call: Call, invoice: Obj, customer: Mapping[str, Any]) -> None:
         own = [_rate(call.fetch("tax_rate", id)) for id in line["_tax_rates"]]
         tax.apply(line, own or default, invoice["customer_tax_exempt"])
     invoice["total_taxes"] = tax.totals(invoice["lines"]["data"])
-
-
-def refuse_line_conflicts(call: Call, invoice: Obj) -> None:
-    """The same as `refuse_conflicts` for the lines of an invoice; a preview's own prices are checked before."""
-    for line in invoice["lines"]["data"]:
-        price = (line["pricing"] or {}).get("price_details", {}).get("price")
-        stored = None if price is None else call.store.get("price", price)
-        if stored is not None:
-            refuse_conflicts(call, invoice["currency"], [(stored, line["_tax_rates"] or invoice["default_tax_rates"])])

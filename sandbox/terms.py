@@ -5,6 +5,7 @@ Creating, updating, previewing and scheduling subscriptions all read their param
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ from .billing.cycle import Contract, Draft
 from .billing.lines import invoice_item, is_metered
 from .billing.periods import Interval
 from .billing.rating import rate, total
-from .errors import refuse
+from .errors import refuse, within
 from .router import Call, assign
 from .store import copied
 from .wire import Obj
@@ -35,11 +36,6 @@ TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "cr
 PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 #: 1 January 2100.
 END_OF_TIME: Final = 4_102_444_800
-
-
-def within(prefix: str, name: str) -> str:
-    """A parameter as an error names it, inside another one or not: `subscription_details[items]`, `items`."""
-    return f"{prefix}[{name}]" if prefix else name
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -98,11 +94,8 @@ class Prices:
             return prices.new_price(call, {**params, "active": False}, product["id"])
         prices.check_sold(product, params)
         price = {
-            "id": call.mint("price_1", 23),
-            "object": "price",
+            **call.head("price", prices.new_id(call)),
             "active": False,
-            "created": call.now(),
-            "livemode": call.livemode,
             "lookup_key": None,
             "metadata": {},
             "nickname": None,
@@ -252,7 +245,7 @@ def check_trials(
     subscription = contract.subscription
     if not any(map(cycle.in_trial, contract.items)):
         return
-    named = "current_trial" if not prefix else f"{prefix}[current_trial]"
+    named = within(prefix, "current_trial")
     legacy = [name for name in ("trial_end", "trial_from_plan", "trial_period_days") if params.get(name)]
     if legacy:
         raise refuse("trial_offer_legacy", param=within(prefix, legacy[0]))
@@ -385,29 +378,21 @@ def add_invoice_items(
         charge = rate(price, quantity)[0]
         taxation.refuse_conflicts(call, subscription["currency"], [(price, rates or subscription["default_tax_rates"])])
         id = contract.new_id("ii_")
-        target = redemption.Target(
-            subscription["customer"],
-            subscription["currency"],
-            at,
-            {"invoice_item": id},
-            inherited=subscription["discounts"],
-        )
+        whole = subscription_target(subscription, at)
+        target = dataclasses.replace(whole, on={"invoice_item": id}, present=(), inherited=whole.present)
         period, named_for = _added_period(contract, entry.get("period") or {}, at, f"{named}[period]")
         made = invoice_item(
             id=id,
-            customer=subscription["customer"],
-            customer_account=subscription["customer_account"],
+            of=subscription,
             amount=charge.amount,
             currency=subscription["currency"],
             description=product["name"],
             date=at,
             period=period,
             quantity=quantity,
-            livemode=call.livemode,
             price=price,
             unit_amount=charge.unit_amount,
             subscription=subscription["id"],
-            test_clock=subscription["test_clock"],
             discountable=entry.get("discountable", True),
             discounts=redemption.replace(call, target, entry.get("discounts"), f"{named}[discounts]"),
             metadata=call.metadata({}, entry.get("metadata") or {}),
@@ -418,6 +403,19 @@ def add_invoice_items(
         contract.pending.append(made)
 
 
+def period_of(given: Mapping[str, Any], where: str) -> Obj:
+    """The `period` of an added invoice item as it was asked for: each half a `type`, one that is an instant with it."""
+    period: Obj = {}
+    for half, usual in (("start", "max_item_period_start"), ("end", "min_item_period_end")):
+        chosen = given.get(half) or {"type": usual}
+        period[half] = {"type": chosen["type"]}
+        if chosen["type"] == "timestamp":
+            if chosen.get("timestamp") is None:
+                raise refuse("missing", param=f"{where}[{half}][timestamp]")
+            period[half]["timestamp"] = in_range(chosen["timestamp"], f"{where}[{half}][timestamp]")
+    return period
+
+
 def _added_period(
     contract: Contract, given: Mapping[str, Any], at: int, where: str
 ) -> tuple[tuple[int, int], dict[str, str]]:
@@ -425,19 +423,10 @@ def _added_period(
 
     Where the periods of the items name it they may still change with the same request: `cycle.name_period` does it.
     """
-    found: list[int] = []
-    named: dict[str, str] = {}
-    for half, usual in (("start", "max_item_period_start"), ("end", "min_item_period_end")):
-        chosen = given.get(half) or {"type": usual}
-        if chosen["type"] == "timestamp":
-            if chosen.get("timestamp") is None:
-                raise refuse("missing", param=f"{where}[{half}][timestamp]")
-            found.append(in_range(chosen["timestamp"], f"{where}[{half}][timestamp]"))
-            continue
-        found.append(at)
-        if chosen["type"] != "now":
-            named[half] = chosen["type"]
-    start, end = cycle.named_period(contract, named, (found[0], found[1]))
+    asked = period_of(given, where)
+    named = {half: chosen["type"] for half, chosen in asked.items() if chosen["type"] not in ("timestamp", "now")}
+    known = (asked["start"].get("timestamp", at), asked["end"].get("timestamp", at))
+    start, end = cycle.named_period(contract, named, known)
     if start > end:
         raise refuse("period_order", param=where)
     return (start, end), named
@@ -585,15 +574,8 @@ def set_trial_anchor(subscription: Obj) -> None:
 def subscription_target(subscription: Obj, now: int, *, new: bool = False) -> redemption.Target:
     """A subscription as something to discount. Discounts of a `new` one count from its start, be that backdated
     (https://docs.stripe.com/billing/subscriptions/backdating, "Backdating and discounts")."""
-    return redemption.Target(
-        subscription["customer"],
-        subscription["currency"],
-        now,
-        {"subscription": subscription["id"]},
-        present=subscription["discounts"],
-        minimums=new,
-        begins=subscription["start_date"] if new else None,
-    )
+    begins = subscription["start_date"] if new else None
+    return redemption.Target.of(subscription, "subscription", now, minimums=new, begins=begins)
 
 
 def set_discounts(
@@ -609,15 +591,8 @@ def set_discounts(
 
 def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) -> redemption.Target:
     """A subscription item as something to discount; it may reuse the subscription's discounts."""
-    return redemption.Target(
-        subscription["customer"],
-        subscription["currency"],
-        now,
-        {"subscription_item": item["id"]},
-        present=item["discounts"],
-        inherited=subscription["discounts"],
-        begins=subscription["start_date"] if new else None,
-    )
+    whole, on = subscription_target(subscription, now, new=new), {"subscription_item": item["id"]}
+    return dataclasses.replace(whole, on=on, present=item["discounts"], inherited=whole.present, minimums=False)
 
 
 def set_item_discounts(

@@ -28,19 +28,14 @@ def create(call: Call) -> Obj:
     terms.in_range(call.params["frozen_time"], "frozen_time")
     now = call.now()
     clock: Obj = {
-        "id": call.mint("clock_1", 23),
-        "object": KIND,
-        "created": now,
+        **call.head(KIND, call.mint("clock_1", 23), at=now),
         "deletes_after": now + LIFETIME,
         "frozen_time": call.params["frozen_time"],
-        "livemode": call.livemode,
         "name": call.params.get("name") or None,
         "status": "ready",
         "status_details": {},
     }
-    call.store.put(clock)
-    call.event("test_helpers.test_clock.created", clock)
-    return clock
+    return call.add(clock, "test_helpers.test_clock.created")
 
 
 @route("GET", "/v1/test_helpers/test_clocks")

@@ -32,13 +32,10 @@ def create(call: Call) -> Obj:
     if iterations < 1:
         raise refuse("out_of_range", param="duration[relative][iterations]", rule="at least 1")
     offer: Obj = {
-        "id": call.mint("to_1", 23),
-        "object": KIND,
+        **call.head(KIND, call.mint("to_1", 23)),
         "active": params.get("active", True),
-        "created": call.now(),
         "duration": {"relative": {"iterations": iterations}, "type": "relative"},
         "end_behavior": {"transition": {"price": next_price["id"]}, "type": "transition"},
-        "livemode": call.livemode,
         "nickname": params.get("nickname") or None,
         "price": price["id"],
     }

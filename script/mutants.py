@@ -373,7 +373,9 @@ def main() -> None:
     mutants = [mutant for path in paths for mutant in mutants_of(path)][:: given.every]
     print(f"{len(mutants)} mutants, {len(calls.seconds)} tests", flush=True)
     killed = uncalled = 0
-    for mutant in mutants:
+    for number, mutant in enumerate(mutants):
+        if number and number % 25 == 0:
+            print(f"... {number} tried", flush=True)
         tests = tests_for(mutant, calls)
         if not tests:
             uncalled += 1

@@ -11,9 +11,8 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change, Declarations
 from components.providers.inventory import StripeObject
-from components.providers.kind import Kind, Problem
+from components.providers.kind import Change, Declarations, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler
@@ -119,7 +118,7 @@ CUSTOMER = Kind(
             write_only="Stripe returns the source that it made, not the token", keep="a source that was added stays"
         ),
         "tax.validate_location": Field(keep="says how one call validates; Stripe stores nothing"),
-        "tax_exempt": Field(unset_to="none"),
+        "tax_exempt": Field(paid=True, unset_to="none"),
         "tax_id_data": Field(
             write_only="become objects of their own when the customer is made",
             keep="the tax ids are objects of their own once the customer is made",

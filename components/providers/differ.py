@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from components.providers.fields import KEEP, setting
-from components.providers.kind import Kind
-from components.providers.run import Declaration
-from components.providers.values import MISSING, Inputs
-
-
-class Declarations(Protocol):
-    """Answers what the program declares of another object of the state; None where nobody has asked that yet."""
-
-    def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
-
-
-@dataclass(frozen=True)
-class Change:
-    """A resource of the state against what the program declares.
-
-    Attributes:
-        id: the object's id.
-        outputs: everything that the state holds of it.
-        old, new: the arguments in the state and in the program; equal where nothing changes.
-        replaces: the changed arguments that force a replacement.
-        declaration: what the program declares of another object.
-    """
-
-    kind: Kind
-    id: str
-    outputs: Inputs
-    old: Inputs
-    new: Inputs
-    replaces: list[str]
-    declaration: Declarations
+from components.providers.kind import ADOPT, Change, Declarations, Kind
+from components.providers.values import MISSING, Inputs, is_unknown
 
 
 def replaces(kind: Kind, old: Inputs, new: Inputs) -> list[str]:
@@ -56,6 +27,47 @@ def compare(kind: Kind, id_: str, outputs: Inputs, new: Inputs, declaration: Dec
     old = kind.arguments(outputs)
     forced = replaces(kind, {**kind.computed(outputs), **old}, new)
     return Change(kind, id_, outputs, old, new, forced, declaration)
+
+
+def refusal(change: Change) -> str | None:
+    """Why a change is refused; None for none."""
+    adopt = change.new.get(ADOPT)
+    if isinstance(adopt, str) and adopt not in (change.id, change.old.get(ADOPT)):
+        return (
+            f"adopt is {adopt}, and this resource is {change.id} already: leave adopt out, or forget the one that it "
+            "is (pulumi state delete; Stripe keeps it)"
+        )
+    return change.kind.refusal(change)
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The single values of an argument, by dotted path; a list is one value."""
+    if isinstance(value, Mapping) and value:
+        for name, each in value.items():
+            yield from leaves(each, f"{path}.{name}" if path else str(name))
+    elif value is not MISSING:
+        yield path, value
+
+
+def unequal(there: Inputs, declared: Inputs) -> dict[str, tuple[Any, Any]]:
+    """What is known and differs, by dotted path: (there, declared)."""
+    before, after = dict(leaves(there)), dict(leaves(declared))
+    unknown = [path for path, value in after.items() if is_unknown(value)]
+    return {
+        path: (before.get(path, MISSING), after.get(path, MISSING))
+        for path in sorted({*before, *after})
+        if before.get(path, MISSING) != after.get(path, MISSING)
+        and not any(path == each or path.startswith(f"{each}.") for each in unknown)
+    }
+
+
+def moves(different: Mapping[str, tuple[Any, Any]]) -> str:
+    """What differs, for a sentence: `items.license.quantity 2 => 200`."""
+    return ", ".join(f"{path} {_shown(old)} => {_shown(new)}" for path, (old, new) in different.items())
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is MISSING else repr(value)
 
 
 def warnings(change: Change) -> Iterator[str]:

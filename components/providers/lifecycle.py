@@ -27,9 +27,9 @@ from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
 from components.providers.inventory import StripeObject
-from components.providers.kind import Kind, Problem
+from components.providers.kind import ADOPT, Change, Declaration, Kind, Problem
 from components.providers.reconciler import Reconciler
-from components.providers.run import Declaration, Run, run_of
+from components.providers.run import Run, run_of
 from components.providers.values import Inputs, declared, path_text
 from components.redaction import as_line
 from components.settings import StackConfig
@@ -110,12 +110,15 @@ class StripeProvider(ResourceProvider):
         inputs, problems = self.kind.schema.check(declared(news))
         inputs = self.kind.fill(inputs, self.account.livemode)
         known = {path for path, _ in problems}
-        problems += self._named_once(inputs, is_new=not declared(olds))
+        is_new = not declared(olds)
+        problems += self._named_once(inputs, is_new=is_new)
         for rule in (*self.kind.rules, self._linked, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
         # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
+        if is_new and not problems and isinstance(inputs.get(ADOPT), str):
+            self.reconciler.preview_adoption(inputs)
         failures = [CheckFailure("", as_line(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
-        for remark in () if failures else self.kind.remarks(inputs, not declared(olds), self.run.declaration):
+        for remark in () if failures else self.kind.remarks(inputs, is_new, self.run.declaration):
             self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
         # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
         return CheckResult(inputs if not failures else {}, failures)
@@ -131,7 +134,7 @@ class StripeProvider(ResourceProvider):
     def _claimed_once(self, inputs: Inputs) -> Iterator[Problem]:
         """Two resources of a program that claim the same name in Stripe would take it from each other at each run."""
         owner = inputs.get("owner")
-        for name in self.kind.having("unique"):
+        for name in (*self.kind.having("unique"), ADOPT):
             value = inputs.get(name)
             if isinstance(value, str) and isinstance(owner, str):
                 holder = self.run.claim(self.kind, name, value, owner)
@@ -149,7 +152,7 @@ class StripeProvider(ResourceProvider):
         refreshing = self.run.just_read(self.kind, id_, change.old)
         self.run.compared(self.kind, id_, change.old, new, is_replaced=bool(change.replaces), refreshing=refreshing)
         if change.old != new and not refreshing:
-            refusal = self.kind.refusal(change)
+            refusal = differ.refusal(change)
             if refusal:
                 raise ProviderError(f"{subject(self.kind.name, new, id_)}: {refusal}")
             self._warn(change)
@@ -157,7 +160,7 @@ class StripeProvider(ResourceProvider):
         # Whether it deletes first is said always: the engine also replaces by itself (`replace_on_changes`).
         return DiffResult(changes=None, replaces=change.replaces, delete_before_replace=self.kind.delete_before_replace)
 
-    def _warn(self, change: differ.Change) -> None:
+    def _warn(self, change: Change) -> None:
         """Tell what a reviewer should know, and again what more can be told once other objects are compared."""
         unanswered: set[tuple[Kind, str]] = set()
 
@@ -167,7 +170,7 @@ class StripeProvider(ResourceProvider):
                 unanswered.add((kind, id_))
             return found
 
-        asking = differ.Change(**{**vars(change), "declaration": declaration})
+        asking = Change(**{**vars(change), "declaration": declaration})
         for notice in self.kind.notices(asking):
             self.run.tell("warning", notice)
         for warning in differ.warnings(asking):

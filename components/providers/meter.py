@@ -10,10 +10,9 @@ from typing_extensions import TypedDict
 
 from components.account import AccountError, StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject
-from components.providers.kind import Kind
+from components.providers.kind import ADOPT, Change, Kind
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler
@@ -77,9 +76,9 @@ class Meters(Reconciler):
         replaced = [] if found is not None and _is_active(found) else self._make_way(new)
         try:
             yield
-        except StripeRefusal as refusal:
+        except AccountError as refusal:
             # Certain that there is no new one, usage goes on being recorded by the old one.
-            if refusal.is_certain:
+            if not isinstance(refusal, StripeRefusal) or refusal.is_certain:
                 self._take_back(replaced, new)
             raise
 
@@ -119,49 +118,63 @@ class Meters(Reconciler):
         return replaced
 
     def find(self, new: Inputs) -> StripeObject | None:
-        """The meter of that event name: meters have no metadata, so the name alone says whose it is."""
+        """The meter of that event name that is this stack's: one that its state holds, or that it has taken out.
+
+        Meters have no metadata. Whether an active one that the state does not hold was made by a run of this stack
+        that was cut short, Stripe's stored answer to the same create says; any other is somebody else's.
+        """
         same_name = self._of_name(new)
         for remote in same_name:
             different = self.different(remote, new)
-            active = _is_active(remote)
-            holder = self._owner_in_state(remote)
-            if active and different and holder == new["owner"]:
-                # What it replaces.
+            if not _is_active(remote):
+                if not different:
+                    return remote
                 continue
-            if active and holder is not None and holder != new["owner"]:
+            holder = self._owner_in_state(remote)
+            if holder is not None and holder != new["owner"]:
                 raise ProviderError(
                     f"{self.subject(new)}: event_name {new['event_name']!r} belongs to {remote['id']}, another meter "
                     "of this stack; give one of the two another event_name"
                 )
+            if not self.run.state_holds(self.kind, remote["id"], new["owner"]):
+                return None
             if not different:
                 return remote
-            if active:
-                raise ProviderError(
-                    f"{self.subject(new)}: event_name {new['event_name']!r} belongs to the active meter "
-                    f"{remote['id']}, which has {differences(different)}; deactivate that meter or use another "
-                    "event_name"
-                )
+            if holder is None:
+                raise self._taken(remote, new)
+            # What it replaces.
         for remote in same_name[:1]:
-            if _is_active(remote):
-                break
-            self.run.tell(
-                "info",
-                f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
-                f"{differences(self.different(remote, new))}",
-            )
+            if not _is_active(remote):
+                self.run.tell(
+                    "info",
+                    f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
+                    f"{differences(self.different(remote, new))}",
+                )
         return None
 
-    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        # Replaced by nothing else than itself (`pulumi up --replace`), or taken out before.
-        if not _is_active(remote) or self.run.is_in_state(self.kind, remote["id"]):
-            return super().adopt(remote, new)
-        # The answer to a run that was cut short, or somebody else's: a meter does not say.
-        self.run.tell(
-            "warning",
-            f"{self.subject(new, remote['id'])}: an active meter of this event_name exists and is taken over; if "
-            "another stack has it too, give one of the two another event_name: deleting either deactivates it for both",
+    def instead(self, refusal: StripeRefusal, params: Inputs, new: Inputs) -> Inputs:
+        """Nothing: another meter has the event name, or something else is wrong.
+
+        Raises:
+            ProviderError: another meter has it.
+        """
+        self.inventory.refresh()
+        taken = next((each for each in self._of_name(new) if _is_active(each)), None)
+        if refusal.status != 400 or taken is None or self.run.is_in_state(self.kind, taken["id"]):
+            raise refusal
+        raise self._taken(taken, new)
+
+    def _taken(self, remote: StripeObject, new: Inputs) -> ProviderError:
+        different = self.different(remote, new)
+        return ProviderError(
+            f"{self.subject(new)}: event_name {new['event_name']!r} belongs to the active meter {remote['id']}, "
+            + (
+                f"which has {differences(different)}; deactivate that meter or use another event_name"
+                if different
+                else f"which this stack's state does not hold; if no other stack has it, declare "
+                f'adopt="{remote["id"]}" to take it over, else use another event_name'
+            )
         )
-        return self.conform(remote, new)
 
     def _owner_in_state(self, remote: StripeObject) -> str | None:
         declaration = self.run.declaration(self.kind, remote["id"])
@@ -180,7 +193,22 @@ class Meters(Reconciler):
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         there = self.inventory.read(id_)
-        return there if there is None or not _is_active(there) else self._deactivate(id_, known)
+        if there is None or not _is_active(there):
+            return there
+        if known.get(ADOPT) == id_ and (others := self._prices_of_others(id_, known)):
+            self.run.tell(
+                "warning",
+                f"{self.subject(known, id_)}: stays active, since it was taken over and {' and '.join(others)}, which "
+                "this stack did not make, bills by it; deactivate it in Stripe after those",
+            )
+            return there
+        return self._deactivate(id_, known)
+
+    def _prices_of_others(self, id_: str, known: Inputs) -> list[str]:
+        """The active prices on a meter that are not this stack's."""
+        wanted = {"active": True, "recurring": {"meter": id_}}
+        pages = self.account.pages("/v1/prices", wanted, subject=self.subject(known, id_))
+        return [each["id"] for page, _ in pages for each in page if not self.is_ours(each, known)]
 
     def _deactivate(self, id_: str, known: Inputs) -> StripeObject:
         left = self._switch(id_, "deactivate", known)

@@ -6,7 +6,7 @@ How Stripe rates: https://docs.stripe.com/products-prices/pricing-models
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
@@ -99,6 +99,17 @@ def fee_text(price: Mapping[str, Any], quantity: Any, currency: object = None) -
     """What an item costs in each period: `300.00 USD a month`; None where the program does not know."""
     amount, billed = fee(price, quantity, currency), currency or price.get("currency")
     return None if amount is None or not isinstance(billed, str) else f"{text(amount, billed)}{every(price)}"
+
+
+def recurring_text(items: Iterable[tuple[Mapping[str, Any] | None, Any]]) -> str:
+    """What prices come to in their quantities: `98.00 USD a month`; what is billed by usage is left out."""
+    totals: dict[tuple[str, str], Decimal] = {}
+    for price, quantity in items:
+        cost = fee(price, quantity) if price else None
+        if price and cost is not None:
+            key = (str(price.get("currency")), every(price))
+            totals[key] = totals.get(key, Decimal(0)) + cost
+    return " and ".join(f"{text(cost, code)}{each}" for (code, each), cost in sorted(totals.items())) or "nothing"
 
 
 def once_text(entries: Any, known: Known, currency: object = None) -> str:

@@ -29,6 +29,7 @@ class Field:
         unset_to: what is sent when it is taken out, where Stripe takes no empty string.
         default: what leaving a create-only field out means; writing that down is no change.
         computed: Stripe fills it in when it is left out; with what.
+        paid: says what somebody pays, or when: an object that is found is taken over only where it is as declared.
         request_option: says how a request is made, not what the object is; a change of it alone makes no request.
         withheld: a request option that is sent only when the provider decides so.
         unique: only one resource of a program can have a value of it.
@@ -46,6 +47,7 @@ class Field:
     unset_to: Any = MISSING
     default: Any = MISSING
     computed: str = ""
+    paid: bool = False
     request_option: str = ""
     withheld: bool = False
     unique: bool = False

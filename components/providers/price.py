@@ -12,10 +12,10 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change
+from components.providers.default_price import DEFAULT_PRICE
 from components.providers.errors import ProviderError
 from components.providers.inventory import StripeObject, owner_of
-from components.providers.kind import Kind, Problem
+from components.providers.kind import Change, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler
@@ -215,12 +215,13 @@ PRICE = Kind(
     fields={
         "active": Field(unset_to=True, drift_from=True),
         "currency_options": Field(
-            replaces_when="the tax_behavior of a currency, inclusive or exclusive, is to be another"
+            paid=True, replaces_when="the tax_behavior of a currency, inclusive or exclusive, is to be another"
         ),
         "currency_options.*.tax_behavior": Field(keep="once inclusive or exclusive it stays"),
         "lookup_key": Field(unique=True),
         "product_data": Field(write_only="Stripe returns the product that it made, not these parameters"),
         "tax_behavior": Field(
+            paid=True,
             replaces_when="it is inclusive or exclusive and is to be another",
             keep="once inclusive or exclusive it stays",
         ),
@@ -364,6 +365,7 @@ class Prices(Reconciler):
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)
         params: Inputs = {"active": False, **({"lookup_key": ""} if known.get("lookup_key") else {})}
+        self._give_back(id_, known)
         try:
             left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
         except StripeRefusal as refusal:
@@ -376,11 +378,24 @@ class Prices(Reconciler):
             self.run.tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
 
+    def _give_back(self, id_: str, known: Inputs) -> None:
+        """Give the lookup key to the price of the program that declares it: a run that was taken back took it."""
+        key = known.get("lookup_key")
+        kept = self.run.kept(self.kind)
+        heir = next(
+            (other for other, each in kept.items() if other != id_ and key and each.get("lookup_key") == key), ""
+        )
+        if heir and (self.inventory.fetch(id_) or {}).get("lookup_key") == key:
+            params = {"lookup_key": key, "transfer_lookup_key": True, **self.expanded()}
+            given = self.call("post", f"{PRICE.path}/{heir}", params, subject=self.subject(kept[heir], heir)).data
+            self.inventory.remember(given)
+
     def _let_go(self, id_: str, known: Inputs) -> None:
         """Make its product's default price the one that replaces it, or none; somebody chose it in the dashboard."""
         subject = self.subject(known, id_)
         product = (self.inventory.fetch(id_) or {}).get("product")
-        new = self.run.successor(self.kind, id_, known.get("owner"))
+        linked = self.run.kept(DEFAULT_PRICE).get(str(product), {}).get("price")
+        new = linked if linked not in (None, id_) else self.run.successor(self.kind, id_, known.get("owner"))
         same_product = new is not None and (self.inventory.read(new) or {}).get("product") == product
         default = str(new) if same_product else ""
         link = {"default_price": default}

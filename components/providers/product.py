@@ -9,10 +9,9 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change
 from components.providers.errors import ProviderError
-from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
-from components.providers.kind import Kind, Problem
+from components.providers.inventory import StripeObject, owner_of
+from components.providers.kind import Change, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler
@@ -136,8 +135,7 @@ class Products(Reconciler):
             raise ProviderError(
                 f"{self.subject(new)}: the id {taken!r} belongs to a product that "
                 + (f"{owner} made" if owner else "was not made here")
-                + f"; choose another id, or take it over by setting its metadata {OWNER_KEY} in Stripe to "
-                f"{new['owner']}"
+                + f'; choose another id, or declare adopt="{taken}" to take it over'
             )
         if different := self.different(remote, new):
             raise ProviderError(

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal
 
-from components.account import Account, Answer, StripeRefusal
+from components.account import Account, AccountError, Answer, StripeRefusal
+from components.providers import differ
 from components.providers.errors import ProviderError, differences, subject
 from components.providers.fields import KEEP, projected, setting
 from components.providers.inventory import OWNER_KEY, StripeObject, is_gone, owner_of
-from components.providers.kind import Kind
+from components.providers.kind import ADOPT, Kind
 from components.providers.run import Run
-from components.providers.values import MISSING, Inputs, fingerprint
+from components.providers.values import MISSING, Inputs, fingerprint, is_unknown
+from components.settings import SettingsError
 
 #: A stored answer that does not hold any more leads to the next generation of its key; nobody gets this far.
 MOST_GENERATIONS: Final = 50
@@ -35,10 +37,85 @@ class Reconciler:
 
     def create(self, new: Inputs) -> StripeObject:
         """The object of a new resource: found, where a run that was cut short has made it, else made."""
-        found = self.find(new)
+        named = self.named(new)
+        found = named or self.find(new)
         with self.making(new, found):
-            remote = self.make(new) if found is None else self.adopt(found, new)
+            if named is not None:
+                remote = self.adopt(named, new)
+            else:
+                remote = self.make(new) if found is None else self.take_over(found, new)
         return self.complete(remote, new)
+
+    # -- taking over what the program names -----------------------------------------------------------------------
+
+    def named(self, new: Inputs) -> StripeObject | None:
+        """The object that the program names with `adopt`; None for none, and for the replacement of that object.
+
+        Raises:
+            ProviderError: there is no such object, it is another resource's, or Stripe cannot make it as declared.
+        """
+        id_ = new.get(ADOPT)
+        if id_ is None:
+            return None
+        declaration = self.run.declaration(self.kind, id_)
+        if declaration is not None and declaration.owner == new["owner"]:
+            return None
+        if declaration is not None:
+            raise ProviderError(f"{self.subject(new)}: adopt is {id_}, which is {declaration.subject} of this program")
+        remote = self.inventory.fetch(id_)
+        if remote is None or is_gone(remote) or self.kind.gone(remote):
+            what = "there is none" if remote is None or is_gone(remote) else f"it is {remote.get('status')}"
+            raise ProviderError(f"{self.subject(new)}: adopt is {id_}, and {what}; leave adopt out to make a new one")
+        if different := self.different(remote, new):
+            raise ProviderError(
+                f"{self.subject(new)}: adopt is {id_}, which has {differences(different)}, and Stripe cannot change "
+                "that; declare it as it is, and change it afterwards"
+            )
+        return remote
+
+    def preview_adoption(self, new: Inputs) -> None:
+        """Say in a preview what taking over the named object changes, where there is a key to look with."""
+        id_ = str(new[ADOPT])
+        if self.run.is_in_state(self.kind, id_):
+            return
+        try:
+            self.account.settings.require_key()
+            remote = self.inventory.fetch(id_)
+        except (SettingsError, AccountError) as problem:
+            self.run.tell(
+                "warning",
+                f"{self.subject(new, id_)}: will be taken over; the preview could not look at what that changes: "
+                f"{problem}",
+            )
+            return
+        if remote is None or is_gone(remote) or self.kind.gone(remote):
+            self.run.tell("warning", f"{self.subject(new, id_)}: cannot be taken over: there is none, or it has ended")
+        else:
+            self._announce(remote, new)
+
+    def _announce(self, remote: StripeObject, new: Inputs) -> None:
+        """Tell what taking an object over changes: the old value and the new one of each argument."""
+        known = {name: value for name, value in new.items() if not is_unknown(value)}
+        there = self.as_is(known, remote)
+        unsaid = {"owner", *self.kind.own_struct.fields} - self.kind.drift_from.keys()
+        there, wanted = ({n: v for n, v in each.items() if n not in unsaid} for each in (there, known))
+        changes = differ.unequal(there, wanted)
+        owner = owner_of(remote)
+        parts = [
+            "is taken over",
+            f"from {owner}" if owner and owner != new["owner"] else "",
+            f"and changed: {differ.moves(changes)}" if changes else "as it is",
+        ]
+        money = self.bill_moves(remote, known)
+        line = " ".join(part for part in parts if part) + (f"; {money}" if money else "")
+        self.run.tell("warning", f"{self.subject(new, remote['id'])}: {line}")
+
+    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
+        """Take the object that the program names over, say what that changes, and make it as declared."""
+        self._announce(remote, new)
+        return self.conform(remote, new)
+
+    # -- taking over what is found --------------------------------------------------------------------------------
 
     def find(self, new: Inputs) -> StripeObject | None:
         """The object that a run which was cut short has made for this resource, if there is one."""
@@ -84,10 +161,30 @@ class Reconciler:
             if there.get(name, MISSING) != wanted.get(name, MISSING)
         } | {name: (moved.get(name, MISSING), new.get(name, MISSING)) for name in sorted(special)}
 
-    def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        """Take an object that exists as this resource's, and make it as declared."""
+    def take_over(self, remote: StripeObject, new: Inputs) -> StripeObject:
+        """Take an object that was found as this resource's, and make it as declared.
+
+        Raises:
+            ProviderError: that would change what somebody pays, which no preview has said.
+        """
+        self.assert_same_terms(remote, new)
         self.run.tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
         return self.conform(remote, new)
+
+    def assert_same_terms(self, remote: StripeObject, new: Inputs) -> None:
+        """Return when an object that was found is as declared in everything that anyone pays.
+
+        Raises:
+            ProviderError: it is not; with both values.
+        """
+        unequal = self.unequal_terms(remote, new)
+        if unequal:
+            both = {path: (_or_none(there), _or_none(declared)) for path, (there, declared) in unequal.items()}
+            raise ProviderError(
+                f"{self.subject(new)}: {remote['id']} was made for it and has {differences(both)}, which changes what "
+                f'is paid; to change it to that declare adopt="{remote["id"]}", whose preview shows it, or declare it '
+                "as it is, or end it in Stripe; then run again"
+            )
 
     def conform(self, remote: StripeObject, new: Inputs) -> StripeObject:
         """Make an object as declared, whatever it is now."""
@@ -105,11 +202,14 @@ class Reconciler:
             if answer is None:
                 self.inventory.refresh()
                 found = self.find(new)
-                return None if found is None else self.adopt(found, new)
+                return None if found is None else self.take_over(found, new)
             current = self.inventory.fetch(answer.data["id"])
             if current is None or is_gone(current) or self.run.is_in_state(self.kind, current["id"]):
                 return None
-            return self.conform(current, new) if self.is_alive(current, new) else None
+            if not self.is_alive(current, new):
+                return None
+            self.assert_same_terms(current, new)
+            return self.conform(current, new)
 
         try:
             made = self._once(
@@ -125,7 +225,7 @@ class Reconciler:
             occupant = self.occupant(refusal, new)
             if occupant is None:
                 raise
-            return self.adopt(occupant, new)
+            return self.take_over(occupant, new)
         self.run.began(self.kind, made)
         return made
 
@@ -275,6 +375,15 @@ class Reconciler:
             f"{differences(self.different(remote, new))}; unless this run takes it out, archive or delete it in Stripe",
         )
 
+    def unequal_terms(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
+        """What an object that was found has otherwise than declared in what anyone pays: (there, declared) by path."""
+        declared = {name: value for name, value in new.items() if name in self.kind.paid - self.kind.unread}
+        return differ.unequal(self.projection(declared, remote), declared)
+
+    def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
+        """What taking an object over does to a bill that recurs, where amounts are known."""
+        return ""
+
     def making(self, new: Inputs, found: StripeObject | None) -> AbstractContextManager[None]:
         """What surrounds making a new object, or taking over the one that was found."""
         return nullcontext()
@@ -378,3 +487,7 @@ class Reconciler:
     def subject(self, arguments: Mapping[str, Any], id_: str | None = None) -> str:
         """How messages name the resource: `Price 'alpaca-ai-usage' (price_1)`."""
         return subject(self.kind.name, arguments, id_)
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is MISSING else value

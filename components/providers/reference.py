@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.providers.fields import KEEP, clearing
-from components.providers.kind import Kind
+from components.providers.kind import ADOPT, Kind
 from components.providers.kinds import KINDS
 from components.providers.lifecycle import COMMON_OUTPUTS, TRACEBACK_VARIABLE
 from components.providers.policy import Field
@@ -36,15 +36,19 @@ stripe-python has is an argument, and `check` holds it to Stripe's own types bef
 - **Taken out**: an argument that leaves the program is unset in Stripe. An argument that was never declared is left
   alone, and so are metadata keys that others have set.
 - **Whose it is**: every object's metadata has `pulumi` = `<project>/<stack>/<resource name>` (meters have no
-  metadata). `create` looks for that before it makes anything, so a run that was cut short leaves no duplicate.
-  What `pulumi state delete` forgot and what moved into a component under its name is taken over in the same way.
-  `pulumi up --replace` looks no different to a provider: it takes the object over too, says so, and makes no new one.
+  metadata). `create` looks for that before it makes anything, so a run that was cut short leaves no duplicate. What
+  is found is taken over only if it is as declared in everything that anyone pays; else the run is refused with both
+  values. A meter is taken over when the stack's state holds it, or when Stripe's stored answer to the same create
+  (kept for a day) says that this resource made it.
+- **What exists already** becomes a resource's with `adopt="<id>"`. The preview, when it has a key, reads the object
+  and shows the old and the new value of each argument; without a key it says that it could not look.
+- **Held twice**: what another resource of the program or of the state still holds stays as it is when one of the two
+  is deleted, and a line says so. A whole destroy deletes it with its last holder.
 - **Renamed**, a resource is another one to Pulumi, and a preview shows one created and one deleted: a subscription
   then begins anew, billed from that day, before the old one is cancelled. `aliases` in its `ResourceOptions` make it
-  the same one, updated in place.
-- **What exists already** becomes a resource's when its metadata says so: set `pulumi` in Stripe, then declare it.
-  (`pulumi import` cannot read dynamic resources.) A meter is known by its event name alone, so that an active one of
-  that name and shape is taken over with a warning: it may be another stack's.
+  the same one, updated in place; `adopt` under the new name takes the object along.
+- **A run that was killed** leaves Pulumi's lock: `pulumi cancel` takes it away. The next `up` then finds what Stripe
+  has already done, by owner or by the stored answer, and goes on from there; run `pulumi refresh` first if days passed.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
 - **Refused in the preview**: what Stripe would refuse, as far as the program alone says it. The sentence names the
@@ -108,6 +112,8 @@ def changed(kind: Kind, name: str, field: Field) -> str:
         return f"in place: {field.in_place}"
     if name in kind.create_only:
         return "replaces" + (f": {field.create_only}" if field.create_only else "")
+    if name == ADOPT:
+        return "none: the object that a new resource takes over"
     if name in kind.own_struct.fields:
         return "in the state only"
     return "in place"

@@ -17,31 +17,12 @@ from components.account import Account
 from components.providers import notices
 from components.providers.errors import subject
 from components.providers.inventory import Inventory, StripeObject
-from components.providers.kind import Kind
+from components.providers.kind import Declaration, Kind
 from components.providers.state import Holders, StateUnreadable, read_holders
 from components.providers.values import Inputs
 from components.redaction import as_line
 
 _NEW, _IN_STATE = "new", "in the state"
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """A resource of the program whose object the state holds.
-
-    Attributes:
-        subject: how messages name it.
-        owner: its `<project>/<stack>/<resource name>`.
-        arguments: what the program declares.
-        before: the arguments in the state.
-        is_replaced: whether another object takes its place in this run.
-    """
-
-    subject: str
-    owner: str
-    arguments: Inputs
-    before: Inputs
-    is_replaced: bool
 
 
 @dataclass
@@ -65,7 +46,7 @@ class Run:
 
     def __init__(self, account: Account, read_holders: Callable[[str], Holders | None] = read_holders) -> None:
         self._account = account
-        self._read_holders = read_holders
+        self.read_holders = read_holders
         self._holders: Holders | None = None
         self._state_was_read = False
         self._released: Holders = Counter()
@@ -198,17 +179,20 @@ class Run:
             owner = known.kept.get(id_)
             return known.held.get(id_) or (owner if owner not in known.replacing else None)
 
+    def kept(self, kind: Kind) -> dict[str, Inputs]:
+        """What the program declares of the objects that it has and that this run does not replace, by id."""
+        with self._lock:
+            known = self._of(kind)
+            return {id_: known.compared[id_].arguments for id_ in known.kept if id_ in known.compared}
+
     def release(self, kind: Kind, id_: str, owner: object) -> bool:
         """A resource gives its object up; returns whether another one in the stack's state still holds it.
 
         What this run has compared does not tell where it does not take all of the program (`--target`) or does not
         run it (`destroy`), so the state is asked, once. A whole destroy deletes an object with its last holder.
         """
-        # Not the run's lock: the other threads need not wait for the export.
         with self._state_lock:
-            if not self._state_was_read:
-                self._state_was_read = True
-                self._holders = self._read_state(owner)
+            self._read_state(owner)
             self._released[kind.name, id_] += 1
             return self._holders is not None and self._holders[kind.name, id_] > self._released[kind.name, id_]
 
@@ -221,17 +205,28 @@ class Run:
             held = max(int(seen), self._holders[kind_name, id_] if self._holders else 0)
             return held > self._released[kind_name, id_]
 
-    def _read_state(self, owner: object) -> Holders | None:
+    def state_holds(self, kind: Kind, id_: str, owner: object) -> bool:
+        """Whether the stack's state holds an object, compared in this run or not."""
+        if self.is_in_state(kind, id_):
+            return True
+        with self._state_lock:
+            self._read_state(owner)
+            return self._holders is not None and self._holders[kind.name, id_] > 0
+
+    def _read_state(self, owner: object) -> None:
+        """Read who holds what, once; not under the run's lock: the other threads need not wait for it."""
+        if self._state_was_read:
+            return
+        self._state_was_read = True
         stack = str(owner).split("/")[1] if str(owner).count("/") > 1 else ""
         try:
-            return self._read_holders(stack)
+            self._holders = self.read_holders(stack)
         except StateUnreadable as problem:
             self.tell(
                 "warning",
                 f"the stack's state cannot be read, so an object that two of its resources hold goes with the first "
                 f"of them that is deleted: {problem}",
             )
-            return None
 
     def successor(self, kind: Kind, id_: str, owner: object) -> str | None:
         """The id of the object that stands for a resource in place of this one."""

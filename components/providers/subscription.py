@@ -18,10 +18,9 @@ from components.providers import discounts as discounts_of
 from components.providers import paid, rules, subscription_items
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
-from components.providers.differ import Change, Declarations
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
-from components.providers.kind import Kind, Problem
+from components.providers.kind import Change, Declarations, Kind, Problem
 from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
@@ -343,7 +342,8 @@ SUBSCRIPTION = Kind(
             "charged to the customer is not charged again",
             keep="what was charged is not given back",
         ),
-        "automatic_tax": Field(unset_to={"enabled": False}),
+        "application_fee_percent": Field(paid=True),
+        "automatic_tax": Field(paid=True, unset_to={"enabled": False}),
         "automatic_tax.liability": Field(unset_to={"type": "self"}),
         "automatic_tax.liability.account": Field(keep="goes with type account"),
         "backdate_start_date": Field(
@@ -358,9 +358,11 @@ SUBSCRIPTION = Kind(
         ),
         "billing_cycle_anchor_config": Field(write_only="Stripe returns the anchor that came of it", keep=_ONCE),
         "billing_mode": Field(
+            paid=True,
             in_place="classic to flexible, through Stripe's migrate; there is no way back",
             replaces_when="flexible is to be classic, or to show discounts in another way",
         ),
+        "billing_thresholds": Field(paid=True),
         "billing_thresholds.amount_gte": Field(
             keep="Stripe unsets the thresholds together; take billing_thresholds out"
         ),
@@ -368,16 +370,18 @@ SUBSCRIPTION = Kind(
         "cancel_at": Field(drift_from=None),
         "cancel_at_period_end": Field(unset_to=False, drift_from=False),
         "cancellation_details": Field(unset_to={"comment": "", "feedback": "", "feedback_option": ""}),
-        "collection_method": Field(unset_to="charge_automatically"),
-        "currency": Field(computed="the prices' own", keep="is the prices' own when it is left out"),
+        "collection_method": Field(paid=True, unset_to="charge_automatically"),
+        "currency": Field(paid=True, computed="the prices' own", keep="is the prices' own when it is left out"),
         "customer_account": Field(computed="none", keep="stands for the customer"),
-        "days_until_due": Field(keep="goes with collection_method"),
+        "days_until_due": Field(paid=True, keep="goes with collection_method"),
+        "default_tax_rates": Field(paid=True),
         "discounts": Field(
+            paid=True,
             drift="one that is used up leaves by itself, so one that is missing is no drift once it has reduced all "
-            "the invoices that it reduces; one that was taken off, or swapped for another, is"
+            "the invoices that it reduces; one that was taken off, or swapped for another, is",
         ),
         "invoice_settings.issuer": Field(unset_to={"type": "self"}),
-        "items": Field(mapping="by a key of the program's choice"),
+        "items": Field(paid=True, mapping="by a key of the program's choice"),
         "items.clear_usage": Field(
             excluded="has no effect on prices with a meter, and metered prices have one",
         ),
@@ -397,17 +401,19 @@ SUBSCRIPTION = Kind(
         ),
         "items.quantity": Field(unset_to=1),
         "off_session": Field(request_option=_HOW),
-        "pause_collection": Field(drift_from=None),
+        "pause_collection": Field(paid=True, drift_from=None),
         "payment_behavior": Field(request_option=_HOW),
         **{
             f"payment_settings.payment_method_options.{path}": Field(unset_to=value)
             for path, value in PAYMENT_METHOD_DEFAULTS.items()
         },
         "payment_settings.save_default_payment_method": Field(unset_to="off"),
+        "pending_invoice_item_interval": Field(paid=True),
         "pending_invoice_item_interval.interval_count": Field(unset_to=1),
         "proration_behavior": Field(request_option=_HOW),
         "proration_date": Field(request_option=_HOW),
-        "trial_end": Field(keep='a trial that was begun runs on; end it with trial_end="now"'),
+        "transfer_data": Field(paid=True),
+        "trial_end": Field(paid=True, keep='a trial that was begun runs on; end it with trial_end="now"'),
         "trial_from_plan": Field(request_option=_HOW),
         "trial_period_days": Field(write_only="Stripe returns the end of the trial that came of it", keep=_ONCE),
         "trial_settings": Field(unset_to={"end_behavior": TRIAL_END_DEFAULTS}),
@@ -590,6 +596,36 @@ class Subscriptions(Reconciler):
             for key, item in sorted(new["items"].items())
         ]
         return params
+
+    def unequal_terms(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
+        found = super().unequal_terms(remote, new)
+        unsaid = {
+            "collection_method": remote.get("collection_method") != "charge_automatically",
+            "discounts": bool(remote.get("discounts")),
+            "pause_collection": bool(remote.get("pause_collection")),
+        }
+        for name in (name for name, is_set in unsaid.items() if is_set and name not in new):
+            found[name] = (self.returned(name, None, remote), MISSING)
+        in_trial = any("current_trial" in item for item in new["items"].values())
+        if remote.get("status") == "trialing" and not in_trial and not any(name in new for name in TRIALS):
+            found["trial_end"] = (remote.get("trial_end"), MISSING)
+        anchor = new.get("billing_cycle_anchor")
+        # Stripe moves it to the end of a trial.
+        if isinstance(anchor, int) and not remote.get("trial_end") and remote.get("billing_cycle_anchor") != anchor:
+            found["billing_cycle_anchor"] = (remote.get("billing_cycle_anchor"), anchor)
+        return found
+
+    def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
+        """What the items that bill by quantity come to, before and after, without tiers, discounts and tax."""
+        listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
+        declared = [mapping(item) for item in mapping(new.get("items")).values()]
+        if any(is_unknown(item.get("price")) for item in declared):
+            return ""
+        prices = self.run.inventory(PRICE)
+        after = [(prices.read(str(item.get("price"))), item.get("quantity", 1)) for item in declared]
+        was = paid.recurring_text([(item.get("price"), item.get("quantity", 1)) for item in listed])
+        now = paid.recurring_text(after)
+        return f"what recurs by quantity: {was} => {now}" if was != now else ""
 
     # -- update -------------------------------------------------------------------------------------------------
 

@@ -436,7 +436,7 @@ def spans_ahead(contract: Contract, item: Obj, until: int) -> list[tuple[int, in
     return contract.anchor_of(item).spans(contract.interval(item), start, until)
 
 
-def bill_ahead(contract: Contract, at: int, proration_behavior: str) -> None:
+def bill_ahead(contract: Contract, proration_behavior: str) -> None:
     """Debit the periods to come that `billing_schedules` ask for (each item's `_bill_until`)."""
     for item in contract.items:
         until = item.pop("_bill_until", None) or 0
@@ -658,7 +658,7 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
             continue
         was, becomes = item["current_period_end"], contract.next_end(item, at)
         if is_ahead(item):
-            _give_back_ahead(contract, item, at, proration_behavior)
+            _give_back_ahead(contract, item, proration_behavior)
         if was == becomes:
             continue
         if not is_metered(contract.price(item)):
@@ -671,7 +671,7 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
         contract.subscription["cancel_at"] = renewal_due(contract)
 
 
-def _give_back_ahead(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
+def _give_back_ahead(contract: Contract, item: Obj, proration_behavior: str) -> None:
     """Credit what is billed of an item for the time after the subscription's end; a later renewal bills it again."""
     cancel_at = contract.subscription["cancel_at"]
     if cancel_at is not None and item["current_period_end"] <= cancel_at < item["billed_until"]:
@@ -998,20 +998,17 @@ def _add(
     subscription = contract.subscription
     made = invoice_item(
         id=contract.new_id("ii_"),
-        customer=subscription["customer"],
-        customer_account=subscription.get("customer_account"),
+        of=subscription,
         amount=amount,
         currency=subscription["currency"],
         description=description,
         date=contract.now,
         period=period,
         quantity=quantity,
-        livemode=subscription["livemode"],
         price=contract.price(item) if credited is None else contract.catalog.price(credited.price),
         subscription=subscription["id"],
         subscription_item=item["id"],
         proration=True,
-        test_clock=subscription["test_clock"],
         discountable=False,
         tax_rates=item["tax_rates"],
     )
@@ -1038,20 +1035,17 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
     contract.pending.extend(
         invoice_item(
             id=contract.new_id("ii_"),
-            customer=subscription["customer"],
-            customer_account=subscription.get("customer_account"),
+            of=subscription,
             amount=charge.amount,
             currency=subscription["currency"],
             description=charge_text(price, contract.product(item), charge),
             date=contract.now,
             period=(start, at),
             quantity=charge.quantity,
-            livemode=subscription["livemode"],
             price=price,
             unit_amount=charge.unit_amount,
             subscription=subscription["id"],
             subscription_item=item["id"],
-            test_clock=subscription["test_clock"],
             discounts=item["discounts"],
             tax_rates=item["tax_rates"],
         )

@@ -56,50 +56,20 @@ def billed_charges(item: Obj) -> list[Charge]:
 
 def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> Obj:
     """The zero line of a licensed item in a trial."""
-    return _line(
-        amount=0,
-        currency=price["currency"],
-        description=f"Free trial for {item['quantity']} × {product['name']}",
-        period=period,
-        quantity=Decimal(item["quantity"]),
-        pricing=_pricing(price, Decimal(0)),
-        parent=_item_parent(item),
-        subscription=item["subscription"],
-        discounts=item["discounts"],
-        tax_rates=item["tax_rates"],
-    )
+    text, quantity = f"Free trial for {item['quantity']} × {product['name']}", Decimal(item["quantity"])
+    return _item_line(item, price, text, period, 0, quantity, Decimal(0))
 
 
 def trial_usage_line(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tuple[int, int]) -> Obj:
     """The zero line of what a metered item has used in a trial. Nobody has published Stripe's words for it."""
-    return _line(
-        amount=0,
-        currency=price["currency"],
-        description=f"Free trial for {decimal_text(usage)} × {product['name']}",
-        period=period,
-        quantity=usage,
-        pricing=_pricing(price, Decimal(0)),
-        parent=_item_parent(item),
-        subscription=item["subscription"],
-        discounts=item["discounts"],
-        tax_rates=item["tax_rates"],
-    )
+    text = f"Free trial for {decimal_text(usage)} × {product['name']}"
+    return _item_line(item, price, text, period, 0, usage, Decimal(0))
 
 
 def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period: tuple[int, int]) -> Obj:
     """The fee of a licensed item for part of a period: the first, up to the billing anchor, or the last."""
-    return _line(
-        amount=amount,
-        currency=price["currency"],
-        description=proration_text("Remaining", item["quantity"], product, period[0]),
-        period=period,
-        quantity=Decimal(item["quantity"]),
-        pricing=_pricing(price, None),
-        parent=_item_parent(item, proration=True),
-        subscription=item["subscription"],
-        discounts=item["discounts"],
-        tax_rates=item["tax_rates"],
-    )
+    text = proration_text("Remaining", item["quantity"], product, period[0])
+    return _item_line(item, price, text, period, amount, Decimal(item["quantity"]), None, proration=True)
 
 
 def proration_text(word: str, quantity: int | None, product: Obj, at: int) -> str:
@@ -111,27 +81,25 @@ def proration_text(word: str, quantity: int | None, product: Obj, at: int) -> st
 def invoice_item(
     *,
     id: str,
-    customer: str,
-    customer_account: str | None = None,
+    of: Obj,
     amount: int,
     currency: str,
     description: str | None,
     date: int,
     period: tuple[int, int],
     quantity: Decimal | int,
-    livemode: bool,
     price: Obj | None = None,
     unit_amount: Decimal | None = None,
     subscription: str | None = None,
     subscription_item: str | None = None,
     proration: bool = False,
-    test_clock: str | None = None,
     discountable: bool = True,
     discounts: Sequence[str] = (),
     metadata: dict[str, str] | None = None,
     tax_rates: Sequence[str] = (),
 ) -> Obj:
-    """An invoice item in Stripe's shape, pending until an invoice takes it up."""
+    """An invoice item in Stripe's shape, pending until an invoice takes it up; `of` is the customer that it is for, or
+    a subscription of that customer's."""
     parent: Obj | None = None
     if subscription is not None:
         details = {"subscription": subscription}
@@ -143,15 +111,15 @@ def invoice_item(
         "object": "invoiceitem",
         "amount": amount,
         "currency": currency,
-        "customer": customer,
-        "customer_account": customer_account,
+        "customer": of.get("customer", of["id"]),
+        "customer_account": of.get("customer_account"),
         "date": date,
         "description": description,
         "discountable": discountable,
         "discounts": list(discounts),
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
         "invoice": None,
-        "livemode": livemode,
+        "livemode": of["livemode"],
         "metadata": dict(metadata or {}),
         "net_amount": amount,
         "parent": parent,
@@ -161,7 +129,7 @@ def invoice_item(
         "quantity": int(quantity),
         "quantity_decimal": decimal_text(quantity),
         "tax_rates": list(tax_rates),
-        "test_clock": test_clock,
+        "test_clock": of.get("test_clock"),
     }
     if proration:
         item["proration_details"] = {"credited_items": None, "discount_amounts": []}
@@ -200,13 +168,9 @@ def line_of_invoice_item(pending: Obj) -> Obj:
         "subscription": subscription,
     }
     if subscription_item is None:
-        parent = {"type": "invoice_item_details", "invoice_item_details": shared, "subscription_item_details": None}
+        parent = _parent("invoice_item_details", shared)
     else:
-        parent = {
-            "type": "subscription_item_details",
-            "invoice_item_details": None,
-            "subscription_item_details": {**shared, "subscription_item": subscription_item},
-        }
+        parent = _parent("subscription_item_details", {**shared, "subscription_item": subscription_item})
     line = _line(
         amount=pending["amount"],
         currency=pending["currency"],
@@ -247,18 +211,45 @@ def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
 
 
 def _charge_line(item: Obj, price: Obj, product: Obj, charge: Charge, period: tuple[int, int]) -> Obj:
+    text = charge_text(price, product, charge)
+    return _item_line(item, price, text, period, charge.amount, charge.quantity, charge.unit_amount)
+
+
+def _item_line(
+    item: Obj,
+    price: Obj,
+    description: str,
+    period: tuple[int, int],
+    amount: int,
+    quantity: Decimal,
+    unit_amount: Decimal | None,
+    *,
+    proration: bool = False,
+) -> Obj:
+    """A line of what a subscription item bills by itself."""
+    details = {
+        "invoice_item": None,
+        "proration": proration,
+        "proration_details": {"credited_items": None},
+        "subscription": item["subscription"],
+        "subscription_item": item["id"],
+    }
     return _line(
-        amount=charge.amount,
+        amount=amount,
         currency=price["currency"],
-        description=charge_text(price, product, charge),
+        description=description,
         period=period,
-        quantity=charge.quantity,
-        pricing=_pricing(price, charge.unit_amount),
-        parent=_item_parent(item),
+        quantity=quantity,
+        pricing=_pricing(price, unit_amount),
+        parent=_parent("subscription_item_details", details),
         subscription=item["subscription"],
         discounts=item["discounts"],
         tax_rates=item["tax_rates"],
     )
+
+
+def _parent(kind: str, details: Obj) -> Obj:
+    return {"type": kind, "invoice_item_details": None, "subscription_item_details": None, kind: details}
 
 
 def _pricing(price: Obj, unit_amount: Decimal | None) -> Obj:
@@ -266,20 +257,6 @@ def _pricing(price: Obj, unit_amount: Decimal | None) -> Obj:
         "type": "price_details",
         "price_details": {"price": price["id"], "product": price["product"]},
         "unit_amount_decimal": None if unit_amount is None else decimal_text(unit_amount),
-    }
-
-
-def _item_parent(item: Obj, *, proration: bool = False) -> Obj:
-    return {
-        "type": "subscription_item_details",
-        "invoice_item_details": None,
-        "subscription_item_details": {
-            "invoice_item": None,
-            "proration": proration,
-            "proration_details": {"credited_items": None},
-            "subscription": item["subscription"],
-            "subscription_item": item["id"],
-        },
     }
 
 

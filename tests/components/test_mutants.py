@@ -90,6 +90,7 @@ def test_each_mutant_is_tried_by_the_tests_that_call_it() -> None:
     assert first == "recording which test calls what ..."
     tried = int(second.split()[0])
     assert tried > 2
+    survivors = [line for line in survivors if not line.startswith("... ")]
     assert all(line.startswith((f"survived     {module}:", f"not called   {module}:")) for line in survivors)
     assert last.startswith(f"{tried - len(survivors)} of {tried} killed ")
     assert done.returncode == 0
@@ -105,9 +106,3 @@ def test_what_cannot_be_tried_is_one_sentence(tmp_path: Path) -> None:
         done = run("script/mutants.py", *arguments)
         assert done.returncode == 2
         assert sentence in done.stderr
-
-
-def test_another_stripe_python_needs_a_version() -> None:
-    done = subprocess.run(["script/try-stripe"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "script/try-stripe: needs a version of stripe-python, such as script/try-stripe 15.6.2\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -86,8 +87,10 @@ def test_destroy_leaves_what_the_kind_says(world: World, catalog: Catalog, provi
     path = f"{provider.kind.path}/{state.id}"
     found = world.stripe("get", path)
     assert {name: found.get(name) for name in left} == left
-    # Nothing in Stripe is in the way of doing it again.
-    world.destroy(provider, state)
+    # Nothing in Stripe is in the way of doing it again, and the run that did it knows what is left.
+    run = world.process()
+    world.destroy(provider, state, run)
+    assert world.refresh(provider, state, run) == world.refresh(provider, state)
 
 
 def test_a_product_that_never_had_prices_is_deleted(world: World) -> None:
@@ -205,10 +208,10 @@ def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
     with pytest.raises(ProviderError, match="that project/prod/p made"):
         world.product("pro", id="theirs")
     # What the refusal says to do.
-    with pytest.raises(ProviderError, match="setting its metadata pulumi in Stripe to project/dev/pro"):
+    with pytest.raises(ProviderError, match='declare adopt="chosen" to take it over'):
         world.product("pro", id="chosen")
-    world.stripe("post", "/v1/products/chosen", metadata={"pulumi": "project/dev/pro"})
-    assert world.product("pro", id="chosen").id == "chosen"
+    assert world.product("pro", id="chosen", adopt="chosen").id == "chosen"
+    assert world.stripe("get", "/v1/products/chosen")["metadata"] == {"pulumi": "project/dev/pro"}
 
 
 def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> None:
@@ -219,7 +222,11 @@ def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> No
     price = world.stripe("post", "/v1/prices", **licensed(product), lookup_key="k", metadata=mine("license"))["id"]
     customer = world.stripe("post", "/v1/customers", name="By hand", metadata=mine("acme"))["id"]
     subscription = world.stripe(
-        "post", "/v1/subscriptions", **invoiced(customer), items=[{"price": price}], metadata=mine("acme")
+        "post",
+        "/v1/subscriptions",
+        **invoiced(customer),
+        items=[{"price": price, "quantity": 2}],
+        metadata=mine("acme"),
     )
     assert world.product().id == product
     assert world.price(product, lookup_key="k").id == price
@@ -228,14 +235,6 @@ def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> No
     assert state.id == subscription["id"]
     assert state.outs["item_ids"] == {"license": subscription["items"]["data"][0]["id"]}
     assert world.stripe("get", f"/v1/subscriptions/{state.id}")["items"]["data"][0]["quantity"] == 2
-
-
-def test_taking_over_an_active_meter_is_a_warning(world: World, said: set[str]) -> None:
-    """Meters have no metadata: it may be the answer to a run that was cut short, or another stack's."""
-    world.meter()
-    said.clear()
-    world.meter()
-    assert any("is taken over; if another stack has it too" in line for line in said)
 
 
 def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
@@ -249,14 +248,21 @@ def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
     assert new.id == old.id
 
 
-def test_a_renamed_meter_stays(world: World) -> None:
-    old = world.meter("tokens")
-    run = world.process()
-    arguments = {"display_name": "T", "event_name": "tokens", "default_aggregation": {"formula": "sum"}}
-    new = world.up(MeterProvider, "new-name", arguments, process=run)
-    world.destroy(MeterProvider, old, run)
-    assert new.id == old.id
-    assert world.stripe("get", f"/v1/billing/meters/{old.id}")["status"] == "active"
+@pytest.mark.parametrize("provider", [MeterProvider, PriceProvider, ProductProvider])
+def test_what_will_bill_nobody_new_is_said_once(world: World, said: set[str], provider: type[StripeProvider]) -> None:
+    arguments = {**declarations.of(provider.kind).arguments(world), "owner": "project/dev/n"}
+    said.clear()
+    run = world.process().provider(provider)
+    off = {**arguments, "active": False}
+    run.diff("id_1", arguments, off)
+    [line] = said
+    assert re.search(
+        r"\(id_1\): will be (archived: no new subscriptions|inactive: Stripe refuses its meter events)", line
+    )
+    said.clear()
+    for old, new in ((off, off), (off, arguments), (arguments, {**arguments, "active": True})):
+        run.diff("id_1", old, new)
+    assert said == set()
 
 
 def test_a_meter_is_switched_off_and_on(world: World) -> None:

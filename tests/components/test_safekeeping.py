@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.passphrase import encrypt_block, opens
+from components.passphrase import opens
 from components.safekeeping import objections
 from components.settings import Settings
 
@@ -14,11 +14,6 @@ from components.settings import Settings
 EMPTY = "v1:uL8tKK/TsS8=:v1:yQY1K7mcUZ+Dhanx:IVwTmCCt+TE3l4yXbtnciDTKdPWnZg=="
 X = "v1:2vUi0gJBYG8=:v1:I+3RUhwVFNCbzGZF:xmDGa9h9nbEPCr3FoE9pCWpHPApNAA=="
 SETTINGS = {mode: Settings.read({"mode": mode}.get, {}) for mode in ("sandbox", "test", "live")}
-
-
-def test_the_cipher_is_fips_197_s() -> None:
-    key, block = bytes(range(32)), bytes.fromhex("00112233445566778899aabbccddeeff")
-    assert encrypt_block(key, block).hex() == "8ea2b7ca516745bfeafc49904b496089"
 
 
 def test_a_passphrase_opens_its_own_salt_and_no_other() -> None:

@@ -195,6 +195,11 @@ def test_a_key_with_anything_around_it_is_refused_and_never_shown(source: str, a
 def test_a_prefix_alone_is_no_key() -> None:
     with pytest.raises(SettingsError, match="STRIPE_API_KEY has nothing behind its prefix"):
         read({"STRIPE_API_KEY": "sk_test_"}, mode="test")
+    # What a key begins with is no secret, and stands in advice.
+    assert (
+        redact("set STRIPE_API_KEY=sk_test_... in the environment")
+        == "set STRIPE_API_KEY=sk_test_... in the environment"
+    )
 
 
 def test_what_a_broken_key_is_broken_into_is_cut_out_too() -> None:

@@ -396,7 +396,7 @@ def test_subscriptions(new_project: NewProject) -> None:
         {"subscription": known["Subscription added"], "price": gold, "quantity": 2}
     )
     client.subscription_items.delete(items["removed"][usage])
-    client.subscription_items.update(items["moved"][seat], {"price": gold})
+    client.subscription_items.update(items["moved"][seat], {"price": gold, "quantity": 3})
     client.subscriptions.update(known["Subscription ending"], {"cancel_at_period_end": True})
     client.subscriptions.update(known["Subscription paused"], {"pause_collection": {"behavior": "void"}})
     client.subscriptions.update(known["Subscription retagged"], {"metadata": {"crm": "2"}, "days_until_due": 10})

@@ -43,7 +43,7 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
     first = bash("script/up")
     assert re.search(r"total +310\.00 USD", first)
     assert "Stripe counted 26,000 alpaca_ai_tokens" in first
-    assert "Applied: 9 resources changed. Sent: 26 meter events." in first
+    assert "Applied: 10 resources changed. Sent: 26 meter events." in first
     # What the README shows is what it prints.
     table = first[first.index("The next invoice") : first.index("Applied:")]
     for line in filter(None, map(str.strip, table.splitlines())):
@@ -84,7 +84,7 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
         assert line in text, f"the preview does not print what the README shows: {line}"
     bash(up)
     assert "unchanged" in bash(refresh)
-    assert "9 deleted" in bash(destroy)
+    assert "10 deleted" in bash(destroy)
 
     # A sandbox that is emptied under its stack.
     bash("script/up; source .venv/bin/activate; sandbox reset")

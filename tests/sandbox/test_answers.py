@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import stripe
 
+from sandbox import errors
 from sandbox.errors import ANSWERS, DOCUMENTED, RECORDED, REPORTED, UNRECORDED
 
 from .catalog import Catalog, catalog
@@ -657,6 +660,17 @@ def _fill(text: str, names: dict[str, str]) -> str:
 
 def test_every_text_says_how_well_it_is_known() -> None:
     assert {row.evidence for row in ANSWERS.values()} <= {RECORDED, REPORTED, DOCUMENTED, UNRECORDED}
+
+
+def test_every_answer_has_one_row() -> None:
+    names: list[str] = []
+
+    def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names.extend(name for name, value in pairs if isinstance(value, dict) and "evidence" in value)
+        return dict(pairs)
+
+    json.loads((Path(errors.__file__).parent / "data" / "answers.json").read_bytes(), object_pairs_hook=noted)
+    assert names == list(ANSWERS)
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))

@@ -21,7 +21,7 @@ def test_every_private_key_in_the_code_is_declared_and_every_declared_one_is_use
     written = {
         key
         for file in ROOM.rglob("*.py")
-        if file.name != "private.py"
+        if file.name not in ("private.py", "migrations.py")  # the latter knows what earlier versions kept
         for key in re.findall(r'"(_[a-z_]*)"', file.read_text(encoding="utf-8"))
     }
     declared = {key for kind in private.BY_KIND.values() for key in get_type_hints(kind)}

@@ -52,6 +52,7 @@ def test_sandbox_mode_is_the_embedded_sandbox_or_a_served_one() -> None:
         ({"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": "localhost:9000"}, "address like"),
         ({"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": "http://user:pw@host:1"}, "address like"),
         ({"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": "http://proxy.example"}, "unencrypted"),
+        ({"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": "http://proxy.example:8080"}, "unencrypted"),
         ({"STRIPE_API_KEY": KEY, "STRIPE_API_BASE": "http://h:99999"}, "not an address"),
         ({"STRIPE_MODE": "sandbox", "STRIPE_API_BASE": "https://api.stripe.com"}, "Stripe itself"),
     ],
