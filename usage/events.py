@@ -71,7 +71,7 @@ def _number(value: Value) -> tuple[Decimal, str]:
     from operator import index
 
     if isinstance(value, (float, bool)):
-        advice = "floats lose units silently" if isinstance(value, float) else "True is no number of units"
+        advice = "floats lose units silently" if isinstance(value, float) else f"{value} is no number of units"
         kind = type(value).__name__
         raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
     try:
