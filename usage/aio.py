@@ -27,6 +27,9 @@ def _awaited(
     return call
 
 
+__all__ = ["AsyncClient"]
+
+
 class AsyncClient:
     """`Client` for asyncio: the same arguments, errors and files; every method is awaited.
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .http import Reply
 
 USER_AGENT = "stripe-pricing-usage/0.2"
-TIMEOUT = 30.0
-ATTEMPTS = 6
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 8.0
 LONGEST_WAIT = 60.0
@@ -90,8 +88,8 @@ class Api:
         *,
         limits: str | None = None,
         share: int = 1,
-        timeout: float = TIMEOUT,
-        attempts: int = ATTEMPTS,
+        timeout: float = 30.0,
+        attempts: int = 6,
     ) -> None:
         self.destination = destination
         self.halt = threading.Event()
@@ -152,11 +150,9 @@ class Api:
             left = self._timeout if deadline is None else min(self._timeout, max(0.05, deadline - time.monotonic()))
             try:
                 reply = http.send(method, host, url, headers, body, left)
-            except NotSent as problem:
+            except (NotSent, LostAnswer) as problem:
                 wait, last = 0.0, str(problem)
-                continue
-            except LostAnswer as problem:
-                wait, last, maybe_done = 0.0, str(problem), True
+                maybe_done = maybe_done or isinstance(problem, LostAnswer)
                 continue
             self._learn(reply)
             if 200 <= reply.status < 300:
@@ -232,19 +228,14 @@ class Api:
     ) -> tuple[str, dict[str, str], bytes]:
         from urllib.parse import urlencode
 
-        headers = {
-            "Authorization": f"Bearer {token or self.destination.api_key}",
-            "Stripe-Version": http.api_version,
-            "User-Agent": USER_AGENT,
-        }
+        headers = {"Authorization": f"Bearer {token or self.destination.api_key}"}
+        headers |= {"Stripe-Version": http.api_version, "User-Agent": USER_AGENT}
         if json_body is not None:
             headers["Content-Type"] = "application/json"
-            return path, headers, json_body
-        url = f"{path}?{urlencode(query)}" if query else path
-        if form is None:
-            return url, headers, b""
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-        return url, headers, urlencode(form).encode("ascii")
+        elif form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body = json_body if json_body is not None else urlencode(form or ()).encode("ascii")
+        return f"{path}?{urlencode(query)}" if query else path, headers, body
 
     def _learn(self, reply: Reply) -> None:
         from email.utils import parsedate_to_datetime
@@ -287,13 +278,9 @@ def _object(body: bytes) -> dict[str, Any] | None:
 
 def _refusal(reply: Reply, error: dict[str, Any], maybe_done: bool) -> StripeError:
     kind = AuthenticationFailed if reply.status in (401, 403) else StripeError
-    refusal = kind(
-        redact(str(error.get("message") or f"the server answered {reply.status} without saying why")),
-        status=reply.status,
-        code=error.get("code"),
-        param=error.get("param"),
-        request_id=reply.headers.get("request-id"),
-    )
+    message = redact(str(error.get("message") or f"the server answered {reply.status} without saying why"))
+    named = {"code": error.get("code"), "param": error.get("param"), "request_id": reply.headers.get("request-id")}
+    refusal = kind(message, status=reply.status, **named)
     refusal.maybe_done = maybe_done
     return refusal
 

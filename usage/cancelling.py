@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from .delivery import Totals, delivering
 from .errors import InvalidEvent, SpoolMissing, StripeError, Unreachable, UsageError
 from .events import Event, check_window, derived_identifier
-from .spool import UNIQUENESS_SECONDS, DeliveryLock
+from .spool import UNIQUENESS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -37,12 +39,13 @@ def cancel(
 
     See `Client.cancel`. `patience`: seconds to wait for a delivery that has the event in hand.
     """
-    kept = _known(spool, identifier)
+    kept = None
+    with suppress(SpoolMissing):
+        kept = spool.find(identifier)
     if kept is None:
         if event_name is None:
-            raise UsageError(
-                f"{identifier} is not in the spool {spool.path}; name its event name to cancel it at Stripe"
-            )
+            where = f"is not in the spool {spool.path}"
+            raise UsageError(f"{identifier} {where}; name its event name to cancel it at Stripe")
         _at_stripe(api(), identifier, event_name)
         return "cancelled", None
     if spool.withdraw(identifier):
@@ -55,22 +58,12 @@ def cancel(
     if kept.state != "pending":
         return _decided(spool, api, kept, correct, now)
     # it is in somebody's hands, or its answer was lost: the lock tells which, and keeps it from being sent meanwhile
-    lock = DeliveryLock(spool.path)
-    if not lock.acquire(patience):
-        raise UsageError(f"{identifier} {_NO_WAY['pending']}")
-    try:
+    with delivering(spool, None, Totals(), patience) as alone:
+        if not alone:
+            raise UsageError(f"{identifier} {_NO_WAY['pending']}")
         if spool.withdraw(identifier):
             return "not sent", None
         return _decided(spool, api, spool.find(identifier) or kept, correct, now)
-    finally:
-        lock.release()
-
-
-def _known(spool: Spool, identifier: str) -> Kept | None:
-    try:
-        return spool.find(identifier)
-    except SpoolMissing:
-        return None
 
 
 def _decided(spool: Spool, api: Callable[[], Api], kept: Kept, correct: bool, now: float) -> tuple[str, str | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .errors import StripeError, UsageError, redact
+from . import output
+from .errors import DestinationError, ImportFailed, InvalidEvent, SpoolMissing, StripeError, UsageError, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,13 +235,13 @@ def _complain(problem: UsageError) -> None:
     print(f"usage: {redact(str(problem))}", file=sys.stderr)
 
 
-def _print(options: argparse.Namespace, result: Result, show: Callable[..., None], *more: object) -> None:
-    from . import output
-
+def _print(options: argparse.Namespace, result: Result, show: Callable[..., None]) -> int:
+    """Print a result; the exit code is its verdict."""
     if options.json:
         output.print_json(result.as_json())
     else:
-        show(result, *more)
+        show(result)
+    return OK if getattr(result, "complete", True) else UNDELIVERED
 
 
 def _recorded(client: Client) -> int:
@@ -249,8 +250,6 @@ def _recorded(client: Client) -> int:
 
 
 def _send(options: argparse.Namespace) -> int:
-    from . import output
-
     dimensions: dict[str, str] = {}
     for pair in options.dimension:
         key, equals, value = pair.partition("=")
@@ -267,35 +266,29 @@ def _send(options: argparse.Namespace) -> int:
             print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
         return _recorded(client)
     sent = client.send(*arguments, correction=options.correction, timeout=options.timeout)
-    _print(options, sent, output.show_sent)
-    left = client.status()
-    if left.pending and not options.json:
-        print(f"{output.count(left.pending, 'other event')} waiting in the spool: `usage flush`")
-    return OK
+    code = _print(options, sent, output.show_sent)
+    left = client.status().pending
+    if left and not options.json:
+        print(f"{output.count(left, 'other event')} waiting in the spool: `usage flush`")
+    return code
 
 
 def _import(options: argparse.Namespace) -> int:
-    from . import output
-
     client = _client(options, create=True)
-    if not options.dry_run and not options.no_flush:
+    recording_only = options.dry_run or options.no_flush
+    if not recording_only:
         _ = client.destination  # say what is missing before a long file is read
     shown = not options.json and sys.stderr.isatty()
+    names = ("format", "import_id", "timestamp", "corrections", "whole", "dry_run", "rejects")
     imported = client.import_file(
         sys.stdin.buffer if options.file == "-" else options.file,
-        format=options.format,
         event_name=options.event,
-        import_id=options.import_id,
-        timestamp=options.timestamp,
-        corrections=options.corrections,
-        whole=options.whole,
-        dry_run=options.dry_run,
-        rejects=options.rejects,
         progress=_progress if shown else None,
+        **{name: getattr(options, name) for name in names},
     )
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
-    flushed = None if options.dry_run or options.no_flush else client.flush(options.timeout)
+    flushed = None if recording_only else client.flush(options.timeout)
     strange = _strange_names(client, [total.event_name for total in imported.totals]) if options.dry_run else []
     label, sandbox = client._where()
     if options.json:
@@ -309,10 +302,8 @@ def _import(options: argparse.Namespace) -> int:
             output.show_flush(flushed)
     if imported.bad or strange or imported.held_back:
         return UNDELIVERED
-    if options.dry_run:
-        return OK
     if flushed is None:
-        return _recorded(client)
+        return OK if options.dry_run else _recorded(client)
     return OK if flushed.complete and client.status().complete else UNDELIVERED
 
 
@@ -336,64 +327,39 @@ def _flush(options: argparse.Namespace) -> int:
 
 
 def _flushed(options: argparse.Namespace, client: Client, flushed: Flush) -> int:
-    from . import output
-
-    _print(options, flushed, output.show_flush)
+    code = _print(options, flushed, output.show_flush)
     left = client.status()
     if left.dead > flushed.refused_count and not options.json:
         print(f"  {left.dead - flushed.refused_count:,} refused earlier: `usage errors`")
-    return OK if flushed.complete and left.complete else UNDELIVERED
+    return code if left.complete else UNDELIVERED
 
 
 def _status(options: argparse.Namespace) -> int:
-    from . import output
-
-    status = _client(options).status()
-    _print(options, status, output.show_status)
-    return OK if status.complete else UNDELIVERED
+    return _print(options, _client(options).status(), output.show_status)
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from . import output
-
-    result = _client(options).summaries(
-        options.meter,
-        options.customer,
-        options.start,
-        options.end,
-        group=options.group,
-        subscription=options.subscription,
-    )
+    window = (options.meter, options.customer, options.start, options.end)
+    result = _client(options).summaries(*window, group=options.group, subscription=options.subscription)
     if options.csv and not options.json:
         sys.stdout.write(result.as_csv())
-    else:
-        _print(options, result, output.show_summaries)
-    return OK
+        return OK
+    return _print(options, result, output.show_summaries)
 
 
 def _preview_invoice(options: argparse.Namespace) -> int:
-    from . import output
-
     if options.subscription and options.customer:
         raise ValueError("--subscription and --customer name different previews; give one of them")
     result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
-    _print(options, result, output.show_preview)
-    return OK
+    return _print(options, result, output.show_preview)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from . import output
-
-    result = _client(options).verify(
-        options.start, options.end, event_name=options.event, customers=options.customer, wait=options.wait
-    )
-    _print(options, result, output.show_verification)
-    return OK if result.complete else UNDELIVERED
+    which = {"event_name": options.event, "customers": options.customer, "wait": options.wait}
+    return _print(options, _client(options).verify(options.start, options.end, **which), output.show_verification)
 
 
 def _errors(options: argparse.Namespace) -> int:
-    from . import output
-
     client = _client(options)
     if options.fetch and options.report:
         raise ValueError("--fetch and --report are two sources; give one of them")
@@ -409,7 +375,9 @@ def _errors(options: argparse.Namespace) -> int:
         return OK if not taken.errors else UNDELIVERED
     letters = client.dead_letters(options.limit)
     if options.json:
-        output.print_json({"errors": [output.letter_json(letter) for letter in letters]})
+        # the event's own fields stand beside the refusal's
+        rows = [{**letter.event._asdict(), **letter._asdict()} for letter in letters]
+        output.print_json({"errors": [{key: row[key] for key in row if key != "event"} for row in rows]})
     elif letters:
         output.show_letters(letters)
     else:
@@ -418,8 +386,6 @@ def _errors(options: argparse.Namespace) -> int:
 
 
 def _retry(options: argparse.Namespace) -> int:
-    from . import output
-
     client = _client(options)
     _ = client.destination
     again = client.retry(codes=options.code, identifiers=options.identifiers)
@@ -432,12 +398,9 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from . import output
-
     client = _client(options)
-    result = client.cancel(
-        options.identifier, event_name=options.event, correct=options.correct, timeout=options.timeout
-    )
+    how = {"event_name": options.event, "correct": options.correct, "timeout": options.timeout}
+    result = client.cancel(options.identifier, **how)
     flushed = client.flush(options.timeout) if result.outcome == "corrected" else None
     _print(options, result, output.show_cancelled)
     if flushed is not None and not options.json:
@@ -449,34 +412,26 @@ def _drain(options: argparse.Namespace) -> int:
     import signal
     import threading
 
-    from . import output
-
     client = _client(options, create=True, share=options.share, outbox=options.queue)
     _ = client.destination
-    moved = 0
     if options.redrive:
-        from .sqs import Queue
-
-        moved = Queue(options.queue).redrive()
+        moved = client._outbox().redrive()
+        if not options.json:
+            print(f"{output.count(moved, 'message')} moved back from the dead-letter queue")
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     idle = None if options.forever else options.idle
     result = client.drain(idle_seconds=idle, visibility=options.visibility, stop=stop)
-    if options.redrive and not options.json:
-        print(f"{output.count(moved, 'message')} moved back from the dead-letter queue")
-    _print(options, result, output.show_drained)
-    return OK if result.complete else UNDELIVERED
+    return _print(options, result, output.show_drained)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = build_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # an identifier that this terminal cannot show is no traceback
+        if hasattr(stream, "reconfigure"):  # an identifier that this terminal cannot show is no traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = int(options.run(options))
         sys.stdout.flush()
@@ -499,12 +454,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(options: argparse.Namespace, problem: Exception) -> int:
-    from .errors import DestinationError, ImportFailed, InvalidEvent, SpoolMissing
-
     message = redact(str(problem)).replace("\n", " ")
     if options.json:
-        from . import output
-
         error = {"type": type(problem).__name__, "message": message}
         if isinstance(problem, StripeError):
             error.update(code=problem.code or "", request_id=problem.request_id or "")

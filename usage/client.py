@@ -8,7 +8,8 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from . import spool as spools
 from .background import Background
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from .events import Event, Timestamp, Value
     from .spool import DeadLetter
     from .sqs import Queue
+
+__all__ = [
+    "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
+]  # fmt: skip
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 EXIT_SECONDS = 5.0
 """How long the end of a script may wait for delivery; what is left stays in the spool for `usage flush`."""
@@ -99,27 +107,24 @@ class Client:
             clock=clock,
             on_lost=lambda happened: self._say(UsageError(happened)),
         )
-        self._destination: Destination | None = None
-        self._problem = ""
+        self._problem, where = "", None
         try:
-            self._destination = resolve(mode=mode, api_key=api_key, api_base=api_base, sandbox_file=sandbox_file)
+            where = resolve(mode=mode, api_key=api_key, api_base=api_base, sandbox_file=sandbox_file)
         except DestinationError as problem:
             if mode is not None or api_key is not None:
                 raise  # asked for by name: say it now, not at the first delivery
             self._problem = str(problem)
-        self._mode = self._destination.mode if self._destination else ""
-        self._identity = self._destination.identity if self._destination and self._mode != "off" else ""
+        self._destination: Destination | None = where
+        self._mode = where.mode if where else ""
+        self._identity = where.identity if where and self._mode != "off" else ""
         # in test mode and the sandbox Stripe's test clocks decide what is in the future
         self._future = self._mode not in ("test", "sandbox")
         self._method = delivery
         self._background_wanted = background
         self._interval = interval
         self._exit_timeout = exit_timeout
-        self._limits = limits
-        self._share = share
-        self._lanes = 1 if self._destination and self._destination.api_base is None else max(1, connections)
-        self._timeout = timeout
-        self._attempts = attempts
+        self._calls: dict[str, Any] = {"limits": limits, "share": share, "timeout": timeout, "attempts": attempts}
+        self._lanes = 1 if where and where.api_base is None else max(1, connections)
         self._outbox_address = outbox
         if outbox is not None:
             from .sqs import check_address
@@ -156,9 +161,7 @@ class Client:
             if self._api is None:
                 from .api import Api
 
-                self._api = Api(
-                    where, limits=self._limits, share=self._share, timeout=self._timeout, attempts=self._attempts
-                )
+                self._api = Api(where, **self._calls)
             return self._api
 
     @property
@@ -176,8 +179,17 @@ class Client:
 
     def _where(self) -> tuple[str, bool]:
         """Label, and whether it is the sandbox, for results."""
-        label = self._destination.label if self._destination else self._problem
-        return label, self._mode == "sandbox"
+        return self._destination.label if self._destination else self._problem, self._mode == "sandbox"
+
+    def _mine_in(self, state: str) -> int:
+        """How many events of this destination are in that state."""
+        counts = self.spool.counts()
+        return sum(counts.get(name, {}).get(state, 0) for name in self._mine())
+
+    def _held(self) -> int:
+        """Undelivered events of other destinations, or of none."""
+        counts, mine = self.spool.counts(), self._mine()
+        return sum(states.get("pending", 0) for name, states in counts.items() if name not in mine)
 
     def _say(self, problem: UsageError) -> None:
         """Tell whoever listens, once."""
@@ -216,21 +228,22 @@ class Client:
         dimensions: further payload keys.
         Raises InvalidEvent, SpoolFull or another SpoolError; then nothing was recorded.
         """
-        given = (event_name, customer, value, timestamp, identifier, dimensions)
-        event = make_event(*given, correction=correction, now=self.clock(), future=self._future)
+        event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
         self._add((event,), timeless=timestamp is None)
         return event.identifier
+
+    def _event(self, *given: Any, **named: Any) -> Event:
+        return make_event(*given, **named, now=self.clock(), future=self._future)
 
     def record_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
         """Record many events in one commit (all or none) and return their identifiers.
 
         Each is a mapping with the arguments of `record` as keys; an InvalidEvent says which one is wrong.
         """
-        now = self.clock()
         made: list[Event] = []
         for place, event in enumerate(events):
             try:
-                made.append(make_event(**event, now=now, future=self._future))
+                made.append(self._event(**event))
             except InvalidEvent as problem:
                 raise InvalidEvent(f"events[{place}].{problem.field}", problem.problem) from None
             except TypeError as problem:
@@ -280,8 +293,7 @@ class Client:
 
         deadline = None if timeout is None else time.monotonic() + timeout
         where = f"the queue {self._outbox_address}" if self._outbox_address else self.destination.label
-        given = (event_name, customer, value, timestamp, identifier, dimensions)
-        event = make_event(*given, correction=correction, now=self.clock(), future=self._future)
+        event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
         name, sandbox = event.identifier, self._mode == "sandbox"
         fixed = (event.event_name, event.customer, Decimal(event.value))
         if self._mode == "off":
@@ -368,21 +380,13 @@ class Client:
     def _flushed(self, totals: Totals | None) -> results.Flush:
         from .results import Flush
 
-        counts = {} if self._mode == "off" else self.spool.counts()
-        mine = self._mine() if counts else []
         label, sandbox = self._where()
-        return Flush(
-            destination=f"the queue {self._outbox_address}" if self._outbox_address else label,
-            sandbox=sandbox,
-            delivered=totals.delivered if totals else 0,
-            duplicates=totals.duplicates if totals else 0,
-            refused=tuple(totals.refused) if totals else (),
-            refused_count=totals.refused_count if totals else 0,
-            unknown=sum(counts.get(name, {}).get("unknown", 0) for name in mine),
-            pending=sum(counts.get(name, {}).get("pending", 0) for name in mine),
-            held=sum(states.get("pending", 0) for name, states in counts.items() if name not in mine),
-            stopped=totals.stopped if totals else None,
-        )
+        label = f"the queue {self._outbox_address}" if self._outbox_address else label
+        left = (0, 0, 0) if self._mode == "off" else (self._mine_in("unknown"), self._mine_in("pending"), self._held())
+        if totals is None:
+            return Flush(label, sandbox, 0, 0, (), 0, *left)
+        refused = (tuple(totals.refused), totals.refused_count)
+        return Flush(label, sandbox, totals.delivered, totals.duplicates, *refused, *left, totals.stopped)
 
     def _outbox(self) -> Queue:
         with self._lock:
@@ -426,25 +430,14 @@ class Client:
         off = self._mode == "off"
         counts = {} if off else self.spool.counts()
         oldest = None if off else self.spool.oldest_pending()
-        mine = self._mine() if counts else []
-        states: dict[str, int] = {}
-        for by_state in counts.values():
-            for state, amount in by_state.items():
-                states[state] = states.get(state, 0) + amount
-        label, sandbox = self._where()
-        held = sum(by_state.get("pending", 0) for name, by_state in counts.items() if name not in mine)
+        names = ("pending", "unknown", "cancelling", "dead", "delivered", "queued")
+        amounts: dict[str, Any] = {name: sum(one.get(name, 0) for one in counts.values()) for name in names}
         return Status(
-            spool=self.spool.path,
-            destination=label,
-            sandbox=sandbox,
-            configured=self._destination is not None,
-            pending=states.get("pending", 0),
-            unknown=states.get("unknown", 0),
-            cancelling=states.get("cancelling", 0),
-            dead=states.get("dead", 0),
-            delivered=states.get("delivered", 0),
-            queued=states.get("queued", 0),
-            held=held if self._destination is not None else 0,
+            *self._where(),
+            self.spool.path,
+            self._destination is not None,
+            **amounts,
+            held=self._held() if counts and self._destination is not None else 0,
             oldest_pending_seconds=None if oldest is None else max(0, int(self.clock()) - oldest),
             dead_by_code={} if off else self.spool.dead_letter_codes(),
             by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
@@ -475,19 +468,10 @@ class Client:
         from .cancelling import cancel
         from .results import Cancelled
 
+        how: dict[str, Any] = {"event_name": event_name, "correct": correct, "now": self.clock(), "patience": timeout}
         with self._in_foreground():
-            outcome, correction = cancel(
-                self.spool,
-                lambda: self.api,
-                self._mine,
-                identifier,
-                event_name=event_name,
-                correct=correct,
-                now=self.clock(),
-                patience=timeout,
-            )
-        label, sandbox = self._where()
-        return Cancelled(label, sandbox, identifier, outcome, correction)
+            outcome, correction = cancel(self.spool, lambda: self.api, self._mine, identifier, **how)
+        return Cancelled(*self._where(), identifier, outcome, correction)
 
     def error_report(self, report: str | bytes | Mapping[str, Any]) -> results.Reports:
         """Take in one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
@@ -526,9 +510,8 @@ class Client:
         """
         from .reading import summaries
 
-        return summaries(
-            self.api, meter, customer, start, end, group=group, subscription=subscription, now=self.clock()
-        )
+        window = (start, end)
+        return summaries(self.api, meter, customer, window, group, subscription, self.clock())
 
     def preview_invoice(
         self, *, subscription: str | None = None, customer: str | None = None
@@ -557,9 +540,7 @@ class Client:
         """
         from .verifying import verify
 
-        return verify(
-            self.spool, self.api, self._mine(), start, end, event_name=event_name, customers=customers, wait=wait
-        )
+        return verify(self.spool, self.api, self._mine(), (start, end), event_name, customers, wait)
 
     # -- importing -----------------------------------------------------------------------------------------------
 
@@ -583,22 +564,11 @@ class Client:
         timestamp and identifier, and tells apart equal rows of files that are different data. whole: take a last line
         without a line break. rejects: a file that keeps the bad lines. progress: called with lines and rows so far.
         """
-        from .importing import import_file
+        from .importing import Rules, import_file
 
-        return import_file(
-            None if dry_run else self._import_batch,
-            source,
-            format=format,
-            event_name=event_name,
-            import_id=import_id,
-            timestamp=timestamp,
-            corrections=corrections,
-            whole=whole,
-            future=self._future,
-            rejects=rejects,
-            progress=progress,
-            clock=self.clock,
-        )
+        rules = Rules(event_name, import_id, timestamp, corrections, whole, self._future, self.clock)
+        add = None if dry_run else self._import_batch
+        return import_file(add, source, format, rules, rejects, progress)
 
     def _import_batch(self, events: Sequence[Event], *, timeless: Collection[str]) -> int:
         """Record a batch; a spool that is full is delivered first, where there is somewhere to."""
@@ -624,8 +594,7 @@ class Client:
                     self._background = background
 
     def _waiting(self) -> bool:
-        counts = self.spool.counts()
-        return any(counts.get(name, {}).get("pending") for name in self._mine())
+        return bool(self._mine_in("pending"))
 
     def _deliver_in_background(self, deadline: float | None) -> UsageError | None:
         background = self._background
@@ -635,29 +604,20 @@ class Client:
 
         from .delivery import BUSY
 
-        totals = self._deliver(
-            deadline,
-            self._method,
-            None,
-            chunk=BACKGROUND_CHUNK,
-            patience=0.0 if deadline is None else None,
-            halted=halted,
-        )
+        patience = 0.0 if deadline is None else None
+        how: dict[str, Any] = {"chunk": BACKGROUND_CHUNK, "patience": patience, "halted": halted}
+        totals = self._deliver(deadline, self._method, None, **how)
         self._count(totals)
-        self._say_refused(totals)
         stopped = None if totals.stopped in (None, BUSY) else totals.stopped
         return None if stopped is None else UsageError(f"usage waits in {self.spool.path}: {stopped}")
 
-    def _say_refused(self, totals: Totals) -> None:
-        for one in totals.refused:
-            if f"refused {one.code}" not in self._said:  # one event for each cause: there may be thousands
-                self._said.add(f"refused {one.code}")
-                why = (
-                    f"the event {one.identifier} was refused and is not billed: {one.message}; `usage errors` lists all"
-                )
-                self._say(StripeError(why, code=one.code, request_id=one.request_id))
-
     def _count(self, totals: Totals) -> None:
+        """Keep what was done for the next flush to tell, and say of each cause of refusals one event."""
+        for one in totals.refused:
+            if f"refused {one.code}" not in self._said:
+                self._said.add(f"refused {one.code}")
+                why = f"was refused and is not billed: {one.message}; `usage errors` lists all"
+                self._say(StripeError(f"the event {one.identifier} {why}", code=one.code, request_id=one.request_id))
         with self._lock:
             if self._totals is None:
                 self._totals = totals
@@ -683,7 +643,6 @@ class Client:
             elif deliver and self in _OPEN and (self._destination or self._outbox_address) and self._waiting():
                 totals = self._deliver(deadline, self._method, None)
                 self._count(totals)
-                self._say_refused(totals)
             if self in _OPEN:
                 self._say_undelivered()
                 result = self._flushed(self._totals) if deliver else None  # its module costs 15 ms: not at every exit
@@ -698,8 +657,7 @@ class Client:
             self._api.abort()
 
     def _say_undelivered(self) -> None:
-        counts = self.spool.counts()
-        left = sum(counts.get(name, {}).get("pending", 0) for name in self._mine())
+        left = self._mine_in("pending")
         if left:  # what goes nowhere was said when it was recorded
             why = (self._totals.stopped if self._totals else None) or "nobody delivered them"
             events = f"{left:,} event{'s' * (left != 1)}"
@@ -745,3 +703,45 @@ def _after_fork_in_child() -> None:
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+_DEFAULT_LOCK = threading.Lock()
+_default: Client | None = None
+
+
+def client() -> Client:
+    """The process's own client: the environment's destination and spool, delivering in the background."""
+    global _default
+    if _default is None:
+        with _DEFAULT_LOCK:
+            if _default is None:
+                _default = Client(exit_timeout=EXIT_SECONDS)
+    return _default
+
+
+def reset() -> None:
+    """Close the process's client; the next call makes a new one from the environment as it is then."""
+    global _default
+    made, _default = _default, None
+    if made is not None:
+        made.close()
+
+
+def _shared(method: Callable[Concatenate[Client, P], T]) -> Callable[P, T]:
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        return method(client(), *arguments, **options)
+
+    call.__name__, call.__qualname__, call.__doc__ = method.__name__, method.__name__, method.__doc__
+    call.__wrapped__ = partial(method, None)  # type: ignore[attr-defined, arg-type] # its signature, without `self`
+    return call
+
+
+record = _shared(Client.record)
+record_many = _shared(Client.record_many)
+send = _shared(Client.send)
+flush = _shared(Client.flush)
+status = _shared(Client.status)
+cancel = _shared(Client.cancel)
+summaries = _shared(Client.summaries)
+preview_invoice = _shared(Client.preview_invoice)
+verify = _shared(Client.verify)

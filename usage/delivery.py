@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .api import is_duplicate
 from .errors import AuthenticationFailed, DestinationError, NotStripe, StripeError, Unreachable, UsageError
@@ -14,10 +15,12 @@ from .results import Refused
 from .spool import DeliveryLock, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .api import Api
     from .spool import Claimed, Spool
+
+    Halted = Callable[[], bool]
 
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 CHUNK = 4000  # events taken from the spool at a time: one fsync for forty batches
@@ -81,23 +84,20 @@ class Meters:
         self._read_at = time.monotonic()
 
 
-def meter_of(data: dict[str, object]) -> Meter:
+def meter_of(data: dict[str, Any]) -> Meter:
     """A meter from Stripe's JSON."""
-    mapping, settings, aggregation = (
-        data.get(key) or {} for key in ("customer_mapping", "value_settings", "default_aggregation")
-    )
-    assert isinstance(mapping, dict)
-    assert isinstance(settings, dict)
-    assert isinstance(aggregation, dict)
-    window = data.get("event_time_window")
+
+    def inner(field: str, key: str, default: str) -> str:
+        return str((data.get(field) or {}).get(key, default))
+
     return Meter(
-        str(data["id"]),
-        str(data["event_name"]),
-        str(aggregation.get("formula", "sum")),
-        str(window) if window else None,
-        str(mapping.get("event_payload_key", DEFAULT_CUSTOMER_KEY)),
-        str(settings.get("event_payload_key", DEFAULT_VALUE_KEY)),
-        str(data.get("status", "active")),
+        id=str(data["id"]),
+        event_name=str(data["event_name"]),
+        formula=inner("default_aggregation", "formula", "sum"),
+        event_time_window=data.get("event_time_window") or None,
+        customer_key=inner("customer_mapping", "event_payload_key", DEFAULT_CUSTOMER_KEY),
+        value_key=inner("value_settings", "event_payload_key", DEFAULT_VALUE_KEY),
+        status=str(data.get("status", "active")),
     )
 
 
@@ -116,6 +116,15 @@ class Fates:
         """Perhaps delivered, and still to be sent, with the same identifier."""
         self.lost: str | None = None
         """Why the last call of the group got no answer."""
+
+    def keep(self, group: Iterable[Claimed], *, maybe_done: bool) -> None:
+        """These are still to be sent; maybe_done: one of the attempts may have delivered them."""
+        for claimed in group:
+            (self.perhaps if maybe_done or claimed.perhaps_since else self.released).append(claimed)
+
+    def refuse(self, claimed: Claimed, code: str, message: str, status: int = 0, request_id: str | None = None) -> None:
+        """This one is refused for good."""
+        self.refused.append((claimed, Refusal(code, message, status, request_id)))
 
     def settle(self, spool: Spool, state: str = "delivered") -> None:
         """Write them down, in one commit."""
@@ -173,13 +182,13 @@ class Sender:
         self.meters = meters
         self.clock = clock
         self.stopped: str | None = None
-        self.halted: Callable[[], bool] = bool
+        self.halted: Halted = bool
         self._lost_in_a_row = 0
         self._token: str | None = None
         self._token_at = 0.0
         self._session_lock = threading.Lock()
 
-    def start(self, halted: Callable[[], bool] = bool) -> None:
+    def start(self, halted: Halted = bool) -> None:
         """Begin a new delivery: what stopped the one before may be over."""
         self.stopped, self.halted, self._lost_in_a_row = None, halted, 0
 
@@ -235,7 +244,7 @@ class Sender:
         fates = Fates()
         ready = self._checked(list(group), deadline, fates)
         if ready and self.over(deadline):
-            self._keep(ready, fates, maybe_done=False)
+            fates.keep(ready, maybe_done=False)
         elif ready and self.method == "stream":
             self._stream(ready, deadline, fates)
         elif ready:
@@ -251,33 +260,28 @@ class Sender:
             event = claimed.event
             if event.timestamp < oldest and not claimed.perhaps_since:
                 why = f"its time {iso(event.timestamp)} is more than 35 days ago; Stripe takes it no more"
-                fates.refused.append((claimed, Refusal("timestamp_too_far_in_past", why, 0, None)))
+                fates.refuse(claimed, "timestamp_too_far_in_past", why)
                 continue
             if event.event_name not in names:
                 try:
-                    names[event.event_name] = (
-                        None if self.over(deadline) else self.meters.find(event.event_name, deadline)
-                    )
+                    if not self.over(deadline):
+                        names[event.event_name] = self.meters.find(event.event_name, deadline)
                 except UsageError as problem:
                     self.stopped = str(problem)
                 if self.over(deadline):
-                    self._keep(group[position:], fates, maybe_done=False)
+                    fates.keep(group[position:], maybe_done=False)
                     return ready
             if names[event.event_name] is None and self.meters.readable:
                 known = ", ".join(self.meters.names()[:8]) or "none"
                 why = f'No active meter found for event name "{event.event_name}" (active ones: {known}).'
-                fates.refused.append((claimed, Refusal("no_meter", why, 0, None)))
+                fates.refuse(claimed, "no_meter", why)
                 continue
             ready.append(claimed)
         return ready
 
-    def _keep(self, group: Iterable[Claimed], fates: Fates, *, maybe_done: bool) -> None:
-        for claimed in group:
-            (fates.perhaps if maybe_done or claimed.perhaps_since else fates.released).append(claimed)
-
     def _stream(self, batch: list[Claimed], deadline: float | None, fates: Fates) -> None:
         if self.over(deadline):
-            self._keep(batch, fates, maybe_done=False)
+            fates.keep(batch, maybe_done=False)
             return
         objects = [v2_object(claimed.event, *self.meters.keys(claimed.event.event_name)) for claimed in batch]
         body = json.dumps({"events": objects}, separators=(",", ":")).encode("ascii")
@@ -294,22 +298,15 @@ class Sender:
         except (Unreachable, DestinationError) as problem:
             self._failed(problem, batch, fates)
         else:
-            self._lost_in_a_row = 0
-            fates.delivered.extend(batch)
+            self._delivered(batch, fates)
 
     def _post_stream(self, body: bytes, deadline: float | None) -> None:
         token = self._session(deadline, refused=None)
+        path = "/v2/billing/meter_event_stream"
+        how: dict[str, Any] = {"pace": "stream", "host": "meter_events", "json_body": body, "deadline": deadline}
         for last in (False, True):
             try:
-                self.api.call(
-                    "POST",
-                    "/v2/billing/meter_event_stream",
-                    pace="stream",
-                    host="meter_events",
-                    json_body=body,
-                    token=token,
-                    deadline=deadline,
-                )
+                self.api.call("POST", path, token=token, **how)
                 return
             except AuthenticationFailed as problem:
                 # 401 billing_meter_event_session_expired: the batch stays in hand, the session is renewed
@@ -322,10 +319,9 @@ class Sender:
         with self._session_lock:
             now = time.monotonic()
             if self._token is None or self._token == refused or now - self._token_at > SESSION_SECONDS:
+                path = "/v2/billing/meter_event_session"
                 try:
-                    data = self.api.call(
-                        "POST", "/v2/billing/meter_event_session", json_body=b"{}", deadline=deadline
-                    ).data
+                    data = self.api.call("POST", path, json_body=b"{}", deadline=deadline).data
                 except StripeError as problem:
                     # of the session, not of an event: no event is given up for it
                     raise DestinationError(f"Stripe gives no session for meter events: {problem}") from None
@@ -341,32 +337,28 @@ class Sender:
     def _single(self, claimed: Claimed, deadline: float | None, fates: Fates) -> None:
         from urllib.parse import quote
 
-        event = claimed.event
+        event, path = claimed.event, "/v1/billing/meter_events"
+        form = v1_form(event, *self.meters.keys(event.event_name))
+        key = quote(event.identifier, safe="")[:240]  # a header is ASCII, and Stripe takes 255 characters
         try:
-            self.api.call(
-                "POST",
-                "/v1/billing/meter_events",
-                pace="meter_events",
-                form=v1_form(event, *self.meters.keys(event.event_name)),
-                idempotency=quote(event.identifier, safe="")[
-                    :240
-                ],  # a header is ASCII, and Stripe takes 255 characters
-                deadline=deadline,
-            )
+            self.api.call("POST", path, pace="meter_events", form=form, idempotency=key, deadline=deadline)
         except (StripeError, Unreachable, DestinationError) as problem:
             self._failed(problem, [claimed], fates)
         else:
-            self._lost_in_a_row = 0
-            fates.delivered.append(claimed)
+            self._delivered([claimed], fates)
+
+    def _delivered(self, batch: list[Claimed], fates: Fates) -> None:
+        self._lost_in_a_row = 0
+        fates.delivered.extend(batch)
 
     def _failed(self, problem: UsageError, batch: list[Claimed], fates: Fates) -> None:
         """What a failed call means for its events: kept, or (one event, refused by Stripe itself) delivered or dead."""
         if isinstance(problem, (AuthenticationFailed, DestinationError)):
             self.stopped = str(problem)
-            self._keep(batch, fates, maybe_done=getattr(problem, "maybe_done", False))
+            fates.keep(batch, maybe_done=getattr(problem, "maybe_done", False))
         elif isinstance(problem, Unreachable):
             fates.lost = str(problem)
-            self._keep(batch, fates, maybe_done=problem.maybe_done)
+            fates.keep(batch, maybe_done=problem.maybe_done)
             self._lost_in_a_row += 1
             if self._lost_in_a_row >= LOST_CALLS or isinstance(problem, NotStripe):
                 self.stopped = fates.lost
@@ -374,14 +366,33 @@ class Sender:
             self._lost_in_a_row = 0
             (claimed,) = batch
             if is_duplicate(problem):
-                fates.delivered.append(claimed)
+                self._delivered(batch, fates)
                 fates.duplicates += 1
                 return
             message = str(problem.args[0])
             code = problem.code or ("no_meter" if "No active meter" in message else f"http_{problem.status}")
-            fates.refused.append((claimed, Refusal(code, message, problem.status, problem.request_id)))
+            fates.refuse(claimed, code, message, problem.status, problem.request_id)
             if problem.maybe_done:
                 fates.doubtful.add(claimed.id)
+
+
+@contextlib.contextmanager
+def delivering(
+    spool: Spool, deadline: float | None, totals: Totals, patience: float | None = None, halted: Halted = bool
+) -> Iterator[bool]:
+    """Whether this process alone delivers from the spool, after up to `patience` seconds (default: until the deadline)
+    of waiting for another one; `totals` says it when not."""
+    if patience is None:
+        patience = 86_400.0 if deadline is None else max(0.0, deadline - time.monotonic())
+    spool.counts()  # makes the file, so that the lock has a folder to be in
+    lock = DeliveryLock(spool.path)
+    alone = lock.acquire(patience, halted)
+    if not alone:
+        totals.stopped = BUSY
+    try:
+        yield alone
+    finally:
+        lock.release()
 
 
 class Delivery:
@@ -407,38 +418,31 @@ class Delivery:
         lanes: int = 1,
         chunk: int = CHUNK,
         patience: float | None = None,
-        halted: Callable[[], bool] = bool,
+        halted: Halted = bool,
     ) -> Totals:
         """Deliver until nothing is left, `deadline` (monotonic) is over or `halted` says so; one event when it is
         named. Waits up to `patience` seconds for another deliverer of the same spool, by default until the deadline."""
         totals = Totals()
         sender = self._senders[method]
-        if patience is None:
-            patience = 86_400.0 if deadline is None else max(0.0, deadline - time.monotonic())
-        self.spool.counts()  # makes the file, so that the lock has a folder to be in
-        lock = DeliveryLock(self.spool.path)
-        if not lock.acquire(patience, halted):
-            totals.stopped = BUSY
-            return totals
-        try:
+
+        def done(fates: Fates) -> None:
+            fates.settle(self.spool)
+            totals.add(fates)
+
+        with delivering(self.spool, deadline, totals, patience, halted) as alone:
+            if not alone:
+                return totals
             sender.start(halted)
             if identifier is None:
                 self.spool.prune()
             self._learn_account(sender, deadline)
             after = 0
-
-            def done(fates: Fates) -> None:
-                fates.settle(self.spool)
-                totals.add(fates)
-
             while not sender.over(deadline):
                 claimed = self.spool.claim(self.mine(), chunk, after=after, identifier=identifier)
                 if not claimed:
                     break
                 after = claimed[-1].id
                 sender.send(claimed, deadline, done, lanes)
-        finally:
-            lock.release()
         totals.stopped = sender.stopped or totals.lost
         if totals.stopped is None and deadline is not None and time.monotonic() >= deadline:
             totals.stopped = OUT_OF_TIME

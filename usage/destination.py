@@ -26,14 +26,11 @@ class Destination:
     def __init__(
         self, mode: str, api_key: str, api_base: str | None, meter_events_base: str | None, sandbox_file: str | None
     ) -> None:
-        self.mode = mode
-        """`sandbox`, `test`, `live`, or `off`: nothing is recorded (for tests)."""
+        self.mode = mode  # `sandbox`, `test`, `live`, or `off`: nothing is recorded (for tests)
         self._api_key = api_key
-        self.api_base = api_base
-        """Address of the API without a trailing slash; None is the embedded sandbox."""
+        self.api_base = api_base  # without a trailing slash; None is the embedded sandbox
         self.meter_events_base = meter_events_base
-        self.sandbox_file = sandbox_file
-        """Path of the embedded sandbox's file; None when there is an address."""
+        self.sandbox_file = sandbox_file  # of the embedded sandbox; None when there is an address
 
     @property
     def api_key(self) -> str:
@@ -91,16 +88,12 @@ def resolve(
         raise DestinationError(f"the mode {wanted!r} is none of {', '.join(MODES)} (see STRIPE_MODE)")
     if wanted == "off":
         return Destination("off", "", None, None, None)
-    base = api_base or env.get("STRIPE_API_BASE") or None
-    if base is not None:
-        base = _checked_base(base)
+    base = _checked_base(api_base or env.get("STRIPE_API_BASE") or None)
     key = api_key or env.get("STRIPE_API_KEY") or None
     if wanted == "sandbox":
         if key is not None and key != SANDBOX_KEY:
-            raise DestinationError(
-                "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox); "
-                "unset one of them, so that it is certain where usage goes"
-            )
+            both = "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox)"
+            raise DestinationError(f"{both}; unset one of them, so that it is certain where usage goes")
         if base is not None:
             if base in (STRIPE_API, STRIPE_METER_EVENTS):
                 raise DestinationError("STRIPE_MODE=sandbox and STRIPE_API_BASE is Stripe itself; unset one of them")
@@ -108,38 +101,37 @@ def resolve(
         path = sandbox_file or env.get("STRIPE_SANDBOX_FILE") or SANDBOX_FILE
         return Destination("sandbox", SANDBOX_KEY, None, None, path)
     if key is None:
-        raise DestinationError(
-            "nothing says where usage goes: set STRIPE_API_KEY to deliver to Stripe, "
-            "or STRIPE_MODE=sandbox to deliver to the local sandbox"
-        )
+        ways = "STRIPE_API_KEY to deliver to Stripe, or STRIPE_MODE=sandbox to deliver to the local sandbox"
+        raise DestinationError(f"nothing says where usage goes: set {ways}")
     return _stripe(wanted, key, base)
 
 
 def _stripe(wanted: str | None, key: str, base: str | None) -> Destination:
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise DestinationError("STRIPE_API_KEY has spaces, line breaks or characters that no Stripe key has")
     prefix, _, rest = key.partition("_")
     of_key = rest.partition("_")[0]
-    if prefix == "pk":
-        raise DestinationError("STRIPE_API_KEY is a publishable key (pk_...); usage needs a secret or restricted key")
-    if prefix not in ("sk", "rk") or of_key not in ("test", "live"):
-        raise DestinationError(
-            "STRIPE_API_KEY is not a secret key (sk_test_..., rk_test_..., sk_live_... or rk_live_...)"
-        )
-    if of_key == "live" and wanted != "live":
-        raise DestinationError(
-            "STRIPE_API_KEY is a live key, and real customers would be billed; ask for that by name: "
-            'mode="live", --live or STRIPE_MODE=live'
-            + (f" (the mode asked for is {wanted})" if wanted is not None else "")
-        )
-    if of_key == "test" and wanted == "live":
-        raise DestinationError("live mode is asked for, and STRIPE_API_KEY is a test key; nothing would be billed")
+    strange = not key.isascii() or not key.isprintable() or " " in key
+    asked = f" (the mode asked for is {wanted})" if wanted is not None else ""
+    by_name = f'ask for that by name: mode="live", --live or STRIPE_MODE=live{asked}'
+    for wrong, why in (
+        (strange, "has spaces, line breaks or characters that no Stripe key has"),
+        (prefix == "pk", "is a publishable key (pk_...); usage needs a secret or restricted key"),
+        (
+            prefix not in ("sk", "rk") or of_key not in ("test", "live"),
+            "is not a secret key (sk_test_..., rk_test_..., sk_live_... or rk_live_...)",
+        ),
+        (of_key == "live" and wanted != "live", f"is a live key, and real customers would be billed; {by_name}"),
+        (of_key == "test" and wanted == "live", "is a test key, and live mode is asked for; nothing would be billed"),
+    ):
+        if wrong:
+            raise DestinationError(f"STRIPE_API_KEY {why}")
     if base is None or base == STRIPE_API:
         return Destination(of_key, key, STRIPE_API, STRIPE_METER_EVENTS, None)
     return Destination(of_key, key, base, base, None)
 
 
-def _checked_base(base: str) -> str:
+def _checked_base(base: str | None) -> str | None:
+    if base is None:
+        return None
     from urllib.parse import urlsplit
 
     try:

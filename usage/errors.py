@@ -1,23 +1,12 @@
-"""Everything `usage` raises: one tree, every message one line for the person who can act on it.
-
-UsageError
-├── InvalidEvent          the event itself is wrong; nothing was recorded (also a ValueError)
-│   └── IdentifierConflict   the identifier already names a different event
-├── SpoolError            the local spool cannot take or give events
-│   ├── SpoolMissing         there is no spool file where one is asked about
-│   ├── SpoolFull            the bound is reached
-│   ├── SpoolLocked          another process holds the file for longer than the patience given
-│   └── SpoolDamaged         the file is not a readable spool
-├── DestinationError      where to deliver is missing, contradictory or unusable; trying again is of no use
-├── StripeError           Stripe answered with a refusal (`status`, `code`, `param`, `request_id`)
-│   └── AuthenticationFailed   the key is missing, revoked or may not do this
-├── Unreachable           no answer, or only answers that say "later", until the patience ran out
-│   └── NotStripe            what answered is not Stripe's API
-├── NotDelivered          the event is safe in the spool and did not get through yet
-└── ImportFailed          a file cannot be imported as asked; the rows already recorded stay recorded
-"""
+"""Everything `usage` raises: one tree, every message one line for the person who can act on it."""
 
 from __future__ import annotations
+
+__all__ = [  # noqa: RUF022 - in the order of the tree
+    "UsageError", "InvalidEvent", "IdentifierConflict", "SpoolError", "SpoolMissing", "SpoolFull", "SpoolLocked",
+    "SpoolDamaged", "DestinationError", "StripeError", "AuthenticationFailed", "Unreachable", "NotStripe",
+    "NotDelivered", "ImportFailed",
+]  # fmt: skip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +26,7 @@ class InvalidEvent(UsageError, ValueError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[InvalidEvent], tuple[str, str]]:
-        return (type(self), (self.field, self.problem))
+        return type(self), (self.field, self.problem)
 
 
 class IdentifierConflict(InvalidEvent):
@@ -87,6 +76,10 @@ class StripeError(UsageError):
         self.request_id = request_id
         self.maybe_done = False
         """An earlier attempt of the same call lost its answer, so it may have been carried out before this refusal."""
+
+    def saying(self, message: str) -> StripeError:
+        """The same refusal in other words."""
+        return StripeError(message, status=self.status, code=self.code, param=self.param, request_id=self.request_id)
 
     def __str__(self) -> str:
         details = [part for part in (f"HTTP {self.status}" if self.status else "", self.code or "") if part]

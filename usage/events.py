@@ -25,11 +25,9 @@ class Event(NamedTuple):
     identifier: str
     event_name: str
     customer: str
-    value: str
-    """The decimal number as plain text in one form: no exponent, no trailing zeros."""
+    value: str  # the decimal number as plain text in one form: no exponent, no trailing zeros
     timestamp: int
-    dimensions: str | None
-    """Further payload keys as a JSON object with sorted keys, or None."""
+    dimensions: str | None  # further payload keys as a JSON object with sorted keys
 
 
 MAX_EVENT_NAME = 100  # https://docs.stripe.com/api/billing/meter-event/create
@@ -50,42 +48,48 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
     Stripe does. Floats are refused: they lose units silently. A negative value reduces what a customer is billed, so it
     has to be declared with `correction=True`. Raises InvalidEvent.
     """
-    if isinstance(value, float):
-        raise InvalidEvent(
-            "value", f"{value!r} is a float; pass an int, a str or a Decimal, floats lose units silently"
-        )
-    if isinstance(value, bool):
-        raise InvalidEvent("value", f"{value!r} is a bool; pass the number of units as an int")
-    from decimal import Context, Decimal, InvalidOperation
+    from decimal import Context, Decimal
 
-    if isinstance(value, (str, Decimal)):
-        shown = _shown(str(value).strip())
-        try:
-            number = Decimal(str(value).strip())
-        except InvalidOperation:
-            raise InvalidEvent("value", f"{shown} is not a number") from None
-        if not number.is_finite():
-            raise InvalidEvent("value", f"{shown} is not a number")
-    else:
-        from operator import index
-
-        try:
-            whole = index(value)
-        except TypeError:
-            raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
-        # checked before it is written out: a number of thousands of digits is refused, not printed
-        shown = str(whole) if abs(whole) < 10**40 else "the number"
-        number = Decimal(whole) if abs(whole) < 10**40 else Decimal("1e40")
-    if abs(number.adjusted()) > 40 and number:  # 1E+999999 would be expanded digit by digit
-        raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
-    plain = format(Context(prec=10_000).normalize(number), "f") if number else "0"
-    if len(plain.replace(".", "").lstrip("-0")) > MAX_DIGITS:
-        raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
-    if len(plain.partition(".")[2]) > MAX_PLACES:
-        raise InvalidEvent("value", f"{shown} has more than {MAX_PLACES} decimal places, which Stripe refuses")
-    if number < 0 and not correction:
-        raise InvalidEvent("value", f"{plain} is negative; if it corrects earlier usage, say correction=True")
+    number, shown = _number(value)
+    huge = abs(number.adjusted()) > 40  # 1E+999999 would be expanded digit by digit
+    plain = "0" if huge or not number else format(Context(prec=10_000).normalize(number), "f")
+    digits = plain.replace(".", "").lstrip("-0")
+    negative = number < Decimal(0) and not correction
+    for wrong, why in (
+        ((huge and number) or len(digits) > MAX_DIGITS, f"has more than {MAX_DIGITS} digits, which Stripe refuses"),
+        (len(plain.partition(".")[2]) > MAX_PLACES, f"has more than {MAX_PLACES} decimal places, which Stripe refuses"),
+        (negative, "is negative; if it corrects earlier usage, say correction=True"),
+    ):
+        if wrong:
+            raise InvalidEvent("value", f"{shown} {why}")
     return plain
+
+
+def _number(value: Value) -> tuple[Decimal, str]:
+    """The value as a Decimal, and as an error may show it. Raises InvalidEvent."""
+    from decimal import Decimal, InvalidOperation
+    from operator import index
+
+    if isinstance(value, (float, bool)):
+        advice = "floats lose units silently" if isinstance(value, float) else f"{value} is no number of units"
+        kind = type(value).__name__
+        raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
+    try:
+        if isinstance(value, (str, Decimal)):
+            shown = _shown(str(value).strip())
+            number = Decimal(str(value).strip())
+        else:
+            whole = index(value)
+            # checked before it is written out: a number of thousands of digits is refused, not printed
+            huge = abs(whole) >= 10**40
+            number, shown = Decimal("1e41" if huge else whole), "the number" if huge else str(whole)
+    except TypeError:
+        raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise InvalidEvent("value", f"{shown} is not a number")
+    return number, shown
 
 
 def exact_sum(values: Iterable[str]) -> Decimal:
@@ -130,9 +134,8 @@ def utc_seconds(timestamp: Timestamp) -> int:
         try:
             return utc_seconds(index(timestamp))  # type: ignore[arg-type] # numpy's whole numbers
         except TypeError:
-            raise InvalidEvent(
-                "timestamp", f"is a {kind.__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
-            ) from None
+            advice = "pass Unix seconds, an aware datetime or ISO 8601 text"
+            raise InvalidEvent("timestamp", f"is a {kind.__name__}; {advice}") from None
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
     # floored before it becomes a float, so that an event never moves into the second after it
@@ -148,15 +151,13 @@ def check_window(timestamp: int, now: float, *, future: bool = True) -> None:
 
     future: whether our clock may judge what is in the future; in test mode Stripe's test clocks do.
     """
+    why = ""
     if future and timestamp > now + FUTURE_SECONDS:
-        raise InvalidEvent(
-            "timestamp", f"{iso(timestamp)} is in the future; Stripe accepts at most 5 minutes of clock drift"
-        )
+        why = "is in the future; Stripe accepts at most 5 minutes of clock drift"
     if timestamp < now - PAST_SECONDS:
-        days = int((now - timestamp) // 86_400)
-        raise InvalidEvent(
-            "timestamp", f"{iso(timestamp)} is {days} days old; Stripe accepts meter events of the past 35 days"
-        )
+        why = f"is {int((now - timestamp) // 86_400)} days old; Stripe accepts meter events of the past 35 days"
+    if why:
+        raise InvalidEvent("timestamp", f"{iso(timestamp)} {why}")
 
 
 def _name(field: str, text: object, limit: int) -> str:
@@ -187,9 +188,8 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
     for key, value in dimensions.items():
         name = _name("dimensions", key, 100)
         if name in (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY):
-            raise InvalidEvent(
-                f"dimensions[{name}]", "is the payload key of the customer or the value; pass those by name"
-            )
+            why = "is the payload key of the customer or the value; pass those by name"
+            raise InvalidEvent(f"dimensions[{name}]", why)
         if type(value) is int:
             value = str(value)
         if type(value) is not str:

@@ -100,23 +100,17 @@ def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
-    class Plain(HTTPConnection):
-        def connect(self) -> None:
+    def listed(pool: Any, connection: Any) -> Any:
+        """The pool, whose connections are in `live` once they connect."""
+
+        def connect(self: Any) -> None:
             live.add(self)
-            super().connect()
+            connection.connect(self)
 
-    class Secure(HTTPSConnection):
-        def connect(self) -> None:
-            live.add(self)
-            super().connect()
+        kind = type(connection.__name__, (connection,), {"connect": connect})
+        return type(pool.__name__, (pool,), {"ConnectionCls": kind})
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    pools = {"http": PlainPool, "https": SecurePool}
+    pools = {"http": listed(HTTPConnectionPool, HTTPConnection), "https": listed(HTTPSConnectionPool, HTTPSConnection)}
 
     class Adapter(HTTPAdapter):  # type: ignore[misc, unused-ignore]
         def init_poolmanager(self, *arguments: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import spool
 from .errors import IdentifierConflict, ImportFailed, InvalidEvent
@@ -48,6 +48,7 @@ COLUMNS = {
     "identifier": "identifier",
 }
 DIMENSION_PREFIX = "dimensions."
+FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 
 class _BadLine(Exception):
@@ -123,12 +124,11 @@ class Rejects:
         from collections import Counter
 
         self.path = path
+        kept: list[bytes] = []
         try:
             if os.path.isfile(path):
                 with open(path, "rb") as file:
                     kept = file.read().splitlines()
-            else:
-                kept = []
             self._file = open(path, "ab")  # noqa: SIM115 - closed by whoever opened the import
         except OSError as problem:
             raise ImportFailed(f"the rejects file {path} cannot be written: {problem.strerror or problem}") from None
@@ -137,12 +137,9 @@ class Rejects:
 
     def header(self, line: bytes) -> None:
         """The header of a CSV file. Raises ImportFailed when the rejects have another one."""
-        if self._header is None:
-            self._file.write(line + b"\n")
-        elif self._header != line:
+        if self._header not in (None, line):
             raise ImportFailed(f"the rejects file {self.path} holds rows with another header; name another file")
-        else:
-            self._kept[line] -= 1
+        self.add(line)
 
     def add(self, line: bytes) -> None:
         """One bad line."""
@@ -155,54 +152,43 @@ class Rejects:
         self._file.close()
 
 
-class _Totals:
-    """Counts and sums by event name."""
+class Rules(NamedTuple):
+    """What an import takes, as `Client.import_file` describes it; `future` as in `check_window`."""
 
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[int, Decimal, int, int]] = {}
-
-    def add(self, events: Sequence[Event]) -> None:
-        by_name: dict[str, list[Event]] = {}
-        for event in events:
-            by_name.setdefault(event.event_name, []).append(event)
-        for name, some in by_name.items():
-            times = [event.timestamp for event in some]
-            count, total, first, last = self._kept.get(name, (0, Decimal(0), times[0], times[0]))
-            total = exact_sum([str(total), *(event.value for event in some)])
-            self._kept[name] = (count + len(some), total, min(first, *times), max(last, *times))
-
-    def rows(self) -> tuple[EventTotals, ...]:
-        return tuple(EventTotals(name, *row) for name, row in sorted(self._kept.items()))
+    event_name: str | None
+    import_id: str | None
+    timestamp: Timestamp | Literal["now"] | None
+    corrections: bool
+    whole: bool
+    future: bool
+    clock: Callable[[], float]
 
 
 @dataclass
 class _Importer:
-    """One run over one file. Without `add` it is a dry run."""
+    """One run over one file. Without `add` it is a dry run. timestamp: of rows without one."""
 
     add: Add | None
-    import_id: str | None
-    event_name: str | None
+    rules: Rules
     timestamp: int | None
-    corrections: bool
-    future: bool
     rejects: Rejects | None
     progress: Progress | None
-    clock: Callable[[], float]
     rows: int = 0
     recorded: int = 0
     already: int = 0
     bad: int = 0
     held_back: str | None = None
     errors: list[LineError] = field(default_factory=list)
-    totals: _Totals = field(default_factory=_Totals)
+    totals: dict[str, EventTotals] = field(default_factory=dict)
     repeats: _Repeats = field(default_factory=_Repeats)
     batch: list[tuple[int, bytes, Event]] = field(default_factory=list)
     timeless: set[str] = field(default_factory=set)
 
-    def run(self, lines: _Lines, rows: Iterator[bytes], parse: Parse, *, proves_itself: bool, whole: bool) -> None:
+    def run(self, lines: _Lines, rows: Iterator[bytes], parse: Parse, *, proves_itself: bool) -> None:
         """`proves_itself`: a line that parses is known to be whole, as JSON is and CSV is not."""
         for raw in rows:
-            if not lines.complete and not proves_itself and not whole and raw.strip():
+            unfinished = not lines.complete and not self.rules.whole
+            if unfinished and not proves_itself and raw.strip():
                 self._hold_back(lines.number)
                 break
             try:
@@ -213,7 +199,7 @@ class _Importer:
                     continue
                 event = self._event(fields)
             except (InvalidEvent, _BadLine) as problem:
-                if not lines.complete and not whole:
+                if unfinished:
                     self._hold_back(lines.number)
                     break
                 self._reject(raw, str(problem), lines.number)
@@ -245,25 +231,25 @@ class _Importer:
             if timestamp is None:
                 raise _BadLine("has no timestamp; add one, or say --timestamp for rows without")
         identifier = fields.get("identifier") or None
-        if identifier is None and not timed and self.import_id is None:
+        if identifier is None and not timed and self.rules.import_id is None:
             raise _BadLine(
                 "has neither timestamp nor identifier, so nothing tells it from an equal row of another day; "
                 "name this import with --import-id"
             )
         event = make_event(
-            fields.get("event_name") or self.event_name or "",
+            fields.get("event_name") or self.rules.event_name or "",
             fields.get("customer") or "",
             fields.get("value", ""),
             timestamp,
             identifier or "row",
             fields.get("dimensions"),
-            correction=self.corrections,
-            now=self.clock(),
-            future=self.future,
+            correction=self.rules.corrections,
+            now=self.rules.clock(),
+            future=self.rules.future,
         )
         if identifier is None:
             moment = f"{event.timestamp:010d}" if timed else "untimed"
-            says = (self.import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
+            says = (self.rules.import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
             # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
             row = f"row-{moment}-{digest_of(moment, *says)}"
             times = self.repeats.count(row)
@@ -274,65 +260,63 @@ class _Importer:
 
     def _store(self, line: int) -> None:
         batch, self.batch = self.batch, []
-        timeless, self.timeless = self.timeless, set()
-        self.rows += len(batch)
-        events = [event for _, _, event in batch]
-        if self.add is not None and events:
-            try:
-                new = self.add(events, timeless=timeless)
-                self.recorded += new
-                self.already += len(events) - new
-            except IdentifierConflict:
-                events = self._one_by_one(batch, timeless)
-        self.totals.add(events)
+        if batch:
+            self._record(batch)
+        self.timeless.clear()
         if self.progress is not None:
             self.progress(line, self.rows)
 
-    def _one_by_one(self, batch: list[tuple[int, bytes, Event]], timeless: Collection[str]) -> list[Event]:
-        """One of them is a different event under a known identifier: find it, keep the others."""
-        assert self.add is not None
-        good = []
-        for line, raw, event in batch:
+    def _record(self, batch: list[tuple[int, bytes, Event]]) -> None:
+        """Record rows together, or one by one when one of them is a different event under a known identifier."""
+        events = [event for _, _, event in batch]
+        if self.add is not None:
             try:
-                new = self.add([event], timeless=timeless)
+                new = self.add(events, timeless=self.timeless)
             except IdentifierConflict as problem:
-                self.rows -= 1
-                self._reject(raw, str(problem), line)
-                continue
+                if len(batch) == 1:
+                    ((line, raw, _),) = batch
+                    self._reject(raw, str(problem), line)
+                else:
+                    for row in batch:
+                        self._record([row])
+                return
             self.recorded += new
-            self.already += 1 - new
-            good.append(event)
-        return good
+            self.already += len(events) - new
+        self.rows += len(events)
+        for name in {event.event_name for event in events}:
+            some = [event for event in events if event.event_name == name]
+            times = [event.timestamp for event in some]
+            kept = self.totals.get(name) or EventTotals(name, 0, Decimal(0), times[0], times[0])
+            total = exact_sum([str(kept.value), *(event.value for event in some)])
+            window = (min(kept.first, *times), max(kept.last, *times))
+            self.totals[name] = EventTotals(name, kept.events + len(some), total, *window)
 
 
 def import_file(
     add: Add | None,
     source: str | os.PathLike[str] | IO[bytes],
-    *,
     format: Literal["csv", "jsonl"] | None,
-    event_name: str | None,
-    import_id: str | None,
-    timestamp: Timestamp | Literal["now"] | None,
-    corrections: bool,
-    whole: bool,
-    future: bool,
+    rules: Rules,
     rejects: str | os.PathLike[str] | None,
     progress: Progress | None,
-    clock: Callable[[], float],
 ) -> Imported:
     """See `Client.import_file`. Without `add` it is a dry run."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
-        kind = format or _format_of(os.path.basename(name))
+        found = format or FORMATS.get(os.path.splitext(name)[1].lower())
+        if found is None:
+            what = os.path.basename(name)
+            raise ImportFailed(f"the name {what} does not say what it is: --format csv or --format jsonl")
+        kind = found
     elif format is None:
         raise ImportFailed("say what the input is: --format csv or --format jsonl")
     else:
         name, kind = "-", format
     if rejects is not None and name != "-" and os.path.exists(rejects) and os.path.samefile(rejects, name):
         raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
-    default = int(clock()) if timestamp == "now" else None if timestamp is None else utc_seconds(timestamp)
+    given = rules.clock() if rules.timestamp == "now" else rules.timestamp
     kept = None if rejects is None else Rejects(os.fspath(rejects))
-    importer = _Importer(add, import_id, event_name, default, corrections, future, kept, progress, clock)
+    importer = _Importer(add, rules, None if given is None else utc_seconds(given), kept, progress)
     lines: _Lines | None = None
     try:
         file = open(name, "rb") if name != "-" else source  # noqa: SIM115
@@ -340,8 +324,8 @@ def import_file(
         try:
             lines = _Lines(file)
             rows = iter(lines)
-            parse = _csv(rows, event_name is not None, kept) if kind == "csv" else _json
-            importer.run(lines, rows, parse, proves_itself=kind == "jsonl", whole=whole)
+            parse = _csv(rows, rules.event_name is not None, kept) if kind == "csv" else _json
+            importer.run(lines, rows, parse, proves_itself=kind == "jsonl")
         finally:
             if name != "-":
                 file.close()
@@ -353,26 +337,9 @@ def import_file(
     finally:
         if kept is not None:
             kept.close()
-    return Imported(
-        source=name,
-        dry_run=add is None,
-        rows=importer.rows,
-        recorded=importer.recorded,
-        already=importer.already,
-        bad=importer.bad,
-        errors=tuple(importer.errors),
-        totals=importer.totals.rows(),
-        held_back=importer.held_back,
-    )
-
-
-def _format_of(name: str) -> str:
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix in (".csv", ".tsv"):
-        return "csv"
-    if suffix in (".jsonl", ".ndjson", ".json"):
-        return "jsonl"
-    raise ImportFailed(f"the name {name} does not say what it is: --format csv or --format jsonl")
+    counts = (importer.rows, importer.recorded, importer.already, importer.bad)
+    errors, totals = tuple(importer.errors), tuple(importer.totals[name] for name in sorted(importer.totals))
+    return Imported(name, add is None, *counts, errors, totals, importer.held_back)
 
 
 def _text(raw: bytes) -> str:

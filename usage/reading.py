@@ -62,14 +62,13 @@ def summaries(
     api: Api,
     meter: str,
     customer: str | Sequence[str] | None,
-    start: Timestamp | None,
-    end: Timestamp | None,
-    *,
+    asked: tuple[Timestamp | None, Timestamp | None],
     group: Literal["hour", "day"] | None,
     subscription: str | None,
     now: float,
 ) -> Summaries:
     """See `Client.summaries`."""
+    start, end = asked
     if group not in ALIGNMENT:
         raise ValueError(f'group {group!r} is neither "hour" nor "day"')
     window = "this UTC month so far" if start is None and end is None else "the window asked for"
@@ -98,8 +97,8 @@ def summaries(
         if not mine and group is None:
             mine = [Summary(name, first, last, Decimal(0))]
         rows += mine
-    asked = (start is not None or subscription is not None, end is not None or subscription is not None)
-    moved = (asked[0] and first != wanted[0]) or (asked[1] and last != wanted[1])
+    moved = (start is not None or subscription is not None) and first != wanted[0]
+    moved = moved or ((end is not None or subscription is not None) and last != wanted[1])
     where = api.destination
     return Summaries(
         where.label, where.sandbox, found.id, found.event_name, first, last, group, tuple(rows), window, aligned=moved
@@ -145,13 +144,10 @@ def preview_invoice(api: Api, *, subscription: str | None, customer: str | None)
         return replace(each[0], each=each)
     currencies = sorted({one.currency for one in each})
     if len(currencies) > 1:
-        raise UsageError(
-            f"{customer} is billed in {' and '.join(currencies)}, which do not add up; preview each: {', '.join(found)}"
-        )
-    sums = {
-        name: sum(getattr(one, name) for one in each)
-        for name in ("subtotal", "discounts", "credits", "taxes", "taxes_included", "total", "amount_due")
-    }
+        why = f"is billed in {' and '.join(currencies)}, which do not add up"
+        raise UsageError(f"{customer} {why}; preview each: {', '.join(found)}")
+    amounts = ("subtotal", "discounts", "credits", "taxes", "taxes_included", "total", "amount_due")
+    sums = {name: sum(getattr(one, name) for one in each) for name in amounts}
     lines = tuple(line for one in each for line in one.lines)
     return replace(each[0], subscription=None, lines=lines, period_start=None, period_end=None, each=each, **sums)
 
@@ -162,13 +158,15 @@ def _preview(api: Api, subscription: str) -> InvoicePreview:
         invoice = api.call("POST", "/v1/invoices/create_preview", form=form).data
     except StripeError as problem:
         if problem.code == "invoice_upcoming_none":
-            raise StripeError(
-                f"{subscription} has no next invoice: {problem.args[0]}", status=problem.status, code=problem.code
-            ) from None
+            raise problem.saying(f"{subscription} has no next invoice: {problem.args[0]}") from None
         raise
     lines = _lines(api, invoice)
     parent = (invoice.get("parent") or {}).get("subscription_details") or {}
-    taxes = [(tax.get("tax_behavior"), int(tax["amount"])) for tax in invoice.get("total_taxes") or ()]
+
+    def total(listed: str, key: str, value: str, *, other: bool = False) -> int:
+        found = [one for one in invoice.get(listed) or () if (one.get(key) == value) is not other]
+        return sum(int(one["amount"]) for one in found)
+
     where = api.destination
     return InvoicePreview(
         destination=where.label,
@@ -179,13 +177,9 @@ def _preview(api: Api, subscription: str) -> InvoicePreview:
         lines=tuple(_line(line) for line in lines),
         subtotal=int(invoice["subtotal"]),
         discounts=sum(int(one["amount"]) for one in invoice.get("total_discount_amounts") or ()),
-        credits=sum(
-            int(one["amount"])
-            for one in invoice.get("total_pretax_credit_amounts") or ()
-            if one.get("type") == "credit_balance_transaction"
-        ),
-        taxes=sum(amount for behavior, amount in taxes if behavior != "inclusive"),
-        taxes_included=sum(amount for behavior, amount in taxes if behavior == "inclusive"),
+        credits=total("total_pretax_credit_amounts", "type", "credit_balance_transaction"),
+        taxes=total("total_taxes", "tax_behavior", "inclusive", other=True),
+        taxes_included=total("total_taxes", "tax_behavior", "inclusive"),
         total=int(invoice["total"]),
         amount_due=int(invoice.get("amount_due", invoice["total"])),
         period_start=invoice.get("period_start"),
@@ -208,16 +202,11 @@ def _lines(api: Api, invoice: dict[str, Any]) -> list[dict[str, Any]]:
             page = api.call("GET", invoice["lines"]["url"], query=query).data
             lines += page["data"]
     except StripeError as problem:
-        raise StripeError(
-            f"Stripe gave {len(lines)} lines of this preview and not the rest: {problem.args[0]}",
-            status=problem.status,
-            code=problem.code,
-            request_id=problem.request_id,
-        ) from None
+        why = f"Stripe gave {len(lines)} lines of this preview and not the rest: {problem.args[0]}"
+        raise problem.saying(why) from None
     if sum(int(line["amount"]) for line in lines) != int(invoice["subtotal"]):
-        raise StripeError(
-            f"the {len(lines)} lines that Stripe gave of this preview do not add up to its subtotal; try again"
-        )
+        given = f"the {len(lines)} lines that Stripe gave of this preview"
+        raise StripeError(f"{given} do not add up to its subtotal; try again")
     return lines
 
 

@@ -55,21 +55,14 @@ class Refused(Result):
 class Flush(Placed):
     """What was delivered since the last flush of this client, in the background too, and what is left."""
 
-    delivered: int
-    """Events that Stripe has now, duplicates included."""
-    duplicates: int
-    """Of those, events that Stripe already had from an earlier attempt whose answer was lost."""
-    refused: tuple[Refused, ...]
-    """The first 20 refusals."""
+    delivered: int  # events that Stripe has now, duplicates included
+    duplicates: int  # of those, events that Stripe already had from an earlier attempt whose answer was lost
+    refused: tuple[Refused, ...]  # the first 20 refusals
     refused_count: int
-    unknown: int
-    """Events set aside: nobody could say inside Stripe's 24 hours whether they arrived (`usage verify`)."""
-    pending: int
-    """Events still to be delivered here."""
-    held: int
-    """Events recorded for another account or mode, or for none; they are never sent here."""
-    stopped: str | None = None
-    """Why delivery ended early, in one sentence."""
+    unknown: int  # events set aside: nobody could say inside Stripe's 24 hours whether they arrived (`usage verify`)
+    pending: int  # events still to be delivered here
+    held: int  # events recorded for another account or mode, or for none; they are never sent here
+    stopped: str | None = None  # why delivery ended early, in one sentence
 
     @property
     def complete(self) -> bool:
@@ -86,8 +79,7 @@ class Sent(Placed):
     customer: str
     value: Decimal
     timestamp: int
-    duplicate: bool = False
-    """Stripe had it already: this call added nothing."""
+    duplicate: bool = False  # Stripe had it already: this call added nothing
     state: str = "delivered"
 
 
@@ -99,8 +91,7 @@ class Status(Placed):
     configured: bool
     pending: int
     unknown: int
-    cancelling: int
-    """Events that are being taken back and whose fate is not decided: `usage cancel` again."""
+    cancelling: int  # events that are being taken back and whose fate is not decided: `usage cancel` again
     dead: int
     delivered: int
     queued: int
@@ -135,10 +126,8 @@ class Summaries(Placed):
     end: int
     group: str | None
     rows: tuple[Summary, ...]
-    window: str = ""
-    """Which window this is, in words: "this UTC month so far", "the billing period of sub_123", ..."""
-    aligned: bool = False
-    """True when the window was widened to the boundaries that Stripe asks for."""
+    window: str = ""  # which window this is, in words: "this UTC month so far", "the billing period of sub_123"
+    aligned: bool = False  # true when the window was widened to the boundaries that Stripe asks for
 
     def __iter__(self) -> Any:
         return iter(self.rows)
@@ -195,10 +184,8 @@ class InvoicePreview(Placed):
     lines: tuple[PreviewLine, ...]
     subtotal: int
     discounts: int
-    credits: int
-    """What credit grants take off."""
-    taxes: int
-    """Taxes on top; inclusive ones (`taxes_included`) are in the lines already."""
+    credits: int  # what credit grants take off
+    taxes: int  # taxes on top; inclusive ones (`taxes_included`) are in the lines already
     taxes_included: int
     total: int
     amount_due: int
@@ -234,15 +221,11 @@ class Verification(Placed):
 
     checked: int
     matching: int
-    unchecked: int
-    """Totals that cannot be compared (a pre-aggregated or inactive meter)."""
-    unknown: int
-    """Events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides."""
+    unchecked: int  # totals that cannot be compared (a pre-aggregated or inactive meter)
+    unknown: int  # events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides
     differences: tuple[Difference, ...]
-    waited: int
-    """Seconds spent waiting for Stripe's aggregation to catch up."""
-    clock: str | None = None
-    """What is wrong with this machine's clock, in a sentence."""
+    waited: int  # seconds spent waiting for Stripe's aggregation to catch up
+    clock: str | None = None  # what is wrong with this machine's clock, in a sentence
 
     @property
     def complete(self) -> bool:
@@ -287,14 +270,11 @@ class Imported(Result):
     dry_run: bool
     rows: int
     recorded: int
-    already: int
-    """Rows that were recorded before, by any import."""
+    already: int  # rows that were recorded before, by any import
     bad: int
-    errors: tuple[LineError, ...]
-    """The first 20 bad lines."""
+    errors: tuple[LineError, ...]  # the first 20 bad lines
     totals: tuple[EventTotals, ...]
-    held_back: str | None = None
-    """Why the last line was not taken, in a sentence: it may still be being written."""
+    held_back: str | None = None  # why the last line was not taken, in a sentence: it may still be being written
 
 
 @dataclass(frozen=True)
@@ -302,12 +282,9 @@ class Reports(Result):
     """Asynchronous error reports that were taken in."""
 
     reports: int
-    errors: int
-    """Events that Stripe rejected after accepting them, by its own count."""
-    matched: int
-    """Events of this spool that the reports name; they are dead letters now."""
-    strangers: tuple[str, ...] = ()
-    """Identifiers that this spool does not know."""
+    errors: int  # events that Stripe rejected after accepting them, by its own count
+    matched: int  # events of this spool that the reports name; they are dead letters now
+    strangers: tuple[str, ...] = ()  # identifiers that this spool does not know
 
 
 @dataclass(frozen=True)

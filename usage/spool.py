@@ -79,6 +79,7 @@ KEEP_SECONDS = 40 * 86_400
 
 # What an event can be: to be delivered; of unknown fate for too long; refused; being taken back; or settled.
 SETTLED = ("delivered", "queued", "cancelled", "replaced")
+REJECTABLE = ("delivered", "unknown", "pending", "queued")  # what an error report can still turn into a dead letter
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -215,9 +216,8 @@ class Spool:
         try:
             fresh = not os.path.exists(self.path)
             if fresh and not self.create:
-                raise SpoolMissing(
-                    f"there is no spool at {self.path}: nothing was recorded there (--spool names another)"
-                )
+                why = "nothing was recorded there (--spool names another)"
+                raise SpoolMissing(f"there is no spool at {self.path}: {why}")
             if fresh:
                 os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
                 # Usage figures and customer ids are nobody else's business. Exclusively: to close a file that another
@@ -227,21 +227,13 @@ class Spool:
             elif not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise SpoolError(f"the spool {self.path} is not a file; set {PATH_VARIABLE} to one")
             elif not os.access(self.path, os.W_OK):
-                raise SpoolError(
-                    f"the spool {self.path} is read-only; set {PATH_VARIABLE} to a file that can be written"
-                )
+                raise SpoolError(f"the spool {self.path} is read-only; set {PATH_VARIABLE} to a writable file")
             connection = sqlite3.connect(
-                self.path,
-                timeout=self.patience,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=64,
-                factory=_Connection,
+                self.path, self.patience, isolation_level=None, check_same_thread=False, factory=_Connection
             )
         except (OSError, sqlite3.Error) as problem:
-            raise SpoolError(
-                f"the spool {self.path} cannot be opened: {problem}; set {PATH_VARIABLE} to another file"
-            ) from None
+            advice = f"set {PATH_VARIABLE} to another file"
+            raise SpoolError(f"the spool {self.path} cannot be opened: {problem}; {advice}") from None
         deadline = time.monotonic() + self.patience
         try:
             while True:
@@ -338,6 +330,10 @@ class Spool:
             except sqlite3.Error as problem:
                 raise self._explained(problem) from None
 
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._use() as connection:
+            return connection.execute(query, values).fetchall()
+
     @contextlib.contextmanager
     def _transaction(self, *, synced: bool = False, recording: bool = False) -> Iterator[sqlite3.Connection]:
         with self._use(recording) as connection:
@@ -359,9 +355,8 @@ class Spool:
     def _explained(self, problem: sqlite3.Error) -> SpoolError:
         name = getattr(problem, "sqlite_errorname", "") or ""
         if _is_busy(problem):
-            return SpoolLocked(
-                f"the spool {self.path} has been locked by another process for {self.patience:g} s; nothing was changed"
-            )
+            how_long = f"for {self.patience:g} s; nothing was changed"
+            return SpoolLocked(f"the spool {self.path} has been locked by another process {how_long}")
         if name.startswith("SQLITE_FULL"):
             return SpoolError(f"no space left for the spool {self.path}: free some disk; what was recorded is kept")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
@@ -402,10 +397,8 @@ class Spool:
         self, connection: sqlite3.Connection, events: Sequence[Event], timeless: bool | Collection[str]
     ) -> None:
         for event in events:
-            row = connection.execute(
-                f"SELECT {_EVENT} FROM events WHERE identifier = ?", (event.identifier,)
-            ).fetchone()
-            kept = Event(*row)
+            query = f"SELECT {_EVENT} FROM events WHERE identifier = ?"
+            kept = Event(*connection.execute(query, (event.identifier,)).fetchone())
             if timeless is True or (timeless and event.identifier in timeless):
                 kept = kept._replace(timestamp=event.timestamp)
             if kept != event:
@@ -466,42 +459,64 @@ class Spool:
                 [(state, now, id_) for id_ in delivered],
             )
             for id_, refusal, certain in refused:
-                done = connection.execute(
-                    "UPDATE events SET state = 'dead', settled_at = ?,"
-                    " unknown_since = CASE WHEN ? THEN NULL ELSE unknown_since END WHERE id = ? AND state = 'pending'",
-                    (now, certain, id_),
-                ).rowcount
-                if done:
-                    self._bury(connection, id_, refusal, now, reported=False)
+                self._bury(connection, id_, refusal, ["pending"], certain=certain)
             connection.executemany(
                 "UPDATE events SET unknown_since = NULL WHERE id = ? AND state = 'pending'",
                 [(id_,) for id_ in released],
             )
 
-    def _bury(self, connection: sqlite3.Connection, id_: int, why: Refusal, now: int, *, reported: bool) -> None:
-        connection.execute(
-            "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (id_, why.code, why.message, why.status, why.request_id, now, int(reported)),
+    def _moved(
+        self,
+        connection: sqlite3.Connection,
+        id_: int,
+        before: Collection[str],
+        after: str,
+        settles: bool,
+        certain: bool,
+    ) -> bool:
+        """Whether an event could be moved from one of the states `before`. settles: notes that its fate is decided now;
+        certain: nothing is left of an earlier attempt without an answer."""
+        return bool(
+            connection.execute(
+                "UPDATE events SET state = ?, settled_at = CASE WHEN ? THEN ? ELSE settled_at END,"
+                " unknown_since = CASE WHEN ? THEN NULL ELSE unknown_since END"
+                f" WHERE id = ? AND state IN ({_marks(before)})",
+                (after, settles, int(self.clock()), certain, id_, *before),
+            ).rowcount
         )
+
+    def _bury(
+        self,
+        connection: sqlite3.Connection,
+        id_: int,
+        why: Refusal,
+        before: Collection[str],
+        *,
+        certain: bool = True,
+        reported: bool = False,
+    ) -> bool:
+        done = self._moved(connection, id_, before, "dead", True, certain)
+        if done:
+            connection.execute(
+                "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (id_, why.code, why.message, why.status, why.request_id, int(self.clock()), int(reported)),
+            )
+        return done
 
     def take_in(self, events: Sequence[Event], destination: str, since: int | None, refusal: Refusal | None) -> int:
         """Keep events that came from a queue: refused ones, or such whose fate is unknown since `since`; returns how
         many are new here."""
-        now = int(self.clock())
         new = 0
         with self._transaction() as connection:
             for event in events:
-                cursor = connection.execute(_INSERT, (*event, destination, "dead" if refusal else "unknown", now))
-                if not cursor.rowcount:
-                    continue
-                new += 1
-                assert cursor.lastrowid is not None
-                connection.execute(
-                    "UPDATE events SET unknown_since = ?, settled_at = ? WHERE id = ?",
-                    (since, now if refusal else None, cursor.lastrowid),
-                )
-                if refusal is not None:
-                    self._bury(connection, cursor.lastrowid, refusal, now, reported=False)
+                cursor = connection.execute(_INSERT, (*event, destination, "unknown", int(self.clock())))
+                if cursor.rowcount:
+                    new += 1
+                    id_ = cursor.lastrowid
+                    assert id_ is not None
+                    connection.execute("UPDATE events SET unknown_since = ? WHERE id = ?", (since, id_))
+                    if refusal is not None:
+                        self._bury(connection, id_, refusal, ["unknown"])
         return new
 
     # -- whose events they are -----------------------------------------------------------------------------------
@@ -514,12 +529,10 @@ class Spool:
     def same_account(self, destination: str) -> list[str]:
         """The identity itself, and those of keys of the same account and mode that this spool has seen."""
         mode = destination.partition(":")[0]
-        with self._use() as connection:
-            rows = connection.execute(
-                "SELECT other.destination FROM accounts own JOIN accounts other USING (account)"
-                " WHERE own.destination = ?",
-                (destination,),
-            ).fetchall()
+        rows = self._rows(
+            "SELECT other.destination FROM accounts own JOIN accounts other USING (account) WHERE own.destination = ?",
+            (destination,),
+        )
         return [destination, *(name for (name,) in rows if name != destination and name.startswith(f"{mode}:"))]
 
     def hand_over(self, before: str, after: str) -> int:
@@ -535,55 +548,39 @@ class Spool:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of events by destination ("" is not known) and state."""
-        with self._use() as connection:
-            rows = connection.execute("SELECT destination, state, events FROM counters WHERE events <> 0").fetchall()
         table: dict[str, dict[str, int]] = {}
-        for destination, state, count in rows:
+        for destination, state, count in self._rows("SELECT * FROM counters WHERE events <> 0"):
             table.setdefault(destination, {})[state] = count
         return table
 
     def oldest_pending(self) -> int | None:
         """When the oldest undelivered event was recorded (UTC seconds), or None."""
-        with self._use() as connection:
-            row = connection.execute(
-                "SELECT recorded_at FROM events WHERE state = 'pending' ORDER BY id LIMIT 1"
-            ).fetchone()
-        return int(row[0]) if row else None
+        rows = self._rows("SELECT recorded_at FROM events WHERE state = 'pending' ORDER BY id LIMIT 1")
+        return int(rows[0][0]) if rows else None
 
     def find(self, identifier: str) -> Kept | None:
         """What the spool knows of the event with that identifier, or None."""
-        with self._use() as connection:
-            row = connection.execute(_KEPT + " WHERE identifier = ?", (identifier,)).fetchone()
-        return Kept(row[0], Event(*row[6:]), *row[1:6]) if row else None
+        rows = self._rows(_KEPT + " WHERE identifier = ?", (identifier,))
+        return _kept(rows[0]) if rows else None
 
     def with_state(self, state: str, destinations: Sequence[str]) -> list[Kept]:
         """The events in that state (meant for the few that are unknown), in the order of recording."""
-        with self._use() as connection:
-            rows = connection.execute(
-                _KEPT + f" WHERE state = ? AND destination IN ({_marks(destinations)}) ORDER BY id",
-                (state, *destinations),
-            ).fetchall()
-        return [Kept(row[0], Event(*row[6:]), *row[1:6]) for row in rows]
+        where = f" WHERE state = ? AND destination IN ({_marks(destinations)}) ORDER BY id"
+        return [_kept(row) for row in self._rows(_KEPT + where, (state, *destinations))]
 
     def dead_letters(self, limit: int = -1, identifier: str | None = None) -> list[DeadLetter]:
         """Events refused for good, newest refusal first; all of them, the newest `limit`, or one."""
-        with self._use() as connection:
-            rows = connection.execute(
-                "SELECT destination, code, message, status, request_id, refused_at, reported,"
-                " identifier, event_name, customer, value, timestamp, dimensions"
-                " FROM dead_letters JOIN events USING (id) WHERE state = 'dead' AND (?1 IS NULL OR identifier = ?1)"
-                " ORDER BY refused_at DESC, id DESC LIMIT ?2",
-                (identifier, limit),
-            ).fetchall()
+        rows = self._rows(
+            f"SELECT destination, code, message, status, request_id, refused_at, reported, {_EVENT}"
+            " FROM dead_letters JOIN events USING (id) WHERE state = 'dead' AND (?1 IS NULL OR identifier = ?1)"
+            " ORDER BY refused_at DESC, id DESC LIMIT ?2",
+            (identifier, limit),
+        )
         return [DeadLetter(Event(*row[7:]), *row[:6], bool(row[6])) for row in rows]  # type: ignore[call-arg]
 
     def dead_letter_codes(self) -> dict[str, int]:
         """Number of dead letters by code."""
-        with self._use() as connection:
-            rows = connection.execute(
-                "SELECT code, count(*) FROM dead_letters GROUP BY code ORDER BY 2 DESC"
-            ).fetchall()
-        return dict(rows)
+        return dict(self._rows("SELECT code, count(*) FROM dead_letters GROUP BY code ORDER BY 2 DESC"))
 
     def totals(
         self,
@@ -608,9 +605,7 @@ class Spool:
             query, values = query + " AND event_name = ?", [*values, event_name]
         if customers:
             query, values = query + f" AND customer IN ({_marks(customers)})", [*values, *customers]
-        with self._use() as connection:
-            rows = connection.execute(query + " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3", values).fetchall()
-        return [row[:6] for row in rows]
+        return [row[:6] for row in self._rows(query + " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3", values)]
 
     # -- settling by hand ----------------------------------------------------------------------------------------
 
@@ -635,14 +630,7 @@ class Spool:
         """
         settled = after in SETTLED
         with self._transaction() as connection:
-            return bool(
-                connection.execute(
-                    "UPDATE events SET state = ?, settled_at = CASE WHEN ? THEN ? ELSE settled_at END,"
-                    " unknown_since = CASE WHEN ? THEN NULL ELSE unknown_since END"
-                    f" WHERE id = ? AND state IN ({_marks(before)})",
-                    (after, settled, int(self.clock()), settled, id_, *before),
-                ).rowcount
-            )
+            return self._moved(connection, id_, before, after, settled, settled)
 
     def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
         """Put dead letters back among the pending, and events of unknown fate that are named; returns the identifiers
@@ -685,34 +673,24 @@ class Spool:
 
         Each sample has the names under which the event may be known. A report that was already taken changes nothing.
         """
-        now = int(self.clock())
         matched, strangers = 0, []
+        taken = (report_id, created, int(self.clock()))
         with self._transaction() as connection:
-            new = connection.execute(
-                "INSERT OR IGNORE INTO error_reports VALUES (?, ?, ?)", (report_id, created, now)
-            ).rowcount
+            new = connection.execute("INSERT OR IGNORE INTO error_reports VALUES (?, ?, ?)", taken).rowcount
             for names, refusal in samples if new else ():
                 row = None
                 for name in names:
                     row = row or connection.execute("SELECT id FROM events WHERE identifier = ?", (name,)).fetchone()
                 if row is None:
                     strangers.append(names[0])
-                    continue
-                done = connection.execute(
-                    "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL WHERE id = ?"
-                    " AND state IN ('delivered', 'unknown', 'pending', 'queued')",
-                    (now, row[0]),
-                ).rowcount
-                if done:
-                    self._bury(connection, row[0], refusal, now, reported=True)
+                elif self._bury(connection, row[0], refusal, REJECTABLE, reported=True):
                     matched += 1
         return matched, strangers
 
     def last_report(self) -> str | None:
         """When the newest error report in the spool was created (as Stripe wrote it), or None."""
-        with self._use() as connection:
-            row = connection.execute("SELECT max(created) FROM error_reports").fetchone()
-        return str(row[0]) if row and row[0] else None
+        ((created,),) = self._rows("SELECT max(created) FROM error_reports")
+        return str(created) if created else None
 
     def prune(self, limit: int = 10_000) -> int:
         """Forget up to `limit` settled events older than KEEP_SECONDS; returns how many.
@@ -721,11 +699,8 @@ class Spool:
         may hold events that cannot be forgotten yet.
         """
         before = int(self.clock()) - KEEP_SECONDS
-        with self._use() as connection:
-            oldest = connection.execute(
-                "SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", (self._pruned_to,)
-            ).fetchone()
-        if oldest is None or oldest[0] >= before:
+        oldest = self._rows("SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", (self._pruned_to,))
+        if not oldest or oldest[0][0] >= before:
             self._pruned_to = 0  # what could not be forgotten then may have been settled since
             return 0
         with self._transaction() as connection:
@@ -738,6 +713,10 @@ class Spool:
             ).rowcount
         self._pruned_to = last
         return int(removed)
+
+
+def _kept(row: Sequence[Any]) -> Kept:
+    return Kept(row[0], Event(*row[6:]), *row[1:6])
 
 
 def _marks(values: Collection[object]) -> str:

@@ -7,16 +7,17 @@ its events may have been sent, so that nobody resends them after that.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .delivery import BUSY, CHUNK, OUT_OF_TIME, Fates, Totals
+from .delivery import CHUNK, OUT_OF_TIME, Fates, Totals, delivering
 from .errors import DestinationError, UsageError
 from .events import Event
 from .results import Drained
-from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Claimed, DeliveryLock
+from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Claimed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,11 +66,18 @@ class Queue:
         except self._errors as problem:
             raise DestinationError(f"the queue {address} cannot be used: {problem}") from None
 
+    @contextlib.contextmanager
+    def _saying(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as problem:
+            raise UsageError(f"{what}: {problem}") from None
+
     def put(self, events: Sequence[Claimed], destination: str) -> Iterator[Fates]:
         """Put events into the queue, one group of messages a call; yields what became of each group."""
         group: list[tuple[str, list[Claimed]]] = []
         size = 0
-        for packed in self._packed(events):
+        for packed in _packed(events):
             body = _body(packed, destination)
             if group and (len(group) == CALL_MESSAGES or size + len(body) > CALL_BYTES):
                 yield self._put(group)
@@ -79,17 +87,6 @@ class Queue:
         if group:
             yield self._put(group)
 
-    def _packed(self, events: Sequence[Claimed]) -> Iterator[list[Claimed]]:
-        # events that may be in the queue already travel apart, so that only they carry a "since"
-        for wanted in (False, True):
-            some = [claimed for claimed in events if (claimed.perhaps_since is not None) is wanted]
-            for first in range(0, len(some), MESSAGE_EVENTS):
-                batch = some[first : first + MESSAGE_EVENTS]
-                while batch and len(_body(batch, "x" * 500)) > CALL_BYTES:
-                    yield batch[: len(batch) // 10]
-                    batch = batch[len(batch) // 10 :]
-                yield batch
-
     def _put(self, group: list[tuple[str, list[Claimed]]]) -> Fates:
         fates = Fates()
         entries = [{"Id": str(number), "MessageBody": body} for number, (body, _) in enumerate(group)]
@@ -97,95 +94,79 @@ class Queue:
             answer = self._sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
         except self._errors as problem:
             fates.lost = f"the queue {self.address} did not take a batch: {problem}"
-            for _, packed in group:
-                fates.perhaps.extend(packed)
+            fates.perhaps += [claimed for _, packed in group for claimed in packed]
             return fates
         for done in answer.get("Successful", ()):
             fates.delivered.extend(group[int(done["Id"])][1])
         for failed in answer.get("Failed", ()):
             fates.lost = f"the queue {self.address} refused a message: {failed.get('Message') or failed.get('Code')}"
-            self._keep(group[int(failed["Id"])][1], fates)
+            fates.keep(group[int(failed["Id"])][1], maybe_done=False)
         return fates
-
-    def _keep(self, packed: list[Claimed], fates: Fates) -> None:
-        for claimed in packed:
-            (fates.released if claimed.perhaps_since is None else fates.perhaps).append(claimed)
 
     def take(self, visibility: int, wait: int) -> list[dict[str, Any]]:
         """Up to ten messages, hidden from the other drains for `visibility` seconds; waits up to `wait` seconds."""
-        try:
-            answer = self._sqs.receive_message(
-                QueueUrl=self.url,
-                MaxNumberOfMessages=CALL_MESSAGES,
-                WaitTimeSeconds=wait,
-                VisibilityTimeout=visibility,
-                MessageSystemAttributeNames=["All"],
-            )
-        except self._errors as problem:
-            raise UsageError(f"the queue {self.address} cannot be read: {problem}") from None
+        with self._saying(f"the queue {self.address} cannot be read"):
+            return self._received(self.url, WaitTimeSeconds=wait, VisibilityTimeout=visibility)
+
+    def _received(self, url: str, **how: int) -> list[dict[str, Any]]:
+        most = CALL_MESSAGES
+        answer = self._sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=most, MessageSystemAttributeNames=["All"], **how
+        )
         messages: list[dict[str, Any]] = answer.get("Messages", [])
         return messages
 
     def delete(self, messages: Sequence[dict[str, Any]]) -> None:
-        """Remove messages whose events are settled. A failure only makes them come again, which is harmless."""
-        for first in range(0, len(messages), CALL_MESSAGES):
-            entries = [
-                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
-                for number, message in enumerate(messages[first : first + CALL_MESSAGES])
-            ]
-            try:
+        """Remove messages (at most ten) whose events are settled. A failure makes them come again: harmless."""
+        entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(messages)]
+        if entries:
+            with contextlib.suppress(*self._errors):
                 self._sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
-            except self._errors:
-                return
 
     def hide(self, message: dict[str, Any], seconds: int) -> None:
         """Keep a message hidden for `seconds` from now; 0 gives it back at once."""
-        try:
-            self._sqs.change_message_visibility(
-                QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=seconds
-            )
-        except self._errors:
-            pass  # it was deleted, or its time is over and another drain has it: both are fine
+        with contextlib.suppress(*self._errors):  # deleted, or its time is over and another drain has it: both fine
+            receipt = message["ReceiptHandle"]
+            self._sqs.change_message_visibility(QueueUrl=self.url, ReceiptHandle=receipt, VisibilityTimeout=seconds)
 
     def redrive(self) -> int:
         """Move every message of the queue's dead-letter queue back; returns how many.
 
         Each keeps, as `since`, the moment from which its events may have been sent.
         """
-        try:
+        moved = 0
+        with self._saying(f"the dead-letter queue of {self.address} cannot be emptied"):
             attributes = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
             policy = json.loads(attributes.get("Attributes", {}).get("RedrivePolicy", "{}"))
             arn = policy.get("deadLetterTargetArn")
             if not arn:
                 raise DestinationError(f"the queue {self.address} has no dead-letter queue (RedrivePolicy)")
             dead_url = self._sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
-            moved = 0
-            while True:
-                answer = self._sqs.receive_message(
-                    QueueUrl=dead_url, MaxNumberOfMessages=CALL_MESSAGES, MessageSystemAttributeNames=["All"]
-                )
-                messages = answer.get("Messages", [])
-                if not messages:
-                    return moved
+            while messages := self._received(dead_url):
                 for message in messages:
                     self._sqs.send_message(QueueUrl=self.url, MessageBody=_again(message))
                     self._sqs.delete_message(QueueUrl=dead_url, ReceiptHandle=message["ReceiptHandle"])
                     moved += 1
-        except self._errors as problem:
-            raise UsageError(f"the dead-letter queue of {self.address} cannot be emptied: {problem}") from None
+        return moved
+
+
+def _packed(events: Sequence[Claimed]) -> Iterator[list[Claimed]]:
+    # events that may be in the queue already travel apart, so that only they carry a "since"
+    for wanted in (False, True):
+        some = [claimed for claimed in events if (claimed.perhaps_since is not None) is wanted]
+        for first in range(0, len(some), MESSAGE_EVENTS):
+            batch = some[first : first + MESSAGE_EVENTS]
+            while batch and len(_body(batch, "x" * 500)) > CALL_BYTES:
+                yield batch[: len(batch) // 10]
+                batch = batch[len(batch) // 10 :]
+            yield batch
 
 
 def _body(events: Sequence[Claimed], destination: str) -> str:
     since = min((claimed.perhaps_since for claimed in events if claimed.perhaps_since is not None), default=None)
-    return json.dumps(
-        {
-            "usage": VERSION,
-            "destination": destination,
-            "since": since,
-            "events": [list(claimed.event) for claimed in events],
-        },
-        separators=(",", ":"),
-    )
+    rows = [list(claimed.event) for claimed in events]
+    body = {"usage": VERSION, "destination": destination, "since": since, "events": rows}
+    return json.dumps(body, separators=(",", ":"))
 
 
 def _again(message: dict[str, Any]) -> str:
@@ -203,17 +184,12 @@ def _again(message: dict[str, Any]) -> str:
 def hand_over(spool: Spool, queue: Queue, mine: Sequence[str], deadline: float | None) -> Totals:
     """Put a spool's events into the queue; whoever drains it delivers them."""
     totals = Totals()
-    lock = DeliveryLock(spool.path)
-    spool.counts()  # makes the file, so that the lock has a folder to be in
-    if not lock.acquire(86_400.0 if deadline is None else max(0.0, deadline - time.monotonic())):
-        totals.stopped = BUSY
-        return totals
-    try:
+    with delivering(spool, deadline, totals) as alone:
         after = 0
-        while totals.stopped is None:
+        while alone and totals.stopped is None:
             claimed = spool.claim(mine, CHUNK, after=after)
             if not claimed:
-                return totals
+                break
             after = claimed[-1].id
             for fates in queue.put(claimed, mine[0]):
                 fates.settle(spool, "queued")
@@ -221,8 +197,6 @@ def hand_over(spool: Spool, queue: Queue, mine: Sequence[str], deadline: float |
                 totals.stopped = totals.stopped or fates.lost
             if deadline is not None and time.monotonic() >= deadline:
                 totals.stopped = totals.stopped or OUT_OF_TIME
-    finally:
-        lock.release()
     return totals
 
 
@@ -245,7 +219,8 @@ class Drain:
         self.lanes = lanes
         self.clock = clock
         self.visibility = visibility
-        self.messages = self.delivered = self.duplicates = self.refused = self.unknown = self.returned = 0
+        self.totals = Totals()
+        self.messages = self.refused = self.unknown = self.returned = 0
         self.stopped: str | None = None
         self._hidden: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -274,18 +249,9 @@ class Drain:
         finally:
             heart.set()
             beat.join()
-        return Drained(
-            self.where.label,
-            self.where.sandbox,
-            self.queue.address,
-            self.messages,
-            self.delivered,
-            self.duplicates,
-            self.refused,
-            self.unknown,
-            self.returned,
-            self.stopped,
-        )
+        where = (self.where.label, self.where.sandbox, self.queue.address, self.messages)
+        settled = (self.totals.delivered, self.totals.duplicates, self.refused, self.unknown)
+        return Drained(*where, *settled, self.returned, self.stopped)
 
     def _heartbeat(self, done: threading.Event) -> None:
         """Keep the messages in hand hidden for as long as their delivery takes."""
@@ -302,10 +268,10 @@ class Drain:
         for message in messages:
             if stop.is_set() or self.stopped is not None:
                 self._give_back(message, 0)
-                continue
-            self.messages += 1
-            if self._deliver(message):
-                done.append(message)
+            else:
+                self.messages += 1
+                if self._deliver(message):
+                    done.append(message)
         self.queue.delete(done)
         with self._lock:
             self._hidden = {}
@@ -333,10 +299,8 @@ class Drain:
             self._give_back(message, self.visibility)
             return False
         if destination and destination not in self.delivery.mine():
-            self.stopped = (
-                f"the queue holds events recorded for {destination}, and this drain delivers to {mine} "
-                f"({self.where.label}); producers need no key at all"
-            )
+            here = f"{mine} ({self.where.label}); producers need no key at all"
+            self.stopped = f"the queue holds events recorded for {destination}, and this drain delivers to {here}"
             self._give_back(message, 0)
             return False
         if times > 1:
@@ -352,8 +316,7 @@ class Drain:
         self.sender.send(group, time.monotonic() + 600, left.append, self.lanes)
         settled = True
         for fates in left:
-            self.delivered += len(fates.delivered)
-            self.duplicates += fates.duplicates
+            self.totals.add(fates)
             for claimed, refusal in fates.refused:
                 self.refused += spool.take_in([claimed.event], mine, None, refusal)
             settled = settled and not fates.perhaps and not fates.released

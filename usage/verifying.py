@@ -44,29 +44,21 @@ def verify(
     spool: Spool,
     api: Api,
     mine: Sequence[str],
-    start: Timestamp | None,
-    end: Timestamp | None,
-    *,
+    window: tuple[Timestamp | None, Timestamp | None],
     event_name: str | None,
     customers: Sequence[str],
     wait: float,
 ) -> Verification:
     """See `Client.verify`."""
-    first = None if start is None else aligned(utc_seconds(start), utc_seconds(start) + 1, "hour")[0]
-    last = None if end is None else aligned(utc_seconds(end) - 1, utc_seconds(end), "hour")[1]
+    start, end = (None if moment is None else utc_seconds(moment) for moment in window)
+    first = None if start is None else aligned(start, start + 1, "hour")[0]
+    last = None if end is None else aligned(end - 1, end, "hour")[1]
     pairs = _kept(spool, mine, first, last, event_name, customers)
     began = time.monotonic()
-    checked = unchecked = 0
-    meters: dict[str, Meter | None] = {}
-    open_pairs: dict[tuple[str, str], dict[int, _Hour]] = {}
-    for (name, customer), hours in pairs.items():
-        if name not in meters:
-            meters[name] = _comparable(api, name)
-        if meters[name] is None:
-            unchecked += len(hours)
-        else:
-            checked += len(hours)
-            open_pairs[name, customer] = hours
+    meters = {name: _comparable(api, name) for name in dict.fromkeys(name for name, _ in pairs)}
+    open_pairs = {pair: hours for pair, hours in pairs.items() if meters[pair[0]] is not None}
+    checked = sum(map(len, open_pairs.values()))
+    unchecked = sum(map(len, pairs.values())) - checked
     pause = 0.5
     while True:
         differences: list[Difference] = []

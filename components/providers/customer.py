@@ -11,9 +11,8 @@ from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change, Declarations
 from components.providers.inventory import StripeObject
-from components.providers.kind import Kind, Problem
+from components.providers.kind import Change, Declarations, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler

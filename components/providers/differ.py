@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from components.providers.fields import KEEP, setting
-from components.providers.kind import ADOPT, Kind
-from components.providers.run import Declaration
+from components.providers.kind import ADOPT, Change, Declarations, Kind
 from components.providers.values import MISSING, Inputs, is_unknown
-
-
-class Declarations(Protocol):
-    """Answers what the program declares of another object of the state; None where nobody has asked that yet."""
-
-    def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
-
-
-@dataclass(frozen=True)
-class Change:
-    """A resource of the state against what the program declares.
-
-    Attributes:
-        id: the object's id.
-        outputs: everything that the state holds of it.
-        old, new: the arguments in the state and in the program; equal where nothing changes.
-        replaces: the changed arguments that force a replacement.
-        declaration: what the program declares of another object.
-    """
-
-    kind: Kind
-    id: str
-    outputs: Inputs
-    old: Inputs
-    new: Inputs
-    replaces: list[str]
-    declaration: Declarations
 
 
 def replaces(kind: Kind, old: Inputs, new: Inputs) -> list[str]:

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from components.providers import policy, shapes
 from components.providers.fields import KEEP
 from components.providers.shapes import Field, Path, Schema, Struct
 from components.providers.values import Inputs
-
-if TYPE_CHECKING:
-    from components.providers.differ import Change, Declarations
 
 Problem = tuple[Path, str]
 Rule = Callable[[Inputs], Iterator[Problem]]
@@ -26,6 +23,52 @@ Reasons = Mapping[str, str]
 ADOPT = "adopt"
 #: `expand` only says how much Stripe answers.
 NEVER_ARGUMENTS: Reasons = {"expand": "the providers expand what they read"}
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A resource of the program whose object the state holds.
+
+    Attributes:
+        subject: how messages name it.
+        owner: its `<project>/<stack>/<resource name>`.
+        arguments: what the program declares.
+        before: the arguments in the state.
+        is_replaced: whether another object takes its place in this run.
+    """
+
+    subject: str
+    owner: str
+    arguments: Inputs
+    before: Inputs
+    is_replaced: bool
+
+
+class Declarations(Protocol):
+    """Answers what the program declares of another object of the state; None where nobody has asked that yet."""
+
+    def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """A resource of the state against what the program declares.
+
+    Attributes:
+        id: the object's id.
+        outputs: everything that the state holds of it.
+        old, new: the arguments in the state and in the program; equal where nothing changes.
+        replaces: the changed arguments that force a replacement.
+        declaration: what the program declares of another object.
+    """
+
+    kind: Kind
+    id: str
+    outputs: Inputs
+    old: Inputs
+    new: Inputs
+    replaces: list[str]
+    declaration: Declarations
 
 
 def _unchanged(arguments: Inputs) -> Inputs:

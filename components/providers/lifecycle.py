@@ -27,9 +27,9 @@ from components.providers import differ
 from components.providers.errors import ProviderError as ProviderError
 from components.providers.errors import name_in, subject
 from components.providers.inventory import StripeObject
-from components.providers.kind import ADOPT, Kind, Problem
+from components.providers.kind import ADOPT, Change, Declaration, Kind, Problem
 from components.providers.reconciler import Reconciler
-from components.providers.run import Declaration, Run, run_of
+from components.providers.run import Run, run_of
 from components.providers.values import Inputs, declared, path_text
 from components.redaction import as_line
 from components.settings import StackConfig
@@ -160,7 +160,7 @@ class StripeProvider(ResourceProvider):
         # Whether it deletes first is said always: the engine also replaces by itself (`replace_on_changes`).
         return DiffResult(changes=None, replaces=change.replaces, delete_before_replace=self.kind.delete_before_replace)
 
-    def _warn(self, change: differ.Change) -> None:
+    def _warn(self, change: Change) -> None:
         """Tell what a reviewer should know, and again what more can be told once other objects are compared."""
         unanswered: set[tuple[Kind, str]] = set()
 
@@ -170,7 +170,7 @@ class StripeProvider(ResourceProvider):
                 unanswered.add((kind, id_))
             return found
 
-        asking = differ.Change(**{**vars(change), "declaration": declaration})
+        asking = Change(**{**vars(change), "declaration": declaration})
         for notice in self.kind.notices(asking):
             self.run.tell("warning", notice)
         for warning in differ.warnings(asking):

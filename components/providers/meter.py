@@ -10,10 +10,9 @@ from typing_extensions import TypedDict
 
 from components.account import AccountError, StripeRefusal
 from components.providers import rules
-from components.providers.differ import Change
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject
-from components.providers.kind import ADOPT, Kind
+from components.providers.kind import ADOPT, Change, Kind
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler

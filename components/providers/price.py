@@ -13,10 +13,9 @@ from typing_extensions import TypedDict
 from components.account import StripeRefusal
 from components.providers import rules
 from components.providers.default_price import DEFAULT_PRICE
-from components.providers.differ import Change
 from components.providers.errors import ProviderError
 from components.providers.inventory import StripeObject, owner_of
-from components.providers.kind import Kind, Problem
+from components.providers.kind import Change, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
 from components.providers.reconciler import Reconciler

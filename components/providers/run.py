@@ -17,31 +17,12 @@ from components.account import Account
 from components.providers import notices
 from components.providers.errors import subject
 from components.providers.inventory import Inventory, StripeObject
-from components.providers.kind import Kind
+from components.providers.kind import Declaration, Kind
 from components.providers.state import Holders, StateUnreadable, read_holders
 from components.providers.values import Inputs
 from components.redaction import as_line
 
 _NEW, _IN_STATE = "new", "in the state"
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """A resource of the program whose object the state holds.
-
-    Attributes:
-        subject: how messages name it.
-        owner: its `<project>/<stack>/<resource name>`.
-        arguments: what the program declares.
-        before: the arguments in the state.
-        is_replaced: whether another object takes its place in this run.
-    """
-
-    subject: str
-    owner: str
-    arguments: Inputs
-    before: Inputs
-    is_replaced: bool
 
 
 @dataclass

@@ -18,10 +18,9 @@ from components.providers import discounts as discounts_of
 from components.providers import paid, rules, subscription_items
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
-from components.providers.differ import Change, Declarations
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
-from components.providers.kind import Kind, Problem
+from components.providers.kind import Change, Declarations, Kind, Problem
 from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE

@@ -13,9 +13,9 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
-from components.providers import differ, paid
+from components.providers import paid
+from components.providers.kind import Change, Declaration, Declarations
 from components.providers.price import PRICE
-from components.providers.run import Declaration
 from components.providers.subscription_items import offer_of, renamed
 from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
@@ -36,7 +36,7 @@ class Bill:
     outputs: Inputs
     old: Inputs
     new: Inputs
-    declaration: differ.Declarations
+    declaration: Declarations
 
     @property
     def is_classic(self) -> bool:
@@ -141,19 +141,19 @@ def _of_replacement(bill: Bill) -> Iterator[str]:
     yield from _end_taken_back(bill)
 
 
-def notices(change: differ.Change) -> Iterator[str]:
+def notices(change: Change) -> Iterator[str]:
     """What happens alike to every subscription on a price that is replaced: said once, of the price."""
     if not change.replaces:
         yield from _of_all(_bill(change))
 
 
-def warnings(change: differ.Change) -> Iterator[str]:
+def warnings(change: Change) -> Iterator[str]:
     """What happens to one subscription."""
     bill = _bill(change)
     yield from _of_replacement(bill) if change.replaces else _of_change(bill)
 
 
-def _bill(change: differ.Change) -> Bill:
+def _bill(change: Change) -> Bill:
     return Bill(change.outputs, change.old, change.new, change.declaration)
 
 
@@ -172,7 +172,7 @@ def _of_all(bill: Bill) -> Iterator[str]:
         yield f"{known.subject}: {moves}; {_the_rest(bill, key)}"
 
 
-def of_new(new: Inputs, declaration: differ.Declarations) -> Iterator[str]:
+def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
     """What one that is made bills beside its items: things that are billed once, and a time that has passed."""
 
     def known(id_: str) -> Mapping[str, Any] | None:

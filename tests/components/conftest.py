@@ -23,5 +23,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """What the providers have told during the test."""
     heard: set[str] = set()
-    monkeypatch.setattr(notices, "show", lambda severity, line: heard.add(line))
+
+    def hear(severity: str, line: str) -> None:
+        assert severity in ("info", "warning"), severity
+        heard.add(line)
+
+    monkeypatch.setattr(notices, "show", hear)
     return heard

@@ -39,6 +39,9 @@ TIERED = {
 }
 PRICE_DATA = {"product": "prod_1", "currency": "usd", "unit_amount": 1, "recurring": {"interval": "week"}}
 SUBSCRIPTION = {"customer": "cus_1", "items": {"a": {"price": "price_1"}}}
+ONCE = {"product": "prod_1", "currency": "usd", "unit_amount": 1}
+FREE = {"product": "prod_1", "currency": "usd", "recurring": {"interval": "week"}}
+TWICE = {"coupon": "a", "promotion_code": "b"}
 
 
 def without(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -47,6 +50,16 @@ def without(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def tiered(*tiers: dict[str, Any]) -> dict[str, Any]:
     return {**TIERED, "tiers": list(tiers)}
+
+
+def one_item(**change: Any) -> dict[str, Any]:
+    """A subscription's arguments with its one item changed."""
+    item = {"price": "price_1", **change}
+    return {**SUBSCRIPTION, "items": {"a": {name: value for name, value in item.items() if value is not None}}}
+
+
+def once(entry: dict[str, Any]) -> dict[str, Any]:
+    return {**SUBSCRIPTION, "add_invoice_items": [entry]}
 
 
 MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
@@ -392,6 +405,71 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {**SUBSCRIPTION, "cancel": {"when": "later"}},
         "cancel.when: must be one of now, period_end",
     ),
+    (SubscriptionProvider, {**SUBSCRIPTION, "customer_account": "acct_1"}, "customer_account: excludes customer"),
+    (
+        SubscriptionProvider,
+        one_item(price_data=PRICE_DATA),
+        "items.a.price_data: excludes price: an item has one price",
+    ),
+    (SubscriptionProvider, one_item(plan="plan_1"), "items.a.plan: excludes price: an item has one price"),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "items": {"k" * 41: {"price": "p"}}},
+        "has a key of 41 characters; at most",
+    ),
+    (SubscriptionProvider, one_item(discounts=[TWICE]), "items.a.discounts[0]: needs one of coupon, promotion_code"),
+    (
+        SubscriptionProvider,
+        one_item(price=None, price_data=FREE),
+        "items.a.price_data: needs unit_amount or unit_amount_d",
+    ),
+    (
+        SubscriptionProvider,
+        one_item(price=None, price_data={**PRICE_DATA, "unit_amount_decimal": "1"}),
+        "items.a.price_data.unit_amount_decimal: repeats unit_amount",
+    ),
+    (SubscriptionProvider, once({}), "add_invoice_items[0]: needs one of price and price_data"),
+    (
+        SubscriptionProvider,
+        once({"price": "price_1", "price_data": ONCE}),
+        "add_invoice_items[0]: needs one of price and",
+    ),
+    (
+        SubscriptionProvider,
+        once({"price_data": without(ONCE, "unit_amount")}),
+        "add_invoice_items[0].price_data: needs one",
+    ),
+    (
+        SubscriptionProvider,
+        once({"price_data": {**ONCE, "unit_amount_decimal": "1"}}),
+        "add_invoice_items[0].price_data: needs one of unit_amount and unit_amount_decimal",
+    ),
+    (
+        SubscriptionProvider,
+        once({"price": "price_1", "discounts": [TWICE]}),
+        "add_invoice_items[0].discounts[0]: needs",
+    ),
+    (SubscriptionProvider, {**SUBSCRIPTION, "discounts": [TWICE]}, "discounts[0]: needs one of coupon, promotion_code"),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "application_fee_percent": -1},
+        "application_fee_percent: must be 0 to 100",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "application_fee_percent": 0.125},
+        "must be 0 to 100 with at most 2 decimals",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "transfer_data": {"destination": "acct_1", "amount_percent": 100.25}},
+        "transfer_data.amount_percent: must be 0 to 100",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "billing_mode": {"type": "classic"}, "billing_schedules": [{"bill_until": {"type": "x"}}]},
+        "billing_schedules: needs billing_mode type flexible",
+    ),
 ]
 
 
@@ -480,6 +558,15 @@ BORDERS: list[tuple[type[StripeProvider], dict[str, Any]]] = [
     ),
     (SubscriptionProvider, {**SUBSCRIPTION, "invoice_settings": {"issuer": {"type": "account", "account": "acct_1"}}}),
     (SubscriptionProvider, {**SUBSCRIPTION, "add_invoice_items": [{"price": str(n)} for n in range(20)]}),
+    (SubscriptionProvider, once({"price_data": ONCE, "discounts": [{"coupon": "a"}]})),
+    (SubscriptionProvider, once({"price_data": {**without(ONCE, "unit_amount"), "unit_amount_decimal": "1"}})),
+    (SubscriptionProvider, {"customer_account": "acct_1", "items": SUBSCRIPTION["items"]}),
+    (SubscriptionProvider, one_item(price=None, plan="plan_1")),
+    (SubscriptionProvider, one_item(price=None, price_data=PRICE_DATA, discounts=[{"promotion_code": "b"}])),
+    (SubscriptionProvider, one_item(price=None, price_data={**FREE, "unit_amount_decimal": "1"})),
+    (SubscriptionProvider, {**SUBSCRIPTION, "billing_mode": {"type": "classic"}}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "billing_mode": {"type": "flexible", "flexible": {}}}),
+    (SubscriptionProvider, {**SUBSCRIPTION, "transfer_data": {"destination": "acct_1", "amount_percent": 100}}),
 ]
 
 

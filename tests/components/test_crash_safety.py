@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from components.account import StripeRefusal
+from components.providers import reconciler
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import ProviderError, StripeProvider
@@ -247,6 +248,15 @@ def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) ->
         assert world.stripe("get", f"/v1/customers/{state.id}")["name"] == name
 
 
+def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "MOST_GENERATIONS", 2)
+    declared = arguments(world, ProductProvider)
+    for _ in range(2):
+        world.destroy(ProductProvider, world.up(ProductProvider, "n", declared))
+    with pytest.raises(ProviderError, match="Product 'n': made and deleted 2 times today; wait a day"):
+        world.up(ProductProvider, "n", declared)
+
+
 def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world: World) -> None:
     """Its key has a stored answer, which says how the object was and not how it is."""
     declared = arguments(world, CustomerProvider)
@@ -301,6 +311,15 @@ def test_the_number_of_changes_survives_a_refresh(world: World) -> None:
     assert unsent.outs["changes"] == 1
 
 
+def test_what_a_lost_run_has_finished_is_taken_over_without_a_change(world: World) -> None:
+    """What Stripe takes only once the object exists was sent, too."""
+    declared = {**arguments(world, SubscriptionProvider), "pause_collection": {"behavior": "void"}}
+    lost = world.up(SubscriptionProvider, "n", declared)
+    world.forget_calls()
+    assert world.up(SubscriptionProvider, "n", declared).id == lost.id
+    assert [call for call in world.calls() if call.startswith("POST")] == []
+
+
 def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: World) -> None:
     """The program moved to another customer before the next run: what was made is in no state."""
     declared = arguments(world, SubscriptionProvider)
@@ -310,9 +329,13 @@ def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: W
         ProviderError, match=f"{lost.id} was made for it, is active and has customer .*cancel {lost.id}"
     ):
         world.up(SubscriptionProvider, "n", other)
+    # One that ends by itself bills nothing beside another for long.
+    world.stripe("post", f"/v1/subscriptions/{lost.id}", cancel_at_period_end=True)
+    made = world.up(SubscriptionProvider, "n", other)
+    assert {each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]} == {lost.id, made.id}
     world.stripe("delete", f"/v1/subscriptions/{lost.id}")
-    world.up(SubscriptionProvider, "n", other)
-    assert len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
+    assert world.up(SubscriptionProvider, "n", other).id == made.id
+    assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [made.id]
 
 
 def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said: set[str]) -> None:

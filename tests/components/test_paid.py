@@ -314,6 +314,17 @@ def test_what_acts_once_is_charged_where_it_was_not_yet(world: World) -> None:
     assert charges(world, other, setup) == 1
 
 
+def test_what_another_subscription_of_the_customer_has_charged_is_charged_by_this_one_too(world: World) -> None:
+    product, customer = world.product().id, world.customer().id
+    arguments = {**invoiced(customer), "items": {"license": {"price": world.price(product).id}}}
+    once = world.up(PriceProvider, "setup", {"product": product, "currency": "usd", "unit_amount": 5_000}).id
+    world.up(SubscriptionProvider, "other", {**arguments, "add_invoice_items": [{"price": once}]})
+    earlier = world.up(SubscriptionProvider, "acme", arguments)
+    world.stripe("delete", f"/v1/subscriptions/{earlier.id}")
+    world.up(SubscriptionProvider, "acme", {**arguments, "add_invoice_items": [{"price": once}]})
+    assert charges(world, customer, once) == 2
+
+
 def test_a_time_that_no_earlier_one_was_billed_for_is_billed(world: World) -> None:
     product, customer = world.product().id, world.customer().id
     arguments = {**invoiced(customer), "items": {"license": {"price": world.price(product).id}}}
@@ -535,6 +546,12 @@ def test_an_amount_is_said_only_where_the_program_knows_it(price: dict[str, Any]
     assert paid.fee_text(price, 3) == text
 
 
+@pytest.mark.parametrize("quantity", [UNKNOWN, None, True])
+@pytest.mark.parametrize("terms", [{"unit_amount": 500}, {"tiers": [{"up_to": "inf", "unit_amount": 5}]}])
+def test_no_amount_is_said_of_a_quantity_that_is_not_known(terms: dict[str, Any], quantity: Any) -> None:
+    assert paid.fee_text({"currency": "usd", **terms}, quantity) is None
+
+
 def test_an_amount_is_in_the_currency_that_is_billed() -> None:
     price = {**licensed("prod_1"), "currency_options": {"eur": {"unit_amount": 900}}}
     assert paid.fee_text(price, 2, "eur") == "18.00 EUR a month"
@@ -553,6 +570,45 @@ def test_an_amount_is_in_the_currency_that_is_billed() -> None:
 def test_included_units(tiers: list[dict[str, Any]], units: int) -> None:
     assert paid.included({**metered("prod_1", "mtr_1"), "tiers": tiers}) == units
     assert paid.included({**licensed("prod_1"), "tiers": tiers}) == 0
+
+
+@pytest.mark.parametrize(
+    ("price", "free"),
+    [
+        ({"unit_amount": 0}, True),
+        ({"unit_amount_decimal": "0.0"}, True),
+        ({"unit_amount_decimal": "0.1"}, False),
+        ({"unit_amount_decimal": UNKNOWN}, False),
+        ({"custom_unit_amount": {"enabled": True}}, False),
+        ({"tiers": [{"up_to": 5, "unit_amount": 0}, {"up_to": "inf", "flat_amount": 0}]}, True),
+        ({"tiers": [{"up_to": 5, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 1}]}, False),
+        ({"tiers": [{"up_to": 5, "unit_amount": 0, "flat_amount": 1}, {"up_to": "inf", "unit_amount": 0}]}, False),
+        ({"tiers": [{"up_to": "inf", "unit_amount_decimal": UNKNOWN}]}, False),
+    ],
+)
+def test_a_price_is_free_only_where_that_is_certain(price: dict[str, Any], free: bool) -> None:
+    assert paid.is_free(price) is free
+
+
+@pytest.mark.parametrize(
+    ("entries", "currency", "text"),
+    [
+        ([{"price": "setup"}], None, "50.00 USD"),
+        ([{"price": "setup", "quantity": 2}], "usd", "100.00 USD"),
+        ([{"price": "setup"}, {"price_data": {"currency": "usd", "unit_amount": 250}}], None, "52.50 USD"),
+        (
+            [{"price": "other"}, {"price": "setup"}, {"price": UNKNOWN}],
+            None,
+            "50.00 USD and 2 more whose amounts are not known here",
+        ),
+        ([{"price": "setup"}, {"price": "setup"}], "eur", "2 items"),
+        ([{"price": "other"}], "usd", "1 item"),
+        ([{"price_data": {"currency": UNKNOWN, "unit_amount": 250}}], None, "1 item"),
+    ],
+)
+def test_what_is_charged_once_is_summed_as_far_as_it_is_known(entries: Any, currency: str | None, text: str) -> None:
+    known = {"setup": {"currency": "usd", "unit_amount": 5_000}}
+    assert paid.once_text(entries, known.get, currency) == text
 
 
 def test_a_balance_is_said(world: World, said: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -86,8 +87,10 @@ def test_destroy_leaves_what_the_kind_says(world: World, catalog: Catalog, provi
     path = f"{provider.kind.path}/{state.id}"
     found = world.stripe("get", path)
     assert {name: found.get(name) for name in left} == left
-    # Nothing in Stripe is in the way of doing it again.
-    world.destroy(provider, state)
+    # Nothing in Stripe is in the way of doing it again, and the run that did it knows what is left.
+    run = world.process()
+    world.destroy(provider, state, run)
+    assert world.refresh(provider, state, run) == world.refresh(provider, state)
 
 
 def test_a_product_that_never_had_prices_is_deleted(world: World) -> None:
@@ -243,6 +246,23 @@ def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
     there = world.stripe("get", "/v1/products/chosen")
     assert (there["active"], there["metadata"]["pulumi"]) == (True, "project/dev/new-name")
     assert new.id == old.id
+
+
+@pytest.mark.parametrize("provider", [MeterProvider, PriceProvider, ProductProvider])
+def test_what_will_bill_nobody_new_is_said_once(world: World, said: set[str], provider: type[StripeProvider]) -> None:
+    arguments = {**declarations.of(provider.kind).arguments(world), "owner": "project/dev/n"}
+    said.clear()
+    run = world.process().provider(provider)
+    off = {**arguments, "active": False}
+    run.diff("id_1", arguments, off)
+    [line] = said
+    assert re.search(
+        r"\(id_1\): will be (archived: no new subscriptions|inactive: Stripe refuses its meter events)", line
+    )
+    said.clear()
+    for old, new in ((off, off), (off, arguments), (arguments, {**arguments, "active": True})):
+        run.diff("id_1", old, new)
+    assert said == set()
 
 
 def test_a_meter_is_switched_off_and_on(world: World) -> None:

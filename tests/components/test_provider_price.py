@@ -256,6 +256,14 @@ def test_a_replacement_says_what_keeps_the_old_price(world: World, said: set[str
     assert [line for line in said if line == "Price 'once' (price_3): stays in Stripe, archived"]
 
 
+def test_a_tax_behavior_that_stays_is_no_news(world: World, said: set[str]) -> None:
+    provider = world.process().provider(PriceProvider)
+    old = {**licensed("prod_1"), "owner": "project/dev/fee", "tax_behavior": "exclusive"}
+    provider.diff("price_1", old, {**old, "nickname": "x"})
+    provider.diff("price_2", {**old, "tax_behavior": "unspecified"}, {**old, "tax_behavior": "unspecified"})
+    assert said == set()
+
+
 def test_a_tier_put_between_others_is_told_by_its_bound(world: World, said: set[str]) -> None:
     """The engine compares lists by position, and prints each tier after it as changed."""
     provider = world.process().provider(PriceProvider)
@@ -388,6 +396,7 @@ def test_a_custom_amount_in_a_currency(world: World) -> None:
 
 def test_a_product_made_with_its_price_is_not_seen_as_drift(world: World) -> None:
     price = world.up(PriceProvider, "one", {"product_data": {"name": "P"}, "currency": "usd", "unit_amount": 1})
+    assert price.outs["type"] == "one_time"
     after = world.refresh(PriceProvider, price)
     assert after is not None
     assert after.inputs == price.inputs

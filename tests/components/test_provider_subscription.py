@@ -111,6 +111,15 @@ def test_a_price_that_changes_its_currency_is_said_where_it_is_billed(acme: Acme
     assert acme.up(acme.state, currency="eur").id != old
 
 
+def test_a_fee_in_another_currency_than_the_price_s_own_is_not_told_in_that(acme: Acme) -> None:
+    assert acme.state.outs["fees"] == {"license": "300.00 USD a month"}
+    both = acme.world.price(acme.product, "both", currency_options={"eur": {"unit_amount": 900}}).id
+    items = {"license": {"price": both}}
+    other = acme.world.customer("other").id
+    state = acme.world.subscription(other, items, "euro", currency="eur")
+    assert "USD" not in str(state.outs["fees"])
+
+
 def test_a_state_that_does_not_know_its_currency_replaces_nothing(acme: Acme) -> None:
     """Older versions did not keep it: a currency that the program begins to declare is then no replacement."""
     del acme.state.outs["billing_currency"]
@@ -182,6 +191,12 @@ def test_an_item_moves_from_seats_to_usage_and_back(acme: Acme) -> None:
     acme.change({"only": {"price": acme.fee, "quantity": 3}})
     acme.change({"only": {"price": acme.dearer}})
     assert list(acme.prices().values()) == [(acme.dearer, 1)]
+
+
+def test_a_declared_quantity_is_not_dropped_where_the_item_becomes_metered(acme: Acme) -> None:
+    with pytest.raises(StripeRefusal, match="quantity"):
+        acme.change({**acme.items, "license": {"price": acme.other_usage, "quantity": 3}})
+    assert (acme.fee, 3) in acme.prices().values()
 
 
 @pytest.mark.parametrize("mode", ["flexible", "classic"])
@@ -527,7 +542,9 @@ def test_a_flexible_one_that_a_lost_run_made_is_not_taken_for_a_classic_one(acme
 
 def test_writing_down_what_stripe_has_filled_in_is_no_change(acme: Acme) -> None:
     old = acme.state
-    for more in ({"currency": "usd"}, {}, {"billing_mode": {"type": "flexible"}}, {}):
+    included = {"type": "flexible", "flexible": {"proration_discounts": "included"}}
+    flexible: dict[str, Any] = {"billing_mode": {"type": "flexible"}}
+    for more in ({"currency": "usd"}, {}, flexible, {"billing_mode": included}, {}):
         assert acme.up(acme.state, **more).id == old.id
     provider = acme.world.process().provider(SubscriptionProvider)
     assert provider.diff(old.id, old.outs, {**old.inputs, "currency": "eur"}).replaces == ["currency"]
@@ -759,6 +776,13 @@ def test_what_is_gone_says_to_refresh(acme: Acme) -> None:
         acme.up(acme.state, description="x")
 
 
+def test_items_of_one_that_stripe_does_not_know_say_to_refresh(acme: Acme) -> None:
+    """As after test data was erased."""
+    acme.state = State("sub_unknown", acme.state.inputs, acme.state.outs)
+    with pytest.raises(ProviderError, match=r"\(sub_unknown\): is gone from Stripe; run pulumi refresh"):
+        acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 4}})
+
+
 def test_a_customer_of_more_than_a_page_of_subscriptions_stays_too(acme: Acme) -> None:
     world = acme.world
     many = world.customer("many")
@@ -812,6 +836,17 @@ def test_one_that_is_cancelled_before_its_declared_end_is_made_again(acme: Acme)
     assert acme.world.refresh(SubscriptionProvider, acme.state) is None
 
 
+def test_a_trial_that_somebody_prolongs_shows(acme: Acme) -> None:
+    end = acme.remote()["created"] + 10 * 86_400
+    acme.up(acme.state, trial_end=end)
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", trial_end=end + 86_400)
+    assert acme.refreshed().inputs["trial_end"] == end + 86_400
+    # One that was ended stays ended as declared, whatever date that was.
+    acme.up(acme.refreshed(), trial_end="now")
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
 def test_paused_in_the_dashboard_shows(acme: Acme) -> None:
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", pause_collection={"behavior": "void"})
     drifted = acme.refreshed()
@@ -824,6 +859,9 @@ def test_one_way_to_end_becomes_the_other(acme: Acme) -> None:
     first = acme.up(acme.state, cancel_at_period_end=True)
     second = acme.up(first, cancel_at="max_period_end")
     assert (acme.remote()["cancel_at_period_end"], acme.remote()["cancel_at"] is None) == (False, False)
+    assert acme.refreshed().inputs == second.inputs
+    acme.world.stripe("post", f"/v1/subscriptions/{second.id}", cancel_at="")
+    assert "cancel_at" not in acme.refreshed().inputs
     acme.up(second, cancel_at_period_end=True)
     assert acme.remote()["cancel_at_period_end"] is True
 
@@ -902,6 +940,44 @@ def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declare
     after = world.refresh(SubscriptionProvider, state)
     assert after is not None
     assert after.inputs == state.inputs
+
+
+def test_a_promotion_code_taken_off_in_the_dashboard_is_drift(world: World) -> None:
+    """Its coupon is asked whether it was used up."""
+    promotion = {"type": "coupon", "coupon": coupon(world, "once")}
+    code = world.stripe("post", "/v1/promotion_codes", promotion=promotion)["id"]
+    customer, price = world.customer("discounted").id, world.price(world.product().id).id
+    arguments = {**invoiced(customer), "items": {"license": {"price": price}}, "discounts": [{"promotion_code": code}]}
+    state = world.up(SubscriptionProvider, "d", {**arguments, "trial_period_days": 14})
+    world.stripe("post", f"/v1/subscriptions/{state.id}", discounts="")
+    drifted = world.refresh(SubscriptionProvider, state)
+    assert drifted is not None
+    assert "discounts" not in drifted.inputs
+
+
+def test_what_another_coupon_has_reduced_does_not_use_one_up(acme: Acme) -> None:
+    spent, fresh = {"coupon": coupon(acme.world, "once")}, {"coupon": coupon(acme.world, "once")}
+    first = acme.world.up(
+        SubscriptionProvider,
+        "d",
+        {**invoiced(acme.customer), "items": {"a": {"price": acme.fee}}, "discounts": [spent]},
+    )
+    both = {**first.inputs, "discounts": [spent, fresh]}
+    state = acme.world.up(SubscriptionProvider, "d", both, first)
+    assert coupons_of(acme.world, state.id) == [fresh["coupon"]]
+    acme.world.stripe("post", f"/v1/subscriptions/{state.id}", discounts="")
+    drifted = acme.world.refresh(SubscriptionProvider, state)
+    assert drifted is not None
+    assert drifted.inputs["discounts"] == [spent]
+
+
+def test_a_discount_that_is_declared_by_its_id_and_gone_is_no_drift(acme: Acme) -> None:
+    """Nothing gives it again."""
+    acme.up(acme.state, discounts=[{"coupon": coupon(acme.world, "forever")}])
+    [held] = acme.remote()["discounts"]
+    acme.up(acme.state, discounts=[{"discount": held}])
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", discounts="")
+    assert acme.refreshed().inputs == acme.state.inputs
 
 
 def test_a_repeating_coupon_is_used_up_after_its_months_and_not_before(world: World) -> None:
@@ -997,6 +1073,22 @@ def test_the_anchor_is_reset_in_place(acme: Acme) -> None:
     assert provider.reconciler.changes(acme.state.id, provider.kind.arguments(acme.state.outs), new) == {
         "billing_cycle_anchor": anchor("now")
     }
+
+
+def test_an_anchor_that_stays_declared_is_not_reset_by_another_change(acme: Acme) -> None:
+    acme.up(acme.state, billing_cycle_anchor=anchor("now"))
+    was = acme.remote()["billing_cycle_anchor"]
+    acme.world.control("clock", advance=3600)
+    acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 5}}, billing_cycle_anchor=anchor("now"))
+    assert acme.remote()["billing_cycle_anchor"] == was
+
+
+def test_a_new_one_has_no_anchor_to_reset(world: World) -> None:
+    """Stripe takes a date or nothing when a subscription is made."""
+    acme = Acme(world, billing_cycle_anchor=anchor("now"))
+    [made] = [each for each in world.sent if str(each) == "POST /v1/subscriptions"]
+    assert "billing_cycle_anchor" not in made.body
+    assert acme.refreshed().inputs == acme.state.inputs
 
 
 @pytest.mark.parametrize("mode", ["flexible", "classic"])

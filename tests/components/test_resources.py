@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from components.providers.lifecycle import StripeProvider
 from components.providers.shapes import Array, Map, Struct
 from components.subscriber import Subscriber
 from tests.components.world import PROVIDERS, of_the_locked_sdk
+from tests.mocked import event_loop
 
 #: Every stack's state holds these: the import path of each class. To change one is to strand every stack.
 PICKLES = {
@@ -125,13 +125,9 @@ class Recorder(pulumi.runtime.Mocks):
 def recorder() -> Iterator[Recorder]:
     made = Recorder()
     # Pulumi takes the thread's event loop, and after an `asyncio.run` in another test there is none.
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    pulumi.runtime.set_mocks(made, project="shop", stack="dev", preview=False)
-    yield made
-    asyncio.set_event_loop(None)
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
+    with event_loop():
+        pulumi.runtime.set_mocks(made, project="shop", stack="dev", preview=False)
+        yield made
     gc.collect()
 
 

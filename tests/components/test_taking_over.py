@@ -62,6 +62,8 @@ def test_what_the_program_names_is_taken_over_and_said(
     [(name, value)] = kind.change.items()
     [line] = [line for line in said if "is taken over" in line]
     assert f"({theirs}): is taken over" in line
+    # Meters have no metadata.
+    assert ("is taken over from project/prod/n and" in line) is provider.kind.has_metadata
     assert f"{name} " in line
     assert f"=> {value!r}" in line
     after = world.refresh(provider, state)

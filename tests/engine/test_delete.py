@@ -104,7 +104,7 @@ def test_destroy_leaves_nothing_that_bills_and_names_what_stays(new_project: New
 
     # Made again: the meter is the old one, reactivated; nothing is there twice.
     again = project.up().ok()
-    assert "Meter 'tokens': had been deactivated and is reactivated" in said(again)
+    assert "Meter 'tokens': reactivated" in said(again)
     now = ids(project)
     assert now["Meter tokens"] == known["Meter tokens"]
     assert not (set(now.values()) - {now["Meter tokens"]}) & set(known.values())

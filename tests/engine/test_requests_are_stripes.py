@@ -20,7 +20,7 @@ def test_up_update_refresh_usage_and_destroy(alpaca: Project) -> None:
         outputs["subscriptions"]["alpaca-ai-first-customer"],
     )
     for words in (
-        ["send", "alpaca_ai_tokens", "--customer", customer, "--value", "26000", "--delivery", "v1"],
+        ["send", "alpaca_ai_tokens", "--customer", customer, "--value", "26000"],
         ["summary", "alpaca_ai_tokens", "--customer", customer, "--group", "day"],
         ["preview-invoice", "--subscription", subscription],
     ):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import runpy
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pulumi
 import pytest
 
 from tests.components.world import PROVIDERS, PULUMI, World, as_pulumi_sends
+from tests.mocked import event_loop
 from tests.sandbox.bills import at
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -92,15 +91,8 @@ class Account:
 
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[Account]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    with warnings.catch_warnings():
-        # Pulumi's mocks leave tasks behind.
-        warnings.simplefilter("ignore", pytest.PytestUnraisableExceptionWarning)
+    with event_loop():
         yield Account(tmp_path)
-    asyncio.set_event_loop(None)
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
 
 
 def test_two_plans_on_one_meter(account: Account) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-import usage.default
+import usage.client
 from sandbox import Request, Sandbox
 from sandbox.server import serving
 
@@ -43,7 +43,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr("usage.api.BACKOFF_FIRST", 0.001)
     monkeypatch.setattr("usage.api.BACKOFF_MOST", 0.01)
     yield
-    usage.default.reset()
+    usage.client.reset()
 
 
 @dataclass

@@ -50,9 +50,9 @@ def test_every_snippet_runs(embedded: World, meter: str, customer: str, sqs: Any
                 assert done.returncode == 0, (command, done.stdout, done.stderr)
                 assert done.stdout, command
     assert min(ran.values()) >= 1
-    import usage.default
+    import usage.client
 
-    usage.default.reset()
+    usage.client.reset()
     assert embedded.total(meter, customer) == Decimal("1200") + Decimal("800.5") - 200 + 500 + 3 + 7 + 1200 + 460 + 7
 
 

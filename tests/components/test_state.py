@@ -1,0 +1,106 @@
+"""Who else holds an object, from the stack's own state: what is read of an export, and what is said where it fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.providers import state
+from components.providers.state import StateUnreadable, holders_in, read_holders, runs_under_engine
+
+PRICE = {"type": "pulumi-python:dynamic/stripe:Price", "id": "price_1"}
+STACK = {"type": "pulumi:pulumi:Stack"}
+EXPORT = {"version": 3, "deployment": {"resources": [STACK, PRICE, {**PRICE, "delete": True}]}}
+HELD = Counter({("Price", "price_1"): 2})
+
+
+@pytest.mark.parametrize(
+    ("export", "held"),
+    [
+        (EXPORT, HELD),
+        (
+            {"deployment": {"resources": [PRICE, {**PRICE, "id": "price_2"}]}},
+            {("Price", "price_1"): 1, ("Price", "price_2"): 1},
+        ),
+        # A stack that was never applied.
+        ({"version": 3, "deployment": None}, {}),
+        ({"deployment": {"resources": None}}, {}),
+    ],
+)
+def test_each_resource_of_an_export_holds_its_object(export: dict[str, Any], held: dict[Any, int]) -> None:
+    """What a replacement has yet to delete holds it too; the stack itself holds nothing."""
+    assert holders_in(export) == held
+
+
+@pytest.mark.parametrize(
+    ("argv", "under"),
+    [
+        (["/a/lib/pulumi/dynamic/__main__.py", "127.0.0.1:4000"], True),
+        (["/a/lib/pulumi/dynamic/__main__.py"], False),
+        (["/a/lib/pulumi/dynamic/__main__.py", "127.0.0.1:4000", "x"], False),
+        (["/a/lib/pulumi/dynamic/__main__.py", "4000"], False),
+        (["/a/bin/pytest", "127.0.0.1:4000"], False),
+    ],
+)
+def test_only_the_engine_starts_a_process_like_this(
+    monkeypatch: pytest.MonkeyPatch, argv: list[str], under: bool
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    assert runs_under_engine() is under
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A process as the engine starts it, and where its `pulumi` is."""
+    monkeypatch.setattr(sys, "argv", ["/a/pulumi/dynamic/__main__.py", "127.0.0.1:4000"])
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return tmp_path / "pulumi"
+
+
+def exports(cli: Path, script: str) -> None:
+    cli.write_text(f"#!/bin/sh\n{script}\n")
+    cli.chmod(0o755)
+
+
+def test_the_state_of_the_stack_is_exported(engine: Path) -> None:
+    exports(engine, f"echo \"$@\" > {engine}.called; echo '{json.dumps(EXPORT)}'")
+    assert read_holders("dev") == HELD
+    assert Path(f"{engine}.called").read_text() == "stack export --stack dev --non-interactive\n"
+
+
+def test_without_an_engine_there_is_no_state(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports(engine, f"touch {engine}.called; echo '{json.dumps(EXPORT)}'")
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    assert read_holders("dev") is None
+    assert not Path(f"{engine}.called").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo 'error: no\n  such stack' >&2; exit 255", r"\Apulumi stack export: error: no such stack\Z"),
+        ("echo 'Enter your passphrase:'", r"\Apulumi stack export printed no state: "),
+        ("echo '[]'", r"\Apulumi stack export printed no state: "),
+        ("exec sleep 30", r"\Apulumi stack export: .* timed out"),
+    ],
+)
+def test_an_export_that_fails_says_why_in_one_line(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    if "sleep" in script:
+        monkeypatch.setattr(state, "TIMEOUT_SECONDS", 0.2)
+    exports(engine, script)
+    with pytest.raises(StateUnreadable, match=why) as caught:
+        read_holders("dev")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cli_that_is_nowhere_is_said(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(engine.parent))
+    with pytest.raises(StateUnreadable, match="the pulumi that runs this is not on PATH"):
+        read_holders("dev")
