@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
+
+from components.plan import PLANS
 
 
 @contextmanager
 def event_loop() -> Iterator[None]:
-    """The thread's event loop, closed in the end with those that Pulumi's mocks leave in its worker threads."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        yield
-    finally:
-        asyncio.set_event_loop(None)
-        with warnings.catch_warnings():
-            # The mocks make a loop in each worker thread and close none of them.
-            warnings.simplefilter("ignore", ResourceWarning)
+    """The thread's event loop, closed in the end with those that Pulumi's mocks make in their worker threads."""
+    make, made = asyncio.new_event_loop, list[asyncio.AbstractEventLoop]()
+
+    def kept() -> asyncio.AbstractEventLoop:
+        made.append(make())
+        return made[-1]
+
+    with patch("asyncio.new_event_loop", kept):
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            yield
+        finally:
+            # A program is a process of its own.
+            PLANS.clear()
+            asyncio.set_event_loop(None)
             loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
-            gc.collect()
+            for each in made:
+                each.close()

@@ -59,6 +59,19 @@ ENDED: Final = ("canceled", "incomplete_expired")
 #: What Stripe does where `trial_settings` say nothing.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
+#: What a price costs, and how often.
+COSTS: Final = (
+    "billing_scheme",
+    "currency",
+    "currency_options",
+    "custom_unit_amount",
+    "recurring",
+    "tax_behavior",
+    "tiers",
+    "tiers_mode",
+    "transform_quantity",
+    "unit_amount_decimal",
+)
 #: A year, in each interval.
 MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
@@ -613,7 +626,16 @@ class Subscriptions(Reconciler):
         # Stripe moves it to the end of a trial.
         if isinstance(anchor, int) and not remote.get("trial_end") and remote.get("billing_cycle_anchor") != anchor:
             found["billing_cycle_anchor"] = (remote.get("billing_cycle_anchor"), anchor)
-        return found
+        return {path: both for path, both in found.items() if not self._cost_the_same(path, *both)}
+
+    def _cost_the_same(self, path: str, there: Any, declared: Any) -> bool:
+        """Whether a path is the price of an item, and the two are prices that cost the same: one was made again."""
+        is_price = path.startswith("items.") and path.endswith(".price")
+        if not is_price or not isinstance(there, str) or not isinstance(declared, str):
+            return False
+        prices = self.run.inventory(PRICE)
+        one, other = prices.read(there), prices.read(declared)
+        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in COSTS)
 
     def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
         """What the items that bill by quantity come to, before and after, without tiers, discounts and tax."""

@@ -131,8 +131,6 @@ def recorder() -> Iterator[Recorder]:
     gc.collect()
 
 
-# Pulumi's mocks leave an event loop open in each thread that they use.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_program_declares_with_decimals_and_links(recorder: Recorder) -> None:
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> pulumi.Output[Any]:
@@ -160,7 +158,6 @@ def test_a_program_declares_with_decimals_and_links(recorder: Recorder) -> None:
     assert recorder.declared["pro"]["id"] == "chosen"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder) -> None:
     """Undeclared, Stripe would refuse the new prices in the middle of the run."""
 
@@ -189,7 +186,6 @@ def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder
         ({"own": [Fee("1", key="usage")]}, "subscriber one: 'usage' is a fee in one place and usage in the other"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_a_subscriber_cannot_mean_is_refused(recorder: Recorder, arguments: Any, message: str) -> None:
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> None:
@@ -200,7 +196,6 @@ def test_what_a_subscriber_cannot_mean_is_refused(recorder: Recorder, arguments:
         program()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_plans_of_one_subscriber_have_charges_of_different_keys(recorder: Recorder) -> None:
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def program() -> None:

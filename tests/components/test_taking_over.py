@@ -195,6 +195,23 @@ def test_what_is_found_and_pays_the_same_is_taken_over(world: World, catalog: di
     assert any(f"({live}): exists already and is taken over" in line for line in said)
 
 
+@pytest.mark.parametrize(("amount", "taken_over"), [("980", True), ("981", False)])
+def test_a_price_made_again_at_the_same_cost_is_the_same_bill(
+    world: World, catalog: dict[str, str], amount: str, taken_over: bool
+) -> None:
+    """A destroyed stack archives its prices; a subscription that goes on to its end is declared again on new ones."""
+    item = {"price": catalog["seat"], "quantity": 10, "metadata": {"pulumi": "seat"}}
+    params = {**invoiced(catalog["customer"]), "items": [item], **MINE}
+    live = world.stripe("post", "/v1/subscriptions", **params)["id"]
+    again = world.price(catalog["product"], "again", unit_amount_decimal=amount).id
+    arguments = declared({**catalog, "seat": again})
+    if taken_over:
+        assert world.up(SubscriptionProvider, "acme", arguments).id == live
+        return
+    with pytest.raises(ProviderError, match=r"items\.seat\.price"):
+        world.up(SubscriptionProvider, "acme", arguments)
+
+
 # -- meters ---------------------------------------------------------------------------------------------------------
 
 
