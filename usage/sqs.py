@@ -13,16 +13,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .delivery import CHUNK, OUT_OF_TIME, Fates, Totals, delivering
+from .delivery import Sender, Tally
 from .errors import DestinationError, UsageError
 from .events import Event
 from .results import Drained
-from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Claimed
+from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .delivery import Delivery
+    from .delivery import Delivery, Done
     from .spool import Spool
 
 MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat when a worker dies
@@ -58,61 +58,28 @@ class Queue:
             # a long poll waits some seconds by itself
             config = Config(retries={"mode": "standard", "max_attempts": 5}, read_timeout=60, connect_timeout=10)
             self._sqs: Any = boto3.client("sqs", config=config)
-            if "/" in name:
-                scheme = self._sqs.meta.endpoint_url.partition("://")[0]
-                self.url = f"{scheme}://{name}"
-            else:
-                self.url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
+            scheme = self._sqs.meta.endpoint_url.partition("://")[0]
+            self.url = f"{scheme}://{name}" if "/" in name else self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
         except self._errors as problem:
             raise DestinationError(f"the queue {address} cannot be used: {problem}") from None
 
-    @contextlib.contextmanager
-    def _saying(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except self._errors as problem:
-            raise UsageError(f"{what}: {problem}") from None
-
-    def put(self, events: Sequence[Claimed], destination: str) -> Iterator[Fates]:
-        """Put events into the queue, one group of messages a call; yields what became of each group."""
-        group: list[tuple[str, list[Claimed]]] = []
-        size = 0
-        for packed in _packed(events):
-            body = _body(packed, destination)
-            if group and (len(group) == CALL_MESSAGES or size + len(body) > CALL_BYTES):
-                yield self._put(group)
-                group, size = [], 0
-            group.append((body, packed))
-            size += len(body)
-        if group:
-            yield self._put(group)
-
-    def _put(self, group: list[tuple[str, list[Claimed]]]) -> Fates:
-        fates = Fates()
-        entries = [{"Id": str(number), "MessageBody": body} for number, (body, _) in enumerate(group)]
+    def put(self, bodies: Sequence[str]) -> dict[int, str]:
+        """Put up to ten messages into the queue; returns why, by place, for those that the queue refused. Raises
+        UsageError when nobody can say what became of them."""
+        entries = [{"Id": str(place), "MessageBody": body} for place, body in enumerate(bodies)]
         try:
             answer = self._sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
         except self._errors as problem:
-            fates.lost = f"the queue {self.address} did not take a batch: {problem}"
-            fates.perhaps += [claimed for _, packed in group for claimed in packed]
-            return fates
-        for done in answer.get("Successful", ()):
-            fates.delivered.extend(group[int(done["Id"])][1])
-        for failed in answer.get("Failed", ()):
-            fates.lost = f"the queue {self.address} refused a message: {failed.get('Message') or failed.get('Code')}"
-            fates.keep(group[int(failed["Id"])][1], maybe_done=False)
-        return fates
+            raise UsageError(f"the queue {self.address} did not take a batch: {problem}") from None
+        return {int(one["Id"]): str(one.get("Message") or one.get("Code")) for one in answer.get("Failed", ())}
 
     def take(self, visibility: int, wait: int) -> list[dict[str, Any]]:
         """Up to ten messages, hidden from the other drains for `visibility` seconds; waits up to `wait` seconds."""
-        with self._saying(f"the queue {self.address} cannot be read"):
-            return self._received(self.url, WaitTimeSeconds=wait, VisibilityTimeout=visibility)
-
-    def _received(self, url: str, **how: int) -> list[dict[str, Any]]:
-        most = CALL_MESSAGES
-        answer = self._sqs.receive_message(
-            QueueUrl=url, MaxNumberOfMessages=most, MessageSystemAttributeNames=["All"], **how
-        )
+        how = {"MaxNumberOfMessages": CALL_MESSAGES, "WaitTimeSeconds": wait, "VisibilityTimeout": visibility}
+        try:
+            answer = self._sqs.receive_message(QueueUrl=self.url, MessageSystemAttributeNames=["All"], **how)
+        except self._errors as problem:
+            raise UsageError(f"the queue {self.address} cannot be read: {problem}") from None
         messages: list[dict[str, Any]] = answer.get("Messages", [])
         return messages
 
@@ -129,75 +96,62 @@ class Queue:
             receipt = message["ReceiptHandle"]
             self._sqs.change_message_visibility(QueueUrl=self.url, ReceiptHandle=receipt, VisibilityTimeout=seconds)
 
-    def redrive(self) -> int:
-        """Move every message of the queue's dead-letter queue back; returns how many.
 
-        Each keeps, as `since`, the moment from which its events may have been sent.
-        """
-        moved = 0
-        with self._saying(f"the dead-letter queue of {self.address} cannot be emptied"):
-            attributes = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
-            policy = json.loads(attributes.get("Attributes", {}).get("RedrivePolicy", "{}"))
-            arn = policy.get("deadLetterTargetArn")
-            if not arn:
-                raise DestinationError(f"the queue {self.address} has no dead-letter queue (RedrivePolicy)")
-            dead_url = self._sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
-            while messages := self._received(dead_url):
-                for message in messages:
-                    self._sqs.send_message(QueueUrl=self.url, MessageBody=_again(message))
-                    self._sqs.delete_message(QueueUrl=dead_url, ReceiptHandle=message["ReceiptHandle"])
-                    moved += 1
-        return moved
+class Outbox(Sender):
+    """Hands a spool's events to a queue; whoever drains it delivers them."""
+
+    def __init__(self, spool: Spool, mine: Callable[[], list[str]], queue: Queue) -> None:
+        super().__init__(spool, mine)
+        self.queue = queue
+
+    def send(self, rows: Sequence[Kept], deadline: float | None, done: Done, *, alone: bool = False) -> None:
+        group: list[tuple[str, list[Kept]]] = []
+        size = 0
+        destination = self.mine()[0]
+        for packed in _packed(rows, destination):
+            body = _body(packed, destination)
+            if group and (len(group) == CALL_MESSAGES or size + len(body) > CALL_BYTES):
+                self._put(group, deadline, done)
+                group, size = [], 0
+            group.append((body, packed))
+            size += len(body)
+        if group:
+            self._put(group, deadline, done)
+
+    def _put(self, group: list[tuple[str, list[Kept]]], deadline: float | None, done: Done) -> None:
+        refused = dict.fromkeys(range(len(group)), "")
+        if not self._over(deadline):
+            try:
+                refused = self.queue.put([body for body, _ in group])
+            except UsageError as problem:
+                self.stopped = str(problem)
+                return
+        for place, (_, rows) in enumerate(group):
+            if place not in refused:
+                done([row._replace(state="queued", unknown_since=None) for row in rows])
+            else:
+                done(rows)
+                if refused[place]:
+                    self.stopped = f"the queue {self.queue.address} refused a message: {refused[place]}"
 
 
-def _packed(events: Sequence[Claimed]) -> Iterator[list[Claimed]]:
+def _packed(rows: Sequence[Kept], destination: str) -> Iterator[list[Kept]]:
     # events that may be in the queue already travel apart, so that only they carry a "since"
     for wanted in (False, True):
-        some = [claimed for claimed in events if (claimed.perhaps_since is not None) is wanted]
+        some = [row for row in rows if (row.unknown_since is not None) is wanted]
         for first in range(0, len(some), MESSAGE_EVENTS):
             batch = some[first : first + MESSAGE_EVENTS]
-            while batch and len(_body(batch, "x" * 500)) > CALL_BYTES:
-                yield batch[: len(batch) // 10]
-                batch = batch[len(batch) // 10 :]
+            while len(batch) > 1 and len(_body(batch, destination)) > CALL_BYTES:
+                few = max(1, len(batch) // 10)
+                yield batch[:few]
+                batch = batch[few:]
             yield batch
 
 
-def _body(events: Sequence[Claimed], destination: str) -> str:
-    since = min((claimed.perhaps_since for claimed in events if claimed.perhaps_since is not None), default=None)
-    rows = [list(claimed.event) for claimed in events]
-    body = {"usage": VERSION, "destination": destination, "since": since, "events": rows}
+def _body(rows: Sequence[Kept], destination: str) -> str:
+    since = min((row.unknown_since for row in rows if row.unknown_since is not None), default=None)
+    body = {"usage": VERSION, "destination": destination, "since": since, "events": [row[:6] for row in rows]}
     return json.dumps(body, separators=(",", ":"))
-
-
-def _again(message: dict[str, Any]) -> str:
-    """The body of a message that was received before, with the moment from which its events may have been sent."""
-    body: str = message["Body"]
-    try:
-        data = json.loads(body)
-        sent = int(message["Attributes"]["SentTimestamp"]) // 1000
-        data["since"] = min(sent, data["since"]) if data.get("since") else sent
-    except (ValueError, KeyError, TypeError):
-        return body  # not ours; whoever put it there gets it back as it was
-    return json.dumps(data, separators=(",", ":"))
-
-
-def hand_over(spool: Spool, queue: Queue, mine: Sequence[str], deadline: float | None) -> Totals:
-    """Put a spool's events into the queue; whoever drains it delivers them."""
-    totals = Totals()
-    with delivering(spool, deadline, totals) as alone:
-        after = 0
-        while alone and totals.stopped is None:
-            claimed = spool.claim(mine, CHUNK, after=after)
-            if not claimed:
-                break
-            after = claimed[-1].id
-            for fates in queue.put(claimed, mine[0]):
-                fates.settle(spool, "queued")
-                totals.add(fates)
-                totals.stopped = totals.stopped or fates.lost
-            if deadline is not None and time.monotonic() >= deadline:
-                totals.stopped = totals.stopped or OUT_OF_TIME
-    return totals
 
 
 class Drain:
@@ -207,25 +161,20 @@ class Drain:
     deleted, where `usage status`, `retry` and `verify` find them.
     """
 
-    def __init__(
-        self, delivery: Delivery, queue: Queue, method: str, lanes: int, clock: Callable[[], float], *, visibility: int
-    ) -> None:
+    def __init__(self, delivery: Delivery, queue: Queue, clock: Callable[[], float], *, visibility: int) -> None:
         if not 10 <= visibility <= 43_200:
             raise ValueError("visibility is between 10 seconds and 12 hours")
         self.delivery = delivery
-        self.where = delivery.api.destination
-        self.sender = delivery.sender(method)
         self.queue = queue
-        self.lanes = lanes
         self.clock = clock
         self.visibility = visibility
-        self.totals = Totals()
-        self.messages = self.refused = self.unknown = self.returned = 0
+        self.tally = Tally()
+        self.messages = self.unknown = self.returned = 0
         self.stopped: str | None = None
         self._hidden: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
-    def run(self, *, max_messages: int | None, idle_seconds: float | None, stop: threading.Event | None) -> Drained:
+    def run(self, idle_seconds: float | None, stop: threading.Event | None) -> Drained:
         """See `Client.drain`."""
         stop = stop or threading.Event()
         heart = threading.Event()
@@ -234,24 +183,21 @@ class Drain:
         idle_since = time.monotonic()
         try:
             while not stop.is_set() and self.stopped is None:
-                if max_messages is not None and self.messages >= max_messages:
-                    break
                 left = LONG_POLL if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
                 messages = self.queue.take(self.visibility, max(0, min(LONG_POLL, round(left))))
-                if not messages:
-                    if idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
-                        break
-                    if left < 1:
-                        stop.wait(0.05)
-                    continue
-                self._work(messages, stop)
-                idle_since = time.monotonic()
+                if messages:
+                    self._work(messages, stop)
+                    idle_since = time.monotonic()
+                elif idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
+                    break
+                elif left < 1:
+                    stop.wait(0.05)
         finally:
             heart.set()
             beat.join()
-        where = (self.where.label, self.where.sandbox, self.queue.address, self.messages)
-        settled = (self.totals.delivered, self.totals.duplicates, self.refused, self.unknown)
-        return Drained(*where, *settled, self.returned, self.stopped)
+        where, counts = self.delivery.api.destination, self.tally.counts()
+        counts |= {"unknown": self.unknown, "messages": self.messages, "returned": self.returned}
+        return Drained(where.label, where.sandbox, stopped=self.stopped, **counts)
 
     def _heartbeat(self, done: threading.Event) -> None:
         """Keep the messages in hand hidden for as long as their delivery takes."""
@@ -268,10 +214,13 @@ class Drain:
         for message in messages:
             if stop.is_set() or self.stopped is not None:
                 self._give_back(message, 0)
+                continue
+            self.messages += 1
+            wait = self._deliver(message)
+            if wait is None:
+                done.append(message)
             else:
-                self.messages += 1
-                if self._deliver(message):
-                    done.append(message)
+                self._give_back(message, wait)
         self.queue.delete(done)
         with self._lock:
             self._hidden = {}
@@ -282,46 +231,43 @@ class Drain:
         self.queue.hide(message, seconds)
         self.returned += 1
 
-    def _deliver(self, message: dict[str, Any]) -> bool:
-        """Deliver one message; True when all its events are settled and it can be deleted."""
-        spool, mine = self.delivery.spool, self.where.identity
+    def _deliver(self, message: dict[str, Any]) -> int | None:
+        """Deliver one message; None when all its events are settled and it can be deleted, else after how many seconds
+        another drain may have it."""
+        spool, where = self.delivery.spool, self.delivery.api.destination
         attributes = message.get("Attributes", {})
-        times = int(attributes.get("ApproximateReceiveCount", "1"))
+        times, now = int(attributes.get("ApproximateReceiveCount", "1")), int(self.clock())
         try:
             data = json.loads(message["Body"])
             if data["usage"] != VERSION:
                 raise ValueError
-            events = [Event(*fields) for fields in data["events"]]
-            since = data["since"]
-            destination = data["destination"]
+            since, destination = data["since"], data["destination"]
+            dead = "DeadLetterQueueSourceArn" in attributes  # drained from a dead-letter queue: it was taken before
+            if times > 1 or dead:
+                moment = "SentTimestamp" if dead else "ApproximateFirstReceiveTimestamp"
+                first = int(attributes.get(moment, "0")) // 1000 or now
+                since = min(first, since) if since else first
+            rows = [
+                Kept(*Event(*fields), place, where.identity, "pending", now, since)
+                for place, fields in enumerate(data["events"])
+            ]
         except (ValueError, KeyError, TypeError):
-            # not ours: it stays, and the queue's own redrive policy moves it away
-            self._give_back(message, self.visibility)
-            return False
+            return self.visibility  # not ours: it stays, and the queue's own redrive policy moves it away
         if destination and destination not in self.delivery.mine():
-            here = f"{mine} ({self.where.label}); producers need no key at all"
+            here = f"{where.identity} ({where.label}); producers need no key at all"
             self.stopped = f"the queue holds events recorded for {destination}, and this drain delivers to {here}"
-            self._give_back(message, 0)
-            return False
-        if times > 1:
-            first = int(attributes.get("ApproximateFirstReceiveTimestamp", "0")) // 1000 or int(self.clock())
-            since = min(first, since) if since else first
-        if since is not None and since < self.clock() - UNIQUENESS_SECONDS + RESEND_MARGIN:
-            spool.take_in(events, mine, since, None)
-            self.unknown += len(events)
-            return True
-        group = [Claimed(number, event, since) for number, event in enumerate(events)]
-        left: list[Fates] = []
-        self.sender.start()
-        self.sender.send(group, time.monotonic() + 600, left.append, self.lanes)
-        settled = True
-        for fates in left:
-            self.totals.add(fates)
-            for claimed, refusal in fates.refused:
-                self.refused += spool.take_in([claimed.event], mine, None, refusal)
-            settled = settled and not fates.perhaps and not fates.released
-        if not settled:
-            self.stopped = self.stopped or self.sender.stopped
-            # the receive count is the number of attempts: wait longer each time
-            self._give_back(message, min(900, 2 ** min(times, 9)) if self.stopped is None else 0)
-        return settled
+            return 0
+        if since is not None and since < now - UNIQUENESS_SECONDS + RESEND_MARGIN:
+            self.unknown += len(rows)
+            spool.take_in([row._replace(state="unknown") for row in rows])
+            return None
+        decided: list[Kept] = []
+        self.delivery.begin()
+        self.delivery.send(rows, time.monotonic() + 600, decided.extend)
+        spool.take_in([row for row in decided if row.state == "dead"])
+        self.tally.add(decided)
+        if sum(row.state != "pending" for row in decided) == len(rows):
+            return None
+        self.stopped = self.stopped or self.delivery.stopped
+        # the receive count is the number of attempts: wait longer each time
+        return min(900, 2 ** min(times, 9)) if self.stopped is None else 0

@@ -106,8 +106,8 @@ def test_killed_runs_deliver_every_event_exactly_once(
                 if last.flush().complete:
                     break
             # what a run was killed in the middle of taking back is taken back now
-            for kept in last.spool.with_state("cancelling", last._mine()):
-                last.cancel(kept.event.identifier)
+            for kept in last.spool.with_state("cancelling"):
+                last.cancel(kept.identifier)
             assert last.import_file("rows.csv", event_name=EVENT).already == 200
             status = last.status()
             assert status.complete, status

@@ -360,7 +360,7 @@ def test_pruning_goes_on_behind_what_cannot_be_pruned(embedded: World) -> None:
     client = Client(background=False, clock=lambda: now[0])
     client.record_many({"event_name": EVENT, "customer": "cus_1", "identifier": f"{number}"} for number in range(30))
     claimed = client.spool.claim(client._mine(), 100)
-    client.spool.settle(delivered=[one.id for one in claimed[10:]])
+    client.spool.settle([one._replace(state="delivered") for one in claimed[10:]])
     now[0] += 41 * 86_400
     assert [client.spool.prune(10) for _ in range(3)] == [0, 10, 10]
     client._release()
@@ -537,7 +537,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_stripe(run: Run, monkeypatch: pyte
     monkeypatch.setenv("STRIPE_API_KEY", "sk_test_1")
     with http_server(Handler) as address:
         monkeypatch.setenv("STRIPE_API_BASE", address)
-        with Client(background=False, exit_timeout=0) as client:
+        with Client(background=False) as client:
             client.record_many({"event_name": EVENT, "customer": "cus_1"} for _ in range(500))
             client._release()
         command = [sys.executable, "-m", "usage.cli", "flush"]
@@ -591,7 +591,7 @@ def self_signed() -> str:
 def test_the_background_survives_every_answer(
     served: str, world: World, meter: str, customer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage.background.SLOWEST", 0.02)
+    monkeypatch.setattr("usage.client.SLOWEST", 0.02)
     html: dict[str, Any] = {"body": "<html></html>", "count": 1, "path": "/v2/billing/meter_event_stream"}
     for answer in ({"status": 200, "body": ""}, {"status": 302}, {"status": 413}, {"status": 401}, {"status": 500}):
         world.control("faults", **{**html, **answer})
