@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .client import Client
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Self
 
 __all__ = ["AsyncClient"]
 

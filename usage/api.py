@@ -7,17 +7,14 @@ import os
 import random
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import spool
+from .destination import Destination
 from .errors import AuthenticationFailed, NotStripe, StripeError, Unreachable, redact
 from .http import HTTP
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from .destination import Destination
 
 USER_AGENT = "stripe-pricing-usage/0.2"
 CALL_SECONDS = 30.0

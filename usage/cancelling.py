@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from .api import Api
 from .errors import InvalidEvent, SpoolMissing, StripeError, UsageError
 from .events import Event, check_window, digest_of
-from .spool import UNIQUENESS_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from .api import Api
-    from .spool import Kept, Spool
+from .spool import UNIQUENESS_SECONDS, Kept, Spool
 
 _NO_WAY = {
     "queued": "is with the outbox queue; cancel it where it was drained",

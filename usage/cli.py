@@ -262,17 +262,19 @@ def _import(options: argparse.Namespace) -> int:
     recording_only = options.dry_run or options.no_flush
     if not recording_only:
         _ = client.destination  # say what is missing before a long file is read
-    names = ("format", "import_id", "timestamp", "corrections", "whole", "dry_run", "rejects")
+    taken = ("format", "import_id", "timestamp", "corrections", "whole", "dry_run", "rejects")
     imported = client.import_file(
         sys.stdin.buffer if options.file == "-" else options.file,
         event_name=options.event,
-        **{name: getattr(options, name) for name in names},
+        **{name: getattr(options, name) for name in taken},
     )
     flushed = None if recording_only else client.flush(options.timeout)
     strange: list[str] = []
     if options.dry_run and client._destination is not None and client._destination.mode != "off":
-        found = {total.event_name: client._deliverer.meters.find(total.event_name) for total in imported.totals}
-        strange = [name for name, meter in found.items() if meter is None or not meter.active]
+        from .delivery import is_active
+
+        names = [total.event_name for total in imported.totals]
+        strange = [name for name in names if not is_active(client._deliverer.meters.find(name))]
     label, sandbox = client._where()
     if options.json:
         data = {**imported.as_json(), "unknown_event_names": strange, "sandbox": sandbox}

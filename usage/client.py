@@ -7,26 +7,22 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from decimal import Decimal
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
+from . import importing, reading, verifying
 from . import spool as spools
-from .destination import resolve
+from .api import Api
+from .cancelling import cancel as cancelled
+from .delivery import BUSY, Delivery, Sender, Tally
+from .destination import Destination, resolve
 from .errors import DestinationError, InvalidEvent, NotDelivered, SpoolFull, StripeError, UsageError
-from .events import make_event
-from .spool import Spool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from typing import IO, Any, Literal, Self
-
-    from . import results
-    from .api import Api
-    from .delivery import Delivery, Sender, Tally
-    from .destination import Destination
-    from .events import Event, Timestamp, Value
-    from .spool import Kept
+from .events import Event, Timestamp, Value, make_event
+from .results import Cancelled, Drained, Flush, Reports, Sent, Status
+from .spool import Kept, Spool
 
 __all__ = [
     "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
@@ -43,6 +39,15 @@ UNASSIGNED = "unassigned"
 """How events are called that were recorded when nothing said where to deliver."""
 BACKGROUND_CHUNK = 1000
 """Events taken at a time in the background: `record` waits while they are taken."""
+
+
+def _asks(question: Callable[Concatenate[Delivery, P], T]) -> Callable[Concatenate[Client, P], T]:
+    """A method of the client that asks where it delivers."""
+
+    def ask(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return question(self._deliverer, *arguments, **options)
+
+    return update_wrapper(ask, question)
 
 
 class Client:
@@ -127,7 +132,6 @@ class Client:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._deadline: float | None = None
-        self._api: Api | None = None
         self._delivery: Delivery | None = None
         self._outbox_sender: Sender | None = None
         self._tally: Tally | None = None
@@ -144,22 +148,15 @@ class Client:
     @property
     def api(self) -> Api:
         """Paced and retried calls to the destination."""
-        if self.destination.mode == "off":
-            raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
-        with self._lock, spools.IMPORTING:
-            if self._api is None:
-                from .api import Api
-
-                self._api = Api(self.destination, *self._calls)
-            return self._api
+        return self._deliverer.api
 
     @property
     def _deliverer(self) -> Delivery:
-        with self._lock, spools.IMPORTING:
+        if self.destination.mode == "off":
+            raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
+        with self._lock:
             if self._delivery is None:
-                from .delivery import Delivery
-
-                self._delivery = Delivery(self.spool, self.api, lambda: self.clock())
+                self._delivery = Delivery(self.spool, Api(self.destination, *self._calls), lambda: self.clock())
             return self._delivery
 
     @property
@@ -283,16 +280,12 @@ class Client:
         *,
         correction: bool = False,
         timeout: float | None = 60.0,
-    ) -> results.Sent:
+    ) -> Sent:
         """Record one event, deliver it now and wait for the answer: through v1, which answers for the event itself.
 
         Raises StripeError when Stripe refuses it (it is a dead letter then), NotDelivered when it did not get through
         within `timeout` seconds (it stays in the spool), and what `record` raises.
         """
-        from decimal import Decimal
-
-        from .results import Sent
-
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._outbox is None:
             _ = self.destination
@@ -315,7 +308,7 @@ class Client:
         kept = self.spool.find(name)
         assert kept is not None
         if kept.state in ("delivered", "queued"):
-            again = bool(tally.duplicates) or (before is not None and before.state == kept.state)
+            again = bool(tally.counts["duplicates"]) or (before is not None and before.state == kept.state)
             return sent(kept.state, kept.timestamp, again)
         if kept.state == "dead":
             raise StripeError(kept.message, status=kept.status, code=kept.code, request_id=kept.request_id)
@@ -327,7 +320,7 @@ class Client:
         }.get(kept.state, f"it is recorded for {kept.destination or 'no destination'}, and this is {self._identity}")
         raise NotDelivered(f"the event {name} is safe in {self.spool.path} and not delivered: {reason}", name)
 
-    def flush(self, timeout: float | None = None, *, take: str | None = None) -> results.Flush:
+    def flush(self, timeout: float | None = None, *, take: str | None = None) -> Flush:
         """Deliver everything recorded for this destination and say what happened; `timeout` in seconds.
 
         Safe at any moment and from any number of processes: one of them delivers, the others wait for it. Never raises
@@ -365,8 +358,8 @@ class Client:
         """One delivery, to Stripe or the outbox. A call that trickles on beyond the deadline is cut off."""
         sender = self._sender
         timer = None
-        if deadline is not None and self._api is not None:
-            timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._api.cut_off)
+        if deadline is not None and self._delivery is not None:
+            timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._delivery.api.cut_off)
             timer.daemon = True
             try:
                 timer.start()
@@ -378,12 +371,12 @@ class Client:
             if timer is not None:
                 timer.cancel()
 
-    def _flushed(self, tally: Tally | None) -> results.Flush:
-        from .results import Flush
-
-        counts = {} if tally is None else {**tally.counts(), "stopped": tally.stopped}
+    def _flushed(self, tally: Tally | None) -> Flush:
+        done: dict[str, Any] = {}
+        if tally is not None:
+            done = {"refused": tally.refused, "stopped": tally.stopped, **tally.counts}
         unknown, pending, held = self._left()
-        return Flush(*self._where(), unknown=unknown, pending=pending, held=held, **counts)
+        return Flush(*self._where(), unknown=unknown, pending=pending, held=held, **done)
 
     def drain(
         self,
@@ -392,7 +385,7 @@ class Client:
         idle_seconds: float | None = None,
         visibility: int = 120,
         stop: threading.Event | None = None,
-    ) -> results.Drained:
+    ) -> Drained:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
 
         Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A
@@ -408,10 +401,8 @@ class Client:
 
     # -- the spool by hand ---------------------------------------------------------------------------------------
 
-    def status(self) -> results.Status:
+    def status(self) -> Status:
         """What is in the spool, and where delivery would go. Makes no call."""
-        from .results import Status
-
         counts: dict[str, dict[str, int]] = {}
         codes: dict[str, int] = {}
         oldest = None
@@ -445,118 +436,34 @@ class Client:
 
     def cancel(
         self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
-    ) -> results.Cancelled:
+    ) -> Cancelled:
         """Take an event back. Inside 24 hours of its delivery Stripe removes it from its totals.
 
         An event that was never sent, or was refused, will not be sent. After 24 hours raises StripeError, unless
         `correct=True`: then a negative event of the same time is recorded (`usage flush` delivers it). `event_name` is
         needed only for an event that this spool does not know. timeout: seconds to wait for a delivery under way.
         """
-        from .cancelling import cancel
-        from .results import Cancelled
-
         with self._in_foreground():
-            done = cancel(self.spool, lambda: self.api, self._mine, identifier, event_name, correct, timeout)
+            done = cancelled(self.spool, lambda: self.api, self._mine, identifier, event_name, correct, timeout)
         return Cancelled(*self._where(), identifier, *done)
 
-    def error_report(self, report: str | bytes | Mapping[str, Any]) -> results.Reports:
+    def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
         """Take in one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
 
         Its sample errors find their events by identifier; those become dead letters with Stripe's code. A report taken
         before changes nothing. A thin notification without `data` is completed by a call to Stripe.
         """
-        from .verifying import take_report
+        return verifying.take_report(self.spool, lambda: self.api, report)
 
-        return take_report(self.spool, lambda: self.api, report)
+    fetch_error_reports = _asks(verifying.fetch_error_reports)
+    summaries = _asks(reading.summaries)
+    preview_invoice = _asks(reading.preview_invoice)
+    verify = _asks(verifying.verify)
 
-    def fetch_error_reports(self) -> results.Reports:
-        """Ask Stripe for the error reports since the last one taken (its event list goes back 30 days)."""
-        from .verifying import fetch_reports
+    import_file = importing.import_file
 
-        return fetch_reports(self.spool, self.api)
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    def summaries(
-        self,
-        meter: str,
-        customer: str | Sequence[str] | None = None,
-        start: Timestamp | None = None,
-        end: Timestamp | None = None,
-        *,
-        group: Literal["hour", "day"] | None = None,
-        subscription: str | None = None,
-    ) -> results.Summaries:
-        """Usage as Stripe aggregated it, for one customer or many.
-
-        meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
-        subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
-        asks for (minutes, or the group's hours or UTC days); the result's `window` and `aligned` say which it is.
-        Aggregation lags: events of the last minutes may be missing.
-        """
-        from .reading import summaries
-
-        meters, now = self._deliverer.meters, self.clock()
-        return summaries(self.api, meters, meter, customer, (start, end), group, subscription, now)
-
-    def preview_invoice(
-        self, *, subscription: str | None = None, customer: str | None = None
-    ) -> results.InvoicePreview:
-        """The next invoice of a subscription as it would be now, line by line, in minor units.
-
-        Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
-        """
-        from .reading import preview_invoice
-
-        return preview_invoice(self.api, subscription, customer)
-
-    def verify(
-        self,
-        start: Timestamp | None = None,
-        end: Timestamp | None = None,
-        *,
-        event_name: str | None = None,
-        customers: Sequence[str] = (),
-        wait: float = 0.0,
-    ) -> results.Verification:
-        """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
-
-        Reports and changes nothing. Without a window every event that the spool still has is compared, whatever time
-        its recorder's clock gave it.
-        """
-        from .verifying import verify
-
-        meters, mine = self._deliverer.meters, self._mine()
-        return verify(self.spool, self.api, meters, mine, (start, end), event_name, customers, wait)
-
-    # -- importing -----------------------------------------------------------------------------------------------
-
-    def import_file(
-        self,
-        source: str | os.PathLike[str] | IO[bytes],
-        *,
-        format: Literal["csv", "jsonl"] | None = None,
-        event_name: str | None = None,
-        import_id: str | None = None,
-        timestamp: Timestamp | Literal["now"] | None = None,
-        corrections: bool = False,
-        whole: bool = False,
-        dry_run: bool = False,
-        rejects: str | os.PathLike[str] | None = None,
-    ) -> results.Imported:
-        """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
-
-        Bad lines are reported and left out, all others recorded; `flush` sends them. import_id: needed for rows without
-        timestamp and identifier, and tells apart equal rows of files that are different data. whole: take a last line
-        without a line break. rejects: a file that keeps the bad lines.
-        """
-        from .importing import Rules, import_file
-
-        rules = Rules(event_name, import_id, timestamp, corrections, whole, self._future, self.clock)
-        return import_file(None if dry_run else self._import_batch, source, format, rules, rejects)
-
-    def _import_batch(self, events: Sequence[Event], *, timeless: Collection[str]) -> int:
-        """Record a batch; a spool that is full is delivered first, where there is somewhere to."""
+    def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int:
+        """Record a batch of an import; a spool that is full is delivered first, where there is somewhere to."""
         while True:
             try:
                 return self._add(events, timeless=timeless)
@@ -566,7 +473,7 @@ class Client:
                 with self._in_foreground():
                     tally = self._deliver(None)
                 self._count(tally)
-                if tally.stopped is not None or not tally.delivered + tally.refused_count:
+                if tally.stopped is not None or not tally.counts.total():
                     raise SpoolFull(f"{problem}; delivery stopped: {tally.stopped or 'nothing can go out'}") from None
 
     # -- in the background ---------------------------------------------------------------------------------------
@@ -583,8 +490,6 @@ class Client:
 
     def _run(self) -> None:
         """Deliver every `interval` seconds while there is something; every problem is survived, and said."""
-        from .delivery import BUSY
-
         closing, wait, last = self._closing, self._interval, False
 
         def halted() -> bool:
@@ -623,7 +528,7 @@ class Client:
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def close(self, timeout: float = 30.0) -> results.Flush | None:
+    def close(self, timeout: float = 30.0) -> Flush | None:
         """Deliver what is left, for up to `timeout` seconds, and close files and connections.
 
         Never raises for what cannot be delivered: that stays in the spool, and `on_error` or a warning says so. Returns
@@ -632,7 +537,7 @@ class Client:
         """
         return self._close(timeout, deliver=True)
 
-    def _close(self, patience: float, *, deliver: bool) -> results.Flush | None:
+    def _close(self, patience: float, *, deliver: bool) -> Flush | None:
         deadline = time.monotonic() + patience
         result = None
         try:
@@ -647,7 +552,7 @@ class Client:
                     events = f"{left:,} event{'s' * (left != 1)}"
                     waiting = f"waiting in {self.spool.path} for `usage flush`"
                     self._say(UsageError(f"{events} not delivered, {waiting}: {why}"))
-                result = self._flushed(self._tally) if deliver else None  # its module costs 15 ms: not at every exit
+                result = self._flushed(self._tally)
         except UsageError as failure:
             self._say(failure)
         finally:
@@ -662,15 +567,15 @@ class Client:
             return  # closed by `on_error`
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            if self._api is not None:
-                self._api.abort()
+            if self._delivery is not None:
+                self._delivery.api.abort()
             thread.join(2.0)
 
     def _release(self) -> None:
         """Close files and connections, without delivering and without a word about what is left."""
         _OPEN.discard(self)
-        if self._api is not None:
-            self._api.close()
+        if self._delivery is not None:
+            self._delivery.api.close()
         self.spool.close()
         self._reset_runtime()
 

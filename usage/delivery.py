@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import quote
 
-from .api import is_duplicate
+from .api import Api, is_duplicate
 from .errors import AuthenticationFailed, DestinationError, NotStripe, StripeError, Unreachable, UsageError
 from .events import CUSTOMER_KEY, PAST_SECONDS, VALUE_KEY, iso, v1_form, v2_object
+from .spool import Kept, Spool
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from .api import Api
-    from .spool import Kept, Spool
-
-    Halted = Callable[[], bool]
-    Done = Callable[[Sequence[Kept]], None]
+Meter = dict[str, Any]  # as Stripe's API gives it
+Halted = Callable[[], bool]
+Done = Callable[[Sequence[Kept]], None]
 
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 CHUNK = 4000  # events taken from the spool at a time: one fsync for forty batches
@@ -30,18 +28,6 @@ LOST_CALLS = 2  # after so many calls in a row without an answer, the rest waits
 SHOWN_REFUSALS = 20
 BUSY = "another process is delivering from this spool and did not finish in time"
 OUT_OF_TIME = "the time given for delivery ran out"
-
-
-class Meter(NamedTuple):
-    """What delivery and reading need to know of a meter."""
-
-    id: str
-    event_name: str
-    formula: str
-    event_time_window: str | None
-    customer_key: str
-    value_key: str
-    active: bool
 
 
 class Meters:
@@ -57,43 +43,34 @@ class Meters:
         """The meter of that event name (an active one first) or id, or None. Raises StripeError or Unreachable."""
         with self._lock:
             age = None if self._read_at is None else time.monotonic() - self._read_at
-            known = self._found.get(wanted)
-            if age is None or age > METERS_SECONDS or (age > 1.0 and not (known and known.active)):
-                found = list(map(_meter, self._api.pages("/v1/billing/meters", deadline=deadline)))
-                found.sort(key=lambda meter: meter.active)
-                self._found = {name: meter for meter in found for name in (meter.id, meter.event_name)}
+            if age is None or age > METERS_SECONDS or (age > 1.0 and not is_active(self._found.get(wanted))):
+                found = sorted(self._api.pages("/v1/billing/meters", deadline=deadline), key=is_active)
+                self._found = {meter[key]: meter for meter in found for key in ("id", "event_name")}
                 self._read_at = time.monotonic()
             return self._found.get(wanted)
 
     def names(self, *, active: bool = False) -> str:
         """The first event names, as last read, for an error."""
-        found = {meter.event_name for meter in self._found.values() if meter.active or not active}
+        found = {meter["event_name"] for meter in self._found.values() if is_active(meter) or not active}
         return ", ".join(sorted(found)[:8]) or "none"
 
 
-def _meter(data: dict[str, Any]) -> Meter:
-    def inner(field: str, key: str, default: str) -> str:
-        return str((data.get(field) or {}).get(key, default))
+def is_active(meter: Meter | None) -> bool:
+    """Whether Stripe takes events for it."""
+    return meter is not None and meter.get("status", "active") == "active"
 
-    return Meter(
-        id=str(data["id"]),
-        event_name=str(data["event_name"]),
-        formula=inner("default_aggregation", "formula", "sum"),
-        event_time_window=data.get("event_time_window") or None,
-        customer_key=inner("customer_mapping", "event_payload_key", CUSTOMER_KEY),
-        value_key=inner("value_settings", "event_payload_key", VALUE_KEY),
-        active=data.get("status", "active") == "active",
-    )
+
+def inner(meter: Meter, field: str, key: str, default: str) -> str:
+    """What a meter says inside one of its fields."""
+    return str((meter.get(field) or {}).get(key, default))
 
 
 class Tally:
     """Running totals of deliveries, and what stopped the last one. Thread-safe."""
 
     def __init__(self) -> None:
-        self.delivered = 0
-        self.duplicates = 0
-        self.refused: list[Kept] = []
-        self.refused_count = 0
+        self.counts = Counter(delivered=0, duplicates=0, refused_count=0)  # as in `results.Flush`
+        self.refused: tuple[Kept, ...] = ()  # the first ones
         self.stopped: str | None = None
         self._lock = threading.Lock()
 
@@ -102,23 +79,16 @@ class Tally:
         refused = [row for row in rows if row.state == "dead"]
         delivered = [row for row in rows if row.state in ("delivered", "queued")]
         duplicates = sum(row.code != "" for row in delivered)
-        self._count(delivered=len(delivered), duplicates=duplicates, refused=refused, refused_count=len(refused))
+        self._count(Counter(delivered=len(delivered), duplicates=duplicates, refused_count=len(refused)), refused)
 
     def merge(self, other: Tally) -> None:
         """Add what another delivery did."""
-        self._count(**other.counts())
+        self._count(other.counts, other.refused)
 
-    def counts(self) -> dict[str, Any]:
-        """The amounts of a `results.Flush`."""
-        names = ("delivered", "duplicates", "refused_count")
-        return {"refused": tuple(self.refused), **{name: getattr(self, name) for name in names}}
-
-    def _count(self, *, delivered: int, duplicates: int, refused: Sequence[Kept], refused_count: int) -> None:
+    def _count(self, counts: Counter[str], refused: Sequence[Kept]) -> None:
         with self._lock:
-            self.delivered += delivered
-            self.duplicates += duplicates
-            self.refused_count += refused_count
-            self.refused = [*self.refused, *refused][:SHOWN_REFUSALS]
+            self.counts.update(counts)
+            self.refused = (*self.refused, *refused)[:SHOWN_REFUSALS]
 
 
 class Sender:
@@ -200,7 +170,7 @@ class Delivery(Sender):
         super().__init__(spool, lambda: spool.same_account(api.destination.identity))
         self.api = api
         self.meters = Meters(api)
-        self._clock = clock
+        self.clock = clock
         self._lost_in_a_row = 0
         self._account_known = api.destination.sandbox
         self._token: str | None = None
@@ -270,7 +240,7 @@ class Delivery(Sender):
         ready: list[tuple[Kept, str, str]] = []
         settled: list[Kept] = []
         keys: dict[str, tuple[str, str] | None] = {}
-        oldest = self._clock() - PAST_SECONDS
+        oldest = self.clock() - PAST_SECONDS
         for row in group:
             if row.timestamp < oldest and not row.unknown_since:
                 why = f"its time {iso(row.timestamp)} is more than 35 days ago; Stripe takes it no more"
@@ -303,7 +273,11 @@ class Delivery(Sender):
                 raise
             # a restricted key that may write events and not read meters: the default payload keys have to do
             return CUSTOMER_KEY, VALUE_KEY
-        return (meter.customer_key, meter.value_key) if meter and meter.active else None
+        if meter is None or not is_active(meter):
+            return None
+        fields = (("customer_mapping", CUSTOMER_KEY), ("value_settings", VALUE_KEY))
+        customer_key, value_key = (inner(meter, field, "event_payload_key", usual) for field, usual in fields)
+        return customer_key, value_key
 
     def _stream(self, ready: list[tuple[Kept, str, str]], deadline: float | None, settled: list[Kept]) -> None:
         rows = [row for row, _, _ in ready]
@@ -386,7 +360,7 @@ class Delivery(Sender):
             code = problem.code or ("no_meter" if "No active meter" in message else f"http_{problem.status}")
             if problem.maybe_done and not row.unknown_since:
                 row = row._replace(
-                    unknown_since=int(self._clock())
+                    unknown_since=int(self.clock())
                 )  # an attempt without an answer may have delivered it
             settled.append(row.refused(code, message, problem.status, problem.request_id))
             return

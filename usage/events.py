@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from hashlib import blake2b
+from operator import index
+from typing import Any, NamedTuple, SupportsIndex
 
 from .errors import InvalidEvent
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
-    from decimal import Decimal
-    from typing import Any, SupportsIndex
-
-    Value = SupportsIndex | str | Decimal
-    Timestamp = int | float | str | datetime
+Value = SupportsIndex | str | Decimal
+Timestamp = int | float | str | datetime
 
 
 class Event(NamedTuple):
@@ -45,9 +45,6 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
     Stripe does. Floats are refused: they lose units silently. A negative value reduces what a customer is billed, so it
     has to be declared with `correction=True`. Raises InvalidEvent.
     """
-    from decimal import Context, Decimal, InvalidOperation
-    from operator import index
-
     if isinstance(value, (float, bool)):
         advice = "floats lose units silently" if isinstance(value, float) else f"{value} is no number of units"
         kind = type(value).__name__
@@ -80,8 +77,6 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
 
 def exact_sum(values: Iterable[str | Decimal]) -> Decimal:
     """The sum of decimal numbers or their texts, exact however many there are."""
-    from decimal import Context, Decimal
-
     wide, total = Context(prec=60), Decimal(0)
     for value in values:
         total = wide.add(total, Decimal(value))
@@ -94,9 +89,6 @@ def utc_seconds(timestamp: Timestamp) -> int:
     Takes Unix seconds (int, or float as `time.time()` gives it), an aware datetime, or an ISO 8601 string with an
     offset. A time without a zone is refused: it would bill into another period on a machine in another zone.
     """
-    from datetime import datetime
-    from operator import index
-
     if isinstance(timestamp, str):
         text = timestamp.strip()
         try:
@@ -157,8 +149,6 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
     """Further payload keys as JSON with sorted keys, or None. Values become strings, as Stripe's payload wants them."""
     if not dimensions:
         return None
-    import json
-
     if not hasattr(dimensions, "items"):
         raise InvalidEvent("dimensions", f"is a {type(dimensions).__name__}; pass a mapping")
     checked: dict[str, str] = {}
@@ -209,8 +199,6 @@ def new_identifier(clock: Callable[[], float] = time.time) -> str:
 
 def digest_of(*parts: str) -> str:
     """160 bits of blake2b over the parts, in hex. They are length-prefixed, so ("ab", "c") and ("a", "bc") differ."""
-    from hashlib import blake2b
-
     digest = blake2b(digest_size=20)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
@@ -231,8 +219,6 @@ def v2_object(event: Event, customer_key: str, value_key: str) -> dict[str, Any]
     """One member of POST /v2/billing/meter_event_stream `events`. The two keys are the meter's own, of its payload."""
     body: dict[str, str] = {}
     if event.dimensions:
-        import json
-
         body.update(json.loads(event.dimensions))
     body[customer_key], body[value_key] = event.customer, event.value
     when = iso(event.timestamp)

@@ -10,14 +10,11 @@ import contextlib
 import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from .destination import Destination
 from .errors import DestinationError, Unreachable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .destination import Destination
 
 CONNECT_SECONDS = 3.0
 """At most so long for a connection: it cannot be cut off, and the end of a script gives it no more than 5 seconds."""

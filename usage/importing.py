@@ -13,27 +13,27 @@ import json
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, Any, Literal, Protocol
 
 from . import spool
 from .errors import IdentifierConflict, ImportFailed, InvalidEvent
-from .events import Event, digest_of, exact_sum, make_event, utc_seconds
+from .events import Event, Timestamp, digest_of, exact_sum, make_event, utc_seconds
 from .results import EventTotals, Imported, LineError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import IO, Any, Literal, Protocol
 
-    from .events import Timestamp
+class Recorder(Protocol):
+    """What an import needs of a client; `_future` as in `check_window`."""
 
-    class Add(Protocol):
-        """Records events; `Spool.add`."""
+    clock: Callable[[], float]
+    _future: bool
 
-        def __call__(self, events: Sequence[Event], *, timeless: Collection[str]) -> int: ...
+    def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int: ...
 
-    Parse = Callable[[bytes], dict[str, Any] | None]
-    """A line as arguments of `make_event`, or None when it is empty. Raises _BadLine."""
+
+Parse = Callable[[bytes], dict[str, Any] | None]
+"""A line as arguments of `make_event`, or None when it is empty. Raises _BadLine."""
 
 BATCH = 1000
 MAX_LINE = 1 << 20
@@ -44,18 +44,6 @@ FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", 
 
 class _BadLine(Exception):
     """One line is not an event."""
-
-
-class Rules(NamedTuple):
-    """What an import takes, as `Client.import_file` describes it; `future` as in `check_window`."""
-
-    event_name: str | None
-    import_id: str | None
-    timestamp: Timestamp | Literal["now"] | None
-    corrections: bool
-    whole: bool
-    future: bool
-    clock: Callable[[], float]
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
@@ -85,165 +73,95 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
         yield number + 1, rest.removesuffix(b"\r"), False
 
 
-class _Rejects:
-    """The file that keeps bad lines, to be corrected and imported. What an earlier run kept there stays, and the same
-    line is not kept twice, so that a file that is imported again does not double its bad rows."""
+def _rejects(
+    path: str | os.PathLike[str] | None, header: bytes | None, opened: contextlib.ExitStack
+) -> Callable[[bytes], object]:
+    """Keeps a bad line in a file (under the header, if it is CSV), to be corrected and imported.
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self._file: IO[bytes] | None = None
-        self._kept: Counter[bytes] = Counter()
-        self._header: bytes | None = None
-        if path is None:
-            return
-        try:
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    kept = file.read().splitlines()
-                self._header = kept[0] if kept else None
-                self._kept.update(kept)
-            self._file = open(path, "ab")  # noqa: SIM115 - closed by whoever opened the import
-        except OSError as problem:
-            why = problem.strerror or problem
-            raise ImportFailed(f"the rejects file {os.fspath(path)} cannot be written: {why}") from None
+    What an earlier run kept there stays. The same line is not kept twice, so that a file that is imported again does
+    not double its bad rows.
+    """
+    if path is None:
+        return bool
+    try:
+        file = opened.enter_context(open(path, "a+b"))
+        file.seek(0)
+        before = file.read().splitlines()
+    except OSError as problem:
+        why = f"cannot be written: {problem.strerror or problem}"
+        raise ImportFailed(f"the rejects file {os.fspath(path)} {why}") from None
+    if header is not None and before and before[0] != header:
+        why = "holds rows with another header; name another file"
+        raise ImportFailed(f"the rejects file {os.fspath(path)} {why}")
+    kept = Counter(before)
 
-    def header(self, line: bytes) -> None:
-        """The header of a CSV file. Raises ImportFailed when the rejects have another one."""
-        if self._header not in (None, line):
-            raise ImportFailed("the rejects file holds rows with another header; name another file")
-        self.add(line)
+    def keep(line: bytes) -> None:
+        if kept[line] > 0:
+            kept[line] -= 1
+        else:
+            file.write(line + b"\n")
 
-    def add(self, line: bytes) -> None:
-        """One bad line."""
-        if self._kept[line] > 0:
-            self._kept[line] -= 1
-        elif self._file is not None:
-            self._file.write(line + b"\n")
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+    if header is not None:
+        keep(header)
+    return keep
 
 
-class _Import:
-    """One run over one file. Without `add` it is a dry run."""
+class _Repeats:
+    """How often each row was seen in this file, in a temporary file of SQLite's: memory does not grow with the rows."""
 
-    def __init__(self, add: Add | None, rules: Rules, rejects: _Rejects) -> None:
-        self.add = add
-        self.rules = rules
-        self.rejects = rejects
-        given = rules.clock() if rules.timestamp == "now" else rules.timestamp
-        self.timestamp = None if given is None else utc_seconds(given)
-        self.rows = self.recorded = self.bad = 0
-        self.held_back: str | None = None
-        self.errors: list[LineError] = []
-        self.totals: dict[str, EventTotals] = {}
-        self._batch: list[tuple[int, bytes, Event]] = []
-        self._timeless: set[str] = set()
-        # how often each row was seen, in a temporary file of SQLite's: memory does not grow with the rows
+    def __init__(self) -> None:
         self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._seen.execute("CREATE TABLE seen (row TEXT PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
         self._seen.execute("BEGIN")
 
-    def run(self, lines: Iterator[tuple[int, bytes, bool]], parse: Parse, *, proves_itself: bool) -> None:
-        """`proves_itself`: a line that parses is known to be whole, as JSON is and CSV is not."""
-        for number, raw, complete in lines:
-            unfinished = not complete and not self.rules.whole
-            if unfinished and not proves_itself and raw.strip():
-                self._hold_back(number)
-                break
-            try:
-                if len(raw) > MAX_LINE:
-                    raise _BadLine(f"is longer than {MAX_LINE} bytes")
-                fields = parse(raw)
-                if fields is None:
-                    continue
-                event = self._event(fields)
-            except (InvalidEvent, _BadLine) as problem:
-                if unfinished:
-                    self._hold_back(number)
-                    break
-                self._reject(number, raw, problem)
-            else:
-                self._batch.append((number, raw, event))
-            if len(self._batch) >= BATCH:
-                self._store()
-        self._store()
+    def before(self, row: str) -> int:
+        """How many equal rows came before this one."""
+        count = "INSERT INTO seen VALUES (?, 0) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times"
+        with spool.IMPORTING:
+            return int(self._seen.execute(count, (row,)).fetchone()[0])
 
     def close(self) -> None:
         self._seen.close()
-        self.rejects.close()
 
-    def _hold_back(self, number: int) -> None:
-        self.held_back = (
-            f"line {number}, the last, has no line break, as if it were still being written: it was held back; "
-            f"import the file again when it is whole, or say --whole"
-        )
 
-    def _reject(self, number: int, raw: bytes, problem: Exception) -> None:
+class _Run:
+    """What one run over one file has found so far. add: None in a dry run."""
+
+    def __init__(
+        self, add: Callable[[Sequence[Event], Collection[str]], int] | None, keep: Callable[[bytes], object]
+    ) -> None:
+        self.add = add
+        self.keep = keep
+        self.rows = self.recorded = self.bad = 0
+        self.errors: list[LineError] = []
+        self.totals: dict[str, EventTotals] = {}
+        self.batch: list[tuple[int, bytes, Event]] = []
+        self.timeless: set[str] = set()
+
+    def reject(self, number: int, raw: bytes, problem: Exception) -> None:
         self.bad += 1
         if len(self.errors) < SHOWN_ERRORS:
             self.errors.append(LineError(number, str(problem)))
-        self.rejects.add(raw)
+        self.keep(raw)
 
-    def _event(self, fields: dict[str, Any]) -> Event:
-        timestamp, identifier = fields.get("timestamp"), fields.get("identifier") or None
-        timed = timestamp not in (None, "")
-        if not timed:
-            timestamp = self.timestamp
-            if timestamp is None:
-                raise _BadLine("has no timestamp; add one, or say --timestamp for rows without")
-            if identifier is None and self.rules.import_id is None:
-                raise _BadLine(
-                    "has neither timestamp nor identifier, so nothing tells it from an equal row of another day; "
-                    "name this import with --import-id"
-                )
-        event = make_event(
-            fields.get("event_name") or self.rules.event_name or "",
-            fields.get("customer") or "",
-            fields.get("value", ""),
-            timestamp,
-            identifier or "row",
-            fields.get("dimensions"),
-            correction=self.rules.corrections,
-            now=self.rules.clock(),
-            future=self.rules.future,
-        )
-        if identifier is None:
-            event = event._replace(identifier=self._name_of(event, timed))
-        if not timed:
-            self._timeless.add(event.identifier)
-        return event
-
-    def _name_of(self, event: Event, timed: bool) -> str:
-        """What the row says, and how many equal rows came before it."""
-        moment = f"{event.timestamp:010d}" if timed else "untimed"
-        says = (self.rules.import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
-        # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
-        row = f"row-{moment}-{digest_of(moment, *says)}"
-        with spool.IMPORTING:
-            before = self._seen.execute(
-                "INSERT INTO seen VALUES (?, 0) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times", (row,)
-            ).fetchone()[0]
-        return f"{row}-{before}" if before else row
-
-    def _store(self) -> None:
-        batch, self._batch = self._batch, []
-        if batch:
-            self._record(batch)
-        self._timeless.clear()
+    def store(self) -> None:
+        """Record the batch."""
+        if self.batch:
+            self._record(self.batch)
+        self.batch, self.timeless = [], set()
 
     def _record(self, batch: list[tuple[int, bytes, Event]]) -> None:
         """Record rows together, or one by one when one of them is a different event under a known identifier."""
         events = [event for _, _, event in batch]
         try:
             if self.add is not None:
-                self.recorded += self.add(events, timeless=self._timeless)
+                self.recorded += self.add(events, self.timeless)
         except IdentifierConflict as problem:
             if len(batch) == 1:
-                self._reject(*batch[0][:2], problem)
-            else:
-                for row in batch:
-                    self._record([row])
+                self.reject(*batch[0][:2], problem)
+                return
+            for row in batch:
+                self._record([row])
             return
         self.rows += len(events)
         for name in {event.event_name for event in events}:
@@ -256,13 +174,24 @@ class _Import:
 
 
 def import_file(
-    add: Add | None,
+    self: Recorder,
     source: str | os.PathLike[str] | IO[bytes],
-    format: Literal["csv", "jsonl"] | None,
-    rules: Rules,
-    rejects: str | os.PathLike[str] | None,
+    *,
+    format: Literal["csv", "jsonl"] | None = None,
+    event_name: str | None = None,
+    import_id: str | None = None,
+    timestamp: Timestamp | Literal["now"] | None = None,
+    corrections: bool = False,
+    whole: bool = False,
+    dry_run: bool = False,
+    rejects: str | os.PathLike[str] | None = None,
 ) -> Imported:
-    """See `Client.import_file`. Without `add` it is a dry run."""
+    """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
+
+    Bad lines are reported and left out, all others recorded; `flush` sends them. import_id: needed for rows without
+    timestamp and identifier, and tells apart equal rows of files that are different data. whole: take a last line
+    without a line break. rejects: a file that keeps the bad lines.
+    """
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
     kind = format or FORMATS.get(os.path.splitext(name)[1].lower())
     if kind is None:
@@ -270,22 +199,77 @@ def import_file(
         raise ImportFailed(f"{what}: --format csv or --format jsonl")
     if rejects is not None and name != "-" and os.path.exists(rejects) and os.path.samefile(rejects, name):
         raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
-    run = _Import(add, rules, _Rejects(rejects))
-    try:
-        with contextlib.ExitStack() as opened:
-            file = source if not isinstance(source, (str, os.PathLike)) else opened.enter_context(open(source, "rb"))
+    by_default = None if timestamp is None else utc_seconds(self.clock() if timestamp == "now" else timestamp)
+    held_back = None
+
+    def event_of(fields: dict[str, Any]) -> Event:
+        moment, identifier = fields.get("timestamp"), fields.get("identifier") or None
+        timed = moment not in (None, "")
+        if not timed and by_default is None:
+            raise _BadLine("has no timestamp; add one, or say --timestamp for rows without")
+        if not timed and identifier is None and import_id is None:
+            why = "so nothing tells it from an equal row of another day; name this import with --import-id"
+            raise _BadLine(f"has neither timestamp nor identifier, {why}")
+        event = make_event(
+            fields.get("event_name") or event_name or "",
+            fields.get("customer") or "",
+            fields.get("value", ""),
+            moment if timed else by_default,
+            identifier or "row",
+            fields.get("dimensions"),
+            correction=corrections,
+            now=self.clock(),
+            future=self._future,
+        )
+        if identifier is None:
+            when = f"{event.timestamp:010d}" if timed else "untimed"
+            says = (import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
+            # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
+            row = f"row-{when}-{digest_of(when, *says)}"
+            times = repeats.before(row)
+            event = event._replace(identifier=f"{row}-{times}" if times else row)
+        if not timed:
+            run.timeless.add(event.identifier)
+        return event
+
+    with contextlib.ExitStack() as opened:
+        repeats = opened.enter_context(contextlib.closing(_Repeats()))
+        try:
+            file = opened.enter_context(open(source, "rb")) if isinstance(source, (str, os.PathLike)) else source
             lines = _lines(file)
-            parse = _csv(lines, rules.event_name is not None, run.rejects) if kind == "csv" else _json
-            run.run(lines, parse, proves_itself=kind == "jsonl")
-    except OSError as problem:
-        raise ImportFailed(f"{name} cannot be read: {problem.strerror or problem}") from None
-    except _BadLine as problem:
-        raise ImportFailed(f"{name}: {problem}") from None
-    finally:
-        run.close()
-    counts = (run.rows, run.recorded, 0 if add is None else run.rows - run.recorded, run.bad)
+            parse, header = _csv(lines, event_name is not None) if kind == "csv" else (_json, None)
+            run = _Run(None if dry_run else self._add_or_deliver, _rejects(rejects, header, opened))
+            for number, raw, complete in lines:
+                wrong: Exception | None = None
+                try:
+                    if len(raw) > MAX_LINE:
+                        raise _BadLine(f"is longer than {MAX_LINE} bytes")
+                    fields = parse(raw)
+                    if fields is None:
+                        continue
+                    event = event_of(fields)
+                except (InvalidEvent, _BadLine) as problem:
+                    wrong = problem
+                # a line that parses is known to be whole where it is JSON, and is not where it is CSV
+                if not complete and not whole and (wrong or kind == "csv"):
+                    held_back = (
+                        f"line {number}, the last, has no line break, as if it were still being written: it was held "
+                        f"back; import the file again when it is whole, or say --whole"
+                    )
+                elif wrong is not None:
+                    run.reject(number, raw, wrong)
+                else:
+                    run.batch.append((number, raw, event))
+                if len(run.batch) >= BATCH:
+                    run.store()
+            run.store()
+        except OSError as problem:
+            raise ImportFailed(f"{name} cannot be read: {problem.strerror or problem}") from None
+        except _BadLine as problem:
+            raise ImportFailed(f"{name}: {problem}") from None
+    counts = (run.rows, run.recorded, 0 if dry_run else run.rows - run.recorded, run.bad)
     totals = tuple(run.totals[name] for name in sorted(run.totals))
-    return Imported(name, add is None, *counts, tuple(run.errors), totals, run.held_back)
+    return Imported(name, dry_run, *counts, tuple(run.errors), totals, held_back)
 
 
 def _text(raw: bytes) -> str:
@@ -308,8 +292,8 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 60 else f"{name[:57]}...")
 
 
-def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool, rejects: _Rejects) -> Parse:
-    """A parser for the lines after the header, which it reads first.
+def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool) -> tuple[Parse, bytes]:
+    """A parser for the lines after the header, and the header, which it reads first.
 
     Every line is parsed on its own, so that a stray quote spoils its line and not the rest of the file.
     """
@@ -333,7 +317,6 @@ def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool, rejects
             raise _BadLine("names a column twice")
     except _BadLine as problem:
         raise _BadLine(f"line {number} {problem}") from None
-    rejects.header(raw)
     further = [name for name in columns if name not in FIELDS]
 
     def parse(raw: bytes) -> dict[str, Any] | None:
@@ -347,7 +330,7 @@ def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool, rejects
         found["dimensions"] = {name.removeprefix("dimensions."): found[name] for name in further if found[name]}
         return found
 
-    return parse
+    return parse, raw
 
 
 def _json(raw: bytes) -> dict[str, Any] | None:

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 from urllib.parse import quote
 
+from .api import Api
+from .delivery import Delivery
 from .errors import DestinationError, InvalidEvent, StripeError, UsageError
-from .events import exact_sum, utc_seconds
+from .events import Timestamp, exact_sum, utc_seconds
 from .results import InvoicePreview, PreviewLine, Summaries, Summary
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from .api import Api
-    from .delivery import Meter, Meters
-    from .events import Timestamp
 
 # https://docs.stripe.com/api/billing/meter-event-summary/list: boundaries of start_time and end_time, in seconds
 ALIGNMENT: dict[str | None, int] = {None: 60, "hour": 3600, "day": 86_400}
 
 
-def find_meter(api: Api, meters: Meters, name: str) -> Meter:
-    """A meter by id or by event name, an active one first. Raises StripeError when there is none."""
-    found = meters.find(name)
-    if found is None:
-        why = f"(there are: {meters.names()})"
-        raise StripeError(f'no meter has the event name "{name}" at {api.destination.label} {why}')
-    return found
-
-
 def month_start(now: float) -> int:
     """Start of the UTC month that holds `now`, in UTC seconds."""
-    from datetime import UTC, datetime
-
     return int(datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
 
 
@@ -48,46 +33,58 @@ def aligned(start: int, end: int, group: str | None) -> tuple[int, int]:
 
 
 def summaries(
-    api: Api,
-    meters: Meters,
+    at: Delivery,
+    /,
     meter: str,
-    customer: str | Sequence[str] | None,
-    asked: tuple[Timestamp | None, Timestamp | None],
-    group: str | None,
-    subscription: str | None,
-    now: float,
+    customer: str | Sequence[str] | None = None,
+    start: Timestamp | None = None,
+    end: Timestamp | None = None,
+    *,
+    group: Literal["hour", "day"] | None = None,
+    subscription: str | None = None,
 ) -> Summaries:
-    """See `Client.summaries`."""
+    """Usage as Stripe aggregated it, for one customer or many.
+
+    meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
+    subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
+    asks for (minutes, or the group's hours or UTC days); the result's `window` and `aligned` say which it is.
+    Aggregation lags: events of the last minutes may be missing.
+    """
     if group not in ALIGNMENT:
         raise ValueError(f'group {group!r} is neither "hour" nor "day"')
+    found = at.meters.find(meter)
+    where = at.api.destination
+    if found is None:
+        why = f"(there are: {at.meters.names()})"
+        raise StripeError(f'no meter has the event name "{meter}" at {where.label} {why}')
+    asked, now = (start, end), at.clock()
     window = "this UTC month so far" if asked == (None, None) else "the window asked for"
-    found = find_meter(api, meters, meter)
-    wanted = (month_start(now), int(now) + 1)
+    period = (month_start(now), int(now) + 1)
     if subscription is not None:
-        owner, *period = _billing_period(api, subscription, found.id)
-        window, wanted = f"the billing period of {subscription}", (period[0], period[1])
+        window = f"the billing period of {subscription}"
+        owner, period = _billing_period(at.api, subscription, found["id"])
         if customer not in (None, owner, [owner], (owner,)):
             raise InvalidEvent("customer", f"is not the customer of {subscription}, {owner}")
         customer = owner
     customers = [customer] if isinstance(customer, str) else list(customer or ())
     if not customers:
         raise InvalidEvent("customer", "is missing: Stripe summarises one customer at a time")
-    start, end = (given if moment is None else utc_seconds(moment) for moment, given in zip(asked, wanted, strict=True))
-    if end <= start:
+    wanted = [usual if given is None else utc_seconds(given) for given, usual in zip(asked, period, strict=True)]
+    if wanted[1] <= wanted[0]:
         raise InvalidEvent("end", "is not after start")
-    first, last = aligned(start, end, group)
+    first, last = aligned(wanted[0], wanted[1], group)
     rows: list[Summary] = []
     for name in dict.fromkeys(customers):
-        mine = sorted(customer_summaries(api, found.id, name, first, last, group), key=lambda row: row.start)
+        mine = sorted(customer_summaries(at.api, found["id"], name, first, last, group), key=lambda row: row.start)
         rows += mine or ([Summary(name, first, last, Decimal(0))] if group is None else [])
-    moved = (asked[0] is not None or subscription is not None) and first != start
-    moved = moved or ((asked[1] is not None or subscription is not None) and last != end)
+    chosen = [subscription is not None or given is not None for given in asked]
+    moved = (chosen[0] and first != wanted[0]) or (chosen[1] and last != wanted[1])
     total = exact_sum(row.value for row in rows)
-    names = (api.destination.label, api.destination.sandbox, found.id, found.event_name)
+    names = (where.label, where.sandbox, found["id"], found["event_name"])
     return Summaries(*names, first, last, group, tuple(rows), window, moved, total)
 
 
-def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, int, int]:
+def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, tuple[int, int]]:
     """Customer, start and end of the current period: of the item that bills this meter, else of any item."""
     data = api.get(f"/v1/subscriptions/{quote(subscription, safe='')}")
     items = (data.get("items") or {}).get("data") or []
@@ -95,7 +92,7 @@ def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, in
     if not items:
         raise UsageError(f"{subscription} has no items, so it has no billing period")
     item = (metered or items)[0]
-    return str(data["customer"]), int(item["current_period_start"]), int(item["current_period_end"])
+    return str(data["customer"]), (int(item["current_period_start"]), int(item["current_period_end"]))
 
 
 def customer_summaries(
@@ -111,8 +108,12 @@ def customer_summaries(
     ]
 
 
-def preview_invoice(api: Api, subscription: str | None, customer: str | None) -> InvoicePreview:
-    """See `Client.preview_invoice`."""
+def preview_invoice(at: Delivery, /, *, subscription: str | None = None, customer: str | None = None) -> InvoicePreview:
+    """The next invoice of a subscription as it would be now, line by line, in minor units.
+
+    Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
+    """
+    api = at.api
     if subscription:
         return _preview(api, subscription)
     if not customer:

@@ -11,25 +11,19 @@ import contextlib
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from .delivery import Sender, Tally
+from .delivery import Delivery, Done, Sender, Tally
 from .errors import DestinationError, UsageError
 from .events import Event
 from .results import Drained
-from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Kept
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from .delivery import Delivery, Done
-    from .spool import Spool
+from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Kept, Spool
 
 MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat when a worker dies
-CALL_MESSAGES = 10  # SendMessageBatch and ReceiveMessage: at most ten
-CALL_BYTES = 240_000  # below the 256 KiB that every SQS takes in one call
+MESSAGE_BYTES = 240_000  # below the 256 KiB that every SQS takes
 LONG_POLL = 5  # seconds; SQS allows 20, but SIGTERM waits for the poll, and container runtimes give 10
-VERSION = 2
+VERSION = 3
 
 
 def check_address(address: str) -> None:
@@ -63,38 +57,35 @@ class Queue:
         except self._errors as problem:
             raise DestinationError(f"the queue {address} cannot be used: {problem}") from None
 
-    def put(self, bodies: Sequence[str]) -> dict[int, str]:
-        """Put up to ten messages into the queue; returns why, by place, for those that the queue refused. Raises
-        UsageError when nobody can say what became of them."""
-        entries = [{"Id": str(place), "MessageBody": body} for place, body in enumerate(bodies)]
+    @contextlib.contextmanager
+    def _saying(self, what: str) -> Iterator[None]:
         try:
-            answer = self._sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+            yield
         except self._errors as problem:
-            raise UsageError(f"the queue {self.address} did not take a batch: {problem}") from None
-        return {int(one["Id"]): str(one.get("Message") or one.get("Code")) for one in answer.get("Failed", ())}
+            raise UsageError(f"the queue {self.address} {what}: {problem}") from None
 
-    def take(self, visibility: int, wait: int) -> list[dict[str, Any]]:
-        """Up to ten messages, hidden from the other drains for `visibility` seconds; waits up to `wait` seconds."""
-        how = {"MaxNumberOfMessages": CALL_MESSAGES, "WaitTimeSeconds": wait, "VisibilityTimeout": visibility}
-        try:
+    def put(self, body: str) -> None:
+        """Put a message into the queue."""
+        with self._saying("did not take a batch"):
+            self._sqs.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def take(self, visibility: int, wait: int) -> dict[str, Any] | None:
+        """A message, hidden from the other drains for `visibility` seconds; waits up to `wait` seconds for one."""
+        how = {"MaxNumberOfMessages": 1, "WaitTimeSeconds": wait, "VisibilityTimeout": visibility}
+        with self._saying("cannot be read"):
             answer = self._sqs.receive_message(QueueUrl=self.url, MessageSystemAttributeNames=["All"], **how)
-        except self._errors as problem:
-            raise UsageError(f"the queue {self.address} cannot be read: {problem}") from None
-        messages: list[dict[str, Any]] = answer.get("Messages", [])
-        return messages
+        return next(iter(answer.get("Messages", [])), None)
 
-    def delete(self, messages: Sequence[dict[str, Any]]) -> None:
-        """Remove messages (at most ten) whose events are settled. A failure makes them come again: harmless."""
-        entries = [{"Id": str(n), "ReceiptHandle": one["ReceiptHandle"]} for n, one in enumerate(messages)]
-        if entries:
-            with contextlib.suppress(*self._errors):
-                self._sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
+    def delete(self, message: dict[str, Any]) -> None:
+        """Remove a message whose events are settled. A failure makes it come again: harmless."""
+        with contextlib.suppress(*self._errors):
+            self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
 
     def hide(self, message: dict[str, Any], seconds: int) -> None:
         """Keep a message hidden for `seconds` from now; 0 gives it back at once."""
         with contextlib.suppress(*self._errors):  # deleted, or its time is over and another drain has it: both fine
-            receipt = message["ReceiptHandle"]
-            self._sqs.change_message_visibility(QueueUrl=self.url, ReceiptHandle=receipt, VisibilityTimeout=seconds)
+            how = {"ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": seconds}
+            self._sqs.change_message_visibility(QueueUrl=self.url, **how)
 
 
 class Outbox(Sender):
@@ -105,53 +96,38 @@ class Outbox(Sender):
         self.queue = queue
 
     def send(self, rows: Sequence[Kept], deadline: float | None, done: Done, *, alone: bool = False) -> None:
-        group: list[tuple[str, list[Kept]]] = []
-        size = 0
         destination = self.mine()[0]
-        for packed in _packed(rows, destination):
-            body = _body(packed, destination)
-            if group and (len(group) == CALL_MESSAGES or size + len(body) > CALL_BYTES):
-                self._put(group, deadline, done)
-                group, size = [], 0
-            group.append((body, packed))
-            size += len(body)
-        if group:
-            self._put(group, deadline, done)
-
-    def _put(self, group: list[tuple[str, list[Kept]]], deadline: float | None, done: Done) -> None:
-        refused = dict.fromkeys(range(len(group)), "")
-        if not self._over(deadline):
+        for batch in _packed(rows):
+            if self._over(deadline):
+                done(batch)
+                continue
+            events = [row[:6] for row in batch]
+            sent = [row.unknown_since for row in batch]
             try:
-                refused = self.queue.put([body for body, _ in group])
+                self.queue.put(_json({"usage": VERSION, "destination": destination, "events": events, "sent": sent}))
             except UsageError as problem:
                 self.stopped = str(problem)
-                return
-        for place, (_, rows) in enumerate(group):
-            if place not in refused:
-                done([row._replace(state="queued", unknown_since=None) for row in rows])
             else:
-                done(rows)
-                if refused[place]:
-                    self.stopped = f"the queue {self.queue.address} refused a message: {refused[place]}"
+                done([row._replace(state="queued", unknown_since=None) for row in batch])
 
 
-def _packed(rows: Sequence[Kept], destination: str) -> Iterator[list[Kept]]:
-    # events that may be in the queue already travel apart, so that only they carry a "since"
-    for wanted in (False, True):
-        some = [row for row in rows if (row.unknown_since is not None) is wanted]
-        for first in range(0, len(some), MESSAGE_EVENTS):
-            batch = some[first : first + MESSAGE_EVENTS]
-            while len(batch) > 1 and len(_body(batch, destination)) > CALL_BYTES:
-                few = max(1, len(batch) // 10)
-                yield batch[:few]
-                batch = batch[few:]
+def _json(data: object) -> str:
+    return json.dumps(data, separators=(",", ":"))
+
+
+def _packed(rows: Sequence[Kept]) -> Iterator[list[Kept]]:
+    """Batches that fit into a message each."""
+    batch: list[Kept] = []
+    size = 0
+    for row in rows:
+        length = len(_json(row[:6])) + 20
+        if batch and (len(batch) == MESSAGE_EVENTS or size + length > MESSAGE_BYTES):
             yield batch
-
-
-def _body(rows: Sequence[Kept], destination: str) -> str:
-    since = min((row.unknown_since for row in rows if row.unknown_since is not None), default=None)
-    body = {"usage": VERSION, "destination": destination, "since": since, "events": [row[:6] for row in rows]}
-    return json.dumps(body, separators=(",", ":"))
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    if batch:
+        yield batch
 
 
 class Drain:
@@ -169,10 +145,9 @@ class Drain:
         self.clock = clock
         self.visibility = visibility
         self.tally = Tally()
-        self.messages = self.unknown = self.returned = 0
         self.stopped: str | None = None
-        self._hidden: dict[str, dict[str, Any]] = {}
-        self._lock = threading.Lock()
+        self._unknown = 0
+        self._in_hand: dict[str, Any] | None = None
 
     def run(self, idle_seconds: float | None, stop: threading.Event | None) -> Drained:
         """See `Client.drain`."""
@@ -180,13 +155,21 @@ class Drain:
         heart = threading.Event()
         beat = threading.Thread(target=self._heartbeat, args=(heart,), name="usage-visibility", daemon=True)
         beat.start()
+        messages = returned = 0
         idle_since = time.monotonic()
         try:
             while not stop.is_set() and self.stopped is None:
                 left = LONG_POLL if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
-                messages = self.queue.take(self.visibility, max(0, min(LONG_POLL, round(left))))
-                if messages:
-                    self._work(messages, stop)
+                message = self._in_hand = self.queue.take(self.visibility, max(0, min(LONG_POLL, round(left))))
+                if message is not None:
+                    messages += 1
+                    again = self._deliver(message)
+                    self._in_hand = None
+                    if again is None:
+                        self.queue.delete(message)
+                    else:
+                        self.queue.hide(message, again)
+                        returned += 1
                     idle_since = time.monotonic()
                 elif idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
                     break
@@ -195,76 +178,49 @@ class Drain:
         finally:
             heart.set()
             beat.join()
-        where, counts = self.delivery.api.destination, self.tally.counts()
-        counts |= {"unknown": self.unknown, "messages": self.messages, "returned": self.returned}
-        return Drained(where.label, where.sandbox, stopped=self.stopped, **counts)
+        where = self.delivery.api.destination
+        done = {"messages": messages, "returned": returned, "unknown": self._unknown, **self.tally.counts}
+        return Drained(where.label, where.sandbox, refused=self.tally.refused, stopped=self.stopped, **done)
 
     def _heartbeat(self, done: threading.Event) -> None:
-        """Keep the messages in hand hidden for as long as their delivery takes."""
+        """Keep the message in hand hidden for as long as its delivery takes."""
         while not done.wait(self.visibility / 3):
-            with self._lock:
-                held = list(self._hidden.values())
-            for message in held:
+            message = self._in_hand
+            if message is not None:
                 self.queue.hide(message, self.visibility)
-
-    def _work(self, messages: list[dict[str, Any]], stop: threading.Event) -> None:
-        with self._lock:
-            self._hidden = {message["ReceiptHandle"]: message for message in messages}
-        done: list[dict[str, Any]] = []
-        for message in messages:
-            if stop.is_set() or self.stopped is not None:
-                self._give_back(message, 0)
-                continue
-            self.messages += 1
-            wait = self._deliver(message)
-            if wait is None:
-                done.append(message)
-            else:
-                self._give_back(message, wait)
-        self.queue.delete(done)
-        with self._lock:
-            self._hidden = {}
-
-    def _give_back(self, message: dict[str, Any], seconds: int) -> None:
-        with self._lock:
-            self._hidden.pop(message["ReceiptHandle"], None)
-        self.queue.hide(message, seconds)
-        self.returned += 1
 
     def _deliver(self, message: dict[str, Any]) -> int | None:
         """Deliver one message; None when all its events are settled and it can be deleted, else after how many seconds
         another drain may have it."""
-        spool, where = self.delivery.spool, self.delivery.api.destination
+        where, now = self.delivery.api.destination, int(self.clock())
         attributes = message.get("Attributes", {})
-        times, now = int(attributes.get("ApproximateReceiveCount", "1")), int(self.clock())
+        times = int(attributes.get("ApproximateReceiveCount", "1"))
+        before = None
+        dead = "DeadLetterQueueSourceArn" in attributes  # drained from a dead-letter queue: it was taken before
+        if times > 1 or dead:
+            moment = "SentTimestamp" if dead else "ApproximateFirstReceiveTimestamp"
+            before = int(attributes.get(moment, "0")) // 1000 or now
         try:
             data = json.loads(message["Body"])
             if data["usage"] != VERSION:
                 raise ValueError
-            since, destination = data["since"], data["destination"]
-            dead = "DeadLetterQueueSourceArn" in attributes  # drained from a dead-letter queue: it was taken before
-            if times > 1 or dead:
-                moment = "SentTimestamp" if dead else "ApproximateFirstReceiveTimestamp"
-                first = int(attributes.get(moment, "0")) // 1000 or now
-                since = min(first, since) if since else first
-            rows = [
-                Kept(*Event(*fields), place, where.identity, "pending", now, since)
-                for place, fields in enumerate(data["events"])
-            ]
+            destination, events = data["destination"], [Event(*fields) for fields in data["events"]]
+            sent = [min(filter(None, (one, before)), default=None) for one in data["sent"]]
         except (ValueError, KeyError, TypeError):
             return self.visibility  # not ours: it stays, and the queue's own redrive policy moves it away
         if destination and destination not in self.delivery.mine():
             here = f"{where.identity} ({where.label}); producers need no key at all"
             self.stopped = f"the queue holds events recorded for {destination}, and this drain delivers to {here}"
             return 0
-        if since is not None and since < now - UNIQUENESS_SECONDS + RESEND_MARGIN:
-            self.unknown += len(rows)
-            spool.take_in([row._replace(state="unknown") for row in rows])
-            return None
-        decided: list[Kept] = []
+        pairs = zip(events, sent, strict=True)
+        rows = [Kept(*event, 0, where.identity, "pending", now, since) for event, since in pairs]
+        too_late = now - UNIQUENESS_SECONDS + RESEND_MARGIN
+        unknown = [row for row in rows if row.unknown_since is not None and row.unknown_since < too_late]
+        decided = [row._replace(state="unknown") for row in unknown]
         self.delivery.begin()
-        self.delivery.send(rows, time.monotonic() + 600, decided.extend)
-        spool.take_in([row for row in decided if row.state == "dead"])
+        self.delivery.send([row for row in rows if row not in unknown], time.monotonic() + 600, decided.extend)
+        self.delivery.spool.take_in([row for row in decided if row.state in ("unknown", "dead")])
+        self._unknown += len(unknown)
         self.tally.add(decided)
         if sum(row.state != "pending" for row in decided) == len(rows):
             return None

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import quote, unquote
 
+from .api import Api
+from .delivery import Delivery, Meter, inner, is_active
 from .errors import InvalidEvent, StripeError
-from .events import exact_sum, utc_seconds
+from .events import Timestamp, exact_sum, utc_seconds
 from .reading import aligned, customer_summaries
 from .results import Difference, Reports, Verification
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from .api import Api
-    from .delivery import Meter, Meters
-    from .events import Timestamp
-    from .spool import Spool
+from .spool import Spool
 
 DRIFT_SECONDS = 120.0  # a clock this much off is said; at 300 Stripe rejects events as too far in the future
 GAP_SECONDS = 5 * 86_400  # hours further apart than this are asked for in two windows
@@ -57,27 +52,34 @@ class _Hour:
 
 
 def verify(
-    spool: Spool,
-    api: Api,
-    meters: Meters,
-    mine: Sequence[str],
-    window: tuple[Timestamp | None, Timestamp | None],
-    event_name: str | None,
-    customers: Sequence[str],
-    wait: float,
+    at: Delivery,
+    /,
+    start: Timestamp | None = None,
+    end: Timestamp | None = None,
+    *,
+    event_name: str | None = None,
+    customers: Sequence[str] = (),
+    wait: float = 0.0,
 ) -> Verification:
-    """See `Client.verify`."""
-    start, end = (None if moment is None else utc_seconds(moment) for moment in window)
-    first = None if start is None else aligned(start, start + 1, "hour")[0]
-    last = None if end is None else aligned(end - 1, end, "hour")[1]
+    """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
+
+    Reports and changes nothing. Without a window every event that the spool still has is compared, whatever time
+    its recorder's clock gave it.
+    """
+    api, mine = at.api, at.mine()
+    since, until = (None if moment is None else utc_seconds(moment) for moment in (start, end))
+    first = None if since is None else aligned(since, since + 1, "hour")[0]
+    last = None if until is None else aligned(until - 1, until, "hour")[1]
     pairs: dict[tuple[str, str], dict[int, _Hour]] = {}
-    for name, customer, hour, state, value, times, latest in spool.totals(mine, first, last):
+    for name, customer, hour, state, value, times, latest in at.spool.totals(mine, first, last):
         if event_name in (None, name) and (not customers or customer in customers):
             kept = pairs.setdefault((name, customer), {}).setdefault(hour, _Hour())
             kept.add(state, Decimal(value), times, latest)
     began = time.monotonic()
-    found = {name: meters.find(name) for name in {name for name, _ in pairs}}
-    comparable = {name: one for name, one in found.items() if one and one.active and one.event_time_window is None}
+    found = {name: at.meters.find(name) for name in {name for name, _ in pairs}}
+    comparable = {
+        name: one for name, one in found.items() if one and is_active(one) and not one.get("event_time_window")
+    }
     open_pairs = {pair: hours for pair, hours in pairs.items() if pair[0] in comparable}
     checked = sum(map(len, open_pairs.values()))
     unchecked = sum(map(len, pairs.values())) - checked
@@ -100,7 +102,7 @@ def verify(
         checked=checked,
         matching=checked - len(differences),
         unchecked=unchecked,
-        unknown=sum(spool.counts().get(name, {}).get("unknown", 0) for name in mine),
+        unknown=sum(at.spool.counts().get(name, {}).get("unknown", 0) for name in mine),
         differences=tuple(differences),
         waited=int(time.monotonic() - began),
         clock=_clock(api.skew),
@@ -133,21 +135,24 @@ def _compared(api: Api, meter: Meter, customer: str, hours: dict[int, _Hour]) ->
     found: dict[int, Decimal] = {}
     try:
         for first, last in _windows(sorted(hours)):
-            found |= {row.start: row.value for row in customer_summaries(api, meter.id, customer, first, last, "hour")}
+            found |= {
+                row.start: row.value for row in customer_summaries(api, meter["id"], customer, first, last, "hour")
+            }
     except StripeError as problem:
         if problem.code != "resource_missing":
             raise
         # the stream takes events of customers that do not exist: nothing of them is there
     wrong: list[Difference] = []
+    formula = inner(meter, "default_aggregation", "formula", "sum")
     for hour, kept in sorted(hours.items()):
         there = found.get(hour, Decimal(0))
-        expected, arrived = kept.expected(meter.formula)
+        expected, arrived = kept.expected(formula)
         if there == expected and not kept.unknown:
             continue
         verdict = "short" if there < expected else "over"
         if there in (expected, arrived) and arrived != expected:
             verdict = "missing" if there == expected else "arrived"
-        wrong.append(Difference(meter.event_name, customer, hour, expected, there, kept.unknown, verdict))
+        wrong.append(Difference(meter["event_name"], customer, hour, expected, there, kept.unknown, verdict))
     return wrong
 
 
@@ -191,16 +196,16 @@ def _names(named: str) -> list[str]:
     return [named, unquote(stem)] if slash and len(suffix) == 8 else [named]
 
 
-def fetch_reports(spool: Spool, api: Api) -> Reports:
-    """See `Client.fetch_error_reports`."""
+def fetch_error_reports(at: Delivery, /) -> Reports:
+    """Ask Stripe for the error reports since the last one taken (its event list goes back 30 days)."""
     query = [(f"types[{place}]", kind) for place, kind in enumerate(TYPES)]
-    since = spool.last_report()
-    answer = api.get("/v2/core/events", *query, *([("created[gte]", since)] if since else ()))
+    since = at.spool.last_report()
+    answer = at.api.get("/v2/core/events", *query, *([("created[gte]", since)] if since else ()))
     taken: list[Reports] = []
     while True:
-        taken += [take_report(spool, lambda: api, event) for event in answer.get("data") or ()]
+        taken += [take_report(at.spool, lambda: at.api, event) for event in answer.get("data") or ()]
         if not answer.get("next_page_url"):
             break
-        answer = api.get(str(answer["next_page_url"]))
+        answer = at.api.get(str(answer["next_page_url"]))
     strangers = tuple(name for one in taken for name in one.strangers)
     return Reports(len(taken), sum(one.errors for one in taken), sum(one.matched for one in taken), strangers)

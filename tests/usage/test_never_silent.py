@@ -611,7 +611,7 @@ def test_close_ends_every_thread_also_when_nobody_answers(monkeypatch: pytest.Mo
     with answering(200, {}, b"", hang=True) as address:
         client = Client(api_base=address, api_key="sk_test_1", interval=0.01, on_error=listen)
         client.record(EVENT, "cus_1")
-        wait_for(lambda: client._api is not None and client._api._http is not None)
+        wait_for(lambda: client.api._http is not None)
         client.close(0.3)
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("usage")] == []
     assert "1 event not delivered" in told[-1]
