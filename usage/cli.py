@@ -114,7 +114,6 @@ errors: list refused events, or take in Stripe's asynchronous error reports
 - --fetch  ask Stripe for the reports since the last one
 - --report FILE  an error report as a webhook received it (- for standard input)
 - --limit N=50  show so many (default 50)
-> errors
 > errors --fetch
 > errors --report event.json
 
@@ -132,7 +131,6 @@ cancel: take an event back
 - --event NAME  event name, for an event that is not in the spool
 - --correct  after 24 hours: record a negative event
 - --timeout SECONDS=60  wait so long for deliveries (default 60)
-> cancel IDENTIFIER
 > cancel IDENTIFIER --correct
 > cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)
 
@@ -228,11 +226,6 @@ def _print(options: argparse.Namespace, result: Any, show: Callable[[Any], None]
     return OK if getattr(result, "complete", True) else UNDELIVERED
 
 
-def _recorded(client: Client) -> int:
-    """The exit code of a command that was asked to record and no more: it did that, unless nothing says where to."""
-    return OK if client._delivers() else UNDELIVERED
-
-
 def _send(options: argparse.Namespace) -> int:
     dimensions: dict[str, str] = {}
     for pair in options.dimension:
@@ -248,7 +241,7 @@ def _send(options: argparse.Namespace) -> int:
         _print(
             options, data, lambda _: print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
         )
-        return _recorded(client)
+        return OK if client._delivers() else UNDELIVERED  # it did what was asked, unless nothing says where to
     sent = client.send(*arguments, correction=options.correction, timeout=options.timeout)
     _print(options, sent, output.show_sent)
     left = client.status().pending
@@ -288,7 +281,7 @@ def _import(options: argparse.Namespace) -> int:
     if strange or not imported.complete:
         return UNDELIVERED
     if flushed is None:
-        return OK if options.dry_run else _recorded(client)
+        return OK if options.dry_run or client._delivers() else UNDELIVERED
     return OK if flushed.complete and client.status().complete else UNDELIVERED
 
 

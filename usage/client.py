@@ -22,7 +22,7 @@ from .destination import Destination, resolve
 from .errors import DestinationError, InvalidEvent, NotDelivered, SpoolFull, StripeError, UsageError
 from .events import Event, Timestamp, Value, make_event
 from .results import Cancelled, Drained, Flush, Reports, Sent, Status
-from .spool import Kept, Spool
+from .spool import Spool
 
 __all__ = [
     "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
@@ -30,6 +30,7 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 EXIT_SECONDS = 5.0
 """How long the end of a script may wait for delivery; what is left stays in the spool for `usage flush`."""
@@ -41,13 +42,13 @@ BACKGROUND_CHUNK = 1000
 """Events taken at a time in the background: `record` waits while they are taken."""
 
 
-def _asks(question: Callable[Concatenate[Delivery, P], T]) -> Callable[Concatenate[Client, P], T]:
-    """A method of the client that asks where it delivers."""
+def _through(part: str, method: Callable[Concatenate[U, P], T]) -> Callable[Concatenate[Client, P], T]:
+    """A method of the client that is one of its part of that name."""
 
-    def ask(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
-        return question(self._deliverer, *arguments, **options)
+    def call(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return method(getattr(self, part), *arguments, **options)
 
-    return update_wrapper(ask, question)
+    return update_wrapper(call, method)
 
 
 class Client:
@@ -136,8 +137,6 @@ class Client:
         self._outbox_sender: Sender | None = None
         self._tally: Tally | None = None
 
-    # -- where ---------------------------------------------------------------------------------------------------
-
     @property
     def destination(self) -> Destination:
         """Where this client delivers. Raises DestinationError when nothing says so."""
@@ -209,8 +208,6 @@ class Client:
 
         logging.getLogger("usage").warning("usage: %s", text)
 
-    # -- recording -----------------------------------------------------------------------------------------------
-
     def record(
         self,
         event_name: str,
@@ -266,8 +263,6 @@ class Client:
         elif self._background_wanted and self._thread is None:
             self._start()
         return new
-
-    # -- delivering ----------------------------------------------------------------------------------------------
 
     def send(
         self,
@@ -399,8 +394,6 @@ class Client:
             raise DestinationError('drain needs a queue: usage.Client(outbox="sqs://...") or --queue sqs://...')
         return Drain(self._deliverer, Queue(address), self.clock, visibility=visibility).run(idle_seconds, stop)
 
-    # -- the spool by hand ---------------------------------------------------------------------------------------
-
     def status(self) -> Status:
         """What is in the spool, and where delivery would go. Makes no call."""
         counts: dict[str, dict[str, int]] = {}
@@ -421,18 +414,8 @@ class Client:
             by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
         )
 
-    def dead_letters(self, limit: int = -1) -> list[Kept]:
-        """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""
-        return self.spool.with_state("dead", limit)
-
-    def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
-        """Put dead letters back among the pending (all of them, or those with these codes or identifiers).
-
-        Returns the identifiers they go out under: their own, or a new one for events that Stripe had accepted and
-        rejected later. The next flush sends them. An event of unknown fate is sent again only when it is named: do that
-        when you know that it did not arrive.
-        """
-        return self.spool.retry(codes=codes, identifiers=identifiers)
+    dead_letters = _through("spool", Spool.dead_letters)
+    retry = _through("spool", Spool.retry)
 
     def cancel(
         self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
@@ -455,10 +438,10 @@ class Client:
         """
         return verifying.take_report(self.spool, lambda: self.api, report)
 
-    fetch_error_reports = _asks(verifying.fetch_error_reports)
-    summaries = _asks(reading.summaries)
-    preview_invoice = _asks(reading.preview_invoice)
-    verify = _asks(verifying.verify)
+    fetch_error_reports = _through("_deliverer", verifying.fetch_error_reports)
+    summaries = _through("_deliverer", reading.summaries)
+    preview_invoice = _through("_deliverer", reading.preview_invoice)
+    verify = _through("_deliverer", verifying.verify)
 
     import_file = importing.import_file
 
@@ -475,8 +458,6 @@ class Client:
                 self._count(tally)
                 if tally.stopped is not None or not tally.counts.total():
                     raise SpoolFull(f"{problem}; delivery stopped: {tally.stopped or 'nothing can go out'}") from None
-
-    # -- in the background ---------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         with self._lock:
@@ -525,8 +506,6 @@ class Client:
             if self._tally is not None:
                 tally.merge(self._tally)
             self._tally = tally
-
-    # -- life ----------------------------------------------------------------------------------------------------
 
     def close(self, timeout: float = 30.0) -> Flush | None:
         """Deliver what is left, for up to `timeout` seconds, and close files and connections.
@@ -622,14 +601,6 @@ def client() -> Client:
         if _default is None:
             _default = Client()
         return _default
-
-
-def reset() -> None:
-    """Close the process's client; the next call makes a new one from the environment as it is then."""
-    global _default
-    made, _default = _default, None
-    if made is not None:
-        made.close(EXIT_SECONDS)
 
 
 def _shared(method: Callable[Concatenate[Client, P], T]) -> Callable[P, T]:

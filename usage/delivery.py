@@ -172,6 +172,7 @@ class Delivery(Sender):
         self.meters = Meters(api)
         self.clock = clock
         self._lost_in_a_row = 0
+        self._meters_readable = True
         self._account_known = api.destination.sandbox
         self._token: str | None = None
         self._token_at = 0.0
@@ -261,43 +262,46 @@ class Delivery(Sender):
             else:
                 settled.append(row)
         if ready:
-            (self._single if alone else self._stream)(ready, deadline, settled)
+            self._post(ready, deadline, settled, alone)
         done(settled)
 
     def _keys(self, event_name: str, deadline: float | None) -> tuple[str, str] | None:
         """The payload keys of the meter, or None when there is no active one."""
         try:
-            meter = self.meters.find(event_name, deadline)
+            meter = self.meters.find(event_name, deadline) if self._meters_readable else {}
         except AuthenticationFailed as problem:
             if problem.status != 403:
                 raise
             # a restricted key that may write events and not read meters: the default payload keys have to do
-            return CUSTOMER_KEY, VALUE_KEY
+            self._meters_readable, meter = False, {}
         if meter is None or not is_active(meter):
             return None
-        fields = (("customer_mapping", CUSTOMER_KEY), ("value_settings", VALUE_KEY))
-        customer_key, value_key = (inner(meter, field, "event_payload_key", usual) for field, usual in fields)
-        return customer_key, value_key
+        key = "event_payload_key"
+        return inner(meter, "customer_mapping", key, CUSTOMER_KEY), inner(meter, "value_settings", key, VALUE_KEY)
 
-    def _stream(self, ready: list[tuple[Kept, str, str]], deadline: float | None, settled: list[Kept]) -> None:
+    def _post(
+        self, ready: list[tuple[Kept, str, str]], deadline: float | None, settled: list[Kept], alone: bool
+    ) -> None:
         rows = [row for row, _, _ in ready]
         if self._over(deadline):
             settled += rows
             return
-        objects = [v2_object(*one) for one in ready]  # type: ignore[arg-type]
-        body = json.dumps({"events": objects}, separators=(",", ":")).encode("ascii")
         try:
-            self._post_stream(body, deadline)
-        except StripeError as problem:
-            if isinstance(problem, AuthenticationFailed) or len(ready) == 1:
-                self._failed(problem, rows, settled)
-                return
-            # one event spoils the batch and the answer need not say which: halve until it stands alone
+            if alone:
+                key = quote(rows[0].identifier, safe="")[:240]  # a header is ASCII, and Stripe takes 255 characters
+                how: dict[str, Any] = {"pace": "meter_events", "idempotency": key, "deadline": deadline}
+                self.api.call("POST", "/v1/billing/meter_events", form=v1_form(*ready[0]), **how)  # type: ignore[arg-type]
+            else:
+                objects = [v2_object(*one) for one in ready]  # type: ignore[arg-type]
+                self._post_stream(json.dumps({"events": objects}, separators=(",", ":")).encode("ascii"), deadline)
+        except (StripeError, Unreachable, DestinationError) as problem:
             middle = len(ready) // 2
-            self._stream(ready[:middle], deadline, settled)
-            self._stream(ready[middle:], deadline, settled)
-        except (Unreachable, DestinationError) as problem:
-            self._failed(problem, rows, settled)
+            if middle and isinstance(problem, StripeError) and not isinstance(problem, AuthenticationFailed):
+                # one event spoils the batch and the answer need not say which: halve until it stands alone
+                self._post(ready[:middle], deadline, settled, alone)
+                self._post(ready[middle:], deadline, settled, alone)
+            else:
+                self._failed(problem, rows, settled)
         else:
             self._delivered(rows, settled)
 
@@ -332,18 +336,6 @@ class Delivery(Sender):
                 self._token, self._token_at = token, now
             return self._token
 
-    def _single(self, ready: list[tuple[Kept, str, str]], deadline: float | None, settled: list[Kept]) -> None:
-        ((row, *keys),) = ready
-        form = v1_form(row, *keys)  # type: ignore[arg-type]
-        key = quote(row.identifier, safe="")[:240]  # a header is ASCII, and Stripe takes 255 characters
-        how: dict[str, Any] = {"pace": "meter_events", "form": form, "idempotency": key, "deadline": deadline}
-        try:
-            self.api.call("POST", "/v1/billing/meter_events", **how)
-        except (StripeError, Unreachable, DestinationError) as problem:
-            self._failed(problem, [row], settled)
-        else:
-            self._delivered([row], settled)
-
     def _delivered(self, rows: Sequence[Kept], settled: list[Kept], code: str = "") -> None:
         self.lost, self._lost_in_a_row = None, 0
         settled += [row._replace(state="delivered", unknown_since=None, code=code) for row in rows]
@@ -358,10 +350,8 @@ class Delivery(Sender):
             self.lost, self._lost_in_a_row = None, 0
             message = str(problem.args[0])
             code = problem.code or ("no_meter" if "No active meter" in message else f"http_{problem.status}")
-            if problem.maybe_done and not row.unknown_since:
-                row = row._replace(
-                    unknown_since=int(self.clock())
-                )  # an attempt without an answer may have delivered it
+            if problem.maybe_done and not row.unknown_since:  # an attempt without an answer may have delivered it
+                row = row._replace(unknown_since=int(self.clock()))
             settled.append(row.refused(code, message, problem.status, problem.request_id))
             return
         if not problem.maybe_done:

@@ -51,27 +51,27 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
         raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
     try:
         if isinstance(value, (str, Decimal)):
-            shown = _shown(str(value).strip())
+            text = shown(str(value).strip())
             number = Decimal(str(value).strip())
         else:
             whole = index(value)
             # checked before it is written out: a number of thousands of digits is refused, not printed
             huge = abs(whole) >= 10**40
-            shown, number = ("the number", Decimal("1e41")) if huge else (str(whole), Decimal(whole))
+            text, number = ("the number", Decimal("1e41")) if huge else (str(whole), Decimal(whole))
     except TypeError:
         raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite():
-        raise InvalidEvent("value", f"{shown} is not a number")
+        raise InvalidEvent("value", f"{text} is not a number")
     huge = bool(number) and abs(number.adjusted()) > 40  # 1E+999999 would be expanded digit by digit
     plain = "0" if huge or not number else format(Context(prec=10_000).normalize(number), "f")
     if huge or len(plain.replace(".", "").lstrip("-0")) > MAX_DIGITS:
-        raise InvalidEvent("value", f"{shown} has more than {MAX_DIGITS} digits, which Stripe refuses")
+        raise InvalidEvent("value", f"{text} has more than {MAX_DIGITS} digits, which Stripe refuses")
     if len(plain.partition(".")[2]) > MAX_PLACES:
-        raise InvalidEvent("value", f"{shown} has more than {MAX_PLACES} decimal places, which Stripe refuses")
+        raise InvalidEvent("value", f"{text} has more than {MAX_PLACES} decimal places, which Stripe refuses")
     if number < 0 and not correction:
-        raise InvalidEvent("value", f"{shown} is negative; if it corrects earlier usage, say correction=True")
+        raise InvalidEvent("value", f"{text} is negative; if it corrects earlier usage, say correction=True")
     return plain
 
 
@@ -95,7 +95,7 @@ def utc_seconds(timestamp: Timestamp) -> int:
             moment: Any = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
             moment = datetime.fromisoformat(text) if moment is None else moment
         except ValueError:
-            why = f"{_shown(text)} is neither Unix seconds nor ISO 8601 with an offset"
+            why = f"{shown(text)} is neither Unix seconds nor ISO 8601 with an offset"
             raise InvalidEvent("timestamp", why) from None
     else:
         moment = timestamp
@@ -108,7 +108,7 @@ def utc_seconds(timestamp: Timestamp) -> int:
         except (ValueError, OverflowError):
             raise InvalidEvent("timestamp", f"{moment!r} is not a time") from None
         if seconds > 100_000_000_000:
-            raise InvalidEvent("timestamp", f"{_shown(str(timestamp))} looks like milliseconds; pass seconds")
+            raise InvalidEvent("timestamp", f"{shown(str(timestamp))} looks like milliseconds; pass seconds")
         return seconds
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
@@ -137,11 +137,12 @@ def _name(field: str, text: object, limit: int) -> str:
     if len(text) > limit:
         raise InvalidEvent(field, f"has {len(text)} characters; at most {limit} are allowed")
     if not text.isprintable() or text != text.strip():
-        raise InvalidEvent(field, f"{_shown(text)} has characters that cannot be printed, or spaces around it")
+        raise InvalidEvent(field, f"{shown(text)} has characters that cannot be printed, or spaces around it")
     return text
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text as an error shows it: quoted, and not too long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 

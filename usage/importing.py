@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, Protocol
 
 from . import spool
 from .errors import IdentifierConflict, ImportFailed, InvalidEvent
-from .events import Event, Timestamp, digest_of, exact_sum, make_event, utc_seconds
+from .events import Event, Timestamp, digest_of, exact_sum, make_event, shown, utc_seconds
 from .results import EventTotals, Imported, LineError
 
 
@@ -84,7 +84,7 @@ def _rejects(
     if path is None:
         return bool
     try:
-        file = opened.enter_context(open(path, "a+b"))
+        file = opened.enter_context(open(path, "a+b"))  # noqa: SIM115
         file.seek(0)
         before = file.read().splitlines()
     except OSError as problem:
@@ -288,10 +288,6 @@ def _cells(text: str, delimiter: str) -> list[str]:
         raise _BadLine(f"is not CSV: {problem}") from None
 
 
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= 60 else f"{name[:57]}...")
-
-
 def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool) -> tuple[Parse, bytes]:
     """A parser for the lines after the header, and the header, which it reads first.
 
@@ -307,7 +303,7 @@ def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool) -> tupl
         for name in columns:
             if name not in FIELDS and not name.startswith("dimensions."):
                 known = f"{', '.join(FIELDS)}, and dimensions.NAME for further payload keys"
-                raise _BadLine(f"names a column {_shown(name)}; known are {known}")
+                raise _BadLine(f"names a column {shown(name)}; known are {known}")
         columns = ["customer" if name == "stripe_customer_id" else name for name in columns]
         missing = {"customer", "value", *(() if has_event_name else ("event_name",))} - set(columns)
         if missing:
@@ -346,7 +342,7 @@ def _json(raw: bytes) -> dict[str, Any] | None:
         raise _BadLine("is not a JSON object")
     known = {*FIELDS, "dimensions", "payload"}
     for strange in sorted(data.keys() - known)[:1]:
-        raise _BadLine(f"has an unknown key {_shown(strange)}; known are {', '.join(sorted(known))}")
+        raise _BadLine(f"has an unknown key {shown(strange)}; known are {', '.join(sorted(known))}")
     payload = data.pop("payload", None)
     if payload is not None:
         if not isinstance(payload, dict):

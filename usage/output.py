@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from money import format_minor
@@ -32,14 +33,6 @@ def number(value: Decimal) -> str:
 def count(amount: int, noun: str = "event") -> str:
     """ "1 event", "2,000 events"."""
     return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
-
-
-def age(seconds: float) -> str:
-    """A length of time in words: 45 s, 12 min, 3 h, 2 days."""
-    for size, length, unit in ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
 
 
 def print_json(data: Any) -> None:
@@ -137,7 +130,7 @@ def show_status(status: results.Status) -> None:
         parts = ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
         print(f"  {destination.replace('sandbox:', 'SANDBOX:', 1)}: {parts}")
     if status.oldest_pending_seconds is not None:
-        print(f"the oldest has been waiting for {age(status.oldest_pending_seconds)}")
+        print(f"the oldest has been waiting for {timedelta(seconds=status.oldest_pending_seconds)}")
     for code, amount in status.dead_by_code.items():
         print(f"  refused with {code}: {amount:,}")
 

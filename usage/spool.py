@@ -159,8 +159,6 @@ class Spool:
         with _FORKING:  # a spool that a fork does not know of would leave the child an open file without its locks
             _SPOOLS.add(self)
 
-    # -- the connection ------------------------------------------------------------------------------------------
-
     def _open(self) -> sqlite3.Connection:
         try:
             if not os.path.exists(self.path):
@@ -298,8 +296,6 @@ class Spool:
             )
         return SpoolError(f"the spool {self.path} cannot be used: {problem}")
 
-    # -- recording -----------------------------------------------------------------------------------------------
-
     def add(self, events: Sequence[Event], destination: str, *, timeless: bool | Collection[str] = False) -> int:
         """Record events in one commit; returns how many are new.
 
@@ -335,8 +331,6 @@ class Spool:
         taken = [row._replace(recorded_at=now, settled_at=now if row.state == "dead" else None) for row in rows]
         with self._transaction() as connection:
             connection.executemany(query, [[getattr(row, name) for name in names] for row in taken])
-
-    # -- sending -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def delivering(self, patience: float, given_up: Callable[[], bool] = bool) -> Iterator[bool]:
@@ -399,8 +393,6 @@ class Spool:
                 ],
             )  # fmt: skip
 
-    # -- whose events they are -----------------------------------------------------------------------------------
-
     def learn_account(self, destination: str, account: str) -> None:
         """Note which Stripe account a key (by its identity) belongs to."""
         self._change("INSERT OR REPLACE INTO accounts VALUES (?, ?)", destination, account)
@@ -420,8 +412,6 @@ class Spool:
             "UPDATE events SET destination = ? WHERE destination = ? AND state = 'pending' AND unknown_since IS NULL"
         )
         return self._change(query, after, before)
-
-    # -- reading -------------------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of events by destination ("" is not known) and state."""
@@ -445,6 +435,10 @@ class Spool:
         query = f"SELECT {_KEPT} FROM events WHERE state = ? ORDER BY settled_at DESC, id DESC LIMIT ?"
         return list(map(Kept._make, self._rows(query, state, limit)))
 
+    def dead_letters(self, limit: int = -1) -> list[Kept]:
+        """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""
+        return self.with_state("dead", limit)
+
     def dead_by_code(self) -> dict[str, int]:
         """Number of refused events by code."""
         return dict(self._rows("SELECT code, count(*) FROM events WHERE state = 'dead' GROUP BY 1 ORDER BY 2 DESC"))
@@ -460,8 +454,6 @@ class Spool:
             " AND timestamp >= ? AND timestamp < ? GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3",
             *destinations, -(2**60) if start is None else start, 2**60 if end is None else end,
         )  # fmt: skip
-
-    # -- settling by hand ----------------------------------------------------------------------------------------
 
     def withdraw(self, identifier: str) -> bool:
         """Decide, in one statement, that an event will never be sent: True when no attempt to send it is under way, was
@@ -489,13 +481,12 @@ class Spool:
             )
         )  # fmt: skip
 
-    def retry(self, *, codes: Collection[str] = (), identifiers: Collection[str] = ()) -> list[str]:
-        """Put dead letters back among the pending, and events of unknown fate that are named; returns the identifiers
-        they go out under.
+    def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
+        """Put dead letters back among the pending (all of them, or those with these codes or identifiers).
 
-        An event that was refused at once goes out under its own identifier: Stripe never took it. One that Stripe took
-        and rejected later gets a new identifier, since the old one may count as used there. An event of unknown fate is
-        only sent again when somebody who knows that it did not arrive names it.
+        Returns the identifiers they go out under: their own, or a new one for events that Stripe had accepted and
+        rejected later, since it may hold the old one as used. The next flush sends them. An event of unknown fate is
+        sent again only when it is named: do that when you know that it did not arrive.
         """
         wanted: list[str] = []
         with self._transaction() as connection:

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from .api import Api
@@ -25,30 +25,26 @@ DRIFT_SECONDS = 120.0  # a clock this much off is said; at 300 Stripe rejects ev
 GAP_SECONDS = 5 * 86_400  # hours further apart than this are asked for in two windows
 
 
-class _Hour:
-    """What the spool holds for one event name, customer and UTC hour: values, and those of unknown fate."""
+class _Amount(NamedTuple):
+    """How many events of one hour have one value and are "delivered" or "unknown", and the time of the latest."""
 
-    def __init__(self) -> None:
-        self.total = self.unknown_total = self.last = Decimal(0)
-        self.count = self.unknown = self.latest = 0
+    state: str
+    value: Decimal
+    events: int
+    latest: int
 
-    def add(self, state: str, value: Decimal, times: int, latest: int) -> None:
-        if state == "unknown":
-            self.unknown += times
-            self.unknown_total = exact_sum((self.unknown_total, value * times))
-            return
-        self.count += times
-        self.total = exact_sum((self.total, value * times))
-        if latest >= self.latest:
-            self.last, self.latest = value, latest
 
-    def expected(self, formula: str) -> tuple[Decimal, Decimal]:
-        """What Stripe should have without the events of unknown fate, and with them."""
-        if formula == "count":
-            return Decimal(self.count), Decimal(self.count + self.unknown)
-        if formula == "sum":
-            return self.total, exact_sum((self.total, self.unknown_total))
-        return self.last, self.last
+Hours = dict[int, list[_Amount]]
+"""What the spool holds of one event name and customer, by UTC hour."""
+
+
+def _expected(formula: str, amounts: Sequence[_Amount]) -> Decimal:
+    """What a meter of that formula makes of them."""
+    if formula == "count":
+        return Decimal(sum(one.events for one in amounts))
+    if formula == "sum":
+        return exact_sum(one.value * one.events for one in amounts)
+    return max(amounts, key=lambda one: one.latest).value if amounts else Decimal(0)
 
 
 def verify(
@@ -70,11 +66,11 @@ def verify(
     since, until = (None if moment is None else utc_seconds(moment) for moment in (start, end))
     first = None if since is None else aligned(since, since + 1, "hour")[0]
     last = None if until is None else aligned(until - 1, until, "hour")[1]
-    pairs: dict[tuple[str, str], dict[int, _Hour]] = {}
-    for name, customer, hour, state, value, times, latest in at.spool.totals(mine, first, last):
+    pairs: dict[tuple[str, str], Hours] = {}
+    for name, customer, hour, state, value, events, latest in at.spool.totals(mine, first, last):
         if event_name in (None, name) and (not customers or customer in customers):
-            kept = pairs.setdefault((name, customer), {}).setdefault(hour, _Hour())
-            kept.add(state, Decimal(value), times, latest)
+            amount = _Amount(state, Decimal(value), events, latest)
+            pairs.setdefault((name, customer), {}).setdefault(hour, []).append(amount)
     began = time.monotonic()
     found = {name: at.meters.find(name) for name in {name for name, _ in pairs}}
     comparable = {
@@ -130,7 +126,7 @@ def _windows(hours: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, before + 3600
 
 
-def _compared(api: Api, meter: Meter, customer: str, hours: dict[int, _Hour]) -> list[Difference]:
+def _compared(api: Api, meter: Meter, customer: str, hours: Hours) -> list[Difference]:
     """The hours of one customer whose totals do not agree, or hold events of unknown fate."""
     found: dict[int, Decimal] = {}
     try:
@@ -146,13 +142,15 @@ def _compared(api: Api, meter: Meter, customer: str, hours: dict[int, _Hour]) ->
     formula = inner(meter, "default_aggregation", "formula", "sum")
     for hour, kept in sorted(hours.items()):
         there = found.get(hour, Decimal(0))
-        expected, arrived = kept.expected(formula)
-        if there == expected and not kept.unknown:
+        expected = _expected(formula, [one for one in kept if one.state == "delivered"])
+        arrived = _expected(formula, kept)
+        unknown = sum(one.events for one in kept if one.state == "unknown")
+        if there == expected and not unknown:
             continue
         verdict = "short" if there < expected else "over"
         if there in (expected, arrived) and arrived != expected:
             verdict = "missing" if there == expected else "arrived"
-        wrong.append(Difference(meter["event_name"], customer, hour, expected, there, kept.unknown, verdict))
+        wrong.append(Difference(meter["event_name"], customer, hour, expected, there, unknown, verdict))
     return wrong
 
 
