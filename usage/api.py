@@ -34,40 +34,6 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 
 
-class Pacer:
-    """Lets one call through every 1/rate seconds, whichever thread asks. No bursts: evenly spaced calls stay under a
-    limit however the server draws its seconds."""
-
-    def __init__(self, rate: float) -> None:
-        self._interval = 1 / rate if rate else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def reserve(self) -> float:
-        """Take the next place; returns the seconds until then."""
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self._interval
-        return at - now
-
-    def hold(self, seconds: float) -> None:
-        """Let nothing through for that long: the server asked for it."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-
-def paces(limits: str, share: int) -> dict[str, Pacer]:
-    """One pacer for each kind of call: `api`, `meter_events` (v1) and `stream`; in test mode they are the same one."""
-    if limits not in LIMITS:
-        raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
-    if share < 1:
-        raise ValueError("share is the number of workers that share the account's limits, at least 1")
-    rates = LIMITS[limits]
-    common = Pacer(rates.get("all", 0.0) / share)
-    return {kind: Pacer(rates[kind] / share) if kind in rates else common for kind in ("api", "meter_events", "stream")}
-
-
 class Api:
     """One destination's API. Thread-safe. `retries` and `limited` (429 and 409) count what it did.
 
@@ -82,8 +48,15 @@ class Api:
         self.skew: float | None = None
         """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None: not known."""
         self._http: HTTP | None = None
-        self._paces = paces(limits or ("none" if destination.sandbox else destination.mode), share)
         self._attempts = attempts
+        limits = limits or ("none" if destination.sandbox else destination.mode)
+        if limits not in LIMITS:
+            raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
+        if share < 1:
+            raise ValueError("share is the number of workers that share the account's limits, at least 1")
+        self._intervals = {kind: share / rate for kind, rate in LIMITS[limits].items()}
+        self._next = dict.fromkeys([*self._intervals, "all"], 0.0)
+        self._pacing = threading.Lock()
 
     @property
     def http(self) -> HTTP:
@@ -132,7 +105,7 @@ class Api:
                 self.retries += 1
                 # exponential, with jitter over the upper half
                 wait = max(wait, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2))
-            if not self._pause(max(wait, self._paces[pace].reserve()), deadline):
+            if not self._pause(max(wait, self._reserve(pace)), deadline):
                 break
             if idempotency is not None:
                 # A fresh suffix for every attempt: under a repeated key Stripe would replay a stored 500 for a day.
@@ -165,7 +138,8 @@ class Api:
                 maybe_done = True
             else:
                 self.limited += 1
-                self._paces[pace].hold(min(wait, LONGEST_WAIT))
+                if wait:
+                    self._reserve(pace, min(wait, LONGEST_WAIT))
             if wait > LONGEST_WAIT:
                 last += f"; it asks to wait {wait:,.0f} seconds"
                 break
@@ -201,6 +175,16 @@ class Api:
             http, self._http = self._http, None
         if http is not None:
             http.close()
+
+    def _reserve(self, kind: str, hold: float = 0.0) -> float:
+        """Take the next place for a call of that kind; returns the seconds until then. No bursts: evenly spaced calls
+        stay under a limit however the server draws its seconds. hold: let nothing through for so long instead."""
+        kind = kind if kind in self._intervals else "all"
+        with self._pacing:
+            now = time.monotonic()
+            at = max(now + hold, self._next[kind])
+            self._next[kind] = at + (0.0 if hold else self._intervals.get(kind, 0.0))
+        return at - now
 
     def _pause(self, seconds: float, deadline: float | None) -> bool:
         """Wait; False when the deadline comes first or the call is halted."""

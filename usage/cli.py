@@ -366,13 +366,13 @@ def _drain(options: argparse.Namespace) -> int:
     import signal
     import threading
 
-    client = _client(options, create=True, share=options.share, outbox=options.queue)
+    client = _client(options, create=True, share=options.share)
     _ = client.destination
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     idle = None if options.forever else options.idle
-    result = client.drain(idle_seconds=idle, visibility=options.visibility, stop=stop)
+    result = client.drain(options.queue, idle_seconds=idle, visibility=options.visibility, stop=stop)
     return _print(options, result, output.show_flush)
 
 

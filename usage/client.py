@@ -375,7 +375,7 @@ class Client:
 
     def drain(
         self,
-        queue: str | None = None,
+        queue: str,
         *,
         idle_seconds: float | None = None,
         visibility: int = 120,
@@ -389,10 +389,7 @@ class Client:
         """
         from .sqs import Drain, Queue
 
-        address = queue or self._outbox
-        if address is None:
-            raise DestinationError('drain needs a queue: usage.Client(outbox="sqs://...") or --queue sqs://...')
-        return Drain(self._deliverer, Queue(address), self.clock, visibility=visibility).run(idle_seconds, stop)
+        return Drain(self._deliverer, Queue(queue), self.clock, visibility=visibility).run(idle_seconds, stop)
 
     def status(self) -> Status:
         """What is in the spool, and where delivery would go. Makes no call."""

@@ -69,6 +69,8 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
             yield number, line.removesuffix(b"\r"), True
         rest = rest[: MAX_LINE + 1]  # enough to be refused; the rest of it is not kept
         block = file.read(1 << 16)
+    if decoder is not None:
+        rest += decoder.decode(b"", True).encode("utf-8", "replace")
     if rest:
         yield number + 1, rest.removesuffix(b"\r"), False
 

@@ -197,25 +197,24 @@ class Spool:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        def version() -> int:
-            return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-        if version() == 0:
+        look = "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
+        version, tables = connection.execute(look).fetchone()
+        if version == 0 and tables:
+            raise SpoolDamaged(f"{self.path} is a SQLite file of something else, not a spool")
+        if version not in (0, VERSION):
+            raise SpoolError(
+                f"the spool {self.path} was written by another version of this module ({version}, not {VERSION}): "
+                f"deliver what is in it with that version's `usage flush`, then move it aside"
+            )
+        if version == 0:
             # half the usual page: a commit writes and checksums whole pages, and ours touches four
             connection.execute("PRAGMA page_size = 2048")
             connection.execute("PRAGMA journal_mode = WAL")
             with _committing(connection):
-                if version() == 0:  # another process may have been first
-                    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                        raise SpoolDamaged(f"{self.path} is a SQLite file of something else, not a spool")
+                if connection.execute(look).fetchone() == (0, 0):  # no other process was first
                     for statement in _SCHEMA.split("\nCREATE ")[1:]:
                         connection.execute(f"CREATE {statement}")
                     connection.execute(f"PRAGMA user_version = {VERSION}")
-        elif version() != VERSION:
-            raise SpoolError(
-                f"the spool {self.path} was written by another version of this module ({version()}, not {VERSION}): "
-                f"deliver what is in it with that version's `usage flush`, then move it aside"
-            )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._sync}")
 

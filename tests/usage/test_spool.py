@@ -283,6 +283,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         Client(spool=path).record(EVENT, "cus_1", 1)
     with sqlite3.connect(path) as check:
         assert check.execute("SELECT name FROM sqlite_schema").fetchall() == [("users",)]
+        assert check.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     check.close()
 
 
