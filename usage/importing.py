@@ -32,6 +32,8 @@ class Recorder(Protocol):
     def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int: ...
 
 
+Lines = Iterator[tuple[int, bytes, bool]]
+"""Number, text, and whether the line had its line break (the last one may still be being written)."""
 Parse = Callable[[bytes], dict[str, Any] | None]
 """A line as arguments of `make_event`, or None when it is empty. Raises _BadLine."""
 
@@ -46,9 +48,8 @@ class _BadLine(Exception):
     """One line is not an event."""
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
-    """The lines of a binary file as UTF-8, whatever its encoding and line breaks: number, text, and whether it had its
-    line break (the last one may still be being written). Holds one block and one line."""
+def _lines(file: IO[bytes]) -> Lines:
+    """The lines of a binary file as UTF-8, whatever its encoding and line breaks. Holds one block and one line."""
     block = file.read(1 << 16)
     decoder = None
     if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -116,11 +117,16 @@ class _Repeats:
         self._seen.execute("CREATE TABLE seen (row TEXT PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
         self._seen.execute("BEGIN")
 
-    def before(self, row: str) -> int:
-        """How many equal rows came before this one."""
+    def name(self, event: Event, import_id: str | None, timed: bool) -> str:
+        """The identifier of a row: what it says, and how many equal rows came before it."""
+        when = f"{event.timestamp:010d}" if timed else "untimed"
+        says = (import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
+        # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
+        row = f"row-{when}-{digest_of(when, *says)}"
         count = "INSERT INTO seen VALUES (?, 0) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times"
         with spool.IMPORTING:
-            return int(self._seen.execute(count, (row,)).fetchone()[0])
+            before = self._seen.execute(count, (row,)).fetchone()[0]
+        return f"{row}-{before}" if before else row
 
     def close(self) -> None:
         self._seen.close()
@@ -137,20 +143,48 @@ class _Run:
         self.rows = self.recorded = self.bad = 0
         self.errors: list[LineError] = []
         self.totals: dict[str, EventTotals] = {}
-        self.batch: list[tuple[int, bytes, Event]] = []
+        self.held_back: str | None = None
+        self._batch: list[tuple[int, bytes, Event]] = []
         self.timeless: set[str] = set()
 
-    def reject(self, number: int, raw: bytes, problem: Exception) -> None:
+    def read(
+        self, lines: Lines, event_of: Callable[[bytes], Event | None], *, whole: bool, proves_itself: bool
+    ) -> None:
+        """Record the event of every line. whole: take a last line without a line break, as also when a line that is an
+        event `proves_itself` to be whole."""
+        for number, raw, complete in lines:
+            event, wrong = None, None
+            try:
+                if len(raw) > MAX_LINE:
+                    raise _BadLine(f"is longer than {MAX_LINE} bytes")
+                event = event_of(raw)
+            except (InvalidEvent, _BadLine) as problem:
+                wrong = problem
+            if event is None and wrong is None:
+                continue
+            if not complete and not whole and not (proves_itself and event):
+                self.held_back = (
+                    f"line {number}, the last, has no line break, as if it were still being written: it was held "
+                    f"back; import the file again when it is whole, or say --whole"
+                )
+            elif event is None:
+                self._reject(number, raw, str(wrong))
+            else:
+                self._batch.append((number, raw, event))
+            if len(self._batch) >= BATCH:
+                self._store()
+        self._store()
+
+    def _reject(self, number: int, raw: bytes, problem: str) -> None:
         self.bad += 1
         if len(self.errors) < SHOWN_ERRORS:
-            self.errors.append(LineError(number, str(problem)))
+            self.errors.append(LineError(number, problem))
         self.keep(raw)
 
-    def store(self) -> None:
-        """Record the batch."""
-        if self.batch:
-            self._record(self.batch)
-        self.batch, self.timeless = [], set()
+    def _store(self) -> None:
+        if self._batch:
+            self._record(self._batch)
+        self._batch, self.timeless = [], set()
 
     def _record(self, batch: list[tuple[int, bytes, Event]]) -> None:
         """Record rows together, or one by one when one of them is a different event under a known identifier."""
@@ -160,7 +194,7 @@ class _Run:
                 self.recorded += self.add(events, self.timeless)
         except IdentifierConflict as problem:
             if len(batch) == 1:
-                self.reject(*batch[0][:2], problem)
+                self._reject(*batch[0][:2], str(problem))
                 return
             for row in batch:
                 self._record([row])
@@ -202,9 +236,10 @@ def import_file(
     if rejects is not None and name != "-" and os.path.exists(rejects) and os.path.samefile(rejects, name):
         raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
     by_default = None if timestamp is None else utc_seconds(self.clock() if timestamp == "now" else timestamp)
-    held_back = None
 
-    def event_of(fields: dict[str, Any]) -> Event:
+    def event_of(fields: dict[str, Any] | None) -> Event | None:
+        if fields is None:
+            return None
         moment, identifier = fields.get("timestamp"), fields.get("identifier") or None
         timed = moment not in (None, "")
         if not timed and by_default is None:
@@ -224,12 +259,7 @@ def import_file(
             future=self._future,
         )
         if identifier is None:
-            when = f"{event.timestamp:010d}" if timed else "untimed"
-            says = (import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
-            # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
-            row = f"row-{when}-{digest_of(when, *says)}"
-            times = repeats.before(row)
-            event = event._replace(identifier=f"{row}-{times}" if times else row)
+            event = event._replace(identifier=repeats.name(event, import_id, timed))
         if not timed:
             run.timeless.add(event.identifier)
         return event
@@ -241,37 +271,15 @@ def import_file(
             lines = _lines(file)
             parse, header = _csv(lines, event_name is not None) if kind == "csv" else (_json, None)
             run = _Run(None if dry_run else self._add_or_deliver, _rejects(rejects, header, opened))
-            for number, raw, complete in lines:
-                wrong: Exception | None = None
-                try:
-                    if len(raw) > MAX_LINE:
-                        raise _BadLine(f"is longer than {MAX_LINE} bytes")
-                    fields = parse(raw)
-                    if fields is None:
-                        continue
-                    event = event_of(fields)
-                except (InvalidEvent, _BadLine) as problem:
-                    wrong = problem
-                # a line that parses is known to be whole where it is JSON, and is not where it is CSV
-                if not complete and not whole and (wrong or kind == "csv"):
-                    held_back = (
-                        f"line {number}, the last, has no line break, as if it were still being written: it was held "
-                        f"back; import the file again when it is whole, or say --whole"
-                    )
-                elif wrong is not None:
-                    run.reject(number, raw, wrong)
-                else:
-                    run.batch.append((number, raw, event))
-                if len(run.batch) >= BATCH:
-                    run.store()
-            run.store()
+            # a line that parses is known to be whole where it is JSON, and is not where it is CSV
+            run.read(lines, lambda raw: event_of(parse(raw)), whole=whole, proves_itself=kind == "jsonl")
         except OSError as problem:
             raise ImportFailed(f"{name} cannot be read: {problem.strerror or problem}") from None
         except _BadLine as problem:
             raise ImportFailed(f"{name}: {problem}") from None
     counts = (run.rows, run.recorded, 0 if dry_run else run.rows - run.recorded, run.bad)
     totals = tuple(run.totals[name] for name in sorted(run.totals))
-    return Imported(name, dry_run, *counts, tuple(run.errors), totals, held_back)
+    return Imported(name, dry_run, *counts, tuple(run.errors), totals, run.held_back)
 
 
 def _text(raw: bytes) -> str:
@@ -290,7 +298,7 @@ def _cells(text: str, delimiter: str) -> list[str]:
         raise _BadLine(f"is not CSV: {problem}") from None
 
 
-def _csv(lines: Iterator[tuple[int, bytes, bool]], has_event_name: bool) -> tuple[Parse, bytes]:
+def _csv(lines: Lines, has_event_name: bool) -> tuple[Parse, bytes]:
     """A parser for the lines after the header, and the header, which it reads first.
 
     Every line is parsed on its own, so that a stray quote spoils its line and not the rest of the file.
