@@ -37,7 +37,7 @@ def cancel(
     if kept is None:
         if event_name is None:
             where = f"is not in the spool {spool.path}"
-            raise UsageError(f"{identifier} {where}; name its event name to cancel it at Stripe")
+            raise UsageError(f"{identifier} {where}; give its event name (`--event`) to cancel it at Stripe")
         _at_stripe(api(), identifier, event_name)
         return "cancelled", None
     if spool.withdraw(identifier):

@@ -103,6 +103,7 @@ class Sender:
         self.stopped: str | None = None
         self.lost: str | None = None
         """Why the last call got no answer."""
+        self._lost_in_a_row = 0
         self._halted: Halted = bool
 
     def run(
@@ -149,7 +150,7 @@ class Sender:
 
     def begin(self, halted: Halted = bool) -> None:
         """Begin a new delivery: what stopped the one before may be over."""
-        self.stopped, self.lost, self._halted = None, None, halted
+        self.stopped, self.lost, self._lost_in_a_row, self._halted = None, None, 0, halted
 
     def send(self, rows: Sequence[Kept], deadline: float | None, done: Done, *, alone: bool = False) -> None:
         """Send events; `done` is told of those whose fate is decided, and of those that certainly were not sent."""
@@ -171,16 +172,11 @@ class Delivery(Sender):
         self.api = api
         self.meters = Meters(api)
         self.clock = clock
-        self._lost_in_a_row = 0
         self._meters_readable = True
         self._account_known = api.destination.sandbox
         self._token: str | None = None
         self._token_at = 0.0
         self._session_lock = threading.Lock()
-
-    def begin(self, halted: Halted = bool) -> None:
-        super().begin(halted)
-        self._lost_in_a_row = 0
 
     def _prepare(self, deadline: float | None) -> None:
         """Ask once which account the key belongs to: events recorded with other keys of it may go out, too."""
@@ -244,7 +240,7 @@ class Delivery(Sender):
         oldest = self.clock() - PAST_SECONDS
         for row in group:
             if row.timestamp < oldest and not row.unknown_since:
-                why = f"its time {iso(row.timestamp)} is more than 35 days ago; Stripe takes it no more"
+                why = f"its time {iso(row.timestamp)} is more than 35 days ago; Stripe no longer takes it"
                 settled.append(row.refused("timestamp_too_far_in_past", why))
                 continue
             if row.event_name not in keys and not self._over(deadline):

@@ -46,7 +46,7 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
     has to be declared with `correction=True`. Raises InvalidEvent.
     """
     if isinstance(value, (float, bool)):
-        advice = "floats lose units silently" if isinstance(value, float) else f"{value} is no number of units"
+        advice = "floats lose units silently" if isinstance(value, float) else f"{value} is not a number of units"
         kind = type(value).__name__
         raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
     try:
@@ -71,7 +71,7 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
     if len(plain.partition(".")[2]) > MAX_PLACES:
         raise InvalidEvent("value", f"{text} has more than {MAX_PLACES} decimal places, which Stripe refuses")
     if number < 0 and not correction:
-        raise InvalidEvent("value", f"{text} is negative; if it corrects earlier usage, say correction=True")
+        raise InvalidEvent("value", f"{text} is negative; if it corrects earlier usage, pass correction=True")
     return plain
 
 

@@ -165,7 +165,7 @@ class _Run:
             if not complete and not whole and not (proves_itself and event):
                 self.held_back = (
                     f"line {number}, the last, has no line break, as if it were still being written: it was held "
-                    f"back; import the file again when it is whole, or say --whole"
+                    f"back; import the file again when it is whole, or pass --whole"
                 )
             elif event is None:
                 self._reject(number, raw, str(wrong))
@@ -243,7 +243,7 @@ def import_file(
         moment, identifier = fields.get("timestamp"), fields.get("identifier") or None
         timed = moment not in (None, "")
         if not timed and by_default is None:
-            raise _BadLine("has no timestamp; add one, or say --timestamp for rows without")
+            raise _BadLine("has no timestamp; add one, or pass --timestamp for rows without one")
         if not timed and identifier is None and import_id is None:
             why = "so nothing tells it from an equal row of another day; name this import with --import-id"
             raise _BadLine(f"has neither timestamp nor identifier, {why}")

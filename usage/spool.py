@@ -245,7 +245,7 @@ class Spool:
         self.close()
         self._gone = now is None
         happened = "was deleted" if self._gone else "was replaced"
-        self._on_lost(f"the spool {self.path} {happened} while this process had it open; {lost}. Recording goes on")
+        self._on_lost(f"the spool {self.path} {happened} while this process had it open; {lost}. Recording continues")
 
     @contextlib.contextmanager
     def _use(self, recording: bool = False) -> Iterator[sqlite3.Connection]:
@@ -290,7 +290,7 @@ class Spool:
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             self.close()
             return SpoolDamaged(
-                f"the spool {self.path} is damaged ({problem}); move it aside to go on recording, "
+                f"the spool {self.path} is damaged ({problem}); move it aside to continue recording, "
                 f"and docs/usage.md says how SQLite's .recover takes the readable events out of it"
             )
         return SpoolError(f"the spool {self.path} cannot be used: {problem}")
@@ -513,7 +513,8 @@ class Spool:
     def report(
         self, report_id: str, created: str | None, samples: Sequence[tuple[Sequence[str], str, str]]
     ) -> tuple[int, list[str]]:
-        """Take one asynchronous error report and bury the events it names: (events matched, identifiers unknown here).
+        """Take one asynchronous error report: the events it names become dead letters. Returns how many, and the
+        identifiers that are unknown here.
 
         Each sample has the names under which the event may be known, a code and a message. A report that was already
         taken changes nothing.
