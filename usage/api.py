@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,6 +86,7 @@ class Api:
         answers, Unreachable when no attempt got through, DestinationError when none can. 409, 429, 5xx and a broken
         connection are tried again, unless `Stripe-Should-Retry` says otherwise.
         """
+        import random
         from urllib.parse import urlencode
 
         http = self.http

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
-from hashlib import blake2b
 from operator import index
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -200,6 +199,8 @@ def new_identifier(clock: Callable[[], float] = time.time) -> str:
 
 def digest_of(*parts: str) -> str:
     """160 bits of blake2b over the parts, in hex. They are length-prefixed, so ("ab", "c") and ("a", "bc") differ."""
+    from hashlib import blake2b  # loads OpenSSL
+
     digest = blake2b(digest_size=20)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")

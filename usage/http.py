@@ -7,7 +7,6 @@ call, a redirect that is seen and not followed, and a way to end a call that han
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import weakref
 from collections.abc import Mapping
@@ -63,10 +62,12 @@ class HTTP:
 
     def abort(self) -> None:
         """End the calls that are under way in other threads: their connections are shut, and they raise Unreachable."""
+        from socket import SHUT_RDWR
+
         for connection in list(self._live):
             if connection.sock is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    connection.sock.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
         """Close connections and files."""

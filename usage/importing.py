@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import csv
 import json
 import os
 import sqlite3
@@ -292,6 +291,8 @@ def _text(raw: bytes) -> str:
 def _cells(text: str, delimiter: str) -> list[str]:
     if '"' not in text:
         return text.split(delimiter)
+    import csv
+
     try:
         return next(csv.reader((text,), delimiter=delimiter, strict=True))
     except csv.Error as problem:
