@@ -327,7 +327,8 @@ def _errors(options: argparse.Namespace) -> int:
     if options.fetch:
         return _print(options, client.fetch_error_reports(), output.show_reports)
     if options.report:
-        with open(options.report if options.report != "-" else 0, "rb") as file:
+        source = 0 if options.report == "-" else options.report
+        with open(source, "rb", closefd=source != 0) as file:
             return _print(options, client.error_report(file.read()), output.show_reports)
     letters = client.dead_letters(options.limit)
     if options.json:

@@ -8,6 +8,7 @@ file locks must not be inherited.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -612,15 +613,17 @@ def _locked(path: str) -> int | None:
                     from msvcrt import LK_NBLCK, locking  # type: ignore[attr-defined,unused-ignore]
 
                     locking(handle, LK_NBLCK, 1)
-            except OSError:
+            except OSError as problem:
                 os.close(handle)
-                return None
+                if problem.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                    return None
+                raise
             _LOCKS.add(handle)
             return handle
     except OSError as problem:
         raise SpoolError(
-            f"the lock file {path} cannot be opened ({problem.strerror}): another user made it; "
-            f"delete it, or deliver as that user"
+            f"the lock file {path} cannot be opened or locked ({problem.strerror}): delete it if another user made it, "
+            f"or deliver as that user; keep the spool on a local disk"
         ) from None
 
 

@@ -125,6 +125,18 @@ def test_an_unknown_fate_is_not_resent_after_24_hours(served: str, world: World,
     assert world.total(meter, customer) == 7  # the sandbox had taken it; a resend would have made 14
 
 
+def test_events_of_unknown_fate_do_not_keep_those_behind_them_waiting(
+    served: str, world: World, meter: str, customer: str
+) -> None:
+    with client() as sender:
+        sender.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(10))
+        with sender.spool._transaction() as connection:
+            connection.execute("UPDATE events SET unknown_since = 1 WHERE id <= 5")
+        sender._deliver(None, chunk=5)  # what it takes first has been unknown for too long, all of it
+        status = sender.status()
+        assert (status.unknown, status.delivered, status.pending) == (5, 5, 0)
+
+
 def test_an_event_that_certainly_was_not_taken_is_sent_after_24_hours(
     served: str, world: World, meter: str, customer: str
 ) -> None:
@@ -270,7 +282,9 @@ def test_a_restricted_key_that_cannot_read_meters_still_delivers(
     world.control("keys", key=key, status="restricted", allow=["POST /v1/billing/meter_events", "POST /v2/billing"])
     monkeypatch.setenv("STRIPE_API_KEY", key)
     with client() as sender:
-        assert sender.send(EVENT, customer, 5).state == "delivered"
+        for _ in range(3):
+            assert sender.send(EVENT, customer, 5).state == "delivered"
+    assert [entry["status"] for entry in world.log() if entry["path"] == "/v1/billing/meters"] == [200, 403]
 
 
 @pytest.mark.parametrize("single", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -621,7 +622,19 @@ def test_a_lock_that_cannot_be_opened_is_a_sentence(embedded: World, meter: str,
     run(*send("--no-wait", "--spool", "spool.db"))
     Path("spool.db.deliver").mkdir()  # as good as one that root made: it cannot be opened
     code, text = run("flush", "--spool", "spool.db")
-    assert (code, "spool.db.deliver cannot be opened" in text) == (1, True)
+    assert (code, "spool.db.deliver cannot be opened or locked" in text) == (1, True)
+
+
+def test_a_file_system_without_locks_is_a_sentence(
+    embedded: World, meter: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    run(*send("--no-wait"))
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    code, text = run("flush")
+    assert (code, "keep the spool on a local disk" in text) == (1, True), text
 
 
 # -- reading and values ---------------------------------------------------------------------------------------------

@@ -204,6 +204,16 @@ def test_messages_of_another_mode_and_of_strangers_stay(
     assert depth(sqs) == 2
 
 
+def test_a_few_very_long_events_are_packed_apart(embedded: World, meter: str, customer: str, sqs: Any) -> None:
+    dimensions = {f"key{number}": "x" * 490 for number in range(300)}
+    with Client(spool="producer.db", outbox=QUEUE) as producer:
+        producer.record_many(
+            {"event_name": EVENT, "customer": customer, "value": 1, "dimensions": dimensions} for _ in range(3)
+        )
+        assert producer.flush().complete
+    assert depth(sqs) == 3
+
+
 def test_long_events_are_packed_into_more_messages(embedded: World, meter: str, customer: str, sqs: Any) -> None:
     dimensions = {f"key{number}": "x" * 490 for number in range(9)}
     with Client(spool="producer.db", outbox=QUEUE) as producer:
