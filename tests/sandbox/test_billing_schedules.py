@@ -167,7 +167,7 @@ def test_around_a_subscription_that_exists_phases_are_added(world: World, basic:
     world.go("2026-05-01T02:00:00")
     assert sorted(invoice.total for invoice in world.invoices()) == [3_000, 3_000, 6_000, 18_000]
     # A phase's metadata unsets what it has empty.
-    assert dict(world.v1.subscriptions.retrieve(subscription.id).metadata) == {"crm": "7"}
+    assert world.v1.subscriptions.retrieve(subscription.id).metadata.to_dict() == {"crm": "7"}
 
 
 def test_the_present_phase_can_be_changed_at_once(world: World, basic: str, pro: str) -> None:
