@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from components.providers.inventory import OWNER_KEY, StripeObject
-from components.providers.subscription_items import key_of
+from components.providers.subscription_items import is_metered, key_of
 from components.providers.values import Inputs, id_of
 
 #: In the metadata of a subscription from before its schedule is made until the prices have moved.
@@ -119,6 +119,7 @@ def update_params(
     added: Sequence[Inputs] = (),
     *,
     metadata: Mapping[str, str],
+    prices: Mapping[str, StripeObject] | None = None,
     coupons: Mapping[str, StripeObject] | None = None,
 ) -> Inputs:
     """What to send to `POST /v1/subscription_schedules/<id>` so that prices move at the renewal and nothing else does.
@@ -133,6 +134,8 @@ def update_params(
         moves: what changes.
         added: items that begin then, as a phase takes them: `{"price": ..., "quantity": ..., "metadata": {...}}`.
         metadata: what the schedule carries; `{"pulumi": owner}` makes it ours.
+        prices: the new prices by id: a metered one has no quantity, and one with another interval begins all periods
+            anew when it comes. Without that Stripe keeps the billing cycle that it has, and bills it late.
         coupons: those that `coupons_of` names, by id.
 
     Raises:
@@ -144,7 +147,7 @@ def update_params(
         raise CannotMove("has no items")
     moments = renewals(subscription, moves)
     start = int((schedule.get("current_phase") or schedule["phases"][0])["start_date"])
-    terms = _terms(subscription)
+    terms, known = _terms(subscription), prices or {}
     present: Inputs = {
         **terms,
         **_discounts(subscription),
@@ -158,7 +161,7 @@ def update_params(
     phases = [present]
     for number, moment in enumerate(moments, 1):
         is_last = number == len(moments)
-        after = [_after(item, moves, moment, coupons or {}) for item in items]
+        after = [_after(item, moves, moment, known, coupons or {}) for item in items]
         phase: Inputs = {
             **terms,
             **_discounts(subscription, at=moment),
@@ -169,6 +172,8 @@ def update_params(
         }
         if not phase["items"]:
             raise CannotMove("would have no item from its renewal on; cancel it at the end of its period instead")
+        if _intervals_change(items, moves, added if is_last else (), moment, known):
+            phase["billing_cycle_anchor"] = "phase_start"
         if is_last:
             # Stripe unsets what a phase's metadata has empty when the phase begins.
             phase["metadata"] = {MARK: ""}
@@ -253,7 +258,47 @@ def _move_of(item: StripeObject, moves: Moves) -> tuple[bool, Move | None]:
     return False, None
 
 
-def _after(item: StripeObject, moves: Moves, moment: int, coupons: Mapping[str, StripeObject]) -> Inputs | None:
+def _intervals_change(
+    items: Sequence[StripeObject],
+    moves: Moves,
+    added: Sequence[Mapping[str, Any]],
+    moment: int,
+    prices: Mapping[str, StripeObject],
+) -> bool:
+    """Whether something is billed at another interval from a moment on than anything has been.
+
+    Raises:
+        CannotMove: another item's period does not end then, and would be cut short.
+    """
+    come = {str(entry["price"]): {_interval(item["price"]) for item in items} for entry in added}
+    for item in items:
+        _, move = _move_of(item, moves)
+        if move is not None and int(item["current_period_end"]) == moment:
+            come[move.price] = {_interval(item["price"])}
+    other = [name for name, held in come.items() if name in prices and _interval(prices[name]) not in held]
+    if not other:
+        return False
+    late = [item for item in items if int(item["current_period_end"]) != moment]
+    if late:
+        raise CannotMove(
+            f"would be billed for {other[0]} at another interval, which begins all periods anew, in the middle of that "
+            f"of its item {key_of(late[0]) or late[0]['id']}"
+        )
+    return True
+
+
+def _interval(price: Any) -> tuple[Any, Any]:
+    recurring = (price.get("recurring") if isinstance(price, Mapping) else None) or {}
+    return recurring.get("interval"), recurring.get("interval_count") or 1
+
+
+def _after(
+    item: StripeObject,
+    moves: Moves,
+    moment: int,
+    prices: Mapping[str, StripeObject],
+    coupons: Mapping[str, StripeObject],
+) -> Inputs | None:
     """An item as a phase has it that begins at a moment; None where it has gone by then."""
     is_moved, move = _move_of(item, moves)
     if not is_moved or int(item["current_period_end"]) > moment:
@@ -262,10 +307,10 @@ def _after(item: StripeObject, moves: Moves, moment: int, coupons: Mapping[str, 
         return None
     sent = {name: value for name, value in _item(item).items() if name != "discounts"}
     sent |= {**_anew(item, moment, coupons), "price": move.price}
-    if isinstance(move.quantity, int):
-        sent["quantity"] = move.quantity
-    elif move.quantity is None:
+    if move.quantity is None or is_metered({"price": prices.get(move.price)}):
         sent.pop("quantity", None)
+    elif isinstance(move.quantity, int):
+        sent["quantity"] = move.quantity
     return sent
 
 

@@ -71,7 +71,9 @@ class Shop:
         there = self.get(id_)
         named = schedules.coupons_of(there, moves)
         coupons = {name: self.world.stripe("get", f"/v1/coupons/{name}") for name in named}
-        params = schedules.update_params(there, made, moves, added, metadata=ME, coupons=coupons)
+        names = [move.price for move in moves.values() if move] + [str(each["price"]) for each in added]
+        prices = {name: self.world.stripe("get", f"/v1/prices/{name}") for name in names}
+        params = schedules.update_params(there, made, moves, added, metadata=ME, prices=prices, coupons=coupons)
         return dict(self.post(f"subscription_schedules/{made['id']}", **params))
 
     def use(self, units: int, at: int) -> None:
@@ -225,6 +227,22 @@ def test_each_item_moves_when_its_own_period_ends(shop: Shop) -> None:
     shop.until(year + 2 * DAY)
     assert sorted(shop.bills(acme)) == sorted([13_000, *[1500] * 11, 25_500])
     assert shop.get(acme)["schedule"] is None
+
+
+def test_a_yearly_price_in_place_of_a_monthly_one_is_billed_when_it_comes(shop: Shop) -> None:
+    acme = shop.subscribe({"fee": {"price": shop.price(1000)}, "usage": {"price": shop.usage_price(1)}})
+    yearly = shop.price(10_000, "year")
+    shop.move(acme, {"fee": Move(yearly)})
+    shop.until(START + MONTH + 2 * DAY)
+    assert shop.bills(acme) == [1000, 10_000]
+    assert shop.get(acme)["billing_cycle_anchor"] == START + MONTH
+
+
+def test_another_interval_does_not_cut_an_items_period_short(shop: Shop) -> None:
+    items = {"fee": {"price": shop.price(12_000, "year")}, "seats": {"price": shop.price(1000)}}
+    acme = shop.subscribe(items, billing_mode={"type": "flexible"})
+    with pytest.raises(CannotMove, match="in the middle of that of its item fee"):
+        shop.move(acme, {"seats": Move(shop.price(100, "week"))})
 
 
 def test_seats_can_move_with_the_price(shop: Shop) -> None:
