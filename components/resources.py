@@ -256,6 +256,7 @@ class SubscriptionArguments(TypedDict, total=False):
     ]
     payment_settings: Input[params.SubscriptionCreateParamsPaymentSettings]
     pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
+    price_changes: Input[Literal["now", "at_renewal"]]
     proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
     proration_date: Input[int]
     transfer_data: Input[TransferData]
@@ -383,6 +384,8 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
             `invoice_now` with a last invoice (default), `prorate` with a credit for unused time.
         allow_unbilled_usage: allows moving or removing a metered item where Stripe does not bill its usage of the
             current period then: in billing mode classic, and with proration_behavior `none`.
+        price_changes: when items come, go and move to another price: `now` (default), prorated as `proration_behavior`
+            says, or `at_renewal`, when the period of each ends, without prorations.
     """
 
     provider_class = SubscriptionProvider
@@ -395,6 +398,8 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     billing_currency: pulumi.Output[str]
     fees: pulumi.Output[Mapping[str, str]]
     has_ended: pulumi.Output[bool]
+    moves_at: pulumi.Output[int | None]
+    schedule: pulumi.Output[str | None]
 
     def __init__(
         self,

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import StripeRefusal
+from components.account import Account, StripeRefusal
 from components.providers import discounts as discounts_of
-from components.providers import paid, rules, subscription_items, subscription_rules
+from components.providers import paid, rules, subscription_items, subscription_rules, subscription_schedules
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
@@ -24,10 +24,12 @@ from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
+from components.providers.run import Run
 from components.providers.shapes import Map, Struct
 from components.providers.subscription_items import SOURCES
 from components.providers.subscription_preview import CANCEL_DEFAULTS
 from components.providers.subscription_rules import QUANTITY_OF_METERED, TRIALS
+from components.providers.subscription_schedules import AT_RENEWAL, Schedules
 from components.providers.values import (
     MISSING,
     Inputs,
@@ -52,6 +54,7 @@ class OwnArguments(TypedDict):
     owner: str
     cancel: NotRequired[CancelArguments]
     allow_unbilled_usage: NotRequired[bool]
+    price_changes: NotRequired[Literal["now", "at_renewal"]]
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
@@ -128,12 +131,17 @@ def refusal(change: Change) -> str | None:
     In classic mode it does so always, in flexible mode where nothing is prorated.
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
+    if sentence := subscription_schedules.refusal(change):
+        return sentence
     before, after = mapping(change.old.get("items")), change.new.get("items")
     for key in change.outputs.get("metered_items") or ():
         declared, was = mapping(mapping(after).get(key)), mapping(before.get(key))
         if rules.given(declared, "quantity") and declared.get("price") == was.get("price"):
             return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
     if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
+        return None
+    if change.new.get("price_changes") == AT_RENEWAL:
+        # The usage of a period that is over is billed.
         return None
     renamed = subscription_items.renamed(before, after)
     for key in change.outputs.get("metered_items") or ():
@@ -274,6 +282,10 @@ SUBSCRIPTION = Kind(
         "payment_settings.save_default_payment_method": Field(unset_to="off"),
         "pending_invoice_item_interval": Field(paid=True),
         "pending_invoice_item_interval.interval_count": Field(unset_to=1),
+        "price_changes": Field(
+            write_only="says when items come, go and move to another price: `now` (the default), or `at_renewal`, when "
+            "the period of each ends, by a subscription schedule; nothing is prorated then",
+        ),
         "proration_behavior": Field(request_option=_HOW),
         "proration_date": Field(request_option=_HOW),
         "transfer_data": Field(paid=True),
@@ -285,7 +297,7 @@ SUBSCRIPTION = Kind(
         "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
         "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    expand=("discounts", "items.data.discounts"),
+    expand=("discounts", "items.data.discounts", "schedule"),
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
@@ -299,7 +311,7 @@ SUBSCRIPTION = Kind(
         "active again.",
         "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which "
         "makes a new one.",
-        "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
+        "managed by the subscription schedule": "Ask who made that schedule to release it in Stripe, then run again.",
     },
     outputs={
         "item_ids": "the ids of the items, by key",
@@ -308,6 +320,8 @@ SUBSCRIPTION = Kind(
         "billing_currency": "the currency that it bills in",
         "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
         "has_ended": "whether it has come to the end that the program declares",
+        "moves_at": "when its prices next move, where they wait for the renewal (`price_changes`; UTC seconds)",
+        "schedule": "the id of the subscription schedule that holds it",
     },
     rules=(
         rules.metadata,
@@ -359,6 +373,7 @@ SUBSCRIPTION = Kind(
         subscription_rules.collection,
         subscription_rules.billing_mode,
         subscription_rules.fee_percent,
+        subscription_rules.price_changes,
     ),
     linked_rules=subscription_rules.linked_rules,
     delete_before_replace=True,
@@ -376,6 +391,10 @@ SUBSCRIPTION = Kind(
 
 
 class Subscriptions(Reconciler):
+    def __init__(self, kind: Kind, account: Account, run: Run) -> None:
+        super().__init__(kind, account, run)
+        self._schedules = Schedules(self)
+
     # -- create -------------------------------------------------------------------------------------------------
 
     def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
@@ -502,6 +521,39 @@ class Subscriptions(Reconciler):
 
     # -- update -------------------------------------------------------------------------------------------------
 
+    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        """Change the subscription now, and have its prices move at the renewal where the program says so."""
+        if not subscription_schedules.touched(old, new) and old.get("price_changes") == new.get("price_changes"):
+            return super().apply(id_, old, new, remote)
+        remote = self.inventory.fetch(id_)
+        if remote is None:
+            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
+        remote = self._with_all_items(remote)
+        plan = self._schedules.plan(id_, old, new, remote, self._present_items(remote, mapping(new.get("items"))))
+        if plan.waits or self._moves_now(plan):
+            self._schedules.refuse_in_draft(new, remote)
+        if plan.is_plain:
+            return super().apply(id_, old, new, None)
+        now = bool(self.changes(id_, plan.old, plan.new)) or any(
+            old.get(name) != new.get(name) for name in ("add_invoice_items", "billing_mode")
+        )
+        if plan.schedule is not None and (now or plan.ends or not plan.waits):
+            remote = self._schedules.release(plan.schedule, remote, self.subject(new, id_))
+        if now:
+            remote = super().apply(id_, plan.old, plan.new, remote) or remote
+        if plan.ends:
+            self.run.tell(
+                "warning", f"{self.subject(new, id_)}: ends before its renewal, so its prices do not move any more"
+            )
+            return remote
+        return self._schedules.make(plan, remote) if plan.waits else remote
+
+    def _moves_now(self, plan: subscription_schedules.Plan) -> bool:
+        """Whether an item comes, goes or moves to another price with this update."""
+        items = (mapping(each.get("items")) for each in (plan.old, plan.new))
+        before, after = ({key: _source(item) for key, item in each.items()} for each in items)
+        return before != after
+
     def before_update(
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
     ) -> tuple[Inputs, StripeObject | None]:
@@ -552,7 +604,7 @@ class Subscriptions(Reconciler):
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
         if "discounts" in params:
-            there = (self.inventory.fetch(id_) or {}).get("discounts") or []
+            there = self._now(id_).get("discounts") or []
             params["discounts"] = (
                 discounts_of.changes(old.get("discounts") or [], new.get("discounts") or [], there) or ""
             )
@@ -564,15 +616,17 @@ class Subscriptions(Reconciler):
             params["billing_cycle_anchor"] = anchor
         return params
 
+    def _now(self, id_: str) -> StripeObject:
+        """The subscription as it was when this update began, or after what it has sent."""
+        return self.inventory.known(id_) or {}
+
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
         """What to send so that the items in Stripe become the declared ones.
 
         Compared with Stripe's items of this moment: a run that was cut short may have changed some.
         """
-        remote = self.inventory.fetch(id_)
-        if remote is None:
-            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
-        there, before = self._items(remote, new["items"]), old.get("items", {})
+        remote = self._now(id_)
+        there, before = self._present_items(remote, new["items"]), old.get("items", {})
         sent: list[Inputs] = []
         for key, item in sorted(new["items"].items()):
             found = there.get(key)
@@ -719,7 +773,7 @@ class Subscriptions(Reconciler):
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
         there = self._items(remote, arguments.get("items", {}))
         return {
-            "item_ids": {key: item["id"] for key, item in sorted(there.items())},
+            "item_ids": {key: item["id"] for key, item in sorted(there.items()) if item["id"]},
             "metered_items": sorted(key for key, item in there.items() if subscription_items.is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
@@ -729,13 +783,20 @@ class Subscriptions(Reconciler):
                 if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
             },
             "has_ended": ended_as_declared(arguments, remote),
+            **self._schedules.outputs(remote),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
         """Stripe's items by the program's keys, each with the price that it has for good.
 
-        In a trial that is the price which the trial ends in: what the item shows until then changes by itself.
+        In a trial that is the price which the trial ends in, and where prices wait for the renewal those that come
+        with it: what the item shows until then changes by itself.
         """
+        listed = [self._lasting(item) for item in (self._with_all_items(remote).get("items") or {}).get("data", [])]
+        return subscription_items.by_key(self._schedules.as_planned(remote, listed, declared), declared)
+
+    def _present_items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
+        """The same with what Stripe bills until the renewal."""
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
         return subscription_items.by_key([self._lasting(item) for item in listed], declared)
 
@@ -760,13 +821,13 @@ class Subscriptions(Reconciler):
         subject = self.subject(known, id_)
         cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
         details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
-        there = None
-        if cancel["when"] == "period_end" and not being_replaced:
-            there = self.inventory.read(id_, known.get("owner"))
-            if there is None or is_ended(there):
-                return there
+        there = self.inventory.read(id_, known.get("owner"))
+        if there is None or is_ended(there):
+            return there
+        there = self._schedules.let_go(there, known, subject)
         # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
-        if there is not None and there.get("status") != "incomplete":
+        at_the_end = cancel["when"] == "period_end" and not being_replaced
+        if at_the_end and there.get("status") != "incomplete":
             listed = (there.get("items") or {}).get("data", [])
             # Where the items' periods end at different times, Stripe wants to be told which end is meant.
             together = len({item.get("current_period_end") for item in listed}) < 2
@@ -800,6 +861,10 @@ class SubscriptionProvider(StripeProvider):
 
 
 # -- small parts ----------------------------------------------------------------------------------------------------
+
+
+def _source(item: Any) -> Any:
+    return next((item[name] for name in SOURCES if name in mapping(item)), None)
 
 
 def _item_struct() -> Struct:

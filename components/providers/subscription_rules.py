@@ -159,3 +159,13 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
     share = ("transfer_data", "amount_percent")
     if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
         yield share, "excludes application_fee_percent: they say the same in two ways"
+
+
+def price_changes(inputs: Inputs) -> Iterator[Problem]:
+    """A schedule moves items to prices that exist."""
+    if inputs.get("price_changes") != "at_renewal":
+        return
+    for path, item in rules.each(inputs, "items.*"):
+        for name in ("price_data", "plan"):
+            if rules.given(item, name):
+                yield (*path, name), "excludes price_changes at_renewal: declare a Price, and link it by its id"

@@ -1,0 +1,363 @@
+"""`price_changes="at_renewal"`: prices that move when the period ends, and everything that can happen until then.
+
+Bills are read from the invoices of a customer on a test clock. `test_schedules.py` has what a schedule carries over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from components.providers import schedules
+from components.providers.lifecycle import ProviderError
+from components.providers.price import PriceProvider
+from components.providers.subscription import SubscriptionProvider
+from tests.components.test_schedules import DAY, MONTH, START
+from tests.components.world import PULUMI, Process, State, World, as_pulumi_sends, invoiced
+
+AT_RENEWAL = {"price_changes": "at_renewal"}
+RENEWED = START + MONTH + 2 * DAY
+
+
+class Acme:
+    """A customer on a test clock, prices of the program, and a subscription of the program."""
+
+    def __init__(self, world: World, **more: Any) -> None:
+        self.world = world
+        clock = world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=START)
+        self.clock = str(clock["id"])
+        self.customer = world.customer(test_clock=self.clock).id
+        self.product, self.meter = world.product().id, world.meter().id
+        self.old, self.new, self.newer = (self.price(name, amount) for name, amount in PRICES.items())
+        self.usage, self.new_usage = (self.usage_price(f"usage-{amount}", amount) for amount in (2, 3))
+        self.arguments: dict[str, Any] = {
+            **invoiced(self.customer),
+            "items": {"seats": {"price": self.old, "quantity": 3}},
+            **more,
+        }
+        self.state = world.up(SubscriptionProvider, "acme", self.arguments)
+
+    def price(self, name: str, amount: int, **more: Any) -> str:
+        return self.world.price(self.product, name, unit_amount_decimal=str(amount), **more).id
+
+    def usage_price(self, name: str, amount: int) -> str:
+        recurring = {"interval": "month", "usage_type": "metered", "meter": self.meter}
+        return self.price(name, amount, recurring=recurring)
+
+    def up(self, items: dict[str, Any] | None = None, process: Process | None = None, **more: Any) -> State:
+        """What the program declares from now on; None takes an argument out."""
+        wanted = {**self.arguments, **({"items": items} if items else {}), **more}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        self.state = self.world.up(SubscriptionProvider, "acme", wanted, self.state, process)
+        self.arguments = wanted
+        return self.state
+
+    def move(self, price: str, quantity: int = 3, **more: Any) -> State:
+        return self.up({"seats": {"price": price, "quantity": quantity}}, **{**AT_RENEWAL, **more})
+
+    def refreshed(self) -> State:
+        found = self.world.refresh(SubscriptionProvider, self.state)
+        assert found is not None
+        return found
+
+    def remote(self) -> dict[str, Any]:
+        return self.world.stripe("get", f"/v1/subscriptions/{self.state.id}")
+
+    def schedules(self) -> list[dict[str, Any]]:
+        return list(self.world.stripe("get", "/v1/subscription_schedules", customer=self.customer)["data"])
+
+    def running(self) -> list[dict[str, Any]]:
+        return [each for each in self.schedules() if each["status"] in schedules.RUNNING]
+
+    def until(self, moment: int) -> None:
+        path = f"/v1/test_helpers/test_clocks/{self.clock}"
+        now = self.world.stripe("get", path)["frozen_time"]
+        for step in [*range(now + MONTH, moment, MONTH), moment]:
+            self.world.stripe("post", f"{path}/advance", frozen_time=step)
+
+    def use(self, units: int) -> None:
+        now = self.world.stripe("get", f"/v1/test_helpers/test_clocks/{self.clock}")["frozen_time"]
+        payload = {"stripe_customer_id": self.customer, "value": str(units)}
+        self.world.stripe("post", "/v1/billing/meter_events", event_name="tokens", timestamp=now, payload=payload)
+
+    def bills(self) -> list[int]:
+        listed = self.world.stripe("get", "/v1/invoices", customer=self.customer, limit=100)["data"]
+        return [invoice["total"] for invoice in reversed(listed)]
+
+    def prices(self) -> dict[str, tuple[str, Any]]:
+        """What Stripe bills at this moment, by the program's keys."""
+        return {
+            item["metadata"]["pulumi"]: (item["price"]["id"], item.get("quantity"))
+            for item in self.remote()["items"]["data"]
+        }
+
+    def preview(self, **more: Any) -> None:
+        """What `pulumi preview` asks of the provider."""
+        inputs = as_pulumi_sends({**self.arguments, **more, "owner": "project/dev/acme"})
+        run = self.world.process().provider(SubscriptionProvider)
+        run.diff(self.state.id, {**self.state.outs, **PULUMI}, {**inputs, **PULUMI})
+
+
+PRICES = {"seats-10": 1000, "seats-15": 1500, "seats-20": 2000}
+
+
+@pytest.fixture
+def acme(world: World) -> Acme:
+    return Acme(world)
+
+
+def test_a_price_moves_at_the_renewal_and_nothing_is_paid_before(acme: Acme) -> None:
+    acme.until(START + 10 * DAY)
+    acme.world.forget_calls()
+    acme.move(acme.new)
+    posts = [each for each in acme.world.calls() if each.startswith("POST")]
+    [schedule] = acme.running()
+    path = "/v1/subscription_schedules"
+    assert posts == [f"POST /v1/subscriptions/{acme.state.id}", f"POST {path}", f"POST {path}/{schedule['id']}"]
+    assert acme.prices() == {"seats": (acme.old, 3)}
+    acme.until(RENEWED)
+    assert acme.prices() == {"seats": (acme.new, 3)}
+    assert acme.bills() == [3000, 4500]
+    # Nothing is left of it.
+    assert acme.running() == []
+    assert acme.remote()["metadata"] == {"pulumi": "project/dev/acme"}
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
+def test_what_waits_is_no_drift(acme: Acme) -> None:
+    acme.up({"seats": {"price": acme.old, "quantity": 3}, "support": {"price": acme.newer}})
+    items = {"seats": {"price": acme.new, "quantity": 4}, "usage": {"price": acme.usage}}
+    acme.up(items, **AT_RENEWAL)
+    waiting = acme.refreshed()
+    assert waiting.inputs == acme.state.inputs
+    assert waiting.outs == acme.state.outs
+    assert acme.state.outs["moves_at"] == START + MONTH
+    acme.world.forget_calls()
+    acme.up()
+    assert acme.world.calls() == []
+    acme.until(START + MONTH)
+    assert set(acme.prices().values()) == {(acme.new, 4), (acme.usage, None)}
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
+def test_seats_change_now_while_the_price_waits(acme: Acme) -> None:
+    acme.move(acme.new)
+    acme.until(START + MONTH // 2)
+    acme.move(acme.new, 5, proration_behavior="none")
+    assert acme.prices() == {"seats": (acme.old, 5)}
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 5 * 1500]
+
+
+def test_seats_that_change_with_the_price_go_with_it(acme: Acme) -> None:
+    """A package becomes a price per seat: twelve packages were never declared."""
+    acme.move(acme.new, 12)
+    assert acme.prices() == {"seats": (acme.old, 3)}
+    acme.move(acme.new, 13)
+    assert acme.prices() == {"seats": (acme.old, 3)}
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 13 * 1500]
+
+
+@pytest.mark.parametrize("again", [0, 5 * DAY])
+def test_undo_before_the_renewal_restores_what_was(acme: Acme, again: int) -> None:
+    before = acme.remote()
+    acme.move(acme.new, 4)
+    acme.until(START + again)
+    acme.move(acme.old)
+    assert acme.remote() == before
+    assert acme.running() == []
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 3000]
+
+
+def test_another_target_rewrites_what_waits(acme: Acme) -> None:
+    acme.move(acme.new)
+    [first] = acme.running()
+    acme.move(acme.newer)
+    assert [each["id"] for each in acme.schedules()] == [first["id"]]
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 6000]
+
+
+def test_now_takes_what_waits_at_once(acme: Acme) -> None:
+    acme.move(acme.new)
+    acme.move(acme.new, price_changes="now", proration_behavior="none")
+    assert acme.prices() == {"seats": (acme.new, 3)}
+    assert acme.running() == []
+    assert schedules.MARK not in acme.remote()["metadata"]
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"metadata": {"crm": "7"}},
+        {"description": "Acme's"},
+        {"days_until_due": 14},
+        {"invoice_settings": {"footer": "Thanks"}},
+    ],
+)
+def test_what_else_changes_while_it_waits_holds_before_and_after(acme: Acme, more: dict[str, Any]) -> None:
+    acme.move(acme.new)
+    acme.up(**more)
+    assert len(acme.running()) == 1
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 4500]
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
+def test_a_coupon_survives_and_one_that_comes_while_it_waits_too(acme: Acme) -> None:
+    coupons = [
+        acme.world.stripe("post", "/v1/coupons", percent_off=percent, duration="forever")["id"] for percent in (10, 50)
+    ]
+    acme.up(discounts=[{"coupon": coupons[0]}])
+    acme.move(acme.new)
+    acme.up(discounts=[{"coupon": each} for each in coupons])
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 4500 * 90 // 100 * 50 // 100]
+    assert [acme.world.stripe("get", f"/v1/coupons/{each}")["times_redeemed"] for each in coupons] == [1, 1]
+
+
+def test_usage_of_the_old_period_is_billed_at_the_old_price(acme: Acme) -> None:
+    acme.up({"usage": {"price": acme.usage}, "seats": {"price": acme.old}}, proration_behavior="none")
+    acme.until(START + DAY)
+    acme.use(100)
+    acme.up({"usage": {"price": acme.new_usage}, "seats": {"price": acme.old}}, **AT_RENEWAL)
+    acme.until(START + 2 * DAY)
+    acme.use(10)
+    acme.until(RENEWED)
+    acme.use(1000)
+    acme.until(START + 2 * MONTH + 2 * DAY)
+    assert acme.bills() == [3000, 1000 + 110 * 2, 1000 + 1000 * 3]
+
+
+def test_a_cancellation_while_it_waits_ends_the_subscription_at_the_old_price(acme: Acme, said: set[str]) -> None:
+    acme.move(acme.new)
+    acme.up(cancel_at_period_end=True)
+    assert acme.running() == []
+    assert any("ends before its renewal, so its prices do not move" in line for line in said)
+    assert acme.refreshed().inputs == acme.state.inputs
+    acme.until(RENEWED)
+    assert acme.bills() == [3000]
+    assert acme.remote()["status"] == "canceled"
+
+
+def test_a_cancellation_that_is_taken_back_lets_the_price_move(acme: Acme) -> None:
+    acme.move(acme.new)
+    acme.up(cancel_at_period_end=True)
+    acme.up(cancel_at_period_end=None)
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 4500]
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
+@pytest.mark.parametrize("when", ["now", "period_end"])
+def test_one_that_is_deleted_while_it_waits_ends(acme: Acme, when: str) -> None:
+    acme.move(acme.new, cancel={"when": when, "invoice_now": False})
+    acme.world.destroy(SubscriptionProvider, acme.state)
+    acme.until(RENEWED)
+    assert acme.bills() == [3000]
+    assert acme.remote()["status"] == "canceled"
+
+
+# -- what cannot wait -----------------------------------------------------------------------------------------------
+
+
+def test_an_end_after_the_renewal_is_refused_by_name(acme: Acme) -> None:
+    acme.world.forget_calls()
+    with pytest.raises(ProviderError, match=r"ends on 2027-04-05, after its renewal.* price_changes=\"now\""):
+        acme.move(acme.new, cancel_at=START + 80 * DAY)
+    assert not [each for each in acme.world.calls() if each.startswith("POST")]
+
+
+def test_an_archived_price_is_refused_before_anything_is_sent(acme: Acme) -> None:
+    acme.world.stripe("post", f"/v1/prices/{acme.old}", active=False)
+    acme.world.forget_calls()
+    with pytest.raises(ProviderError, match=f"pays {acme.old}, which is archived.* archive_when_unused=True"):
+        acme.move(acme.new)
+    assert not [each for each in acme.world.calls() if each.startswith("POST")]
+
+
+@pytest.mark.parametrize("more", [{}, AT_RENEWAL])
+def test_nothing_moves_while_the_renewals_invoice_is_a_draft(acme: Acme, more: dict[str, Any]) -> None:
+    acme.until(START + MONTH + 60)
+    for price in (acme.new, acme.newer):
+        with pytest.raises(ProviderError, match="still a draft.* run again after 2027-02-15 09:00 UTC of its test clock"):
+            acme.up({"seats": {"price": price, "quantity": 3}}, **more)
+    acme.up({"seats": {"price": acme.old, "quantity": 3}}, description="Acme's")
+    acme.until(START + MONTH + 3601)
+    acme.up({"seats": {"price": acme.new, "quantity": 3}}, **more)
+
+
+# -- schedules of others --------------------------------------------------------------------------------------------
+
+
+def _finance(acme: Acme) -> dict[str, Any]:
+    """A schedule that somebody made by hand: other seats and a coupon from the renewal on."""
+    path = "/v1/subscription_schedules"
+    made = acme.world.stripe("post", path, from_subscription=acme.state.id)
+    coupon = acme.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
+    [present] = made["phases"]
+    phases = [
+        {"start_date": present["start_date"], "end_date": present["end_date"], "items": [_as_sent(present)]},
+        {"items": [{**_as_sent(present), "quantity": 50}], "discounts": [{"coupon": coupon}]},
+    ]
+    return acme.world.stripe("post", f"{path}/{made['id']}", phases=phases, metadata={"by": "finance"})
+
+
+def _bare(acme: Acme) -> dict[str, Any]:
+    """Another program is between its two calls."""
+    return acme.world.stripe("post", "/v1/subscription_schedules", from_subscription=acme.state.id)
+
+
+def _as_sent(phase: dict[str, Any]) -> dict[str, Any]:
+    [item] = phase["items"]
+    return {name: item[name] for name in ("price", "quantity", "metadata")}
+
+
+@pytest.mark.parametrize("make", [_finance, _bare])
+def test_a_schedule_that_somebody_else_made_is_untouched_byte_for_byte(
+    acme: Acme, make: Callable[[Acme], dict[str, Any]]
+) -> None:
+    schedule = make(acme)
+    path = f"/v1/subscription_schedules/{schedule['id']}"
+    before = json.dumps(acme.world.stripe("get", path)), json.dumps(acme.remote())
+    seats = {"seats": {"price": acme.old, "quantity": 4}}
+    refused: list[dict[str, Any]] = [
+        {"items": {"seats": {"price": acme.new, "quantity": 3}}, **AT_RENEWAL},
+        {"items": {"seats": {"price": acme.new, "quantity": 3}}},
+        {"items": seats},
+        {"metadata": {"crm": "7"}},
+        {"discounts": [{"coupon": "c"}]},
+        {"cancel_at_period_end": True},
+    ]
+    for more in refused:
+        with pytest.raises(ProviderError, match=f"{schedule['id']}, which this program did not make.* ask who made it"):
+            acme.up(**more)
+    for when in ("now", "period_end"):
+        state = State(acme.state.id, acme.state.inputs, {**acme.state.outs, "cancel": {"when": when}})
+        with pytest.raises(ProviderError, match=f"{schedule['id']}, which this program did not make"):
+            acme.world.destroy(SubscriptionProvider, state)
+    assert (json.dumps(acme.world.stripe("get", path)), json.dumps(acme.remote())) == before
+    # What no phase holds is nobody else's business.
+    acme.up(payment_settings={"save_default_payment_method": "on_subscription"})
+    assert json.dumps(acme.world.stripe("get", path)) == before[0]
+    assert acme.refreshed().inputs == acme.state.inputs
+
+
+def test_a_schedule_that_the_state_knows_is_refused_in_the_preview(acme: Acme) -> None:
+    schedule = _finance(acme)
+    acme.state = acme.refreshed()
+    acme.world.forget_calls()
+    with pytest.raises(ProviderError, match=f"{schedule['id']}.*for a change of metadata"):
+        acme.preview(metadata={"crm": "7"})
+    acme.preview(payment_settings={"save_default_payment_method": "on_subscription"})
+    assert acme.world.calls() == []
