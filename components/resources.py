@@ -395,6 +395,7 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     item_ids: pulumi.Output[Mapping[str, str]]
     metered_items: pulumi.Output[Sequence[str]]
     billing_mode_type: pulumi.Output[str]
+    billed_until_then: pulumi.Output[Mapping[str, Any]]
     billing_currency: pulumi.Output[str]
     fees: pulumi.Output[Mapping[str, str]]
     has_ended: pulumi.Output[bool]

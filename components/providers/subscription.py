@@ -283,8 +283,9 @@ SUBSCRIPTION = Kind(
         "pending_invoice_item_interval": Field(paid=True),
         "pending_invoice_item_interval.interval_count": Field(unset_to=1),
         "price_changes": Field(
-            write_only="says when items come, go and move to another price: `now` (the default), or `at_renewal`, when "
-            "the period of each ends, by a subscription schedule; nothing is prorated then",
+            in_place="when items come, go and move to another price: `now`, or `at_renewal`, when the period of each "
+            "ends, by a subscription schedule and without prorations",
+            computed="`now`",
         ),
         "proration_behavior": Field(request_option=_HOW),
         "proration_date": Field(request_option=_HOW),
@@ -317,6 +318,8 @@ SUBSCRIPTION = Kind(
         "item_ids": "the ids of the items, by key",
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
+        "billed_until_then": "the price and quantity that each item that moves or goes bills until `moves_at`, by key; "
+        "nothing for one that comes then",
         "billing_currency": "the currency that it bills in",
         "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
         "has_ended": "whether it has come to the end that the program declares",
@@ -783,7 +786,7 @@ class Subscriptions(Reconciler):
                 if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
             },
             "has_ended": ended_as_declared(arguments, remote),
-            **self._schedules.outputs(remote),
+            **self._schedules.outputs(remote, there),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:

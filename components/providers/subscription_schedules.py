@@ -192,17 +192,30 @@ class Schedules:
         found = {id_: inventory.read(id_) for id_ in sorted(ids)}
         return {id_: price for id_, price in found.items() if price is not None}
 
-    def outputs(self, remote: StripeObject) -> Inputs:
-        """What the state says of a schedule: its id, and when what is planned comes where it is ours."""
+    def outputs(self, remote: StripeObject, planned: Mapping[str, StripeObject]) -> Inputs:
+        """What the state says of a schedule: its id, and of ours when its prices move and what is billed until then.
+
+        Args:
+            planned: the items as they will be, by the program's keys.
+        """
         schedule = self.running(remote)
-        if schedule is None:
-            return {"schedule": None, "moves_at": None}
-        ours = self.is_ours(schedule, remote)
-        waiting = ours and schedules.planned(schedule) is not None
+        ours = schedule is not None and self.is_ours(schedule, remote)
+        if schedule is None or (ours and schedules.planned(schedule) is None):
+            # One of ours that has done its work is released within a day.
+            return {"schedule": None, "moves_at": None, "billed_until_then": {}}
+        if not ours:
+            return {"schedule": schedule["id"], "moves_at": None, "billed_until_then": {}}
+        listed = (remote.get("items") or {}).get("data", [])
+        billed = {
+            str(subscription_items.key_of(item) or item["id"]): {"price": item["price"]["id"], **_quantity_of(item)}
+            for item in listed
+        }
+        then = {key: {"price": item["price"]["id"], **_quantity_of(item)} for key, item in planned.items()}
+        changes = {key: billed.get(key, {}) for key in sorted(billed.keys() | then) if billed.get(key) != then.get(key)}
         return {
-            # One of ours that has done its work is released within a day, and says nothing.
-            "schedule": schedule["id"] if waiting or not ours else None,
-            "moves_at": schedules.moved_at(schedule) if waiting else None,
+            "schedule": schedule["id"],
+            "moves_at": schedules.moved_at(schedule),
+            "billed_until_then": changes,
         }
 
     # -- planning -----------------------------------------------------------------------------------------------
@@ -393,7 +406,8 @@ def _part(
         before[key] = _at(present, was, was if in_step else found)
     if later:
         plan.moves[key] = Move(str(declared), _quantity(was, item))
-        after[key] = _at(present, item, item if planned and in_step else was if in_step and was else found)
+        seats_now = planned and in_step and declared == mapping(was).get("price")
+        after[key] = _at(present, item, item if seats_now else was if in_step and was else found)
 
 
 def _at(price: str, item: Mapping[str, Any], counted: Mapping[str, Any]) -> Inputs:
