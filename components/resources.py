@@ -119,6 +119,7 @@ class DefaultPriceArguments(TypedDict):
 class PriceArguments(TypedDict, total=False):
     adopt: Input[str]
     active: Input[bool]
+    archive_when_unused: Input[bool]
     billing_scheme: Input[Literal["per_unit", "tiered"]]
     currency: Required[Input[str]]
     currency_options: Input[Mapping[str, Input[CurrencyOption]]]
@@ -340,7 +341,12 @@ class DefaultPrice(StripeResource, module="stripe", name="DefaultPrice"):
 
 
 class Price(StripeResource, module="stripe", name="Price"):
-    """https://docs.stripe.com/api/prices"""
+    """https://docs.stripe.com/api/prices
+
+    Args:
+        archive_when_unused: refuses to take the price out of the program while a subscription is on it or a schedule
+            names it. Left out, it is archived, and who pays it goes on paying it.
+    """
 
     provider_class = PriceProvider
 

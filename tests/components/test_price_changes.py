@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from components.providers import schedules
 from components.providers.lifecycle import ProviderError
+from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
 from tests.components.test_schedules import DAY, MONTH, START
 from tests.components.world import PULUMI, Process, Recording, State, World, as_pulumi_sends, invoiced
@@ -447,7 +449,7 @@ def test_a_run_that_dies_at_any_call_is_finished_by_the_next(
         world = World(tmp_path / f"{number}.db")
         acme = Acme(world)
         wanted = change(acme)
-        was_killed = killing.at(number, lambda acme=acme, wanted=wanted: acme.up(**wanted), after=after)
+        was_killed = killing.at(number, partial(acme.up, **wanted), after=after)
         made = len(acme.schedules())
         if pause:
             acme.until(START + pause)
@@ -478,7 +480,7 @@ def test_nobody_pays_anything_else_where_no_run_comes_before_the_renewal(
         world = World(tmp_path / f"{number}.db")
         acme = Acme(world)
         wanted = change(acme)
-        was_killed = killing.at(number, lambda acme=acme, wanted=wanted: acme.up(**wanted), after=after)
+        was_killed = killing.at(number, partial(acme.up, **wanted), after=after)
         seats = acme.prices()["seats"][1]
         acme.until(RENEWED)
         # A seat more is paid at the price of before where the run died between seats and schedule.
@@ -491,6 +493,49 @@ def test_nobody_pays_anything_else_where_no_run_comes_before_the_renewal(
         world.sandbox.close()
         if not was_killed:
             return
+
+
+# -- prices that are retired ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_a_clock", [True, False])
+def test_a_retired_price_stays_active_until_nobody_pays_it_or_is_scheduled_to(world: World, on_a_clock: bool) -> None:
+    kept = {"archive_when_unused": True, "lookup_key": "pro"}
+    product = world.product().id
+    old, new = (world.price(product, name, **(kept if name == "old" else {})) for name in ("old", "new"))
+    clock = world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=START)["id"] if on_a_clock else None
+    customer = world.customer(**({"test_clock": clock} if clock else {})).id
+    items = {"seats": {"price": old.id}}
+    path = f"/v1/prices/{old.id}"
+
+    def refused(user: str) -> None:
+        before = world.stripe("get", path)
+        with pytest.raises(ProviderError, match=f"stays active.* {user} .*subscriptions list --price {old.id}"):
+            world.destroy(PriceProvider, old)
+        assert world.stripe("get", path) == before
+        assert before["active"] is True
+
+    paying = world.subscription(customer, items)
+    refused(paying.id)
+    # What is about to pay it counts too.
+    paying = world.up(
+        SubscriptionProvider, "acme", {**invoiced(customer), "items": {"seats": {"price": new.id}}}, paying
+    )
+    back = {**invoiced(customer), "items": items, **AT_RENEWAL}
+    paying = world.up(SubscriptionProvider, "acme", back, paying)
+    refused(paying.id if on_a_clock else str(paying.outs["schedule"]))
+    # One that has ended does not.
+    world.destroy(SubscriptionProvider, paying)
+    world.destroy(PriceProvider, old)
+    after = world.stripe("get", path)
+    assert (after["active"], after["lookup_key"]) == (False, None)
+
+
+def test_a_price_that_is_not_kept_is_archived_as_ever(acme: Acme) -> None:
+    old = acme.world.price(acme.product, "other")
+    acme.world.forget_calls()
+    acme.world.destroy(PriceProvider, old)
+    assert len(acme.world.calls()) == 1
 
 
 # -- what the preview says ------------------------------------------------------------------------------------------
