@@ -1,4 +1,4 @@
-"""What leaves the program: customers and subscriptions that the stack still has, said before they are taken out.
+"""What leaves the program and is about money: said before it is taken out of the stack.
 
 Pulumi asks a provider nothing about a resource that leaves the program until it deletes it: a preview shows the delete
 and not what it means. The program knows what it declares, and the engine what the stack has.
@@ -13,7 +13,9 @@ import pulumi
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import get_monitor
 
+from components.providers.coupon import takes_off
 from components.providers.subscription_preview import ending
+from components.providers.values import plain
 
 _TYPE: Final = "pulumi-python:dynamic/stripe:"
 #: The engine's own function: the outputs of a stack's resources as its last run has left them.
@@ -104,4 +106,18 @@ def _customer(outputs: Mapping[str, Any]) -> str:
     )
 
 
-_SENTENCES: Final = {"Subscription": _subscription, "Customer": _customer}
+def _coupon(outputs: Mapping[str, Any]) -> str:
+    keeps = f"whoever has it keeps {takes_off(plain(outputs))}"
+    return f"deleting it is for good; {keeps}, and its promotion codes are no longer valid"
+
+
+def _promotion_code(outputs: Mapping[str, Any]) -> str:
+    return f"{outputs.get('code')} can no longer be redeemed; discounts that were given with it go on"
+
+
+_SENTENCES: Final = {
+    "Coupon": _coupon,
+    "Customer": _customer,
+    "PromotionCode": _promotion_code,
+    "Subscription": _subscription,
+}

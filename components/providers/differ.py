@@ -63,13 +63,21 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def unequal(there: Inputs, declared: Inputs) -> dict[str, tuple[Any, Any]]:
     """What is known and differs, by dotted path: (there, declared)."""
     before, after = dict(leaves(there)), dict(leaves(declared))
+    for one, other in ((before, after), (after, before)):
+        # What was empty and no longer is differs in what is in it.
+        for path in [path for path, value in one.items() if value == {} and any(_inside(path, each) for each in other)]:
+            del one[path]
     unknown = [path for path, value in after.items() if is_unknown(value)]
     return {
         path: (before.get(path, MISSING), after.get(path, MISSING))
         for path in sorted({*before, *after})
         if before.get(path, MISSING) != after.get(path, MISSING)
-        and not any(path == each or path.startswith(f"{each}.") for each in unknown)
+        and not any(path == each or _inside(each, path) for each in unknown)
     }
+
+
+def _inside(outer: str, path: str) -> bool:
+    return path.startswith(f"{outer}.")
 
 
 def moves(different: Mapping[str, tuple[Any, Any]]) -> str:

@@ -612,7 +612,7 @@ class Subscriptions(Reconciler):
         if billed:
             del result["backdate_start_date"]
             self.run.tell(
-                "warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on"
+                "warning", f"{subject}: begins now, since {billed} was billed from {paid.date(int(start or 0))} on"
             )
         if new.get("add_invoice_items"):
             ids = {each["id"] for each in earlier}

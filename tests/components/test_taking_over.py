@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
 import pytest
 from pulumi.output import UNKNOWN
 
+from components.providers.differ import leaves
 from components.providers.kinds import PROVIDERS
 from components.providers.lifecycle import ProviderError, StripeProvider
 from components.providers.meter import MeterProvider
@@ -65,8 +67,9 @@ def test_what_the_program_names_is_taken_over_and_said(
     assert f"({theirs}): is taken over" in line
     # Meters have no metadata.
     assert ("is taken over from project/prod/n and" in line) is provider.kind.has_metadata
-    assert f"{name} " in line
-    assert f"=> {value!r}" in line
+    for path, each in leaves(value, name):
+        assert re.search(rf"{path} \S+ => {each!r}", line)
+    assert "{}" not in line
     after = world.refresh(provider, state)
     assert after is not None
     assert after.inputs == state.inputs
