@@ -37,6 +37,7 @@ with program() as settings:
     pulumi.export("mode", settings.mode)
     pulumi.export("event_name", alpaca.event_names["usage"])
     pulumi.export("lookup_keys", alpaca.lookup_keys)
+    pulumi.export("catalogue", {alpaca.name: alpaca.catalogue})
     pulumi.export("meter", alpaca.meters["usage"].id)
     pulumi.export("product", alpaca.product.id)
     pulumi.export("license_price", alpaca.prices["license"].id)

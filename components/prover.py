@@ -7,7 +7,7 @@ cheaper than a smaller one, 20 units dearer than 21, prices off by a factor of 6
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from itertools import combinations, permutations
@@ -45,22 +45,27 @@ class Finding:
     sentence: str
 
 
-def prove(plans: Mapping[str, Plan], *, before: Mapping[str, str] | None = None) -> list[Finding]:
+def prove(
+    plans: Mapping[str, Plan], *, before: Mapping[str, str] | None = None, offered: Collection[str] | None = None
+) -> list[Finding]:
     """Everything found in plans that are offered together.
 
     Args:
         plans: by name, such as `pro@2`.
-        before: for a plan that follows another of `plans`, the name of that one: compared with it and with no other.
+        before: for a plan that follows another of `plans`, the name of that one.
+        offered: those that are compared with each other; by default those that none follows.
     """
     before = before or {}
-    offered = {name: plan for name, plan in plans.items() if name not in before.values()}
-    found = [finding for name, plan in plans.items() for finding in (*falls(name, plan), *currencies(name, plan))]
+    newest = [name for name in plans if name not in before.values()]
+    on_offer = {name: plans[name] for name in (newest if offered is None else offered)}
+    told = dict.fromkeys([*before, *on_offer])
+    found = [f for name in told for f in (*falls(name, plans[name]), *currencies(name, plans[name]))]
     for name, old in before.items():
         found += [*slips(old, plans[old], name, plans[name]), *allowances(old, plans[old], name, plans[name])]
-    for (one, first), (other, second) in permutations(offered.items(), 2):
+    for (one, first), (other, second) in permutations(on_offer.items(), 2):
         found += dominated(one, first, other, second)
         found += yearly(one, first, other, second)
-    for (one, first), (other, second) in combinations(offered.items(), 2):
+    for (one, first), (other, second) in combinations(on_offer.items(), 2):
         found += allowances(one, first, other, second)
     return found
 
