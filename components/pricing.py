@@ -425,9 +425,7 @@ def versions_of(name: str, given: Plan | Mapping[int, Plan | Version]) -> dict[i
     if isinstance(given, Plan):
         return {1: Version(given)}
     if not isinstance(given, Mapping) or not given:
-        raise PricingError(
-            f"{name}: needs a Plan, or its versions: {{1: Plan(...), 2: Version(Plan(...), rollout=...)}}"
-        )
+        raise PricingError(f"{name}: needs a Plan, or its versions by number: {{1: Plan(...), 2: Version(Plan(...))}}")
     for number, each in given.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise PricingError(f"{name}: versions are numbered 1, 2, ...; {number!r} is no version")
