@@ -257,7 +257,6 @@ class SubscriptionArguments(TypedDict, total=False):
     ]
     payment_settings: Input[params.SubscriptionCreateParamsPaymentSettings]
     plan_versions: Input[Mapping[str, int]]
-    price_changes: Input[Literal["now", "at_renewal"]]
     pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
     proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
     proration_date: Input[int]
