@@ -174,22 +174,34 @@ def yearly(one: str, first: Plan, other: str, second: Plan) -> Iterator[Finding]
 
 
 def slips(old: str, was: Plan, new: str, now: Plan) -> Iterator[Finding]:
-    """A rate that is ten times what it was, or a tenth: a slip of unit."""
+    """An amount that is ten times what it was, or a tenth: a slip of unit. One of each charge and currency."""
     for before, after in _same_charges(was, now):
         for code in was.currencies:
             if code not in now.currencies:
                 continue
             x, y = (plan.rate(charge, code) for plan, charge in ((was, before), (now, after)))
-            a, b = _last_rate(x), _last_rate(y)
-            if a and b and (b >= a * SLIP or a >= b * SLIP):
-                factor = b / a if b >= a else a / b
+            for where, a, b in _alike(x, y):
+                if not (a and b) or max(a, b) < min(a, b) * SLIP:
+                    continue
+                factor = max(a, b) / min(a, b)
                 direction = "dearer" if b > a else "cheaper"
-                units = f"1 {before.unit}" if isinstance(before, Usage) else before.key
+                what = f"1 {before.unit}" if isinstance(before, Usage) else before.key
                 yield Finding(
                     f"slip:{new}:{after.key}",
-                    f"{new}: {units} is {_rounded(factor):,} times {direction} than in {old}: "
+                    f"{new}: {what}{where} is {_rounded(factor):,} times {direction} than in {old}: "
                     f"{money.format_minor(a, code)} becomes {money.format_minor(b, code)}",
                 )
+                break
+
+
+def _alike(one: Rate, other: Rate) -> Iterator[tuple[str, Decimal, Decimal]]:
+    """The amounts of two rates that stand for the same: where, in the one, in the other."""
+    yield "", _last_rate(one), _last_rate(other)
+    if (one.mode, len(one.bands)) != (other.mode, len(other.bands)):
+        return
+    for number, (a, b) in enumerate(zip(one.bands, other.bands, strict=True), start=1):
+        yield f" (tier {number})", a.unit_amount, b.unit_amount
+        yield f" (flat amount of tier {number})", a.flat_amount or Decimal(0), b.flat_amount or Decimal(0)
 
 
 def allowances(one: str, first: Plan, other: str, second: Plan) -> Iterator[Finding]:
