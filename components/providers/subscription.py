@@ -53,6 +53,7 @@ class OwnArguments(TypedDict):
     owner: str
     cancel: NotRequired[CancelArguments]
     allow_unbilled_usage: NotRequired[bool]
+    plan_versions: NotRequired[Mapping[str, int]]
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
