@@ -152,7 +152,7 @@ def _preview_of_subscription(
     if details.get("resume_at"):
         raise refuse("not_implemented_param", param="subscription_details[resume_at]")
     known = terms.Prices(call, preview=True)
-    contract = life.contract_of(call, copied(stored), now, unstored=known.unstored)
+    contract = life.contract_of(call, copied(stored), now, prices=known.read)
     _migrate(contract, details)
     if "discounts" in params:
         # As on an update: what is prorated is net of them.

@@ -28,19 +28,19 @@ LINES_SHOWN: Final = 10
 class StoredCatalog:
     """Prices, products and usage of the sandbox's own store, seen at one moment and in one currency."""
 
-    def __init__(self, call: Call, now: int, currency: str, unstored: dict[str, Obj] | None = None) -> None:
-        """`unstored` are prices by id that a preview describes and nobody keeps."""
+    def __init__(self, call: Call, now: int, currency: str, prices: dict[str, Obj] | None = None) -> None:
+        """`prices` by id have been read already, or are a preview's, which nobody keeps."""
         self._call = call
         self._now = now
         self._currency = currency
-        self._unstored = {} if unstored is None else unstored
+        self._read = {} if prices is None else prices
         self._prices: dict[str, Obj] = {}
         self._products: dict[str, Obj] = {}
 
     def price(self, id: str) -> Obj:
         """A price with its tiers, in the catalog's currency where the price has more than one."""
         if id not in self._prices:
-            price = self._unstored.get(id) or self._call.fetch("price", id)
+            price = self._read.get(id) or self._call.fetch("price", id)
             option = (price.get("currency_options") or {}).get(self._currency)
             if price["currency"] != self._currency and option is not None:
                 price = {**price, **option, "currency": self._currency}

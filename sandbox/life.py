@@ -91,12 +91,12 @@ for _field in ("subscription", "price"):
 
 
 def contract_of(
-    call: Call, subscription: Obj, now: int, *, alone: bool = False, unstored: dict[str, Obj] | None = None
+    call: Call, subscription: Obj, now: int, *, alone: bool = False, prices: dict[str, Obj] | None = None
 ) -> Contract:
     """A subscription with what its next invoice would take up: its own pending invoice items and its customer's.
 
-    `now` is when usage is looked at and invoice items are made. `alone` leaves the invoice items out; `unstored` are a
-    preview's own prices.
+    `now` is when usage is looked at and invoice items are made. `alone` leaves the invoice items out; `prices` are
+    those read already, and a preview's own.
     """
     pending: list[Obj] = []
     if not alone:
@@ -106,7 +106,7 @@ def contract_of(
             for item in waiting
             if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
         ]
-    catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
+    catalog = invoicing.StoredCatalog(call, now, subscription["currency"], prices)
     return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), now, waiting=len(pending))
 
 

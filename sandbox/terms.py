@@ -49,8 +49,8 @@ class Prices:
         self._call = call
         self._preview = preview
         self.archived = archived
-        #: Prices of a preview's `price_data`, which are nowhere else.
-        self.unstored: dict[str, Obj] = {}
+        #: What this request has read, and the prices of a preview's `price_data`, which are nowhere else.
+        self.read: dict[str, Obj] = {}
 
     def find(self, given: Mapping[str, Any], where: str, *, recurring: bool = True) -> Obj:
         """The price that an item names or describes, active and of the right type."""
@@ -69,7 +69,7 @@ class Prices:
 
     def of_id(self, id: str, where: str, name: str = "price", *, recurring: bool = True) -> Obj:
         """The price of an id, active and of the right type."""
-        price = self._call.fetch("price", id, param=f"{where}[{name}]", status=400)
+        price = self._of_id(id, param=f"{where}[{name}]", status=400)
         if not price["active"] and not self.archived:
             raise refuse("price_inactive", param=f"{where}[price]")
         product = self._call.fetch("product", price["product"])
@@ -83,7 +83,12 @@ class Prices:
 
     def get(self, id: str) -> Obj:
         """A price by id, whatever its state."""
-        return self.unstored.get(id) or self._call.fetch("price", id)
+        return self._of_id(id)
+
+    def _of_id(self, id: str, **refusal: Any) -> Obj:
+        if id not in self.read:
+            self.read[id] = self._call.fetch("price", id, **refusal)
+        return self.read[id]
 
     def _described(self, data: Mapping[str, Any], where: str) -> Obj:
         call = self._call
@@ -103,7 +108,7 @@ class Prices:
             "tax_behavior": data.get("tax_behavior", "unspecified"),
             **prices.price_shape(call, params, where),
         }
-        self.unstored[price["id"]] = price
+        self.read[price["id"]] = price
         return price
 
 
