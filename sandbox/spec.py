@@ -154,12 +154,21 @@ def parameters(method: str, path: str) -> Check:
     return _object(operation(method, path))
 
 
+@cache
+def control_parameters(method: str, name: str) -> Check:
+    """The check of a control request's parameters: `POST clock` is `POST /_sandbox/clock`."""
+    return _object(beside()["control"].get(f"{method} {name}", {}))
+
+
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _compile(schema: Mapping[str, Any]) -> Check:
     if schema.get("x-any"):
         return _anything
+    if schema.get("x-null"):
+        otherwise = _compile({**schema, "x-null": False})
+        return lambda value, param: None if value in (None, "") else otherwise(value, param)
     if "anyOf" in schema:
         return _any_of(schema["anyOf"])
     kind = schema.get("type")
@@ -172,7 +181,7 @@ def _compile(schema: Mapping[str, Any]) -> Check:
     if kind == "boolean":
         return _boolean
     if kind == "number":
-        return _number
+        return _number(schema)
     return _string(schema)
 
 
@@ -257,19 +266,27 @@ def _anything(value: Any, param: str) -> Any:
 
 
 def _integer(schema: Mapping[str, Any]) -> Check:
-    lowest, highest = schema.get("minimum"), schema.get("maximum")
-
     def check(value: Any, param: str) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, str)) or not _INTEGER.match(str(value)):
             raise refuse("integer", param=param, value=_shown(value))
-        number = int(value)
-        if lowest is not None and number < lowest:
-            raise refuse("out_of_range", param=param, rule=f"at least {lowest}")
-        if highest is not None and number > highest:
-            raise refuse("out_of_range", param=param, rule=f"at most {highest}")
-        return number
+        return int(value)
 
-    return check
+    return _bounded(schema, check)
+
+
+def _bounded(schema: Mapping[str, Any], number: Check) -> Check:
+    """The check of a number that has a least or a greatest value."""
+    lowest, highest = schema.get("minimum"), schema.get("maximum")
+
+    def check(value: Any, param: str) -> Any:
+        found = number(value, param)
+        if lowest is not None and found < lowest:
+            raise refuse("out_of_range", param=param, rule=f"at least {lowest}")
+        if highest is not None and found > highest:
+            raise refuse("out_of_range", param=param, rule=f"at most {highest}")
+        return found
+
+    return number if lowest is None and highest is None else check
 
 
 def _boolean(value: Any, param: str) -> bool:
@@ -287,10 +304,13 @@ def _decimal(value: Any, param: str) -> str:
     return str(value)
 
 
-def _number(value: Any, param: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _DECIMAL.match(str(value)):
-        raise refuse("number", param=param, value=_shown(value))
-    return float(value)
+def _number(schema: Mapping[str, Any]) -> Check:
+    def check(value: Any, param: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _DECIMAL.match(str(value)):
+            raise refuse("number", param=param, value=_shown(value))
+        return float(value)
+
+    return _bounded(schema, check)
 
 
 def _any_of(alternatives: list[Mapping[str, Any]]) -> Check:
