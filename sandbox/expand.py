@@ -18,11 +18,7 @@ def render(call: Call, answer: Obj) -> Obj:
         shown: Obj = {**answer, "data": [call.wire(item) for item in answer["data"]]}
     else:
         shown = call.wire(answer)
-    total = shown.pop("total_count", None) if shown.get("object") == "search_result" else None
     for path in call.params.get("expand") or ():
-        if path == "total_count" and total is not None:
-            shown["total_count"] = total
-            continue
         segments = path.split(".")
         if len(segments) - (segments[0] == "data") > MAX_LEVELS:
             raise refuse("expand_deep", path=path)
