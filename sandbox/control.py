@@ -261,41 +261,27 @@ def _keys(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _accounts(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
-    _check_account(params, "id", "platform")
+    _check_account(params, "id")
     livemode = params.get("livemode", False)
     with sandbox.database.writing() as connection:
         current = settings.read(connection)
-        platform = params.get("platform") or current["account"]
+        platform = current["account"]
         if params.get("id") == platform:
             raise _no("A platform is not connected to itself.")
         # What the account's kind does, it does as a request of its platform.
         call = Call(
-            method="POST",
             path="/_sandbox/accounts",
-            params={},
-            args={},
             store=Store(connection, f"{platform}:{'live' if livemode else 'test'}"),
             livemode=livemode,
             account=platform,
-            key="",
             request_id=mint("req_", 14),
-            version=spec.API_VERSION,
-            idempotency_key=None,
             clock=sandbox.clock_of(current),
             settings=current,
         )
-        made = connect.make(call, params.get("id"), params.get("configurations", connect.DEFAULT), customers.new_customer)
-    return connect.shown(made, platform, livemode=livemode)
-
-
-def _read_accounts(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
-    with sandbox.database.reading() as connection:
-        rows = connection.execute("SELECT scope, body FROM objects WHERE kind = 'account' ORDER BY seq").fetchall()
-    data = []
-    for scope, body in rows:
-        platform, _, mode = scope.rpartition(":")
-        data.append(connect.shown(json.loads(body), platform, livemode=mode == "live"))
-    return {"data": data}
+        configurations = params.get("configurations", connect.DEFAULT)
+        made = connect.make(call, params.get("id"), configurations, customers.new_customer)
+    shown = {"id": made["id"], "configurations": made["_configurations"], "customer": made.get("_customer")}
+    return {**shown, "livemode": livemode}
 
 
 def _faults(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
@@ -355,7 +341,6 @@ _HANDLERS: Final[dict[tuple[str, str], Callable[[Any, dict[str, Any]], dict[str,
     ("POST", "rate_limits"): _rate_limits,
     ("POST", "keys"): _keys,
     ("POST", "accounts"): _accounts,
-    ("GET", "accounts"): _read_accounts,
     ("POST", "faults"): _faults,
     ("GET", "faults"): _read_faults,
     ("DELETE", "faults"): _drop_faults,

@@ -298,18 +298,15 @@ class Sandbox:
 def _call(visit: _Visit, store: Store, clock: Callable[[], int], current: settings.Settings) -> router.Call:
     """A request as its handler sees it; the parameters are checked later."""
     return router.Call(
-        method=visit.route.method,
         path=visit.path,
-        params={},
-        args=visit.args,
         store=store,
         livemode=visit.who.livemode,
         account=visit.who.account,
-        key=visit.who.key,
         request_id=visit.passage.request_id,
+        clock=clock,
+        args=visit.args,
         version=visit.version,
         idempotency_key=None if visit.key is None else visit.key.name,
-        clock=clock,
         settings=current,
     )
 

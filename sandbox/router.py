@@ -168,19 +168,17 @@ def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | No
 class Call:
     """One request on its way through a handler."""
 
-    method: str
     path: str
-    params: dict[str, Any]
-    args: dict[str, str]
     store: Store
     livemode: bool
     account: str
-    key: str
     request_id: str
-    version: str
-    idempotency_key: str | None
     #: The sandbox's own time, Unix seconds; use `now()`.
     clock: Callable[[], int]
+    params: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, str] = field(default_factory=dict)
+    version: str = spec.API_VERSION
+    idempotency_key: str | None = None
     #: Control settings (lag and the like), as `/_sandbox/` set them.
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: Answer headers a handler adds.

@@ -216,11 +216,9 @@ class Store:
         return Store(self.connection, scope)
 
 
-_OPERATORS: Final = {
-    **{"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="},
-    # Texts whatever their case, and null.
-    **{"is": "COLLATE NOCASE IS", "is_not": "COLLATE NOCASE IS NOT"},
-}
+#: `is` and `is_not` are for texts whatever their case, and for null.
+_SAME: Final = "COLLATE NOCASE IS"
+_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "is": _SAME, "is_not": f"{_SAME} NOT"}
 
 
 def erase(connection: sqlite3.Connection) -> None:
