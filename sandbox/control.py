@@ -88,7 +88,7 @@ class Fault:
 
 
 #: Which requests a fault meets; the rest of it is what it does.
-_WHERE: Final = {"method": "*", "path": "*", "count": 1, "skip": 0}
+_WHERE: Final[dict[str, Any]] = {"method": "*", "path": "*", "count": 1, "skip": 0}
 
 
 def take_fault(database: Database, current: settings.Settings, method: str, path: str) -> Fault | None:
@@ -256,7 +256,7 @@ def _keys(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
         if not set(given.get(name, ())) <= set(known):
             raise _no(f"{name} must be a list of some of {', '.join(known)}.")
     _check_account(params, "account")
-    entry = {"status": status, **given, "account": params.get("account")}
+    entry: dict[str, Any] = {"status": status, **given, "account": params.get("account")}
     return _change(sandbox, lambda fresh: fresh["keys"].update({params["key"]: entry}))
 
 
@@ -289,7 +289,7 @@ def _faults(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
         raise _no("A fault needs one of status, delay, drop, half_body.")
     if params.get("when") == "stored" and "status" not in params:
         raise _no("when=stored needs a status.")
-    entry = {"id": mint("fault_", 8), **_WHERE, **params}
+    entry: dict[str, Any] = {"id": mint("fault_", 8), **_WHERE, **params}
     entry["method"] = entry["method"].upper()
     entry["headers"] = {name.lower(): value for name, value in params.get("headers", {}).items()}
     _change(sandbox, lambda fresh: fresh["faults"].append(entry))

@@ -237,7 +237,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
     if not pending or _recurring(call):  # invoice items are owed once
         raise refuse("no_upcoming", customer=customer["id"])
     draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
-    invoice = _preview_answer(call, customer, currency, draft, now, None)
+    invoice = _preview_answer(call, customer, currency, draft, now)
     if "automatic_tax" in params:
         invoice["automatic_tax"] = taxation.of_invoice(taxation.automatic_tax(call, params["automatic_tax"]))
     return invoice
@@ -271,21 +271,11 @@ def _shown(call: Call, contract: Contract, draft: Draft | None, at: int) -> Obj:
     if draft is None:
         raise refuse("no_upcoming", customer=subscription["customer"])
     customer = call.fetch("customer", subscription["customer"])
-    stored = call.store.get("subscription", subscription["id"]) is not None
-    return _preview_answer(
-        call, customer, subscription["currency"], draft, at, subscription, subscription_stored=stored
-    )
+    return _preview_answer(call, customer, subscription["currency"], draft, at, subscription)
 
 
 def _preview_answer(
-    call: Call,
-    customer: Obj,
-    currency: str,
-    draft: Draft,
-    at: int,
-    subscription: Obj | None,
-    *,
-    subscription_stored: bool = False,
+    call: Call, customer: Obj, currency: str, draft: Draft, at: int, subscription: Obj | None = None
 ) -> Obj:
     id = call.mint("upcoming_in_1", 23)
     invoice = invoicing.compose(call, draft, at, id, customer=customer, currency=currency, subscription=subscription)
@@ -300,7 +290,7 @@ def _preview_answer(
     if "on_behalf_of" in call.params:
         named = call.params["on_behalf_of"]
         invoice["on_behalf_of"] = connect.account(call, named, "on_behalf_of") if named else None
-    if subscription is not None and not subscription_stored:
+    if subscription is not None and call.store.get("subscription", subscription["id"]) is None:
         # A subscription that does not exist has no id to show.
         invoice["parent"] = None
         for line in invoice["lines"]["data"]:

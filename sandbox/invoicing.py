@@ -271,9 +271,14 @@ def keep(call: Call, invoice: Obj) -> None:
         due = invoice["next_payment_attempt"]
     elif invoice["status"] == "open" and invoice["_subscription"] and not invoice.get("_overdue"):
         due = invoice["due_date"]
-    clock = invoice["test_clock"] is not None
-    invoice["_due"], invoice["_clock_due"] = (None, due) if clock else (due, None)
+    set_due(invoice, due)
     call.store.put(invoice)
+
+
+def set_due(obj: Obj, due: int | None) -> None:
+    """Set the moment at which time has something to do with an object, by the clock that it goes by."""
+    clock = obj["test_clock"] is not None
+    obj["_due"], obj["_clock_due"] = (None, due) if clock else (due, None)
 
 
 def rate_again(call: Call, invoice: Obj, at: int) -> bool:

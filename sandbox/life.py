@@ -148,9 +148,7 @@ def put(call: Call, subscription: Obj) -> None:
     watched = subscription["status"] not in ENDED and has_thresholds(subscription)
     subscription["_watched"] = subscription["customer"] if watched else None
     subscription["_stirred"] = subscription.get("_stirred") if watched else None
-    due = next_due(subscription)
-    clock = subscription["test_clock"] is not None
-    subscription["_due"], subscription["_clock_due"] = (None, due) if clock else (due, None)
+    invoicing.set_due(subscription, next_due(subscription))
     items = subscription["items"]["data"]
     subscription["_period_start"] = min(item["current_period_start"] for item in items)
     subscription["_period_end"] = min(item["current_period_end"] for item in items)
@@ -277,6 +275,11 @@ def route(method: str, template: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+def retrieves(template: str, kind: str) -> None:
+    """Register `GET` of a path that names an object of a kind, what time has changed of it done first."""
+    router.retrieves(template, kind, route)
 
 
 def advance(call: Call, test_clock: str, until: int) -> None:

@@ -122,10 +122,10 @@ def route(
     return register
 
 
-def retrieves(template: str, kind: str) -> None:
+def retrieves(template: str, kind: str, by: Callable[[str, str], Callable[[Handler], Handler]] = route) -> None:
     """Register `GET` of a path whose last segment names an object of a kind, which is answered as it is stored."""
     name = template.rpartition("{")[2].rstrip("}")
-    route("GET", template)(lambda call: call.fetch(kind, call.args[name]))
+    by("GET", template)(lambda call: call.fetch(kind, call.args[name]))
 
 
 def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:

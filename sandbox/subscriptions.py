@@ -251,10 +251,7 @@ def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@life.route("GET", "/v1/subscriptions/{subscription_exposed_id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/subscriptions/{id}; canceled ones too."""
-    return call.fetch("subscription", call.args["subscription_exposed_id"])
+life.retrieves("/v1/subscriptions/{subscription_exposed_id}", "subscription")
 
 
 @life.route("GET", "/v1/subscriptions")

@@ -201,5 +201,5 @@ def test_search_pages(client: stripe.StripeClient) -> None:
     params: Any = {"query": 'metadata["plan"]:null', "limit": 2}
     assert [found.id for found in client.v1.products.search(params).auto_paging_iter()] == ids[::-1]
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        client.v1.products.search({**params, "page": "next"})
+        client.v1.products.search(params | {"page": "next"})
     assert caught.value.param == "page"
