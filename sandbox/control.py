@@ -245,7 +245,7 @@ def _rate_limits(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
-    given = {name: params[name] for name in ("allow", "permissions", "lacks") if name in params}
+    given: dict[str, Any] = {name: params[name] for name in ("allow", "permissions", "lacks") if name in params}
     status = params.get("status", "restricted" if given else "accepted")
     if bool(given) != (status == "restricted"):
         raise _no("A restricted key, and no other, has allow, permissions or lacks.")
@@ -256,7 +256,7 @@ def _keys(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
         if not set(given.get(name, ())) <= set(known):
             raise _no(f"{name} must be a list of some of {', '.join(known)}.")
     _check_account(params, "account")
-    entry: dict[str, Any] = {"status": status, **given, "account": params.get("account")}
+    entry = {"status": status, **given, "account": params.get("account")}
     return _change(sandbox, lambda fresh: fresh["keys"].update({params["key"]: entry}))
 
 
