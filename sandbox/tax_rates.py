@@ -21,13 +21,12 @@ MOST_PLACES: Final = 4
 def create(call: Call) -> Obj:
     """POST /v1/tax_rates: a percentage, on top of prices or held to be in them."""
     params = call.params
-    percentage = Decimal(params["percentage"])
+    percentage = Decimal(str(params["percentage"]))
     if not 0 <= percentage <= 100 or -int(percentage.normalize().as_tuple().exponent) > MOST_PLACES:
         raise refuse("tax_percentage", value=params["percentage"])
     rate: Obj = {
         **call.head("tax_rate", call.mint("txr_1", 23)),
         "active": params.get("active", True),
-        **dict.fromkeys((*_PLAIN, "flat_amount", "jurisdiction_level")),
         "display_name": params["display_name"],
         "effective_percentage": float(percentage),
         "inclusive": params["inclusive"],
