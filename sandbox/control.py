@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from . import connect, customers, forms, keys, limits, log, settings, spec, v2
 from .errors import ANSWERS, StripeError, refuse
-from .router import Call
+from .router import LAST_MOMENT, Call
 from .store import Database, Store, mint
 from .wire import ConnectionDropped, Request, Response
 
@@ -33,10 +33,6 @@ class Sandbox(Protocol):
 
     def reset(self) -> None:
         """Empty the file."""
-
-
-#: 2100-01-01: dates beyond it are accidents, and not every calendar reaches them.
-LAST_MOMENT: Final = 4_102_444_800
 
 
 def _no(sentence: str) -> StripeError:

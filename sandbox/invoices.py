@@ -224,11 +224,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
         raise refuse("missing", param="customer")
     customer = call.fetch("customer", params["customer"], param="customer")
     now = call.now(customer)
-    pending = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
-    currency = (
-        params.get("currency") or (pending[0]["currency"] if pending else customer["currency"]) or "usd"
-    ).lower()
-    pending = [item for item in pending if item["currency"] == currency]
+    pending, currency = _waiting(call, customer, params)
     known = terms.Prices(call, preview=True)
     pending.extend(
         _preview_item(call, known, entry, customer, currency, now, f"invoice_items[{index}]")
@@ -241,6 +237,13 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
     if "automatic_tax" in params:
         invoice["automatic_tax"] = taxation.of_invoice(taxation.automatic_tax(call, params["automatic_tax"]))
     return invoice
+
+
+def _waiting(call: Call, customer: Obj, params: dict[str, Any], *, included: bool = True) -> tuple[list[Obj], str]:
+    """The invoice items that an invoice of a customer takes up, where it does, and its currency, which is theirs."""
+    found = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}) if included else []
+    currency = (params.get("currency") or (found[0]["currency"] if found else customer["currency"]) or "usd").lower()
+    return [item for item in found if item["currency"] == currency], currency
 
 
 def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: dict[str, Any], now: int) -> None:
@@ -335,11 +338,8 @@ def create(call: Call) -> Obj:
     if sent != (days is not None):
         raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
     now = call.now(customer)
-    taken: list[Obj] = []
-    if params.get("pending_invoice_items_behavior") == "include":
-        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
-    currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
-    taken = [item for item in taken if item["currency"] == currency]
+    included = params.get("pending_invoice_items_behavior") == "include"
+    taken, currency = _waiting(call, customer, params, included=included)
     draft = Draft("manual", now, now, [line_of_invoice_item(item) for item in taken], taken)
     invoice = invoicing.compose(call, draft, now, call.mint("in_1", 23), customer=customer, currency=currency)
     invoice.update(

@@ -57,9 +57,7 @@ class StoredCatalog:
         """What the price's meter counted for a customer, as far as events have become visible."""
         if end <= start:
             return Decimal(0)
-        meter = self._call.store.get("billing.meter", price["recurring"]["meter"])
-        if meter is None:
-            return Decimal(0)
+        meter = self._call.fetch("billing.meter", price["recurring"]["meter"])
         return usage_totals.aggregate(self._call.store, meter, customer, start, end, self._now)
 
     def discounts(self, ids: Sequence[str]) -> list[Obj]:

@@ -44,6 +44,9 @@ from .inflight import Claim
 from .store import Store, mint
 from .wire import Obj
 
+#: 2100-01-01: dates beyond it are accidents, and not every calendar reaches them.
+LAST_MOMENT: Final = 4_102_444_800
+
 Handler = Callable[["Call"], Obj]
 
 

@@ -346,25 +346,16 @@ def _closeness(schema: Mapping[str, Any], value: Any) -> int:
     return 3 if kind == "integer" else 2
 
 
-#: Values that Stripe was recorded to list in another order than its description has them in.
-_RECORDED_ORDERS: Final = {
-    frozenset(order): order
-    for order in (
-        ("allow_incomplete", "error_if_incomplete", "pending_if_incomplete", "default_incomplete"),
-        ("draft", "open", "void", "paid", "uncollectible"),
-        ("include", "exclude"),
-        (
-            *("active", "past_due", "unpaid", "canceled", "incomplete", "incomplete_expired", "trialing", "paused"),
-            *("all", "ended"),
-        ),
-    )
-}
+@cache
+def _recorded_orders() -> dict[frozenset[str], list[str]]:
+    """Values that Stripe was recorded to list in another order than its description has them in."""
+    return {frozenset(order): order for order in beside()["orders"]}
 
 
 def choices_in_words(choices: tuple[str, ...]) -> str:
     """The values of a parameter as Stripe lists them in a refusal."""
     named: Sequence[str] = [choice for choice in choices if choice != ""]
-    named = _RECORDED_ORDERS.get(frozenset(named), named)
+    named = _recorded_orders().get(frozenset(named), named)
     if not named:
         return "empty"
     if len(named) == 1:

@@ -233,11 +233,8 @@ def _phase_end(
         end = call.now() if given["end_date"] == "now" else int(given["end_date"])
         terms.in_range(end, f"{where}[end_date]")
     elif given.get("duration"):
-        every = Interval(given["duration"]["interval"], given["duration"].get("interval_count", 1))
-        if not 0 < every.count <= LONGEST_INTERVAL_COUNTS[every.unit]:
-            rule = f"1 to {LONGEST_INTERVAL_COUNTS[every.unit]}"
-            raise refuse("out_of_range", param=f"{where}[duration][interval_count]", rule=rule)
-        end = Anchor(start).boundary(every, 1)
+        every = terms.duration(given["duration"], LONGEST_INTERVAL_COUNTS, f"{where}[duration]")
+        end = Anchor(start).boundary(Interval.of(every), 1)
     elif last:
         intervals = [Interval.of(known.get(item["price"])["recurring"]) for item in items]
         end = Anchor(start).boundary(min(intervals, key=lambda interval: interval.length), 1)

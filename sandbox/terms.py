@@ -17,7 +17,7 @@ from .billing.lines import invoice_item, is_metered
 from .billing.periods import Interval
 from .billing.rating import rate, total
 from .errors import refuse, within
-from .router import Call, assign
+from .router import LAST_MOMENT, Call, assign
 from .store import copied
 from .wire import Obj
 
@@ -34,8 +34,6 @@ LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: What invoices print, as a subscription or a phase says it.
 PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
-#: 1 January 2100.
-END_OF_TIME: Final = 4_102_444_800
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -545,11 +543,7 @@ def _pause_collection(call: Call, subscription: Obj, given: Any) -> Obj | None:
 def _pending_interval(call: Call, subscription: Obj, given: Any) -> Obj | None:
     if not given:
         return None
-    every = {"interval": given["interval"], "interval_count": given.get("interval_count", 1)}
-    most = LONGEST_PENDING[every["interval"]]
-    if not 1 <= every["interval_count"] <= most:
-        raise refuse("out_of_range", param="pending_invoice_item_interval[interval_count]", rule=f"1 to {most}")
-    return every
+    return duration(given, LONGEST_PENDING, "pending_invoice_item_interval")
 
 
 #: How fields of a subscription change: functions of (call, subscription, what was given).
@@ -631,9 +625,17 @@ def refuse_unclear_prorations(contract: Contract) -> None:
         )
 
 
+def duration(given: Mapping[str, Any], longest: Mapping[str, int], where: str) -> Obj:
+    """An `interval` and its `interval_count`, 1 where it is left out; `longest` says how many there may be of each."""
+    count, most = given.get("interval_count", 1), longest[given["interval"]]
+    if not 1 <= count <= most:
+        raise refuse("out_of_range", param=f"{where}[interval_count]", rule=f"1 to {most}")
+    return {"interval": given["interval"], "interval_count": count}
+
+
 def in_range(value: int, param: str) -> int:
     """An instant that a calendar has: from 1970 to the end of the century."""
-    if not 0 <= value < END_OF_TIME:
+    if not 0 <= value < LAST_MOMENT:
         raise refuse("timestamp_range", param=param)
     return value
 
