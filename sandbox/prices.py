@@ -7,7 +7,7 @@ from typing import Any, Final
 from . import amounts, versions
 from .billing.periods import LONGEST_INTERVAL_COUNTS
 from .errors import refuse, within
-from .router import Call, Kind, declare_kind, retrieves, route
+from .router import Call, Kind, assign, declare_kind, retrieves, route
 from .store import declare_index
 from .wire import Obj
 
@@ -273,8 +273,7 @@ def update(call: Call) -> Obj:
             if product is not None and product["default_price"] == price["id"]:
                 raise refuse("price_is_default")
         price["active"] = params["active"]
-    if "nickname" in params:
-        price["nickname"] = params["nickname"] or None
+    assign(price, params, "nickname")
     if "lookup_key" in params or "transfer_lookup_key" in params:
         price["lookup_key"] = _claim_lookup_key(call, params, price["id"])
     call.set_metadata(price)

@@ -1,32 +1,13 @@
 """Routes, and what a handler is given: a `Call`.
 
-How to write a kind
--------------------
-One module a kind, named for the path (`products.py`), imported by `sandbox/kinds.py`. `products.py` is the example.
+A kind is one module, named for its path and imported by `kinds.py`; `products.py` is the example. It declares what
+Stripe's description does not tell of the kind (`declare_kind`, and `declare_index` for what lists are filtered by). It
+registers a handler for each operation, under the description's own path; the parameters are then checked and typed.
 
-1. Describe it once, at the top:
-
-       declare_kind(Kind("product", missing_param="id", hidden=frozenset()))
-       declare_index("price", "product")              # store.query("price", {"product": ...}) is then fast
-
-   `hidden` fields are stored and left out of answers until `expand` names them. Fields that begin with `_` are never
-   shown. What can be expanded, and into which kind, is read from Stripe's description, not declared. A kind whose
-   answer is not what is stored gives `wire=`: a function (call, stored object) -> answer, which may call
-   `call.wire(other)` for objects it embeds.
-
-2. Write handlers. The path is the description's own template, so its parameters are known and already checked:
-   `call.params` holds typed values (int, bool, list, dict; decimals and text are str), `call.args` the path's.
-
-       @route("POST", "/v1/products")
-       def create(call: Call) -> Obj:
-           product = {**call.head("product", call.params.get("id") or mint("prod_", 14)), ...}
-           return call.add(product, "product.created")  # wire form and `expand` are done by the caller
-
-3. `call.fetch(kind, id, param=...)` is the object or Stripe's resource_missing (404 by path, `status=400` for an id in
-   the body). `call.page(kind, where)` answers a list (limit, cursors, `created`). `call.metadata(current)` merges,
-   `call.set_metadata(obj)` where it is given.
-   `call.now()` is the sandbox's clock in Unix seconds; `call.now(customer)` is the time of that object's test clock
-   where it has one. `raise refuse("name", ...)` takes its text from the table in `errors.py`.
+    @route("POST", "/v1/products")
+    def create(call: Call) -> Obj:
+        product = {**call.head("product", call.params.get("id") or call.mint("prod_", 14)), ...}
+        return call.add(product, "product.created")  # what is hidden or private goes, and `expand` is done, by itself
 
 A handler runs in one transaction: POST and DELETE may write and are undone by any exception; GET must not write
 (pass `writes=True` to `route` where it has to). Never call one handler from another; share functions of (call, obj).

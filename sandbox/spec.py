@@ -10,7 +10,7 @@ import copy
 import gzip
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -35,12 +35,6 @@ def document() -> dict[str, Any]:
     """The whole description, as data."""
     loaded: dict[str, Any] = json.loads(gzip.decompress(_DATA.read_bytes()))
     return loaded
-
-
-def schema_of(name: str) -> dict[str, Any]:
-    """A component schema by its name, `price` or `billing.meter`."""
-    found: dict[str, Any] = document()["components"]["schemas"][name]
-    return found
 
 
 @cache
@@ -95,32 +89,23 @@ def beside() -> dict[str, Any]:
     return {name: resolved(part) for name, part in loaded.items() if name != "definitions"}
 
 
-def _graft(schema: dict[str, Any], name: str, extra: dict[str, Any]) -> None:
-    """Put a property where its dotted name says, through arrays and through the hashes among alternatives."""
+def _places(schema: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """The properties among which a dotted name leads to its last part, through arrays and alternatives."""
     for alternative in schema.get("anyOf", ()):
-        _graft(alternative, name, extra)
+        yield from _places(alternative, name)
     if schema.get("type") == "array":
-        _graft(schema["items"], name, extra)
-    if schema.get("type") != "object":
-        return
-    head, _, rest = name.partition(".")
-    if rest:
-        _graft(schema["properties"][head], rest, extra)
-    else:
-        schema["properties"][head] = extra
-
-
-def _add_values(schema: dict[str, Any], name: str, values: Sequence[str]) -> None:
-    """Let a property take more values, through arrays and alternatives as `_graft` goes."""
-    for alternative in schema.get("anyOf", ()):
-        _add_values(alternative, name, values)
-    if schema.get("type") == "array":
-        _add_values(schema["items"], name, values)
-    if not name and schema.get("enum", [""]) != [""]:
-        schema["enum"] = [*schema["enum"], *values]
-    if name and schema.get("type") == "object":
+        yield from _places(schema["items"], name)
+    if schema.get("type") == "object":
         head, _, rest = name.partition(".")
-        _add_values(schema["properties"][head], rest, values)
+        yield from _places(schema["properties"][head], rest) if rest else (schema["properties"],)
+
+
+def _add_values(schema: dict[str, Any], values: Sequence[str]) -> None:
+    """Let a property take more values, through arrays and alternatives too."""
+    for part in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        _add_values(part, values)
+    if schema.get("enum", [""]) != [""]:
+        schema["enum"] = [*schema["enum"], *values]
 
 
 def operation(method: str, path: str) -> dict[str, Any]:
@@ -142,9 +127,11 @@ def operation(method: str, path: str) -> dict[str, Any]:
         required.extend(content["schema"].get("required", ()))
     whole = copy.deepcopy({"type": "object", "properties": properties, "required": required})
     for where, extra in beside()["parameters"].get(name, {}).items():
-        _graft(whole, where, extra)
+        for properties in _places(whole, where):
+            properties[where.rpartition(".")[2]] = extra
     for where, more in beside()["values"].get(name, {}).items():
-        _add_values(whole, where, more)
+        for properties in _places(whole, where):
+            _add_values(properties[where.rpartition(".")[2]], more)
     return whole
 
 

@@ -59,9 +59,7 @@ def update(call: Call) -> Obj:
     """POST /v1/tax_rates/{tax_rate}: its words, and whether it can still be chosen; what it takes stays."""
     rate = call.fetch("tax_rate", call.args["tax_rate"])
     old = dict(rate)
-    for name in ("active", "display_name"):
-        if name in call.params:
-            rate[name] = call.params[name]
+    rate.update(call.given("active", "display_name"))
     _edit(rate, call.params)
     call.set_metadata(rate)
     return call.save(rate, old, "tax_rate.updated")

@@ -388,14 +388,12 @@ def add_invoice_items(
             id=id,
             of=subscription,
             amount=charge.amount,
-            currency=subscription["currency"],
             description=product["name"],
             date=at,
             period=period,
             quantity=quantity,
             price=price,
             unit_amount=charge.unit_amount,
-            subscription=subscription["id"],
             discountable=entry.get("discountable", True),
             discounts=redemption.replace(call, target, entry.get("discounts"), f"{named}[discounts]"),
             metadata=call.metadata({}, entry.get("metadata") or {}),
@@ -676,40 +674,44 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
 
 
 def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix: str = "") -> bool:
-    """`cancel_at` and `cancel_at_period_end`, the earliest of the items' ends; whether they changed.
-
-    https://docs.stripe.com/changelog/basil/2025-07-30/cancel-at-enums
-    """
-    ends = [item["current_period_end"] for item in subscription["items"]["data"]]
+    """`cancel_at` and `cancel_at_period_end`, the earliest of the items' ends; whether they changed."""
+    first = min(item["current_period_end"] for item in subscription["items"]["data"])
     if subscription["cancel_at_period_end"]:
         # The end goes along when the period's is moved.
-        subscription["cancel_at"] = min(ends)
+        subscription["cancel_at"] = first
     before = (subscription["cancel_at"], subscription["cancel_at_period_end"])
     if "cancel_at" in params and params.get("cancel_at_period_end"):
         raise refuse("only_one", param=within(prefix, "cancel_at"), names="cancel_at, cancel_at_period_end")
-    if "cancel_at_period_end" in params:
-        if params["cancel_at_period_end"]:
-            subscription["cancel_at"], subscription["cancel_at_period_end"] = min(ends), True
-        elif subscription["cancel_at_period_end"] or "cancel_at" not in params:
-            subscription["cancel_at"], subscription["cancel_at_period_end"] = None, False
-    if "cancel_at" in params:
-        given = params["cancel_at"]
-        if given == "max_billed_until":
-            billed = ("current_period_end", "billed_until", "_bill_until")
-            given = max(item.get(name) or 0 for item in subscription["items"]["data"] for name in billed)
-        if given in ("min_period_end", "max_period_end"):
-            given = min(ends) if given == "min_period_end" else max(ends)
-        subscription["cancel_at"] = in_future(int(given), now, within(prefix, "cancel_at")) if given else None
-        subscription["cancel_at_period_end"] = False
-    changed = before != (subscription["cancel_at"], subscription["cancel_at_period_end"])
-    if changed:
-        asked = subscription["cancel_at"] is not None
-        subscription["canceled_at"] = now if asked else None
-        subscription["cancellation_details"] = {
-            **subscription["cancellation_details"],
-            "reason": "cancellation_requested" if asked else None,
-        }
-    return changed
+    if params.get("cancel_at_period_end"):
+        subscription.update(cancel_at=first, cancel_at_period_end=True)
+    elif "cancel_at" in params:
+        end = _cancel_at(subscription, params["cancel_at"], now, within(prefix, "cancel_at"))
+        subscription.update(cancel_at=end, cancel_at_period_end=False)
+    elif "cancel_at_period_end" in params:
+        subscription.update(cancel_at=None, cancel_at_period_end=False)
+    if before == (subscription["cancel_at"], subscription["cancel_at_period_end"]):
+        return False
+    asked = subscription["cancel_at"] is not None
+    subscription["canceled_at"] = now if asked else None
+    reason = "cancellation_requested" if asked else None
+    subscription["cancellation_details"] = {**subscription["cancellation_details"], "reason": reason}
+    return True
+
+
+def _cancel_at(subscription: Obj, given: Any, now: int, param: str) -> int | None:
+    """The instant that `cancel_at` gives, or names by the items' periods; "" takes it back.
+
+    https://docs.stripe.com/changelog/basil/2025-07-30/cancel-at-enums
+    """
+    if not given:
+        return None
+    items = subscription["items"]["data"]
+    if given == "max_billed_until":
+        times = ("current_period_end", "billed_until", "_bill_until")
+        given = max(item.get(name) or 0 for item in items for name in times)
+    if given in ("min_period_end", "max_period_end"):
+        given = (min if given == "min_period_end" else max)(item["current_period_end"] for item in items)
+    return in_future(int(given), now, param)
 
 
 def anchor_asked(call: Call, params: Mapping[str, Any], prefix: str = "") -> Any:
