@@ -17,7 +17,7 @@ MOST_PAGES: Final = 10
 
 
 def of(account: Account, price: str, subject: str) -> list[str]:
-    """The ids of subscriptions on a price and of schedules that name it: the first that are found, at most 100.
+    """The subscriptions on a price, or to come to it by a schedule: the ids of the first that are found, at most 100.
 
     One call where somebody pays it; else up to ten more for schedules and, in test mode, one a test clock: Stripe lists
     the subscriptions of a clock only where it is named.
@@ -26,7 +26,7 @@ def of(account: Account, price: str, subject: str) -> list[str]:
         if users := [each["id"] for each in page if each.get("status") not in ENDED]:
             return users
     for number, (page, _) in enumerate(account.pages("/v1/subscription_schedules", {}, subject=subject), 1):
-        if users := [each["id"] for each in page if _names(each, price)]:
+        if users := [each.get("subscription") or each["id"] for each in page if _names(each, price)]:
             return users
         if number == MOST_PAGES:
             break

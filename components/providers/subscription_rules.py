@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from components.providers import rules
+from components.providers import paid, rules
 from components.providers.customer import CUSTOMER
 from components.providers.kind import Declarations, Problem
 from components.providers.price import PRICE
@@ -92,15 +92,24 @@ def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]
     for path, item in rules.each(inputs, "items.*"):
         linked = declaration(PRICE, str(rules.find(item, "price")))
         recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
-        if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
+        if rules.given(item, "quantity") and is_metered_by(recurring[-1]):
             yield (*path, "quantity"), QUANTITY_OF_METERED
+        if linked and not _bills_in(linked.arguments, inputs.get("currency")):
+            one, other = linked.arguments["currency"], inputs["currency"]
+            yield (*path, "price"), f"is in {one}, and currency is {other}: declare a price in {other}"
     customer = declaration(CUSTOMER, str(inputs.get("customer")))
     # On a test clock it is another day.
     if not (customer and customer.arguments.get("test_clock")):
         yield from _backdating(inputs, recurring)
 
 
-def _is_metered_by(recurring: Any) -> bool:
+def _bills_in(price: Inputs, currency: Any) -> bool:
+    """Whether a price has amounts in a currency, as far as both are known."""
+    known = isinstance(price.get("currency"), str) and not is_unknown(price.get("currency_options"))
+    return not known or paid.in_currency(price, currency) is not None
+
+
+def is_metered_by(recurring: Any) -> bool:
     return bool(rules.find(recurring, "usage_type") == "metered")
 
 
@@ -116,7 +125,7 @@ def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
     lines = 0
     for recurring in items:
         interval, count = rules.find(recurring, "interval"), rules.find(recurring, "interval_count") or 1
-        if interval in INTERVALS and isinstance(count, int) and not _is_metered_by(recurring):
+        if interval in INTERVALS and isinstance(count, int) and not is_metered_by(recurring):
             lines += int(time.time() - start) // (INTERVALS[interval] * count)
     if lines > MOST_LINES:
         what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from components.account import StripeRefusal
-from components.providers import schedules, subscription_items
+from components.providers import paid, schedules, subscription_items
 from components.providers.errors import ProviderError
 from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
 from components.providers.kind import Change
@@ -29,7 +29,6 @@ from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
 from components.providers.schedules import MARK, CannotMove, Move
 from components.providers.subscription_items import SOURCES
-from components.providers.subscription_preview import date
 from components.providers.values import Inputs, mapping
 
 AT_RENEWAL: Final = "at_renewal"
@@ -47,6 +46,7 @@ BESIDE: Final = frozenset(
         "pause_collection",
         "payment_behavior",
         "payment_settings",
+        "plan_versions",
         "pending_invoice_item_interval",
         "price_changes",
         "proration_behavior",
@@ -452,7 +452,7 @@ def _ends(remote: StripeObject, moves: schedules.Moves, old: Mapping[str, Any], 
         if end is None:
             return False
     if isinstance(end, int) and end > max(schedules.renewals(remote, moves)):
-        raise CannotMove(f"ends on {date(end)}, after its renewal, and a schedule would take that end away")
+        raise CannotMove(f"ends on {paid.date(end)}, after its renewal, and a schedule would take that end away")
     return True
 
 
