@@ -76,7 +76,7 @@ class Trial:
 
     def over(self) -> None:
         """The trial ends."""
-        self.world.control("clock", advance=WEEK + 60)
+        self.world.control("clock", advance=WEEK + 3_700)
 
 
 @pytest.fixture
