@@ -18,7 +18,6 @@ from components.providers.inventory import OWNER_KEY, StripeObject, is_gone, own
 from components.providers.kind import ADOPT, Kind
 from components.providers.run import Run
 from components.providers.values import MISSING, Inputs, fingerprint, is_unknown
-from components.settings import SettingsError
 
 #: A stored answer that does not hold any more leads to the next generation of its key; nobody gets this far.
 MOST_GENERATIONS: Final = 50
@@ -79,9 +78,8 @@ class Reconciler:
         if self.run.is_in_state(self.kind, id_):
             return
         try:
-            self.account.settings.require_key()
             remote = self.inventory.fetch(id_)
-        except (SettingsError, AccountError) as problem:
+        except AccountError as problem:
             self.run.tell(
                 "warning",
                 f"{self.subject(new, id_)}: will be taken over; the preview could not look at what that changes: "
