@@ -1,4 +1,4 @@
-"""What leaves the program: customers, subscriptions and versions that the stack has, said before they are taken out.
+"""What leaves the program and is about money: said before it is taken out of the stack.
 
 Pulumi asks a provider nothing about a resource that leaves the program until it deletes it: a preview shows the delete
 and not what it means. The program knows what it declares, and the engine what the stack has.
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pulumi
 
+from components.providers.coupon import takes_off
 from components.providers.subscription_preview import ending
 from components.this_run import Resources, StateUnreadable, this_run
 
@@ -71,10 +72,25 @@ def _customer(outputs: Mapping[str, Any]) -> str:
     )
 
 
+def _coupon(outputs: Mapping[str, Any]) -> str:
+    keeps = f"whoever has it keeps {takes_off(outputs)}"
+    return f"deleting it is for good; {keeps}, and its promotion codes are no longer valid"
+
+
+def _promotion_code(outputs: Mapping[str, Any]) -> str:
+    return f"{outputs.get('code')} can no longer be redeemed; discounts that were given with it go on"
+
+
 def _price(outputs: Mapping[str, Any]) -> str | None:
     if not outputs.get("archive_when_unused"):
         return None
     return "it is archived in Stripe, which is refused while a subscription or a schedule is on it"
 
 
-_SENTENCES: Final = {"Subscription": _subscription, "Customer": _customer, "Price": _price}
+_SENTENCES: Final = {
+    "Coupon": _coupon,
+    "Customer": _customer,
+    "Price": _price,
+    "PromotionCode": _promotion_code,
+    "Subscription": _subscription,
+}

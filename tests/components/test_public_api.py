@@ -14,9 +14,11 @@ NAMES = {
     "components.pricing": ["Band", "Fee", "Overage", "Plan", "PricingError", "Rate", "Tier", "Usage", "Version"],
     "components.program": ["program"],
     "components.resources": [
-        *("AddInvoiceItem", "Aggregation", "Cancel", "CurrencyOption", "Customer", "CustomerArguments"),
+        *("AddInvoiceItem", "Aggregation", "AmountOff", "Cancel", "Coupon", "CouponArguments", "CurrencyOption"),
+        *("Customer", "CustomerArguments"),
         *("DefaultPrice", "DefaultPriceArguments", "DefaultPriceData", "Discount", "Interval", "Item", "Meter"),
         *("MeterArguments", "OneTimePriceData", "Price", "PriceArguments", "PriceData", "Product", "ProductArguments"),
+        *("Promotion", "PromotionCode", "PromotionCodeArguments"),
         *("Recurring", "StripeResource", "Subscription", "SubscriptionArguments", "Tier", "TransferData"),
     ],
     "components.settings": ["Settings", "SettingsError", "StackConfig"],

@@ -160,6 +160,13 @@ def test_a_trial_costs_nothing(account: Account) -> None:
     assert account.bills("acme") == [("usd", 0), ("usd", 10_000), ("usd", 10_080)]
 
 
+def test_a_coupon_takes_off_a_fifth_three_times(account: Account) -> None:
+    """200.00 - 20 % = 160.00 in January, February and March; 200.00 in April."""
+    account.apply("coupon")
+    account.go("2026-04-02")
+    assert account.bills("acme") == [("usd", 16_000), ("usd", 16_000), ("usd", 16_000), ("usd", 20_000)]
+
+
 def test_customers_from_a_csv(account: Account) -> None:
     account.apply("customers-from-csv")
     assert (account.bills("acme"), account.bills("globex")) == ([("usd", 30_000)], [("usd", 120_000)])
