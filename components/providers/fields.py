@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, repeat
 from typing import Any, Final
 
 from components.providers.shapes import Anything, Array, Choice, Either, Field, Map, Scalar, Shape, Struct, fitting
-from components.providers.values import MISSING, Inputs, decimal_string
+from components.providers.values import MISSING, Inputs, decimal_string, id_of, mapping
 
 #: What unsets a field that Stripe has no way to unset: nothing is sent, and the value stays as it is.
 KEEP: Final[Any] = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
@@ -94,53 +95,59 @@ def projected(shape: Shape, declared: Any, remote: Any) -> Any:
     Objects and maps are cut down to the declared keys: what Stripe adds and what others set beside them is not
     drift. Lists are whole.
     """
+    if isinstance(shape, (Struct, Map)) and declared == {}:
+        # Nothing is declared in it, so nothing in it can drift.
+        return {}
+    if isinstance(shape, Array) and declared == [] and remote is None:
+        return []
     match shape:
-        case Struct() | Map() if declared == {}:
-            # Nothing is declared in it, so there is nothing that could have changed.
-            return {}
-        case Array() if declared == [] and remote is None:
-            return []
         case Struct(fields=fields):
-            if not isinstance(remote, Mapping):
-                return MISSING
-            names = declared.keys() if isinstance(declared, Mapping) else remote.keys() & fields.keys()
-            return _present(
-                {
-                    name: projected(
-                        fields[name].shape,
-                        declared.get(name) if isinstance(declared, Mapping) else None,
-                        remote.get(name),
-                    )
-                    for name in fields
-                    if name in names
-                }
-            )
+            return _projected_object(fields, declared, remote)
         case Map(item=item):
-            if not isinstance(remote, Mapping):
-                return MISSING
-            names = declared.keys() if isinstance(declared, Mapping) else remote.keys()
-            wanted = declared if isinstance(declared, Mapping) else {}
-            return _present({name: projected(item, wanted.get(name), remote.get(name)) for name in names})
+            return _projected_map(item, declared, remote)
         case Array(item=item):
-            # A nested list of Stripe's is an object with the list in `data`.
-            values = remote.get("data") if isinstance(remote, Mapping) else remote
-            if not isinstance(values, list):
-                return MISSING
-            like = declared if isinstance(declared, list) else []
-            return [
-                projected(item, like[index] if index < len(like) else None, value) for index, value in enumerate(values)
-            ]
+            return _projected_list(item, declared, remote)
         case Either():
             return MISSING if remote is None else projected(fitting(shape, remote) or Anything(), declared, remote)
-        case Scalar("decimal" | "number"):
-            return MISSING if remote is None else decimal_string(str(remote)) or str(remote)
-        case Scalar("string"):
-            if isinstance(remote, Mapping):
-                remote = remote.get("id")
-            return MISSING if remote in (None, "") else str(remote)
         case Scalar() | Choice() | Anything():
-            return MISSING if remote is None else remote
+            return _projected_value(shape, remote)
     raise AssertionError(shape)
+
+
+def _projected_object(fields: Mapping[str, Field], declared: Any, remote: Any) -> Any:
+    if not isinstance(remote, Mapping):
+        return MISSING
+    wanted = mapping(declared)
+    names = wanted or remote
+    return _present(
+        {n: projected(field.shape, wanted.get(n), remote.get(n)) for n, field in fields.items() if n in names}
+    )
+
+
+def _projected_map(item: Shape, declared: Any, remote: Any) -> Any:
+    if not isinstance(remote, Mapping):
+        return MISSING
+    wanted = mapping(declared)
+    return _present({name: projected(item, wanted.get(name), remote.get(name)) for name in wanted or remote})
+
+
+def _projected_list(item: Shape, declared: Any, remote: Any) -> Any:
+    # A nested list of Stripe's is an object with the list in `data`.
+    values = remote.get("data") if isinstance(remote, Mapping) else remote
+    if not isinstance(values, list):
+        return MISSING
+    wanted = chain(declared if isinstance(declared, list) else [], repeat(None))
+    return [projected(item, each, value) for each, value in zip(wanted, values, strict=False)]
+
+
+def _projected_value(shape: Scalar | Choice | Anything, remote: Any) -> Any:
+    match shape:
+        case Scalar("string"):
+            text = id_of(remote)
+            return MISSING if text in (None, "") else str(text)
+        case Scalar("decimal" | "number") if remote is not None:
+            return decimal_string(str(remote)) or str(remote)
+    return MISSING if remote is None else remote
 
 
 def _present(values: Mapping[str, Any]) -> Inputs:
