@@ -1,8 +1,8 @@
 """Stripe's objects as typed Pulumi resources: `Meter`, `Product`, `DefaultPrice`, `Price`, `Customer`, `Subscription`.
 
 Every parameter that Stripe has is an argument, under Stripe's name; amounts are `str`, `Decimal` or `int` in minor
-units, never `float`. What an argument means is in Stripe's documentation; what changing, taking out or deleting it
-does is in docs/providers.md. Link resources by `.id`: any other output is unknown in the preview of an update.
+units, never `float`. Stripe's documentation says what an argument means; docs/providers.md says what changing, removing
+or deleting it does. Link resources by `.id`: any other output is unknown in the preview of an update.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What changed, how to set it, how to unset it, and what Stripe's answer says of it: by shape, for every kind."""
+"""Field values by shape, for every kind: what to send to set or unset one, and Stripe's value as declared."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 from components.providers.shapes import Anything, Array, Choice, Either, Field, Map, Scalar, Shape, Struct, fitting
 from components.providers.values import MISSING, Inputs, decimal_string, id_of, mapping
 
-#: What unsets a field that Stripe has no way to unset: nothing is sent, and the value stays as it is.
+#: In place of a value to send: Stripe cannot unset the field, so nothing is sent and the value stays.
 KEEP: Final[Any] = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
-#: Objects of which Stripe changes the fields that it is sent and leaves the others. It replaces any other as a whole.
+#: Objects that Stripe merges field by field. It replaces every other object as a whole.
 MERGED: Final = frozenset(
     [
         "billing_thresholds",
@@ -26,10 +26,10 @@ MERGED: Final = frozenset(
 
 
 def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> Any:
-    """What to send for a field that was taken out of the program.
+    """What to send for a field that was removed from the program.
 
-    `cleared` names by path what Stripe takes instead of an empty string: the value that a new object has. A field
-    inside an object is cleared by itself, so that what a person set beside it stays.
+    `cleared` maps a path to what Stripe takes instead of an empty string: the value of a new object. A field inside an
+    object is cleared on its own, so values that somebody set beside it stay.
 
     Returns:
         The value to send, or KEEP.
@@ -37,7 +37,7 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
     if path in cleared:
         return cleared[path]
     if isinstance(field.shape, Map) and isinstance(field.shape.item, Scalar) and isinstance(old, Mapping):
-        # Key by key: an empty string for the whole would take away what others have set, and who made the object.
+        # Key by key: an empty string for the whole map would also delete keys that others set, and the owner.
         return dict.fromkeys(old, "") or KEEP
     if field.clearable:
         return ""
@@ -46,7 +46,7 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
             return ""
         case Struct(fields=fields) if isinstance(old, Mapping):
             if any(name in fields and fields[name].required for name in old):
-                # It cannot be there without that, and that cannot be empty.
+                # The object needs this field, and Stripe cannot unset it.
                 return KEEP
             inner = {
                 name: clearing(f"{path}.{name}", fields[name], value, cleared)
@@ -59,9 +59,9 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
 
 
 def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, Any]) -> Any:
-    """What to send so that a field that was `old` becomes `new`; MISSING means that it is not declared.
+    """What to send to change a field from `old` to `new`; MISSING means not declared.
 
-    What stays is not sent, wherever Stripe lets it be left out: somebody may have changed it in Stripe since.
+    Unchanged parts are not sent wherever Stripe lets them be omitted: somebody may have changed them in Stripe since.
     """
     if new is MISSING:
         return clearing(path, field, old, cleared)
@@ -90,13 +90,12 @@ def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, A
 
 
 def projected(shape: Shape, declared: Any, remote: Any) -> Any:
-    """The part of Stripe's value that the program declares, in the form in which it declares it.
+    """Stripe's value in the form of the declared one, without what the program does not declare.
 
-    Objects and maps are cut down to the declared keys: what Stripe adds and what others set beside them is not
-    drift. Lists are whole.
+    Objects and maps keep only the declared keys: keys that Stripe adds or others set are not drift. Lists stay whole.
     """
     if isinstance(shape, (Struct, Map)) and declared == {}:
-        # Nothing is declared in it, so nothing in it can drift.
+        # It declares nothing, so nothing in it can drift.
         return {}
     if isinstance(shape, Array) and declared == [] and remote is None:
         return []
@@ -132,7 +131,7 @@ def _projected_map(item: Shape, declared: Any, remote: Any) -> Any:
 
 
 def _projected_list(item: Shape, declared: Any, remote: Any) -> Any:
-    # A nested list of Stripe's is an object with the list in `data`.
+    # Stripe wraps a nested list in an object, under `data`.
     values = remote.get("data") if isinstance(remote, Mapping) else remote
     if not isinstance(values, list):
         return MISSING

@@ -1,6 +1,6 @@
-"""The stack's own state, for the one question that a provider is not told the answer to: who else holds an object.
+"""Reads the stack's own state, which alone knows who else holds an object: Pulumi does not tell a provider.
 
-Asked with `pulumi stack export`, which takes no lock, from inside the run: the provider process inherits the CLI's
+It runs `pulumi stack export` from inside the run. The export takes no lock, and the provider process inherits the CLI's
 environment and working directory.
 """
 
@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-#: An export takes about half a second; a backend far away, some more.
+#: An export takes about half a second, and longer from a remote backend.
 TIMEOUT_SECONDS: Final = 60
 
 Holders = Counter[tuple[str, str]]
-"""How many resources of a state hold an object, by (kind's name, id)."""
+"""How many resources in a state hold an object, by (kind's name, id)."""
 
 
 class StateUnreadable(Exception):
@@ -27,7 +27,7 @@ class StateUnreadable(Exception):
 
 
 def read_holders(stack: str) -> Holders | None:
-    """Who holds what in a stack's state as it is now; None where no engine runs this process.
+    """The holders in the stack's current state; None if no engine started this process.
 
     Raises:
         StateUnreadable: the export failed.
@@ -36,7 +36,7 @@ def read_holders(stack: str) -> Holders | None:
         return None
     cli = _cli()
     if cli is None:
-        raise StateUnreadable("the pulumi that runs this is not on PATH")
+        raise StateUnreadable("the pulumi that started this run is not on PATH")
     command = [cli, "stack", "export", "--stack", stack, "--non-interactive"]
     quiet = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
@@ -52,7 +52,7 @@ def read_holders(stack: str) -> Holders | None:
 
 
 def holders_in(export: dict[str, Any]) -> Holders:
-    """Who holds what in an exported state; what a replacement has yet to delete counts too."""
+    """The holders in an exported state, including objects that a replacement has yet to delete."""
     resources = (export.get("deployment") or {}).get("resources") or []
     # `pulumi-python:dynamic/stripe:Price` -> `Price`
     return Counter((str(each["type"]).rpartition(":")[2], str(each["id"])) for each in resources if each.get("id"))
@@ -64,9 +64,9 @@ def runs_under_engine() -> bool:
 
 
 def _cli() -> str | None:
-    """The CLI that runs this process, which need not be on PATH; else the one on PATH."""
+    """The CLI that started this process, which may not be on PATH; otherwise the one on PATH."""
     process = os.getppid()
-    # Between the two is the language plugin's shell.
+    # The language plugin's shell is between the two.
     for _ in range(4):
         try:
             executable = os.readlink(f"/proc/{process}/exe")

@@ -116,9 +116,9 @@ def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         (
             {"mode": "test", "apiKey": "sk_" + "test_other"},
-            r"has its objects in Stripe account acct_\w+, and the key opens acct_\w+",
+            r"has its objects in Stripe account acct_\w+, but the key opens acct_\w+",
         ),
-        ({"mode": "sandbox"}, r"are in another sandbox than the file \S+\.db: bring that file back"),
+        ({"mode": "sandbox"}, r"are not in the sandbox file \S+\.db but in another: use that one"),
     ],
 )
 def test_another_account_than_the_state_s_is_refused(
@@ -143,7 +143,7 @@ def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path
     mine = world.product().outs["account"]
     other = World(tmp_path / "other.db")
     config = {"mode": "test", "apiKey": TEST_KEY, "account": mine}
-    with pytest.raises(AccountError, match=rf"this stack is for Stripe account {mine}, and the key opens acct_\w+"):
+    with pytest.raises(AccountError, match=rf"this stack is for Stripe account {mine}, but the key opens acct_\w+"):
         other.up(ProductProvider, "new", {"name": "New"}, process=other.process(**config))
     assert other.calls() == ["GET /v1/account"]
     assert world.up(ProductProvider, "new", {"name": "New"}, process=world.process(**config)).outs["account"] == mine
@@ -154,7 +154,7 @@ def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path
     ("declared", "sentence"),
     [
         ({}, "state has objects in two Stripe accounts, acct_1 and acct_2"),
-        ({"account": "acct_1"}, "stripe-pricing:account is acct_1, and the stack's state has objects in acct_2"),
+        ({"account": "acct_1"}, "stripe-pricing:account is acct_1, but the stack's state has objects in acct_2"),
     ],
 )
 def test_a_state_of_two_accounts_is_refused_in_the_preview(declared: dict[str, str], sentence: str) -> None:
@@ -213,7 +213,7 @@ def test_a_restricted_key_that_may_not_read_its_account_makes_nothing_in_another
     if pinned_by == "the config":
         acts.insert(0, lambda: other.up(ProductProvider, "first", {"name": "First"}, process=run()))
     for act in acts:
-        with pytest.raises(AccountError, match=r"Stripe account acct_\w+, and the key opens acct_\w+"):
+        with pytest.raises(AccountError, match=r"Stripe account acct_\w+, but the key opens acct_\w+"):
             act()
     assert set(other.calls()) == {"GET /v1/account"}
     other.sandbox.close()
@@ -225,7 +225,7 @@ def test_a_key_whose_account_nothing_tells_is_refused_where_one_is_declared(worl
     world.forget_calls()
     process = world.process(mode="test", apiKey=RESTRICTED, account=product.outs["account"])
     with pytest.raises(
-        AccountError, match=r"nothing tells which one it opens: .* the permission rak_accounts_kyc_basic_"
+        AccountError, match=r"the key cannot read which account it opens: .* the permission rak_accounts_kyc_basic_"
     ):
         world.up(ProductProvider, "new", {"name": "New"}, process=process)
     assert set(world.calls()) == {"GET /v1/account"}
@@ -253,7 +253,7 @@ def test_an_answer_of_the_other_mode_is_refused(world: World, act: str) -> None:
         "list": ("get", "/v1/products", {}),
         "read": ("get", f"/v1/products/{made['id']}", {}),
     }[act]
-    sentence = r"^Product 'q': the answer is about real money \(livemode is true\) and stripe-pricing:mode is test"
+    sentence = r"^Product 'q': the answer is about real money \(livemode is true\), but stripe-pricing:mode is test"
     with pytest.raises(AccountError, match=sentence) as caught:
         account.request(method, path, params, subject="Product 'q'")  # type: ignore[arg-type]
     assert "look for prod_" in str(caught.value)
@@ -380,7 +380,7 @@ def test_a_line_is_told_once_and_without_a_key(capfd: pytest.CaptureFixture[str]
 def test_retries_end_at_the_deadline(world: World) -> None:
     world.control("faults", method="POST", path="/v1/products", count=None, status=429)
     process = world.process(retrySeconds="30")
-    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Set stripe-pricing:requestsPerSecond lower"):
+    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Lower stripe-pricing:requestsPerSecond"):
         world.up(ProductProvider, "p", {"name": "P"}, process=process)
     assert 15 < sum(process.clock.slept) <= 30
 

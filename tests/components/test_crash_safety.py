@@ -326,7 +326,7 @@ def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: W
     lost = world.up(SubscriptionProvider, "n", declared)
     other = {**declared, "customer": world.customer("beforehand-2").id}
     with pytest.raises(
-        ProviderError, match=f"{lost.id} was made for it, is active and has customer .*cancel {lost.id}"
+        ProviderError, match=f"{lost.id} was created for it, is active and has customer .*cancel {lost.id}"
     ):
         world.up(SubscriptionProvider, "n", other)
     # One that ends by itself bills nothing beside another for long.
@@ -346,14 +346,14 @@ def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said
     made = world.up(PriceProvider, "n", {**declared, "unit_amount_decimal": "777"})
     assert made.id != lost.id
     assert any(
-        f"a new one is made, and {lost.id} was made for it too and has unit_amount_decimal '10000' where" in line
+        f"{lost.id} was created for it too but has unit_amount_decimal '10000' (declared: '777')" in line
         for line in said
     )
     # Archived it is out of the way; and one that the state knows is not left behind.
     world.stripe("post", f"/v1/prices/{lost.id}", active=False)
     said.clear()
     world.up(PriceProvider, "n", {**declared, "unit_amount_decimal": "778"}, made)
-    assert not any("was made for it too" in line for line in said)
+    assert not any("was created for it too" in line for line in said)
 
 
 def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:

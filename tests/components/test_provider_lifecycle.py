@@ -165,8 +165,10 @@ def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_said_to_be(wo
     invoice = world.stripe("post", "/v1/invoices", customer=one.id, collection_method="send_invoice", days_until_due=3)
     for state in (one, other):
         world.destroy(CustomerProvider, state, world.process(mode="live", apiKey=LIVE_KEY))
-    [line] = [line for line in said if "is not paid" in line]
-    assert line.startswith(f"Customer 'a' ({one.id}): deleted while {invoice['id']} is not paid, which Stripe cannot")
+    [line] = [line for line in said if "deleted while unpaid" in line]
+    assert line.startswith(
+        f"Customer 'a' ({one.id}): deleted while unpaid: {invoice['id']}, which Stripe can no longer"
+    )
     # A restricted key that may not read invoices can delete all the same.
     restricted = "rk_" + "live_" + "restricted"
     third = world.up(CustomerProvider, "c", {"on_delete": "delete"}, process=live)
@@ -196,19 +198,19 @@ def test_two_resources_that_claim_one_name_are_refused_in_the_preview(
     for _ in range(2):
         assert run.check({}, {**arguments, "owner": "project/dev/first"}).failures == []
     [failure] = run.check({}, {**arguments, "owner": "project/dev/second"}).failures
-    assert failure.reason.startswith(f"{name}: is that of first too; only one ")
+    assert failure.reason.startswith(f"{name}: is also used by first; only one ")
 
 
 def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
     world.stripe("post", "/v1/products", id="chosen", name="Hand-made")
-    with pytest.raises(ProviderError, match="the id 'chosen' belongs to a product that was not made here"):
+    with pytest.raises(ProviderError, match="the id 'chosen' belongs to a product that no program created"):
         world.product("pro", id="chosen")
     run = world.process().provider(ProductProvider)
     run.create({"name": "P", "id": "theirs", "owner": "project/prod/p"})
     with pytest.raises(ProviderError, match="that project/prod/p made"):
         world.product("pro", id="theirs")
     # What the refusal says to do.
-    with pytest.raises(ProviderError, match='declare adopt="chosen" to take it over'):
+    with pytest.raises(ProviderError, match='declare adopt="chosen" to adopt it'):
         world.product("pro", id="chosen")
     assert world.product("pro", id="chosen", adopt="chosen").id == "chosen"
     assert world.stripe("get", "/v1/products/chosen")["metadata"] == {"pulumi": "project/dev/pro"}
@@ -355,9 +357,7 @@ def test_what_stays_although_it_is_taken_out_is_said_in_the_preview(world: World
     provider.diff("cus_1", old, {**old, "name": "D"})
     assert said == set()
     provider.diff("cus_1", old, {"name": "C", "owner": "project/dev/c"})
-    assert said == {
-        "Customer 'c' (cus_1): balance stays as it is in Stripe: an amount of money that somebody may count on"
-    }
+    assert said == {"Customer 'c' (cus_1): balance keeps its value in Stripe: it is money that somebody may count on"}
 
 
 def test_a_refusal_says_nothing_of_what_it_came_from(world: World) -> None:
@@ -445,7 +445,7 @@ def test_two_resources_of_one_name_are_refused(world: World) -> None:
     run = world.process()
     product = world.product()
     world.up(PriceProvider, "fee", licensed(product.id), process=run)
-    with pytest.raises(ProviderError, match="two resources of this kind have this name"):
+    with pytest.raises(ProviderError, match="another resource of this kind has the same name"):
         world.up(PriceProvider, "fee", licensed(product.id), process=run)
 
 
@@ -456,7 +456,7 @@ def test_a_new_resource_of_the_name_of_another_is_refused_in_the_preview(world: 
     new = {"name": "Another", "owner": "project/dev/acme"}
     assert run.check({}, new).failures == []
     [failure] = run.check(old.inputs, old.inputs).failures
-    assert failure.reason == "owner: two resources of this kind have this name; give one of them another"
+    assert failure.reason == "owner: another resource of this kind has the same name; rename one of them"
     # A replacement is checked as what it is and then as new, in the preview and again in the run.
     run = world.process().provider(CustomerProvider)
     for olds in (old.inputs, {}, old.inputs, {}):

@@ -194,7 +194,7 @@ def test_fields_are_taken_out_wherever_they_are() -> None:
         {"e": "gone"},
     )
     _, problems = Schema(cut).check({"a": [{"id": 1}], "e": "x"})
-    assert problems == [(("a", 0, "id"), "is no argument here: why"), (("e",), "is no argument here: gone")]
+    assert problems == [(("a", 0, "id"), "is not an argument here: why"), (("e",), "is not an argument here: gone")]
 
 
 def test_a_path_leads_to_a_shape() -> None:
@@ -309,7 +309,7 @@ def test_what_is_wrong_inside_leaves_the_rest() -> None:
         ("list", 1, "size"): "must be a whole number, not a string",
         ("list", 1, "nam"): "Stripe has no such parameter; did you mean name?",
         ("list", 1, "name"): "is required",
-        ("list", 2): "is empty; leave it out of the list",
+        ("list", 2): "is empty; remove it from the list",
         ("map", "b"): "must be a whole number, not a string",
         ("anchor", "type"): "must be one of now, later",
     }

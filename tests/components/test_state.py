@@ -102,5 +102,5 @@ def test_an_export_that_fails_says_why_in_one_line(
 
 def test_a_cli_that_is_nowhere_is_said(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(engine.parent))
-    with pytest.raises(StateUnreadable, match="the pulumi that runs this is not on PATH"):
+    with pytest.raises(StateUnreadable, match="the pulumi that started this run is not on PATH"):
         read_holders("dev")

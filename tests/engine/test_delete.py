@@ -219,7 +219,7 @@ def test_a_subscription_ends_as_declared(new_project: NewProject) -> None:
     assert -3000 <= credit - 100 <= -2990
     assert ended["ending"].cancel_at_period_end
     assert ended["ending"].latest_invoice == before["ending"]
-    assert "Subscription 'ending': goes on to the end of its period and then ends" in said(removed)
+    assert "Subscription 'ending': ends with its current period" in said(removed)
     no_changes(project)
 
 
@@ -232,10 +232,9 @@ def test_a_customer_stays_while_a_subscription_goes_on_to_its_end(new_project: N
     subscription = client.subscriptions.retrieve(known["Subscription ada"])
     assert (subscription.status, subscription.cancel_at_period_end) == ("active", True)
     assert not is_deleted(project.client, known["Customer ada"])
-    assert "Subscription 'ada': goes on to the end of its period and then ends" in said(destroyed)
+    assert "Subscription 'ada': ends with its current period" in said(destroyed)
     assert (
-        f"Customer 'ada': stays in Stripe, since {subscription.id} goes on to the end of its period; "
-        "delete it in Stripe after that"
+        f"Customer 'ada': stays in Stripe until {subscription.id} ends with its period; delete it in Stripe after that"
     ) in said(destroyed)
     assert not client.prices.retrieve(known["Price seat"]).active
 
@@ -338,8 +337,8 @@ def test_meters_are_replaced_and_come_back(new_project: NewProject) -> None:
     assert now == known
     assert len(meters.list({"status": "active"}).data) == 3
     assert (
-        f"Meter 'gone': a new meter is made; the inactive {gone} of that event_name has default_aggregation "
-        "{'formula': 'sum'} where {'formula': 'last'} is declared"
+        f"Meter 'gone': a new meter is created; the inactive {gone} with that event_name has default_aggregation "
+        "{'formula': 'sum'} (declared: {'formula': 'last'})"
     ) in said(back)
     no_changes(project)
 
@@ -352,7 +351,7 @@ def test_meters_are_replaced_and_come_back(new_project: NewProject) -> None:
     assert refused.code != 0
     assert (
         f"Meter 'taken': event_name 'taken' belongs to the active meter {taken.id}, which has default_aggregation "
-        "{'formula': 'sum'} where {'formula': 'count'} is declared; deactivate that meter or use another event_name"
+        "{'formula': 'sum'} (declared: {'formula': 'count'}); deactivate that meter or use another event_name"
     ) in refused.text
 
 

@@ -215,8 +215,8 @@ def test_prices(new_project: NewProject) -> None:
     refused = project.up()
     assert refused.code != 0
     assert (
-        f"Price 'robbed': lookup_key 'basic:robbed' belongs to {robber.id}, which was not made by a program; "
-        "transfer_lookup_key=True takes it over"
+        f"Price 'robbed': lookup_key 'basic:robbed' belongs to {robber.id}, which no program created; "
+        "transfer_lookup_key=True takes the key from it"
     ) in refused.text
     assert "Traceback" not in refused.text
     assert prices.retrieve(robber.id).lookup_key == "basic:robbed"
