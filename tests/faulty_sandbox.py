@@ -1,4 +1,4 @@
-"""A sandbox that spoils the requests a test points at, with what Stripe or a network can do to a request."""
+"""A sandbox that makes chosen requests fail, in the ways that Stripe or a network can fail."""
 
 from __future__ import annotations
 

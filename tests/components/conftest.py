@@ -1,4 +1,4 @@
-"""Fixtures for the providers: a Stripe account of one's own, and what was said to the person at the terminal."""
+"""Fixtures for the providers: a Stripe account for each test, and what was printed at the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Stripe account, called carefully: guard, pace, retries, one-line errors, and no key anywhere."""
+"""The client for one Stripe account: checks, pacing, retries, one-line errors, and no key anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is cut short: whatever Stripe has already done is found by the next run, and nothing is done twice.
+"""An interrupted run: the next run finds whatever Stripe has already done, and nothing happens twice.
 
 A kill between Stripe's answer and the state file is a process whose result is thrown away; a lost response is the
 sandbox's fault `after`, which carries the request out and breaks the connection.

@@ -1,4 +1,4 @@
-"""How many calls it takes to read what is in Stripe: lists where that is cheaper, never more than twice a call each."""
+"""How many calls reading takes: lists where that is cheaper, and never more than two calls an object."""
 
 from __future__ import annotations
 

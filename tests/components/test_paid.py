@@ -1,4 +1,4 @@
-"""What a preview says is paid: sentences by change, and amounts that are those of the sandbox's invoices."""
+"""What a preview says about money: a sentence for each change, with the amounts of the sandbox's invoices."""
 
 from __future__ import annotations
 

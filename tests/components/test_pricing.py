@@ -1,4 +1,4 @@
-"""The pricing model: money is exact, and what Stripe cannot say is refused with the field's name."""
+"""The pricing model: money is exact, and what Stripe cannot express is refused with the field's name."""
 
 from __future__ import annotations
 

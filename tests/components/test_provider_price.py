@@ -1,4 +1,4 @@
-"""Prices: replaced in the right order, lookup keys taken from nobody else, amounts exact to the twelfth decimal."""
+"""Prices: replaced in the right order, no lookup key taken from others, amounts exact to the twelfth decimal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscriptions: items by key, one bill at a time, and no usage lost without a word."""
+"""Subscriptions: items by key, one bill at a time, and no usage lost silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program declares with: typed from Stripe's own types, light to import, and pickled as states remember it."""
+"""The typed resources: Stripe's own types, light to import, and pickled under names that never change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the providers of one process know together: no answer depends on which resource was taken first."""
+"""What the providers of one process know together: no answer depends on which resource came first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live stack is kept under a passphrase or a key service, and in a state of its own."""
+"""A live stack needs a passphrase or a key service, and a backend of its own."""
 
 from __future__ import annotations
 

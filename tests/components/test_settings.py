@@ -1,4 +1,4 @@
-"""Where Stripe is: a key of the wrong mode never gets as far as a request."""
+"""Settings: a key of the wrong mode never gets as far as a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading Stripe's types: every form of annotation of every stripe-python, known here or not."""
+"""Reading Stripe's types: every form of annotation in every stripe-python, known or not."""
 
 from __future__ import annotations
 

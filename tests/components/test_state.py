@@ -1,4 +1,4 @@
-"""Who else holds an object, from the stack's own state: what is read of an export, and what is said where it fails."""
+"""Who else holds an object, from the stack's own state: how an export is read, and what is said if it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What exists in Stripe becomes a resource's when the program names it, or when nobody pays anything else by that."""
+"""Adopting objects that exist in Stripe: by name, or when that changes nothing that anyone pays."""
 
 from __future__ import annotations
 

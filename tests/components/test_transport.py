@@ -1,4 +1,4 @@
-"""A request goes to the address that was asked for and to nobody else, whatever the environment and the answer say."""
+"""A request goes to the configured address and nowhere else, whatever the environment and the answer say."""
 
 from __future__ import annotations
 

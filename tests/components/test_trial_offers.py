@@ -1,4 +1,4 @@
-"""Trial offers on a subscription's items: begun once, told before, and never put back over what Stripe has moved on."""
+"""Trial offers on a subscription's items: begun once, announced, and never sent again after they ended."""
 
 from __future__ import annotations
 

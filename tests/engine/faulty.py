@@ -1,4 +1,4 @@
-"""An engine run behind a sandbox that spoils its requests, and ways to break it at one of them."""
+"""An engine run against a sandbox that makes chosen requests fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletes, kind by kind: what `destroy` and taking a resource out of the program do in Stripe, and what they say.
+"""Deletes, kind by kind: what `destroy` and removing a resource from the program do in Stripe, and what they print.
 
 Stripe deletes few things for good. What it keeps is named in the output; nothing goes on billing in silence.
 """

@@ -1,4 +1,4 @@
-"""What a preview says is paid, where the engine is the point: what leaves the program, what `--target` leaves out."""
+"""What a preview says about money, with the real engine: removed resources, and what `--target` leaves out."""
 
 from __future__ import annotations
 
