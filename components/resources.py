@@ -380,7 +380,7 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
 
     Args:
         cancel: how it ends when it is taken out of the program: `when` `now` (default) or `period_end`,
-            `invoice_now` with a last invoice (default), `prorate` with a credit for unused time.
+            `invoice_now` with a final invoice (default), `prorate` with a credit for unused time.
         allow_unbilled_usage: allows moving or removing a metered item where Stripe does not bill its usage of the
             current period then: in billing mode classic, and with proration_behavior `none`.
     """

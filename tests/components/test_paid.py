@@ -133,7 +133,7 @@ def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
     [line] = herd.preview(moved, {"usage": (herd.usage, {"tiers": tiers})})
     assert line == (
         "subscriptions that this run updates move to the new price; usage so far is billed on the next invoice, "
-        "and 2,000 included units begin anew"
+        "and 2,000 included units start over"
     )
     flat = herd.world.up(
         PriceProvider,
@@ -159,7 +159,7 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     herd.state = drifted
     [line] = herd.preview({}, **{end: None})
     assert re.match(
-        r"was to end .*, and goes on, 300.00 USD a month: if the customer has cancelled, in the portal", line
+        r"was to end .*, and now continues, 300.00 USD a month: if the customer cancelled it, in the portal", line
     )
     # Moved to another end it is the program's.
     assert herd.preview({"cancel_at": at + DAY}, cancel_at_period_end=None) == []
@@ -170,7 +170,7 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
 def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
     [line] = herd.preview({"customer": "cus_2"})
     assert line.startswith(
-        "is cancelled now (with a last invoice for its usage, unused time is not credited) and a new "
+        "is cancelled now (with a final invoice for its usage, unused time is not credited) and a new "
     )
     assert line.endswith("with a billing period of its own (300.00 USD a month); this cannot be undone")
     trial = {"customer": "cus_2", "trial_period_days": 14, "discounts": [{"coupon": "c"}]}
@@ -449,7 +449,7 @@ def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
     use(world, herd.customer, 1_500)
     change = herd.item("usage", price=other.id)
     assert herd.preview(change, {"other": (other, {})}) == [
-        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units begin anew"
+        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units start over"
     ]
     world.up(SubscriptionProvider, "herd", {**herd.arguments, **change}, herd.state)
     use(world, herd.customer, 1_700)

@@ -209,7 +209,7 @@ def test_an_item_whose_key_is_renamed_stays_the_item(world: World, said: set[str
     renamed = {"seats": {"price": acme.fee, "quantity": 4}, "tokens": {"price": acme.usage}}
     run.diff(acme.state.id, acme.state.outs, {**acme.state.inputs, "items": renamed})
     assert not any("is removed" in line for line in said)
-    assert any("item license is seats from now on; in Stripe it stays the item that it is" in line for line in said)
+    assert any("item license is seats from now on; in Stripe it stays the same item" in line for line in said)
     after = acme.change(renamed)
     assert after.outs["item_ids"] == {"seats": ids["license"], "tokens": ids["usage"]}
     items = {item["id"]: item for item in acme.remote()["items"]["data"]}

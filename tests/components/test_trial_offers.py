@@ -195,7 +195,9 @@ def test_a_replacement_says_that_the_trial_begins_anew(trial: Trial, said: set[s
     trial.up(under(trial.offer))
     trial.customer = trial.world.customer("other").id
     trial.up(under(trial.offer))
-    assert any("a new subscription made" in text and "the trial of license from the beginning" in text for text in said)
+    assert any(
+        "a new subscription is created" in text and "the trial of license from the beginning" in text for text in said
+    )
 
 
 @pytest.mark.parametrize("shown", ["the trial's price", "the item's own price"])

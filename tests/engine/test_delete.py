@@ -274,8 +274,9 @@ def test_a_replaced_subscription_is_cancelled_before_the_new_one_bills(new_proje
     preview = project.preview().ok()
     assert said(preview) == [
         (
-            "Subscription 'moved': is cancelled now (with a last invoice for its usage, unused time is not credited) "
-            "and a new subscription made, with a billing period of its own (30.00 USD a month); this cannot be undone"
+            "Subscription 'moved': is cancelled now (with a final invoice for its usage, unused time is not credited) "
+            "and a new subscription is created, with a billing period of its own (30.00 USD a month); "
+            "this cannot be undone"
         )
     ]
 

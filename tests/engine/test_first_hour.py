@@ -206,8 +206,9 @@ def test_a_backend_of_ones_own_without_the_stack(checkout: Checkout) -> None:
     (checkout.folder / "team").mkdir()
     said = checkout.refused("script/up", PULUMI_BACKEND_URL=backend)
     assert said == (
-        f"script/up: there is no stack dev in PULUMI_BACKEND_URL={backend}: create it with script/pulumi stack init dev, or "
-        "unset PULUMI_BACKEND_URL to keep state in this checkout. For secrets under your own passphrase, first "
+        f"script/up: there is no stack dev in PULUMI_BACKEND_URL={backend}: "
+        "create it with script/pulumi stack init dev, "
+        "or unset PULUMI_BACKEND_URL to keep state in this checkout. For secrets under your own passphrase, first "
         "delete the line encryptionsalt from Pulumi.dev.yaml"
     )
     assert not (checkout.folder / ".pulumi-state").exists()

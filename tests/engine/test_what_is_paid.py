@@ -53,7 +53,7 @@ def test_what_leaves_the_program_is_said_in_the_preview_and_nothing_else(applied
             'methods and subscriptions, and what it has not paid can no longer be charged (on_delete="keep" keeps it)'
         ),
         (
-            "Subscription 'second' is no longer in the program: deleting it cancels it now, with a last invoice "
+            "Subscription 'second' is no longer in the program: deleting it cancels it now, with a final invoice "
             "for its usage, unused time is not credited, and 200.00 USD a month is not billed any more; if it has "
             "another name now, give it an alias"
         ),
