@@ -45,17 +45,17 @@ def get(config: dict[str, str]) -> Any:
         (
             {"mode": "test", "apiKey": LIVE_KEY},
             {},
-            "stripe-pricing:apiKey is a live key and stripe-pricing:mode is test",
+            "stripe-pricing:apiKey is a live key, but stripe-pricing:mode is test",
         ),
         (
             {"mode": "sandbox"},
             {"STRIPE_API_KEY": LIVE_KEY},
-            "STRIPE_API_KEY is a live key and stripe-pricing:mode is sandbox",
+            "STRIPE_API_KEY is a live key, but stripe-pricing:mode is sandbox",
         ),
         (
             {"mode": "live", "apiKey": TEST_KEY},
             {},
-            "stripe-pricing:apiKey is a test key and stripe-pricing:mode is live",
+            "stripe-pricing:apiKey is a test key, but stripe-pricing:mode is live",
         ),
         ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe-pricing:apiKey is not a secret or restricted Stripe key"),
         ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe-pricing:requestsPerSecond"),
@@ -84,7 +84,7 @@ def test_a_preview_needs_no_key_and_an_up_says_which_is_missing(mode: str) -> No
     checked = provider.check({}, {"name": "P", "owner": "project/dev/p", **PULUMI})
     assert checked.failures == []
     assert provider.diff("prod_1", {**checked.inputs, "account": "acct_1"}, checked.inputs).replaces == []
-    with pytest.raises(AccountError, match=rf"stripe-pricing:mode is {mode} and there is no API key: .*sk_{mode}_"):
+    with pytest.raises(AccountError, match=rf"stripe-pricing:mode is {mode}, but there is no API key: .*sk_{mode}_"):
         provider.create(checked.inputs)
     assert account.calls == 0
 

@@ -77,7 +77,7 @@ def test_a_key_that_was_rotated_in_the_config_works_as_the_sentence_says(new_pro
 
 ALPACA = (ROOT / "__main__.py").read_text()
 LIVE_KEY = "sk_" + "live_0123456789abcdef"
-PLAIN = "is a live key and is not encrypted"
+PLAIN = "is a live key that is not encrypted"
 
 
 def test_a_live_key_that_is_kept_in_clear_is_refused_before_anything(new_project: NewProject) -> None:
