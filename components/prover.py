@@ -46,7 +46,7 @@ class Finding:
 
 
 def prove(plans: Mapping[str, Plan], *, before: Mapping[str, str] | None = None) -> list[Finding]:
-    """All findings in plans that are offered together.
+    """Everything found in plans that are offered together.
 
     Args:
         plans: by name, such as `pro@2`.
