@@ -10,7 +10,7 @@ description (https://github.com/stripe/openapi), or come from the page named bes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -153,53 +153,52 @@ def exclusive(*names: str, why: str) -> Rule:
 # -- forms ----------------------------------------------------------------------------------------------------------
 
 
-def emails(*patterns: str) -> Rule:
-    """E-mail addresses that Stripe takes."""
+def texts(patterns: tuple[str, ...], wrong: Callable[[str], str | None]) -> Rule:
+    """Every text at some paths has a form: `wrong` says what is wrong with one, or None."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern in patterns:
             for path, value in each(inputs, pattern):
-                if not _EMAIL.match(value):
-                    yield path, "is not an e-mail address such as billing@example.com"
+                if sentence := wrong(value):
+                    yield path, sentence
 
     return rule
+
+
+def emails(*patterns: str) -> Rule:
+    """E-mail addresses that Stripe takes."""
+    return texts(
+        patterns, lambda text: None if _EMAIL.match(text) else "is not an e-mail address such as billing@example.com"
+    )
 
 
 def urls(*patterns: str) -> Rule:
     """Web addresses that Stripe takes."""
-
-    def rule(inputs: Inputs) -> Iterator[Problem]:
-        for pattern in patterns:
-            for path, value in each(inputs, pattern):
-                if not _is_url(value):
-                    yield path, "must be a public web address such as https://example.com"
-
-    return rule
+    return texts(
+        patterns, lambda text: None if _is_url(text) else "must be a public web address such as https://example.com"
+    )
 
 
-def _is_url(value: str) -> bool:
+def _is_url(text: str) -> bool:
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(text)
     except ValueError:
         return False
     # `urlsplit` silently drops tabs and line breaks.
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", value)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
 
 
 def descriptors(*patterns: str) -> Rule:
     """Statement descriptors, which banks print. https://docs.stripe.com/get-started/account/statement-descriptors"""
+    return texts(patterns, _wrong_descriptor)
 
-    def rule(inputs: Inputs) -> Iterator[Problem]:
-        for pattern in patterns:
-            for path, value in each(inputs, pattern):
-                if _FORBIDDEN_IN_DESCRIPTOR & set(value):
-                    yield path, "contains one of < > \\ \" ' *, which Stripe refuses on a bank statement"
-                elif not value.isascii():
-                    yield path, "contains characters that are not ASCII, which Stripe strips"
-                elif not re.search("[A-Za-z]", value):
-                    yield path, "needs at least one letter"
 
-    return rule
+def _wrong_descriptor(text: str) -> str | None:
+    if _FORBIDDEN_IN_DESCRIPTOR & set(text):
+        return "contains one of < > \\ \" ' *, which Stripe refuses on a bank statement"
+    if not text.isascii():
+        return "contains characters that are not ASCII, which Stripe strips"
+    return None if re.search("[A-Za-z]", text) else "needs at least one letter"
 
 
 def currencies(*patterns: str) -> Rule:
@@ -244,34 +243,43 @@ def custom_amount(values: Any, path: Path) -> Iterator[Problem]:
 
 def tiers(values: Any, path: Path) -> Iterator[Problem]:
     """Tiers ascend, the last is open-ended, and each has an amount, which may be 0."""
-    if not isinstance(values, list):
-        return
     previous: int | None = 0
-    for index, tier in enumerate(values):
+    for index, tier in enumerate(values if isinstance(values, list) else ()):
         if not isinstance(tier, Mapping):
             previous = None
             continue
         at: Path = (*path, index)
-        last = index == len(values) - 1
-        up_to = tier.get("up_to")
-        if is_unknown(up_to):
-            previous = None
-        elif up_to == "inf":
-            if not last:
-                yield (*at, "up_to"), 'is "inf", which only the last tier can be'
-        elif last:
-            yield (*at, "up_to"), 'must be "inf" in the last tier; usage above it would have no price'
-        elif isinstance(up_to, int):
-            if previous is not None and up_to <= previous:
-                yield (*at, "up_to"), "must be above 0 and above the up_to of the previous tier"
-            previous = up_to
-        for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
-            yield from one_amount(tier, at, names)
-        flat = tier.get("flat_amount_decimal")
-        if isinstance(flat, str) and "." in flat:
-            yield (*at, "flat_amount_decimal"), "has decimals; Stripe takes whole minor units for a flat amount"
-        if not any(given(tier, f"{kind}_amount{form}") for kind in ("unit", "flat") for form in ("", "_decimal")):
-            yield at, 'has no amount; declare unit_amount_decimal ("0" for a free tier)'
+        previous = yield from _tier_bound(tier, at, previous, last=index == len(values) - 1)
+        yield from _tier_amounts(tier, at)
+
+
+def _tier_bound(
+    tier: Mapping[str, Any], path: Path, previous: int | None, *, last: bool
+) -> Generator[Problem, None, int | None]:
+    """Checks `up_to` of one tier; returns the bound that the next one must exceed, or None if it is not known."""
+    up_to = tier.get("up_to")
+    if is_unknown(up_to):
+        return None
+    if up_to == "inf":
+        if not last:
+            yield (*path, "up_to"), 'is "inf", which only the last tier can be'
+    elif last:
+        yield (*path, "up_to"), 'must be "inf" in the last tier; usage above it would have no price'
+    elif isinstance(up_to, int):
+        if previous is not None and up_to <= previous:
+            yield (*path, "up_to"), "must be above 0 and above the up_to of the previous tier"
+        return up_to
+    return previous
+
+
+def _tier_amounts(tier: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
+        yield from one_amount(tier, path, names)
+    flat = tier.get("flat_amount_decimal")
+    if isinstance(flat, str) and "." in flat:
+        yield (*path, "flat_amount_decimal"), "has decimals; Stripe takes whole minor units for a flat amount"
+    if not any(given(tier, f"{kind}_amount{form}") for kind in ("unit", "flat") for form in ("", "_decimal")):
+        yield path, 'has no amount; declare unit_amount_decimal ("0" for a free tier)'
 
 
 def currency_options(values: Any, path: Path, currency: Any, scheme: str | None) -> Iterator[Problem]:
