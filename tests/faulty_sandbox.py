@@ -126,7 +126,7 @@ def name_of(request: Request) -> str:
 
 
 class FaultySandbox(Sandbox):
-    """A sandbox on which each request goes past the test's plan first.
+    """A sandbox that lets the test's plan handle each request first.
 
     Attributes:
         plan: says how a request goes wrong, or None; it may also do something itself (kill a process, say).

@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """What the providers have told during the test."""
+    """The lines that the providers printed during the test."""
     heard: set[str] = set()
 
     def hear(severity: str, line: str) -> None:

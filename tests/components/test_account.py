@@ -139,7 +139,7 @@ def test_another_account_than_the_state_s_is_refused(
 
 
 def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path: Path) -> None:
-    """A first object, made before anything of the state is looked at, has nothing else to hold it."""
+    """Nothing else protects a first object, created before the run has looked at the state."""
     mine = world.product().outs["account"]
     other = World(tmp_path / "other.db")
     config = {"mode": "test", "apiKey": TEST_KEY, "account": mine}
@@ -158,7 +158,7 @@ def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path
     ],
 )
 def test_a_state_of_two_accounts_is_refused_in_the_preview(declared: dict[str, str], sentence: str) -> None:
-    """Looked for with the key of one, what is in the other would seem deleted, and be made again."""
+    """With the key of one, the objects in the other would seem deleted and be created again."""
     provider = ProductProvider()
     provider.use(account_for(get({"mode": "test", **declared})))
     product = {"name": "P", "owner": "project/dev/p"}
@@ -232,7 +232,7 @@ def test_a_key_whose_account_nothing_tells_is_refused_where_one_is_declared(worl
 
 
 class KeyOfItsOwn(Recording):
-    """A proxy that calls Stripe with another key than the one it is given."""
+    """A proxy that calls Stripe with its own key."""
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **more: Any
@@ -261,7 +261,7 @@ def test_an_answer_of_the_other_mode_is_refused(world: World, act: str) -> None:
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 401}, {"drop": True}])
 def test_an_account_that_cannot_be_asked_for_is_not_worked_in(world: World, fault: dict[str, Any]) -> None:
-    """Only a key that may not ask is let through: whose account it is would stay unknown."""
+    """Only a 403 is tolerated; after any other error the account would stay unknown."""
     product = world.product()
     world.control("faults", method="GET", path="/v1/account", count=None, **fault)
     world.forget_calls()
@@ -486,7 +486,7 @@ print(wrong, account.calls)
 
 
 def test_the_first_calls_may_come_at_the_same_moment(tmp_path: Path) -> None:
-    """A destroy begins so. Modules of stripe-python import each other in circles, which two threads must not enter."""
+    """Modules of stripe-python import each other in cycles, which two threads must not enter."""
     for number in range(3):
         run = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path / f"{number}.db")],

@@ -495,7 +495,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One for all: checking asks nobody."""
+    """One for all tests: a check sends no request."""
     world = World(tmp_path_factory.mktemp("world") / "stripe.db")
     made = world.process()
     yield made
@@ -724,7 +724,7 @@ def with_forms(shape: Shape, value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_no_sentence_repeats_a_value(process: Process, kind: Kind) -> None:
-    """Every parameter of every kind, at any depth, with values of every form; and none of them breaks a check."""
+    """Every parameter of every kind, at any depth, with values of every form: none of them breaks a check."""
     said = 0
     for name in arguments_of(kind):
         shape = kind.struct.fields[name].shape

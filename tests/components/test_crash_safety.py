@@ -30,17 +30,17 @@ OWNED = [provider for provider in CREATED if provider.kind.has_metadata]
 
 
 def arguments(world: World, provider: type[StripeProvider]) -> dict[str, Any]:
-    """What to declare of each kind, with what it needs made beforehand."""
+    """A declaration of each kind, after creating what it needs."""
     return declarations.of(provider.kind).arguments(world)
 
 
 def changed(provider: type[StripeProvider]) -> dict[str, Any]:
-    """A change of each kind that a person makes between the run that was killed and the next."""
+    """For each kind, a change that somebody makes between the killed run and the next one."""
     return declarations.of(provider.kind).change
 
 
 def count(world: World, provider: type[StripeProvider]) -> int:
-    """How many objects of the kind there are that this test did not make beforehand."""
+    """How many objects of the kind exist besides those that the test created first."""
     found = world.stripe("get", provider.kind.path, limit=100)["data"]
     return sum("beforehand" not in str((each.get("metadata") or {}).get("pulumi")) for each in found)
 
@@ -136,7 +136,7 @@ def test_every_response_is_lost_until_the_run_gives_up(
 
 @pytest.mark.parametrize("provider", CREATED)
 def test_a_stored_failure_does_not_last_a_day(world: World, provider: type[StripeProvider]) -> None:
-    """Stripe repeats the stored 500 for a day; once it is sure that nothing was made, another key is used."""
+    """Stripe repeats the stored 500 for a day; once it is certain that nothing was created, another key is used."""
     declared = arguments(world, provider)
     world.control("faults", method="POST", path=f"{provider.kind.path}*", when="stored", status=500)
     world.up(provider, "n", declared)
@@ -144,7 +144,7 @@ def test_a_stored_failure_does_not_last_a_day(world: World, provider: type[Strip
 
 
 def test_a_stored_failure_that_left_an_object_behind_is_not_made_again(world: World) -> None:
-    """What this process has listed before says nothing of it: it asks anew."""
+    """The process's earlier list is out of date, so it lists again."""
     run = world.process()
     world.up(ProductProvider, "first", {"name": "First"}, process=run)
     left = world.stripe("post", "/v1/products", name="P", metadata={"pulumi": "project/dev/n"})
@@ -165,7 +165,7 @@ def test_a_stored_failure_that_left_an_object_behind_is_not_made_again(world: Wo
 def test_a_replayed_answer_whose_object_has_ended_is_not_success(
     world: World, provider: type[StripeProvider], end: Callable[[World, str], Any]
 ) -> None:
-    """Made, ended and made again within the day that Stripe remembers keys: the answer of the first is not enough."""
+    """Created, ended and created again within a day: the stored answer to the first create is out of date."""
     declared = arguments(world, provider)
     first = world.up(provider, "n", declared)
     end(world, first.id)
@@ -258,7 +258,7 @@ def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, m
 
 
 def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world: World) -> None:
-    """Its key has a stored answer, which says how the object was and not how it is."""
+    """Its key has a stored answer, which is how the object was, not how it is."""
     declared = arguments(world, CustomerProvider)
     state = world.up(CustomerProvider, "n", declared)
     world.up(CustomerProvider, "n", {**declared, "name": "B"}, state)
@@ -269,7 +269,7 @@ def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world:
 
 @pytest.mark.parametrize("field", ["balance", "next_invoice_sequence"])
 def test_what_stripe_itself_moves_is_changed_there_and_back_each_time(world: World, field: str) -> None:
-    """A refresh leaves these to Stripe, so that no answer from memory may be taken for the change."""
+    """Stripe changes these itself, so a stored answer does not prove the change."""
     declared = {"name": "C", "email": "c@example.com"}
     state = world.up(CustomerProvider, "n", {**declared, field: 100})
     for value in (900, 100, 900, 100):
@@ -312,7 +312,7 @@ def test_the_number_of_changes_survives_a_refresh(world: World) -> None:
 
 
 def test_what_a_lost_run_has_finished_is_taken_over_without_a_change(world: World) -> None:
-    """What Stripe takes only once the object exists was sent, too."""
+    """Arguments that Stripe takes only once the object exists were sent, too."""
     declared = {**arguments(world, SubscriptionProvider), "pause_collection": {"behavior": "void"}}
     lost = world.up(SubscriptionProvider, "n", declared)
     world.forget_calls()
@@ -357,7 +357,7 @@ def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said
 
 
 def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:
-    """The new price exists and answers to the lookup key; the state knows the old one only."""
+    """The new price exists and has the lookup key; the state has only the old one."""
     declared = arguments(world, PriceProvider)
     old = world.up(PriceProvider, "n", declared)
     dearer = {**declared, "unit_amount_decimal": "12000"}

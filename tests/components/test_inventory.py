@@ -14,7 +14,7 @@ MINE = "project/dev"
 
 
 def crowd(world: World, count: int, owner: str | None, first: int = 0, **more: Any) -> list[str]:
-    """Put products into the account, newer than what is there; their ids in the order of creation."""
+    """Add products to the account, newer than the others; returns their ids in the order of creation."""
     ids = [f"cus_{owner or 'nobody'}{n}".replace("/", "") for n in range(first, first + count)]
     with world.sandbox.database.writing() as connection:
         (scope,) = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()

@@ -110,7 +110,7 @@ def test_items_that_come_and_go_are_said_with_what_they_cost(herd: Herd) -> None
 
 
 def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Herd) -> None:
-    """The price cannot know: with `--target` on it alone nobody moves. Of a thousand subscriptions one line tells."""
+    """The price cannot tell: with `--target` on it alone nobody moves. A thousand subscriptions get one line."""
     other = herd.world.up(SubscriptionProvider, "other", herd.arguments)
     run = herd.world.process()
     dearer = as_pulumi_sends({**herd.fee.inputs, "unit_amount_decimal": "12000"})
@@ -255,7 +255,7 @@ def charges(world: World, customer: str, price: str) -> int:
 
 @pytest.mark.parametrize("way", ["gone", "replaced", "replaced and killed in between", "refreshed away"])
 def test_what_acts_once_is_spent_on_one_that_is_made_again(world: World, said: set[str], way: str) -> None:
-    """A setup fee and a year of backdating are not billed a second time, whatever the state has forgotten."""
+    """A setup fee and a year of backdating are not billed a second time, whatever the state has lost."""
     product, customer = world.product().id, world.customer().id
     fee = world.price(product).id
     once = world.up(PriceProvider, "setup", {"product": product, "currency": "usd", "unit_amount": 5_000}).id
@@ -370,7 +370,7 @@ def invoices(world: World, state: State) -> list[dict[str, Any]]:
 def test_an_invoice_that_comes_at_once_is_said_and_no_other(
     world: World, said: set[str], mode: str, change: str
 ) -> None:
-    """Whatever is said to come at once comes, with what is said of the new period; whatever is not does not."""
+    """An invoice comes at once if the preview says so, for the new period that it names, and otherwise not."""
     product, customer = world.product().id, world.customer().id
     monthly, dearer = world.price(product), world.price(product, "dearer", unit_amount_decimal="20000")
     free = world.price(product, "free", unit_amount_decimal="0")
@@ -612,7 +612,7 @@ def test_what_is_charged_once_is_summed_as_far_as_it_is_known(entries: Any, curr
 
 
 def test_a_balance_is_said(world: World, said: set[str]) -> None:
-    """Stripe sets it as it is sent: what invoices have used of it comes back."""
+    """Stripe sets it to what is sent: the part that invoices have used comes back."""
     customer = world.up(CustomerProvider, "acme", {"name": "A", "balance": -500})
     assert any(
         "starts with a credit of 500 minor units (balance), whatever an earlier customer" in line for line in said

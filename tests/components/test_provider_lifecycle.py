@@ -123,7 +123,7 @@ def test_retained_objects_are_named(world: World, catalog: Catalog, said: set[st
 
 
 def test_a_source_makes_the_card_that_is_charged_from_then_on(world: World) -> None:
-    """What Stripe answers is the card and not the token, so the card is what is looked at here."""
+    """Stripe answers with the card, not the token, so the test looks at the card."""
 
     def cards() -> list[tuple[bool, str]]:
         there = world.stripe("get", f"/v1/customers/{made.id}", expand=["sources"])
@@ -240,7 +240,7 @@ def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> No
 
 
 def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
-    """Pulumi makes the new resource, and then deletes the old one, which is the same product."""
+    """Pulumi creates the new resource, then deletes the old one, which is the same product."""
     old = world.product("old-name", id="chosen")
     run = world.process()
     new = world.up(ProductProvider, "new-name", {"name": "P", "id": "chosen"}, process=run)
@@ -280,7 +280,7 @@ def test_a_meter_is_switched_off_and_on(world: World) -> None:
 
 
 def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, said: set[str]) -> None:
-    """Deleted before it, it would take the prices on it along, with their lookup keys, before there are new ones."""
+    """Deleted first, it would delete the prices on it, with their lookup keys, before there are new ones."""
     old = world.meter("tokens")
     provider = world.process().provider(MeterProvider)
     counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
@@ -361,7 +361,7 @@ def test_what_stays_although_it_is_taken_out_is_said_in_the_preview(world: World
 
 
 def test_a_refusal_says_nothing_of_what_it_came_from(world: World) -> None:
-    """Pulumi prints the whole chain of an exception; the one line is for the person at the terminal."""
+    """Pulumi prints the whole chain of an exception; a person needs the one line."""
     world.stripe("post", "/v1/products", id="chosen", name="Hand-made")
     with pytest.raises(ProviderError) as caught:
         world.product("pro", id="chosen")
@@ -424,7 +424,7 @@ def test_foreign_metadata_survives_and_a_lost_owner_shows(world: World) -> None:
 
 
 def test_four_threads_share_a_provider(world: World) -> None:
-    """As Pulumi calls it: nothing is made twice and nothing is lost."""
+    """As Pulumi calls it: nothing is created twice and nothing is lost."""
     process = world.process()
     with ThreadPoolExecutor(4) as pool:
         states = list(
@@ -450,7 +450,7 @@ def test_two_resources_of_one_name_are_refused(world: World) -> None:
 
 
 def test_a_new_resource_of_the_name_of_another_is_refused_in_the_preview(world: World) -> None:
-    """Pulumi allows it under two parents; made first, the new one would take the other's object over."""
+    """Pulumi allows it under two parents; created first, the new one would adopt the other's object."""
     old = world.customer()
     run = world.process().provider(CustomerProvider)
     new = {"name": "Another", "owner": "project/dev/acme"}

@@ -79,7 +79,7 @@ def test_an_update_never_takes_the_lookup_key_of_another_stack(world: World) -> 
 
 
 def test_a_key_is_taken_from_what_the_state_holds_under_another_owner(world: World) -> None:
-    """The stack was renamed, or the price imported: the new price is made before anything else says whose it is."""
+    """The stack was renamed, or the price imported: the new price is created before anything else tells whose it is."""
     product = world.product()
     old = world.price(product.id, lookup_key="pro")
     world.stripe("post", f"/v1/prices/{old.id}", metadata={"pulumi": "project/before/license"})
@@ -419,7 +419,7 @@ def test_twelve_decimals_survive_a_round_trip(world: World, amount: Any) -> None
 
 
 def test_no_float_reaches_stripe(world: World) -> None:
-    """Pulumi hands every number over as a float; on the wire there is none."""
+    """Pulumi passes every number as a float; none reaches Stripe."""
     product, meter = (
         world.product(package_dimensions={"height": 1.5, "length": 2, "weight": 3, "width": 4}),
         world.meter(),

@@ -182,7 +182,7 @@ def test_renaming_a_key_makes_another_item(acme: Acme) -> None:
 
 
 def test_an_item_moves_from_seats_to_usage_and_back(acme: Acme) -> None:
-    """A metered item has no quantity, so that nothing is set to 1 when it is taken out."""
+    """A metered item has no quantity, so removing it sets nothing to 1."""
     items = {"only": {"price": acme.fee, "quantity": 3}}
     acme.change(items)
     after = acme.change({"only": {"price": acme.usage}})
@@ -296,14 +296,14 @@ def test_a_quantity_that_was_never_declared_is_one(acme: Acme) -> None:
 
 
 def test_an_item_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
-    """Without a refresh an update removes only what the program took out."""
+    """Without a refresh an update removes only what was removed from the program."""
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
     acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 4}})
     assert len(acme.prices()) == 3
 
 
 def test_an_item_that_a_lost_run_has_added_goes_when_the_program_says_nothing_of_it(acme: Acme) -> None:
-    """It is in no state, and would bill for ever: the key in its metadata says whose it is."""
+    """It is in no state, and would bill forever: the key in its metadata names the owner."""
     before = acme.state
     acme.change({**acme.items, "more": {"price": acme.dearer}})
     assert len(acme.prices()) == 3
@@ -313,7 +313,7 @@ def test_an_item_that_a_lost_run_has_added_goes_when_the_program_says_nothing_of
 
 
 def test_a_lost_response_to_a_change_of_items_beside_another_s(acme: Acme) -> None:
-    """It has been made, although the subscription holds more than it declares: nothing is sent again."""
+    """It is already done, although the subscription has more than is declared: nothing is sent again."""
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
     acme.world.control("faults", method="POST", path="/v1/subscriptions/*", when="after", drop=True)
     acme.world.forget_calls()
@@ -323,7 +323,7 @@ def test_a_lost_response_to_a_change_of_items_beside_another_s(acme: Acme) -> No
 
 
 def test_a_lost_response_beside_an_item_of_somebody_else(acme: Acme) -> None:
-    """The update is known to have been made although the subscription holds more than it declares."""
+    """The update is known to be done although the subscription has more than is declared."""
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
     acme.world.control("faults", method="POST", path="/v1/subscriptions/*", when="after", drop=True)
     once = acme.world.price(acme.product, "once", recurring=None).id
@@ -339,7 +339,7 @@ def test_a_lost_response_beside_an_item_of_somebody_else(acme: Acme) -> None:
 
 
 def test_twenty_items_are_all_read(world: World) -> None:
-    """Where Stripe answers a subscription with its first items only, the rest are in a list of their own."""
+    """If Stripe returns only the first items of a subscription, the rest are in a separate list."""
     product, customer = world.product().id, world.customer().id
     items = {f"i{n:02}": {"price": world.price(product, f"p{n}").id} for n in range(20)}
     state = world.subscription(customer, items)
@@ -917,7 +917,7 @@ def test_a_discount_that_is_used_up_is_not_given_again(world: World, of_items: b
 def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declared_one_comes_back(
     world: World, duration: str, of_items: bool, instead: bool
 ) -> None:
-    """Whether a coupon was used up, Stripe's invoices tell: a discount that has given all that it gives leaves too."""
+    """Stripe's invoices tell whether a coupon was used up: a used-up discount disappears too."""
     months = {"duration_in_months": 3} if duration == "repeating" else {}
     mine, other = coupon(world, duration, **months), coupon(world, "forever")
     customer, price = world.customer("discounted").id, world.price(world.product().id).id
@@ -943,7 +943,7 @@ def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declare
 
 
 def test_a_promotion_code_taken_off_in_the_dashboard_is_drift(world: World) -> None:
-    """Its coupon is asked whether it was used up."""
+    """The coupon tells whether it was used up."""
     promotion = {"type": "coupon", "coupon": coupon(world, "once")}
     code = world.stripe("post", "/v1/promotion_codes", promotion=promotion)["id"]
     customer, price = world.customer("discounted").id, world.price(world.product().id).id
@@ -972,7 +972,7 @@ def test_what_another_coupon_has_reduced_does_not_use_one_up(acme: Acme) -> None
 
 
 def test_a_discount_that_is_declared_by_its_id_and_gone_is_no_drift(acme: Acme) -> None:
-    """Nothing gives it again."""
+    """Nothing grants it again."""
     acme.up(acme.state, discounts=[{"coupon": coupon(acme.world, "forever")}])
     [held] = acme.remote()["discounts"]
     acme.up(acme.state, discounts=[{"discount": held}])
@@ -1000,7 +1000,7 @@ def test_a_repeating_coupon_is_used_up_after_its_months_and_not_before(world: Wo
 
 
 def test_a_discount_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
-    """As with items: without a refresh an update takes off only what the program took out."""
+    """As with items: without a refresh an update removes only what was removed from the program."""
     mine, next_one, other = (coupon(acme.world, "forever") for _ in range(3))
     acme.up(acme.state, discounts=[{"coupon": mine}])
     [held] = acme.remote()["discounts"]
@@ -1084,7 +1084,7 @@ def test_an_anchor_that_stays_declared_is_not_reset_by_another_change(acme: Acme
 
 
 def test_a_new_one_has_no_anchor_to_reset(world: World) -> None:
-    """Stripe takes a date or nothing when a subscription is made."""
+    """Stripe takes a date or nothing when a subscription is created."""
     acme = Acme(world, billing_cycle_anchor=anchor("now"))
     [made] = [each for each in world.sent if str(each) == "POST /v1/subscriptions"]
     assert "billing_cycle_anchor" not in made.body

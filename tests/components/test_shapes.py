@@ -40,7 +40,7 @@ Item = TypeVar("Item")
 
 
 class StripeObjectOf(Generic[Item]):
-    """Stands for a class of stripe-python's, whose objects no program declares."""
+    """Stands for a class of stripe-python whose objects no program can declare."""
 
 
 class Inner(TypedDict):
@@ -89,7 +89,7 @@ def test_each_form_of_annotation_is_read(annotation: Any, shape: Shape, clearabl
 
 
 def typed_dict(annotations: Mapping[str, Any], total: bool = True) -> Any:
-    """A TypedDict, made at run time; what cannot be evaluated stays as it is written."""
+    """A TypedDict, created at run time; annotations that cannot be evaluated stay text."""
     made: Any = type("Made", (), {"__annotations__": dict(annotations), "__module__": __name__, "__total__": total})
     return made
 

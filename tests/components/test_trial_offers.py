@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Trial:
-    """A customer, a price, a dearer one, and an offer of a week for little that ends in the first."""
+    """A customer, a price, a more expensive one, and an offer of a cheap week that ends in the first."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -113,7 +113,7 @@ def test_a_later_change_neither_begins_the_trial_again_nor_moves_the_price_back(
 
 @pytest.mark.parametrize("name", ["price", "plan"])
 def test_a_price_that_the_trial_does_not_end_in_is_refused_before_anything_is_sent(trial: Trial, name: str) -> None:
-    """With the trial's own price in the program, a later run would move whoever pays in full back to it."""
+    """With the trial's own price in the program, a later run would move paying customers back to it."""
     with pytest.raises(ProviderError, match=f"items.license.{name} is {trial.week}, but .* ends in {trial.fee}"):
         trial.up(under(trial.offer, **{name: trial.week}))
     assert trial.sent() == []
@@ -202,7 +202,7 @@ def test_a_replacement_says_that_the_trial_begins_anew(trial: Trial, said: set[s
 
 @pytest.mark.parametrize("shown", ["the trial's price", "the item's own price"])
 def test_whichever_price_stripe_shows_in_a_trial_there_is_no_drift(trial: Trial, shown: str) -> None:
-    """Nobody has published which of the two it is."""
+    """Stripe has not published which of the two it is."""
     trial.up(under(trial.offer, price=trial.fee))
     assert trial.state is not None
     remote = trial.world.stripe("get", f"/v1/subscriptions/{trial.state.id}")

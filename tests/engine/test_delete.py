@@ -27,7 +27,7 @@ def said(result: Result) -> list[str]:
 
 
 def is_deleted(client: stripe.StripeClient, id_: str) -> bool:
-    """Whether a product or customer is gone for good."""
+    """Whether a product or customer is permanently deleted."""
     service = client.v1.customers if id_.startswith("cus_") else client.v1.products
     try:
         return bool(service.retrieve(id_).to_dict().get("deleted"))

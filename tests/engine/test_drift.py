@@ -551,7 +551,7 @@ Subscription(
 
 
 def test_a_trial_offer(new_project: NewProject) -> None:
-    """Stripe ends it and moves the item to another price by itself: nobody's drift, and nothing for an up to undo."""
+    """Stripe ends it and moves the item to another price by itself: that is not drift, and an up undoes nothing."""
     project = new_project(TRIAL)
     project.up().ok()
     known = ids(project)
