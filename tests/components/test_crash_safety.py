@@ -143,7 +143,7 @@ def test_a_stored_failure_does_not_last_a_day(world: World, provider: type[Strip
     assert count(world, provider) == 1
 
 
-def test_a_stored_failure_that_left_an_object_behind_is_not_made_again(world: World) -> None:
+def test_a_stored_failure_that_left_an_object_behind_is_not_created_again(world: World) -> None:
     """The process's earlier list is out of date, so it lists again."""
     run = world.process()
     world.up(ProductProvider, "first", {"name": "First"}, process=run)
@@ -226,7 +226,7 @@ def test_an_update_is_not_charged_twice(world: World) -> None:
     assert len(world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]) == 1
 
 
-def test_an_update_that_was_cut_short_and_then_changed_is_not_charged_twice(world: World) -> None:
+def test_an_update_that_was_interrupted_and_then_changed_is_not_charged_twice(world: World) -> None:
     declared = arguments(world, SubscriptionProvider)
     once = world.price(world.product("once").id, "once", recurring=None)
     state = world.up(SubscriptionProvider, "n", declared)
@@ -257,7 +257,7 @@ def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, m
         world.up(ProductProvider, "n", declared)
 
 
-def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world: World) -> None:
+def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_created_again(world: World) -> None:
     """Its key has a stored answer, which is how the object was, not how it is."""
     declared = arguments(world, CustomerProvider)
     state = world.up(CustomerProvider, "n", declared)
@@ -311,7 +311,7 @@ def test_the_number_of_changes_survives_a_refresh(world: World) -> None:
     assert unsent.outs["changes"] == 1
 
 
-def test_what_a_lost_run_has_finished_is_taken_over_without_a_change(world: World) -> None:
+def test_what_a_lost_run_has_finished_is_adopted_without_a_change(world: World) -> None:
     """Arguments that Stripe takes only once the object exists were sent, too."""
     declared = {**arguments(world, SubscriptionProvider), "pause_collection": {"behavior": "void"}}
     lost = world.up(SubscriptionProvider, "n", declared)
@@ -356,7 +356,7 @@ def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said
     assert not any("was created for it too" in line for line in said)
 
 
-def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:
+def test_a_replacement_that_was_interrupted_is_finished(world: World) -> None:
     """The new price exists and has the lookup key; the state has only the old one."""
     declared = arguments(world, PriceProvider)
     old = world.up(PriceProvider, "n", declared)

@@ -922,7 +922,7 @@ def nested_cases() -> Iterator[Any]:
                         yield pytest.param(kind, path, id=f"{kind.name}.{'.'.join(path)}")
 
 
-def test_what_clearing_sends_is_said_for_every_field() -> None:
+def test_every_field_says_what_clearing_it_sends() -> None:
     """A field that Stripe's types cannot unset has the policy `unset_to` or `keep`, so the page says what happens."""
     undecided = []
     for kind in KINDS:

@@ -77,7 +77,7 @@ def herd(world: World, said: set[str]) -> Herd:
         ("none", "the rest of the period is not prorated"),
     ],
 )
-def test_seats_are_said_with_what_they_cost(herd: Herd, how: str | None, rest: str) -> None:
+def test_seats_are_reported_with_what_they_cost(herd: Herd, how: str | None, rest: str) -> None:
     more = {"proration_behavior": how} if how else {}
     assert herd.preview({**herd.item("license", quantity=5), **more}) == [
         f"item license: quantity 3 => 5, 300.00 USD a month => 500.00 USD a month; {rest}"
@@ -89,7 +89,7 @@ def test_seats_are_said_with_what_they_cost(herd: Herd, how: str | None, rest: s
     ]
 
 
-def test_without_the_price_in_the_run_seats_are_said_without_amounts(herd: Herd) -> None:
+def test_without_the_price_in_the_run_seats_are_reported_without_amounts(herd: Herd) -> None:
     """As under `--target`: the price is then not compared."""
     herd.said.clear()
     new = as_pulumi_sends({**herd.state.inputs, **herd.item("license", quantity=5)})
@@ -98,7 +98,7 @@ def test_without_the_price_in_the_run_seats_are_said_without_amounts(herd: Herd)
     assert line.endswith("item license: quantity 3 => 5; the rest of the period is prorated on the next invoice")
 
 
-def test_items_that_come_and_go_are_said_with_what_they_cost(herd: Herd) -> None:
+def test_items_that_come_and_go_are_reported_with_what_they_cost(herd: Herd) -> None:
     more = herd.world.price(herd.product, "more", unit_amount_decimal="250")
     added = {"items": {**herd.items, "more": {"price": more.id, "quantity": 4}}}
     assert herd.preview(added, {"more": (more, {})}) == [
@@ -127,7 +127,7 @@ def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Her
     )
 
 
-def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
+def test_an_allowance_that_starts_over_is_reported(herd: Herd) -> None:
     tiers = [{"up_to": 2000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.05"}]
     moved = {"items": {**herd.items, "usage": {"price": UNKNOWN}}}
     [line] = herd.preview(moved, {"usage": (herd.usage, {"tiers": tiers})})
@@ -150,7 +150,7 @@ def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel_at", "cancel_at_period_end"])
-def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: Herd, end: str) -> None:
+def test_a_cancellation_by_the_customer_that_up_would_take_back_is_reported(herd: Herd, end: str) -> None:
     path = f"/v1/subscriptions/{herd.state.id}"
     at = herd.world.stripe("get", path)["items"]["data"][0]["current_period_end"]
     herd.world.stripe("post", path, **({"cancel_at": at} if end == "cancel_at" else {"cancel_at_period_end": True}))
@@ -167,7 +167,7 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     assert any("was to end" in each for each in herd.preview({"customer": "cus_2"}, **{end: None}))
 
 
-def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
+def test_what_starts_over_with_a_replacement_is_reported(herd: Herd) -> None:
     [line] = herd.preview({"customer": "cus_2"})
     assert line.startswith(
         "is cancelled now (with a final invoice for its usage, unused time is not credited) and a new "
@@ -178,7 +178,7 @@ def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
     assert "(300.00 USD a month), and its trial and its discounts from the beginning; this cannot" in line
 
 
-def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
+def test_what_is_charged_once_is_reported_with_its_amount(herd: Herd) -> None:
     once = herd.world.up(PriceProvider, "setup", {"product": herd.product, "currency": "usd", "unit_amount": 5_000})
     data = {"currency": "usd", "product": herd.product, "unit_amount": 250}
     first = {"price": once.id}
@@ -199,7 +199,7 @@ def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
     ]
 
 
-def test_a_trial_is_said(herd: Herd) -> None:
+def test_a_trial_is_reported(herd: Herd) -> None:
     [line] = herd.preview({"trial_end": 2_000_000_000})
     assert line.startswith("nothing is paid until 2033-05-18 (trial_end): what was paid for that time is credited, ")
     assert line.endswith("usage in it is billed at 0")
@@ -254,7 +254,7 @@ def charges(world: World, customer: str, price: str) -> int:
 
 
 @pytest.mark.parametrize("way", ["gone", "replaced", "replaced and killed in between", "refreshed away"])
-def test_what_acts_once_is_spent_on_one_that_is_made_again(world: World, said: set[str], way: str) -> None:
+def test_what_acts_once_is_spent_on_one_that_is_created_again(world: World, said: set[str], way: str) -> None:
     """A setup fee and a year of backdating are not billed a second time, whatever the state has lost."""
     product, customer = world.product().id, world.customer().id
     fee = world.price(product).id
@@ -367,7 +367,7 @@ def invoices(world: World, state: State) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "change", ["another interval", "free to paid", "seats", "anchor", "trial ends", "always_invoice", "same interval"]
 )
-def test_an_invoice_that_comes_at_once_is_said_and_no_other(
+def test_an_invoice_that_comes_at_once_is_reported_and_no_other(
     world: World, said: set[str], mode: str, change: str
 ) -> None:
     """An invoice comes at once if the preview says so, for the new period that it names, and otherwise not."""
@@ -439,7 +439,7 @@ def usage_lines(world: World, state: State) -> list[tuple[int, int]]:
         ("classic", None, "usage in this period is not billed", [(700, 28)]),
     ],
 )
-def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
+def test_what_is_reported_of_usage_and_of_the_allowance_is_what_is_billed(
     world: World, said: set[str], mode: str, how: str | None, said_of_it: str, billed: list[tuple[int, int]]
 ) -> None:
     """1,500 units, another price with the same allowance, 1,700 units."""
@@ -458,7 +458,7 @@ def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
 
 
 @pytest.mark.parametrize("mode", ["flexible", "classic"])
-def test_usage_in_a_trial_is_billed_at_0_as_is_said(world: World, said: set[str], mode: str) -> None:
+def test_usage_in_a_trial_is_billed_at_0_as_is_reported(world: World, said: set[str], mode: str) -> None:
     herd = Herd(world, said, billing_mode={"type": mode}, trial_period_days=20)
     use(world, herd.customer, 9_000)
     world.control("clock", advance=25 * DAY)
@@ -542,13 +542,13 @@ def test_the_amounts_of_a_preview_are_those_of_the_invoices(
         ({"currency": "usd", "tiers": [{"up_to": UNKNOWN, "unit_amount": 5}], "recurring": MONTH}, None),
     ],
 )
-def test_an_amount_is_said_only_where_the_program_knows_it(price: dict[str, Any], text: str | None) -> None:
+def test_an_amount_is_reported_only_where_the_program_knows_it(price: dict[str, Any], text: str | None) -> None:
     assert paid.fee_text(price, 3) == text
 
 
 @pytest.mark.parametrize("quantity", [UNKNOWN, None, True])
 @pytest.mark.parametrize("terms", [{"unit_amount": 500}, {"tiers": [{"up_to": "inf", "unit_amount": 5}]}])
-def test_no_amount_is_said_of_a_quantity_that_is_not_known(terms: dict[str, Any], quantity: Any) -> None:
+def test_no_amount_is_reported_of_a_quantity_that_is_not_known(terms: dict[str, Any], quantity: Any) -> None:
     assert paid.fee_text({"currency": "usd", **terms}, quantity) is None
 
 
@@ -611,7 +611,7 @@ def test_what_is_charged_once_is_summed_as_far_as_it_is_known(entries: Any, curr
     assert paid.once_text(entries, known.get, currency) == text
 
 
-def test_a_balance_is_said(world: World, said: set[str]) -> None:
+def test_a_balance_is_reported(world: World, said: set[str]) -> None:
     """Stripe sets it to what is sent: the part that invoices have used comes back."""
     customer = world.up(CustomerProvider, "acme", {"name": "A", "balance": -500})
     assert any(

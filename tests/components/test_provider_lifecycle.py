@@ -153,7 +153,7 @@ def test_a_live_customer_is_kept_unless_the_program_says_otherwise(world: World,
     assert any(kept.id in line and "stays" in line for line in said)
 
 
-def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_said_to_be(world: World, said: set[str]) -> None:
+def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_reported_to_be(world: World, said: set[str]) -> None:
     from tests.components.world import LIVE_KEY
 
     world.mode = "live"
@@ -216,7 +216,7 @@ def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
     assert world.stripe("get", "/v1/products/chosen")["metadata"] == {"pulumi": "project/dev/pro"}
 
 
-def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> None:
+def test_what_exists_is_adopted_when_its_metadata_says_so(world: World) -> None:
     def mine(name: str) -> dict[str, str]:
         return {"pulumi": f"project/dev/{name}"}
 
@@ -251,7 +251,9 @@ def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
 
 
 @pytest.mark.parametrize("provider", [MeterProvider, PriceProvider, ProductProvider])
-def test_what_will_bill_nobody_new_is_said_once(world: World, said: set[str], provider: type[StripeProvider]) -> None:
+def test_what_will_bill_nobody_new_is_reported_once(
+    world: World, said: set[str], provider: type[StripeProvider]
+) -> None:
     arguments = {**declarations.of(provider.kind).arguments(world), "owner": "project/dev/n"}
     said.clear()
     run = world.process().provider(provider)
@@ -326,7 +328,7 @@ def test_a_meter_whose_replacement_is_refused_goes_on(world: World, status: int)
     assert [each["id"] for each in active] == [new.id]
 
 
-def test_a_meter_that_cannot_be_taken_back_is_said_beside_the_refusal(world: World, said: set[str]) -> None:
+def test_a_meter_that_cannot_be_taken_back_is_reported_beside_the_refusal(world: World, said: set[str]) -> None:
     old = world.meter("tokens")
     counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
     world.control("faults", method="POST", path="/v1/billing/meters", status=400, message="No more meters.")
@@ -351,7 +353,7 @@ def test_under_a_chosen_id_there_is_no_second_product(world: World, more: dict[s
     assert world.up(ProductProvider, "other", {"name": "P", **data, **more}, other).id != other.id
 
 
-def test_what_stays_although_it_is_taken_out_is_said_in_the_preview(world: World, said: set[str]) -> None:
+def test_what_stays_although_it_is_removed_is_reported_in_the_preview(world: World, said: set[str]) -> None:
     provider = world.process().provider(CustomerProvider)
     old = {"name": "C", "balance": 500, "phone": "1", "owner": "project/dev/c"}
     provider.diff("cus_1", old, {**old, "name": "D"})

@@ -322,7 +322,7 @@ def test_a_currency_that_the_program_does_not_change_stays_as_somebody_set_it(wo
     assert there["eur"]["unit_amount"] == after["eur"]["unit_amount"]
 
 
-def test_a_currency_in_tiers_stays_when_another_is_taken_out(world: World) -> None:
+def test_a_currency_in_tiers_stays_when_another_is_removed(world: World) -> None:
     product, meter = world.product(), world.meter()
     tiers = [{"up_to": 10, "unit_amount": 7, "flat_amount": 5}, {"up_to": "inf", "unit_amount_decimal": "0.5"}]
     arguments = metered(product.id, meter.id)

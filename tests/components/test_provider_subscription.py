@@ -85,7 +85,7 @@ def test_an_item_moves_to_another_price_as_itself(acme: Acme) -> None:
     assert acme.state.outs["item_ids"] == ids
 
 
-def test_a_price_that_changes_its_currency_is_said_where_it_is_billed(acme: Acme, said: set[str]) -> None:
+def test_a_price_that_changes_its_currency_is_reported_where_it_is_billed(acme: Acme, said: set[str]) -> None:
     """Stripe refuses it in the middle of the run: the preview says so, and what to do."""
     run = acme.world.process()
     prices, subscriptions = run.provider(PriceProvider), run.provider(SubscriptionProvider)
@@ -135,7 +135,7 @@ def test_a_state_that_does_not_know_its_currency_replaces_nothing(acme: Acme) ->
     assert differ.replaces(SUBSCRIPTION, acme.state.inputs, declared) == ["currency"]
 
 
-def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
+def test_an_item_that_is_removed_stops_billing(acme: Acme) -> None:
     ids = acme.state.outs["item_ids"]
     after = acme.change({"usage": {"price": acme.usage}})
     assert list(acme.prices()) == [ids["usage"]]
@@ -152,7 +152,7 @@ def test_an_item_that_is_taken_out_stops_billing(acme: Acme) -> None:
         ("classic", "always_invoice", "usage in this period is not billed", "prorated at once"),
     ],
 )
-def test_what_becomes_of_the_rest_of_the_period_is_said(
+def test_what_becomes_of_the_rest_of_the_period_is_reported(
     world: World, said: set[str], mode: str, how: str | None, usage: str, fee: str
 ) -> None:
     acme = Acme(world, billing_mode={"type": mode}, allow_unbilled_usage=True)
@@ -242,7 +242,7 @@ def test_an_item_of_its_own_price_that_was_moved_shows(acme: Acme) -> None:
     assert acme.refreshed().inputs == after.inputs
 
 
-def test_what_is_taken_out_of_an_item_is_unset(acme: Acme) -> None:
+def test_what_is_removed_of_an_item_is_unset(acme: Acme) -> None:
     rich = {"price": acme.fee, "quantity": 3, "metadata": {"a": "1", "b": "2"}}
     acme.change({**acme.items, "license": rich})
     after = acme.change({**acme.items, "license": {"price": acme.fee, "metadata": {"b": "2"}}})
@@ -295,7 +295,7 @@ def test_a_quantity_that_was_never_declared_is_one(acme: Acme) -> None:
     assert acme.prices()[item] == (acme.fee, 1)
 
 
-def test_an_item_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
+def test_an_item_that_nobody_has_seen_yet_is_not_touched(acme: Acme) -> None:
     """Without a refresh an update removes only what was removed from the program."""
     acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", items=[{"price": acme.dearer}])
     acme.change({**acme.items, "license": {"price": acme.fee, "quantity": 4}})
@@ -662,7 +662,7 @@ def test_one_that_the_engine_replaces_by_itself_ends_now(world: World) -> None:
     assert [each["id"] for each in world.stripe("get", "/v1/subscriptions")["data"]] == [new.id]
 
 
-def test_one_that_was_renamed_without_an_alias_is_said_to_bill_anew(world: World, said: set[str]) -> None:
+def test_one_that_was_renamed_without_an_alias_is_reported_to_bill_anew(world: World, said: set[str]) -> None:
     """To Pulumi it is another one, made before the old one goes; no preview asks the provider about that."""
     acme = Acme(world)
     declared = {**invoiced(acme.customer), "items": acme.items}
@@ -803,7 +803,7 @@ def test_an_end_set_in_the_dashboard_shows(acme: Acme) -> None:
 
 
 @pytest.mark.parametrize("end", [{"cancel_at_period_end": True}, {"cancel_at": "max_period_end"}])
-def test_one_that_ended_as_declared_is_not_made_again(acme: Acme, end: dict[str, Any], said: set[str]) -> None:
+def test_one_that_ended_as_declared_is_not_created_again(acme: Acme, end: dict[str, Any], said: set[str]) -> None:
     """Made again, it would bill the customer for another period, and end, and so on."""
     world = acme.world
     acme.up(acme.state, **end)
@@ -830,7 +830,7 @@ def test_one_that_ended_as_declared_is_not_made_again(acme: Acme, end: dict[str,
     world.destroy(SubscriptionProvider, ended)
 
 
-def test_one_that_is_cancelled_before_its_declared_end_is_made_again(acme: Acme) -> None:
+def test_one_that_is_cancelled_before_its_declared_end_is_created_again(acme: Acme) -> None:
     acme.up(acme.state, cancel_at_period_end=True)
     acme.world.stripe("delete", f"/v1/subscriptions/{acme.state.id}")
     assert acme.world.refresh(SubscriptionProvider, acme.state) is None
@@ -914,7 +914,7 @@ def test_a_discount_that_is_used_up_is_not_given_again(world: World, of_items: b
 @pytest.mark.parametrize("of_items", [False, True])
 @pytest.mark.parametrize("duration", ["once", "repeating", "forever"])
 @pytest.mark.parametrize("instead", [True, False])
-def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declared_one_comes_back(
+def test_a_coupon_swapped_or_removed_in_the_dashboard_is_drift_and_the_declared_one_comes_back(
     world: World, duration: str, of_items: bool, instead: bool
 ) -> None:
     """Stripe's invoices tell whether a coupon was used up: a used-up discount disappears too."""
@@ -942,7 +942,7 @@ def test_a_coupon_swapped_or_taken_off_in_the_dashboard_is_drift_and_the_declare
     assert after.inputs == state.inputs
 
 
-def test_a_promotion_code_taken_off_in_the_dashboard_is_drift(world: World) -> None:
+def test_a_promotion_code_removed_in_the_dashboard_is_drift(world: World) -> None:
     """The coupon tells whether it was used up."""
     promotion = {"type": "coupon", "coupon": coupon(world, "once")}
     code = world.stripe("post", "/v1/promotion_codes", promotion=promotion)["id"]
@@ -999,7 +999,7 @@ def test_a_repeating_coupon_is_used_up_after_its_months_and_not_before(world: Wo
     assert after.inputs == state.inputs
 
 
-def test_a_discount_that_nobody_has_seen_yet_is_left_alone(acme: Acme) -> None:
+def test_a_discount_that_nobody_has_seen_yet_is_not_touched(acme: Acme) -> None:
     """As with items: without a refresh an update removes only what was removed from the program."""
     mine, next_one, other = (coupon(acme.world, "forever") for _ in range(3))
     acme.up(acme.state, discounts=[{"coupon": mine}])

@@ -177,7 +177,7 @@ def test_what_creating_requires_and_what_an_update_clears() -> None:
     )
 
 
-def test_fields_are_taken_out_wherever_they_are() -> None:
+def test_fields_are_removed_wherever_they_are() -> None:
     item = Struct("Item", {"id": Field(TEXT), "price": Field(TEXT)})
     left = Struct("Item", {"price": Field(TEXT)}, {"id": "why"})
     shapes: dict[str, Shape] = {"a": Array(item), "b": Map(item), "c": item, "d": Either((WHOLE, item)), "e": TEXT}

@@ -144,7 +144,7 @@ def test_an_offer_that_is_not_known_yet_is_told_too(trial: Trial, said: set[str]
     assert any("item license begins a trial: it bills the price of its trial offer" in text for text in said), said
 
 
-def test_taken_out_the_trial_runs_on(trial: Trial, said: set[str]) -> None:
+def test_removed_the_trial_runs_on(trial: Trial, said: set[str]) -> None:
     trial.up(under(trial.offer))
     trial.up({"price": trial.fee})
     assert trial.sent() == []
@@ -191,7 +191,7 @@ def test_a_trial_is_begun_once_though_the_answer_was_lost(trial: Trial) -> None:
     assert trial.refreshed() == under(trial.offer, price=trial.fee)
 
 
-def test_a_replacement_says_that_the_trial_begins_anew(trial: Trial, said: set[str]) -> None:
+def test_a_replacement_says_that_the_trial_starts_over(trial: Trial, said: set[str]) -> None:
     trial.up(under(trial.offer))
     trial.customer = trial.world.customer("other").id
     trial.up(under(trial.offer))

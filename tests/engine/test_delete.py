@@ -114,7 +114,7 @@ def test_destroy_leaves_nothing_that_bills_and_names_what_stays(new_project: New
     no_changes(project)
 
 
-def test_deleting_what_is_gone_already_succeeds(new_project: NewProject) -> None:
+def test_deleting_what_is_already_gone_succeeds(new_project: NewProject) -> None:
     project = new_project(EVERYTHING)
     project.up().ok()
     known, client = ids(project), project.client.v1

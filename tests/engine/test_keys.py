@@ -31,7 +31,7 @@ def test_the_settings_are_read_whatever_the_project_is_called(new_project: NewPr
     assert project.destroy().ok()
 
 
-def test_settings_with_their_old_names_work_and_are_said_once(new_project: NewProject) -> None:
+def test_settings_with_their_old_names_work_and_are_reported_once(new_project: NewProject) -> None:
     project = new_project(PROGRAM)
     file = project.folder / "Pulumi.dev.yaml"
     file.write_text(file.read_text().replace("stripe-pricing:mode", "stripe:mode"))

@@ -37,7 +37,7 @@ def refused(checkout: Checkout, script: str) -> str:
     ],
     ids=["environment", "login", "Pulumi.yaml", "credentials elsewhere"],
 )
-def test_a_backend_of_the_user_s_own_is_used_and_its_passphrase_left_alone(checkout: Checkout, own: str) -> None:
+def test_a_backend_of_the_user_s_own_is_used_and_its_passphrase_not_touched(checkout: Checkout, own: str) -> None:
     said = checkout.bash(f"mkdir mine; {ENGINE}; {own}; {WHERE}")
     assert f"Backend URL: file://{checkout.folder}/mine" in said
     assert "passphrase: not set" in said

@@ -35,7 +35,7 @@ def applied(new_project: Callable[..., Project]) -> Project:
     return project
 
 
-def test_what_leaves_the_program_is_said_in_the_preview_and_nothing_else(applied: Project) -> None:
+def test_what_leaves_the_program_is_reported_in_the_preview_and_nothing_else(applied: Project) -> None:
     quiet = applied.preview("--expect-no-changes").ok()
     assert "no longer in the program" not in quiet.text
     before = ids(applied)
@@ -75,7 +75,7 @@ def test_a_resource_that_has_another_name_under_an_alias_does_not_leave(applied:
         assert "no longer in the program" not in text
 
 
-def test_who_moves_to_a_new_price_is_said_only_where_they_are_part_of_the_run(applied: Project) -> None:
+def test_who_moves_to_a_new_price_is_reported_only_where_they_are_part_of_the_run(applied: Project) -> None:
     parent = "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:PublishedPlan"
     move = (
         "Price 'alpaca-license': subscriptions that this run updates move to the new price (100.00 USD a month => "
