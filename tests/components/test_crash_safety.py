@@ -185,7 +185,7 @@ def test_a_meter_that_a_lost_run_made_is_named_where_stripe_cannot_say_whose_it_
     lost = world.up(MeterProvider, "n", declared)
     world.control("clock", advance=days * 86_400)
     changed_since = declared if days else {**declared, "display_name": "Tokens"}
-    with pytest.raises(ProviderError, match=rf'{lost.id}, which this stack.s state does not hold.*adopt="{lost.id}"'):
+    with pytest.raises(ProviderError, match=rf'{lost.id}, which is not in this stack.s state.*adopt="{lost.id}"'):
         world.up(MeterProvider, "n", changed_since)
     assert world.up(MeterProvider, "n", {**changed_since, "adopt": lost.id}).id == lost.id
     assert count(world, MeterProvider) == 1
@@ -204,7 +204,7 @@ def test_a_meter_is_reactivated_when_its_shape_is_the_same(world: World, said: s
 def test_a_meter_of_another_shape_says_what_differs(world: World) -> None:
     declared = arguments(world, MeterProvider)
     world.up(MeterProvider, "n", declared)
-    with pytest.raises(ProviderError, match=r"active meter mtr_.* has default_aggregation .*sum.* where .*count"):
+    with pytest.raises(ProviderError, match=r"active meter mtr_.* has default_aggregation .*sum.*declared: .*count"):
         world.up(MeterProvider, "n", {**declared, "default_aggregation": {"formula": "count"}})
     with pytest.raises(ProviderError, match="value_settings"):
         world.up(MeterProvider, "n", {**declared, "value_settings": {"event_payload_key": "words"}})
@@ -253,7 +253,7 @@ def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, m
     declared = arguments(world, ProductProvider)
     for _ in range(2):
         world.destroy(ProductProvider, world.up(ProductProvider, "n", declared))
-    with pytest.raises(ProviderError, match="Product 'n': made and deleted 2 times today; wait a day"):
+    with pytest.raises(ProviderError, match="Product 'n': created and deleted 2 times today; wait a day"):
         world.up(ProductProvider, "n", declared)
 
 

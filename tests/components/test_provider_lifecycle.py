@@ -207,7 +207,7 @@ def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
         world.product("pro", id="chosen")
     run = world.process().provider(ProductProvider)
     run.create({"name": "P", "id": "theirs", "owner": "project/prod/p"})
-    with pytest.raises(ProviderError, match="that project/prod/p made"):
+    with pytest.raises(ProviderError, match="that project/prod/p created"):
         world.product("pro", id="theirs")
     # What the refusal says to do.
     with pytest.raises(ProviderError, match='declare adopt="chosen" to adopt it'):

@@ -62,7 +62,7 @@ def test_another_stack_s_lookup_key_is_never_taken(world: World) -> None:
     held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
     nothing: dict[str, Any] = {}
     for more in (nothing, {"transfer_lookup_key": True}):
-        with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
+        with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee created"):
             world.price(product.id, lookup_key="pro", **more)
     assert prices(world)[held.id]["lookup_key"] == "pro"
 
@@ -73,7 +73,7 @@ def test_an_update_never_takes_the_lookup_key_of_another_stack(world: World) -> 
     theirs = world.process().provider(PriceProvider)
     held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
     plain = world.price(product.id)
-    with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
+    with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee created"):
         world.price_change(product.id, plain, lookup_key="pro", transfer_lookup_key=True)
     assert prices(world)[held.id]["lookup_key"] == "pro"
 
