@@ -536,7 +536,9 @@ def test_flexible_that_was_never_declared_does_not_go_back_either(acme: Acme) ->
 
 
 def test_a_flexible_one_that_a_lost_run_made_is_not_taken_for_a_classic_one(acme: Acme) -> None:
-    with pytest.raises(ProviderError, match=r"has billing_mode \{'type': 'flexible'\} .declared: \{'type': 'classic'\}"):
+    with pytest.raises(
+        ProviderError, match=r"has billing_mode \{'type': 'flexible'\} .declared: \{'type': 'classic'\}"
+    ):
         acme.up(None, billing_mode={"type": "classic"})
 
 
