@@ -77,9 +77,9 @@ def test_destroy_leaves_nothing_that_bills_and_names_what_stays(new_project: New
 
     assert said(destroyed) == [
         "Meter 'tokens': deactivated; Stripe keeps it and its usage",
-        "Price 'seat': archived; Stripe keeps it, and what is subscribed to it goes on",
-        "Price 'usage': archived; Stripe keeps it, and what is subscribed to it goes on",
-        "Product 'sold': archived; Stripe deletes no product that has had prices",
+        "Price 'seat': archived; Stripe keeps it, and subscriptions on it go on",
+        "Price 'usage': archived; Stripe keeps it, and subscriptions on it go on",
+        "Product 'sold': archived; Stripe cannot delete a product that has had prices",
     ]
     for name in ("Meter tokens", "Price seat", "Price usage", "Product sold"):
         assert f"({known[name]})" in destroyed.text
@@ -399,7 +399,7 @@ def test_taking_one_resource_out(new_project: NewProject) -> None:
     assert not is_deleted(project.client, known["Customer kept"])
     assert said(removed) == [
         "Customer 'kept': stays in Stripe (on_delete=keep)",
-        "Price 'chosen': archived; Stripe keeps it, and what is subscribed to it goes on",
+        "Price 'chosen': archived; Stripe keeps it, and subscriptions on it go on",
         f"Price 'chosen': was the default price of {known['Product chosen']}, which now has none",
     ]
     no_changes(project)
