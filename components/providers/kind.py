@@ -50,6 +50,12 @@ class Declarations(Protocol):
     def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
 
 
+class TakesBack(Protocol):
+    """Answers whether a resource that has no id yet gets an object back, which a run that failed has replaced."""
+
+    def __call__(self, kind: Kind, id_: str, /) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Change:
     """A resource in the state, compared with the program.
@@ -114,6 +120,8 @@ class Kind:
         linked_rules: what is wrong with them, given what the program declares for others: (arguments, declaration).
         fill: the arguments with defaults for our own, so that a preview shows them: (arguments, livemode).
         comparable: the arguments in a canonical form, in which they can be compared.
+        foreseen: the arguments with unknown values that can be foreseen: (old, new, whether this run gets back an
+            object that a failed run has replaced).
         computed: what Stripe filled in for omitted arguments, from the state's outputs.
         replaces: the changed arguments that force a replacement: (old, new, what `fields` and types say).
         warnings: what a reviewer should know about a change that the diff does not show.
@@ -144,6 +152,7 @@ class Kind:
     linked_rules: Callable[[Inputs, Declarations], Iterator[Problem]] = _no_problem
     fill: Callable[[Inputs, bool], Inputs] = lambda inputs, livemode: inputs
     comparable: Callable[[Inputs], Inputs] = _unchanged
+    foreseen: Callable[[Inputs, Inputs, TakesBack], Inputs] = lambda old, new, takes_back: new
     computed: Callable[[Inputs], Inputs] = _nothing
     replaces: Callable[[Inputs, Inputs, set[str]], Iterable[str]] = lambda old, new, names: names
     warnings: Callable[[Change], Iterator[str]] = _silent

@@ -126,7 +126,7 @@ class Reconciler:
                     self.inventory.remember(each)
         mine = [
             remote
-            for remote in self.inventory.owned()
+            for remote in self.candidates(new)
             if owner_of(remote) == new["owner"]
             and not self.run.is_in_state(self.kind, remote["id"])
             and self.is_alive(remote, new)
@@ -370,6 +370,10 @@ class Reconciler:
         """Parameters of further lists that may hold the object, which the default list leaves out."""
         yield from ()
 
+    def candidates(self, new: Inputs) -> list[StripeObject]:
+        """The objects among which one that was made for this resource must be."""
+        return self.inventory.owned()
+
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
         """Warn of an object created for this resource that no longer fits: the program changed before the next run."""
         self.run.tell(
@@ -458,6 +462,30 @@ class Reconciler:
             The object as Stripe keeps it, or None.
         """
         raise NotImplementedError
+
+    def ours_to_take(self, remote: StripeObject, new: Inputs, argument: str) -> StripeObject:
+        """The object that already has a chosen id or code, if this stack created it and no longer uses it.
+
+        Raises:
+            ProviderError: it is somebody else's, or has what Stripe cannot change.
+        """
+        value, noun, owner = new[argument], self.kind.noun, owner_of(remote)
+        # Another resource of this stack created it and is no longer in the program: the resource was renamed.
+        has_it = self.run.is_in_state(self.kind, remote["id"]) or self.run.keeper(self.kind, remote["id"])
+        renamed = self.is_ours(remote, new) and not has_it
+        if owner != new["owner"] and not renamed:
+            raise ProviderError(
+                f"{self.subject(new)}: the {argument} {value!r} belongs to a {noun} that "
+                + (f"{owner} created" if owner else "no program created")
+                + f'; choose another {argument}, or declare adopt="{remote["id"]}" to adopt it'
+            )
+        if different := self.different(remote, new):
+            archived = "archived " if remote.get("active") is False else ""
+            raise ProviderError(
+                f"{self.subject(new)}: the {archived}{noun} {value!r} differs in {' and '.join(different)}, which "
+                f"Stripe cannot change; choose another {argument}"
+            )
+        return remote
 
     # -- small parts --------------------------------------------------------------------------------------------
 
