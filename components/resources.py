@@ -121,6 +121,7 @@ class DefaultPriceArguments(TypedDict):
 class PriceArguments(TypedDict, total=False):
     adopt: Input[str]
     active: Input[bool]
+    archive_when_unused: Input[bool]
     billing_scheme: Input[Literal["per_unit", "tiered"]]
     currency: Required[Input[str]]
     currency_options: Input[Mapping[str, Input[CurrencyOption]]]
@@ -295,6 +296,7 @@ class SubscriptionArguments(TypedDict, total=False):
         Literal["allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"]
     ]
     payment_settings: Input[params.SubscriptionCreateParamsPaymentSettings]
+    plan_versions: Input[Mapping[str, int]]
     pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
     proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
     proration_date: Input[int]
@@ -318,7 +320,7 @@ class StripeResource(Resource):
 
     def _declare(self, resource_name: str, opts: pulumi.ResourceOptions | None, arguments: Mapping[str, Any]) -> None:
         provider = self.provider_class()
-        leaving.DECLARED.add(provider.kind.name, resource_name, opts)
+        leaving.declare(provider.kind.name, resource_name, opts)
         outputs = dict.fromkeys((*COMMON_OUTPUTS, *provider.kind.outputs, *_attributes(type(self))))
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{resource_name}"
         properties = {**outputs, **{name: _without_decimals(value) for name, value in arguments.items()}}

@@ -22,6 +22,17 @@ def replaces(kind: Kind, old: Inputs, new: Inputs) -> list[str]:
     return sorted(kind.replaces(old, new, changed))
 
 
+def is_declared(kind: Kind, there: Inputs, wanted: Inputs) -> bool:
+    """Whether an object of a resource's earlier arguments is as it declares now, as far as that is known.
+
+    It is in what Stripe cannot change, and in what anyone pays.
+    """
+    before, after = (kind.comparable({**kind.defaults, **each}) for each in (there, wanted))
+    different = {path.partition(".")[0] for path in unequal(before, after)}
+    fixed = {name for name in different & (kind.create_only | kind.paid) if name in wanted or name not in kind.once}
+    return there.get("owner") == wanted.get("owner") and not kind.replaces(there, wanted, fixed)
+
+
 def compare(kind: Kind, id_: str, outputs: Inputs, new: Inputs, declaration: Declarations) -> Change:
     """The change from what the state holds to what the program declares."""
     old = kind.arguments(outputs)
