@@ -15,6 +15,7 @@ from typing import Any, Final
 from components.providers import paid
 from components.providers.coupon import COUPON, takes_off
 from components.providers.kind import Change, Declaration, Declarations
+from components.providers.paid import date as date
 from components.providers.price import PRICE
 from components.providers.subscription_items import offer_of, renamed
 from components.providers.values import MISSING, Inputs, is_unknown, mapping
@@ -203,8 +204,8 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
         fees = [paid.fee_text(price, quantity, new.get("currency")) for price, quantity in priced if price is not None]
         amounts = " and ".join(each for each in fees if each)
         yield (
-            f"bills the time from {paid.date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, "
-            "unless an earlier subscription of this name was billed for it"
+            f"bills the time from {date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, unless an "
+            "earlier subscription of this name was billed for it"
         )
     in_trial = [name for name in ("trial_period_days", "trial_end") if new.get(name) not in (None, "now")]
     if in_trial and any(
@@ -404,7 +405,7 @@ def _end_taken_back(bill: Bill) -> Iterator[str]:
     if any(bill.new.get(name) for name in ("cancel_at", "cancel_at_period_end")):
         return
     end = bill.old.get("cancel_at")
-    when = f"on {paid.date(end)}" if isinstance(end, int) else "with its period"
+    when = f"on {date(end)}" if isinstance(end, int) else "with its period"
     if end or bill.old.get("cancel_at_period_end"):
         total = total_text(bill, bill.after)
         yield (
@@ -429,8 +430,8 @@ def _trial(bill: Bill) -> Iterator[str]:
         yield f"its trial, if it is in one, ends now, with an invoice at once{f': {total}' if total else ''}"
     elif isinstance(now, int):
         yield (
-            f"nothing is paid until {paid.date(now)} (trial_end): what was paid for that time is credited, and usage "
-            "in it is billed at 0"
+            f"nothing is paid until {date(now)} (trial_end): what was paid for that time is credited, and usage in "
+            "it is billed at 0"
         )
 
 
