@@ -15,6 +15,7 @@ from typing import Any, Final
 from components.providers import paid
 from components.providers.coupon import COUPON, takes_off
 from components.providers.kind import Change, Declaration, Declarations
+from components.providers.paid import date as date
 from components.providers.price import PRICE
 from components.providers.subscription_items import offer_of, renamed
 from components.providers.values import MISSING, Inputs, is_unknown, mapping
@@ -130,7 +131,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
     if not isinstance(bill.new.get("items"), Mapping):
         return
     for key, new_key in sorted(bill.keys.items()):
-        yield f"item {key} is {new_key} from now on; in Stripe it stays the item that it is"
+        yield f"item {key} is {new_key} from now on; in Stripe it stays the same item"
     for key in sorted(bill.before.keys() | bill.after.keys()):
         yield from _item(bill, key)
     yield from _at_once(bill)
@@ -139,7 +140,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
 def _of_replacement(bill: Bill) -> Iterator[str]:
     """The sentences of one that is cancelled for a new one."""
     if bill.outputs.get("has_ended"):
-        yield "has ended, and a new subscription is made, with a billing period of its own"
+        yield "has ended, and a new subscription is created, with a billing period of its own"
         return
     trials = [key for key in sorted(bill.after) if mapping(bill.after[key]).get("current_trial")]
     begun = [f"the trial of {', '.join(trials)}"] if trials else []
@@ -147,7 +148,7 @@ def _of_replacement(bill: Bill) -> Iterator[str]:
     begun += ["its discounts"] if bill.new.get("discounts") else []
     total = total_text(bill, bill.after)
     yield (
-        f"is cancelled now ({ending(bill.old)}) and a new subscription made, with a billing period of its "
+        f"is cancelled now ({ending(bill.old)}) and a new subscription is created, with a billing period of its "
         f"own{_in_brackets(total)}{f', and {_and(begun)} from the beginning' if begun else ''}; this cannot be undone"
     )
     yield from _end_taken_back(bill)
@@ -195,7 +196,7 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
     if isinstance(once, list) and once:
         yield (
             f"add_invoice_items charge {paid.once_text(once, known, new.get('currency'))} with the first invoice, "
-            "except what an earlier subscription of this name has charged"
+            "except what an earlier subscription of this name already charged"
         )
     if isinstance(start := new.get("backdate_start_date"), int):
         items = mapping(new.get("items")).values()
@@ -203,8 +204,8 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
         fees = [paid.fee_text(price, quantity, new.get("currency")) for price, quantity in priced if price is not None]
         amounts = " and ".join(each for each in fees if each)
         yield (
-            f"bills the time from {paid.date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, "
-            "unless an earlier subscription of this name was billed for it"
+            f"bills the time from {date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, unless an "
+            "earlier subscription of this name was billed for it"
         )
     in_trial = [name for name in ("trial_period_days", "trial_end") if new.get(name) not in (None, "now")]
     if in_trial and any(
@@ -216,7 +217,7 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
 def ending(old: Mapping[str, Any]) -> str:
     """How a cancellation ends what is billed."""
     cancel = {**CANCEL_DEFAULTS, **mapping(old.get("cancel"))}
-    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
+    invoice = "with a final invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
     return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"
 
 
@@ -258,7 +259,7 @@ def _item(bill: Bill, key: str) -> Iterator[str]:
     old, new = mapping(old) if old is not None else None, mapping(new)
     trial, was_in = new.get("current_trial"), (old or {}).get("current_trial")
     if was_in and not trial:
-        yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
+        yield f"item {key}: its trial stays in Stripe: a trial that has begun runs on"
     if trial and trial != was_in:
         # Whoever pays the price already pays the trial's again.
         offer = "its trial offer" if is_unknown(mapping(trial).get("trial_offer")) else offer_of(trial)
@@ -344,7 +345,7 @@ def _the_rest(bill: Bill, key: str) -> str:
     how = bill.prorations
     when = "at once" if how == "always_invoice" else "on the next invoice"
     after = bill.price_after(key) if key in bill.after else None
-    anew = f", and {paid.included(after):,} included units begin anew" if after and paid.included(after) else ""
+    anew = f", and {paid.included(after):,} included units start over" if after and paid.included(after) else ""
     if key not in bill.before and after is not None and paid.is_metered(after):
         return "its usage is counted from now on"
     if key in bill.before and bill.is_metered(key):
@@ -362,7 +363,7 @@ def _prorated(bill: Bill) -> str:
 
 
 def _at_once(bill: Bill) -> Iterator[str]:
-    """An invoice that comes with the change, and periods that begin anew.
+    """An invoice that comes with the change, and billing periods that restart.
 
     https://docs.stripe.com/billing/subscriptions/billing-mode/compare
     """
@@ -371,8 +372,8 @@ def _at_once(bill: Bill) -> Iterator[str]:
     anew = anchor in ("now", {"type": "now"}) and anchor != bill.old.get("billing_cycle_anchor")
     if anew and not bill.is_classic:
         yield (
-            "its periods begin anew now (billing_cycle_anchor): usage so far and the time that is added are billed on "
-            "the next invoice, and included units begin anew"
+            "its billing periods restart now (billing_cycle_anchor): usage so far and the added time are billed on "
+            "the next invoice, and included units start over"
         )
         return
     why = "billing_cycle_anchor" if anew else _why_anew(bill)
@@ -380,7 +381,7 @@ def _at_once(bill: Bill) -> Iterator[str]:
         return
     total = total_text(bill, bill.after)
     unused = ", less the unused time of the old ones" if bill.prorations != "none" else ""
-    yield f"its periods begin anew now, with an invoice at once{f': {total}{unused}' if total else unused} ({why})"
+    yield f"its billing periods restart now, with an invoice at once{f': {total}{unused}' if total else unused} ({why})"
 
 
 def _why_anew(bill: Bill) -> str | None:
@@ -404,12 +405,12 @@ def _end_taken_back(bill: Bill) -> Iterator[str]:
     if any(bill.new.get(name) for name in ("cancel_at", "cancel_at_period_end")):
         return
     end = bill.old.get("cancel_at")
-    when = f"on {paid.date(end)}" if isinstance(end, int) else "with its period"
+    when = f"on {date(end)}" if isinstance(end, int) else "with its period"
     if end or bill.old.get("cancel_at_period_end"):
         total = total_text(bill, bill.after)
         yield (
-            f"was to end {when}, and goes on{f', {total}' if total else ''}: if the customer has cancelled, in the "
-            "portal say, declare that end (cancel_at_period_end or cancel_at)"
+            f"was to end {when}, and now continues{f', {total}' if total else ''}: if the customer cancelled it, in "
+            "the portal for example, declare that end (cancel_at_period_end or cancel_at)"
         )
 
 
@@ -429,8 +430,8 @@ def _trial(bill: Bill) -> Iterator[str]:
         yield f"its trial, if it is in one, ends now, with an invoice at once{f': {total}' if total else ''}"
     elif isinstance(now, int):
         yield (
-            f"nothing is paid until {paid.date(now)} (trial_end): what was paid for that time is credited, and usage "
-            "in it is billed at 0"
+            f"nothing is paid until {date(now)} (trial_end): what was paid for that time is credited, and usage in "
+            "it is billed at 0"
         )
 
 
@@ -455,7 +456,7 @@ def _named(bill: Bill, item: Mapping[str, Any]) -> str:
     if isinstance(source, Mapping):
         return "a price of its own"
     if is_unknown(source):
-        return "a price that is made in this run"
+        return "a price that this run creates"
     known = bill.price(source)
     return known.subject if known else str(source)
 
