@@ -1,6 +1,6 @@
-"""The stack's own state, for what a provider is not told: who else holds an object, and what is yet to be deleted.
+"""Reads the stack's own state, for what a provider is not told: who else holds an object, and what is left to delete.
 
-Asked with `pulumi stack export`, which takes no lock, from inside the run: the provider process inherits the CLI's
+It runs `pulumi stack export` from inside the run. The export takes no lock, and the provider process inherits the CLI's
 environment and working directory.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from components.providers.values import Inputs
 
-#: An export takes about half a second; a backend far away, some more.
+#: An export takes about half a second, and longer from a remote backend.
 TIMEOUT_SECONDS: Final = 60
 
 ObjectName = tuple[str, str]
@@ -31,8 +31,8 @@ class StackState:
     """What a stack's state says of Stripe's objects.
 
     Attributes:
-        holders: how many resources hold an object; what a replacement has yet to delete counts too.
-        replaced: the properties of what a replacement has yet to delete: the run that replaced it failed.
+        holders: how many resources hold an object, including objects that a replacement has yet to delete.
+        replaced: the properties of objects that a replacement has yet to delete, because its run failed.
     """
 
     holders: Counter[ObjectName] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class StateUnreadable(Exception):
 
 
 def read_state(stack: str) -> StackState | None:
-    """A stack's state as it is now; None where no engine runs this process.
+    """A stack's current state; None if no engine started this process.
 
     Raises:
         StateUnreadable: the export failed.
@@ -88,7 +88,7 @@ def runs_under_engine() -> bool:
 def _exports(stack: str) -> list[list[str]]:
     """The commands that export the state of the stack that the CLI works on, the next for where one fails.
 
-    By the CLI that runs this process, which need not be on PATH, and as it was told which stack: `dev` alone is one of
+    By the CLI that started this process, which need not be on PATH, and as it was told which stack: `dev` alone is one of
     one's default organization, which on Pulumi Cloud need not be that of `pulumi up --stack acme/dev`. Told nothing, it
     works on the selected stack; where none is selected, it has asked.
 
@@ -96,7 +96,7 @@ def _exports(stack: str) -> list[list[str]]:
         StateUnreadable: there is no CLI.
     """
     process = os.getppid()
-    # Between the two is the language plugin's shell.
+    # The language plugin's shell is between the two.
     for _ in range(4):
         try:
             executable = os.readlink(f"/proc/{process}/exe")
@@ -111,7 +111,7 @@ def _exports(stack: str) -> list[list[str]]:
         process = int(status.rpartition(")")[2].split()[1])
     found = shutil.which("pulumi")
     if found is None:
-        raise StateUnreadable("the pulumi that runs this is not on PATH")
+        raise StateUnreadable("the pulumi that started this run is not on PATH")
     return [[found, "stack", "export", "--non-interactive", "--stack", stack]]
 
 
