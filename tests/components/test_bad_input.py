@@ -373,6 +373,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     ),
     (
         SubscriptionProvider,
+        {**SUBSCRIPTION, "collection_method": "send_invoice", "days_until_due": 3651},
+        "days_until_due: must be 0 to 3,650",
+    ),
+    (
+        SubscriptionProvider,
         {**SUBSCRIPTION, "trial_end": "now", "trial_period_days": 3},
         "trial_period_days: cannot be combined with",
     ),
