@@ -1,6 +1,6 @@
-"""The stack's own state, for what a provider is not told: who else holds an object, and what is yet to be deleted.
+"""Reads the stack's own state, for what a provider is not told: who else holds an object, and what is left to delete.
 
-Asked with `pulumi stack export`, which takes no lock, from inside the run: the provider process inherits the CLI's
+It runs `pulumi stack export` from inside the run. The export takes no lock, and the provider process inherits the CLI's
 environment and working directory.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from components.providers.values import Inputs
 
-#: An export takes about half a second; a backend far away, some more.
+#: An export takes about half a second, and longer from a remote backend.
 TIMEOUT_SECONDS: Final = 60
 
 ObjectName = tuple[str, str]
@@ -31,8 +31,8 @@ class StackState:
     """What a stack's state says of Stripe's objects.
 
     Attributes:
-        holders: how many resources hold an object; what a replacement has yet to delete counts too.
-        replaced: the properties of what a replacement has yet to delete: the run that replaced it failed.
+        holders: how many resources hold an object, including objects that a replacement has yet to delete.
+        replaced: the properties of objects that a replacement has yet to delete, because its run failed.
     """
 
     holders: Counter[ObjectName] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class StateUnreadable(Exception):
 
 
 def read_state(stack: str) -> StackState | None:
-    """A stack's state as it is now; None where no engine runs this process.
+    """A stack's current state; None if no engine started this process.
 
     Raises:
         StateUnreadable: the export failed.
@@ -53,7 +53,7 @@ def read_state(stack: str) -> StackState | None:
         return None
     cli = _cli()
     if cli is None:
-        raise StateUnreadable("the pulumi that runs this is not on PATH")
+        raise StateUnreadable("the pulumi that started this run is not on PATH")
     command = [cli, "stack", "export", "--stack", stack, "--non-interactive"]
     quiet = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
@@ -85,9 +85,9 @@ def runs_under_engine() -> bool:
 
 
 def _cli() -> str | None:
-    """The CLI that runs this process, which need not be on PATH; else the one on PATH."""
+    """The CLI that started this process, which may not be on PATH; otherwise the one on PATH."""
     process = os.getppid()
-    # Between the two is the language plugin's shell.
+    # The language plugin's shell is between the two.
     for _ in range(4):
         try:
             executable = os.readlink(f"/proc/{process}/exe")

@@ -1,4 +1,4 @@
-"""What is legal and surely not meant: each check beside brute force, and each incident that it can know."""
+"""Prices that Stripe allows but nobody wants: each check against brute force, and known incidents."""
 
 from __future__ import annotations
 

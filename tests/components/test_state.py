@@ -1,4 +1,4 @@
-"""Who else holds an object, from the stack's own state: what is read of an export, and what is said where it fails."""
+"""Who else holds an object, from the stack's own state: how an export is read, and what is said if it fails."""
 
 from __future__ import annotations
 
@@ -102,5 +102,5 @@ def test_an_export_that_fails_says_why_in_one_line(
 
 def test_a_cli_that_is_nowhere_is_said(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(engine.parent))
-    with pytest.raises(StateUnreadable, match="the pulumi that runs this is not on PATH"):
+    with pytest.raises(StateUnreadable, match="the pulumi that started this run is not on PATH"):
         read_state("dev")

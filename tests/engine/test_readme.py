@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def without_prices(text: str) -> str:
-    """The text without ids, which are others every time."""
+    """The text without ids, which differ every time."""
     return re.sub(r"price_\w+", "price_", text)
 
 
