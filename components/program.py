@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -10,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pulumi
+from pulumi.runtime.settings import SETTINGS
+from pulumi.runtime.settings import _get_rpc_manager as get_rpc_manager
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -59,9 +62,28 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             if not is_meant(finding, meant):
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
     except (SettingsError, PricingError) as error:
+        _withdraw()
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
+        _withdraw()
         raise pulumi.RunError("\n".join(validation_messages(error))) from None
+
+
+def _withdraw() -> None:
+    """Take back all that the program has declared before its mistake was found.
+
+    Pulumi's SDK tells the engine of a resource after the program's body, also when that has failed: an `up` without a
+    preview would apply the part of the model that comes before the mistake.
+    """
+    try:
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    except RuntimeError:
+        # No engine runs this program, and nothing is told to one.
+        return
+    get_rpc_manager().rpcs.clear()
+    SETTINGS.outputs.clear()
+    for task in waiting:
+        task.cancel()
 
 
 def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:

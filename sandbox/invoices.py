@@ -334,7 +334,6 @@ def create(call: Call) -> Obj:
     if customer is None:
         raise refuse("missing", param="customer")
     sent, days = params.get("collection_method") == "send_invoice", params.get("days_until_due")
-    terms.check_due_days(days, "days_until_due")
     if sent != (days is not None):
         raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
     now = call.now(customer)

@@ -18,7 +18,6 @@ from components.providers.inventory import OWNER_KEY, StripeObject, is_gone, own
 from components.providers.kind import ADOPT, Kind
 from components.providers.run import Run
 from components.providers.values import MISSING, Inputs, fingerprint, is_unknown
-from components.settings import SettingsError
 
 #: A stored answer that no longer holds leads to the next generation of its key, up to this one.
 MOST_GENERATIONS: Final = 50
@@ -81,9 +80,8 @@ class Reconciler:
         if self.run.is_in_state(self.kind, id_):
             return
         try:
-            self.account.settings.require_key()
             remote = self.inventory.fetch(id_)
-        except (SettingsError, AccountError) as problem:
+        except AccountError as problem:
             self.run.tell(
                 "warning",
                 f"{self.subject(new, id_)}: will be adopted; the preview cannot tell what that changes: {problem}",

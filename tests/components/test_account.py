@@ -312,6 +312,8 @@ def test_a_key_that_stripe_does_not_know(world: World) -> None:
     with pytest.raises(StripeRefusal, match=r"HTTP 401.*Check stripe-pricing:apiKey or STRIPE_API_KEY") as caught:
         world.up(ProductProvider, "p", {"name": "P"}, process=world.process(mode="test", apiKey=TEST_KEY))
     assert TEST_KEY not in str(caught.value)
+    # Which config a run without the program has, Pulumi does not say.
+    assert str(caught.value).endswith("after a change, add --run-program.")
 
 
 # -- retries --------------------------------------------------------------------------------------------------------

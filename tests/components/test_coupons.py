@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 from pulumi.output import UNKNOWN
 
-from components import leaving
 from components.account import StripeRefusal
-from components.providers.coupon import COUPON, CouponProvider, takes_off
+from components.program import program
+from components.providers.coupon import CouponProvider, takes_off
 from components.providers.lifecycle import ProviderError
-from components.providers.promotion_code import PROMOTION_CODE, PromotionCodeProvider
+from components.providers.promotion_code import PromotionCodeProvider
 from components.providers.run import run_of
+from components.providers.state import StackState
 from components.providers.subscription import SubscriptionProvider
+from components.resources import Coupon, PromotionCode
 from tests.components.world import PULUMI, State, World, invoiced
+from tests.mocked import event_loop
+from tests.stack import Stack
 
 LOYALTY = {"id": "loyalty", "percent_off": 20, "duration": "repeating", "duration_in_months": 3}
 
@@ -131,7 +135,7 @@ def test_a_subscription_that_is_given_a_coupon_of_the_program_says_what_that_tak
 def test_a_coupon_that_another_resource_of_the_state_holds_is_not_deleted(world: World) -> None:
     state = coupon(world)
     process = world.process()
-    run_of(process.account).read_holders = lambda stack: Counter({("Coupon", state.id): 2})
+    run_of(process.account).read_state = lambda stack: StackState(Counter({("Coupon", state.id): 2}))
     world.destroy(CouponProvider, state, process)
     assert world.stripe("get", f"/v1/coupons/{state.id}")["valid"]
 
@@ -299,17 +303,24 @@ def test_a_promotion_code_that_cannot_be_is_refused_in_the_preview(
     assert [failure.reason for failure in checked.failures] == [sentence]
 
 
-def test_what_leaves_the_program_says_what_it_leaves_behind() -> None:
-    found = {
-        f"urn:pulumi:dev::p::pulumi-python:dynamic/stripe:{kind}::{kind.lower()}": {"outputs": outputs}
-        for kind, outputs in {
-            COUPON.name: {"percent_off": "20", "duration": "repeating", "duration_in_months": 3.0},
-            PROMOTION_CODE.name: {"code": "SUMMER"},
-        }.items()
-    }
-    over = "SUMMER can no longer be redeemed; existing discounts go on"
+def test_what_leaves_the_program_says_what_it_leaves_behind(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def first() -> None:
+        with program():
+            loyalty = Coupon("loyalty", percent_off=20, duration="repeating", duration_in_months=3)
+            PromotionCode("summer", code="SUMMER", promotion={"type": "coupon", "coupon": loyalty.id})
+
+    def second() -> None:
+        with program():
+            pass
+
+    with event_loop():
+        stack = Stack(world)
+        stack.up(first)
+        assert caplog.messages == []
+        stack.preview(second)
     gone, given = "is no longer in the program: ", "customers who have it keep 20 % off for 3 months"
-    assert list(leaving.Declared().leaving(found)) == [
-        f"Coupon 'coupon' {gone}deleting it is for good; {given}, and its promotion codes are no longer valid",
-        f"PromotionCode 'promotioncode' {gone}{over}",
+    over = "SUMMER can no longer be redeemed; existing discounts go on"
+    assert caplog.messages == [
+        f"Coupon 'loyalty' {gone}deleting it is for good; {given}, and its promotion codes are no longer valid",
+        f"PromotionCode 'summer' {gone}{over}",
     ]

@@ -59,6 +59,23 @@ def test_one_thing_is_changed_at_a_time(mutants: ModuleType, tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "lines"),
+    [
+        ("", [5, 10, 13, 14, 14, 14, 15, 15, 15, 16]),
+        (":14-15", [14, 14, 14, 15, 15, 15]),
+        (":16-16", [16]),
+        ("::Thing", [10]),
+        ("::kept", [13, 14, 14, 14, 15, 15, 15, 16]),
+    ],
+)
+def test_a_part_of_a_module_is_changed(mutants: ModuleType, tmp_path: Path, part: str, lines: list[int]) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(SOURCE)
+    path, chosen = mutants.lines_of(f"{module}{part}")
+    assert [each.line for each in mutants.mutants_of(path) if each.line in chosen] == lines
+
+
 TRY = """
 import sys
 from pathlib import Path
@@ -85,7 +102,7 @@ def test_a_change_that_no_test_notices_survives() -> None:
 
 def test_each_mutant_is_tried_by_the_tests_that_call_it() -> None:
     module, tests = "components/settings.py", "tests/components/test_settings.py"
-    done = run("script/mutants.py", module, "--tests", tests, "--every", "20")
+    done = run("script/mutants.py", f"{module}::StackConfig", "--tests", tests, "--every", "10")
     first, second, *survivors, last = done.stdout.splitlines()
     assert first == "recording which test calls what ..."
     tried = int(second.split()[0])
@@ -101,6 +118,7 @@ def test_what_cannot_be_tried_is_one_sentence(tmp_path: Path) -> None:
     outside.write_text("def test_failing():\n    assert False\n")
     for arguments, sentence in (
         (["components/no.py"], "no such module: components/no.py"),
+        (["components/settings.py::nobody"], "components/settings.py has no nobody"),
         (["components/settings.py", "--tests", str(outside)], f"no tests of this project: {outside}"),
     ):
         done = run("script/mutants.py", *arguments)

@@ -177,6 +177,17 @@ def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder
     assert recorder.declared["one"]["currency"] == "eur"
 
 
+@pytest.mark.parametrize("seats", ["3", " 3 ", 3, {"license": "3"}])
+def test_seats_may_be_read_from_a_csv(recorder: Recorder, seats: Any) -> None:
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> pulumi.Output[Any]:
+        pro = PublishedPlan("pro", Plan("Pro", fees=100, usage=Usage("call", overage=1)), event_name="calls")
+        return Subscriber("one", pro, customer_name="One", email="one@example.com", seats=seats).subscription.id
+
+    program()
+    assert recorder.declared["one"]["items"]["license"]["quantity"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

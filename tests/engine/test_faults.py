@@ -380,6 +380,8 @@ def test_an_engine_killed_before_it_wrote_any_state_is_made_up_for_by_the_next_r
         assert run[0].result().code != 0
     if before is not None:
         assert in_state(project) == before, "a checkpoint was written"
-    # The lock of the killed run.
+    locked = project.run(phase.verb, "--yes", "--skip-preview")
+    assert locked.code != 0
+    assert "pulumi cancel" in locked.text
     project.run("cancel", "--yes").ok()
     assert_converged(phase, project, sandbox)
