@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pulumi
+from pulumi.runtime.settings import SETTINGS, get_root_resource
+from pulumi.runtime.stack import Stack
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components import leaving, pricing
-from components.plan import PLANS
-from components.pricing import PricingError, unknown_argument
-from components.prover import prove
+from components.placement import followed, undecided
+from components.plan import PublishedPlan
+from components.pricing import Plan, PricingError, unknown_argument
+from components.prover import Finding, prove
 from components.safekeeping import objections
-from components.settings import Settings, SettingsError, StackConfig
+from components.settings import NAMESPACE, Settings, SettingsError, StackConfig, offers
+from components.this_run import this_run
 
 
 @contextmanager
@@ -34,21 +42,83 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
     config = StackConfig(pulumi.runtime.get_config, pulumi.runtime.is_config_secret)
     if config.hint:
         pulumi.log.warn(config.hint)
+    # The stack's own registration is among them, and whatever is not of this program.
+    before = _tasks()
     try:
         settings = Settings.read(config, os.environ)
         for objection in objections(settings, project_folder(Path.cwd()), pulumi.get_stack(), os.environ):
             if not pulumi.runtime.is_dry_run():
                 raise SettingsError(objection)
             pulumi.log.warn(f"pulumi up will be refused: {objection}")
+        run = this_run()
+        run.gathers_undecided = True
         yield settings
+        if said := undecided(run):
+            raise PricingError(said)
+        for name in offers(config).keys() - run.plans.keys():
+            known = ", ".join(sorted(run.plans)) or "none"
+            raise PricingError(f"{NAMESPACE}:offers names {name}, and there is no such plan; this program has {known}")
         leaving.say()
-        for finding in prove(PLANS):
-            if finding.name not in meant:
+        for sentence in followed(run):
+            pulumi.log.warn(sentence)
+        for finding in doubts(run.plans):
+            if not is_meant(finding, meant):
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
     except (SettingsError, PricingError) as error:
+        _withdraw(_tasks() - before)
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
+        _withdraw(_tasks() - before)
         raise pulumi.RunError("\n".join(validation_messages(error))) from None
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    """What waits to be told to the engine; nothing where no engine runs this program."""
+    try:
+        return asyncio.all_tasks()
+    except RuntimeError:
+        return set()
+
+
+def _withdraw(tasks: set[asyncio.Task[Any]]) -> None:
+    """Take back what a program has declared before its mistake was found.
+
+    Pulumi's SDK tells the engine of a resource after the program's body, also when that has failed: an `up` without a
+    preview would apply the part of the model that comes before the mistake.
+    """
+    for task in tasks:
+        SETTINGS.outputs.discard(task)
+        task.cancel()
+    # What is exported would wait for ever for what is not registered.
+    root = get_root_resource()
+    if isinstance(root, Stack):
+        root.outputs.clear()
+
+
+def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
+    """What plans surely do not mean, in the versions that are offered and in newer ones.
+
+    Each version is compared with the one before it, and what is offered with what else is offered. A version that is
+    older than the offered one is not told again: it is as it is.
+    """
+    plans: dict[str, Plan] = {}
+    before: dict[str, str] = {}
+    offered: list[str] = []
+    for name, plan in published.items():
+        names = {n: name if len(plan.versions) == 1 else f"{name}@{n}" for n in plan.versions}
+        offered.append(names[plan.offered.number])
+        for old, new in pairwise([None, *plan.versions]):
+            if new is not None and new >= plan.offered.number:
+                plans[names[new]] = plan.versions[new].plan
+                if old is not None:
+                    plans[names[old]] = plan.versions[old].plan
+                    before[names[new]] = names[old]
+    return prove(plans, before=before, offered=offered)
+
+
+def is_meant(finding: Finding, meant: Collection[str]) -> bool:
+    """Whether a warning is acknowledged; what was said of a plan with one version goes on to be true of its first."""
+    return finding.name in meant or re.sub(r"@1(?!\d)", "", finding.name) in meant
 
 
 def project_folder(inside: Path) -> Path:

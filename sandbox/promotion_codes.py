@@ -103,10 +103,9 @@ def _restrictions(given: Mapping[str, Any]) -> Obj:
 
 
 def _options(given: Mapping[str, Any], own: str | None) -> Obj:
+    where = "restrictions[currency_options]"
     return {
-        amounts.currency_key(name, "restrictions[currency_options]", own): {
-            "minimum_amount": option.get("minimum_amount", 0)
-        }
+        amounts.currency_key(name, where, own): {"minimum_amount": option.get("minimum_amount", 0)}
         for name, option in given.items()
     }
 

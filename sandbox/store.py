@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +91,11 @@ def mint(prefix: str, length: int = 24) -> str:
     return prefix + os.urandom(length).translate(_FOLD).decode("ascii")
 
 
-def _extract(field: str) -> str:
+def _extract(field: str | tuple[str, ...]) -> str:
     if field in ("id", "created"):
-        return field
-    path = ".".join('"' + part.replace('"', "") + '"' for part in field.split("."))
+        return str(field)
+    parts = field.split(".") if isinstance(field, str) else field
+    path = ".".join('"' + part.replace('"', "") + '"' for part in parts)
     return "json_extract(body, '$." + path.replace("'", "''") + "')"
 
 
@@ -143,7 +144,7 @@ class Store:
         )
 
     def remove(self, kind: str, id: str) -> None:
-        """Forget an object altogether."""
+        """Delete an object."""
         self.connection.execute("DELETE FROM objects WHERE scope = ? AND kind = ? AND id = ?", (self.scope, kind, id))
 
     def seq(self, kind: str, id: str) -> int | None:
@@ -156,16 +157,16 @@ class Store:
     def query(
         self,
         kind: str,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[Any, Any] | None = None,
         *,
         before: int | None = None,
         after: int | None = None,
         limit: int | None = None,
         oldest_first: bool = False,
     ) -> list[Obj]:
-        """Objects of a kind, newest first. `where` maps a field path to a value, None (is null), a collection (any of),
-        a `Through` or a comparison `{"gte": .., "lt": ..}`, `{"ne": ..}`. `before` and `after` are places in the order
-        of creation."""
+        """Objects of a kind, newest first. `where` maps a field path (`recurring.meter`, or its parts as a tuple) to a
+        value, None (is null), a collection (any of), a `Through` or a comparison `{"gte": .., "lt": ..}`, `{"ne": ..}`.
+        `before` and `after` are places in the order of creation."""
         clauses = ["scope = ?", f"kind = '{kind}'"]
         values: list[Any] = [self.scope]
         scattered = False
@@ -205,14 +206,6 @@ class Store:
             sql = f"SELECT body FROM objects WHERE seq IN (SELECT seq {found} LIMIT {limit:d}) ORDER BY seq {order}"
         return [_decode(row[0])[0] for row in self.connection.execute(sql, values)]
 
-    def holding(self, kind: str, texts: Sequence[str]) -> Iterator[Obj]:
-        """Objects of a kind in whose stored form there are some texts, whatever their case; newest first, read one by
-        one."""
-        sql = f"SELECT body FROM objects WHERE scope = ? AND kind = '{kind}'{' AND body LIKE ?' * len(texts)}"
-        values = [self.scope, *(f"%{text}%" for text in texts)]
-        for row in self.connection.execute(f"{sql} ORDER BY seq DESC", values):
-            yield _decode(row[0])[0]
-
     def first(self, kind: str, where: Mapping[str, Any] | None = None) -> Obj | None:
         """The newest object that matches."""
         found = self.query(kind, where, limit=1)
@@ -223,7 +216,9 @@ class Store:
         return Store(self.connection, scope)
 
 
-_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+#: `is` and `is_not` are for texts whatever their case, and for null.
+_SAME: Final = "COLLATE NOCASE IS"
+_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "is": _SAME, "is_not": f"{_SAME} NOT"}
 
 
 def erase(connection: sqlite3.Connection) -> None:
@@ -387,7 +382,7 @@ class Database:
         connection.execute("COMMIT")
 
     def _migrate(self, connection: sqlite3.Connection, names: Collection[str], found: int) -> None:
-        """Bring a file of an earlier format forward; where that fails nothing of it has changed."""
+        """Migrate a file of an earlier format; if that fails, the file is unchanged."""
         if found > FORMAT:
             raise SandboxFileError(
                 f"The sandbox file {self.path} was made by a later version of the sandbox: use that version, or empty "
@@ -399,8 +394,8 @@ class Database:
             migrations.migrate(connection, found, FORMAT)
         except (KeyError, TypeError, ValueError) as problem:
             raise SandboxFileError(
-                f"The sandbox file {self.path} was made by another version of the sandbox, and cannot be brought to "
-                "the form of this one: empty it (sandbox reset) and start anew, or move it away."
+                f"The sandbox file {self.path} was made by another version of the sandbox and cannot be migrated: "
+                "empty it (sandbox reset), or move it away."
             ) from problem
 
     def _take(self) -> sqlite3.Connection:
@@ -425,7 +420,7 @@ class Database:
         return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
-        """Into the pool for the next one; what was not committed is undone."""
+        """Return a connection to the pool; what was not committed is rolled back."""
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -438,7 +433,7 @@ class Database:
             self._pool.notify()
 
     def _forget(self) -> None:
-        """There is one connection less."""
+        """Count one open connection less."""
         with self._pool:
             self._open -= 1
             self._pool.notify()
@@ -452,11 +447,11 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _check_identity(self) -> None:
-        """SQLite goes on with a file that has been deleted, and what it writes is lost with the process."""
+        """SQLite keeps writing to a deleted file, and all of that is lost with the process."""
         if self._identity is not None and self._found() != self._identity:
             raise SandboxFileError(
-                f"The sandbox file {self.path} was deleted or replaced while this sandbox had it open, and nothing "
-                "can be kept in it any more: start the sandbox anew."
+                f"The sandbox file {self.path} was deleted or replaced while this sandbox had it open, and can no "
+                "longer be written: restart the sandbox."
             )
 
     def _explain(self, problem: Exception) -> None:

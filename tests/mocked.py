@@ -1,4 +1,4 @@
-"""What a program needs that runs under Pulumi's mocks: an event loop of its own, gone with the test."""
+"""What a program under Pulumi's mocks needs: an event loop of its own, closed with the test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
-
-from components.plan import PLANS
 
 
 @contextmanager
@@ -25,8 +23,6 @@ def event_loop() -> Iterator[None]:
         try:
             yield
         finally:
-            # A program is a process of its own.
-            PLANS.clear()
             asyncio.set_event_loop(None)
             loop.run_until_complete(loop.shutdown_default_executor())
             for each in made:

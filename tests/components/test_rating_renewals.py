@@ -1,4 +1,4 @@
-"""The rating beside the sandbox's renewal invoices: random plans, random usage, to the cent."""
+"""Our rating compared with the sandbox's renewal invoices: random plans, random usage, to the cent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import stripe
 
-from components.plan import price_parameters
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.rating import bills
+from components.terms import price_parameters
 from sandbox import Sandbox
 from sandbox.client import SandboxHTTPClient
 from tests.sandbox.bills import World, at
