@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
-from . import importing, reading, verifying
+from . import importing, reading, sqs, verifying
 from . import spool as spools
 from .api import Api
 from .cancelling import cancel as cancelled
@@ -121,9 +121,7 @@ class Client:
         self._calls = (limits, share, attempts)
         self._outbox = outbox
         if outbox is not None:
-            from .sqs import check_address
-
-            check_address(outbox)
+            sqs.check_address(outbox)
         self._reset_runtime()
         _CLIENTS.add(self)
 
@@ -165,9 +163,7 @@ class Client:
             return self._deliverer
         with self._lock, spools.IMPORTING:
             if self._outbox_sender is None:
-                from .sqs import Outbox, Queue
-
-                self._outbox_sender = Outbox(self.spool, self._mine, Queue(self._outbox))
+                self._outbox_sender = sqs.Outbox(self.spool, self._mine, sqs.Queue(self._outbox))
             return self._outbox_sender
 
     def _mine(self) -> list[str]:
@@ -387,9 +383,8 @@ class Client:
         message is deleted only after all its events are settled; a killed drain's messages reappear after `visibility`
         seconds and their identifiers make the repeat harmless.
         """
-        from .sqs import Drain, Queue
-
-        return Drain(self._deliverer, Queue(queue), self.clock, visibility=visibility).run(idle_seconds, stop)
+        drain = sqs.Drain(self._deliverer, sqs.Queue(queue), self.clock, visibility=visibility)
+        return drain.run(idle_seconds, stop)
 
     def status(self) -> Status:
         """What is in the spool, and where delivery would go. Makes no call."""

@@ -326,11 +326,11 @@ class Spool:
     def take_in(self, rows: Sequence[Kept]) -> None:
         """Keep events that came from a queue, refused or of unknown fate, unless they are here already."""
         now = int(self.clock())
-        names = [name for name in Kept._fields if name != "id"]
-        query = f"INSERT OR IGNORE INTO events ({', '.join(names)}) VALUES ({_marks(names)})"
-        taken = [row._replace(recorded_at=now, settled_at=now if row.state == "dead" else None) for row in rows]
+        query = f"INSERT OR IGNORE INTO events ({_KEPT}) VALUES ({_marks(Kept._fields)})"
+        new: dict[str, Any] = {"id": None, "recorded_at": now}
+        taken = [row._replace(settled_at=now if row.state == "dead" else None, **new) for row in rows]
         with self._transaction() as connection:
-            connection.executemany(query, [[getattr(row, name) for name in names] for row in taken])
+            connection.executemany(query, taken)
 
     @contextlib.contextmanager
     def delivering(self, patience: float, given_up: Callable[[], bool] = bool) -> Iterator[bool]:
