@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .spool import Kept
@@ -109,8 +109,7 @@ class Status(Placed):
         return not (self.pending or self.unknown or self.cancelling or self.dead or self.held)
 
 
-@dataclass(frozen=True)
-class Summary(Result):
+class Summary(NamedTuple):
     """Usage of one customer in [start, end), as Stripe aggregated it, exact."""
 
     customer: str
@@ -140,8 +139,7 @@ class Summaries(Placed):
         return len(self.rows)
 
 
-@dataclass(frozen=True)
-class PreviewLine(Result):
+class PreviewLine(NamedTuple):
     """One line of an invoice preview. `unit_amount` is exact, None where there is no price."""
 
     description: str
@@ -177,8 +175,7 @@ class InvoicePreview(Placed):
         return iter(self.lines)
 
 
-@dataclass(frozen=True)
-class Difference(Result):
+class Difference(NamedTuple):
     """Where the spool and Stripe disagree, for one event name, customer and UTC hour.
 
     verdict: "short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the `unknown` events of
@@ -221,16 +218,14 @@ class Cancelled(Placed):
     correction: str | None = None
 
 
-@dataclass(frozen=True)
-class LineError(Result):
+class LineError(NamedTuple):
     """A line of an imported file that is not an event."""
 
     line: int
     problem: str
 
 
-@dataclass(frozen=True)
-class EventTotals(Result):
+class EventTotals(NamedTuple):
     """What a file holds for one event name."""
 
     event_name: str
