@@ -43,7 +43,7 @@ BACKGROUND_CHUNK = 1000
 
 
 def _through(part: str, method: Callable[Concatenate[U, P], T]) -> Callable[Concatenate[Client, P], T]:
-    """A method of the client that is one of its part of that name."""
+    """A method of the client that belongs to one of its parts."""
 
     def call(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
         return method(getattr(self, part), *arguments, **options)
@@ -582,17 +582,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-_DEFAULT_LOCK = threading.Lock()
 _default: Client | None = None
 
 
 def client() -> Client:
     """The process's own client: the environment's destination and spool, delivering in the background."""
     global _default
-    with _DEFAULT_LOCK:
-        if _default is None:
-            _default = Client()
-        return _default
+    if _default is None:
+        with spools.IMPORTING:  # no fork comes between
+            if _default is None:
+                _default = Client()
+    return _default
 
 
 def _shared(method: Callable[Concatenate[Client, P], T]) -> Callable[P, T]:
