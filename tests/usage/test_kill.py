@@ -60,7 +60,7 @@ FAULTS: list[dict[str, Any]] = [
     {"when": "before", "status": 502, "body": "<html>bad gateway</html>"},
     {"when": "before", "status": 429},
     {"when": "before", "status": 413, "body": "<html>too large</html>"},
-    {"when": "after", "status": 200, "body": ""},
+    {"when": "after", "status": 200, "body": "\n"},
     {"when": "after", "delay": 0.3},
 ]
 
