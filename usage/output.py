@@ -112,12 +112,7 @@ def show_flush(flush: results.Flush) -> None:
     )
 
 
-_WORDS = {
-    "pending": "to be delivered",
-    "dead": "refused",
-    "unknown": "of unknown fate",
-    "cancelling": "being cancelled",
-}
+_WORDS = {"pending": "to be delivered", "dead": "refused", "unknown": "of unknown fate"}
 
 
 def show_status(status: results.Status) -> None:
