@@ -178,3 +178,5 @@ def price_changes(inputs: Inputs) -> Iterator[Problem]:
         for name in ("price_data", "plan"):
             if rules.given(item, name):
                 yield (*path, name), "excludes price_changes at_renewal: declare a Price, and link it by its id"
+        if rules.given(item, "current_trial"):
+            yield (*path, "current_trial"), "excludes price_changes at_renewal: Stripe schedules no trial offers"
