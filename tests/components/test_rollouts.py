@@ -78,7 +78,9 @@ class History:
         )
         more: dict[str, Any] = {"billing_mode": {"type": self.draw.choice(["classic", "flexible"])}, **AT_RENEWAL}
         if self.model.percent_off:
-            duration: dict[str, Any] = self.draw.choice([{"duration": "forever"}, {"duration": "repeating", "duration_in_months": 12}])
+            duration: dict[str, Any] = self.draw.choice(
+                [{"duration": "forever"}, {"duration": "repeating", "duration_in_months": 12}]
+            )
             coupon = world.stripe("post", "/v1/coupons", percent_off=self.model.percent_off, **duration)
             more["discounts"] = [{"coupon": coupon["id"]}]
         self.acme = Acme(world)
