@@ -414,7 +414,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
             "application_fee_percent": 10,
             "transfer_data": {"destination": "acct_1", "amount_percent": 90},
         },
-        "transfer_data.amount_percent: excludes application_fee_percent",
+        "transfer_data.amount_percent: cannot be combined with application_fee_percent",
     ),
     (
         SubscriptionProvider,
@@ -434,9 +434,13 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         one_item(price_data=PRICE_DATA),
-        "items.a.price_data: excludes price: an item has one price",
+        "items.a.price_data: cannot be combined with price: an item has one price",
     ),
-    (SubscriptionProvider, one_item(plan="plan_1"), "items.a.plan: excludes price: an item has one price"),
+    (
+        SubscriptionProvider,
+        one_item(plan="plan_1"),
+        "items.a.plan: cannot be combined with price: an item has one price",
+    ),
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "items": {"k" * 41: {"price": "p"}}},
