@@ -74,8 +74,9 @@ def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
         if before is not None and before != version.number and offered.rollout is not None:
             moves[each.name] = offered.rollout
         if before is not None and before != offered.number:
-            how = "stay" if version is not offered else str(offered.rollout)
-            this_run().followed.setdefault((each.name, offered.number), {}).setdefault(how, []).append(name)
+            rollout = "keep" if version is not offered else offered.rollout or "keep"
+            ways = this_run().followed.setdefault((each.name, offered.number), {})
+            ways.setdefault((rollout, before), []).append(name)
     waits = offered_at_renewal and (paid or {}).get("price_changes") == "at_renewal"
     return Place(name, paid, versions, moves, waits)
 
@@ -133,13 +134,14 @@ def undecided(run: Run) -> str | None:
 def followed(run: Run) -> Iterator[str]:
     """What happens to the subscribers of a plan that offers another version than before: one sentence each."""
     for (plan, offered), ways in run.followed.items():
-        for way, names in ways.items():
-            shown = ", ".join(names[:_MOST_NAMES]) + (
-                f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
-            )
-            if way == "stay":
-                if run.resources().get(("PublishedPlan", plan), {}).get("offered") != offered:
-                    yield f"{plan} offers v{offered}: {shown} stay{'s' if len(names) == 1 else ''} on another version"
-            else:
-                when = "when the period ends" if way == "at_renewal" else "at once"
-                yield f"{plan} offers v{offered}: {shown} move{'s' if len(names) == 1 else ''} to it {when}"
+        for (rollout, before), names in ways.items():
+            if rollout == "keep" and run.resources().get(("PublishedPlan", plan), {}).get("offered") == offered:
+                # They stayed before this run.
+                continue
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            what = {
+                "keep": f"stay on v{before}",
+                "now": f"move from v{before} at once",
+                "at_renewal": f"move from v{before} when their periods end",
+            }[rollout]
+            yield f"{plan} offers v{offered}; these {what}: {', '.join(names[:_MOST_NAMES])}{more}"
