@@ -22,7 +22,7 @@ class Place:
         paid: what the stack's last run has left of the subscription; None where it is new.
         versions: one of each plan.
         moves: the rollouts of the plans whose version is another than before.
-        waits: whether a move that an earlier run has declared may still wait for the renewal.
+        waits: whether a move that an earlier run has declared may still wait for the renewal, and shall.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Place:
             raise PricingError(
                 f"subscriber {self.name}: has one subscription, and its plans move {moves}; declare price_changes"
             )
-        return "at_renewal" if "at_renewal" in self.moves.values() or (self.waits and not self.moves) else None
+        return "at_renewal" if self.waits or "at_renewal" in self.moves.values() else None
 
     def record(self) -> dict[str, int] | None:
         """What the state says of the versions; nothing where an older one says nothing and all are the first."""
@@ -61,23 +61,23 @@ def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
     paid = _paid(name)
     versions: list[PlanVersion] = []
     moves: dict[str, Rollout] = {}
-    offered_at_renewal = False
+    waits = (paid or {}).get("price_changes") == "at_renewal"
     for each in plans:
-        if isinstance(each, PlanVersion):
-            versions.append(each)
-            continue
-        offered = each.offered
-        version = _version(name, each, _number(paid, each.name))
-        versions.append(version)
-        offered_at_renewal |= version is offered and offered.rollout == "at_renewal"
         before = _number(paid, each.name)
-        if before is not None and before != version.number and offered.rollout is not None:
-            moves[each.name] = offered.rollout
-        if before is not None and before != offered.number:
-            rollout = "keep" if version is not offered else offered.rollout or "keep"
-            ways = this_run().followed.setdefault((each.name, offered.number), {})
-            ways.setdefault((rollout, before), []).append(name)
-    waits = offered_at_renewal and (paid or {}).get("price_changes") == "at_renewal"
+        if isinstance(each, PlanVersion):
+            version = each
+        else:
+            offered = each.offered
+            version = _version(name, each, before)
+            if before is not None and before != version.number and offered.rollout is not None:
+                moves[each.name] = offered.rollout
+            if before is not None and before != offered.number:
+                rollout = "keep" if version is not offered else offered.rollout or "keep"
+                ways = this_run().followed.setdefault((each.name, offered.number), {})
+                ways.setdefault((rollout, before), []).append(name)
+            waits &= not (version is offered and offered.rollout == "now")
+        waits &= before == version.number
+        versions.append(version)
     return Place(name, paid, versions, moves, waits)
 
 

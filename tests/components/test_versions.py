@@ -254,6 +254,19 @@ def test_a_move_that_waits_for_the_renewal_is_taken_back_by_a_pin(stack: Stack) 
     assert stack.done == []
 
 
+@pytest.mark.parametrize("offers", ['{"alpaca-ai": 1}', '{"alpaca-ai": 2}'])
+def test_a_move_that_waits_goes_on_waiting_when_the_offer_or_its_rollout_is_taken_back(
+    stack: Stack, offers: str
+) -> None:
+    stack.world.control("clock", frozen=JANUARY)
+    stack.up(sold(V1, "acme"))
+    stack.up(sold({1: V1, 2: Version(V2, rollout="at_renewal")}, "acme"))
+    stack.up(sold({1: V1, 2: Version(V2, rollout="keep")}, "acme"), **{"stripe-pricing:offers": offers})
+    assert fee_of(stack, "acme") == "Price alpaca-ai-license"
+    stack.up(sold({1: V1, 2: Version(V2, rollout="now")}, "acme"))
+    assert fee_of(stack, "acme") == "Price alpaca-ai-v2-license"
+
+
 def test_a_move_at_renewal_is_asked_of_the_subscription_until_another_rollout(stack: Stack) -> None:
     stack.up(sold(V1, "acme"))
     stack.states["Subscription acme"].outs["price_changes"] = "at_renewal"
