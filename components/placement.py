@@ -104,11 +104,12 @@ def _version(name: str, plan: PublishedPlan, before: int | None) -> PlanVersion:
     if before is None or before == offered.number:
         return offered
     if before not in plan.versions:
-        if offered.rollout in ("now", "at_renewal"):
+        # Its prices are archived in this run, which is refused while somebody pays them.
+        if offered.rollout == "now":
             return offered
         raise PricingError(
             f"subscriber {name} pays {plan.name} v{before}, which is not in the program: declare it until nobody is on "
-            f'it, or give v{offered.number} a rollout "at_renewal" or "now"'
+            f'it, or give v{offered.number} the rollout "now"'
         )
     if offered.rollout is None and before < offered.number:
         run = this_run()
