@@ -1,162 +1,275 @@
-"""`PublishedPlan`: a plan turned into the Stripe objects that sell it.
+"""`PublishedPlan`: a plan in its versions, turned into the Stripe objects that sell it.
 
-A product, a licensed price for each fee, a meter and a metered price for each usage charge, and the product's default
-price. Source of the model: https://docs.stripe.com/billing/subscriptions/usage-based/use-cases/flat-fee-and-overages
+A product, a meter for each thing that is counted, and for each version a licensed price for each fee and a metered one
+for each usage charge. One version is offered: its prices have the lookup keys and the product's default price.
+Source of the model: https://docs.stripe.com/billing/subscriptions/usage-based/use-cases/flat-fee-and-overages
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 
-from components.pricing import Band, Fee, Plan, PricingError, Rate, Usage
-from components.resources import DefaultPrice, Meter, Price, Product
-from money import decimal_text
+from components.pricing import Plan, PricingError, Rollout, Version, versions_of
+from components.publication import assert_as_published, assert_promoted, last_run, price_name
+from components.resources import DefaultPrice, Meter, Price, PriceArguments, Product
+from components.settings import StackConfig, offers
+from components.terms import price_parameters, terms
+from components.this_run import this_run
 
-#: What this process has declared, by the component's name: for what looks at a program without applying it.
-PLANS: Final[dict[str, Plan]] = {}
+
+@dataclass(frozen=True, eq=False)
+class PlanVersion:
+    """One version of a published plan. `Subscriber("acme", alpaca.version(1))` stays on it, whatever is offered.
+
+    Attributes:
+        name: the plan's.
+        number: which version.
+        plan: what it costs.
+        rollout: what happens to subscribers on another version when this one is offered.
+        products, prices, meters: by the key of the charge.
+        subscribers: the names of those of this program that are on it.
+    """
+
+    name: str
+    number: int
+    plan: Plan
+    rollout: Rollout | None
+    products: dict[str, Product] = field(default_factory=dict)
+    prices: dict[str, Price] = field(default_factory=dict)
+    meters: dict[str, Meter] = field(default_factory=dict)
+    subscribers: list[str] = field(default_factory=list)
+
+    def meter_id(self, key: str) -> pulumi.Output[str] | None:
+        """The id of the meter that counts a charge; None for a fee."""
+        return self.meters[key].id if key in self.meters else None
 
 
 class PublishedPlan(pulumi.ComponentResource):
     """A plan and the Stripe objects that sell it.
 
     Example: `PublishedPlan("alpaca-ai", Plan("Alpaca.ai", ...), event_name="alpaca_ai_tokens")`.
+    In versions: `PublishedPlan("alpaca-ai", {1: Plan(...), 2: Version(Plan(...), rollout="at_renewal")}, ...)`.
+
+    A version that is applied to a stack costs the same there for ever; another price is another version. The newest is
+    offered, or the one that `stripe-pricing:offers` of the stack's config names.
 
     Args:
         name: names every resource, and the lookup keys `<name>:<key of the charge>`; keep it for ever.
+        plan: what it costs, or each of its versions by number; a plan alone is version 1.
         event_name: what meter events are sent under; unique among an account's active meters. A mapping from the key
-            of the usage charge where the plan has several meters of its own.
+            of the usage charge where the plan has several meters of its own. All versions share them.
         meters: the meters that the plan shares with others, by the `meter` of its usage charges.
-        protect: whether Pulumi refuses to delete or replace the plan's meters. Prices stay free, since a price change
-            is a replacement.
+        protect: whether Pulumi refuses to delete or replace the plan's meters.
 
     Attributes:
-        plan: what it costs.
+        versions: every version by number; `offered` is the one that new subscribers get.
+        plan, prices, products, meters, lookup_keys: those of the offered version, by the key of the charge.
         product: the plan's; charges with a product name have one of their own.
-        prices, meters, lookup_keys: by the key of the charge.
         event_names: those of the plan's own meters, by the key of the charge.
 
     Raises:
-        PricingError: a meter or an event name is missing.
+        PricingError: a meter or an event name is missing; a published version is not as it was; the stack's config
+            offers a version that there is not, or one that the stack which it is promoted from has not applied.
     """
 
     product: Product
-    products: dict[str, Product]
-    prices: dict[str, Price]
-    meters: dict[str, Meter]
 
     def __init__(
         self,
         name: str,
-        plan: Plan,
+        plan: Plan | Mapping[int, Plan | Version],
         *,
         event_name: str | Mapping[str, str] | None = None,
         meters: Mapping[str, Meter] | None = None,
         protect: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
+        declared = versions_of(name, plan)
+        config = StackConfig(pulumi.runtime.get_config, pulumi.runtime.is_config_secret)
+        offered = declared.get(number := offers(config).get(name, max(declared)))
+        if offered is None:
+            raise PricingError(f"stripe-pricing:offers says {name}: {number}; {name} has {_numbers(declared)}")
+        self.lookup_keys = {charge.key: f"{name}:{charge.key}" for charge in offered.plan.charges}
+        if name in this_run().plans:
+            key = next(iter(self.lookup_keys.values()))
+            raise PricingError(f"two plans are called {name}, and both claim the lookup key {key}")
+        self.event_names = event_names(offered.plan.name, _own_usage(declared, meters or {}), event_name)
+        assert_as_published(name, declared)
+        assert_promoted(name, number, offered.plan, config("promotedFrom"))
         former = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_="stripe-pricing:index:FlatFeeWithOverages")])
         # The model in money, above the objects that make it up. One property, because the engine prints a component's
         # other properties beside the changed one, and a reviewer shall read old -> new and nothing else.
         super().__init__(
             "stripe-pricing:index:PublishedPlan",
             name,
-            {"price": plan.price_text},
+            {"price": offered.plan.price_text},
             pulumi.ResourceOptions.merge(former, opts),
         )
-        PLANS[name] = plan
-        self.name, self.plan = name, plan
-        self.lookup_keys = {charge.key: f"{name}:{charge.key}" for charge in plan.charges}
-        self.event_names = event_names(plan, event_name, meters or {})
-        child = pulumi.ResourceOptions(parent=self)
-        self.meters = {}
-        for usage in plan.usage:
-            if usage.meter is not None:
-                self.meters[usage.key] = (meters or {})[usage.meter]
-                continue
-            self.meters[usage.key] = Meter(
-                f"{name}-meter" if len(self.event_names) == 1 else f"{name}-{usage.key}-meter",
-                display_name=f"{plan.name} {usage.units}",
-                event_name=self.event_names[usage.key],
-                default_aggregation={"formula": "sum"},
-                opts=pulumi.ResourceOptions(parent=self, protect=protect),
-            )
-        self.product = Product(f"{name}-product", name=plan.name, opts=child)
-        self.products = {}
-        self.prices = {}
-        for charge in plan.charges:
-            self.products[charge.key] = self.product
-            if charge.product is not None:
-                self.products[charge.key] = Product(f"{name}-{charge.key}-product", name=charge.product, opts=child)
-            self.prices[charge.key] = Price(
-                f"{name}-{charge.key}",
-                product=self.products[charge.key].id,
-                nickname=f"{plan.name} {charge.key}",
-                lookup_key=self.lookup_keys[charge.key],
-                **price_parameters(plan, charge, self.meters.get(charge.key)),
-                opts=child,
-            )
-        first_fee = next((self.prices[fee.key] for fee in plan.fees if fee.product is None), None)
+        this_run().plans[name] = self
+        self.name, self.plan = name, offered.plan
+        self.versions = {
+            each: PlanVersion(name, each, version.plan, version.rollout) for each, version in declared.items()
+        }
+        self.offered = self.versions[number]
+        # The offered version first: its product names are what customers read, and the others' prices wait for its.
+        in_order = [self.offered, *(each for each in self.versions.values() if each is not self.offered)]
+        self._make_meters(in_order, meters or {}, protect)
+        self._make_products(in_order)
+        for version in in_order:
+            self._make_prices(version)
+        self.prices, self.products, self.meters = self.offered.prices, self.offered.products, self.offered.meters
+        first_fee = next((self.prices[fee.key] for fee in self.plan.fees if fee.product is None), None)
         if first_fee is not None:
-            DefaultPrice(f"{name}-default-price", product=self.product.id, price=first_fee.id, opts=child)
-        self.register_outputs({})
+            DefaultPrice(
+                f"{name}-default-price",
+                product=self.product.id,
+                price=first_fee.id,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        made = [price.id for version in in_order for price in version.prices.values()]
+        content = {str(each): terms(version.plan) for each, version in declared.items()}
+        # Of the run that has made all of it, and of no other: the next run, and a stack that is promoted from this
+        # one, take it for what is published.
+        self.register_outputs(
+            {
+                "offered": pulumi.Output.all(*made).apply(lambda _: number),
+                "versions": pulumi.Output.all(*made).apply(lambda _: content),
+            }
+        )
+
+    def version(self, number: int) -> PlanVersion:
+        """One version, to pin a subscriber to.
+
+        Raises:
+            PricingError: there is no such version.
+        """
+        if number not in self.versions:
+            raise PricingError(f"{self.name} has no version {number}; it has {_numbers(self.versions)}")
+        return self.versions[number]
+
+    @property
+    def catalogue(self) -> dict[str, Any]:
+        """Every version by its number: what it costs, its prices, and who is on it.
+
+        `status` is `offered`; `kept` where subscribers of this program stay on it; else `retired`. Take it when all
+        subscribers are declared.
+        """
+        return {
+            str(number): {
+                "status": "offered" if version is self.offered else "kept" if version.subscribers else "retired",
+                "price": version.plan.price_text,
+                "prices": {
+                    charge.key: {
+                        "id": version.prices[charge.key].id,
+                        "price": version.plan.charge_text(charge),
+                        **({"lookup_key": self.lookup_keys[charge.key]} if version is self.offered else {}),
+                    }
+                    for charge in version.plan.charges
+                },
+            }
+            for number, version in self.versions.items()
+        }
+
+    def _make_meters(self, versions: Iterable[PlanVersion], shared: Mapping[str, Meter], protect: bool) -> None:
+        own: dict[str, Meter] = {}
+        for version in versions:
+            for usage in version.plan.usage:
+                if usage.meter is not None:
+                    version.meters[usage.key] = shared[usage.meter]
+                    continue
+                if usage.key not in own:
+                    own[usage.key] = Meter(
+                        self._meter_name(usage.key),
+                        display_name=f"{version.plan.name} {usage.units}",
+                        event_name=self.event_names[usage.key],
+                        default_aggregation={"formula": "sum"},
+                        opts=pulumi.ResourceOptions(parent=self, protect=protect),
+                    )
+                version.meters[usage.key] = own[usage.key]
+
+    def _meter_name(self, key: str) -> str:
+        """The resource's; the only meter of a plan keeps its name when a later version has more."""
+        alone = f"{self.name}-meter"
+        there = last_run().get(("Meter", alone))
+        first = next(iter(self.versions.values()))
+        is_alone = (
+            there["event_name"] == self.event_names[key]
+            if there is not None
+            else [usage.key for usage in first.plan.usage if usage.meter is None] == [key]
+        )
+        return alone if is_alone else f"{self.name}-{key}-meter"
+
+    def _make_products(self, versions: Iterable[PlanVersion]) -> None:
+        child = pulumi.ResourceOptions(parent=self)
+        self.product = Product(f"{self.name}-product", name=self.plan.name, opts=child)
+        own: dict[str, Product] = {}
+        for version in versions:
+            for charge in version.plan.charges:
+                if charge.product is not None and charge.key not in own:
+                    own[charge.key] = Product(f"{self.name}-{charge.key}-product", name=charge.product, opts=child)
+                version.products[charge.key] = self.product if charge.product is None else own[charge.key]
+
+    def _make_prices(self, version: PlanVersion) -> None:
+        offered = version is self.offered
+        of_version = "" if version.number == 1 else f" v{version.number}"
+        # It has let go of the lookup keys when those of the offered version have them.
+        waits_for = None if offered else list(self.offered.prices.values())
+        for charge in version.plan.charges:
+            arguments: PriceArguments = price_parameters(version.plan, charge, version.meter_id(charge.key))
+            arguments["product"] = version.products[charge.key].id
+            arguments["nickname"] = f"{version.plan.name}{of_version} {charge.key}"
+            if offered:
+                arguments["lookup_key"] = self.lookup_keys[charge.key]
+            if version.number > 1:
+                arguments["metadata"] = {"plan": self.name, "version": str(version.number), "charge": charge.key}
+            if version.number > 1 or len(self.versions) > 1:
+                arguments["archive_when_unused"] = True
+            version.prices[charge.key] = Price(
+                price_name(self.name, version.number, charge.key),
+                **arguments,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=waits_for),
+            )
 
 
-def event_names(plan: Plan, given: str | Mapping[str, str] | None, meters: Mapping[str, Meter]) -> dict[str, str]:
+def _numbers(versions: Iterable[int]) -> str:
+    *others, last = [str(number) for number in versions]
+    return f"versions {', '.join(others)} and {last}" if others else f"version {last} only"
+
+
+def _own_usage(versions: Mapping[int, Version], meters: Mapping[str, Meter]) -> list[str]:
+    """The keys of the usage charges that have a meter of their own, in any version.
+
+    Raises:
+        PricingError: a meter that charges share is not given.
+    """
+    own: list[str] = []
+    for version in versions.values():
+        for charge in version.plan.usage:
+            if charge.meter is None:
+                own.append(charge.key)
+            elif charge.meter not in meters:
+                raise PricingError(
+                    f"{version.plan.name}: usage {charge.key} is counted by the meter {charge.meter!r}; name it in "
+                    "meters"
+                )
+    return list(dict.fromkeys(own))
+
+
+def event_names(plan: str, own: list[str], given: str | Mapping[str, str] | None) -> dict[str, str]:
     """What events are sent under, for each usage charge with a meter of its own, by the charge's key.
 
     Raises:
-        PricingError: one has none, or a meter that charges share is not given.
+        PricingError: one has none.
     """
-    for charge in plan.usage:
-        if charge.meter is not None and charge.meter not in meters:
-            raise PricingError(
-                f"{plan.name}: usage {charge.key} is counted by the meter {charge.meter!r}; name it in meters"
-            )
-    own = [charge.key for charge in plan.usage if charge.meter is None]
     if isinstance(given, str):
         if len(own) != 1:
-            raise PricingError(
-                f"{plan.name} has {len(own)} meters of its own; give each an event_name by the charge's key"
-            )
+            raise PricingError(f"{plan} has {len(own)} meters of its own; give each an event_name by the charge's key")
         return {own[0]: given}
     named = dict(given or {})
     if named.keys() != set(own):
-        raise PricingError(f"{plan.name} needs an event_name for {', '.join(own) or 'no charge'}")
+        raise PricingError(f"{plan} needs an event_name for {', '.join(own) or 'no charge'}")
     return named
-
-
-def price_parameters(plan: Plan, charge: Fee | Usage, meter: Meter | None) -> dict[str, Any]:
-    """The parameters of a price that say what a charge costs, in minor units, in every currency of the plan."""
-    first, *others = plan.currencies
-    rate = plan.rate(charge, first)
-    recurring: dict[str, Any] = {"interval": charge.interval, "usage_type": "licensed"}
-    if charge.interval_count != 1:
-        recurring["interval_count"] = charge.interval_count
-    if meter is not None:
-        recurring |= {"usage_type": "metered", "meter": meter.id}
-    parameters: dict[str, Any] = {"currency": first, "recurring": recurring, **_amounts(rate)}
-    if rate.mode != "per_unit":
-        parameters |= {"billing_scheme": "tiered", "tiers_mode": rate.mode}
-    if rate.round:
-        parameters["transform_quantity"] = {"divide_by": rate.divide_by, "round": rate.round}
-    if others:
-        parameters["currency_options"] = {code: _amounts(plan.rate(charge, code)) for code in others}
-    return parameters
-
-
-def _amounts(rate: Rate) -> dict[str, Any]:
-    if rate.mode == "per_unit":
-        return {"unit_amount_decimal": decimal_text(rate.bands[0].unit_amount)}
-    return {"tiers": [_tier(band) for band in rate.bands]}
-
-
-def _tier(band: Band) -> dict[str, Any]:
-    flat = {} if band.flat_amount is None else {"flat_amount_decimal": decimal_text(band.flat_amount)}
-    return {
-        "up_to": "inf" if band.up_to is None else band.up_to,
-        "unit_amount_decimal": decimal_text(band.unit_amount),
-        **flat,
-    }

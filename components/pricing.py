@@ -1,4 +1,4 @@
-"""The pricing model as values: what a plan costs, in money, before it is any Stripe object. Pure.
+"""The pricing model as values: what a plan and its versions cost, before they are any Stripe object. Pure.
 
 Amounts are major units ("100.00" USD) as text, int or `Decimal`; a float is refused, because it cannot hold what it
 says. In several currencies an amount is a mapping, `{"usd": "100.00", "eur": "90.00"}`.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal, InvalidOperation
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self, TypedDict, Unpack
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -367,6 +368,13 @@ class Plan(_Value):
         trial = f"; {self.trial_days} days free" if self.trial_days else ""
         return "; ".join(sentences) + trial
 
+    def charge_text(self, charge: Fee | Usage) -> str:
+        """The price of one charge in words, in every currency."""
+        return "; ".join(
+            _fee_text(charge, code) if isinstance(charge, Fee) else _usage_text(charge, code)
+            for code in self.currencies
+        )
+
     def _amounts(self) -> Iterator[tuple[str, Decimal | Mapping[str, Decimal]]]:
         """Every amount of the plan, with where it stands."""
         for fee in self.fees:
@@ -378,6 +386,59 @@ class Plan(_Value):
                 yield f"usage {charge.key!r}: tier {number}", tier.amount
                 if tier.flat is not None:
                     yield f"usage {charge.key!r}: flat of tier {number}", tier.flat
+
+
+Rollout = Literal["keep", "at_renewal", "now"]
+ROLLOUTS: Final[Mapping[Rollout, str]] = {
+    "keep": "they stay on it",
+    "at_renewal": "each moves when its period ends",
+    "now": "they move at once, prorated",
+}
+
+
+class _VersionArguments(TypedDict, total=False):
+    rollout: Rollout | None
+
+
+class Version(_Value):
+    """A plan as one of its versions: `Version(Plan(...), rollout="at_renewal")`.
+
+    Attributes:
+        plan: what it costs.
+        rollout: what happens to subscribers on another version when this one is offered: `keep` (they stay),
+            `at_renewal` (each moves when its period ends) or `now` (at once, prorated).
+    """
+
+    plan: Plan
+    rollout: Rollout | None = None
+
+    def __init__(self, plan: Plan, **rest: Unpack[_VersionArguments]) -> None:
+        super().__init__(plan=plan, **rest)
+
+
+def versions_of(name: str, given: Plan | Mapping[int, Plan | Version]) -> dict[int, Version]:
+    """The versions of a plan by number, in order; a plan alone is version 1.
+
+    Raises:
+        PricingError: there is none, a number is not one, or one is not sold in a currency of the one before.
+    """
+    if isinstance(given, Plan):
+        return {1: Version(given)}
+    if not isinstance(given, Mapping) or not given:
+        raise PricingError(f"{name}: needs a Plan, or its versions by number: {{1: Plan(...), 2: Version(Plan(...))}}")
+    for number, each in given.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise PricingError(f"{name}: versions are numbered 1, 2, ...; {number!r} is no version")
+        if not isinstance(each, (Plan, Version)):
+            raise PricingError(f"{name} v{number}: is {type(each).__name__}; must be a Plan or a Version")
+    found = {number: Version(each) if isinstance(each, Plan) else each for number, each in sorted(given.items())}
+    for (before, old), (number, new) in pairwise(found.items()):
+        if gone := [code for code in old.plan.currencies if code not in new.plan.currencies]:
+            raise PricingError(
+                f"{name} v{number} is not sold in {', '.join(gone)}, and v{before} is: who pays in it could not move; "
+                "give every charge an amount in it, or make this another plan"
+            )
+    return found
 
 
 def _representable(key: str, rate: Rate, currency: str) -> None:

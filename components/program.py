@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pulumi
@@ -12,11 +14,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components import leaving, pricing
-from components.plan import PLANS
-from components.pricing import PricingError, unknown_argument
-from components.prover import prove
+from components.placement import followed, undecided
+from components.plan import PublishedPlan
+from components.pricing import Plan, PricingError, unknown_argument
+from components.prover import Finding, prove
 from components.safekeeping import objections
-from components.settings import Settings, SettingsError, StackConfig
+from components.settings import NAMESPACE, Settings, SettingsError, StackConfig, offers
+from components.this_run import this_run
 
 
 @contextmanager
@@ -40,15 +44,50 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             if not pulumi.runtime.is_dry_run():
                 raise SettingsError(objection)
             pulumi.log.warn(f"pulumi up will be refused: {objection}")
+        run = this_run()
+        run.gathers_undecided = True
         yield settings
+        if said := undecided(run):
+            raise PricingError(said)
+        for name in offers(config).keys() - run.plans.keys():
+            known = ", ".join(sorted(run.plans)) or "none"
+            raise PricingError(f"{NAMESPACE}:offers names {name}, and there is no such plan; this program has {known}")
         leaving.say()
-        for finding in prove(PLANS):
-            if finding.name not in meant:
+        for sentence in followed(run):
+            pulumi.log.warn(sentence)
+        for finding in doubts(run.plans):
+            if not is_meant(finding, meant):
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
     except (SettingsError, PricingError) as error:
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
         raise pulumi.RunError("\n".join(validation_messages(error))) from None
+
+
+def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
+    """What plans surely do not mean, in the versions that are offered and in newer ones.
+
+    Each version is compared with the one before it, and what is offered with what else is offered. A version that is
+    older than the offered one is not told again: it is as it is.
+    """
+    plans: dict[str, Plan] = {}
+    before: dict[str, str] = {}
+    offered: list[str] = []
+    for name, plan in published.items():
+        names = {n: name if len(plan.versions) == 1 else f"{name}@{n}" for n in plan.versions}
+        offered.append(names[plan.offered.number])
+        for old, new in pairwise([None, *plan.versions]):
+            if new is not None and new >= plan.offered.number:
+                plans[names[new]] = plan.versions[new].plan
+                if old is not None:
+                    plans[names[old]] = plan.versions[old].plan
+                    before[names[new]] = names[old]
+    return prove(plans, before=before, offered=offered)
+
+
+def is_meant(finding: Finding, meant: Collection[str]) -> bool:
+    """Whether a warning is acknowledged; what was said of a plan with one version goes on to be true of its first."""
+    return finding.name in meant or re.sub(r"@1(?!\d)", "", finding.name) in meant
 
 
 def project_folder(inside: Path) -> Path:

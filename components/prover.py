@@ -7,7 +7,7 @@ cheaper than a smaller one, 20 units dearer than 21, prices off by a factor of 6
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from itertools import combinations, permutations
@@ -45,22 +45,27 @@ class Finding:
     sentence: str
 
 
-def prove(plans: Mapping[str, Plan], *, before: Mapping[str, str] | None = None) -> list[Finding]:
+def prove(
+    plans: Mapping[str, Plan], *, before: Mapping[str, str] | None = None, offered: Collection[str] | None = None
+) -> list[Finding]:
     """Everything found in plans that are offered together.
 
     Args:
         plans: by name, such as `pro@2`.
-        before: for a plan that follows another of `plans`, the name of that one: compared with it and with no other.
+        before: for a plan that follows another of `plans`, the name of that one.
+        offered: those that are compared with each other; by default those that none follows.
     """
     before = before or {}
-    offered = {name: plan for name, plan in plans.items() if name not in before.values()}
-    found = [finding for name, plan in plans.items() for finding in (*falls(name, plan), *currencies(name, plan))]
+    newest = [name for name in plans if name not in before.values()]
+    on_offer = {name: plans[name] for name in (newest if offered is None else offered)}
+    told = dict.fromkeys([*before, *on_offer])
+    found = [f for name in told for f in (*falls(name, plans[name]), *currencies(name, plans[name]))]
     for name, old in before.items():
         found += [*slips(old, plans[old], name, plans[name]), *allowances(old, plans[old], name, plans[name])]
-    for (one, first), (other, second) in permutations(offered.items(), 2):
+    for (one, first), (other, second) in permutations(on_offer.items(), 2):
         found += dominated(one, first, other, second)
         found += yearly(one, first, other, second)
-    for (one, first), (other, second) in combinations(offered.items(), 2):
+    for (one, first), (other, second) in combinations(on_offer.items(), 2):
         found += allowances(one, first, other, second)
     return found
 
@@ -169,22 +174,34 @@ def yearly(one: str, first: Plan, other: str, second: Plan) -> Iterator[Finding]
 
 
 def slips(old: str, was: Plan, new: str, now: Plan) -> Iterator[Finding]:
-    """A rate that is ten times what it was, or a tenth: a slip of unit."""
+    """An amount that is ten times what it was, or a tenth: a slip of unit. One of each charge and currency."""
     for before, after in _same_charges(was, now):
         for code in was.currencies:
             if code not in now.currencies:
                 continue
             x, y = (plan.rate(charge, code) for plan, charge in ((was, before), (now, after)))
-            a, b = _last_rate(x), _last_rate(y)
-            if a and b and (b >= a * SLIP or a >= b * SLIP):
-                factor = b / a if b >= a else a / b
+            for where, a, b in _alike(x, y):
+                if not (a and b) or max(a, b) < min(a, b) * SLIP:
+                    continue
+                factor = max(a, b) / min(a, b)
                 direction = "dearer" if b > a else "cheaper"
-                units = f"1 {before.unit}" if isinstance(before, Usage) else before.key
+                what = f"1 {before.unit}" if isinstance(before, Usage) else before.key
                 yield Finding(
                     f"slip:{new}:{after.key}",
-                    f"{new}: {units} is {_rounded(factor):,} times {direction} than in {old}: "
+                    f"{new}: {what}{where} is {_rounded(factor):,} times {direction} than in {old}: "
                     f"{money.format_minor(a, code)} becomes {money.format_minor(b, code)}",
                 )
+                break
+
+
+def _alike(one: Rate, other: Rate) -> Iterator[tuple[str, Decimal, Decimal]]:
+    """The amounts of two rates that stand for the same: where, in the one, in the other."""
+    yield "", _last_rate(one), _last_rate(other)
+    if (one.mode, len(one.bands)) != (other.mode, len(other.bands)):
+        return
+    for number, (a, b) in enumerate(zip(one.bands, other.bands, strict=True), start=1):
+        yield f" (tier {number})", a.unit_amount, b.unit_amount
+        yield f" (flat amount of tier {number})", a.flat_amount or Decimal(0), b.flat_amount or Decimal(0)
 
 
 def allowances(one: str, first: Plan, other: str, second: Plan) -> Iterator[Finding]:

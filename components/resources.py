@@ -1,4 +1,4 @@
-"""Stripe's objects as typed Pulumi resources: `Meter`, `Product`, `DefaultPrice`, `Price`, `Customer`, `Subscription`.
+"""Stripe's objects as typed Pulumi resources, from `Meter` to `Subscription`: a class a kind.
 
 Every parameter that Stripe has is an argument, under Stripe's name; amounts are `str`, `Decimal` or `int` in minor
 units, never `float`. What an argument means is in Stripe's documentation; what changing, taking out or deleting it
@@ -15,12 +15,14 @@ import pulumi
 from pulumi.dynamic import Resource
 
 from components import leaving
+from components.providers.coupon import CouponProvider
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import COMMON_OUTPUTS, StripeProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
+from components.providers.promotion_code import PromotionCodeProvider
 from components.providers.subscription import SubscriptionProvider
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ class DefaultPriceArguments(TypedDict):
 class PriceArguments(TypedDict, total=False):
     adopt: Input[str]
     active: Input[bool]
+    archive_when_unused: Input[bool]
     billing_scheme: Input[Literal["per_unit", "tiered"]]
     currency: Required[Input[str]]
     currency_options: Input[Mapping[str, Input[CurrencyOption]]]
@@ -136,6 +139,44 @@ class PriceArguments(TypedDict, total=False):
     transform_quantity: Input[params.PriceCreateParamsTransformQuantity]
     unit_amount: Input[int]
     unit_amount_decimal: Amount
+
+
+class AmountOff(TypedDict):
+    amount_off: Input[int]
+
+
+class CouponArguments(TypedDict, total=False):
+    adopt: Input[str]
+    amount_off: Input[int]
+    applies_to: Input[params.CouponCreateParamsAppliesTo]
+    currency: Input[str]
+    currency_options: Input[Mapping[str, Input[AmountOff]]]
+    duration: Input[Literal["forever", "once", "repeating"]]
+    duration_in_months: Input[int]
+    id: Input[str]
+    max_redemptions: Input[int]
+    metadata: Metadata
+    name: Input[str]
+    percent_off: Amount
+    redeem_by: Input[int]
+
+
+class Promotion(TypedDict, total=False):
+    coupon: Input[str]
+    type: Required[Input[Literal["coupon"]]]
+
+
+class PromotionCodeArguments(TypedDict, total=False):
+    adopt: Input[str]
+    active: Input[bool]
+    code: Input[str]
+    customer: Input[str]
+    customer_account: Input[str]
+    expires_at: Input[int]
+    max_redemptions: Input[int]
+    metadata: Metadata
+    promotion: Required[Input[Promotion]]
+    restrictions: Input[params.PromotionCodeCreateParamsRestrictions]
 
 
 class CustomerArguments(TypedDict, total=False):
@@ -255,6 +296,7 @@ class SubscriptionArguments(TypedDict, total=False):
         Literal["allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"]
     ]
     payment_settings: Input[params.SubscriptionCreateParamsPaymentSettings]
+    plan_versions: Input[Mapping[str, int]]
     pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
     proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
     proration_date: Input[int]
@@ -278,7 +320,7 @@ class StripeResource(Resource):
 
     def _declare(self, resource_name: str, opts: pulumi.ResourceOptions | None, arguments: Mapping[str, Any]) -> None:
         provider = self.provider_class()
-        leaving.DECLARED.add(provider.kind.name, resource_name, opts)
+        leaving.declare(provider.kind.name, resource_name, opts)
         outputs = dict.fromkeys((*COMMON_OUTPUTS, *provider.kind.outputs, *_attributes(type(self))))
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{resource_name}"
         properties = {**outputs, **{name: _without_decimals(value) for name, value in arguments.items()}}
@@ -352,6 +394,42 @@ class Price(StripeResource, module="stripe", name="Price"):
 
     def __init__(
         self, resource_name: str, /, *, opts: pulumi.ResourceOptions | None = None, **arguments: Unpack[PriceArguments]
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class Coupon(StripeResource, module="stripe", name="Coupon"):
+    """https://docs.stripe.com/api/coupons; with an `id` of your choice, what it takes off never changes."""
+
+    provider_class = CouponProvider
+
+    name: pulumi.Output[str | None]
+    percent_off: pulumi.Output[str | None]
+    amount_off: pulumi.Output[int | None]
+    currency: pulumi.Output[str | None]
+    duration: pulumi.Output[str | None]
+
+    def __init__(
+        self, resource_name: str, /, *, opts: pulumi.ResourceOptions | None = None, **arguments: Unpack[CouponArguments]
+    ) -> None:
+        self._declare(resource_name, opts, arguments)
+
+
+class PromotionCode(StripeResource, module="stripe", name="PromotionCode"):
+    """https://docs.stripe.com/api/promotion_codes; `code` is the word that customers enter."""
+
+    provider_class = PromotionCodeProvider
+
+    code: pulumi.Output[str]
+    active: pulumi.Output[bool | None]
+
+    def __init__(
+        self,
+        resource_name: str,
+        /,
+        *,
+        opts: pulumi.ResourceOptions | None = None,
+        **arguments: Unpack[PromotionCodeArguments],
     ) -> None:
         self._declare(resource_name, opts, arguments)
 

@@ -6,6 +6,7 @@ The program reads it from Pulumi's config, a provider from what `configure()` is
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -109,6 +110,26 @@ class StackConfig:
     @property
     def _old_is_ours(self) -> bool:
         return any(self.get(f"{OLD_NAMESPACE}:{name}") for name in OLD_NAMES if name != "apiKey")
+
+
+def offers(get: Get) -> Mapping[str, int]:
+    """Which version of each plan a stack offers, as `stripe-pricing:offers` says: `{alpaca-ai: 2}`.
+
+    Raises:
+        SettingsError: it does not map plans to the numbers of versions.
+    """
+    value = get("offers")
+    if not value:
+        return {}
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(type(number) is int for number in found.values()):
+        raise SettingsError(
+            f"{NAMESPACE}:offers is {value}; it must map plans to the numbers of their versions: {{alpaca-ai: 2}}"
+        )
+    return found
 
 
 class Settings(BaseModel):

@@ -8,9 +8,12 @@ from typing import Any, Literal, TypedDict, Unpack
 import pulumi
 from pulumi import Input
 
-from components.plan import PublishedPlan, price_parameters
+from components.placement import place
+from components.plan import PlanVersion, PublishedPlan
 from components.pricing import Fee, Plan, PricingError, Usage, unknown_argument
 from components.resources import Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
+from components.terms import price_parameters
+from components.this_run import this_run
 
 Seats = int | str
 """A whole number, or its text as a CSV has it."""
@@ -27,6 +30,7 @@ class SubscriberArguments(TypedDict, total=False):
     currency: str | None
     billing_mode: Literal["flexible", "classic"]
     proration: Literal["create_prorations", "always_invoice", "none"] | None
+    price_changes: Literal["now", "at_renewal"] | None
     days_until_due: int
     protect: bool
     opts: pulumi.ResourceOptions | None
@@ -38,12 +42,17 @@ class Subscriber(pulumi.ComponentResource):
     Example: `Subscriber("pacas-inc", alpaca, customer_name="Pacas Inc.", email="billing@example.com", seats=3)`.
     Another plan, other seats, one more plan, a coupon: each is an update in place of the one subscription.
 
+    A new subscriber gets the version that a plan offers. One that the stack has on another version follows the
+    `rollout` of the offered one. Where the offered version is older and has no rollout, who is on a later one stays.
+    `Subscriber("acme", alpaca.version(1))` stays on that version.
+
     Without a stored payment method Stripe refuses a subscription that charges automatically, so invoices are sent by
     e-mail, due in `days_until_due` days.
 
     Args:
         name: names the resources; keep it for ever.
-        plans: what is paid. The keys of their charges must differ, since they name the subscription's items.
+        plans: what is paid, published plans or one version of them. The keys of their charges must differ, since they
+            name the subscription's items.
         seats: quantity of the fees that are per seat; a mapping by the key of the fee where they differ.
         customer: the id of a customer that exists; then `customer_name` and `email` are left out.
         customer_name, email: of a new customer; may be Outputs, secret ones too, which the state then encrypts.
@@ -53,6 +62,7 @@ class Subscriber(pulumi.ComponentResource):
         trial_days: days before the first fee, when the subscription is made; by default the plan's.
         currency: one of the plans'; by default their first.
         proration: how Stripe bills a change within a period; by default it prorates on the next invoice.
+        price_changes: when other prices than before take effect, whatever a rollout says: `now` or `at_renewal`.
         protect: whether Pulumi refuses to delete or replace the customer and the subscription.
 
     Raises:
@@ -65,20 +75,30 @@ class Subscriber(pulumi.ComponentResource):
     subscription: Subscription
 
     def __init__(
-        self, name: str, plans: PublishedPlan | Sequence[PublishedPlan], **given: Unpack[SubscriberArguments]
+        self,
+        name: str,
+        plans: PublishedPlan | PlanVersion | Sequence[PublishedPlan | PlanVersion],
+        **given: Unpack[SubscriberArguments],
     ) -> None:
         for unknown in given.keys() - SubscriberArguments.__annotations__.keys():
             # Passed over, a misspelled `seats` would bill one seat.
             raise PricingError(f"subscriber {name}: {unknown_argument(unknown, SubscriberArguments.__annotations__)}")
-        several = [plans] if isinstance(plans, PublishedPlan) else list(plans)
+        if name in this_run().subscribers:
+            raise PricingError(f"subscriber {name} is declared twice")
+        placed = place(name, [plans] if isinstance(plans, (PublishedPlan, PlanVersion)) else plans)
+        several = placed.versions
         own = {charge.key: charge for charge in given.get("own", ())}
         charges = _charges(name, several, own)
         currency = given.get("currency") or several[0].plan.currencies[0]
         seats = {
             key: _seats(name, given.get("seats", 1), key) for key, (_, charge) in charges.items() if _per_seat(charge)
         }
+        price_changes = given.get("price_changes") or placed.price_changes()
         super().__init__("stripe-pricing:index:Subscriber", name, {}, given.get("opts"))
         self.name = name
+        this_run().subscribers.add(name)
+        for sold in several:
+            sold.subscribers.append(name)
         # Where version 0.1 declared it: below the plan.
         former = [pulumi.Alias(parent=_former_parent(sold)) for sold in several]
         kept = pulumi.ResourceOptions(parent=self, protect=given.get("protect", False), aliases=former)
@@ -104,7 +124,9 @@ class Subscriber(pulumi.ComponentResource):
                     f"{name}-{key}",
                     product=sold.products[key].id,
                     nickname=f"{sold.plan.name} {key} of {name}",
-                    **price_parameters(_with(sold.plan, charge), charge, sold.meters.get(key)),
+                    **price_parameters(
+                        _with(sold.plan, charge), charge, sold.meters[key].id if key in sold.meters else None
+                    ),
                     opts=pulumi.ResourceOptions(parent=self),
                 )
             items[key] = {"price": price.id}
@@ -129,17 +151,21 @@ class Subscriber(pulumi.ComponentResource):
             terms["discounts"] = pulumi.Output.from_input(coupon).apply(lambda id_: [{"coupon": id_}])
         if (proration := given.get("proration")) is not None:
             terms["proration_behavior"] = proration
+        if price_changes is not None:
+            terms["price_changes"] = price_changes  # type: ignore[typeddict-unknown-key]
+        if (versions := placed.record()) is not None:
+            terms["plan_versions"] = versions
         self.subscription = Subscription(name, opts=kept, **terms)
         self.register_outputs({})
 
 
 def _charges(
-    name: str, plans: Sequence[PublishedPlan], own: Mapping[str, Fee | Usage]
-) -> dict[str, tuple[PublishedPlan, Fee | Usage]]:
+    name: str, plans: Sequence[PlanVersion], own: Mapping[str, Fee | Usage]
+) -> dict[str, tuple[PlanVersion, Fee | Usage]]:
     """Each charge by its key, with the plan that it is from."""
     if not plans:
         raise PricingError(f"subscriber {name}: needs at least one plan")
-    charges: dict[str, tuple[PublishedPlan, Fee | Usage]] = {}
+    charges: dict[str, tuple[PlanVersion, Fee | Usage]] = {}
     for sold in plans:
         for charge in sold.plan.charges:
             if charge.key in charges:
@@ -177,6 +203,6 @@ def _seats(name: str, given: Seats | Mapping[str, Seats], key: str) -> int:
     return number
 
 
-def _former_parent(sold: PublishedPlan) -> str:
+def _former_parent(sold: PlanVersion) -> str:
     stack, project = pulumi.get_stack(), pulumi.get_project()
     return f"urn:pulumi:{stack}::{project}::stripe-pricing:index:FlatFeeWithOverages::{sold.name}"

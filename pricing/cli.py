@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import money
+from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
 from pricing.program import ProgramError, plans
@@ -26,12 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the answer is the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        declared = plans(Path.cwd(), arguments.stack)
-        plan = declared.get(arguments.plan)
-        if plan is None:
-            raise UsageError(
-                f"there is no plan {arguments.plan}; this program has {', '.join(sorted(declared)) or 'none'}"
-            )
+        title, plan = _plan(plans(Path.cwd(), arguments.stack), arguments.plan)
         used = {_charge(plan, name): units for name, units in arguments.usage}
         try:
             due = bills(plan, seats=arguments.seats, usage=used, currency=arguments.currency)
@@ -41,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pricing: {error}", file=sys.stderr)
         return 2
     console = Console()
-    console.print(Text(f"{plan.name}: {plan.price_text}"))
+    console.print(Text(f"{title}: {plan.price_text}"))
     for bill in due:
         console.print(_table(bill, plan))
     return 0
@@ -51,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pricing", description="What a pricing model bills, without Stripe.")
     commands = parser.add_subparsers(dest="command", required=True)
     estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
-    estimate.add_argument("plan", help="the name that the program gives it")
+    estimate.add_argument("plan", help="the name that the program gives it; alpaca-ai@2 is its version 2")
     estimate.add_argument("--seats", type=_seats, default=1, help="default: %(default)s")
     estimate.add_argument(
         "--usage",
@@ -81,6 +77,23 @@ def _usage(given: str) -> tuple[str, Decimal]:
     if not name or not equals or not number.is_finite() or number < 0:
         raise argparse.ArgumentTypeError(f"{given!r} is not NAME=UNITS, such as tokens=26000")
     return name, number
+
+
+def _plan(declared: Mapping[str, PublishedPlan], given: str) -> tuple[str, Plan]:
+    """The plan that a person means by `alpaca-ai` (what the stack offers) or `alpaca-ai@2`, and what to call it."""
+    name, at, version = given.partition("@")
+    if name not in declared:
+        raise UsageError(f"there is no plan {name}; this program has {', '.join(sorted(declared)) or 'none'}")
+    published = declared[name]
+    if not at:
+        number = published.offered.number
+    elif version.isdecimal() and int(version) in published.versions:
+        number = int(version)
+    else:
+        known = ", ".join(f"{name}@{each}" for each in published.versions)
+        raise UsageError(f"{name} has no version {version}; it has {known}")
+    plan = published.versions[number].plan
+    return plan.name if len(published.versions) == 1 else f"{plan.name} v{number}", plan
 
 
 def _charge(plan: Plan, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import sys
@@ -13,8 +14,8 @@ from typing import Any
 import pulumi
 import yaml
 
-from components.plan import PLANS
-from components.pricing import Plan
+from components.plan import PublishedPlan
+from components.this_run import this_run
 
 
 class ProgramError(Exception):
@@ -31,7 +32,7 @@ class _NoEngine(pulumi.runtime.Mocks):
         return {}, []
 
 
-def plans(directory: Path, stack: str) -> Mapping[str, Plan]:
+def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     """The plans of the program in a folder, by name.
 
     Args:
@@ -43,8 +44,7 @@ def plans(directory: Path, stack: str) -> Mapping[str, Plan]:
     project = _read(directory / "Pulumi.yaml")
     settings = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
     pulumi.runtime.set_mocks(_NoEngine(), project=str(project.get("name")), stack=stack, preview=True)
-    pulumi.runtime.set_all_config({name: value for name, value in settings.items() if isinstance(value, str)})
-    PLANS.clear()
+    pulumi.runtime.set_all_config({name: text for name, value in settings.items() if (text := _as_text(value))})
     sys.path.insert(0, os.fspath(directory))
     try:
         with chdir(directory):
@@ -53,7 +53,14 @@ def plans(directory: Path, stack: str) -> Mapping[str, Plan]:
         raise ProgramError(str(error)) from None
     finally:
         sys.path.remove(os.fspath(directory))
-    return dict(PLANS)
+    return dict(this_run().plans)
+
+
+def _as_text(value: Any) -> str | None:
+    """A value of a stack's config as Pulumi gives it to a program; None for one that is encrypted."""
+    if isinstance(value, str):
+        return value
+    return None if isinstance(value, dict) and value.keys() == {"secure"} else json.dumps(value)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 from money import decimal_text
@@ -12,21 +13,8 @@ from .errors import refuse, within
 MAX_PLACES: Final = 12
 
 
-def _codes(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 #: The currencies that Stripe charges in (docs.stripe.com/currencies).
-CURRENCIES: Final = _codes(
-    """
-    aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd btn bwp byn bzd cad cdf chf
-    clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl hrk htg huf idr
-    ils inr isk jmd jod jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mro mur
-    mvr mwk mxn myr mzn nad ngn nio nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek
-    sgd shp sle sll sos srd std szl thb tjs tnd top try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xcg xof
-    xpf yer zar zmw
-    """
-)
+CURRENCIES: Final = frozenset((Path(__file__).parent / "data" / "currencies.txt").read_text("ascii").split())
 
 
 def currency(value: str, param: str = "currency") -> str:
@@ -44,6 +32,13 @@ def currency_key(code: str, param: str, own: str | None) -> str:
     if code == own:
         raise refuse("currency_option_own", param=f"{param}[{code}]", currency=code)
     return currency(code, f"{param}[{code}]")
+
+
+def positive(value: int | None, param: str) -> int | None:
+    """An amount or a number that is at least 1 where it is given."""
+    if value is not None and value < 1:
+        raise refuse("out_of_range", param=param, rule="at least 1")
+    return value
 
 
 def non_negative(value: int, param: str) -> int:

@@ -6,8 +6,10 @@ https://docs.stripe.com/testing (tokens), https://docs.stripe.com/api/customers/
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from .errors import refuse
@@ -30,7 +32,7 @@ SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class _Token:
-    """What one of Stripe's test tokens stands for."""
+    """What one of Stripe's test tokens stands for: a row of `data/cards.json`."""
 
     last4: str
     brand: str = "Visa"
@@ -41,34 +43,14 @@ class _Token:
     declined: bool = False
 
 
-_TOKENS: Final = {
-    "visa": _Token("4242"),
-    "visa_debit": _Token("5556", funding="debit"),
-    "mastercard": _Token("4444", "MasterCard"),
-    "mastercard_debit": _Token("3222", "MasterCard", "debit"),
-    "mastercard_prepaid": _Token("5100", "MasterCard", "prepaid"),
-    "amex": _Token("8431", "American Express"),
-    "discover": _Token("9424", "Discover"),
-    "diners": _Token("0004", "Diners Club"),
-    "jcb": _Token("0505", "JCB"),
-    "unionpay": _Token("0005", "UnionPay"),
-    "chargeCustomerFail": _Token("0341", fails="card_declined"),
-    "chargeDeclined": _Token("0002", fails="card_declined", declined=True),
-    "chargeDeclinedExpiredCard": _Token("0069", fails="card_expired", declined=True),
-    "chargeDeclinedFraudulent": _Token("0019", fails="card_fraudulent", declined=True),
-    "chargeDeclinedIncorrectCvc": _Token("0127", fails="card_cvc", declined=True),
-    "chargeDeclinedInsufficientFunds": _Token("9995", fails="card_funds", declined=True),
-    "chargeDeclinedLostCard": _Token("9987", fails="card_lost", declined=True),
-    "chargeDeclinedProcessingError": _Token("0119", fails="card_processing", declined=True),
-    "chargeDeclinedStolenCard": _Token("9979", fails="card_stolen", declined=True),
-    "chargeDeclinedVelocityLimitExceeded": _Token("6975", fails="card_velocity", declined=True),
-}
-#: Banks that want to see the customer: payment methods only, since a source is charged without anybody there.
-_WATCHFUL: Final = {
-    "authenticationRequired": _Token("3184", fails="action_required"),
-    "threeDSecure2Required": _Token("3220", fails="action_required"),
-    "threeDSecureRequired": _Token("3063", fails="action_required"),
-}
+def _tokens(name: str) -> dict[str, _Token]:
+    return {token: _Token(**row) for token, row in json.loads(_DATA.read_bytes())[name].items()}
+
+
+_DATA: Final = Path(__file__).parent / "data" / "cards.json"
+_TOKENS: Final = _tokens("tokens")
+#: Payment methods have those whose banks want to see the customer too: a source is charged without anybody there.
+_METHODS: Final = {**_TOKENS, **_tokens("payment_methods")}
 #: The brands of payment methods, as Stripe writes those; any other name is a Visa.
 _BRANDS: Final = ("amex", "diners", "discover", "jcb", "mastercard")
 #: Tokens that Stripe has besides: by country, for checks, reviews and disputes; and what is no card.
@@ -91,8 +73,7 @@ def attach(call: Call, customer: Obj, name: str, param: str) -> str:
             raise refuse("payment_method_foreign", param=param)
         return str(method["id"])
     word = name.removeprefix("pm_card_")
-    known = _TOKENS | _WATCHFUL
-    token = known.get(word) or known.get(word.removeprefix("visa_")) or _TOKENS["visa"]
+    token = _METHODS.get(word) or _METHODS.get(word.removeprefix("visa_")) or _TOKENS["visa"]
     if token.declined and token.fails is not None:
         raise refuse(token.fails)
     brand = word if word in _BRANDS else "visa"

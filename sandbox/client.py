@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from io import BytesIO
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,30 +49,12 @@ class SandboxHTTPClient(stripe.HTTPClient):
         response = self._handle(method, url, headers, post_data)
         return response.body.decode("utf-8"), response.status, Headers(response.headers)
 
-    def request_stream(
-        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
-    ) -> tuple[Any, int, Mapping[str, str]]:
-        """The same with the body as a file."""
-        response = self._handle(method, url, headers, post_data)
-        return BytesIO(response.body), response.status, Headers(response.headers)
-
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """The same for asyncio, on a thread, so that a delay does not stop the loop."""
         response = await asyncio.to_thread(self._handle, method, url, headers, post_data)
         return response.body, response.status, Headers(response.headers)
-
-    async def request_stream_async(
-        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
-    ) -> tuple[Any, int, Mapping[str, str]]:
-        """The same with the body as an async iterable of chunks."""
-        response = await asyncio.to_thread(self._handle, method, url, headers, post_data)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield response.body
-
-        return chunks(), response.status, Headers(response.headers)
 
     async def sleep_async(self, secs: float) -> None:
         """Between retries."""

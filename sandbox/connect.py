@@ -15,9 +15,7 @@ from .wire import Obj
 
 declare_kind(Kind("account"))
 
-#: What an account can be: who is charged for (`on_behalf_of`), who receives, who pays.
-CONFIGURATIONS: Final = ("customer", "merchant", "recipient")
-#: Those of an account that nobody says anything about: what an account of /v1 has.
+#: The configurations of an account of which nothing is said, those of an account of /v1. The third is `customer`.
 DEFAULT: Final = ("merchant", "recipient")
 #: What subscriptions, phases and their defaults say of it.
 PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
@@ -53,17 +51,6 @@ def make(call: Call, id: str | None, configurations: Iterable[str], new_customer
         account["_customer"] = new_customer(call, name)["id"]
     call.store.put(account)
     return account
-
-
-def shown(account: Obj, platform: str, *, livemode: bool) -> dict[str, Any]:
-    """An account as control tells of it."""
-    return {
-        "id": account["id"],
-        "configurations": account["_configurations"],
-        "customer": account.get("_customer"),
-        "livemode": livemode,
-        "platform": platform,
-    }
 
 
 def account(call: Call, id: str, param: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from . import amounts
 from .errors import refuse
-from .router import Call, Kind, declare_kind, retrieves, route
+from .router import Call, Kind, assign, declare_kind, retrieves, route
 from .wire import Obj
 
 LEAST_PERCENT: Final = 0.01
@@ -98,8 +98,7 @@ def update(call: Call) -> Obj:
     """POST /v1/coupons/{coupon}: its name, metadata and further currencies; what it takes off stays."""
     coupon = call.fetch("coupon", call.args["coupon"])
     old = dict(coupon)
-    if "name" in call.params:
-        coupon["name"] = call.params["name"] or None
+    assign(coupon, call.params, "name")
     call.set_metadata(coupon)
     if "currency_options" in call.params:
         coupon["currency_options"] = {

@@ -232,9 +232,7 @@ def retrieve(call: Call) -> Obj:
 def list_customers(call: Call) -> Obj:
     """GET /v1/customers, filtered by `email`, `test_clock`; those on a test clock only when it is named."""
     call.check_filters(test_clock="test_helpers.test_clock")
-    where: dict[str, Any] = {"deleted": None, "test_clock": call.params.get("test_clock")}
-    if "email" in call.params:
-        where["email"] = call.params["email"]
+    where = {"deleted": None, "test_clock": call.params.get("test_clock"), **call.given("email")}
     return call.page("customer", where)
 
 
@@ -258,10 +256,16 @@ def update(call: Call) -> Obj:
 def delete(call: Call) -> Obj:
     """DELETE /v1/customers/{customer}: for good; its subscriptions are cancelled at once."""
     customer = call.fetch("customer", call.args["customer"])
+    gone = remove(call, customer)
+    call.event("customer.deleted", customer)
+    return gone
+
+
+def remove(call: Call, customer: Obj) -> Obj:
+    """Put what is answered of a deleted customer in its place, once all that is planned for it has been cancelled."""
     for before_deletion in BEFORE_DELETION:
         before_deletion(call, customer)
     gone: Obj = {"id": customer["id"], "object": "customer", "deleted": True}
-    call.event("customer.deleted", customer)
     call.store.put(gone)
     return gone
 

@@ -13,8 +13,6 @@ declare_kind(Kind("event"))
 retrieves("/v1/events/{id}", "event")
 declare_index("event", "type")
 
-#: Not in the described part of the API; `Account` pins a stack to it.
-
 
 @route("GET", "/v1/events")
 def list_events(call: Call) -> Obj:

@@ -18,11 +18,7 @@ def render(call: Call, answer: Obj) -> Obj:
         shown: Obj = {**answer, "data": [call.wire(item) for item in answer["data"]]}
     else:
         shown = call.wire(answer)
-    total = shown.pop("total_count", None) if shown.get("object") == "search_result" else None
     for path in call.params.get("expand") or ():
-        if path == "total_count" and total is not None:
-            shown["total_count"] = total
-            continue
         segments = path.split(".")
         if len(segments) - (segments[0] == "data") > MAX_LEVELS:
             raise refuse("expand_deep", path=path)
@@ -30,7 +26,7 @@ def render(call: Call, answer: Obj) -> Obj:
     return shown
 
 
-def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
+def _expand(call: Call, value: Any, segments: list[str], path: str) -> None:
     """Expand one path below `value` in place."""
     if not segments or value is None:
         return
@@ -40,36 +36,50 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> Any:
         return
     if not isinstance(value, dict):
         raise refuse("expand", path=path)
+    kind = value.get("object")
+    if kind in ("list", "search_result"):
+        if segments[0] != "data":
+            raise refuse("expand", path=path)
+        _expand(call, value["data"], segments[1:], path)
+    elif isinstance(kind, str):
+        _expand_object(call, kind, value, segments, path)
+    else:
+        _expand_part(call, value, segments, path)
+
+
+def _expand_part(call: Call, part: Obj, segments: list[str], path: str) -> None:
+    """Below a plain part of an object (`recurring`, `parent`): only the way to something deeper."""
     name, rest = segments[0], segments[1:]
-    kind_name = value.get("object")
-    if kind_name in ("list", "search_result"):
-        if name != "data":
-            raise refuse("expand", path=path)
-        _expand(call, value["data"], rest, path)
-        return
-    if not isinstance(kind_name, str):
-        # A plain part of an object (`recurring`, `parent`): only the way to something deeper.
-        if name not in value:
-            raise refuse("expand", path=path)
-        value[name] = _resolve(call, value[name], _PLAIN.get(name), path, needed=bool(rest))
-        _expand(call, value[name], rest, path)
-        return
-    targets = spec.expandable(kind_name)
-    if name not in targets:
-        if rest and isinstance(value.get(name), (dict, list)):
-            _expand(call, value[name], rest, path)
-            return
+    if name not in part:
         raise refuse("expand", path=path)
-    if name not in value and name in kind_of(kind_name).hidden:
-        stored = call.store.get(kind_name, value["id"]) if "id" in value else None
-        reveal = kind_of(kind_name).reveal
-        if stored is not None and name in stored:
-            value[name] = stored[name] if reveal is None else reveal(call, stored, name)
-    if kind_name == "price" and name == "currency_options":
-        _expand_currency(call, value, rest)
-    elif name in value:
-        value[name] = _resolve(call, value[name], targets[name], path, needed=False)
-        _expand(call, value[name], rest, path)
+    part[name] = _resolve(call, part[name], _PLAIN.get(name), path, needed=bool(rest))
+    _expand(call, part[name], rest, path)
+
+
+def _expand_object(call: Call, kind: str, obj: Obj, segments: list[str], path: str) -> None:
+    """Below an object of a kind: what the description lets be expanded, and the parts on the way to it."""
+    name, rest = segments[0], segments[1:]
+    targets = spec.expandable(kind)
+    if name not in targets:
+        if not rest or not isinstance(obj.get(name), (dict, list)):
+            raise refuse("expand", path=path)
+        _expand(call, obj[name], rest, path)
+        return
+    if name not in obj and name in kind_of(kind).hidden:
+        _reveal(call, kind, obj, name)
+    if (kind, name) == ("price", "currency_options"):
+        _expand_currency(call, obj, rest)
+    elif name in obj:
+        obj[name] = _resolve(call, obj[name], targets[name], path, needed=False)
+        _expand(call, obj[name], rest, path)
+
+
+def _reveal(call: Call, kind: str, obj: Obj, name: str) -> None:
+    """Show a field that is hidden until it is asked for."""
+    stored = call.store.get(kind, obj["id"]) if "id" in obj else None
+    if stored is not None and name in stored:
+        reveal = kind_of(kind).reveal
+        obj[name] = stored[name] if reveal is None else reveal(call, stored, name)
 
 
 def _expand_currency(call: Call, price: Obj, rest: list[str]) -> None:

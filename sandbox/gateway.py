@@ -39,21 +39,19 @@ assert kinds  # imported for its routes
 _logger = logging.getLogger("sandbox")
 
 
-@dataclass
-class _Passage:
-    """What is known so far of a request on its way; the log is written from it."""
+@dataclass(kw_only=True)
+class _Passage(log.Entry):
+    """A request on its way, and what the log will tell of it."""
 
-    request: Request
-    request_id: str
     path: str
     query: str
-    v2: bool
-    livemode: bool = False
-    key: str = ""
-    replayed: bool = False
-    fault: str | None = None
     #: Whether it is written to the log.
     logged: bool = True
+
+    @property
+    def v2(self) -> bool:
+        """Whether it is one of /v2, whose errors have another shape."""
+        return self.path.startswith("/v2/")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Sandbox:
         path, _, query = request.url.partition("?")
         if path.startswith("/_sandbox/"):
             return control.handle(self, request, path, query)
-        response = self._answer(_Passage(request, mint("req_", 14), path, query, path.startswith("/v2/")))
+        response = self._answer(_Passage(request=request, request_id=mint("req_", 14), path=path, query=query))
         if self._answers:
             answers.write(self._answers, request, response)
         return response
@@ -213,7 +211,7 @@ class Sandbox:
                     key.remember(store, idempotency.Remembered(status, body, passage.request_id), clock())
                 response = Response(status, self._headers(passage, call.headers, key, visit.version), body)
             if writes and passage.logged:
-                log.record(connection, self._entry(passage, response), clock())
+                log.record(connection, passage, response, clock())
         if not writes:
             self._log(passage, response, clock())
         return response
@@ -278,38 +276,24 @@ class Sandbox:
         self._log(passage, response, int(self._host_clock()))
         return response
 
-    def _entry(self, passage: _Passage, response: Response) -> log.Entry:
-        return log.Entry(
-            passage.request,
-            response,
-            passage.request_id,
-            "live" if passage.livemode else "test",
-            passage.key,
-            passage.replayed,
-            passage.fault,
-        )
-
     def _log(self, passage: _Passage, response: Response, now: int) -> None:
         if passage.logged:
             with self.database.writing() as connection:
-                log.record(connection, self._entry(passage, response), now)
+                log.record(connection, passage, response, now)
 
 
 def _call(visit: _Visit, store: Store, clock: Callable[[], int], current: settings.Settings) -> router.Call:
     """A request as its handler sees it; the parameters are checked later."""
     return router.Call(
-        method=visit.route.method,
         path=visit.path,
-        params={},
-        args=visit.args,
         store=store,
         livemode=visit.who.livemode,
         account=visit.who.account,
-        key=visit.who.key,
         request_id=visit.passage.request_id,
+        clock=clock,
+        args=visit.args,
         version=visit.version,
         idempotency_key=None if visit.key is None else visit.key.name,
-        clock=clock,
         settings=current,
     )
 

@@ -152,7 +152,7 @@ def _preview_of_subscription(
     if details.get("resume_at"):
         raise refuse("not_implemented_param", param="subscription_details[resume_at]")
     known = terms.Prices(call, preview=True)
-    contract = life.contract_of(call, copied(stored), now, unstored=known.unstored)
+    contract = life.contract_of(call, copied(stored), now, prices=known.read)
     _migrate(contract, details)
     if "discounts" in params:
         # As on an update: what is prorated is net of them.
@@ -224,11 +224,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
         raise refuse("missing", param="customer")
     customer = call.fetch("customer", params["customer"], param="customer")
     now = call.now(customer)
-    pending = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
-    currency = (
-        params.get("currency") or (pending[0]["currency"] if pending else customer["currency"]) or "usd"
-    ).lower()
-    pending = [item for item in pending if item["currency"] == currency]
+    pending, currency = _waiting(call, customer, params)
     known = terms.Prices(call, preview=True)
     pending.extend(
         _preview_item(call, known, entry, customer, currency, now, f"invoice_items[{index}]")
@@ -237,10 +233,17 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
     if not pending or _recurring(call):  # invoice items are owed once
         raise refuse("no_upcoming", customer=customer["id"])
     draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
-    invoice = _preview_answer(call, customer, currency, draft, now, None)
+    invoice = _preview_answer(call, customer, currency, draft, now)
     if "automatic_tax" in params:
         invoice["automatic_tax"] = taxation.of_invoice(taxation.automatic_tax(call, params["automatic_tax"]))
     return invoice
+
+
+def _waiting(call: Call, customer: Obj, params: dict[str, Any], *, included: bool = True) -> tuple[list[Obj], str]:
+    """The invoice items that an invoice of a customer takes up, where it does, and its currency, which is theirs."""
+    found = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}) if included else []
+    currency = (params.get("currency") or (found[0]["currency"] if found else customer["currency"]) or "usd").lower()
+    return [item for item in found if item["currency"] == currency], currency
 
 
 def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: dict[str, Any], now: int) -> None:
@@ -271,21 +274,11 @@ def _shown(call: Call, contract: Contract, draft: Draft | None, at: int) -> Obj:
     if draft is None:
         raise refuse("no_upcoming", customer=subscription["customer"])
     customer = call.fetch("customer", subscription["customer"])
-    stored = call.store.get("subscription", subscription["id"]) is not None
-    return _preview_answer(
-        call, customer, subscription["currency"], draft, at, subscription, subscription_stored=stored
-    )
+    return _preview_answer(call, customer, subscription["currency"], draft, at, subscription)
 
 
 def _preview_answer(
-    call: Call,
-    customer: Obj,
-    currency: str,
-    draft: Draft,
-    at: int,
-    subscription: Obj | None,
-    *,
-    subscription_stored: bool = False,
+    call: Call, customer: Obj, currency: str, draft: Draft, at: int, subscription: Obj | None = None
 ) -> Obj:
     id = call.mint("upcoming_in_1", 23)
     invoice = invoicing.compose(call, draft, at, id, customer=customer, currency=currency, subscription=subscription)
@@ -300,7 +293,7 @@ def _preview_answer(
     if "on_behalf_of" in call.params:
         named = call.params["on_behalf_of"]
         invoice["on_behalf_of"] = connect.account(call, named, "on_behalf_of") if named else None
-    if subscription is not None and not subscription_stored:
+    if subscription is not None and call.store.get("subscription", subscription["id"]) is None:
         # A subscription that does not exist has no id to show.
         invoice["parent"] = None
         for line in invoice["lines"]["data"]:
@@ -345,11 +338,8 @@ def create(call: Call) -> Obj:
     if sent != (days is not None):
         raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
     now = call.now(customer)
-    taken: list[Obj] = []
-    if params.get("pending_invoice_items_behavior") == "include":
-        taken = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None})
-    currency = (params.get("currency") or (taken[0]["currency"] if taken else customer["currency"]) or "usd").lower()
-    taken = [item for item in taken if item["currency"] == currency]
+    included = params.get("pending_invoice_items_behavior") == "include"
+    taken, currency = _waiting(call, customer, params, included=included)
     draft = Draft("manual", now, now, [line_of_invoice_item(item) for item in taken], taken)
     invoice = invoicing.compose(call, draft, now, call.mint("in_1", 23), customer=customer, currency=currency)
     invoice.update(

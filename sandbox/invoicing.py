@@ -28,19 +28,19 @@ LINES_SHOWN: Final = 10
 class StoredCatalog:
     """Prices, products and usage of the sandbox's own store, seen at one moment and in one currency."""
 
-    def __init__(self, call: Call, now: int, currency: str, unstored: dict[str, Obj] | None = None) -> None:
-        """`unstored` are prices by id that a preview describes and nobody keeps."""
+    def __init__(self, call: Call, now: int, currency: str, prices: dict[str, Obj] | None = None) -> None:
+        """`prices` by id have been read already, or are a preview's, which nobody keeps."""
         self._call = call
         self._now = now
         self._currency = currency
-        self._unstored = {} if unstored is None else unstored
+        self._read = {} if prices is None else prices
         self._prices: dict[str, Obj] = {}
         self._products: dict[str, Obj] = {}
 
     def price(self, id: str) -> Obj:
         """A price with its tiers, in the catalog's currency where the price has more than one."""
         if id not in self._prices:
-            price = self._unstored.get(id) or self._call.fetch("price", id)
+            price = self._read.get(id) or self._call.fetch("price", id)
             option = (price.get("currency_options") or {}).get(self._currency)
             if price["currency"] != self._currency and option is not None:
                 price = {**price, **option, "currency": self._currency}
@@ -57,9 +57,7 @@ class StoredCatalog:
         """What the price's meter counted for a customer, as far as events have become visible."""
         if end <= start:
             return Decimal(0)
-        meter = self._call.store.get("billing.meter", price["recurring"]["meter"])
-        if meter is None:
-            return Decimal(0)
+        meter = self._call.fetch("billing.meter", price["recurring"]["meter"])
         return usage_totals.aggregate(self._call.store, meter, customer, start, end, self._now)
 
     def discounts(self, ids: Sequence[str]) -> list[Obj]:
@@ -69,8 +67,6 @@ class StoredCatalog:
 
 def wire(call: Call, invoice: Obj) -> Obj:
     """An invoice as Stripe answers it: its first lines, without what the sandbox remembers about them."""
-    if invoice.get("deleted"):
-        return invoice
     lines = invoice["lines"]
     shown = [line_wire(call, line) for line in lines["data"][:LINES_SHOWN]]
     return {
@@ -271,9 +267,14 @@ def keep(call: Call, invoice: Obj) -> None:
         due = invoice["next_payment_attempt"]
     elif invoice["status"] == "open" and invoice["_subscription"] and not invoice.get("_overdue"):
         due = invoice["due_date"]
-    clock = invoice["test_clock"] is not None
-    invoice["_due"], invoice["_clock_due"] = (None, due) if clock else (due, None)
+    set_due(invoice, due)
     call.store.put(invoice)
+
+
+def set_due(obj: Obj, due: int | None) -> None:
+    """Set the moment at which time has something to do with an object, by the clock that it goes by."""
+    clock = obj["test_clock"] is not None
+    obj["_due"], obj["_clock_due"] = (None, due) if clock else (due, None)
 
 
 def rate_again(call: Call, invoice: Obj, at: int) -> bool:

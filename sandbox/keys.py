@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from .errors import refuse
@@ -21,29 +23,7 @@ READ_ACCOUNT: Final = "rak_accounts_kyc_basic_read"
 #: Stripe's refusals and in https://docs.stripe.com/stripe-apps/reference/permissions (a price is still a plan); invoice
 #: items, subscription items and schedules ride on the object that they belong to. Nobody has published the names for
 #: meter events, test clocks and trial offers: these follow the same pattern.
-PERMISSIONS: Final = {
-    "/v1/account": "rak_accounts_kyc_basic",
-    "/v1/billing/meter_event_adjustments": "rak_billing_meter_event_adjustment",
-    "/v1/billing/meter_events": "rak_billing_meter_event",
-    "/v1/billing/meters": "rak_billing_meter",
-    "/v1/coupons": "rak_coupon",
-    "/v1/customers": "rak_customer",
-    "/v1/events": "rak_event",
-    "/v1/invoiceitems": "rak_invoice",
-    "/v1/invoices": "rak_invoice",
-    "/v1/prices": "rak_plan",
-    "/v1/product_catalog/trial_offers": "rak_trial_offer",
-    "/v1/products": "rak_product",
-    "/v1/promotion_codes": "rak_promotion_code",
-    "/v1/subscription_items": "rak_subscription",
-    "/v1/subscription_schedules": "rak_subscription",
-    "/v1/subscriptions": "rak_subscription",
-    "/v1/tax_rates": "rak_tax_rate",
-    "/v1/test_helpers/test_clocks": "rak_test_clock",
-    "/v2/billing/meter_event_adjustments": "rak_billing_meter_event_adjustment",
-    "/v2/billing/meter_event": "rak_billing_meter_event",
-    "/v2/core/events": "rak_event",
-}
+PERMISSIONS: Final[dict[str, str]] = json.loads((Path(__file__).parent / "data" / "permissions.json").read_bytes())
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,12 @@ for _field in ("subscription", "price"):
 
 
 def contract_of(
-    call: Call, subscription: Obj, now: int, *, alone: bool = False, unstored: dict[str, Obj] | None = None
+    call: Call, subscription: Obj, now: int, *, alone: bool = False, prices: dict[str, Obj] | None = None
 ) -> Contract:
     """A subscription with what its next invoice would take up: its own pending invoice items and its customer's.
 
-    `now` is when usage is looked at and invoice items are made. `alone` leaves the invoice items out; `unstored` are a
-    preview's own prices.
+    `now` is when usage is looked at and invoice items are made. `alone` leaves the invoice items out; `prices` are
+    those read already, and a preview's own.
     """
     pending: list[Obj] = []
     if not alone:
@@ -106,7 +106,7 @@ def contract_of(
             for item in waiting
             if item["currency"] == subscription["currency"] and _belongs(item, subscription["id"])
         ]
-    catalog = invoicing.StoredCatalog(call, now, subscription["currency"], unstored)
+    catalog = invoicing.StoredCatalog(call, now, subscription["currency"], prices)
     return Contract(subscription, pending, catalog, lambda prefix: mint(prefix + "1", 23), now, waiting=len(pending))
 
 
@@ -148,9 +148,7 @@ def put(call: Call, subscription: Obj) -> None:
     watched = subscription["status"] not in ENDED and has_thresholds(subscription)
     subscription["_watched"] = subscription["customer"] if watched else None
     subscription["_stirred"] = subscription.get("_stirred") if watched else None
-    due = next_due(subscription)
-    clock = subscription["test_clock"] is not None
-    subscription["_due"], subscription["_clock_due"] = (None, due) if clock else (due, None)
+    invoicing.set_due(subscription, next_due(subscription))
     items = subscription["items"]["data"]
     subscription["_period_start"] = min(item["current_period_start"] for item in items)
     subscription["_period_end"] = min(item["current_period_end"] for item in items)
@@ -277,6 +275,11 @@ def route(method: str, template: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+def retrieves(template: str, kind: str) -> None:
+    """Register `GET` of a path that names an object of a kind, what time has changed of it done first."""
+    router.retrieves(template, kind, route)
 
 
 def advance(call: Call, test_clock: str, until: int) -> None:

@@ -42,22 +42,22 @@ KEEP: Final = 10_000
 BODY_BYTES: Final = 8_192
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
-    """One line of the log."""
+    """A request as the log tells of it: what is known so far, while it is on its way."""
 
     request: Request
-    response: Response
     request_id: str
-    mode: str
-    key: str
-    replayed: bool
-    fault: str | None
+    livemode: bool = False
+    #: Redacted.
+    key: str = ""
+    replayed: bool = False
+    fault: str | None = None
 
 
-def record(connection: sqlite3.Connection, entry: Entry, now: int) -> None:
+def record(connection: sqlite3.Connection, entry: Entry, response: Response, now: int) -> None:
     """Write one line, and now and then forget the oldest."""
-    request, response = entry.request, entry.response
+    request = entry.request
     error: str | None = None
     if response.status >= 400:
         error = response.body[:2000].decode("utf-8", "replace")
@@ -67,7 +67,7 @@ def record(connection: sqlite3.Connection, entry: Entry, now: int) -> None:
         (
             now,
             entry.request_id,
-            entry.mode,
+            "live" if entry.livemode else "test",
             entry.key,
             request.method,
             request.url.encode("utf-8", "replace").decode("utf-8"),

@@ -41,7 +41,12 @@ def create(call: Call) -> Obj:
     event = metering.Event(
         params["event_name"], params["payload"], params.get("identifier") or mint("", 32), params.get("timestamp")
     )
-    verdict = accept(call, event)
+    verdict = metering.Desk(call).judge(event)
+    if isinstance(verdict, metering.Rejected) and verdict.at_once:
+        raise verdict.refusal
+    if metering.taken(call, [event.identifier]):
+        raise refuse("event_exists", identifier=event.identifier)
+    metering.keep(call, [verdict])
     return {
         "object": "billing.meter_event",
         "created": call.now(),
@@ -51,17 +56,6 @@ def create(call: Call) -> Obj:
         "payload": event.payload,
         "timestamp": verdict.timestamp,
     }
-
-
-def accept(call: Call, event: metering.Event) -> metering.Accepted | metering.Rejected:
-    """Judge and keep one event, or refuse it at once."""
-    verdict = metering.Desk(call).judge(event)
-    if isinstance(verdict, metering.Rejected) and verdict.at_once:
-        raise verdict.refusal
-    if metering.taken(call, [event.identifier]):
-        raise refuse("event_exists", identifier=event.identifier)
-    metering.keep(call, [verdict])
-    return verdict
 
 
 @route("POST", "/v1/billing/meter_event_adjustments")

@@ -17,10 +17,6 @@ retrieves("/v2/core/events/{id}", "v2.core.event")
 MAX_STREAM_EVENTS: Final = 100
 
 
-def _event(given: dict[str, Any], timestamp: int | None) -> metering.Event:
-    return metering.Event(given["event_name"], given["payload"], given.get("identifier") or mint("", 32), timestamp)
-
-
 @route("POST", "/v2/billing/meter_event_session")
 def session(call: Call) -> Obj:
     """POST /v2/billing/meter_event_session: a token for the stream, good for 15 minutes."""
@@ -56,9 +52,10 @@ def stream(call: Call) -> Obj:
         timestamp: int | None = None
         if "timestamp" in item:
             timestamp = metering.parse_rfc3339(item["timestamp"], "events[timestamp]")
-        event = _event(item, timestamp)
-        if event.identifier not in verdicts:
-            verdicts[event.identifier] = desk.judge(event)
+        identifier = item.get("identifier") or mint("", 32)
+        if identifier not in verdicts:
+            event = metering.Event(item["event_name"], item["payload"], identifier, timestamp)
+            verdicts[identifier] = desk.judge(event)
     known = metering.taken(call, list(verdicts))
     metering.keep(call, [verdict for identifier, verdict in verdicts.items() if identifier not in known])
     return {}

@@ -35,13 +35,8 @@ def create(call: Call) -> Obj:
     return call.add(meter, "billing.meter.created")
 
 
-def active_meter(call: Call, event_name: str) -> Obj | None:
-    """The active meter of an event name; there is at most one."""
-    return call.store.first("billing.meter", {"event_name": event_name, "status": "active"})
-
-
 def _claim_event_name(call: Call, event_name: str) -> None:
-    if active_meter(call, event_name) is not None:
+    if call.store.first("billing.meter", {"event_name": event_name, "status": "active"}) is not None:
         raise refuse("meter_event_name_taken", event_name=event_name)
 
 

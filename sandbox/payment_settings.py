@@ -22,20 +22,6 @@ def _options() -> dict[str, dict[str, Any]]:
     return found
 
 
-#: Words of `customer_balance` that the description has as free text, and names in its prose.
-_WORDS: Final = {
-    ("funding_type",): ("bank_transfer",),
-    ("bank_transfer", "type"): (
-        "eu_bank_transfer",
-        "gb_bank_transfer",
-        "jp_bank_transfer",
-        "mx_bank_transfer",
-        "us_bank_transfer",
-    ),
-    ("bank_transfer", "eu_bank_transfer", "country"): ("BE", "DE", "ES", "FR", "IE", "NL"),
-}
-
-
 def first() -> dict[str, Any]:
     """Those of a subscription that says nothing about them."""
     return {"payment_method_options": None, "payment_method_types": None, "save_default_payment_method": "off"}
@@ -74,10 +60,11 @@ def _shown(shape: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _check_words(given: Mapping[str, Any], where: str) -> None:
-    for path, words in _WORDS.items():
+    """Words of `customer_balance` that the description has as free text, and names in its prose."""
+    for path, words in spec.beside()["payment_method_words"].items():
         value: Any = given
-        for name in path:
-            value = value.get(name) if isinstance(value, Mapping) else None
+        param = where
+        for name in path.split("."):
+            value, param = value.get(name) if isinstance(value, Mapping) else None, f"{param}[{name}]"
         if value and value not in words:
-            param = where + "".join(f"[{name}]" for name in path)
             raise refuse("enum", param=param, choices=spec.choices_in_words(words))

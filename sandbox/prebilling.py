@@ -99,10 +99,7 @@ def _bill_until(given: Mapping[str, Any], now: int, where: str) -> Obj:
     if kind == "timestamp":
         end = terms.in_range(given["timestamp"], f"{where}[bill_until][timestamp]")
         return {"computed_timestamp": end, "duration": None, "timestamp": end, "type": kind}
-    every = {"interval": given["duration"]["interval"], "interval_count": given["duration"].get("interval_count", 1)}
-    if not 1 <= every["interval_count"] <= LONGEST_AHEAD[every["interval"]]:
-        rule = f"1 to {LONGEST_AHEAD[every['interval']]}"
-        raise refuse("out_of_range", param=f"{where}[bill_until][duration][interval_count]", rule=rule)
+    every = terms.duration(given["duration"], LONGEST_AHEAD, f"{where}[bill_until][duration]")
     end = Anchor(now).boundary(Interval.of(every), 1)
     return {"computed_timestamp": end, "duration": every, "timestamp": None, "type": kind}
 

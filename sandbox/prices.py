@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from . import amounts, versions
+from .billing.periods import LONGEST_INTERVAL_COUNTS
 from .errors import refuse, within
-from .router import Call, Kind, declare_kind, retrieves, route
+from .router import Call, Kind, assign, declare_kind, retrieves, route
 from .store import declare_index
 from .wire import Obj
 
@@ -30,8 +31,6 @@ declare_index("price", "recurring.meter")
 
 #: Two years (https://docs.stripe.com/billing/subscriptions/trials/free-trials).
 MOST_TRIAL_DAYS: Final = 730
-#: Three years, in each interval (docs.stripe.com/api/prices/create).
-MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 
 
 def plan_of(price: Obj) -> Obj:
@@ -151,7 +150,7 @@ def _recurring(call: Call, given: dict[str, Any], param: str) -> dict[str, Any]:
     count = given.get("interval_count", 1)
     if count < 1:
         raise refuse("divide_by", param=f"{where}[interval_count]")
-    if count > MOST_INTERVALS[given["interval"]]:
+    if count > LONGEST_INTERVAL_COUNTS[given["interval"]]:
         raise refuse("interval_too_long")
     usage_type = given.get("usage_type", "licensed")
     meter_id = given.get("meter") or None
@@ -274,8 +273,7 @@ def update(call: Call) -> Obj:
             if product is not None and product["default_price"] == price["id"]:
                 raise refuse("price_is_default")
         price["active"] = params["active"]
-    if "nickname" in params:
-        price["nickname"] = params["nickname"] or None
+    assign(price, params, "nickname")
     if "lookup_key" in params or "transfer_lookup_key" in params:
         price["lookup_key"] = _claim_lookup_key(call, params, price["id"])
     call.set_metadata(price)

@@ -114,11 +114,9 @@ def _set_tax(product: Obj, params: dict[str, Any]) -> None:
 @route("GET", "/v1/products")
 def list_products(call: Call) -> Obj:
     """GET /v1/products, filtered by `active`, `ids`, `shippable`, `url`."""
-    where = call.given("active", "shippable", "url")
+    where = call.given("active", "shippable", "type", "url")
     if "ids" in call.params:
         where["id"] = call.params["ids"]
-    if "type" in call.params:
-        where["type"] = call.params["type"]
     return call.page("product", where)
 
 
@@ -134,14 +132,10 @@ def update(call: Call) -> Obj:
         if not params["name"]:
             raise refuse("empty", param="name")
         product["name"] = params["name"]
-    for name in ("active", "shippable"):
-        if name in params:
-            product[name] = params[name]
+    product.update(call.given("active", "shippable"))
     assign(product, params, *_PLAIN)
-    if "images" in params:
-        product["images"] = list(params["images"] or ())
-    if "marketing_features" in params:
-        product["marketing_features"] = list(params["marketing_features"] or ())
+    for name, given in call.given("images", "marketing_features").items():
+        product[name] = list(given or ())
     _set_tax(product, params)
     call.set_metadata(product)
     if "default_price" in params:

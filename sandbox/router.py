@@ -1,32 +1,13 @@
 """Routes, and what a handler is given: a `Call`.
 
-How to write a kind
--------------------
-One module a kind, named for the path (`products.py`), imported by `sandbox/kinds.py`. `products.py` is the example.
+A kind is one module, named for its path and imported by `kinds.py`; `products.py` is the example. It declares what
+Stripe's description does not tell of the kind (`declare_kind`, and `declare_index` for what lists are filtered by). It
+registers a handler for each operation, under the description's own path; the parameters are then checked and typed.
 
-1. Describe it once, at the top:
-
-       declare_kind(Kind("product", missing_param="id", hidden=frozenset()))
-       declare_index("price", "product")              # store.query("price", {"product": ...}) is then fast
-
-   `hidden` fields are stored and left out of answers until `expand` names them. Fields that begin with `_` are never
-   shown. What can be expanded, and into which kind, is read from Stripe's description, not declared. A kind whose
-   answer is not what is stored gives `wire=`: a function (call, stored object) -> answer, which may call
-   `call.wire(other)` for objects it embeds.
-
-2. Write handlers. The path is the description's own template, so its parameters are known and already checked:
-   `call.params` holds typed values (int, bool, list, dict; decimals and text are str), `call.args` the path's.
-
-       @route("POST", "/v1/products")
-       def create(call: Call) -> Obj:
-           product = {**call.head("product", call.params.get("id") or mint("prod_", 14)), ...}
-           return call.add(product, "product.created")  # wire form and `expand` are done by the caller
-
-3. `call.fetch(kind, id, param=...)` is the object or Stripe's resource_missing (404 by path, `status=400` for an id in
-   the body). `call.page(kind, where)` answers a list (limit, cursors, `created`). `call.metadata(current)` merges,
-   `call.set_metadata(obj)` where it is given.
-   `call.now()` is the sandbox's clock in Unix seconds; `call.now(customer)` is the time of that object's test clock
-   where it has one. `raise refuse("name", ...)` takes its text from the table in `errors.py`.
+    @route("POST", "/v1/products")
+    def create(call: Call) -> Obj:
+        product = {**call.head("product", call.params.get("id") or call.mint("prod_", 14)), ...}
+        return call.add(product, "product.created")  # what is hidden or private goes, and `expand` is done, by itself
 
 A handler runs in one transaction: POST and DELETE may write and are undone by any exception; GET must not write
 (pass `writes=True` to `route` where it has to). Never call one handler from another; share functions of (call, obj).
@@ -43,6 +24,9 @@ from .errors import refuse
 from .inflight import Claim
 from .store import Store, mint
 from .wire import Obj
+
+#: 2100-01-01: dates beyond it are accidents, and not every calendar reaches them.
+LAST_MOMENT: Final = 4_102_444_800
 
 Handler = Callable[["Call"], Obj]
 
@@ -122,10 +106,10 @@ def route(
     return register
 
 
-def retrieves(template: str, kind: str) -> None:
+def retrieves(template: str, kind: str, by: Callable[[str, str], Callable[[Handler], Handler]] = route) -> None:
     """Register `GET` of a path whose last segment names an object of a kind, which is answered as it is stored."""
     name = template.rpartition("{")[2].rstrip("}")
-    route("GET", template)(lambda call: call.fetch(kind, call.args[name]))
+    by("GET", template)(lambda call: call.fetch(kind, call.args[name]))
 
 
 def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
@@ -168,19 +152,17 @@ def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | No
 class Call:
     """One request on its way through a handler."""
 
-    method: str
     path: str
-    params: dict[str, Any]
-    args: dict[str, str]
     store: Store
     livemode: bool
     account: str
-    key: str
     request_id: str
-    version: str
-    idempotency_key: str | None
     #: The sandbox's own time, Unix seconds; use `now()`.
     clock: Callable[[], int]
+    params: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, str] = field(default_factory=dict)
+    version: str = spec.API_VERSION
+    idempotency_key: str | None = None
     #: Control settings (lag and the like), as `/_sandbox/` set them.
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: Answer headers a handler adds.

@@ -10,7 +10,7 @@ import copy
 import gzip
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -35,12 +35,6 @@ def document() -> dict[str, Any]:
     """The whole description, as data."""
     loaded: dict[str, Any] = json.loads(gzip.decompress(_DATA.read_bytes()))
     return loaded
-
-
-def schema_of(name: str) -> dict[str, Any]:
-    """A component schema by its name, `price` or `billing.meter`."""
-    found: dict[str, Any] = document()["components"]["schemas"][name]
-    return found
 
 
 @cache
@@ -95,32 +89,23 @@ def beside() -> dict[str, Any]:
     return {name: resolved(part) for name, part in loaded.items() if name != "definitions"}
 
 
-def _graft(schema: dict[str, Any], name: str, extra: dict[str, Any]) -> None:
-    """Put a property where its dotted name says, through arrays and through the hashes among alternatives."""
+def _places(schema: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """The properties among which a dotted name leads to its last part, through arrays and alternatives."""
     for alternative in schema.get("anyOf", ()):
-        _graft(alternative, name, extra)
+        yield from _places(alternative, name)
     if schema.get("type") == "array":
-        _graft(schema["items"], name, extra)
-    if schema.get("type") != "object":
-        return
-    head, _, rest = name.partition(".")
-    if rest:
-        _graft(schema["properties"][head], rest, extra)
-    else:
-        schema["properties"][head] = extra
-
-
-def _add_values(schema: dict[str, Any], name: str, values: Sequence[str]) -> None:
-    """Let a property take more values, through arrays and alternatives as `_graft` goes."""
-    for alternative in schema.get("anyOf", ()):
-        _add_values(alternative, name, values)
-    if schema.get("type") == "array":
-        _add_values(schema["items"], name, values)
-    if not name and schema.get("enum", [""]) != [""]:
-        schema["enum"] = [*schema["enum"], *values]
-    if name and schema.get("type") == "object":
+        yield from _places(schema["items"], name)
+    if schema.get("type") == "object":
         head, _, rest = name.partition(".")
-        _add_values(schema["properties"][head], rest, values)
+        yield from _places(schema["properties"][head], rest) if rest else (schema["properties"],)
+
+
+def _add_values(schema: dict[str, Any], values: Sequence[str]) -> None:
+    """Let a property take more values, through arrays and alternatives too."""
+    for part in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        _add_values(part, values)
+    if schema.get("enum", [""]) != [""]:
+        schema["enum"] = [*schema["enum"], *values]
 
 
 def operation(method: str, path: str) -> dict[str, Any]:
@@ -142,9 +127,11 @@ def operation(method: str, path: str) -> dict[str, Any]:
         required.extend(content["schema"].get("required", ()))
     whole = copy.deepcopy({"type": "object", "properties": properties, "required": required})
     for where, extra in beside()["parameters"].get(name, {}).items():
-        _graft(whole, where, extra)
+        for properties in _places(whole, where):
+            properties[where.rpartition(".")[2]] = extra
     for where, more in beside()["values"].get(name, {}).items():
-        _add_values(whole, where, more)
+        for properties in _places(whole, where):
+            _add_values(properties[where.rpartition(".")[2]], more)
     return whole
 
 
@@ -154,12 +141,21 @@ def parameters(method: str, path: str) -> Check:
     return _object(operation(method, path))
 
 
+@cache
+def control_parameters(method: str, name: str) -> Check:
+    """The check of a control request's parameters: `POST clock` is `POST /_sandbox/clock`."""
+    return _object(beside()["control"].get(f"{method} {name}", {}))
+
+
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _compile(schema: Mapping[str, Any]) -> Check:
     if schema.get("x-any"):
         return _anything
+    if schema.get("x-null"):
+        otherwise = _compile({**schema, "x-null": False})
+        return lambda value, param: None if value in (None, "") else otherwise(value, param)
     if "anyOf" in schema:
         return _any_of(schema["anyOf"])
     kind = schema.get("type")
@@ -172,7 +168,7 @@ def _compile(schema: Mapping[str, Any]) -> Check:
     if kind == "boolean":
         return _boolean
     if kind == "number":
-        return _number
+        return _number(schema)
     return _string(schema)
 
 
@@ -257,19 +253,27 @@ def _anything(value: Any, param: str) -> Any:
 
 
 def _integer(schema: Mapping[str, Any]) -> Check:
-    lowest, highest = schema.get("minimum"), schema.get("maximum")
-
     def check(value: Any, param: str) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, str)) or not _INTEGER.match(str(value)):
             raise refuse("integer", param=param, value=_shown(value))
-        number = int(value)
-        if lowest is not None and number < lowest:
-            raise refuse("out_of_range", param=param, rule=f"at least {lowest}")
-        if highest is not None and number > highest:
-            raise refuse("out_of_range", param=param, rule=f"at most {highest}")
-        return number
+        return int(value)
 
-    return check
+    return _bounded(schema, check)
+
+
+def _bounded(schema: Mapping[str, Any], number: Check) -> Check:
+    """The check of a number that has a least or a greatest value."""
+    lowest, highest = schema.get("minimum"), schema.get("maximum")
+
+    def check(value: Any, param: str) -> Any:
+        found = number(value, param)
+        if lowest is not None and found < lowest:
+            raise refuse("out_of_range", param=param, rule=f"at least {lowest}")
+        if highest is not None and found > highest:
+            raise refuse("out_of_range", param=param, rule=f"at most {highest}")
+        return found
+
+    return number if lowest is None and highest is None else check
 
 
 def _boolean(value: Any, param: str) -> bool:
@@ -287,10 +291,13 @@ def _decimal(value: Any, param: str) -> str:
     return str(value)
 
 
-def _number(value: Any, param: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _DECIMAL.match(str(value)):
-        raise refuse("number", param=param, value=_shown(value))
-    return float(value)
+def _number(schema: Mapping[str, Any]) -> Check:
+    def check(value: Any, param: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not _DECIMAL.match(str(value)):
+            raise refuse("number", param=param, value=_shown(value))
+        return float(value)
+
+    return _bounded(schema, check)
 
 
 def _any_of(alternatives: list[Mapping[str, Any]]) -> Check:
@@ -326,25 +333,16 @@ def _closeness(schema: Mapping[str, Any], value: Any) -> int:
     return 3 if kind == "integer" else 2
 
 
-#: Values that Stripe was recorded to list in another order than its description has them in.
-_RECORDED_ORDERS: Final = {
-    frozenset(order): order
-    for order in (
-        ("allow_incomplete", "error_if_incomplete", "pending_if_incomplete", "default_incomplete"),
-        ("draft", "open", "void", "paid", "uncollectible"),
-        ("include", "exclude"),
-        (
-            *("active", "past_due", "unpaid", "canceled", "incomplete", "incomplete_expired", "trialing", "paused"),
-            *("all", "ended"),
-        ),
-    )
-}
+@cache
+def _recorded_orders() -> dict[frozenset[str], list[str]]:
+    """Values that Stripe was recorded to list in another order than its description has them in."""
+    return {frozenset(order): order for order in beside()["orders"]}
 
 
 def choices_in_words(choices: tuple[str, ...]) -> str:
     """The values of a parameter as Stripe lists them in a refusal."""
     named: Sequence[str] = [choice for choice in choices if choice != ""]
-    named = _RECORDED_ORDERS.get(frozenset(named), named)
+    named = _recorded_orders().get(frozenset(named), named)
     if not named:
         return "empty"
     if len(named) == 1:

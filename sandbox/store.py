@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +91,11 @@ def mint(prefix: str, length: int = 24) -> str:
     return prefix + os.urandom(length).translate(_FOLD).decode("ascii")
 
 
-def _extract(field: str) -> str:
+def _extract(field: str | tuple[str, ...]) -> str:
     if field in ("id", "created"):
-        return field
-    path = ".".join('"' + part.replace('"', "") + '"' for part in field.split("."))
+        return str(field)
+    parts = field.split(".") if isinstance(field, str) else field
+    path = ".".join('"' + part.replace('"', "") + '"' for part in parts)
     return "json_extract(body, '$." + path.replace("'", "''") + "')"
 
 
@@ -156,16 +157,16 @@ class Store:
     def query(
         self,
         kind: str,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[Any, Any] | None = None,
         *,
         before: int | None = None,
         after: int | None = None,
         limit: int | None = None,
         oldest_first: bool = False,
     ) -> list[Obj]:
-        """Objects of a kind, newest first. `where` maps a field path to a value, None (is null), a collection (any of),
-        a `Through` or a comparison `{"gte": .., "lt": ..}`, `{"ne": ..}`. `before` and `after` are places in the order
-        of creation."""
+        """Objects of a kind, newest first. `where` maps a field path (`recurring.meter`, or its parts as a tuple) to a
+        value, None (is null), a collection (any of), a `Through` or a comparison `{"gte": .., "lt": ..}`, `{"ne": ..}`.
+        `before` and `after` are places in the order of creation."""
         clauses = ["scope = ?", f"kind = '{kind}'"]
         values: list[Any] = [self.scope]
         scattered = False
@@ -205,14 +206,6 @@ class Store:
             sql = f"SELECT body FROM objects WHERE seq IN (SELECT seq {found} LIMIT {limit:d}) ORDER BY seq {order}"
         return [_decode(row[0])[0] for row in self.connection.execute(sql, values)]
 
-    def holding(self, kind: str, texts: Sequence[str]) -> Iterator[Obj]:
-        """Objects of a kind in whose stored form there are some texts, whatever their case; newest first, read one by
-        one."""
-        sql = f"SELECT body FROM objects WHERE scope = ? AND kind = '{kind}'{' AND body LIKE ?' * len(texts)}"
-        values = [self.scope, *(f"%{text}%" for text in texts)]
-        for row in self.connection.execute(f"{sql} ORDER BY seq DESC", values):
-            yield _decode(row[0])[0]
-
     def first(self, kind: str, where: Mapping[str, Any] | None = None) -> Obj | None:
         """The newest object that matches."""
         found = self.query(kind, where, limit=1)
@@ -223,7 +216,9 @@ class Store:
         return Store(self.connection, scope)
 
 
-_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+#: `is` and `is_not` are for texts whatever their case, and for null.
+_SAME: Final = "COLLATE NOCASE IS"
+_OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "is": _SAME, "is_not": f"{_SAME} NOT"}
 
 
 def erase(connection: sqlite3.Connection) -> None:

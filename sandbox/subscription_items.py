@@ -12,8 +12,6 @@ from .wire import Obj
 
 def wire(call: Call, pointer: Obj) -> Obj:
     """An item as its subscription holds it; what is stored under its id only says which subscription that is."""
-    if pointer.get("deleted"):
-        return pointer
     if "current_period_end" in pointer:
         return life.item_wire(call, pointer)
     found = _find(call, pointer)

@@ -6,11 +6,11 @@ with a billing period changes the items between two periods; one that ends withi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from . import amounts, cards, connect, customers, life, redemption, spec, subscriptions, taxation, terms
+from . import amounts, cards, connect, customers, invoicing, life, redemption, spec, subscriptions, taxation, terms
 from .billing import cycle
 from .billing.cycle import Contract, Draft
 from .billing.periods import LONGEST_INTERVAL_COUNTS, Anchor, Interval
@@ -64,14 +64,15 @@ def _phases(
     return phases
 
 
+def _holders(schedule: Obj) -> Iterator[Obj]:
+    """Whatever of a schedule holds discounts and tax rates: its phases, their items, and what they add to invoices."""
+    for phase in schedule["phases"]:
+        yield from (phase, *phase["items"], *phase["add_invoice_items"])
+
+
 def _planned(schedule: Obj) -> list[Obj]:
     """Every discount that the phases of a schedule name: a phase that is sent back as it was is not judged again."""
-    return [
-        entry
-        for phase in schedule["phases"]
-        for holder in (phase, *phase["items"], *phase["add_invoice_items"])
-        for entry in holder["discounts"]
-    ]
+    return [entry for holder in _holders(schedule) for entry in holder["discounts"]]
 
 
 def _target(call: Call, schedule: Obj, currency: str, start: int) -> redemption.Target:
@@ -163,12 +164,8 @@ def _automatic_tax(schedule: Obj, phase: Obj) -> Obj:
 
 def _held_rates(schedule: Obj) -> list[str]:
     """Every tax rate that a schedule's phases name."""
-    held: list[str] = []
-    for phase in schedule["phases"]:
-        held.extend(phase["default_tax_rates"])
-        for item in (*phase["items"], *phase["add_invoice_items"]):
-            held.extend(item["tax_rates"])
-    return held
+    rates = (holder["tax_rates" if "tax_rates" in holder else "default_tax_rates"] for holder in _holders(schedule))
+    return [id for held in rates for id in held]
 
 
 def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
@@ -236,11 +233,8 @@ def _phase_end(
         end = call.now() if given["end_date"] == "now" else int(given["end_date"])
         terms.in_range(end, f"{where}[end_date]")
     elif given.get("duration"):
-        every = Interval(given["duration"]["interval"], given["duration"].get("interval_count", 1))
-        if not 0 < every.count <= LONGEST_INTERVAL_COUNTS[every.unit]:
-            rule = f"1 to {LONGEST_INTERVAL_COUNTS[every.unit]}"
-            raise refuse("out_of_range", param=f"{where}[duration][interval_count]", rule=rule)
-        end = Anchor(start).boundary(every, 1)
+        every = terms.duration(given["duration"], LONGEST_INTERVAL_COUNTS, f"{where}[duration]")
+        end = Anchor(start).boundary(Interval.of(every), 1)
     elif last:
         intervals = [Interval.of(known.get(item["price"])["recurring"]) for item in items]
         end = Anchor(start).boundary(min(intervals, key=lambda interval: interval.length), 1)
@@ -278,18 +272,11 @@ def _subscription_params(call: Call, schedule: Obj, phase: Obj, at: int) -> dict
 
     A phase that should have begun earlier backdates it (https://docs.stripe.com/api/subscription_schedules/create).
     """
-    defaults = schedule["default_settings"]
     target = redemption.Target(schedule["customer"], phase["currency"], at, {}, minimums=True)
     params: dict[str, Any] = {
-        "billing_mode": schedule["billing_mode"],
+        "billing_mode": {name: value for name, value in schedule["billing_mode"].items() if name != "updated_at"},
         "currency": phase["currency"],
-        "items": [
-            {
-                **item,
-                "discounts": redemption.begin(call, target, item["discounts"]),
-            }
-            for item in phase["items"]
-        ],
+        "items": [{**item, "discounts": redemption.begin(call, target, item["discounts"])} for item in phase["items"]],
         "discounts": redemption.begin(call, target, phase["discounts"]),
         "add_invoice_items": _added(call, phase, phase["add_invoice_items"], target),
         "automatic_tax": _automatic_tax(schedule, phase),
@@ -300,18 +287,15 @@ def _subscription_params(call: Call, schedule: Obj, phase: Obj, at: int) -> dict
         **_parties(schedule, phase),
         "invoice_settings": _invoice_settings(schedule, phase),
     }
-    params["billing_mode"] = {name: value for name, value in params["billing_mode"].items() if name != "updated_at"}
-    if phase["description"] or defaults["description"]:
-        params["description"] = phase["description"] or defaults["description"]
-    if phase["trial_end"] is not None:
-        params["trial_end"] = phase["trial_end"]
-    if held := _thresholds(schedule, phase):
-        params["billing_thresholds"] = held
-    if method := _payment_method(schedule, phase):
-        params["default_payment_method"] = method
-    if phase["start_date"] < at:
-        params["backdate_start_date"] = phase["start_date"]
-    return params
+    given = {
+        **{
+            name: _own(schedule, phase, name)
+            for name in ("billing_thresholds", "default_payment_method", "description")
+        },
+        "backdate_start_date": phase["start_date"] if phase["start_date"] < at else None,
+        "trial_end": phase["trial_end"],
+    }
+    return {**params, **{name: value for name, value in given.items() if value is not None}}
 
 
 def _added(call: Call, phase: Obj, entries: Sequence[Obj], target: redemption.Target) -> list[dict[str, Any]]:
@@ -327,24 +311,16 @@ def _added(call: Call, phase: Obj, entries: Sequence[Obj], target: redemption.Ta
     return added
 
 
-def _payment_method(schedule: Obj, phase: Obj) -> str | None:
-    """A phase's payment method, the schedule's where it has none of its own."""
-    method: str | None = phase["default_payment_method"] or schedule["default_settings"]["default_payment_method"]
-    return method
-
-
-def _thresholds(schedule: Obj, phase: Obj) -> Obj | None:
-    """A phase's billing thresholds, the schedule's where it has none of its own."""
-    held: Obj | None = phase["billing_thresholds"] or schedule["default_settings"]["billing_thresholds"]
-    return held
+def _own(schedule: Obj, phase: Obj, name: str) -> Any:
+    """What a phase says itself, else what the schedule's defaults say."""
+    return phase[name] or schedule["default_settings"][name]
 
 
 def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
-    defaults = schedule["default_settings"]
-    method = phase["collection_method"] or defaults["collection_method"] or "charge_automatically"
+    method = _own(schedule, phase, "collection_method") or "charge_automatically"
     days = (phase["invoice_settings"] or {}).get("days_until_due")
     if days is None:
-        days = defaults["invoice_settings"]["days_until_due"]
+        days = schedule["default_settings"]["invoice_settings"]["days_until_due"]
     params: dict[str, Any] = {"collection_method": method}
     if method == "send_invoice":
         params["days_until_due"] = days
@@ -534,15 +510,11 @@ def keep(call: Call, schedule: Obj) -> None:
             phase = schedule["phases"][number]
             due = phase["end_date"]
             schedule["current_phase"] = {"start_date": phase["start_date"], "end_date": phase["end_date"]}
-    clock = schedule["test_clock"] is not None
-    schedule["_due"], schedule["_clock_due"] = (None, due) if clock else (due, None)
+    invoicing.set_due(schedule, due)
     call.store.put(schedule)
 
 
-@life.route("GET", "/v1/subscription_schedules/{schedule}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/subscription_schedules/{schedule}."""
-    return call.fetch("subscription_schedule", call.args["schedule"])
+life.retrieves("/v1/subscription_schedules/{schedule}", "subscription_schedule")
 
 
 @life.route("GET", "/v1/subscription_schedules")
@@ -606,14 +578,14 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
 
 
 def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
-    subscription["billing_thresholds"] = _thresholds(schedule, phase)
+    subscription["billing_thresholds"] = _own(schedule, phase, "billing_thresholds")
     # What has accrued already may reach what the phase sets.
     subscription["_stirred"] = at
 
 
 def _set_terms(call: Call, schedule: Obj, subscription: Obj, phase: Obj) -> None:
     """Give a subscription what a phase says beside items: how it is collected, who is paid, what invoices carry."""
-    subscription["default_payment_method"] = _payment_method(schedule, phase)
+    subscription["default_payment_method"] = _own(schedule, phase, "default_payment_method")
     settings = {"invoice_settings": _invoice_settings(schedule, phase)}
     terms.plain_fields(call, subscription, {**_collection(schedule, phase), **_parties(schedule, phase), **settings})
 

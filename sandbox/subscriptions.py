@@ -143,7 +143,7 @@ def new_contract(
     terms.set_discounts(call, subscription, params.get("discounts"), now, new=True)
     for item, (entry, where) in zip(items, _named(given, prefix), strict=True):
         terms.set_item_discounts(call, subscription, item, entry, now, where, new=True)
-    contract = life.contract_of(call, subscription, now, unstored=known.unstored)
+    contract = life.contract_of(call, subscription, now, prices=known.read)
     if any(map(cycle.in_trial, items)):
         terms.check_trials(call, contract, params, {item["id"] for item in items}, prefix)
         cycle.show_trials(contract, now)
@@ -251,10 +251,7 @@ def _anchor_config(config: dict[str, Any], interval: Interval) -> Obj:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@life.route("GET", "/v1/subscriptions/{subscription_exposed_id}")
-def retrieve(call: Call) -> Obj:
-    """GET /v1/subscriptions/{id}; canceled ones too."""
-    return call.fetch("subscription", call.args["subscription_exposed_id"])
+life.retrieves("/v1/subscriptions/{subscription_exposed_id}", "subscription")
 
 
 @life.route("GET", "/v1/subscriptions")

@@ -21,13 +21,12 @@ MOST_PLACES: Final = 4
 def create(call: Call) -> Obj:
     """POST /v1/tax_rates: a percentage, on top of prices or held to be in them."""
     params = call.params
-    percentage = Decimal(params["percentage"])
+    percentage = Decimal(str(params["percentage"]))
     if not 0 <= percentage <= 100 or -int(percentage.normalize().as_tuple().exponent) > MOST_PLACES:
         raise refuse("tax_percentage", value=params["percentage"])
     rate: Obj = {
         **call.head("tax_rate", call.mint("txr_1", 23)),
         "active": params.get("active", True),
-        **dict.fromkeys((*_PLAIN, "flat_amount", "jurisdiction_level")),
         "display_name": params["display_name"],
         "effective_percentage": float(percentage),
         "inclusive": params["inclusive"],
@@ -60,9 +59,7 @@ def update(call: Call) -> Obj:
     """POST /v1/tax_rates/{tax_rate}: its words, and whether it can still be chosen; what it takes stays."""
     rate = call.fetch("tax_rate", call.args["tax_rate"])
     old = dict(rate)
-    for name in ("active", "display_name"):
-        if name in call.params:
-            rate[name] = call.params[name]
+    rate.update(call.given("active", "display_name"))
     _edit(rate, call.params)
     call.set_metadata(rate)
     return call.save(rate, old, "tax_rate.updated")

@@ -17,7 +17,7 @@ from .billing.lines import invoice_item, is_metered
 from .billing.periods import Interval
 from .billing.rating import rate, total
 from .errors import refuse, within
-from .router import Call, assign
+from .router import LAST_MOMENT, Call, assign
 from .store import copied
 from .wire import Obj
 
@@ -34,8 +34,6 @@ LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
 #: What invoices print, as a subscription or a phase says it.
 PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
-#: 1 January 2100.
-END_OF_TIME: Final = 4_102_444_800
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -49,8 +47,8 @@ class Prices:
         self._call = call
         self._preview = preview
         self.archived = archived
-        #: Prices of a preview's `price_data`, which are nowhere else.
-        self.unstored: dict[str, Obj] = {}
+        #: What this request has read, and the prices of a preview's `price_data`, which are nowhere else.
+        self.read: dict[str, Obj] = {}
 
     def find(self, given: Mapping[str, Any], where: str, *, recurring: bool = True) -> Obj:
         """The price that an item names or describes, active and of the right type."""
@@ -69,7 +67,7 @@ class Prices:
 
     def of_id(self, id: str, where: str, name: str = "price", *, recurring: bool = True) -> Obj:
         """The price of an id, active and of the right type."""
-        price = self._call.fetch("price", id, param=f"{where}[{name}]", status=400)
+        price = self._of_id(id, param=f"{where}[{name}]", status=400)
         if not price["active"] and not self.archived:
             raise refuse("price_inactive", param=f"{where}[price]")
         product = self._call.fetch("product", price["product"])
@@ -83,7 +81,12 @@ class Prices:
 
     def get(self, id: str) -> Obj:
         """A price by id, whatever its state."""
-        return self.unstored.get(id) or self._call.fetch("price", id)
+        return self._of_id(id)
+
+    def _of_id(self, id: str, **refusal: Any) -> Obj:
+        if id not in self.read:
+            self.read[id] = self._call.fetch("price", id, **refusal)
+        return self.read[id]
 
     def _described(self, data: Mapping[str, Any], where: str) -> Obj:
         call = self._call
@@ -103,7 +106,7 @@ class Prices:
             "tax_behavior": data.get("tax_behavior", "unspecified"),
             **prices.price_shape(call, params, where),
         }
-        self.unstored[price["id"]] = price
+        self.read[price["id"]] = price
         return price
 
 
@@ -385,14 +388,12 @@ def add_invoice_items(
             id=id,
             of=subscription,
             amount=charge.amount,
-            currency=subscription["currency"],
             description=product["name"],
             date=at,
             period=period,
             quantity=quantity,
             price=price,
             unit_amount=charge.unit_amount,
-            subscription=subscription["id"],
             discountable=entry.get("discountable", True),
             discounts=redemption.replace(call, target, entry.get("discounts"), f"{named}[discounts]"),
             metadata=call.metadata({}, entry.get("metadata") or {}),
@@ -540,11 +541,7 @@ def _pause_collection(call: Call, subscription: Obj, given: Any) -> Obj | None:
 def _pending_interval(call: Call, subscription: Obj, given: Any) -> Obj | None:
     if not given:
         return None
-    every = {"interval": given["interval"], "interval_count": given.get("interval_count", 1)}
-    most = LONGEST_PENDING[every["interval"]]
-    if not 1 <= every["interval_count"] <= most:
-        raise refuse("out_of_range", param="pending_invoice_item_interval[interval_count]", rule=f"1 to {most}")
-    return every
+    return duration(given, LONGEST_PENDING, "pending_invoice_item_interval")
 
 
 #: How fields of a subscription change: functions of (call, subscription, what was given).
@@ -626,9 +623,17 @@ def refuse_unclear_prorations(contract: Contract) -> None:
         )
 
 
+def duration(given: Mapping[str, Any], longest: Mapping[str, int], where: str) -> Obj:
+    """An `interval` and its `interval_count`, 1 where it is left out; `longest` says how many there may be of each."""
+    count, most = given.get("interval_count", 1), longest[given["interval"]]
+    if not 1 <= count <= most:
+        raise refuse("out_of_range", param=f"{where}[interval_count]", rule=f"1 to {most}")
+    return {"interval": given["interval"], "interval_count": count}
+
+
 def in_range(value: int, param: str) -> int:
     """An instant that a calendar has: from 1970 to the end of the century."""
-    if not 0 <= value < END_OF_TIME:
+    if not 0 <= value < LAST_MOMENT:
         raise refuse("timestamp_range", param=param)
     return value
 
@@ -669,40 +674,44 @@ def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, no
 
 
 def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix: str = "") -> bool:
-    """`cancel_at` and `cancel_at_period_end`, the earliest of the items' ends; whether they changed.
-
-    https://docs.stripe.com/changelog/basil/2025-07-30/cancel-at-enums
-    """
-    ends = [item["current_period_end"] for item in subscription["items"]["data"]]
+    """`cancel_at` and `cancel_at_period_end`, the earliest of the items' ends; whether they changed."""
+    first = min(item["current_period_end"] for item in subscription["items"]["data"])
     if subscription["cancel_at_period_end"]:
         # The end goes along when the period's is moved.
-        subscription["cancel_at"] = min(ends)
+        subscription["cancel_at"] = first
     before = (subscription["cancel_at"], subscription["cancel_at_period_end"])
     if "cancel_at" in params and params.get("cancel_at_period_end"):
         raise refuse("only_one", param=within(prefix, "cancel_at"), names="cancel_at, cancel_at_period_end")
-    if "cancel_at_period_end" in params:
-        if params["cancel_at_period_end"]:
-            subscription["cancel_at"], subscription["cancel_at_period_end"] = min(ends), True
-        elif subscription["cancel_at_period_end"] or "cancel_at" not in params:
-            subscription["cancel_at"], subscription["cancel_at_period_end"] = None, False
-    if "cancel_at" in params:
-        given = params["cancel_at"]
-        if given == "max_billed_until":
-            billed = ("current_period_end", "billed_until", "_bill_until")
-            given = max(item.get(name) or 0 for item in subscription["items"]["data"] for name in billed)
-        if given in ("min_period_end", "max_period_end"):
-            given = min(ends) if given == "min_period_end" else max(ends)
-        subscription["cancel_at"] = in_future(int(given), now, within(prefix, "cancel_at")) if given else None
-        subscription["cancel_at_period_end"] = False
-    changed = before != (subscription["cancel_at"], subscription["cancel_at_period_end"])
-    if changed:
-        asked = subscription["cancel_at"] is not None
-        subscription["canceled_at"] = now if asked else None
-        subscription["cancellation_details"] = {
-            **subscription["cancellation_details"],
-            "reason": "cancellation_requested" if asked else None,
-        }
-    return changed
+    if params.get("cancel_at_period_end"):
+        subscription.update(cancel_at=first, cancel_at_period_end=True)
+    elif "cancel_at" in params:
+        end = _cancel_at(subscription, params["cancel_at"], now, within(prefix, "cancel_at"))
+        subscription.update(cancel_at=end, cancel_at_period_end=False)
+    elif "cancel_at_period_end" in params:
+        subscription.update(cancel_at=None, cancel_at_period_end=False)
+    if before == (subscription["cancel_at"], subscription["cancel_at_period_end"]):
+        return False
+    asked = subscription["cancel_at"] is not None
+    subscription["canceled_at"] = now if asked else None
+    reason = "cancellation_requested" if asked else None
+    subscription["cancellation_details"] = {**subscription["cancellation_details"], "reason": reason}
+    return True
+
+
+def _cancel_at(subscription: Obj, given: Any, now: int, param: str) -> int | None:
+    """The instant that `cancel_at` gives, or names by the items' periods; "" takes it back.
+
+    https://docs.stripe.com/changelog/basil/2025-07-30/cancel-at-enums
+    """
+    if not given:
+        return None
+    items = subscription["items"]["data"]
+    if given == "max_billed_until":
+        times = ("current_period_end", "billed_until", "_bill_until")
+        given = max(item.get(name) or 0 for item in items for name in times)
+    if given in ("min_period_end", "max_period_end"):
+        given = (min if given == "min_period_end" else max)(item["current_period_end"] for item in items)
+    return in_future(int(given), now, param)
 
 
 def anchor_asked(call: Call, params: Mapping[str, Any], prefix: str = "") -> Any:

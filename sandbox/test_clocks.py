@@ -86,9 +86,7 @@ def delete(call: Call) -> Obj:
     """DELETE /v1/test_helpers/test_clocks/{test_clock}: its customers go with it, and their subscriptions."""
     clock = call.fetch(KIND, call.args["test_clock"])
     for customer in call.store.query("customer", {"test_clock": clock["id"]}):
-        for before_deletion in customers.BEFORE_DELETION:
-            before_deletion(call, customer)
-        call.store.put({"id": customer["id"], "object": "customer", "deleted": True})
+        customers.remove(call, customer)
     call.store.remove(KIND, clock["id"])
     gone: Obj = {"id": clock["id"], "object": KIND, "deleted": True}
     call.event("test_helpers.test_clock.deleted", clock)

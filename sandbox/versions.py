@@ -10,46 +10,28 @@ mode of new subscriptions. Since then these endpoints have only been added to, b
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from .errors import refuse
 from .router import Route
 from .spec import API_VERSION
 
+_TABLE: Final = json.loads((Path(__file__).parent / "data" / "versions.json").read_bytes())
 #: The first and the last version of each release, oldest first. Before `acacia` a version was a date alone.
-RELEASES: Final = {
-    "": ("2024-04-10", "2024-06-20"),
-    "acacia": ("2024-09-30", "2025-02-24"),
-    "basil": ("2025-03-31", "2025-08-27"),
-    "clover": ("2025-09-30", "2026-02-25"),
-    "dahlia": ("2026-03-25", "2026-08-26"),
-    "endive": ("2026-09-30", "2026-10-28"),
-}
+RELEASES: Final[dict[str, list[str]]] = _TABLE["releases"]
 BASIL: Final = "2025-03-31.basil"
 CLOVER: Final = "2025-09-30.clover"
 ENDIVE: Final = "2026-09-30.endive"
 #: Whoever asks for this or a later one gets every endpoint.
 NEWEST_CHANGE: Final = "2025-11-17.clover"
-
 #: Endpoints (the longest prefix counts) whose objects had another shape before a version. All others are as they were.
-SINCE: Final = {
-    "/v1/invoiceitems": BASIL,
-    "/v1/invoices": BASIL,
-    "/v1/promotion_codes": CLOVER,
-    "/v1/subscription_items": BASIL,
-    "/v1/subscription_schedules": CLOVER,
-    "/v1/subscriptions": BASIL,
-    "/v2/core/events": NEWEST_CHANGE,
-}
-
-#: Parameters that an older version has and today's has not: before which version, by method and path.
-GONE: Final = {
-    ("POST", "/v1/customers"): {"coupon": BASIL, "promotion_code": BASIL},
-    ("POST", "/v1/customers/{customer}"): {"coupon": BASIL, "promotion_code": BASIL},
-    ("POST", "/v1/prices"): {"recurring[aggregate_usage]": BASIL},
-}
+SINCE: Final[dict[str, str]] = _TABLE["since"]
+#: Parameters that an older version has and today's has not: before which version, by operation.
+GONE: Final[dict[str, dict[str, str]]] = _TABLE["gone"]
 
 _VERSION = re.compile(r"\A(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(?:\.([a-z]+))?\Z")
 
@@ -76,7 +58,7 @@ def check(version: str, route: Route, path: str, raw: Mapping[str, Any]) -> None
     since = SINCE.get(max((prefix for prefix in SINCE if path.startswith(prefix)), key=len, default=""), "")
     if version < since:
         raise refuse("version_shape", version=version, what=operation, since=since)
-    for name, before in GONE.get((route.method, route.template), {}).items():
+    for name, before in GONE.get(f"{route.method} {route.template}", {}).items():
         outer, _, inner = name.rstrip("]").partition("[")
         value = raw.get(outer)
         if version < before and outer in raw and (not inner or (isinstance(value, Mapping) and inner in value)):

@@ -3,7 +3,8 @@
     .venv/bin/python script/cut_description.py path/to/spec3.json
 
 `spec3.json` is `openapi/spec3.json` of https://github.com/stripe/openapi (MIT, copyright Stripe), at the version that
-`sandbox/spec.py` names. Two files come of it:
+`sandbox/spec.py` names; the Go module github.com/stripe/stripe-mock brings it along (`embedded/openapi`). Two files
+come of it:
 
 - `stripe-openapi.json.gz`: the operations of usage-based billing with their parameters, and the schemas that their
   answers reach. Structure only: no prose, no examples, and an id where an object of another kind would be.
@@ -83,6 +84,8 @@ KEPT = [
     "/v1/test_helpers/test_clocks/{test_clock}",
     "/v1/test_helpers/test_clocks/{test_clock}/advance",
 ]
+#: Kinds that are kept beside those that the operations answer: what an id in an answer becomes when it is expanded.
+KINDS = ["card", "cash_balance", "discount", "plan", "tax_id"]
 METHODS = ("get", "post", "delete")
 #: What of a schema tells structure.
 STRUCTURE = {
@@ -100,7 +103,8 @@ class Cutter:
         self._paths: Mapping[str, Any] = description["paths"]
         self._info: Mapping[str, Any] = description["info"]
         self._openapi: str = description["openapi"]
-        self._kept = {name for _, _, operation in self._operations() for name in references(_answer(operation))}
+        answered = (name for _, _, operation in self._operations() for name in references(_answer(operation)))
+        self._kept = {*KINDS, *answered}
 
     def cut(self) -> dict[str, Any]:
         """The description with the kept operations and what they reach."""
@@ -109,7 +113,7 @@ class Cutter:
             paths.setdefault(path, {})[method] = self._operation(operation)
         schemas: dict[str, Any] = {}
         # A refusal has the same shape everywhere, so that no operation names it.
-        waiting = {"error", *references(paths)} & set(self._schemas)
+        waiting = {"error", *KINDS, *references(paths)} & set(self._schemas)
         while waiting:
             name = waiting.pop()
             schemas[name] = self._schema(self._schemas[name])

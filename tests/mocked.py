@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from components.plan import PLANS
-
 
 @contextmanager
 def event_loop() -> Iterator[None]:
@@ -25,8 +23,6 @@ def event_loop() -> Iterator[None]:
         try:
             yield
         finally:
-            # A program is a process of its own.
-            PLANS.clear()
             asyncio.set_event_loop(None)
             loop.run_until_complete(loop.shutdown_default_executor())
             for each in made:

@@ -22,6 +22,17 @@ def replaces(kind: Kind, old: Inputs, new: Inputs) -> list[str]:
     return sorted(kind.replaces(old, new, changed))
 
 
+def is_declared(kind: Kind, there: Inputs, wanted: Inputs) -> bool:
+    """Whether an object of a resource's earlier arguments is as it declares now, as far as that is known.
+
+    It is in what Stripe cannot change, and in what anyone pays.
+    """
+    before, after = (kind.comparable({**kind.defaults, **each}) for each in (there, wanted))
+    different = {path.partition(".")[0] for path in unequal(before, after)}
+    fixed = {name for name in different & (kind.create_only | kind.paid) if name in wanted or name not in kind.once}
+    return there.get("owner") == wanted.get("owner") and not kind.replaces(there, wanted, fixed)
+
+
 def compare(kind: Kind, id_: str, outputs: Inputs, new: Inputs, declaration: Declarations) -> Change:
     """The change from what the state holds to what the program declares."""
     old = kind.arguments(outputs)
@@ -52,13 +63,21 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def unequal(there: Inputs, declared: Inputs) -> dict[str, tuple[Any, Any]]:
     """What is known and differs, by dotted path: (there, declared)."""
     before, after = dict(leaves(there)), dict(leaves(declared))
+    for one, other in ((before, after), (after, before)):
+        # What was empty and no longer is differs in what is in it.
+        for path in [path for path, value in one.items() if value == {} and any(_inside(path, each) for each in other)]:
+            del one[path]
     unknown = [path for path, value in after.items() if is_unknown(value)]
     return {
         path: (before.get(path, MISSING), after.get(path, MISSING))
         for path in sorted({*before, *after})
         if before.get(path, MISSING) != after.get(path, MISSING)
-        and not any(path == each or path.startswith(f"{each}.") for each in unknown)
+        and not any(path == each or _inside(each, path) for each in unknown)
     }
+
+
+def _inside(outer: str, path: str) -> bool:
+    return path.startswith(f"{outer}.")
 
 
 def moves(different: Mapping[str, tuple[Any, Any]]) -> str:

@@ -50,6 +50,12 @@ class Declarations(Protocol):
     def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
 
 
+class TakesBack(Protocol):
+    """Answers whether a resource that has no id yet gets an object back, which a run that failed has replaced."""
+
+    def __call__(self, kind: Kind, id_: str, /) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Change:
     """A resource of the state against what the program declares.
@@ -114,6 +120,8 @@ class Kind:
         linked_rules: what is wrong with them beside what the program declares of others: (arguments, declaration).
         fill: our own arguments with their defaults, so that a preview shows what will happen: (arguments, livemode).
         comparable: the arguments in the one form in which two can be compared.
+        foreseen: the arguments with what is not known yet and can be told: (old, new, whether the run takes an object
+            back that a run which failed has replaced).
         computed: what Stripe has filled in for arguments that were left out, as the state's outputs know it.
         replaces: the changed arguments that force a replacement: (old, new, what `fields` and types say).
         warnings: what a reviewer should know of a change and its diff does not say.
@@ -144,6 +152,7 @@ class Kind:
     linked_rules: Callable[[Inputs, Declarations], Iterator[Problem]] = _no_problem
     fill: Callable[[Inputs, bool], Inputs] = lambda inputs, livemode: inputs
     comparable: Callable[[Inputs], Inputs] = _unchanged
+    foreseen: Callable[[Inputs, Inputs, TakesBack], Inputs] = lambda old, new, takes_back: new
     computed: Callable[[Inputs], Inputs] = _nothing
     replaces: Callable[[Inputs, Inputs, set[str]], Iterable[str]] = lambda old, new, names: names
     warnings: Callable[[Change], Iterator[str]] = _silent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from components.providers.coupon import CouponProvider
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.kind import Kind
@@ -11,6 +12,7 @@ from components.providers.lifecycle import StripeProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
+from components.providers.promotion_code import PromotionCodeProvider
 from components.providers.subscription import SubscriptionProvider
 
 #: In the order in which a program makes them: what another one links to comes first.
@@ -19,7 +21,9 @@ PROVIDERS: Final[tuple[type[StripeProvider], ...]] = (
     ProductProvider,
     PriceProvider,
     DefaultPriceProvider,
+    CouponProvider,
     CustomerProvider,
+    PromotionCodeProvider,
     SubscriptionProvider,
 )
 KINDS: Final[tuple[Kind, ...]] = tuple(provider.kind for provider in PROVIDERS)

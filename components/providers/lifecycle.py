@@ -146,6 +146,7 @@ class StripeProvider(ResourceProvider):
     @one_line
     def diff(self, id_: str, olds: Inputs, news: Inputs) -> DiffResult:
         outputs, new = declared(olds), self.kind.arguments(declared(news))
+        new = self.kind.foreseen(self.kind.arguments(outputs), new, self.run.takes_back)
         self.account.pin(olds.get("account"))
         change = differ.compare(self.kind, id_, outputs, new, self.run.declaration)
         # A refresh reads an object and then asks how it differs from the state. That changes nothing.

@@ -7,6 +7,7 @@ How Stripe rates: https://docs.stripe.com/products-prices/pricing-models
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Final
 
@@ -93,6 +94,11 @@ def included(price: Mapping[str, Any]) -> int:
 def text(amount: Decimal, currency: object) -> str:
     """An amount for a sentence: `300.00 USD`."""
     return money.format_minor(amount, str(currency))
+
+
+def date(moment: int) -> str:
+    """A moment of Stripe's as a day (UTC): `2026-12-31`."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
 
 
 def fee_text(price: Mapping[str, Any], quantity: Any, currency: object = None) -> str | None:

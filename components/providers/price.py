@@ -6,7 +6,7 @@ What a price costs never changes: another amount is another price, and the looku
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -24,6 +24,7 @@ from components.providers.values import MISSING, Inputs, is_unknown, mapping
 
 class OwnArguments(TypedDict):
     owner: str
+    archive_when_unused: NotRequired[bool]
 
 
 FIXED_TAX: Final = ("inclusive", "exclusive")
@@ -269,10 +270,26 @@ class Prices(Reconciler):
     def create_params(self, new: Inputs) -> Inputs:
         """With the lookup key taken from its holder when that is this stack's: the new price answers to it first."""
         params = super().create_params(new)
-        key = new.get("lookup_key")
-        if key and any(each.get("lookup_key") == key and self.is_ours(each, new) for each in self.inventory.owned()):
+        if self._holders(params.get("lookup_key"), new):
             params["transfer_lookup_key"] = True
         return params
+
+    def make(self, new: Inputs) -> StripeObject:
+        made = super().make(new)
+        self._taken(made, new)
+        return made
+
+    def _holders(self, key: Any, new: Inputs) -> list[StripeObject]:
+        """The prices of this stack that have a lookup key."""
+        if not key:
+            return []
+        return [each for each in self.inventory.owned() if each.get("lookup_key") == key and self.is_ours(each, new)]
+
+    def _taken(self, remote: StripeObject, new: Inputs) -> None:
+        """Know that the prices which had this one's lookup key have it no more."""
+        for each in self._holders(remote.get("lookup_key"), new):
+            if each["id"] != remote["id"]:
+                self.inventory.remember({**each, "lookup_key": None})
 
     def instead(self, refusal: StripeRefusal, params: Inputs, new: Inputs) -> Inputs:
         """The same with the lookup key taken from the price that has it, where it is one to take it from.
@@ -299,6 +316,21 @@ class Prices(Reconciler):
         return {**params, "transfer_lookup_key": True}
 
     # -- update -------------------------------------------------------------------------------------------------
+
+    def changes(self, id_: str, old: Inputs, new: Inputs) -> Inputs:
+        """With the lookup key taken from another price of this stack; none that another has taken is unset."""
+        params = super().changes(id_, old, new)
+        if self._holders(params.get("lookup_key"), new):
+            params["transfer_lookup_key"] = True
+        if params.get("lookup_key") == "" and (self.inventory.known(id_) or {}).get("lookup_key", "") is None:
+            del params["lookup_key"]
+        return params
+
+    def post(self, id_: str, params: Inputs, new: Inputs, before: str, wanted: Mapping[str, Any]) -> StripeObject:
+        remote = super().post(id_, params, new, before, wanted)
+        if params.get("lookup_key"):
+            self._taken(remote, new)
+        return remote
 
     def before_update(
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None

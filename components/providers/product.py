@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
 from components.providers import rules
-from components.providers.errors import ProviderError
-from components.providers.inventory import StripeObject, owner_of
+from components.providers.inventory import StripeObject
 from components.providers.kind import Change, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
@@ -20,15 +18,6 @@ from components.providers.values import Inputs, decimals
 
 class OwnArguments(TypedDict):
     owner: str
-
-
-_ID = re.compile(r"\A[A-Za-z0-9_.:-]+\Z")
-
-
-def chosen_id(inputs: Inputs) -> Iterator[Problem]:
-    value = rules.find(inputs, "id")
-    if isinstance(value, str) and not _ID.match(value):
-        yield ("id",), "has other characters than letters, digits, - and _"
 
 
 def package(inputs: Inputs) -> Iterator[Problem]:
@@ -106,7 +95,7 @@ PRODUCT = Kind(
         rules.descriptors("statement_descriptor"),
         rules.currencies("default_price_data.currency", "default_price_data.currency_options.*"),
         rules.intervals("default_price_data.recurring"),
-        chosen_id,
+        rules.chosen_id,
         package,
         default_price_data,
     ),
@@ -117,32 +106,11 @@ PRODUCT = Kind(
 
 class Products(Reconciler):
     def occupant(self, refusal: StripeRefusal, new: Inputs) -> StripeObject | None:
-        """The product of a chosen id that is taken: by what this resource made before.
-
-        Raises:
-            ProviderError: it is somebody else's.
-        """
         taken = new.get("id")
         if not taken or refusal.code != "resource_already_exists":
             return None
         remote = self.inventory.fetch(taken)
-        if remote is None:
-            return None
-        owner = owner_of(remote)
-        # Another resource of this stack made it and has left the program: the resource was renamed.
-        renamed = self.is_ours(remote, new) and not self.run.is_in_state(self.kind, remote["id"])
-        if owner != new["owner"] and not renamed:
-            raise ProviderError(
-                f"{self.subject(new)}: the id {taken!r} belongs to a product that "
-                + (f"{owner} made" if owner else "was not made here")
-                + f'; choose another id, or declare adopt="{taken}" to take it over'
-            )
-        if different := self.different(remote, new):
-            raise ProviderError(
-                f"{self.subject(new)}: the archived product {taken!r} has another {' and '.join(different)}, which "
-                "Stripe cannot change; choose another id"
-            )
-        return remote
+        return None if remote is None else self.ours_to_take(remote, new, "id")
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)

@@ -125,7 +125,7 @@ class Reconciler:
                     self.inventory.remember(each)
         mine = [
             remote
-            for remote in self.inventory.owned()
+            for remote in self.candidates(new)
             if owner_of(remote) == new["owner"]
             and not self.run.is_in_state(self.kind, remote["id"])
             and self.is_alive(remote, new)
@@ -367,6 +367,10 @@ class Reconciler:
         """The lists that Stripe gives only when they are named, in which the object can be."""
         yield from ()
 
+    def candidates(self, new: Inputs) -> list[StripeObject]:
+        """The objects among which one that was made for this resource must be."""
+        return self.inventory.owned()
+
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
         """Say of an object made for this resource that it cannot be it: the program changed before the next run."""
         self.run.tell(
@@ -455,6 +459,30 @@ class Reconciler:
             What is left of it in Stripe.
         """
         raise NotImplementedError
+
+    def ours_to_take(self, remote: StripeObject, new: Inputs, argument: str) -> StripeObject:
+        """The object that has a chosen id or code already, where this stack made it and has let it go.
+
+        Raises:
+            ProviderError: it is somebody else's, or has what Stripe cannot change.
+        """
+        value, noun, owner = new[argument], self.kind.noun, owner_of(remote)
+        # Another resource of this stack made it and has left the program: the resource was renamed.
+        has_it = self.run.is_in_state(self.kind, remote["id"]) or self.run.keeper(self.kind, remote["id"])
+        renamed = self.is_ours(remote, new) and not has_it
+        if owner != new["owner"] and not renamed:
+            raise ProviderError(
+                f"{self.subject(new)}: the {argument} {value!r} belongs to a {noun} that "
+                + (f"{owner} made" if owner else "was not made here")
+                + f'; choose another {argument}, or declare adopt="{remote["id"]}" to take it over'
+            )
+        if different := self.different(remote, new):
+            archived = "archived " if remote.get("active") is False else ""
+            raise ProviderError(
+                f"{self.subject(new)}: the {archived}{noun} {value!r} has another {' and '.join(different)}, which "
+                f"Stripe cannot change; choose another {argument}"
+            )
+        return remote
 
     # -- small parts --------------------------------------------------------------------------------------------
 

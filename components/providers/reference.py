@@ -127,6 +127,8 @@ def taken_out(kind: Kind, name: str, field: Field) -> str:
         return ""
     if field.keep:
         return f"stays: {field.keep}"
+    if field.replaces_when and name in kind.replaces({name: {"any": "value"}}, {}, set()):
+        return "replaces"
     if field.unset_to is not MISSING:
         return f"becomes {shown(field.unset_to)}"
     if name in kind.create_only or field.in_place:

@@ -27,6 +27,7 @@ LONGEST_TRIAL: Final = 730
 MOST_INTERVALS: Final = {"day": 1095, "week": 156, "month": 36, "year": 3}
 AMOUNTS: Final = ("unit_amount", "unit_amount_decimal", "custom_unit_amount")
 _CURRENCY = re.compile(r"\A[a-z]{3}\Z")
+_ID = re.compile(r"\A[A-Za-z0-9_.:-]+\Z")
 _EMAIL = re.compile(r"\A[^@\s]+@[^@\s.]+(\.[^@\s.]+)+\Z")
 _FORBIDDEN_IN_DESCRIPTOR = frozenset("<>\\\"'*")
 
@@ -145,6 +146,13 @@ def exclusive(*names: str, why: str) -> Rule:
 
 
 # -- forms ----------------------------------------------------------------------------------------------------------
+
+
+def chosen_id(inputs: Inputs) -> Iterator[Problem]:
+    """An id that the program chooses."""
+    value = find(inputs, "id")
+    if isinstance(value, str) and not _ID.match(value):
+        yield ("id",), "has other characters than letters, digits, - and _"
 
 
 def emails(*patterns: str) -> Rule:

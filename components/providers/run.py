@@ -14,12 +14,12 @@ from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
 from components.account import Account
-from components.providers import notices
+from components.providers import differ, notices
 from components.providers.errors import subject
 from components.providers.inventory import Inventory, StripeObject
 from components.providers.kind import Declaration, Kind
-from components.providers.state import Holders, StateUnreadable, read_holders
-from components.providers.values import Inputs
+from components.providers.state import ObjectName, StackState, StateUnreadable, read_state
+from components.providers.values import Inputs, declared
 from components.redaction import as_line
 
 _NEW, _IN_STATE = "new", "in the state"
@@ -44,12 +44,12 @@ class _Known:
 class Run:
     """One run of the CLI on one stack."""
 
-    def __init__(self, account: Account, read_holders: Callable[[str], Holders | None] = read_holders) -> None:
+    def __init__(self, account: Account, read_state: Callable[[str], StackState | None] = read_state) -> None:
         self._account = account
-        self.read_holders = read_holders
-        self._holders: Holders | None = None
+        self.read_state = read_state
+        self._state: StackState | None = None
         self._state_was_read = False
-        self._released: Holders = Counter()
+        self._released: Counter[ObjectName] = Counter()
         self._lock = threading.RLock()
         self._state_lock = threading.Lock()
         self._kinds: dict[str, _Known] = {}
@@ -194,7 +194,7 @@ class Run:
         with self._state_lock:
             self._read_state(owner)
             self._released[kind.name, id_] += 1
-            return self._holders is not None and self._holders[kind.name, id_] > self._released[kind.name, id_]
+            return self._holders(kind.name, id_) > self._released[kind.name, id_]
 
     def is_held(self, kind_name: str, id_: str) -> bool:
         """Whether a resource that this run has not deleted holds the object, as far as is known."""
@@ -202,8 +202,7 @@ class Run:
             known = self._kinds.get(kind_name, _Known())
             seen = id_ in known.held or id_ in known.compared
         with self._state_lock:
-            held = max(int(seen), self._holders[kind_name, id_] if self._holders else 0)
-            return held > self._released[kind_name, id_]
+            return max(int(seen), self._holders(kind_name, id_)) > self._released[kind_name, id_]
 
     def state_holds(self, kind: Kind, id_: str, owner: object) -> bool:
         """Whether the stack's state holds an object, compared in this run or not."""
@@ -211,7 +210,32 @@ class Run:
             return True
         with self._state_lock:
             self._read_state(owner)
-            return self._holders is not None and self._holders[kind.name, id_] > 0
+            return self._holders(kind.name, id_) > 0
+
+    def takes_back(self, kind: Kind, id_: str) -> bool:
+        """Whether a resource that has no id yet gets this object back, which a run that failed has replaced.
+
+        Creating the resource finds the object: that run has not deleted it, and the program declares it as it is
+        again. False where there is any doubt which object a resource of the kind gets.
+        """
+        with self._lock:
+            known = self._of(kind)
+            replaced = [each for each in known.compared.values() if each.is_replaced]
+            if id_ in known.compared or not replaced or _NEW in known.names.values():
+                return False
+        with self._state_lock:
+            self._read_state(replaced[0].owner)
+            left = self._state.replaced if self._state else {}
+        there = {other: kind.arguments(declared(props)) for (name, other), props in left.items() if name == kind.name}
+        found = [
+            next((other for other, old in there.items() if differ.is_declared(kind, old, each.arguments)), None)
+            for each in replaced
+        ]
+        return id_ in found and None not in found
+
+    def _holders(self, kind_name: str, id_: str) -> int:
+        """How many resources of the state hold an object, as far as that was read."""
+        return self._state.holders[kind_name, id_] if self._state else 0
 
     def _read_state(self, owner: object) -> None:
         """Read who holds what, once; not under the run's lock: the other threads need not wait for it."""
@@ -220,7 +244,7 @@ class Run:
         self._state_was_read = True
         stack = str(owner).split("/")[1] if str(owner).count("/") > 1 else ""
         try:
-            self._holders = self.read_holders(stack)
+            self._state = self.read_state(stack)
         except StateUnreadable as problem:
             self.tell(
                 "warning",

@@ -1,4 +1,4 @@
-"""The stack's own state, for the one question that a provider is not told the answer to: who else holds an object.
+"""The stack's own state, for what a provider is not told: who else holds an object, and what is yet to be deleted.
 
 Asked with `pulumi stack export`, which takes no lock, from inside the run: the provider process inherits the CLI's
 environment and working directory.
@@ -12,22 +12,39 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from components.providers.values import Inputs
 
 #: An export takes about half a second; a backend far away, some more.
 TIMEOUT_SECONDS: Final = 60
 
-Holders = Counter[tuple[str, str]]
-"""How many resources of a state hold an object, by (kind's name, id)."""
+ObjectName = tuple[str, str]
+"""A kind's name and an id: `("Price", "price_1")`."""
+
+
+@dataclass(frozen=True)
+class StackState:
+    """What a stack's state says of Stripe's objects.
+
+    Attributes:
+        holders: how many resources hold an object; what a replacement has yet to delete counts too.
+        replaced: the properties of what a replacement has yet to delete: the run that replaced it failed.
+    """
+
+    holders: Counter[ObjectName] = field(default_factory=Counter)
+    replaced: Mapping[ObjectName, Inputs] = field(default_factory=dict)
 
 
 class StateUnreadable(Exception):
     """The state cannot be read; one line that says why."""
 
 
-def read_holders(stack: str) -> Holders | None:
-    """Who holds what in a stack's state as it is now; None where no engine runs this process.
+def read_state(stack: str) -> StackState | None:
+    """A stack's state as it is now; None where no engine runs this process.
 
     Raises:
         StateUnreadable: the export failed.
@@ -46,16 +63,20 @@ def read_holders(stack: str) -> Holders | None:
     if done.returncode != 0:
         raise StateUnreadable(f"pulumi stack export: {' '.join(done.stderr.split())[-300:]}")
     try:
-        return holders_in(json.loads(done.stdout))
+        return state_in(json.loads(done.stdout))
     except (ValueError, AttributeError) as error:
         raise StateUnreadable(f"pulumi stack export printed no state: {error}") from None
 
 
-def holders_in(export: dict[str, Any]) -> Holders:
-    """Who holds what in an exported state; what a replacement has yet to delete counts too."""
+def state_in(export: dict[str, Any]) -> StackState:
+    """What an exported state says."""
     resources = (export.get("deployment") or {}).get("resources") or []
     # `pulumi-python:dynamic/stripe:Price` -> `Price`
-    return Counter((str(each["type"]).rpartition(":")[2], str(each["id"])) for each in resources if each.get("id"))
+    named = [((str(each["type"]).rpartition(":")[2], str(each["id"])), each) for each in resources if each.get("id")]
+    return StackState(
+        Counter(name for name, _ in named),
+        {name: each.get("outputs") or {} for name, each in named if each.get("delete")},
+    )
 
 
 def runs_under_engine() -> bool:

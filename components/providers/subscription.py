@@ -20,7 +20,7 @@ from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
-from components.providers.kind import Change, Declarations, Kind, Problem
+from components.providers.kind import Change, Declarations, Kind, Problem, TakesBack
 from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
@@ -53,6 +53,7 @@ class OwnArguments(TypedDict):
     owner: str
     cancel: NotRequired[CancelArguments]
     allow_unbilled_usage: NotRequired[bool]
+    plan_versions: NotRequired[Mapping[str, int]]
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
@@ -160,10 +161,19 @@ def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]
         recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
         if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
             yield (*path, "quantity"), QUANTITY_OF_METERED
+        if linked and not _bills_in(linked.arguments, inputs.get("currency")):
+            one, other = linked.arguments["currency"], inputs["currency"]
+            yield (*path, "price"), f"is in {one}, and currency is {other}: declare a price in {other}"
     customer = declaration(CUSTOMER, str(inputs.get("customer")))
     # On a test clock it is another day.
     if not (customer and customer.arguments.get("test_clock")):
         yield from _backdating(inputs, recurring)
+
+
+def _bills_in(price: Inputs, currency: Any) -> bool:
+    """Whether a price has amounts in a currency, as far as both are known."""
+    known = isinstance(price.get("currency"), str) and not is_unknown(price.get("currency_options"))
+    return not known or paid.in_currency(price, currency) is not None
 
 
 def _is_metered_by(recurring: Any) -> bool:
@@ -241,6 +251,22 @@ def comparable(arguments: Inputs) -> Inputs:
     return {**arguments, "currency": currency.lower()} if isinstance(currency, str) else arguments
 
 
+def foreseen(old: Inputs, new: Inputs, takes_back: TakesBack) -> Inputs:
+    """With the price of an item that stays on it, where a refused run has replaced it and this one takes it back."""
+    before, after = mapping(old.get("items")), new.get("items")
+    if not isinstance(after, Mapping):
+        return new
+    stay = {
+        key: {**item, "price": was}
+        for key, item in after.items()
+        if isinstance(item, Mapping)
+        and is_unknown(item.get("price"))
+        and isinstance(was := mapping(before.get(key)).get("price"), str)
+        and takes_back(PRICE, was)
+    }
+    return {**new, "items": {**after, **stay}}
+
+
 def computed(outputs: Inputs) -> Inputs:
     known = {
         "currency": outputs.get("billing_currency"),
@@ -278,9 +304,13 @@ def refusal(change: Change) -> str | None:
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
     before, after = mapping(change.old.get("items")), change.new.get("items")
-    for key in change.outputs.get("metered_items") or ():
-        declared, was = mapping(mapping(after).get(key)), mapping(before.get(key))
-        if rules.given(declared, "quantity") and declared.get("price") == was.get("price"):
+    for key, item in mapping(after).items():
+        price, was = mapping(item).get("price"), mapping(before.get(key)).get("price")
+        # A price that this run replaces has no id yet: what it will be is declared under the old one's.
+        known = change.declaration(PRICE, str(was)) if is_unknown(price) else None
+        becomes_metered = known and known.is_replaced and _is_metered_by(known.arguments.get("recurring"))
+        stays_metered = key in (change.outputs.get("metered_items") or ()) and price == was
+        if rules.given(item, "quantity") and (becomes_metered or stays_metered):
             return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
     if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
         return None
@@ -513,6 +543,7 @@ SUBSCRIPTION = Kind(
     delete_before_replace=True,
     fill=fill,
     comparable=comparable,
+    foreseen=foreseen,
     computed=computed,
     replaces=replaces,
     warnings=preview.warnings,
@@ -582,7 +613,7 @@ class Subscriptions(Reconciler):
         if billed:
             del result["backdate_start_date"]
             self.run.tell(
-                "warning", f"{subject}: begins now, since {billed} was billed from {preview.date(int(start or 0))} on"
+                "warning", f"{subject}: begins now, since {billed} was billed from {paid.date(int(start or 0))} on"
             )
         if new.get("add_invoice_items"):
             ids = {each["id"] for each in earlier}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
 from components.providers import paid
+from components.providers.coupon import COUPON, takes_off
 from components.providers.kind import Change, Declaration, Declarations
 from components.providers.price import PRICE
 from components.providers.subscription_items import offer_of, renamed
@@ -115,6 +115,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
     yield from _end_taken_back(bill)
     yield from _once(bill)
     yield from _trial(bill)
+    yield from _discounts(bill)
     if not isinstance(bill.new.get("items"), Mapping):
         return
     for key, new_key in sorted(bill.keys.items()):
@@ -190,8 +191,8 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
         fees = [paid.fee_text(price, quantity, new.get("currency")) for price, quantity in priced if price is not None]
         amounts = " and ".join(each for each in fees if each)
         yield (
-            f"bills the time from {date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, unless an "
-            "earlier subscription of this name was billed for it"
+            f"bills the time from {paid.date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, "
+            "unless an earlier subscription of this name was billed for it"
         )
     in_trial = [name for name in ("trial_period_days", "trial_end") if new.get(name) not in (None, "now")]
     if in_trial and any(
@@ -219,11 +220,6 @@ def total_text(bill: Bill, keys: Iterable[str]) -> str | None:
         return None
     total = sum((fee for fee in fees if fee is not None), Decimal(0))
     return f"{paid.text(total, currency)}{paid.every(licensed[0][1] or {})}"
-
-
-def date(moment: int) -> str:
-    """A moment of Stripe's as a day (UTC)."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
 
 
 def added(old: Any, new: Any) -> list[Any]:
@@ -353,7 +349,7 @@ def _end_taken_back(bill: Bill) -> Iterator[str]:
     if any(bill.new.get(name) for name in ("cancel_at", "cancel_at_period_end")):
         return
     end = bill.old.get("cancel_at")
-    when = f"on {date(end)}" if isinstance(end, int) else "with its period"
+    when = f"on {paid.date(end)}" if isinstance(end, int) else "with its period"
     if end or bill.old.get("cancel_at_period_end"):
         total = total_text(bill, bill.after)
         yield (
@@ -378,9 +374,20 @@ def _trial(bill: Bill) -> Iterator[str]:
         yield f"its trial, if it is in one, ends now, with an invoice at once{f': {total}' if total else ''}"
     elif isinstance(now, int):
         yield (
-            f"nothing is paid until {date(now)} (trial_end): what was paid for that time is credited, and usage in "
-            "it is billed at 0"
+            f"nothing is paid until {paid.date(now)} (trial_end): what was paid for that time is credited, and usage "
+            "in it is billed at 0"
         )
+
+
+def _discounts(bill: Bill) -> Iterator[str]:
+    """What the coupons of the program take off that it gives, or takes back."""
+    before, after = bill.old.get("discounts"), bill.new.get("discounts")
+    for verb, changed in (("is given", added(before, after)), ("no longer has", added(after, before))):
+        for each in changed:
+            coupon = mapping(each).get("coupon")
+            known = bill.declaration(COUPON, coupon) if isinstance(coupon, str) else None
+            if known is not None:
+                yield f"{verb} {takes_off(known.arguments)} ({known.subject})"
 
 
 def _source(item: Mapping[str, Any]) -> Any:

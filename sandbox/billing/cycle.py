@@ -392,24 +392,13 @@ def renew(
         contract.subscription["status"] = "active"
     due = [item for item in contract.items if item["current_period_end"] <= at]
     past_start = min((item["current_period_start"] for item in due), default=at)
-    billed: list[tuple[Obj, list[Obj]]] = []
-    if used is not None:
-        billed = used
-    else:
-        used_lines = _trial_usage if was_trialing else _usage
+    used_lines = _trial_usage if was_trialing else _usage
+    billed = used
+    if billed is None:
         billed = [(item, used_lines(contract, item, at)) for item in due if is_metered(contract.price(item))]
     if after is not None:
-        ended = {item["id"] for item in due}
-        known = {item["id"] for item in contract.items}
-        due = [item for item in after if item["id"] in ended or item["id"] not in known]
-        contract.items = after
-    left = {item["id"]: item for item in leave_trials(contract, at)}
-    if left and not keeps_anchor(contract.subscription):
-        _set_anchor(contract, at)
-        renewed = {item["id"] for item in due}
-        for item in contract.items:
-            if item["id"] not in renewed and not in_trial(item):
-                _follow_anchor(contract, item, at, proration_behavior)
+        due = _put_after(contract, due, after)
+    left = _end_trial_offers(contract, due, at, proration_behavior)
     for item in due:
         _count_from(contract, item, at, left.get(item["id"]))
         item["_debits"] = [debit for debit in item["_debits"] if is_ahead(item) and debit["end"] > at]
@@ -420,6 +409,26 @@ def renew(
     # Stripe: subscription items in reverse chronological order; those made together keep theirs.
     billed.sort(key=lambda entry: (-entry[0]["created"], places.get(entry[0]["id"], -1)))
     return _draft(contract, billing_reason, past_start, at, [line for _, lines in billed for line in lines])
+
+
+def _put_after(contract: Contract, due: list[Obj], after: list[Obj]) -> list[Obj]:
+    """Put the items of the next period in place; those of them whose period begins, as that of the `due` ones ends."""
+    ended, known = ({item["id"] for item in items} for items in (due, contract.items))
+    contract.items = after
+    return [item for item in after if item["id"] in ended or item["id"] not in known]
+
+
+def _end_trial_offers(contract: Contract, due: list[Obj], at: int, proration_behavior: str) -> dict[str, Obj]:
+    """Move items to what comes after their trial offers, and the other items to the anchor that this sets; those that
+    were moved as they were, by id."""
+    left = {item["id"]: item for item in leave_trials(contract, at)}
+    if left and not keeps_anchor(contract.subscription):
+        _set_anchor(contract, at)
+        renewed = {item["id"] for item in due}
+        for item in contract.items:
+            if item["id"] not in renewed and not in_trial(item):
+                _follow_anchor(contract, item, at, proration_behavior)
+    return left
 
 
 # -- in advance -------------------------------------------------------------------------------------------------------
@@ -995,18 +1004,15 @@ def _add(
     *,
     credited: Debit | None = None,
 ) -> str:
-    subscription = contract.subscription
     made = invoice_item(
         id=contract.new_id("ii_"),
-        of=subscription,
+        of=contract.subscription,
         amount=amount,
-        currency=subscription["currency"],
         description=description,
         date=contract.now,
         period=period,
         quantity=quantity,
         price=contract.price(item) if credited is None else contract.catalog.price(credited.price),
-        subscription=subscription["id"],
         subscription_item=item["id"],
         proration=True,
         discountable=False,
@@ -1031,20 +1037,18 @@ def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str
     """Invoice items for an item's usage up to `at`; charges of nothing are left out."""
     if contract.trialing or proration_behavior == "none":
         return
-    subscription, price, start = contract.subscription, contract.price(item), item["_usage_from"]
+    price, start = contract.price(item), item["_usage_from"]
     contract.pending.extend(
         invoice_item(
             id=contract.new_id("ii_"),
-            of=subscription,
+            of=contract.subscription,
             amount=charge.amount,
-            currency=subscription["currency"],
             description=charge_text(price, contract.product(item), charge),
             date=contract.now,
             period=(start, at),
             quantity=charge.quantity,
             price=price,
             unit_amount=charge.unit_amount,
-            subscription=subscription["id"],
             subscription_item=item["id"],
             discounts=item["discounts"],
             tax_rates=item["tax_rates"],

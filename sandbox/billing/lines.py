@@ -83,13 +83,13 @@ def invoice_item(
     id: str,
     of: Obj,
     amount: int,
-    currency: str,
     description: str | None,
     date: int,
     period: tuple[int, int],
     quantity: Decimal | int,
     price: Obj | None = None,
     unit_amount: Decimal | None = None,
+    currency: str | None = None,
     subscription: str | None = None,
     subscription_item: str | None = None,
     proration: bool = False,
@@ -98,9 +98,13 @@ def invoice_item(
     metadata: dict[str, str] | None = None,
     tax_rates: Sequence[str] = (),
 ) -> Obj:
-    """An invoice item in Stripe's shape, pending until an invoice takes it up; `of` is the customer that it is for, or
-    a subscription of that customer's."""
+    """An invoice item in Stripe's shape, pending until an invoice takes it up.
+
+    `of` is the customer that it is for, or a subscription of that customer's, which says the currency then.
+    """
     parent: Obj | None = None
+    if of["object"] == "subscription":
+        subscription = of["id"]
     if subscription is not None:
         details = {"subscription": subscription}
         if subscription_item is not None:
@@ -110,7 +114,7 @@ def invoice_item(
         "id": id,
         "object": "invoiceitem",
         "amount": amount,
-        "currency": currency,
+        "currency": currency or of["currency"],
         "customer": of.get("customer", of["id"]),
         "customer_account": of.get("customer_account"),
         "date": date,

@@ -10,8 +10,9 @@ from typing import Any
 
 _MONTHS = {"month": 1, "year": 12}
 _DAYS = {"day": 1, "week": 7}
-# Where a month length is not fixed, intervals are compared by their longest form: three years at most, so Stripe says.
+# Where a month length is not fixed, intervals are compared by their longest form.
 _LONGEST_DAYS = {"day": 1, "week": 7, "month": 31, "year": 366}
+# Three years, in each interval (https://docs.stripe.com/api/prices/create).
 LONGEST_INTERVAL_COUNTS = {"day": 1095, "week": 156, "month": 36, "year": 3}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from components.providers.coupon import CouponProvider
 from components.providers.kind import Kind
 from tests.components.world import World, invoiced, licensed
 
@@ -17,12 +18,12 @@ class Declaration:
     Attributes:
         arguments: a small whole declaration; what it links to is made beforehand, by resources named `beforehand`.
         change: a change that is made in place.
-        left: what is left in Stripe of one that was taken out of the program.
+        left: what is left in Stripe of one that was taken out of the program; None for nothing.
     """
 
     arguments: Callable[[World], dict[str, Any]]
     change: dict[str, Any]
-    left: dict[str, Any]
+    left: dict[str, Any] | None
 
 
 def _price(world: World) -> dict[str, Any]:
@@ -39,6 +40,11 @@ def _subscription(world: World) -> dict[str, Any]:
     return {**invoiced(world.customer("beforehand").id), "items": {"license": {"price": fee.id}}}
 
 
+def _promotion_code(world: World) -> dict[str, Any]:
+    coupon = world.up(CouponProvider, "beforehand", {"percent_off": 20})
+    return {"code": "SUMMER", "promotion": {"type": "coupon", "coupon": coupon.id}}
+
+
 _BY_NAME = {
     "Meter": Declaration(
         lambda _: {"display_name": "T", "event_name": "t", "default_aggregation": {"formula": "sum"}},
@@ -51,6 +57,8 @@ _BY_NAME = {
     "Customer": Declaration(
         lambda _: {"name": "C", "email": "c@example.com"}, change={"name": "Acme"}, left={"deleted": True}
     ),
+    "Coupon": Declaration(lambda _: {"id": "c", "percent_off": 20}, change={"name": "Loyalty"}, left=None),
+    "PromotionCode": Declaration(_promotion_code, change={"metadata": {"a": "b"}}, left={"active": False}),
     "Subscription": Declaration(_subscription, change={"description": "Acme's"}, left={"status": "canceled"}),
 }
 

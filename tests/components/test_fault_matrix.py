@@ -1,30 +1,25 @@
 """Every call of an `up` and a `destroy` against every fault, without an engine: the next run always converges.
 
-The engine's part is played by `Stack`, which keeps a state as Pulumi does: what a provider method returned is in it,
-and nothing else. tests/engine/test_faults.py breaks the real engine at the same calls.
+The engine's part is played by `Stack`; tests/engine/test_faults.py breaks the real engine at the same calls.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from components.account import AccountError
-from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.lifecycle import StripeProvider
-from components.providers.meter import MeterProvider
-from components.providers.price import PriceProvider
-from components.providers.product import ProductProvider
-from components.providers.subscription import SubscriptionProvider
 from sandbox import Request, Response
-from tests.components.world import PULUMI, Process, State, World, as_pulumi_sends, invoiced, licensed, metered
+from tests.components.stack import Stack, program
+from tests.components.world import State, World
 from tests.faulty_sandbox import RECOVERABLE, Call, FaultySandbox, Spoiled, name_of
 
 
@@ -36,117 +31,6 @@ KILLED_BEFORE: Final = "killed before Stripe acts"
 KILLED_AFTER: Final = "killed after Stripe has acted"
 REMEMBERED: Final = Spoiled("500 that the idempotency key remembers", status=500, stored=True)
 
-# -- a stack ----------------------------------------------------------------------------------------------------------
-
-Ids = Mapping[str, str]
-"""Of the resources above, by name."""
-
-
-@dataclass(frozen=True)
-class Resource:
-    """One resource of a program: its arguments may use the ids of those above it."""
-
-    provider: type[StripeProvider]
-    name: str
-    arguments: Callable[[Ids], dict[str, Any]]
-
-
-def program(
-    *, fee: str = "10000", event_name: str = "tokens", formula: str = "sum", billing_mode: str = "flexible"
-) -> list[Resource]:
-    """What the project's own program declares."""
-    return [
-        Resource(
-            MeterProvider,
-            "meter",
-            lambda _: {"display_name": "Tokens", "event_name": event_name, "default_aggregation": {"formula": formula}},
-        ),
-        Resource(ProductProvider, "product", lambda _: {"name": "Alpaca.ai", "unit_label": "token"}),
-        Resource(
-            PriceProvider,
-            "license",
-            lambda ids: {**licensed(ids["product"]), "unit_amount_decimal": fee, "lookup_key": "alpaca-ai:license"},
-        ),
-        Resource(
-            PriceProvider,
-            "usage",
-            lambda ids: {**metered(ids["product"], ids["meter"]), "lookup_key": "alpaca-ai:usage"},
-        ),
-        Resource(
-            DefaultPriceProvider, "default-price", lambda ids: {"product": ids["product"], "price": ids["license"]}
-        ),
-        Resource(CustomerProvider, "customer", lambda _: {"name": "Acme", "email": "billing@example.com"}),
-        Resource(
-            SubscriptionProvider,
-            "subscription",
-            lambda ids: {
-                **invoiced(ids["customer"]),
-                "billing_mode": {"type": billing_mode},
-                "items": {
-                    "license": {"price": ids["license"], "quantity": 3},
-                    "usage": {"price": ids["usage"]},
-                },
-            },
-        ),
-    ]
-
-
-@dataclass
-class Stack:
-    """The engine's part: a state that outlives the processes, and the order in which things are done."""
-
-    world: World
-    state: dict[str, tuple[type[StripeProvider], State]] = field(default_factory=dict)
-    condemned: list[tuple[type[StripeProvider], State]] = field(default_factory=list)
-
-    def up(self, declared: list[Resource]) -> None:
-        """One `pulumi up` in a process of its own; an exception of a provider ends it."""
-        process = self.world.process(retrySeconds="0.1")
-        for resource in declared:
-            self._one(process, resource)
-        self._remove(process, [name for name in self.state if name not in {each.name for each in declared}])
-
-    def destroy(self) -> None:
-        """One `pulumi destroy`."""
-        self._remove(self.world.process(retrySeconds="0.1"), list(self.state))
-
-    def _one(self, process: Process, resource: Resource) -> None:
-        run = process.provider(resource.provider)
-        ids = {name: state.id for name, (_, state) in self.state.items()}
-        _, old = self.state.get(resource.name, (None, None))
-        props = as_pulumi_sends({**resource.arguments(ids), "owner": f"project/dev/{resource.name}"})
-        checked = run.check({**(old.inputs if old else {}), **PULUMI}, {**props, **PULUMI})
-        assert not checked.failures, [failure.reason for failure in checked.failures]
-        inputs = as_pulumi_sends(checked.inputs)
-        if old is not None:
-            difference = run.diff(old.id, {**old.outs, **PULUMI}, {**inputs, **PULUMI})
-            if not difference.replaces:
-                if inputs != old.inputs:
-                    updated = run.update(old.id, {**old.outs, **PULUMI}, {**inputs, **PULUMI})
-                    self._keep(resource, State(old.id, inputs, as_pulumi_sends(updated.outs)))
-                return
-            if difference.delete_before_replace:
-                run.delete(old.id, {**old.outs, **PULUMI})
-                del self.state[resource.name]
-        created = run.create({**inputs, **PULUMI})
-        if old is not None and resource.name in self.state:
-            self.condemned.append((resource.provider, old))
-        self._keep(resource, State(created.id, inputs, as_pulumi_sends(created.outs)))
-
-    def _keep(self, resource: Resource, state: State) -> None:
-        self.state[resource.name] = (resource.provider, state)
-
-    def _remove(self, process: Process, names: list[str]) -> None:
-        while self.condemned:
-            provider, old = self.condemned[-1]
-            process.provider(provider).delete(old.id, {**old.outs, **PULUMI})
-            self.condemned.pop()
-        for name in reversed(names):
-            provider, old = self.state[name]
-            process.provider(provider).delete(old.id, {**old.outs, **PULUMI})
-            del self.state[name]
-
-
 # -- what is run, and what it should come to --------------------------------------------------------------------------
 
 
@@ -155,22 +39,22 @@ def create(stack: Stack) -> None:
 
 
 def another_fee(stack: Stack) -> None:
-    stack.up(program(fee="12000"))
+    stack.up(program(license={"unit_amount_decimal": "12000"}))
 
 
 def another_meter(stack: Stack) -> None:
     """It replaces meter, price and item."""
-    stack.up(program(event_name="characters"))
+    stack.up(program(meter={"event_name": "characters"}))
 
 
 def another_aggregation(stack: Stack) -> None:
     """Under the same event name, which two active meters cannot have."""
-    stack.up(program(formula="count"))
+    stack.up(program(meter={"default_aggregation": {"formula": "count"}}))
 
 
 def migrate(stack: Stack) -> None:
     """Back to classic there is no way: the subscription is replaced."""
-    stack.up(program(billing_mode="classic"))
+    stack.up(program(subscription={"billing_mode": {"type": "classic"}}))
 
 
 def destroy(stack: Stack) -> None:

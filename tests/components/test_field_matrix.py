@@ -1,4 +1,4 @@
-"""Every parameter that stripe-python has for the five kinds, through set, change and clear.
+"""Every parameter that stripe-python has for the kinds, through set, change and clear.
 
 The cases are generated from the types of the SDK that is installed: a field that a new SDK brings is a new case, and
 one that nobody gave a sample for fails `test_every_field_is_covered`. Of the samples below an older SDK gets the part
@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from components.providers.coupon import COUPON
 from components.providers.customer import CUSTOMER
 from components.providers.fields import KEEP, clearing
 from components.providers.kind import Kind
@@ -24,6 +25,7 @@ from components.providers.meter import METER
 from components.providers.policy import Field
 from components.providers.price import PRICE, PriceProvider
 from components.providers.product import PRODUCT
+from components.providers.promotion_code import PROMOTION_CODE
 from components.providers.shapes import Anything, Array, Choice, Either, Map, Scalar, Shape, Struct, fitting
 from components.providers.subscription import SUBSCRIPTION
 from tests.components import declarations
@@ -77,6 +79,9 @@ ADDRESS = {
     "postal_code": "15001",
     "state": "Lima",
 }
+
+AN_AMOUNT = {"percent_off": ABSENT, "amount_off": 500, "currency": "usd"}
+LEAST = {"first_time_transaction": True, "minimum_amount": 1000, "minimum_amount_currency": "usd"}
 
 #: Values are given where not just any will do; `$name` stands for something that the test's world makes.
 SAMPLES: dict[Kind, dict[str, Sample]] = {
@@ -155,6 +160,32 @@ SAMPLES: dict[Kind, dict[str, Sample]] = {
         "transform_quantity": Sample({"divide_by": 100, "round": "up"}, {"divide_by": 100, "round": "down"}),
         "unit_amount": Sample(100, 0, {"unit_amount_decimal": ABSENT}),
         "unit_amount_decimal": Sample("0.000000000001", "123456789.123456789012"),
+    },
+    COUPON: {
+        "amount_off": Sample(500, 600, AN_AMOUNT),
+        "applies_to": Sample({"products": ["$product"]}, {"products": ["$product", "$other_product"]}),
+        "currency": Sample("usd", "eur", AN_AMOUNT),
+        "currency_options": Sample(
+            {"eur": {"amount_off": 450}}, {"eur": {"amount_off": 475}, "gbp": {"amount_off": 400}}, AN_AMOUNT
+        ),
+        "duration": Sample("forever", "repeating", None, {"duration_in_months": 3}),
+        "duration_in_months": Sample(3, 6, {"duration": "repeating"}),
+        "id": Sample("chosen-1", "chosen-2"),
+        "percent_off": Sample("12.5", "50"),
+        "redeem_by": Sample(NOW + 10 * DAY, NOW + 20 * DAY),
+    },
+    PROMOTION_CODE: {
+        "active": Sample(False, True),
+        "code": Sample("SUMMER", "WINTER"),
+        "customer": Sample("$customer", "$other_customer"),
+        "customer_account": Sample("$payer", "$other_payer"),
+        "expires_at": Sample(NOW + 10 * DAY, NOW + 20 * DAY),
+        "promotion": Sample({"type": "coupon", "coupon": "$coupon"}, {"type": "coupon", "coupon": "$other_coupon"}),
+        "restrictions": Sample(
+            {**LEAST, "currency_options": {"eur": {"minimum_amount": 900}}},
+            {**LEAST, "currency_options": {"eur": {"minimum_amount": 950}, "gbp": {"minimum_amount": 800}}},
+            always=True,
+        ),
     },
     CUSTOMER: {
         "address": Sample(ADDRESS, {**ADDRESS, "city": "Cusco"}),
@@ -530,6 +561,8 @@ class Case:
                 return licensed(self.made("product"))
             case "Customer":
                 return {"name": "C"}
+            case "Coupon":
+                return {"percent_off": 20}
             case "Subscription":
                 return {**invoiced(self.made("customer")), "items": {"license": {"price": self.made("price")}}}
         return declarations.of(self.kind).arguments(self.world)
@@ -863,6 +896,10 @@ def test_every_field_is_covered(kind: Kind) -> None:
 #: What cannot be taken out by itself, with the reason.
 NEVER_ALONE: dict[str, str] = {
     "customer_account": "without it nobody pays; a program that names the customer instead makes another subscription",
+    **{
+        f"restrictions.{name}": "Stripe cannot change it, so another code is made"
+        for name in ("currency_options", *LEAST)
+    },
     "invoice_settings.issuer.account": "the type says that there is one",
 }
 

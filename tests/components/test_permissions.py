@@ -11,11 +11,13 @@ import pytest
 
 import usage
 from components.account import StripeRefusal
+from components.providers.coupon import CouponProvider
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
+from components.providers.promotion_code import PromotionCodeProvider
 from components.providers.subscription import SubscriptionProvider
 from sandbox import keys
 from sandbox.server import serving
@@ -84,6 +86,9 @@ class Stack:
         customer = apply(CustomerProvider, {"name": name, "email": "billing@example.com"})
         items = {"license": {"price": price}, "usage": {"price": usage_price.id}}
         apply(SubscriptionProvider, {**invoiced(customer), "items": items})
+        coupon = apply(CouponProvider, {"percent_off": 20, "name": name})
+        terms = {"code": "SUMMER", "promotion": {"type": "coupon", "coupon": coupon}, "metadata": {"name": name}}
+        apply(PromotionCodeProvider, terms)
 
     def providers(self) -> Iterator[tuple[type[Any], State]]:
         for provider, state in self.states.items():

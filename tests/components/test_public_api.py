@@ -10,13 +10,15 @@ import pytest
 
 #: Classes that a program uses, by their modules, and `program`; functions beside them are ours.
 NAMES = {
-    "components.plan": ["PublishedPlan"],
-    "components.pricing": ["Band", "Fee", "Overage", "Plan", "PricingError", "Rate", "Tier", "Usage"],
+    "components.plan": ["PlanVersion", "PublishedPlan"],
+    "components.pricing": ["Band", "Fee", "Overage", "Plan", "PricingError", "Rate", "Tier", "Usage", "Version"],
     "components.program": ["program"],
     "components.resources": [
-        *("AddInvoiceItem", "Aggregation", "Cancel", "CurrencyOption", "Customer", "CustomerArguments"),
+        *("AddInvoiceItem", "Aggregation", "AmountOff", "Cancel", "Coupon", "CouponArguments", "CurrencyOption"),
+        *("Customer", "CustomerArguments"),
         *("DefaultPrice", "DefaultPriceArguments", "DefaultPriceData", "Discount", "Interval", "Item", "Meter"),
         *("MeterArguments", "OneTimePriceData", "Price", "PriceArguments", "PriceData", "Product", "ProductArguments"),
+        *("Promotion", "PromotionCode", "PromotionCodeArguments"),
         *("Recurring", "StripeResource", "Subscription", "SubscriptionArguments", "Tier", "TransferData"),
     ],
     "components.settings": ["Settings", "SettingsError", "StackConfig"],
@@ -30,6 +32,7 @@ SIGNATURES = {
     "components.pricing.Tier": "(amount, *, per=, up_to=, flat=)",
     "components.pricing.Usage": "(unit, *, units, included=, overage=, tiers=, tiers_mode=, meter=, interval=, "
     "interval_count=, key=, product=)",
+    "components.pricing.Version": "(plan, *, rollout=)",
     "components.program.program": "(*, meant=)",
     "components.resources.Price": "(resource_name, /, *, opts=, **arguments)",
     "components.subscriber.Subscriber": "(name, plans, **given)",

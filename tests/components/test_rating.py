@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.plan import price_parameters
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.rating import bills, text
+from components.terms import price_parameters
 from sandbox.billing.rating import rate
 from tests.components.plans import QUANTITIES, plans, usages
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import stripe
 
-from components.plan import price_parameters
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.rating import bills
+from components.terms import price_parameters
 from sandbox import Sandbox
 from sandbox.client import SandboxHTTPClient
 from tests.sandbox.bills import World, at

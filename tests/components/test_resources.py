@@ -29,6 +29,9 @@ PICKLES = {
     "PriceProvider": "gASVMwAAAAAAAACMGmNvbXBvbmVudHMucHJvdmlkZXJzLnByaWNllIwNUHJpY2VQcm92aWRlcpSTlCmBlC4=",
     "DefaultPriceProvider": "gASVQgAAAAAAAACMImNvbXBvbmVudHMucHJvdmlkZXJzLmRlZmF1bHRfcHJpY2WUjBREZWZhdWx0UHJpY2VQcm92"
     "aWRlcpSTlCmBlC4=",
+    "CouponProvider": "gASVNQAAAAAAAACMG2NvbXBvbmVudHMucHJvdmlkZXJzLmNvdXBvbpSMDkNvdXBvblByb3ZpZGVylJOUKYGULg==",
+    "PromotionCodeProvider": "gASVRAAAAAAAAACMI2NvbXBvbmVudHMucHJvdmlkZXJzLnByb21vdGlvbl9jb2RllIwVUHJvbW90aW9uQ29kZVBy"
+    "b3ZpZGVylJOUKYGULg==",
     "CustomerProvider": "gASVOQAAAAAAAACMHWNvbXBvbmVudHMucHJvdmlkZXJzLmN1c3RvbWVylIwQQ3VzdG9tZXJQcm92aWRlcpSTlCmBlC4=",
     "SubscriptionProvider": "gASVQQAAAAAAAACMIWNvbXBvbmVudHMucHJvdmlkZXJzLnN1YnNjcmlwdGlvbpSMFFN1YnNjcmlwdGlvblByb3Zp"
     "ZGVylJOUKYGULg==",
@@ -61,6 +64,8 @@ def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProv
         (resources.Recurring, "Price.recurring"),
         (resources.Tier, "Price.tiers"),
         (resources.CurrencyOption, "Price.currency_options"),
+        (resources.AmountOff, "Coupon.currency_options"),
+        (resources.Promotion, "PromotionCode.promotion"),
         (resources.Item, "Subscription.items"),
         (resources.PriceData, "Subscription.items.price_data"),
         (resources.Discount, "Subscription.items.discounts"),

@@ -12,7 +12,7 @@ from components.providers.meter import METER
 from components.providers.price import PRICE, PriceProvider
 from components.providers.product import PRODUCT
 from components.providers.run import Run, run_of
-from components.providers.state import Holders, StateUnreadable
+from components.providers.state import ObjectName, StackState, StateUnreadable
 from components.providers.subscription import SubscriptionProvider
 from tests.components.world import World
 
@@ -55,9 +55,10 @@ def test_kinds_do_not_share_names_or_ids(world: World) -> None:
 A, B = "project/dev/a", "project/dev/b"
 
 
-def run_on(world: World, held: Holders | None = None) -> Run:
+def run_on(world: World, held: Counter[ObjectName] | None = None) -> Run:
     """A run on a stack whose state has these holders; None where no engine runs it."""
-    return Run(world.process().account, lambda stack: held if stack == "dev" else None)
+    state = None if held is None else StackState(held)
+    return Run(world.process().account, lambda stack: state if stack == "dev" else None)
 
 
 def compare(run: Run, id_: str, owner: str, *, is_replaced: bool = False, refreshing: bool = False) -> None:
@@ -76,9 +77,9 @@ def test_an_object_goes_with_the_last_of_its_holders(world: World) -> None:
 def test_the_state_is_read_once_whoever_asks(world: World) -> None:
     asked: list[str] = []
 
-    def read(stack: str) -> Holders | None:
+    def read(stack: str) -> StackState | None:
         asked.append(stack)
-        return Counter({("Price", "x"): 1})
+        return StackState(Counter({("Price", "x"): 1}))
 
     run = Run(world.process().account, read)
     compare(run, "seen", A)
@@ -94,7 +95,7 @@ def test_the_state_is_read_once_whoever_asks(world: World) -> None:
 
 
 def test_a_state_that_cannot_be_read_is_said_and_holds_nothing(world: World, said: set[str]) -> None:
-    def unreadable(stack: str) -> Holders | None:
+    def unreadable(stack: str) -> StackState | None:
         raise StateUnreadable(f"no {stack}")
 
     run = Run(world.process().account, unreadable)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from components.providers import state
-from components.providers.state import StateUnreadable, holders_in, read_holders, runs_under_engine
+from components.providers.state import StackState, StateUnreadable, read_state, runs_under_engine, state_in
 
-PRICE = {"type": "pulumi-python:dynamic/stripe:Price", "id": "price_1"}
+PRICE = {"type": "pulumi-python:dynamic/stripe:Price", "id": "price_1", "outputs": {"owner": "project/dev/fee"}}
 STACK = {"type": "pulumi:pulumi:Stack"}
 EXPORT = {"version": 3, "deployment": {"resources": [STACK, PRICE, {**PRICE, "delete": True}]}}
-HELD = Counter({("Price", "price_1"): 2})
+HELD = StackState(Counter({("Price", "price_1"): 2}), {("Price", "price_1"): {"owner": "project/dev/fee"}})
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,16 @@ HELD = Counter({("Price", "price_1"): 2})
         (EXPORT, HELD),
         (
             {"deployment": {"resources": [PRICE, {**PRICE, "id": "price_2"}]}},
-            {("Price", "price_1"): 1, ("Price", "price_2"): 1},
+            StackState(Counter({("Price", "price_1"): 1, ("Price", "price_2"): 1})),
         ),
         # A stack that was never applied.
-        ({"version": 3, "deployment": None}, {}),
-        ({"deployment": {"resources": None}}, {}),
+        ({"version": 3, "deployment": None}, StackState()),
+        ({"deployment": {"resources": None}}, StackState()),
     ],
 )
-def test_each_resource_of_an_export_holds_its_object(export: dict[str, Any], held: dict[Any, int]) -> None:
+def test_each_resource_of_an_export_holds_its_object(export: dict[str, Any], held: StackState) -> None:
     """What a replacement has yet to delete holds it too; the stack itself holds nothing."""
-    assert holders_in(export) == held
+    assert state_in(export) == held
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def exports(cli: Path, script: str) -> None:
 
 def test_the_state_of_the_stack_is_exported(engine: Path) -> None:
     exports(engine, f"echo \"$@\" > {engine}.called; echo '{json.dumps(EXPORT)}'")
-    assert read_holders("dev") == HELD
+    assert read_state("dev") == HELD
     assert Path(f"{engine}.called").read_text() == "stack export --stack dev --non-interactive\n"
 
 
 def test_without_an_engine_there_is_no_state(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exports(engine, f"touch {engine}.called; echo '{json.dumps(EXPORT)}'")
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    assert read_holders("dev") is None
+    assert read_state("dev") is None
     assert not Path(f"{engine}.called").exists()
 
 
@@ -96,11 +96,11 @@ def test_an_export_that_fails_says_why_in_one_line(
         monkeypatch.setattr(state, "TIMEOUT_SECONDS", 0.2)
     exports(engine, script)
     with pytest.raises(StateUnreadable, match=why) as caught:
-        read_holders("dev")
+        read_state("dev")
     assert "\n" not in str(caught.value)
 
 
 def test_a_cli_that_is_nowhere_is_said(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(engine.parent))
     with pytest.raises(StateUnreadable, match="the pulumi that runs this is not on PATH"):
-        read_holders("dev")
+        read_state("dev")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
 import pytest
 from pulumi.output import UNKNOWN
 
+from components.providers.differ import leaves
 from components.providers.kinds import PROVIDERS
 from components.providers.lifecycle import ProviderError, StripeProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.run import run_of
+from components.providers.state import StackState
 from components.providers.subscription import SubscriptionProvider
 from tests.components import declarations
 from tests.components.world import State, World, invoiced, licensed
@@ -64,8 +67,9 @@ def test_what_the_program_names_is_taken_over_and_said(
     assert f"({theirs}): is taken over" in line
     # Meters have no metadata.
     assert ("is taken over from project/prod/n and" in line) is provider.kind.has_metadata
-    assert f"{name} " in line
-    assert f"=> {value!r}" in line
+    for path, each in leaves(value, name):
+        assert re.search(rf"{path} \S+ => {each!r}", line)
+    assert "{}" not in line
     after = world.refresh(provider, state)
     assert after is not None
     assert after.inputs == state.inputs
@@ -239,7 +243,8 @@ def test_a_meter_that_the_state_holds_under_another_name_is_taken_over(world: Wo
     """The resource was renamed: Pulumi makes the new one, and then deletes the old one, which is the same meter."""
     old: State = world.meter("tokens", display_name="T")
     process = world.process()
-    run_of(process.account).read_holders = lambda stack: Counter({("Meter", old.id): 1}) if stack == "dev" else None
+    held = StackState(Counter({("Meter", old.id): 1}))
+    run_of(process.account).read_state = lambda stack: held if stack == "dev" else None
     new = world.up(MeterProvider, "new-name", METER, process=process)
     world.destroy(MeterProvider, old, process)
     assert new.id == old.id

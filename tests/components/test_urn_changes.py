@@ -22,6 +22,7 @@ from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.run import run_of
+from components.providers.state import StackState
 from components.providers.subscription import SubscriptionProvider
 from tests.components.world import PULUMI, Process, State, World, as_pulumi_sends, invoiced, licensed
 
@@ -135,8 +136,8 @@ class Engine:
 
     def process(self) -> Process:
         process = self.world.process(retrySeconds="0.1")
-        run_of(process.account).read_holders = lambda stack: Counter(
-            (provider.kind.name, state.id) for provider, state in self.state.values()
+        run_of(process.account).read_state = lambda stack: StackState(
+            Counter((provider.kind.name, state.id) for provider, state in self.state.values())
         )
         return process
 

@@ -22,6 +22,18 @@ _NOISE: Final = re.compile(r"^ *\[(id|urn)=.*\]$|^ *pulumi:pulumi:Stack: \(same\
 _ID: Final = re.compile(r"(?<=/)(?:acct|cus|mtr|price|prod|si|sub)_\w+")
 
 
+#: A second version of the project's own plan, at 120.00 USD, to which its subscriber moves at once.
+SECOND_VERSION: Final = (
+    '{1: first, 2: Version(Plan("Alpaca.ai", fees=Fee("120.00"), usage=first.usage), rollout="now")}'
+)
+
+
+def add_second_version(project: Project) -> None:
+    """Change the price of the project's own program, as a person would."""
+    project.edit("Overage, Plan, Usage", "Overage, Plan, Usage, Version")
+    project.edit('"alpaca-ai", first,', f'"alpaca-ai", {SECOND_VERSION},')
+
+
 # -- the sandbox ------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.engine.conftest import ROOT, Project
+from tests.engine.support import add_second_version
 
 
 def operations(project: Project) -> dict[str, str]:
@@ -26,13 +27,19 @@ def test_up_edit_refresh_destroy(alpaca: Project) -> None:
     old_license = outputs["license_price"]
     subscription = outputs["subscriptions"]["alpaca-ai-first-customer"]
 
-    # A change of the fee shows as that and nothing else.
-    alpaca.edit('Fee("100.00")', 'Fee("120.00")')
-    changed = operations(alpaca)
-    assert "alpaca-ai-license" in changed
-    assert not {name for name in changed if "usage" in name or "meter" in name or name == "alpaca-ai-product"}
+    # A new price is a new version: it is made, the old one is not touched, and the diff says so and nothing else.
+    add_second_version(alpaca)
+    assert operations(alpaca) == {
+        "alpaca-ai": "update",
+        "alpaca-ai-v2-license": "create",
+        "alpaca-ai-v2-usage": "create",
+        "alpaca-ai-license": "update",
+        "alpaca-ai-usage": "update",
+        "alpaca-ai-default-price": "update",
+        "alpaca-ai-first-customer": "update",
+    }
     diff = alpaca.preview("--diff").ok().text
-    assert '"10000"' in diff
+    assert '"100.00 USD per seat and month' in diff
     assert '"12000"' in diff
     assert "event_name" not in diff
     assert "--outputs--" not in diff
@@ -42,7 +49,12 @@ def test_up_edit_refresh_destroy(alpaca: Project) -> None:
     assert new_license != old_license
     assert client.v1.prices.retrieve(new_license).unit_amount_decimal == Decimal(12_000)
     assert client.v1.prices.retrieve(new_license).lookup_key == "alpaca-ai:license"
-    assert not client.v1.prices.retrieve(old_license).active
+    old = client.v1.prices.retrieve(old_license)
+    assert (old.active, old.lookup_key) == (True, None)
+    assert {number: each["status"] for number, each in outputs["catalogue"]["alpaca-ai"].items()} == {
+        "1": "retired",
+        "2": "offered",
+    }
     assert outputs["subscriptions"]["alpaca-ai-first-customer"] == subscription
     prices = {item.price.id for item in client.v1.subscriptions.retrieve(subscription)["items"].data}
     assert prices == {new_license, outputs["usage_price"]}

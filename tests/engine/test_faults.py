@@ -16,9 +16,10 @@ import pytest
 from sandbox import Request, Sandbox
 from tests.engine.conftest import ROOT, Project, Result
 from tests.engine.faulty import TIMEOUT_SECONDS, Run, branch, configure, faulty
+from tests.engine.support import add_second_version
 from tests.faulty_sandbox import RECOVERABLE, SPOILED, Call, FaultySandbox, Spoiled
 
-#: What the program's first `up`, an `up` with another fee, and a `destroy` ask of Stripe.
+#: What the program's first `up`, an `up` with a second version, and a `destroy` ask of Stripe.
 CREATE: Final = (
     "GET /v1/account",
     "GET /v1/billing/meters",
@@ -38,8 +39,8 @@ CHANGE: Final = (
     "GET /v1/account",
     "GET /v1/prices",
     "GET /v1/subscriptions/*",
-    "POST /v1/prices alpaca-ai-license",
-    "POST /v1/prices/*",
+    "POST /v1/prices alpaca-ai-v2-license",
+    "POST /v1/prices alpaca-ai-v2-usage",
     "POST /v1/products/*",
     "POST /v1/subscriptions/*",
 )
@@ -191,7 +192,7 @@ def phases(new_project: Callable[..., Project], tmp_path_factory: pytest.TempPat
     create = run("create", "up", fresh, created)
     control(created, "POST", "clock", advance=DAY)
     edited = branch(created, tmp_path_factory.mktemp("edited"))
-    edited.edit('Fee("100.00")', 'Fee("120.00")')
+    add_second_version(edited)
     return {
         "create": create,
         "change": run("change", "up", edited, branch(edited, tmp_path_factory.mktemp("changed"))),
@@ -242,7 +243,7 @@ def assert_a_clean_failure(result: Result) -> None:
 def test_a_run_in_which_every_call_fails_twice_ends_as_if_none_had(
     turn: int, broken: Callable[..., tuple[Phase, Project, FaultySandbox]], phases: dict[str, Phase]
 ) -> None:
-    """Over all turns every call meets every fault: a create, a change of the fee and a destroy."""
+    """Over all turns every call meets every fault: a create, a second version and a destroy."""
 
     def spoiled(call: Call) -> Spoiled | None:
         if call.attempt > FAULTS_A_CALL:
@@ -256,7 +257,7 @@ def test_a_run_in_which_every_call_fails_twice_ends_as_if_none_had(
         if name != "create":
             control(project, "POST", "clock", advance=DAY)
         if name == "change":
-            project.edit('Fee("100.00")', 'Fee("120.00")')
+            add_second_version(project)
         project.run(phases[name].verb, "--yes", "--skip-preview").ok()
         assert set(sandbox.titles()) >= set(CALLS[name])
         assert_retried_with_the_same_key(sandbox)

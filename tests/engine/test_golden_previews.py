@@ -26,18 +26,12 @@ GOLDEN: Final = Path(__file__).parent / "golden"
 WRITE: Final = os.environ.get("GOLDEN") == "write"
 
 PROGRAM: Final = f"""from components.plan import PublishedPlan
-from components.pricing import Fee, Overage, Plan, Usage
+from components.pricing import Fee, Overage, Plan, Usage, Version
 from components.subscriber import Subscriber
 {IMPORTS}
-alpaca = PublishedPlan(
-    "alpaca-ai",
-    Plan(
-        "Alpaca.ai",
-        fees=Fee("100.00"),
-        usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)),
-    ),
-    event_name="alpaca_ai_tokens",
-)
+first = Plan("Alpaca.ai", fees=Fee("100.00"), usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)))
+second = Version(Plan("Alpaca.ai", fees=Fee("120.00"), usage=first.usage), rollout="now")
+alpaca = PublishedPlan("alpaca-ai", {{1: first}}, event_name="alpaca_ai_tokens")
 Subscriber("pacas-inc", alpaca, customer_name="Pacas Inc.", email="billing@example.com", seats=3)
 
 meter = Meter("calls", display_name="Calls", event_name="calls", default_aggregation={{"formula": "sum"}})
@@ -70,7 +64,7 @@ Subscription(
 
 #: What is changed in the program, by the name of the golden files.
 CHANGES: Final[dict[str, tuple[str, str]]] = {
-    "fee-changed": ('Fee("100.00")', 'Fee("120.00")'),
+    "version-added": ("{1: first}", "{1: first, 2: second}"),
     "tier-added": (
         '{"up_to": "inf", "unit_amount_decimal": "0.03"},',
         '{"up_to": 100_000, "unit_amount_decimal": "0.03"},\n        {"up_to": "inf", "unit_amount_decimal": "0.02"},',

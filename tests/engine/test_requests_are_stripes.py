@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.engine.conftest import Project
+from tests.engine.support import add_second_version
 from tests.sandbox.stripe_mock import replay, running
 
 
@@ -25,8 +26,7 @@ def test_up_update_refresh_usage_and_destroy(alpaca: Project) -> None:
         ["preview-invoice", "--subscription", subscription],
     ):
         run(alpaca, "usage", *words)
-    alpaca.edit('Fee("100.00")', 'Fee("120.00")')
-    alpaca.edit("included=1_000", "included=2_000")
+    add_second_version(alpaca)
     alpaca.edit("seats=3", "seats=5")
     alpaca.edit('name="First Customer"', 'name="First Customer Inc."')
     alpaca.up().ok()

@@ -21,7 +21,7 @@ with program():
     alpaca = PublishedPlan(
         "alpaca", Plan("Alpaca", fees=Fee("100"), usage=Usage("token", overage=Overage("0.04"))), event_name="tokens"
     )
-    Subscriber("first", alpaca, customer_name="First", email="first@example.com", seats=3)
+    Subscriber("first", alpaca, customer_name="First", email="first@example.com", seats=3, own=[Fee("100.00")])
     Subscriber("second", alpaca, customer_name="Second", email="second@example.com", seats=2)
     Customer("kept", name="Kept", on_delete="keep")
 """
@@ -76,15 +76,15 @@ def test_a_resource_that_has_another_name_under_an_alias_does_not_leave(applied:
 
 
 def test_who_moves_to_a_new_price_is_said_only_where_they_are_part_of_the_run(applied: Project) -> None:
-    parent = "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:PublishedPlan"
+    parent = "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:Subscriber"
     move = (
-        "Price 'alpaca-license': subscriptions that this run updates move to the new price (100.00 USD a month => "
+        "Price 'first-license': subscriptions that this run updates move to the new price (100.00 USD a month => "
         "120.00 USD a month each)"
     )
     try:
-        applied.edit('Fee("100")', 'Fee("120")')
+        applied.edit('Fee("100.00")', 'Fee("120.00")')
         everything = applied.preview().ok().text
-        targeted = applied.preview("--target", f"{parent}$pulumi-python:dynamic/stripe:Price::alpaca-license").ok().text
+        targeted = applied.preview("--target", f"{parent}$pulumi-python:dynamic/stripe:Price::first-license").ok().text
     finally:
         applied.write(PROGRAM)
     assert move in everything
@@ -98,7 +98,7 @@ def test_seats_that_somebody_set_stay_when_the_price_changes(applied: Project) -
     items = applied.client.v1.subscription_items
     [license] = [item for item in items.list({"subscription": subscription}).data if "quantity" in item]
     items.update(license.id, {"quantity": 11})
-    applied.edit('Fee("100")', 'Fee("120")')
+    applied.edit('Fee("100.00")', 'Fee("120.00")')
     applied.up().ok()
     moved = items.retrieve(license.id)
     assert (moved.quantity, moved.price.unit_amount) == (11, 12_000)

@@ -2,69 +2,41 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pulumi
 import pytest
 
-from tests.components.world import PROVIDERS, PULUMI, World, as_pulumi_sends
+from tests.components.world import World
 from tests.mocked import event_loop
 from tests.sandbox.bills import at
+from tests.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Lines of a program that declare something: not blank, not imports, not the docstring.
 MOST_LINES = 12
 
 
-class Applied(pulumi.runtime.Mocks):
-    """Makes every resource as `pulumi up` would, with the real providers."""
-
-    def __init__(self, world: World) -> None:
-        self.process = world.process()
-        self.ids: dict[str, str] = {}
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        kind = args.typ.rpartition("stripe:")[2]
-        match = [each for each in PROVIDERS if each.kind.name == kind]
-        if not match:
-            return "", args.inputs
-        provider = self.process.provider(match[0])
-        checked = provider.check({**PULUMI}, {**as_pulumi_sends(args.inputs), **PULUMI})
-        assert not checked.failures, [failure.reason for failure in checked.failures]
-        made = provider.create({**as_pulumi_sends(checked.inputs), **PULUMI})
-        self.ids[f"{kind} {args.name}"] = made.id
-        return made.id, {**args.inputs, **(made.outs or {})}
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        return {}, []
-
-
 class Account:
     """A Stripe account that starts on 1 January 2026, with an example applied to it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.world = World(folder / "stripe.db")
         self.world.control("clock", frozen=at("2026-01-01"))
-        self.made = Applied(self.world)
+        self.stack = Stack(self.world)
 
-    def apply(self, example: str, **config: str) -> None:
-        self.run(EXAMPLES / example / "__main__.py", **config)
-
-    def run(self, program: Path, **config: str) -> None:
-        pulumi.runtime.set_mocks(self.made, project="example", stack="dev", preview=False)
-        pulumi.runtime.set_all_config({"stripe-pricing:mode": "sandbox", **config})
-
-        @pulumi.runtime.test  # type: ignore[untyped-decorator]
-        def run() -> None:
-            runpy.run_path(str(program), run_name="__main__")
-
-        run()
+    def apply(self, example: str, *, without: str = "", **config: str) -> None:
+        """Apply an example, or what is left of it without the lines that have a word."""
+        program = EXAMPLES / example / "__main__.py"
+        if without:
+            lines = [line for line in program.read_text().splitlines() if without not in line]
+            program = self.folder / "__main__.py"
+            program.write_text("\n".join(lines))
+        self.stack.up(program, **config)
 
     def use(self, customer: str, units: int, event_name: str = "tokens", when: str = "2026-01-01") -> None:
-        payload = {"stripe_customer_id": self.made.ids[f"Customer {customer}"], "value": str(units)}
+        payload = {"stripe_customer_id": self.stack.id(f"Customer {customer}"), "value": str(units)}
         self.world.stripe(
             "post", "/v1/billing/meter_events", event_name=event_name, payload=payload, timestamp=at(when)
         )
@@ -78,13 +50,13 @@ class Account:
 
     def bills(self, customer: str) -> list[tuple[str, int]]:
         """The totals of a customer's invoices, oldest first, in minor units."""
-        asked = {"customer": self.made.ids[f"Customer {customer}"], "limit": 100}
+        asked = {"customer": self.stack.id(f"Customer {customer}"), "limit": 100}
         invoices = self.world.stripe("get", "/v1/invoices", **asked)["data"]
         return [(each["currency"], each["total"]) for each in sorted(invoices, key=lambda each: int(each["created"]))]
 
     def lines(self, customer: str) -> list[str]:
         """The descriptions on a customer's newest invoice."""
-        asked = {"customer": self.made.ids[f"Customer {customer}"], "limit": 1}
+        asked = {"customer": self.stack.id(f"Customer {customer}"), "limit": 1}
         [invoice] = self.world.stripe("get", "/v1/invoices", **asked)["data"]
         return [line["description"] for line in invoice["lines"]["data"]]
 
@@ -127,7 +99,7 @@ def test_what_is_surely_not_meant_is_a_warning_until_it_is_said_to_be_meant(
 ) -> None:
     program = tmp_path / "__main__.py"
     program.write_text((EXAMPLES / "volume" / "__main__.py").read_text().replace('meant=["falls:basic:usage"]', ""))
-    account.run(program)
+    account.stack.up(program)
     [message] = caplog.messages
     assert message == (
         "basic: 10,000 tokens cost 5.00 USD, and one more costs 3.0003 USD; if that is meant: "
@@ -188,6 +160,13 @@ def test_a_trial_costs_nothing(account: Account) -> None:
     assert account.bills("acme") == [("usd", 0), ("usd", 10_000), ("usd", 10_080)]
 
 
+def test_a_coupon_takes_off_a_fifth_three_times(account: Account) -> None:
+    """200.00 - 20 % = 160.00 in January, February and March; 200.00 in April."""
+    account.apply("coupon")
+    account.go("2026-04-02")
+    assert account.bills("acme") == [("usd", 16_000), ("usd", 16_000), ("usd", 16_000), ("usd", 20_000)]
+
+
 def test_customers_from_a_csv(account: Account) -> None:
     account.apply("customers-from-csv")
     assert (account.bills("acme"), account.bills("globex")) == ([("usd", 30_000)], [("usd", 120_000)])
@@ -205,6 +184,46 @@ def test_a_fee_and_an_allowance_of_its_own(account: Account) -> None:
 def test_a_setting_of_the_stack_is_another_price(account: Account) -> None:
     account.apply("price-by-stack", **{"example:fee": "1.00"})
     assert account.bills("acme") == [("usd", 100)]
+
+
+def test_a_customer_moves_to_another_plan(account: Account) -> None:
+    """With 21 of 31 days left: -67.74 of Basic and 270.97 of Pro, and 400.00 for February: 603.23."""
+    account.apply("upgrade")
+    subscription = account.stack.id("Subscription acme")
+    account.go("2026-01-11")
+    account.apply("upgrade", **{"example:acme": "pro"})
+    assert account.stack.id("Subscription acme") == subscription
+    account.go("2026-02-02")
+    assert account.bills("acme") == [("usd", 10_000), ("usd", 60_323)]
+
+
+def test_versions(account: Account) -> None:
+    """Acme begins at 100.00 and stays there, Globex at 120.00; at their renewals of March both pay 130.00."""
+    account.apply("versions", without="globex", **{"stripe-pricing:offers": '{"basic": 1}'})
+    account.go("2026-01-10")
+    account.apply("versions", **{"stripe-pricing:offers": '{"basic": 2}'})
+    account.go("2026-02-15")
+    account.apply("versions")
+    account.go("2026-04-15")
+    assert account.bills("acme") == [("usd", each) for each in (10_000, 10_000, 13_000, 13_000)]
+    assert account.bills("globex") == [("usd", each) for each in (12_000, 12_000, 13_000, 13_000)]
+
+
+def test_an_account_that_has_a_live_subscription(account: Account) -> None:
+    """3 seats x 100.00, as before: nothing is prorated, made again or cancelled."""
+    stripe = account.world.stripe
+    product = stripe("post", "/v1/products", name="Basic")["id"]
+    money = {"currency": "usd", "unit_amount": 10_000, "recurring": {"interval": "month"}}
+    price = stripe("post", "/v1/prices", product=product, **money)["id"]
+    customer = stripe("post", "/v1/customers", name="Acme", email="billing@example.com")["id"]
+    invoiced = {"customer": customer, "collection_method": "send_invoice", "days_until_due": 30}
+    live = stripe("post", "/v1/subscriptions", items=[{"price": price, "quantity": 3}], **invoiced)["id"]
+    account.go("2026-01-11")
+    ids = {"product": product, "price": price, "customer": customer, "subscription": live}
+    account.apply("existing-account", **{f"example:{name}": id_ for name, id_ in ids.items()})
+    assert [account.stack.id(key) for key in ("Price basic-license", "Subscription acme")] == [price, live]
+    account.go("2026-02-02")
+    assert account.bills("acme") == [("usd", 30_000), ("usd", 30_000)]
 
 
 def test_every_example_is_short_and_tested() -> None:

@@ -1,4 +1,4 @@
-"""stripe-python's transport in process: headers, streams, asyncio, broken files."""
+"""stripe-python's transport in process: headers, asyncio, broken files."""
 
 from __future__ import annotations
 

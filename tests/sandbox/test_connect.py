@@ -14,6 +14,12 @@ from .bills import World, at, refusal
 from .conftest import Clock, Control, Raw
 
 
+def connected(control: Control) -> dict[str, list[str]]:
+    """The ids of connected accounts by account and mode of the platform."""
+    found = control("GET", "state?kind=account")["objects"]
+    return {scope: [account["id"] for account in kinds["account"]] for scope, kinds in found.items()}
+
+
 def test_control_connects_accounts_and_reset_forgets_them(control: Control) -> None:
     made = control("POST", "accounts", id="acct_shop")
     platform = control("GET", "")["account"]
@@ -22,21 +28,19 @@ def test_control_connects_accounts_and_reset_forgets_them(control: Control) -> N
         "configurations": ["merchant", "recipient"],
         "customer": None,
         "livemode": False,
-        "platform": platform,
     }
     minted = control("POST", "accounts", configurations=["recipient"], livemode=True)
     assert minted["id"].startswith("acct_1")
-    assert control("GET", "accounts") == {"data": [made, minted]}
-    assert control("GET", "")["objects"] == {f"{platform}:test": {"account": 1}, f"{platform}:live": {"account": 1}}
+    assert connected(control) == {f"{platform}:test": ["acct_shop"], f"{platform}:live": [minted["id"]]}
     control("POST", "reset")
-    assert control("GET", "accounts") == {"data": []}
+    assert connected(control) == {}
 
 
 def test_an_account_that_is_connected_again_gains_configurations(control: Control) -> None:
     control("POST", "accounts", id="acct_shop", configurations=["recipient"])
     again = control("POST", "accounts", id="acct_shop", configurations=["merchant"])
     assert again["configurations"] == ["merchant", "recipient"]
-    assert control("GET", "accounts")["data"] == [again]
+    assert list(connected(control).values()) == [["acct_shop"]]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_an_account_that_is_connected_again_gains_configurations(control: Contro
     [
         {"id": "shop"},
         {"id": 1},
-        {"platform": "shop"},
+        {"livemode": "maybe"},
         {"configurations": ["seller"]},
         {"configurations": "merchant"},
         {"configurations": [{}]},
@@ -55,7 +59,7 @@ def test_an_account_that_makes_no_sense_is_refused(raw: Raw, control: Control, p
     status, answer, _ = raw("POST", "/_sandbox/accounts", json.dumps(params), Content_Type="application/json")
     assert status == 400
     assert answer["error"]["message"]
-    assert control("GET", "accounts") == {"data": []}
+    assert connected(control) == {}
 
 
 # -- subscriptions ----------------------------------------------------------------------------------------------------
@@ -124,20 +128,19 @@ def test_an_account_that_is_not_connected_is_refused(
         error = refusal(refused)
         assert (error.http_status, error.code, error.param) == (400, "resource_missing", param)
         assert error.user_message == message.format("acct_x")
-    # One of the other mode, and one that is connected to another platform, are not this platform's.
+    # One of the other mode is not this platform's.
     control("POST", "accounts", id="acct_live", livemode=True)
     error = refusal(lambda: world.subscribe(license, **named("acct_live")))
     assert str(error.user_message).startswith(message.format("acct_live") + "; a similar object exists in live mode")
-    control("POST", "accounts", id="acct_theirs", platform="acct_1Elsewhere")
-    assert refusal(lambda: world.subscribe(license, **named("acct_theirs"))).code == "resource_missing"
 
 
-def test_keys_of_another_account_have_their_own_connected_accounts(http: SandboxHTTPClient, control: Control) -> None:
+def test_another_platform_does_not_see_a_connected_account(
+    world: World, http: SandboxHTTPClient, control: Control
+) -> None:
     control("POST", "keys", key="sk_test_elsewhere", account="acct_1Elsewhere")
-    control("POST", "accounts", id="acct_theirs", platform="acct_1Elsewhere")
     theirs = World(stripe.StripeClient("sk_test_elsewhere", http_client=http))
-    made = theirs.subscribe(theirs.price("License", "100"), on_behalf_of="acct_theirs")
-    assert made.on_behalf_of == "acct_theirs"
+    error = refusal(lambda: theirs.subscribe(theirs.price("License", "100"), on_behalf_of="acct_shop"))
+    assert error.code == "resource_missing"
 
 
 def test_an_issuer_is_the_platform_or_a_connected_account(world: World, license: str) -> None:

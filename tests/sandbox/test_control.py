@@ -213,12 +213,13 @@ def test_faults_can_be_taken_back(raw: Raw, control: Control) -> None:
         ("faults", {"delay": 601}),
         ("faults", {"status": 500, "headers": {"a": 1}}),
         ("log", {}),
+        ("log", {"on": "maybe"}),
     ],
 )
-def test_control_refuses_nonsense_with_a_sentence(raw: Raw, name: str, params: Any) -> None:
+def test_control_refuses_nonsense_and_says_what_is_wrong(raw: Raw, name: str, params: Any) -> None:
     status, answer, _ = raw("POST", f"/_sandbox/{name}", json.dumps(params), Content_Type="application/json")
     assert status == 400
-    assert answer["error"]["message"].endswith(".")
+    assert answer["error"]["message"]
 
 
 def test_unknown_control_names_what_there_is(raw: Raw) -> None:

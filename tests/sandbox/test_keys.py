@@ -111,7 +111,8 @@ def test_a_key_with_named_permissions_may_do_what_they_say(http: SandboxHTTPClie
     ("given", "said"),
     [
         ({"permissions": ["rak_price_write"]}, "permissions must be a list of some of rak_accounts_kyc_basic_read, "),
-        ({"lacks": "rak_plan_read"}, "lacks must be a list"),
+        ({"lacks": ["rak_price_read"]}, "lacks must be a list of some of "),
+        ({"lacks": "rak_plan_read"}, "Invalid array"),
         ({"status": "expired", "lacks": ["rak_plan_read"]}, "A restricted key, and no other"),
         ({"status": "restricted"}, "A restricted key, and no other"),
     ],

@@ -162,16 +162,13 @@ def shop(client: stripe.StripeClient, clock: Clock) -> stripe.StripeClient:
 @pytest.mark.parametrize(
     ("query", "names"),
     [
-        ("name:'alpaca pro'", ["Alpaca Pro"]),
         ('metadata["plan"]:"pro"', ["Alpaca Pro"]),
+        ("metadata['plan']:'PRO'", ["Alpaca Pro"]),
+        ('-metadata["plan"]:"pro"', ['The "best"', "Alpaca Basic"]),
         ('metadata["plan"]:null', ['The "best"']),
         ('-metadata["plan"]:null', ["Alpaca Basic", "Alpaca Pro"]),
-        ('active:"false" AND -metadata["plan"]:"pro"', ["Alpaca Basic"]),
-        ('metadata["plan"]:"pro" active:"true"', ["Alpaca Pro"]),
-        ('metadata["plan"]:"pro" active:"false"', []),
-        ("-description:null", ['The "best"']),
-        (r'name:"The \"best\""', ['The "best"']),
-        ('name:"nobody"', []),
+        ('metadata["plan"]:"nobody"', []),
+        ('metadata["plan"]:""', []),
         ('metadata["pulumi"]:"p/s/a"', ["Alpaca Pro"]),
     ],
 )
@@ -179,62 +176,30 @@ def test_search_products(shop: stripe.StripeClient, query: str, names: list[str]
     assert [found.name for found in shop.v1.products.search({"query": query}).data] == names
 
 
-def test_search_customers(shop: stripe.StripeClient) -> None:
+def test_search_customers_and_not_those_that_are_deleted(shop: stripe.StripeClient) -> None:
     def names(query: str) -> list[str | None]:
         return [found.name for found in shop.v1.customers.search({"query": query}).data]
 
-    assert names('email:"ADA@example.com"') == ["Ada"]
     assert names('metadata["a.b"]:"c"') == ["Eve"]
-    assert shop.v1.prices.search({"query": 'active:"true"'}).data == []
+    assert names('metadata["a.b"]:null') == ["Ada"]
+    shop.v1.customers.delete(shop.v1.customers.list({"email": "ada@example.com"}).data[0].id)
+    assert names('metadata["a.b"]:null') == []
+    assert shop.v1.prices.search({"query": 'metadata["a.b"]:"c"'}).data == []
 
 
 @pytest.mark.parametrize(
-    "query",
-    [
-        "",
-        "   ",
-        "name",
-        'nope:"x"',
-        'metadata:"x"',
-        'name["x"]:"y"',
-        'name:"a" AND',
-        " AND ".join(['name:"a"'] * 11),
-        'name:"a',
-    ],
+    "query", ["name", 'active:"true"', 'metadata["a"]~"b"', "created>1", 'metadata["a"]:"b" OR metadata["c"]:"d"']
 )
-def test_search_refuses_what_it_cannot_read(client: stripe.StripeClient, query: str) -> None:
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        client.v1.products.search({"query": query})
-    assert caught.value.param == "query"
-
-
-@pytest.mark.parametrize("query", ['name~"alpaca"', "created>1", 'name:"a" OR name:"b"'])
 def test_what_search_does_not_do_is_refused_by_name(client: stripe.StripeClient, query: str) -> None:
     with pytest.raises(stripe.APIError) as caught:
         client.v1.customers.search({"query": query})
-    assert (caught.value.http_status, "query with" in str(caught.value.user_message)) == (501, True)
+    assert (caught.value.http_status, "query other than" in str(caught.value.user_message)) == (501, True)
 
 
-@pytest.mark.parametrize(
-    ("name", "query"),
-    [
-        ("100% wool", 'name:"100% WOOL"'),
-        ("snake_case", 'name:"SNAKE_case"'),
-        ("Über alles", 'name:"über ALLES"'),
-        ("back\\slash", r'name:"back\\slash"'),
-        ("tab\there", 'name:"tab\there"'),
-        ("a/b/c", 'name:"a/b/c"'),
-    ],
-)
-def test_search_finds_text_however_it_is_stored(client: stripe.StripeClient, name: str, query: str) -> None:
-    client.v1.products.create({"name": "snakescase, 1000 wool"})
-    client.v1.products.create({"name": name})
-    assert [found.name for found in client.v1.products.search({"query": query}).data] == [name]
-
-
-def test_search_pages_and_counts(client: stripe.StripeClient) -> None:
+def test_search_pages(client: stripe.StripeClient) -> None:
     ids = make(client, 5)
-    params: Any = {"query": 'active:"true"', "limit": 2, "expand": ["total_count"]}
-    page = client.v1.products.search(params)
-    assert plain(page)["total_count"] == 5
-    assert [found.id for found in page.auto_paging_iter()] == ids[::-1]
+    params: Any = {"query": 'metadata["plan"]:null', "limit": 2}
+    assert [found.id for found in client.v1.products.search(params).auto_paging_iter()] == ids[::-1]
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        client.v1.products.search(params | {"page": "next"})
+    assert caught.value.param == "page"

@@ -51,7 +51,7 @@ def session(client: stripe.StripeClient) -> None:
     v1.products.update(product, {"default_price": "", "description": "", "metadata": {"a": ""}})
     v1.products.retrieve(product, {"expand": ["default_price"]})
     v1.products.list({"active": True, "limit": 3, "created": {"gte": NEW_YEAR}})
-    v1.products.search({"query": 'active:"true"'})
+    v1.products.search({"query": 'metadata["a"]:"b"'})
     package = v1.prices.create(
         {
             "currency": "usd",
@@ -69,14 +69,14 @@ def session(client: stripe.StripeClient) -> None:
     v1.prices.list({"lookup_keys": ["pack"], "expand": ["data.tiers", "data.currency_options"]})
     v1.prices.list({"product": product, "recurring": {"usage_type": "metered", "meter": meter}})
     v1.prices.retrieve(things.usage.id, {"expand": ["tiers", "product"]})
-    v1.prices.search({"query": 'lookup_key:"pack"'})
+    v1.prices.search({"query": '-metadata["a"]:null'})
     v1.billing.meters.list({"status": "active"})
     v1.billing.meters.retrieve(meter)
     v1.billing.meters.update(meter, {"display_name": "New"})
     v1.customers.update(customer, {"address": {"country": "DE"}, "invoice_settings": {"footer": "x"}})
     v1.customers.update(customer, {"address": "", "metadata": ""})
     v1.customers.list({"email": "ada@example.com"})
-    v1.customers.search({"query": 'email:"ada@example.com"'})
+    v1.customers.search({"query": 'metadata["a"]:null'})
     v1.coupons.create({"id": "HALF", "percent_off": 50, "duration": "repeating", "duration_in_months": 3})
     v1.coupons.update("HALF", {"name": "Half"})
     v1.coupons.list()

@@ -1,0 +1,145 @@
+"""Which version of each plan a subscriber is on: what it pays since the last run, and what a rollout does to that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from components.plan import PlanVersion, PublishedPlan
+from components.pricing import ROLLOUTS, PricingError, Rollout
+from components.this_run import Run, StateUnreadable, this_run
+
+#: How many subscribers a sentence about a rollout names.
+_MOST_NAMES: Final = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """The versions that a subscriber is on from now on.
+
+    Attributes:
+        paid: what the stack's last run has left of the subscription; None where it is new.
+        versions: one of each plan.
+        moves: the rollouts of the plans whose version is another than before.
+        waits: whether a move that an earlier run has declared may still wait for the renewal.
+    """
+
+    name: str
+    paid: Mapping[str, Any] | None
+    versions: list[PlanVersion]
+    moves: dict[str, Rollout]
+    waits: bool
+
+    def price_changes(self) -> Literal["now", "at_renewal"] | None:
+        """When the prices of the subscription change.
+
+        Raises:
+            PricingError: at once and at renewal.
+        """
+        if len(set(self.moves.values())) > 1:
+            moves = " and ".join(f"{plan} {rollout}" for plan, rollout in self.moves.items())
+            raise PricingError(
+                f"subscriber {self.name}: has one subscription, and its plans move {moves}; declare price_changes"
+            )
+        return "at_renewal" if "at_renewal" in self.moves.values() or (self.waits and not self.moves) else None
+
+    def record(self) -> dict[str, int] | None:
+        """What the state says of the versions; nothing where an older one says nothing and all are the first."""
+        numbers = {version.name: version.number for version in self.versions}
+        if self.paid is not None and "plan_versions" not in self.paid and set(numbers.values()) == {1}:
+            return None
+        return numbers
+
+
+def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
+    """Find the version of each plan that a subscriber is on from now on.
+
+    Raises:
+        PricingError: nothing says what happens to it.
+    """
+    paid = _paid(name)
+    versions: list[PlanVersion] = []
+    moves: dict[str, Rollout] = {}
+    offered_at_renewal = False
+    for each in plans:
+        if isinstance(each, PlanVersion):
+            versions.append(each)
+            continue
+        offered = each.offered
+        version = _version(name, each, _number(paid, each.name))
+        versions.append(version)
+        offered_at_renewal |= version is offered and offered.rollout == "at_renewal"
+        before = _number(paid, each.name)
+        if before is not None and before != version.number and offered.rollout is not None:
+            moves[each.name] = offered.rollout
+        if before is not None and before != offered.number:
+            how = "stay" if version is not offered else str(offered.rollout)
+            this_run().followed.setdefault((each.name, offered.number), {}).setdefault(how, []).append(name)
+    waits = offered_at_renewal and (paid or {}).get("price_changes") == "at_renewal"
+    return Place(name, paid, versions, moves, waits)
+
+
+def _paid(name: str) -> Mapping[str, Any] | None:
+    try:
+        there = this_run().resources().get(("Subscription", name))
+    except StateUnreadable as problem:
+        raise PricingError(f"what subscriber {name} pays cannot be told: {problem}") from None
+    # One that has ended is made again, as a new one.
+    return None if there is None or there.get("has_ended") else there
+
+
+def _number(paid: Mapping[str, Any] | None, plan: str) -> int | None:
+    """The version of a plan that is paid; None for none. What older states do not say is version 1."""
+    if paid is None:
+        return None
+    number: int | None = (paid.get("plan_versions") or {plan: 1}).get(plan)
+    return number
+
+
+def _version(name: str, plan: PublishedPlan, before: int | None) -> PlanVersion:
+    """The version of a plan for a subscriber that is on another one of it, or on none."""
+    offered = plan.offered
+    if before is None or before == offered.number:
+        return offered
+    if before not in plan.versions:
+        if offered.rollout in ("now", "at_renewal"):
+            return offered
+        raise PricingError(
+            f"subscriber {name} pays {plan.name} v{before}, which is not in the program: declare it until nobody is on "
+            f'it, or give v{offered.number} a rollout "at_renewal" or "now"'
+        )
+    if offered.rollout is None and before < offered.number:
+        run = this_run()
+        run.undecided.setdefault((plan.name, offered.number), {})[name] = before
+        if not run.gathers_undecided:
+            raise PricingError(str(undecided(run)))
+        return plan.versions[before]
+    return offered if offered.rollout in ("now", "at_renewal") else plan.versions[before]
+
+
+def undecided(run: Run) -> str | None:
+    """What to say of the subscribers that nothing says what to do about; None where there are none."""
+    for (plan, offered), subscribers in run.undecided.items():
+        on: dict[int, list[str]] = {}
+        for name, before in subscribers.items():
+            on.setdefault(before, []).append(name)
+        who = "; ".join(f"on v{before}: {', '.join(names)}" for before, names in sorted(on.items()))
+        choices = ", ".join(f'"{rollout}" ({means})' for rollout, means in ROLLOUTS.items())
+        return f"{plan} v{offered} needs a rollout, since there are subscribers {who}; choose one of {choices}"
+    return None
+
+
+def followed(run: Run) -> Iterator[str]:
+    """What happens to the subscribers of a plan that offers another version than before: one sentence each."""
+    for (plan, offered), ways in run.followed.items():
+        for way, names in ways.items():
+            shown = ", ".join(names[:_MOST_NAMES]) + (
+                f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
+            )
+            if way == "stay":
+                if run.resources().get(("PublishedPlan", plan), {}).get("offered") != offered:
+                    yield f"{plan} offers v{offered}: {shown} stay{'s' if len(names) == 1 else ''} on another version"
+            else:
+                when = "when the period ends" if way == "at_renewal" else "at once"
+                yield f"{plan} offers v{offered}: {shown} move{'s' if len(names) == 1 else ''} to it {when}"
