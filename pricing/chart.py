@@ -1,4 +1,4 @@
-"""The bill against usage, old and new, as a picture (SVG) and as a page to explore it (HTML). Both need nothing else."""
+"""The bill against usage, old and new, as a picture (SVG) and as a page to explore it (HTML)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib import resources
 import money
 from components.pricing import Fee
 from money import decimal_text
-from pricing.impact import Comparison, CurrencyImpact, Impact
+from pricing.impact import Comparison, Impact
 
 WIDTH, HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 24, 64, 74
@@ -93,7 +93,7 @@ def svg(impact: Impact, drawn: Curve) -> str:
         bill, units = top * step / 4, end * step / 4
         height = y(bill)
         parts.append(f'<path class="grid" d="M{_LEFT} {height}H{right}"/>')
-        label = money.format_minor(bill.to_integral_value(), drawn.currency)
+        label = money.format_minor(bill.to_integral_value(), drawn.currency).replace(".00 ", " ")
         parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{height}" dy="4" text-anchor="end">{label}</text>')
         anchor = "end" if step == 4 else "middle"
         parts.append(

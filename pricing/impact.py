@@ -17,8 +17,8 @@ from math import lcm
 from typing import Any, Final
 
 import money
-from components.prover import MONTHS, cost
 from components.pricing import Fee, Plan, Rate, Usage
+from components.prover import MONTHS, cost
 from components.rating import Line, rate_lines
 from pricing.invoices import Billed, Charged
 
@@ -597,7 +597,7 @@ class Comparison:
             found.append(f"nobody on {self.name}@{self.old} was found to move: the totals are of nobody")
         if self.calibration.lines and self.calibration.share < self.share:
             found.append(
-                f"{self.calibration.share:.1%} of the lines are reproduced to the cent, and {self.share:.1%} is asked for"
+                f"{self.calibration.share:.1%} of the lines are reproduced to the cent, and {self.share:.1%} must be"
             )
         if self.calibration.mismatches:
             found.append(
@@ -635,7 +635,7 @@ class Comparison:
                 "compared."
             )
         if idle:
-            found.append(f"{idle:,} subscriptions used nothing in any period.")
+            found.append(f"Subscriptions that used nothing in any period: {idle:,}.")
         if self.calibration.unreached:
             found.append(f"Not calibrated, because no invoice reaches it: {'; '.join(self.calibration.unreached)}.")
         gone = [charge.key for charge in self.versions[self.old].charges if charge.key not in self._match]

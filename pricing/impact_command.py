@@ -23,7 +23,7 @@ from pricing.guardrails import GuardrailError, exceeded, idle_acknowledgements
 from pricing.impact import CALIBRATED, Comparison, Impact, Standing
 from pricing.invoices import Billed, Catalogue
 from pricing.program import ProgramError, configuration, plans
-from pricing.reading import Cache, ExportError, File, Sample, catalogue_of, from_account, standings
+from pricing.reading import Cache, ExportError, File, Read, Sample, catalogue_of, from_account, standings
 
 #: Exit codes: nothing to say against it; past a limit that nobody has acknowledged; an error, or no figure to trust.
 NOTHING, PAST_A_LIMIT, ERROR = 0, 2, 3
@@ -50,7 +50,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--stack", default="dev", help="whose account and limits (default: %(default)s)")
     parser.add_argument("--months", default="3", help="how many whole calendar months are read (default: %(default)s)")
     parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last one that is over)")
-    parser.add_argument("--from", dest="file", type=Path, metavar="FILE", help="an export or a saved sample instead of the account")
+    parser.add_argument(
+        "--from", dest="file", type=Path, metavar="FILE", help="an export or a saved sample instead of the account"
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write what was read, hashed, to be read with --from")
     parser.add_argument(
         "--price",
@@ -59,10 +61,19 @@ def add_to(commands: Any) -> None:
         metavar="ID=VERSION:CHARGE",
         help="what a price of an export is, where no key can tell: price_1=1:license",
     )
-    parser.add_argument("--calibration", default=f"{CALIBRATED * 100:f}", metavar="PERCENT", help="of the lines, those that must be reproduced to the cent (default: %(default)s)")
-    parser.add_argument("--lock", default=LOCK, help="the metadata of a subscription that is not to be moved (default: %(default)s)")
+    parser.add_argument(
+        "--calibration",
+        default=f"{CALIBRATED * 100:f}",
+        metavar="PERCENT",
+        help="of the lines, those that must be reproduced to the cent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--lock", default=LOCK, help="the metadata of a subscription that is not to be moved (default: %(default)s)"
+    )
     parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report there (default: standard output)")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the report there (default: standard output)"
+    )
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write the chart there")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to explore there")
     parser.set_defaults(run=run)
@@ -123,9 +134,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if impact.changes_nothing and not limits:
         print(f"pricing: nobody's bill changes from {impact.old} to {impact.new}", file=sys.stderr)
         return NOTHING
-    _write(arguments, comparison, impact, report.markdown(
-        impact, limits, idle=idle_acknowledgements(impact, job.config, limits), chart=arguments.svg and arguments.svg.name
-    ))
+    drawn = chart.curve(comparison, impact) if arguments.svg or arguments.html else None
+    picture = arguments.svg.name if arguments.svg and drawn else None
+    idle = idle_acknowledgements(impact, job.config, limits)
+    _write(arguments, impact, drawn, report.markdown(impact, limits, idle=idle, chart=picture))
     if impact.doubts:
         return ERROR
     return PAST_A_LIMIT if any(not each.acknowledged for each in limits) else NOTHING
@@ -282,30 +294,24 @@ def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison:
             said = time.monotonic()
             print(f"pricing: {sentence}", file=sys.stderr, flush=True)
 
-    read = None
+    read = Read()
     try:
-        for read, invoice in from_account(
-            account, catalogue, job.first, job.until, cache=cache, progress=progress
-        ):
-            if invoice is not None:
-                yield invoice
+        yield from from_account(account, catalogue, job.first, job.until, read=read, cache=cache, progress=progress)
     finally:
         if cache is not None:
             cache.close()
-        if read is not None:
-            comparison.unknown_layouts.update(read.unknown_layouts)
-            print(
-                f"pricing: {read.seen:,} invoices read, {read.not_closed:,} of them not closed and left out; "
-                f"{account.calls:,} calls",
-                file=sys.stderr,
-            )
+        comparison.unknown_layouts.update(read.unknown_layouts)
+        print(
+            f"pricing: {read.seen:,} invoices read, {read.not_closed:,} of them not closed and left out; "
+            f"{account.calls:,} calls",
+            file=sys.stderr,
+        )
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _write(arguments: argparse.Namespace, comparison: Comparison, impact: Impact, text: str) -> None:
-    drawn = chart.curve(comparison, impact) if arguments.svg or arguments.html else None
+def _write(arguments: argparse.Namespace, impact: Impact, drawn: chart.Curve | None, text: str) -> None:
     if drawn is not None:
         for path, made in ((arguments.svg, chart.svg), (arguments.html, chart.html)):
             if path is not None:

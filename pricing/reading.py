@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from components.account import Account
 from components.providers.inventory import OWNER_KEY
+from components.publication import price_name
 from pricing.impact import Standing
-from pricing.invoices import CLOSED, BilledLine, Billed, Catalogue, Charged, LayoutError, all_prices, billed, hashed
+from pricing.invoices import CLOSED, Billed, BilledLine, Catalogue, Charged, LayoutError, all_prices, billed, hashed
 
 SAMPLE: Final = "stripe-pricing invoice sample"
 _FORMAT: Final = 1
@@ -96,11 +97,7 @@ def catalogue_of(
         versions: the keys of the charges of each version.
         current: the version whose prices have the lookup keys where the prices do not say.
     """
-    names = {
-        (f"{name}-{key}" if number == 1 else f"{name}-v{number}-{key}"): (number, key)
-        for number, keys in versions.items()
-        for key in keys
-    }
+    names = {price_name(name, number, key): (number, key) for number, keys in versions.items() for key in keys}
     lookup_keys = {f"{name}:{key}": (current, key) for key in versions[current]}
     found: dict[str, tuple[int, str]] = {}
     for page, _ in account.pages("/v1/prices", {}, subject="the account's prices"):
@@ -123,13 +120,22 @@ def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, St
         lock: the key of the metadata that locks a subscription.
     """
     found: dict[str, Standing] = {}
-    for page, _ in account.pages(
-        "/v1/subscriptions", {"expand": ["data.schedule"]}, subject="the account's subscriptions"
-    ):
-        for subscription in page:
-            if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"]):
-                found[hashed(subscription["id"], "s")] = Standing(_stays(subscription, lock))
+    for where in _subscriptions(account):
+        asked = {**where, "expand": ["data.schedule"]}
+        for page, _ in account.pages("/v1/subscriptions", asked, subject="the account's subscriptions"):
+            for subscription in page:
+                if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"]):
+                    found[hashed(subscription["id"], "s")] = Standing(_stays(subscription, lock))
     return found
+
+
+def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
+    """The lists that hold all subscriptions: those on a test clock are in none but their clock's."""
+    yield {}
+    if not account.livemode:
+        for page, _ in account.pages("/v1/test_helpers/test_clocks", {}, subject="the account's test clocks"):
+            for clock in page:
+                yield {"test_clock": clock["id"]}
 
 
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:
@@ -145,37 +151,42 @@ def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:
 
 
 def from_account(
-    account: Account, catalogue: Catalogue, first: int, until: int, *, cache: Cache | None, progress: Progress
-) -> Iterator[tuple[Read, Billed | None]]:
-    """The closed invoices made from `first` to before `until`, UTC seconds, a calendar month after the other.
+    account: Account,
+    catalogue: Catalogue,
+    first: int,
+    until: int,
+    *,
+    read: Read,
+    cache: Cache | None,
+    progress: Progress,
+) -> Iterator[Billed]:
+    """The closed invoices made from `first` to before `until`, UTC seconds, one calendar month after the other.
 
-    Yields what was read so far with each, and with None at the end of each page.
+    Args:
+        read: what has been read so far is written there.
 
     Raises:
         AccountError: Stripe refused, or could not be reached.
     """
-    read = Read()
     for start, end in months(first, until):
         kept = cache.month(start, end) if cache else None
         if kept is not None:
             for invoice in kept:
                 read.seen += 1
-                yield read, invoice
+                yield invoice
             continue
-        before = dict(read.unknown_layouts)
-        for page, _ in account.pages(
-            "/v1/invoices", {"created": {"gte": start, "lt": end}}, subject="the account's invoices"
-        ):
+        unknown_before = sum(read.unknown_layouts.values())
+        created = {"gte": start, "lt": end}
+        for page, _ in account.pages("/v1/invoices", {"created": created}, subject="the account's invoices"):
             for raw in page:
                 billed_on = read.one(raw, catalogue, _lines(account, raw))
                 if billed_on is not None:
                     if cache is not None:
                         cache.add(start, billed_on)
-                    yield read, billed_on
+                    yield billed_on
             progress(f"{read.seen:,} invoices read, {account.calls:,} calls")
-            yield read, None
         if cache is not None:
-            cache.close_month(start, end, complete=before == read.unknown_layouts)
+            cache.close_month(start, end, complete=unknown_before == sum(read.unknown_layouts.values()))
 
 
 def _lines(account: Account, invoice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -477,7 +488,8 @@ class File:
         missing = [aliases[0] for name, aliases in _COLUMNS.items() if name not in found]
         if missing:
             raise ExportError(
-                f"{self.path.name} is no export of invoice lines that is known here: it has no column {', '.join(missing)}"
+                f"{self.path.name} is no export of invoice lines that is known here: it has no column "
+                f"{', '.join(missing)}"
             )
         return found
 

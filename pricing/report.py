@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import money
+from components.pricing import Plan
 from pricing.guardrails import Exceeded
 from pricing.impact import LEAST_GROUP, TOP, CurrencyImpact, Impact, Month
 
@@ -74,11 +75,15 @@ def _guardrail(exceeded: Exceeded) -> str:
 
 
 def _prices(impact: Impact) -> str:
-    rows = [("version", "price")]
-    for name, plan in zip((impact.old, impact.new), impact.plans, strict=True):
-        text = plan.price_text
-        rows.append((name, text if len(text) <= _LONGEST_PRICE else text[:_LONGEST_PRICE] + " …"))
-    return _table(rows, right=0)
+    keys = dict.fromkeys(charge.key for plan in impact.plans for charge in plan.charges)
+    rows = [(key, *(_charge(plan, key) for plan in impact.plans)) for key in keys]
+    return _table([("charge", impact.old, impact.new), *rows], right=0)
+
+
+def _charge(plan: Plan, key: str) -> str:
+    """What a charge costs in words, shortened where its tiers are many."""
+    text = next((plan.charge_text(charge) for charge in plan.charges if charge.key == key), "—")
+    return text if len(text) <= _LONGEST_PRICE else text[:_LONGEST_PRICE] + " …"
 
 
 def _shown(impact: Impact) -> list[CurrencyImpact]:
@@ -110,20 +115,20 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
     )
     units = {usage.key: usage.units for usage in impact.plans[0].usage}
     top = sorted(each.customers, key=lambda row: (-abs(row.change), row.customer))[:TOP]
-    rows = [("customer", "seats", *(units.values()), "before", "after", "change", "percent")]
-    for row in top:
-        rows.append(
-            (
-                f"`{row.customer}`",
-                _number(row.seats),
-                *(_number(row.usage[key]) if key in row.usage else "—" for key in units),
-                money.format_minor(row.before, code),
-                money.format_minor(row.after, code),
-                _signed(row.change, code),
-                _percent(row.percent),
-            )
+    rows = (
+        (
+            f"`{row.customer}`",
+            _number(row.seats),
+            *(_number(row.usage[key]) if key in row.usage else "—" for key in units),
+            money.format_minor(row.before, code),
+            money.format_minor(row.after, code),
+            _signed(row.change, code),
+            _percent(row.percent),
         )
-    yield f"The {len(top)} largest changes a month{title}:\n\n" + _table(rows)
+        for row in top
+    )
+    heading = ("customer", "seats", *units.values(), "before", "after", "change", "percent")
+    yield f"The {len(top)} largest changes a month{title}:\n\n" + _table([heading, *rows])
     for key, crossings in each.break_even.items():
         yield _break_even(impact, each, key, units[key], crossings)
     yield f"### By month{title}\n\n" + _table(
@@ -143,14 +148,22 @@ def _break_even(impact: Impact, each: CurrencyImpact, key: str, units: str, cros
 
 
 def _months(months: Sequence[Month]) -> Iterator[tuple[str, int, int]]:
-    """The months, those in which fewer than five customers begin put together with the next."""
+    """The rows of the months: fewer than five customers together with the next month, equal months in one row."""
+    rows: list[tuple[str, str, int, int, bool]] = []
     first, change, begin = "", 0, 0
     for place, month in enumerate(months):
         first, change, begin = first or month.name, change + month.change, begin + month.begin
         if 0 < begin < LEAST_GROUP and place < len(months) - 1:
             continue
-        yield (first if first == month.name else f"{first} to {month.name}"), change, begin
+        last = rows[-1] if rows else None
+        if last and first == month.name and begin == last[3] == 0 and change == last[2]:
+            rows[-1] = (last[0], month.name, change, 0, True)
+        else:
+            rows.append((first, month.name, change, begin, False))
         first, change, begin = "", 0, 0
+    for first, end, change, begin, each in rows:
+        name = first if first == end else f"{first} to {end}"
+        yield name + (", each" if each else ""), change, begin
 
 
 def _stay(impact: Impact) -> Iterator[str]:
