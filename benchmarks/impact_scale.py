@@ -79,8 +79,8 @@ def copied(body: str, number: str, created: int | None) -> str:
     return text if created is None else re.sub(r'"(in_\w{12})\w{7}', rf'"\g<1>{created // 86_400:07d}', text)
 
 
-def measured(billing: Billing, url: str, months: int) -> tuple[int, int, float, float]:
-    """Calls, invoices read, seconds and megabytes of one run of the command."""
+def measured(billing: Billing, url: str, months: int) -> tuple[int, int, float, float, float]:
+    """Calls, invoices read, seconds on the clock and on the processor, and megabytes of one run of the command."""
     began = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.impact_scale", "--run", "alpaca-ai@1", "alpaca-ai@2"]
     done = subprocess.run(
@@ -96,11 +96,11 @@ def measured(billing: Billing, url: str, months: int) -> tuple[int, int, float, 
     report = (billing.folder / "report.md").read_text()
     assert "lines reproduced to the cent." in report, report
     said = re.search(r"([\d,]+) invoices read, .*; ([\d,]+) calls", done.stderr)
-    peak = re.search(r"peak (\d+)", done.stderr)
+    peak = re.search(r"peak (\d+), processor ([\d.]+)", done.stderr)
     assert said is not None
     assert peak is not None
     read, calls = (int(figure.replace(",", "")) for figure in said.groups())
-    return calls, read, seconds, int(peak[1]) / 1024
+    return calls, read, seconds, float(peak[2]), int(peak[1]) / 1024
 
 
 def main() -> None:
@@ -118,14 +118,14 @@ def main() -> None:
             billing.program()
             with serving(billing.sandbox, "127.0.0.1", 0) as server:
                 for run in ("first", "again"):
-                    calls, read, seconds, peak = measured(billing, server.url, given.months)
+                    calls, read, seconds, processor, peak = measured(billing, server.url, given.months)
                     assert read == customers * given.months
                     # A page more for each month, prices, clocks, the account, and subscriptions.
                     most = customers * given.months // 100 + customers // 100 + 2 * given.months + 5
                     assert calls <= (most if run == "first" else most - customers * (given.months - 1) // 100), calls
                     print(
                         f"{customers:>6,} customers, {read:>7,} invoices, {run}: {calls:>4,} calls, "
-                        f"{seconds:>6.1f} s, {peak:>5.0f} MB at most"
+                        f"{seconds:>6.1f} s, {processor:>5.1f} s on the processor, {peak:>5.0f} MB at most"
                     )
             assert threading.active_count() < 50
             billing.sandbox.close()
@@ -138,7 +138,8 @@ def run() -> None:
     from pricing.cli import main as pricing
 
     code = pricing(["impact", *sys.argv[2:]])
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", file=sys.stderr)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"peak {used.ru_maxrss}, processor {used.ru_utime + used.ru_stime:.1f}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from math import lcm
+from math import ceil, lcm
 from typing import Any, Final
 
 import money
@@ -478,8 +478,9 @@ class Comparison:
     def _months_ahead(self, subscriptions: Iterable[_Subscription], now: int) -> list[Month]:
         """What is billed otherwise, by calendar month: fees from the renewal on, usage from the one after it."""
         first = _month_of(now)
-        changes = [Fraction(0)] * MONTHS_AHEAD
-        begin: list[set[str]] = [set() for _ in changes]
+        # By the first month that differs, and how many months lie between two bills.
+        series: dict[tuple[int, int], Fraction] = {}
+        begin: list[set[str]] = [set() for _ in range(MONTHS_AHEAD)]
         begun: set[str] = set()
         for subscription in subscriptions:
             starts = MONTHS_AHEAD
@@ -499,11 +500,15 @@ class Comparison:
                     month += every
                 starts = min(starts, month)
                 # What was used before the renewal is billed at the old price.
-                for at in range(month + (every if usage else 0), MONTHS_AHEAD, every):
-                    changes[at] += (will - was) * every
+                where = (month + (every if usage else 0), every)
+                series[where] = series.get(where, Fraction(0)) + (will - was) * every
             if subscription.customer not in begun and starts < MONTHS_AHEAD:
                 begun.add(subscription.customer)
                 begin[starts].add(subscription.customer)
+        changes = [Fraction(0)] * MONTHS_AHEAD
+        for (month, every), change in series.items():
+            for at in range(month, MONTHS_AHEAD, every):
+                changes[at] += change
         return [
             Month(_month_name(first + at), _half_up(change), len(customers))
             for at, (change, customers) in enumerate(zip(changes, begin, strict=True))
@@ -545,20 +550,33 @@ class Comparison:
         """A function from units a month of one charge (seats, where `key` is None) to (units, before, after), exact
         minor units a month."""
 
+        # What changes with the units: the rate, units for each of them, months that it is for. The rest stands still.
+        moving: list[list[tuple[Rate, Decimal, Decimal]]] = []
+        still: list[Decimal] = []
+        for version, names in ((self.old, None), (self.new, self._came)):
+            along: list[tuple[Rate, Decimal, Decimal]] = []
+            total = Decimal(0)
+            for charge in self.versions[version].charges:
+                months, rate = _decimal(_months(charge)), self._rate(version, charge.key, currency)
+                if isinstance(charge, Fee):
+                    per_seat = charge.per == "seat"
+                    moves, quantity = key is None and per_seat, seats if per_seat else Decimal(1)
+                else:
+                    source = charge.key if names is None else names.get(charge.key)
+                    moves, quantity = key is not None and source == key, usage.get(str(source), Decimal(0)) * months
+                if moves:
+                    along.append((rate, Decimal(1) if key is None else months, months))
+                else:
+                    total += cost(rate, quantity) / months
+            moving.append(along)
+            still.append(total)
+
         def at(units: Decimal) -> tuple[Decimal, Decimal, Decimal]:
-            totals = []
-            for version, names in ((self.old, None), (self.new, self._came)):
-                total = Decimal(0)
-                for charge in self.versions[version].charges:
-                    months = _decimal(_months(charge))
-                    if isinstance(charge, Fee):
-                        quantity = (units if key is None else seats) if charge.per == "seat" else Decimal(1)
-                    else:
-                        source = charge.key if names is None else names.get(charge.key)
-                        quantity = (units if source == key else usage.get(str(source), Decimal(0))) * months
-                    total += cost(self._rate(version, charge.key, currency), quantity) / months
-                totals.append(total)
-            return units, totals[0], totals[1]
+            before, after = (
+                fixed + sum((cost(rate, units * each) / months for rate, each, months in along), Decimal(0))
+                for fixed, along in zip(still, moving, strict=True)
+            )
+            return units, before, after
 
         return at
 
@@ -636,6 +654,8 @@ class Comparison:
             )
         if idle:
             found.append(f"Subscriptions that used nothing in any period: {idle:,}.")
+        if self.calibration.others["coupon"]:
+            found.append("Who has a coupon pays less than what is shown here.")
         if self.calibration.unreached:
             found.append(f"Not calibrated, because no invoice reaches it: {'; '.join(self.calibration.unreached)}.")
         gone = [charge.key for charge in self.versions[self.old].charges if charge.key not in self._match]
@@ -702,7 +722,7 @@ def _half_up(value: Fraction) -> int:
 
 def _rank(count: int, share: Decimal) -> int:
     """Where the value at a share of sorted ones is, by nearest rank."""
-    return min(max(0, -int(-(share * count) // 1) - 1), count - 1)
+    return min(max(0, ceil(share * count) - 1), count - 1)
 
 
 def _median(values: Iterable[Decimal]) -> Decimal:
