@@ -13,7 +13,9 @@ from pricing.impact import LEAST_GROUP, TOP, CurrencyImpact, Impact, Month
 
 #: GitHub takes 65,536 characters in a comment.
 LONGEST = 60_000
-_LONGEST_PRICE = 1_500
+#: Of all charges' prices together; how many usage charges the customers' table and the break-evens name.
+_LONGEST_PRICES = 20_000
+_MOST_USAGE = 5
 _MOST_MISMATCHES = 25
 
 
@@ -76,14 +78,15 @@ def _guardrail(exceeded: Exceeded) -> str:
 
 def _prices(impact: Impact) -> str:
     keys = dict.fromkeys(charge.key for plan in impact.plans for charge in plan.charges)
-    rows = [(key, *(_charge(plan, key) for plan in impact.plans)) for key in keys]
+    longest = _LONGEST_PRICES // (2 * len(keys))
+    rows = [(key, *(_charge(plan, key, longest) for plan in impact.plans)) for key in keys]
     return _table([("charge", impact.old, impact.new), *rows], right=0)
 
 
-def _charge(plan: Plan, key: str) -> str:
+def _charge(plan: Plan, key: str, longest: int) -> str:
     """What a charge costs in words, shortened where its tiers are many."""
     text = next((plan.charge_text(charge) for charge in plan.charges if charge.key == key), "—")
-    return text if len(text) <= _LONGEST_PRICE else text[:_LONGEST_PRICE] + " …"
+    return text if len(text) <= longest else text[:longest] + " …"
 
 
 def _shown(impact: Impact) -> list[CurrencyImpact]:
@@ -113,7 +116,7 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
             ("largest", _signed(largest.change, code), _percent(largest.percent)),
         ]
     )
-    units = {usage.key: usage.units for usage in impact.plans[0].usage}
+    units = {usage.key: usage.units for usage in impact.plans[0].usage[:_MOST_USAGE]}
     top = sorted(each.customers, key=lambda row: (-abs(row.change), row.customer))[:TOP]
     rows = (
         (
@@ -130,7 +133,8 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
     heading = ("customer", "seats", *units.values(), "before", "after", "change", "percent")
     yield f"The {len(top)} largest changes a month{title}:\n\n" + _table([heading, *rows])
     for key, crossings in each.break_even.items():
-        yield _break_even(impact, each, key, units[key], crossings)
+        if key in units:
+            yield _break_even(impact, each, key, units[key], crossings)
     yield f"### By month{title}\n\n" + _table(
         [
             ("month", "billed otherwise", "customers whose new price begins"),

@@ -42,6 +42,7 @@ def october(name: str, seats: int, used: tuple[tuple[int, str, int], ...], **asi
         "2026-10-15",
         fee(seats, 10_000, "2026-10-15", "2026-11-15"),
         tokens(*used, start="2026-09-15", end="2026-10-15"),
+        currency="usd",
         **aside,
     )
 
@@ -89,7 +90,9 @@ def test_an_average_month_is_over_the_periods_that_were_billed() -> None:
         tokens((0, "0", 0), start="2026-10-15", end="2026-11-15"),
     )
     [usd] = compared([next_month, ADA]).currencies
-    assert [(each.before, each.after, each.usage) for each in usd.customers] == [(10_500, 12_315, {"usage": 13_000})]
+    assert [(each.before, each.after, each.usage) for each in usd.customers] == [
+        (10_500, 12_315, {"usage": Decimal(13_000)})
+    ]
 
 
 def test_fees_change_at_the_renewal_and_usage_a_period_later() -> None:
