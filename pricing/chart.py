@@ -131,7 +131,7 @@ def svg(impact: Impact, drawn: Curve) -> str:
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>\n'
         f'<text class="title" x="{_LEFT}" y="24">{escape(title)}</text>\n{key}\n' + "\n".join(parts) + "\n"
         f'<text class="tick" x="{_LEFT}" y="{HEIGHT - 10}">{escape(drawn.units)} a month; each mark below the axis is '
-        f"{'a customer' if len(sampled) == len(drawn.rug) else 'several customers'} ({people})</text>\n</svg>\n"
+        f"{'a customer' if len(sampled) == len(drawn.rug) else 'several customers'} ({people}); the last ones may be further out</text>\n</svg>\n"
     )
 
 

@@ -107,13 +107,12 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
     code = each.currency
     title = "" if alone else f" ({code.upper()})"
     half, most = Decimal("0.5"), Decimal("0.95")
-    largest = each.customers[0]
     yield f"### Who pays what{title}\n\n" + _table(
         [
             ("a month", "change", "percent"),
             ("median", _signed(each.change_at(half), code), _percent(each.percent_at(half))),
             ("95th percentile", _signed(each.change_at(most), code), _percent(each.percent_at(most))),
-            ("largest", _signed(largest.change, code), _percent(largest.percent)),
+            ("largest increase", _signed(each.change_at(Decimal(1)), code), _percent(each.percent_at(Decimal(1)))),
         ]
     )
     units = {usage.key: usage.units for usage in impact.plans[0].usage[:_MOST_USAGE]}
