@@ -6,33 +6,34 @@ that an item is changed, moved to another price or removed as itself, wherever i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import StripeRefusal
+from components.account import Account, StripeRefusal
 from components.providers import discounts as discounts_of
-from components.providers import paid, rules, subscription_items
+from components.providers import paid, rules, subscription_items, subscription_rules, subscription_schedules
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
-from components.providers.kind import Change, Declarations, Kind, Problem, TakesBack
-from components.providers.lifecycle import StripeProvider, changes_made
+from components.providers.kind import Change, Declarations, Kind, TakesBack
+from components.providers.lifecycle import CHANGES_KEY, StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
-from components.providers.shapes import Map, Path, Struct
+from components.providers.run import Run
+from components.providers.shapes import Map, Struct
 from components.providers.subscription_items import SOURCES
 from components.providers.subscription_preview import CANCEL_DEFAULTS
+from components.providers.subscription_rules import QUANTITY_OF_METERED, TRIALS, is_metered_by
+from components.providers.subscription_schedules import AT_RENEWAL, Schedules
 from components.providers.values import (
     MISSING,
     Inputs,
     decimal_string,
-    decimals,
     fingerprint,
     id_of,
     is_unknown,
@@ -54,187 +55,18 @@ class OwnArguments(TypedDict):
     cancel: NotRequired[CancelArguments]
     allow_unbilled_usage: NotRequired[bool]
     plan_versions: NotRequired[Mapping[str, int]]
+    price_changes: NotRequired[Literal["now", "at_renewal"]]
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
-#: What Stripe does where `trial_settings` say nothing.
+#: Stripe's defaults for `trial_settings`.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
-#: What a price costs, and how often.
-COSTS: Final = (
-    "billing_scheme",
-    "currency",
-    "currency_options",
-    "custom_unit_amount",
-    "recurring",
-    "tax_behavior",
-    "tiers",
-    "tiers_mode",
-    "transform_quantity",
-    "unit_amount_decimal",
-)
 #: A year, in each interval.
 MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
-#: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
-MOST_LINES: Final = 250
-#: The longest that each interval lasts, in seconds.
-INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
-QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: What Stripe still updates of one that has ended.
 UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
-#: Stripe takes these and trial offers for the same thing.
-TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
 TRIAL_OFFERS: Final = "/v1/product_catalog/trial_offers"
-
-
-# -- rules ----------------------------------------------------------------------------------------------------------
-
-
-def one_customer(inputs: Inputs) -> Iterator[Problem]:
-    if not rules.given(inputs, "customer") and not rules.given(inputs, "customer_account"):
-        yield ("customer",), "is required: the id of a customer (or customer_account)"
-
-
-def items(inputs: Inputs) -> Iterator[Problem]:
-    declared = inputs.get("items")
-    if is_unknown(declared):
-        return
-    if not isinstance(declared, Mapping) or not declared:
-        yield ("items",), 'is required: at least one item by a key of your choice, {"license": {"price": ...}}'
-        return
-    seen: dict[str, str] = {}
-    for key, item in declared.items():
-        path: Path = ("items", key)
-        if len(key) > 40:
-            yield path, f"has a key of {len(key)} characters; at most 40"
-        if not isinstance(item, Mapping):
-            continue
-        sources = [name for name in SOURCES if rules.given(item, name)]
-        in_trial = rules.given(item, "current_trial")
-        if not sources and not in_trial:
-            yield (*path, "price"), "is required: the id of a price (or price_data)"
-        elif len(sources) > 1:
-            yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
-        price = item.get("price")
-        if isinstance(price, str) and price in seen:
-            yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
-        elif isinstance(price, str):
-            seen[price] = key
-        yield from _one_discount(item.get("discounts"), (*path, "discounts"))
-        if in_trial:
-            yield from _trial_alone(inputs, item, (*path, "current_trial"))
-        data = item.get("price_data")
-        if isinstance(data, Mapping):
-            at: Path = (*path, "price_data")
-            yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
-            if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
-                yield at, "needs unit_amount or unit_amount_decimal"
-
-
-def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterator[Problem]:
-    """https://docs.stripe.com/billing/subscriptions/trials#limitations"""
-    if rules.given(item, "price_data"):
-        yield path, "excludes price_data: the trial offer says which price comes when it is over"
-    if rules.find(inputs, "billing_mode", "type") == "classic":
-        yield path, "needs billing_mode type flexible"
-    for name in TRIALS:
-        if rules.given(inputs, name):
-            yield path, f"excludes {name}: Stripe takes one of the two"
-
-
-def invoice_items(inputs: Inputs) -> Iterator[Problem]:
-    for path, item in rules.each(inputs, "add_invoice_items.*"):
-        sources = [name for name in ("price", "price_data") if rules.given(item, name)]
-        if isinstance(item, Mapping) and len(sources) != 1:
-            yield path, "needs one of price and price_data"
-        data = rules.find(item, "price_data")
-        if data is not None and rules.given(data, "unit_amount") == rules.given(data, "unit_amount_decimal"):
-            yield (*path, "price_data"), "needs one of unit_amount and unit_amount_decimal"
-        yield from _one_discount(rules.find(item, "discounts"), (*path, "discounts"))
-
-
-def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]:
-    """What the items' prices say, as far as the program declares them and this process has compared them."""
-    recurring: list[Any] = []
-    for path, item in rules.each(inputs, "items.*"):
-        linked = declaration(PRICE, str(rules.find(item, "price")))
-        recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
-        if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
-            yield (*path, "quantity"), QUANTITY_OF_METERED
-        if linked and not _bills_in(linked.arguments, inputs.get("currency")):
-            one, other = linked.arguments["currency"], inputs["currency"]
-            yield (*path, "price"), f"is in {one}, and currency is {other}: declare a price in {other}"
-    customer = declaration(CUSTOMER, str(inputs.get("customer")))
-    # On a test clock it is another day.
-    if not (customer and customer.arguments.get("test_clock")):
-        yield from _backdating(inputs, recurring)
-
-
-def _bills_in(price: Inputs, currency: Any) -> bool:
-    """Whether a price has amounts in a currency, as far as both are known."""
-    known = isinstance(price.get("currency"), str) and not is_unknown(price.get("currency_options"))
-    return not known or paid.in_currency(price, currency) is not None
-
-
-def _is_metered_by(recurring: Any) -> bool:
-    return bool(rules.find(recurring, "usage_type") == "metered")
-
-
-def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
-    """In flexible mode the first invoice has a line for each period of each item since then.
-
-    https://docs.stripe.com/billing/subscriptions/backdating
-    """
-    start = rules.find(inputs, "backdate_start_date")
-    classic = rules.find(inputs, "billing_mode", "type") == "classic"
-    if not isinstance(start, int) or classic or inputs.get("proration_behavior") == "none":
-        return
-    lines = 0
-    for recurring in items:
-        interval, count = rules.find(recurring, "interval"), rules.find(recurring, "interval_count") or 1
-        if interval in INTERVALS and isinstance(count, int) and not _is_metered_by(recurring):
-            lines += int(time.time() - start) // (INTERVALS[interval] * count)
-    if lines > MOST_LINES:
-        what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"
-        yield ("backdate_start_date",), f"{what}, which is the most that Stripe takes; choose a later date"
-
-
-def discounts(inputs: Inputs) -> Iterator[Problem]:
-    yield from _one_discount(inputs.get("discounts"), ("discounts",))
-
-
-def _one_discount(values: Any, path: Path) -> Iterator[Problem]:
-    for index, each in enumerate(values if isinstance(values, list) else ()):
-        names = [name for name in ("coupon", "promotion_code", "discount") if rules.given(each, name)]
-        if isinstance(each, Mapping) and len(names) != 1:
-            yield (*path, index), "needs one of coupon, promotion_code and discount"
-
-
-def collection(inputs: Inputs) -> Iterator[Problem]:
-    """An invoice that is sent has a due date; a charge has none."""
-    method = inputs.get("collection_method", "charge_automatically")
-    if method == "send_invoice" and not rules.given(inputs, "days_until_due"):
-        yield ("days_until_due",), "is required with collection_method send_invoice"
-    if method == "charge_automatically" and rules.given(inputs, "days_until_due"):
-        yield ("days_until_due",), "needs collection_method send_invoice"
-
-
-def billing_mode(inputs: Inputs) -> Iterator[Problem]:
-    mode = rules.find(inputs, "billing_mode", "type")
-    if mode == "classic" and rules.given(rules.find(inputs, "billing_mode"), "flexible"):
-        yield ("billing_mode", "flexible"), "needs type flexible"
-    if mode == "classic" and rules.given(inputs, "billing_schedules"):
-        yield ("billing_schedules",), "needs billing_mode type flexible"
-
-
-def fee_percent(inputs: Inputs) -> Iterator[Problem]:
-    for path in (("application_fee_percent",), ("transfer_data", "amount_percent")):
-        text = decimal_string(rules.find(inputs, *path))
-        if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
-            yield path, "must be 0 to 100 with at most 2 decimals"
-    share = ("transfer_data", "amount_percent")
-    if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
-        yield share, "excludes application_fee_percent: they say the same in two ways"
 
 
 # -- what a change means --------------------------------------------------------------------------------------------
@@ -303,16 +135,21 @@ def refusal(change: Change) -> str | None:
     In classic mode it does so always, in flexible mode where nothing is prorated.
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
+    if sentence := subscription_schedules.refusal(change):
+        return sentence
     before, after = mapping(change.old.get("items")), change.new.get("items")
     for key, item in mapping(after).items():
         price, was = mapping(item).get("price"), mapping(before.get(key)).get("price")
         # A price that this run replaces has no id yet: what it will be is declared under the old one's.
         known = change.declaration(PRICE, str(was)) if is_unknown(price) else None
-        becomes_metered = known and known.is_replaced and _is_metered_by(known.arguments.get("recurring"))
+        becomes_metered = known and known.is_replaced and is_metered_by(known.arguments.get("recurring"))
         stays_metered = key in (change.outputs.get("metered_items") or ()) and price == was
         if rules.given(item, "quantity") and (becomes_metered or stays_metered):
             return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
     if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
+        return None
+    if change.new.get("price_changes") == AT_RENEWAL:
+        # The usage of a period that is over is billed.
         return None
     renamed = subscription_items.renamed(before, after)
     for key in change.outputs.get("metered_items") or ():
@@ -351,10 +188,10 @@ def ended_as_declared(known: Inputs, remote: Mapping[str, Any]) -> bool:
     return bool(declared and is_ended(remote) and end and ended_at and ended_at >= end)
 
 
-_ONCE: Final = "acts when the subscription is made"
-_HOW: Final = "says how a change is made"
+_ONCE: Final = "it acts only when the subscription is created"
+_HOW: Final = "it controls how a change is made"
 
-#: What Stripe does where an option of a payment method is left out.
+#: Stripe's defaults for the options of payment methods.
 PAYMENT_METHOD_DEFAULTS: Final = {
     "acss_debit.verification_method": "automatic",
     "bancontact.preferred_language": "en",
@@ -371,57 +208,55 @@ SUBSCRIPTION = Kind(
     update="stripe.params:SubscriptionUpdateParams",
     own=OwnArguments,
     natural_key="the owner in its metadata",
-    when_deleted="Cancelled, as `cancel` says: `when` now or at period_end, `invoice_now` with a last invoice for "
-    "usage and prorations, `prorate` with a credit for unused time. The default is now, with a last invoice, without a "
-    "credit. One that is replaced is cancelled now, before the new one is made; one whose first payment was never "
-    "made is cancelled now too.",
-    when_gone="A cancelled or expired subscription is made again; one that ended as `cancel_at` or "
-    "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
+    when_deleted="Cancelled, as `cancel` says: `when` now or at period_end, `invoice_now` with a final invoice for "
+    "usage and prorations, `prorate` with a credit for unused time. The default is now, with a final invoice and no "
+    "credit. A subscription that is replaced is cancelled now, before the new one is created. One whose first payment "
+    "was never made is also cancelled now.",
+    when_gone="A cancelled or expired subscription is created again, and its trials begin again. One that ended when "
+    "`cancel_at` or `cancel_at_period_end` says is not drift, until the program changes. Items changed, added or "
     "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
-    "item, if its price stays. The trials of one that is made again begin again.",
+    "same item if its price stays.",
     fields={
         "add_invoice_items": Field(
-            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name has "
+            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name "
             "charged to the customer is not charged again",
-            keep="what was charged is not given back",
+            keep="what was charged is not refunded",
         ),
         "application_fee_percent": Field(paid=True),
         "automatic_tax": Field(paid=True, unset_to={"enabled": False}),
         "automatic_tax.liability": Field(unset_to={"type": "self"}),
-        "automatic_tax.liability.account": Field(keep="goes with type account"),
+        "automatic_tax.liability.account": Field(keep="it belongs to type account"),
         "backdate_start_date": Field(
-            write_only="Stripe returns the start date that came of it; it is left out where an earlier subscription of "
-            "this name was billed from then on",
+            write_only="Stripe returns the resulting start date; it is not sent if an earlier subscription of this "
+            "name was billed from then on",
             keep=_ONCE,
         ),
         "billing_cycle_anchor": Field(
             create_only="an update can only reset it, with {'type': 'now'}, which is done in place",
-            write_only="Stripe moves it, at the end of a trial for one",
+            write_only="Stripe moves it, for example at the end of a trial",
             keep=_ONCE,
         ),
-        "billing_cycle_anchor_config": Field(write_only="Stripe returns the anchor that came of it", keep=_ONCE),
+        "billing_cycle_anchor_config": Field(write_only="Stripe returns the resulting anchor", keep=_ONCE),
         "billing_mode": Field(
             paid=True,
-            in_place="classic to flexible, through Stripe's migrate; there is no way back",
-            replaces_when="flexible is to be classic, or to show discounts in another way",
+            in_place="classic to flexible, through Stripe's migrate; it cannot be undone",
+            replaces_when="flexible is to become classic, or to show discounts differently",
         ),
         "billing_thresholds": Field(paid=True),
-        "billing_thresholds.amount_gte": Field(
-            keep="Stripe unsets the thresholds together; take billing_thresholds out"
-        ),
+        "billing_thresholds.amount_gte": Field(keep="Stripe unsets the thresholds together; remove billing_thresholds"),
         "billing_thresholds.reset_billing_cycle_anchor": Field(unset_to=False),
         "cancel_at": Field(drift_from=None),
         "cancel_at_period_end": Field(unset_to=False, drift_from=False),
         "cancellation_details": Field(unset_to={"comment": "", "feedback": "", "feedback_option": ""}),
         "collection_method": Field(paid=True, unset_to="charge_automatically"),
-        "currency": Field(paid=True, computed="the prices' own", keep="is the prices' own when it is left out"),
-        "customer_account": Field(computed="none", keep="stands for the customer"),
-        "days_until_due": Field(paid=True, keep="goes with collection_method"),
+        "currency": Field(paid=True, computed="that of the prices", keep="if omitted it is that of the prices"),
+        "customer_account": Field(computed="none", keep="it stands for the customer"),
+        "days_until_due": Field(paid=True, keep="it belongs to collection_method"),
         "default_tax_rates": Field(paid=True),
         "discounts": Field(
             paid=True,
-            drift="one that is used up leaves by itself, so one that is missing is no drift once it has reduced all "
-            "the invoices that it reduces; one that was taken off, or swapped for another, is",
+            drift="a missing discount is not drift if it is used up, since it disappears by itself; one that was "
+            "removed or swapped for another is",
         ),
         "invoice_settings.issuer": Field(unset_to={"type": "self"}),
         "items": Field(paid=True, mapping="by a key of the program's choice"),
@@ -429,19 +264,17 @@ SUBSCRIPTION = Kind(
             excluded="has no effect on prices with a meter, and metered prices have one",
         ),
         "items.current_trial": Field(
-            drift="a trial that is over leaves by itself, so one that is missing is no drift; another one is, while it "
-            "runs",
-            keep="a trial that was begun runs on",
+            drift="a missing trial is not drift, since a trial that is over disappears by itself; another one is, "
+            "while it runs",
+            keep="a trial that has begun runs on",
         ),
-        "items.deleted": Field(excluded="taking an item out of the program deletes it"),
-        "items.id": Field(excluded="the key of the item stands for it"),
+        "items.deleted": Field(excluded="removing an item from the program deletes it"),
+        "items.id": Field(excluded="the key of the item takes its place"),
         "items.price": Field(
-            drift="beside `current_trial` it is declared as the price that the trial offer ends in, or left out; until "
-            "then that is what shows"
+            drift="with `current_trial`, declare the price that the trial offer ends in, or none; a refresh sees that "
+            "one even during the trial"
         ),
-        "items.price_data": Field(
-            drift="Stripe returns the price that it made; one that says something else shows as `price`"
-        ),
+        "items.price_data": Field(drift="Stripe returns the price that it created; a different one shows as `price`"),
         "items.quantity": Field(unset_to=1),
         "off_session": Field(request_option=_HOW),
         "pause_collection": Field(paid=True, drift_from=None),
@@ -453,40 +286,49 @@ SUBSCRIPTION = Kind(
         "payment_settings.save_default_payment_method": Field(unset_to="off"),
         "pending_invoice_item_interval": Field(paid=True),
         "pending_invoice_item_interval.interval_count": Field(unset_to=1),
+        "price_changes": Field(
+            in_place="when items come, go and move to another price: `now`, or `at_renewal`, when the period of each "
+            "ends, by a subscription schedule and without prorations",
+            computed="`now`",
+        ),
         "proration_behavior": Field(request_option=_HOW),
         "proration_date": Field(request_option=_HOW),
         "transfer_data": Field(paid=True),
-        "trial_end": Field(paid=True, keep='a trial that was begun runs on; end it with trial_end="now"'),
+        "trial_end": Field(paid=True, keep='a trial that has begun runs on; end it with trial_end="now"'),
         "trial_from_plan": Field(request_option=_HOW),
-        "trial_period_days": Field(write_only="Stripe returns the end of the trial that came of it", keep=_ONCE),
+        "trial_period_days": Field(write_only="Stripe returns the resulting end of the trial", keep=_ONCE),
         "trial_settings": Field(unset_to={"end_behavior": TRIAL_END_DEFAULTS}),
         "trial_settings.end_behavior": Field(unset_to=TRIAL_END_DEFAULTS),
         "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
         "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    expand=("discounts", "items.data.discounts"),
+    expand=("discounts", "items.data.discounts", "schedule"),
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
         "No such price": "Link it by the id of a Price: price=price.id.",
-        "match the expected currency": "A subscription keeps its currency: declare currency with the prices' own, "
-        "which makes a new subscription, or prices in its currency.",
+        "match the expected currency": "A subscription keeps its currency: declare the prices' currency, which creates "
+        "a new subscription, or use prices in its currency.",
         "No such customer": "Link it by the id of a Customer: customer=customer.id.",
         "price specified is inactive": "Link the item to a price of this program: price=price.id. If it is one, run "
-        "pulumi refresh and then up, which makes the price active again.",
-        "is marked as inactive": "If the product is of this program, run pulumi refresh and then up, which makes it "
-        "active again.",
-        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which "
-        "makes a new one.",
-        "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
+        "pulumi refresh, then pulumi up, which reactivates the price.",
+        "is marked as inactive": "If the product is of this program, run pulumi refresh, then pulumi up, which "
+        "reactivates it.",
+        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, then pulumi up, which "
+        "creates a new one.",
+        "managed by the subscription schedule": "Ask who made that schedule to release it in Stripe, then run again.",
     },
     outputs={
         "item_ids": "the ids of the items, by key",
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
+        "billed_until_then": "the price and quantity that each item that moves or goes bills until `moves_at`, by key; "
+        "nothing for one that comes then",
         "billing_currency": "the currency that it bills in",
-        "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
-        "has_ended": "whether it has come to the end that the program declares",
+        "fees": "by key, what each item costs in each period, except items billed by usage",
+        "has_ended": "whether it has reached the end that the program declares",
+        "moves_at": "when its prices next move, where they wait for the renewal (`price_changes`; UTC seconds)",
+        "schedule": "the id of the subscription schedule that holds it",
     },
     rules=(
         rules.metadata,
@@ -531,15 +373,16 @@ SUBSCRIPTION = Kind(
         rules.exclusive("cancel_at", "cancel_at_period_end", why="they say the same in two ways"),
         rules.exclusive("billing_cycle_anchor", "billing_cycle_anchor_config", why="they say the same in two ways"),
         rules.liability("automatic_tax.liability", "invoice_settings.issuer"),
-        one_customer,
-        items,
-        invoice_items,
-        discounts,
-        collection,
-        billing_mode,
-        fee_percent,
+        subscription_rules.one_customer,
+        subscription_rules.items,
+        subscription_rules.invoice_items,
+        subscription_rules.discounts,
+        subscription_rules.collection,
+        subscription_rules.billing_mode,
+        subscription_rules.fee_percent,
+        subscription_rules.price_changes,
     ),
-    linked_rules=linked_rules,
+    linked_rules=subscription_rules.linked_rules,
     delete_before_replace=True,
     fill=fill,
     comparable=comparable,
@@ -556,6 +399,10 @@ SUBSCRIPTION = Kind(
 
 
 class Subscriptions(Reconciler):
+    def __init__(self, kind: Kind, account: Account, run: Run) -> None:
+        super().__init__(kind, account, run)
+        self._schedules = Schedules(self)
+
     # -- create -------------------------------------------------------------------------------------------------
 
     def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
@@ -565,16 +412,16 @@ class Subscriptions(Reconciler):
             yield {"customer": customer["id"], **self.expanded("data.")}
 
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
-        """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
+        """Refuse to create a second subscription beside one that an interrupted run created.
 
         Raises:
-            ProviderError: it goes on, and would bill beside the new one.
+            ProviderError: the earlier one does not fit the program any more, and would go on billing.
         """
         if not remote.get("cancel_at"):
             raise ProviderError(
-                f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
-                f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
-                f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
+                f"{self.subject(new)}: {remote['id']} was created for it, is {remote['status']} and has "
+                f"{differences(self.different(remote, new))}; a second one would also bill: cancel {remote['id']} in "
+                "Stripe, or declare what it has to adopt it, then run again"
             )
 
     @contextmanager
@@ -589,7 +436,7 @@ class Subscriptions(Reconciler):
             if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
                 self.run.tell(
                     "warning",
-                    f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
+                    f"{self.subject(new)}: a new one is created while {remote['id']} still bills (retain_on_delete, "
                     "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
                 )
 
@@ -597,9 +444,9 @@ class Subscriptions(Reconciler):
         return super().make(self._unspent(new))
 
     def _unspent(self, new: Inputs) -> Inputs:
-        """The arguments without what an earlier subscription of this name has billed to the customer already.
+        """The arguments without what an earlier subscription of this name has already billed to the customer.
 
-        One that is replaced, or that was gone from Stripe, is made again; what acts once has acted.
+        A subscription that is replaced, or was cancelled in Stripe, is created again; one-time charges are not.
         """
         if not new.get("customer") or not (new.get("add_invoice_items") or new.get("backdate_start_date")):
             return new
@@ -613,7 +460,7 @@ class Subscriptions(Reconciler):
         if billed:
             del result["backdate_start_date"]
             self.run.tell(
-                "warning", f"{subject}: begins now, since {billed} was billed from {paid.date(int(start or 0))} on"
+                "warning", f"{subject}: starts now, since {billed} was billed from {paid.date(int(start or 0))} on"
             )
         if new.get("add_invoice_items"):
             ids = {each["id"] for each in earlier}
@@ -660,16 +507,19 @@ class Subscriptions(Reconciler):
         return {path: both for path, both in found.items() if not self._cost_the_same(path, *both)}
 
     def _cost_the_same(self, path: str, there: Any, declared: Any) -> bool:
-        """Whether a path is the price of an item, and the two are prices that cost the same: one was made again."""
+        """Whether the path is an item's price, and both prices cost the same (one was created again)."""
         is_price = path.startswith("items.") and path.endswith(".price")
         if not is_price or not isinstance(there, str) or not isinstance(declared, str):
             return False
+        return self._cost_the_same_prices(there, declared)
+
+    def _cost_the_same_prices(self, there: str, declared: str) -> bool:
         prices = self.run.inventory(PRICE)
         one, other = prices.read(there), prices.read(declared)
-        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in COSTS)
+        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in paid.COSTS)
 
     def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
-        """What the items that bill by quantity come to, before and after, without tiers, discounts and tax."""
+        """The total of the items that bill by quantity, before and after, without discounts and tax."""
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
         declared = [mapping(item) for item in mapping(new.get("items")).values()]
         if any(is_unknown(item.get("price")) for item in declared):
@@ -681,6 +531,69 @@ class Subscriptions(Reconciler):
         return f"what recurs by quantity: {was} => {now}" if was != now else ""
 
     # -- update -------------------------------------------------------------------------------------------------
+
+    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        """Change the subscription now, and have its prices move at the renewal where the program says so."""
+        if not subscription_schedules.touched(old, new) and old.get("price_changes") == new.get("price_changes"):
+            return super().apply(id_, old, new, remote)
+        remote = self.inventory.fetch(id_)
+        if remote is None:
+            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
+        remote = self._with_all_items(remote)
+        plan = self._schedules.plan(id_, old, new, remote, self._present_items(remote, mapping(new.get("items"))))
+        if plan.waits or self._moves_now(plan):
+            self._schedules.refuse_in_draft(new, remote)
+        if plan.is_plain:
+            return self._apply_now(id_, old, new, None)
+        now = bool(self.changes(id_, plan.old, plan.new)) or any(
+            old.get(name) != new.get(name) for name in ("add_invoice_items", "billing_mode")
+        )
+        if plan.schedule is not None and (now or plan.ends or not plan.waits):
+            remote = self._schedules.release(plan.schedule, remote, self.subject(new, id_))
+        if now:
+            remote = self._apply_now(id_, plan.old, plan.new, remote) or remote
+        if plan.ends:
+            self.run.tell(
+                "warning", f"{self.subject(new, id_)}: ends before its renewal, so its prices do not move any more"
+            )
+            return remote
+        return self._schedules.make(plan, remote) if plan.waits else remote
+
+    def _apply_now(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        """Change the subscription; what moves between prices that cost the same does so apart, and nobody pays for it.
+
+        Prorated, such a move charges whoever had a coupon that is over: what is left of the old price is credited
+        with it, and the new one is charged without.
+        """
+        same = self._same_money(mapping(old.get("items")), mapping(new.get("items")))
+        licensed = {key for key, is_metered in same.items() if not is_metered}
+        # Not prorated, the usage of a metered item would never be billed; at once, it would be billed in the middle.
+        metered = same.keys() - licensed if new.get("proration_behavior") == "always_invoice" else set()
+        before = old
+        if licensed:
+            moved = {**old, "items": _with_prices(old, new, licensed), "proration_behavior": "none"}
+            remote = super().apply(id_, before, moved, remote) or remote
+            before = moved
+        if not metered:
+            return super().apply(id_, before, new, remote) or remote
+        rest = {**new, "items": _with_prices(new, old, metered), CHANGES_KEY: changes_made(old)}
+        remote = super().apply(id_, before, rest, remote) or remote
+        return super().apply(id_, rest, {**new, "proration_behavior": "create_prorations"}, remote) or remote
+
+    def _same_money(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, bool]:
+        """The items that move between prices that cost the same, and whether those are metered."""
+        found = {}
+        for key in old.keys() & new.keys():
+            was, now = (mapping(each[key]).get("price") for each in (old, new))
+            if isinstance(was, str) and isinstance(now, str) and was != now and self._cost_the_same_prices(was, now):
+                found[key] = subscription_items.is_metered({"price": self.run.inventory(PRICE).read(now)})
+        return found
+
+    def _moves_now(self, plan: subscription_schedules.Plan) -> bool:
+        """Whether an item comes, goes or moves to another price with this update."""
+        items = (mapping(each.get("items")) for each in (plan.old, plan.new))
+        before, after = ({key: _source(item) for key, item in each.items()} for each in items)
+        return before != after
 
     def before_update(
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
@@ -732,7 +645,7 @@ class Subscriptions(Reconciler):
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
         if "discounts" in params:
-            there = (self.inventory.fetch(id_) or {}).get("discounts") or []
+            there = self._now(id_).get("discounts") or []
             params["discounts"] = (
                 discounts_of.changes(old.get("discounts") or [], new.get("discounts") or [], there) or ""
             )
@@ -744,15 +657,17 @@ class Subscriptions(Reconciler):
             params["billing_cycle_anchor"] = anchor
         return params
 
+    def _now(self, id_: str) -> StripeObject:
+        """The subscription as it was when this update began, or after what it has sent."""
+        return self.inventory.known(id_) or {}
+
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
         """What to send so that the items in Stripe become the declared ones.
 
         Compared with Stripe's items of this moment: a run that was cut short may have changed some.
         """
-        remote = self.inventory.fetch(id_)
-        if remote is None:
-            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
-        there, before = self._items(remote, new["items"]), old.get("items", {})
+        remote = self._now(id_)
+        there, before = self._present_items(remote, new["items"]), old.get("items", {})
         sent: list[Inputs] = []
         for key, item in sorted(new["items"].items()):
             found = there.get(key)
@@ -769,7 +684,7 @@ class Subscriptions(Reconciler):
                     raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=False)}")
                 sent.append({"id": found["id"], **change})
         for key, found in sorted(there.items()):
-            # What nobody declared is left alone until a refresh has shown it.
+            # What nobody declared stays until a refresh has shown it.
             if key not in new["items"] and (key in before or subscription_items.key_of(found)):
                 if _drops_usage(remote, new) and subscription_items.is_metered(found):
                     raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=True)}")
@@ -777,7 +692,7 @@ class Subscriptions(Reconciler):
         return sent
 
     def _item_change(self, key: str, found: StripeObject, before: Mapping[str, Any], new: Inputs) -> Inputs:
-        """What to send so that one item of Stripe's becomes the declared one."""
+        """What to send to change one item as declared."""
         item = new["items"][key]
         was = before.get(key) or before.get(str(subscription_items.key_of(found))) or {}
         change = subscription_items.change(_item_struct(), self.kind.clearing, key, found, was, item)
@@ -838,21 +753,21 @@ class Subscriptions(Reconciler):
             case "trial_end" if value == "now":
                 return value
             case "cancel_at" if remote.get("cancel_at_period_end"):
-                # Stripe says when that will be; it is not another end.
+                # Stripe fills in the date; it is not another end.
                 return MISSING
             case "cancel_at" if isinstance(value, str):
                 return value if remote.get("cancel_at") else MISSING
         return super().returned(name, value, remote)
 
     def _used_up(self, remote: StripeObject) -> discounts_of.UsedUp:
-        """Tells of a declared discount that Stripe does not have any more whether it has given all that it gives.
+        """Tells whether a declared discount that Stripe no longer has was used up.
 
-        Asked only of such: the coupon, and the invoices that it has reduced.
+        Only then does it read the coupon, and the invoices that it reduced.
         """
 
         def used_up(declared: Inputs) -> bool:
             if "discount" in declared:
-                # It is gone, and nothing gives it again.
+                # It has ended, and nothing grants it again.
                 return True
             try:
                 coupon = self._coupon(declared)
@@ -866,7 +781,7 @@ class Subscriptions(Reconciler):
             except StripeRefusal as refusal:
                 if refusal.status != 403:
                     raise
-                # A restricted key need not be allowed to look. Given twice is worse than not shown.
+                # A restricted key may not be allowed to read them. To grant it twice is worse than not to show drift.
                 return True
             ends = [int(item.get("current_period_end") or 0) for item in (remote.get("items") or {}).get("data", [])]
             return discounts_of.is_over(coupon, starts, int(remote.get("start_date") or 0), max(ends, default=0))
@@ -899,7 +814,7 @@ class Subscriptions(Reconciler):
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
         there = self._items(remote, arguments.get("items", {}))
         return {
-            "item_ids": {key: item["id"] for key, item in sorted(there.items())},
+            "item_ids": {key: item["id"] for key, item in sorted(there.items()) if item["id"]},
             "metered_items": sorted(key for key, item in there.items() if subscription_items.is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
@@ -909,13 +824,20 @@ class Subscriptions(Reconciler):
                 if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
             },
             "has_ended": ended_as_declared(arguments, remote),
+            **self._schedules.outputs(remote, there),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
-        """Stripe's items by the program's keys, each with the price that it has for good.
+        """Stripe's items by the program's keys, each with its lasting price.
 
-        In a trial that is the price which the trial ends in: what the item shows until then changes by itself.
+        In a trial that is the price that the trial ends in, and where prices wait for the renewal those that come
+        with it: what the item shows until then changes by itself.
         """
+        listed = [self._lasting(item) for item in (self._with_all_items(remote).get("items") or {}).get("data", [])]
+        return subscription_items.by_key(self._schedules.as_planned(remote, listed, declared), declared)
+
+    def _present_items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
+        """The same with what Stripe bills until the renewal."""
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
         return subscription_items.by_key([self._lasting(item) for item in listed], declared)
 
@@ -940,20 +862,20 @@ class Subscriptions(Reconciler):
         subject = self.subject(known, id_)
         cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
         details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
-        there = None
-        if cancel["when"] == "period_end" and not being_replaced:
-            there = self.inventory.read(id_, known.get("owner"))
-            if there is None or is_ended(there):
-                return there
-        # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
-        if there is not None and there.get("status") != "incomplete":
+        there = self.inventory.read(id_, known.get("owner"))
+        if there is None or is_ended(there):
+            return there
+        there = self._schedules.let_go(there, known, subject)
+        # One whose first payment was never made has no period to end with: Stripe only cancels it at once.
+        at_the_end = cancel["when"] == "period_end" and not being_replaced
+        if at_the_end and there.get("status") != "incomplete":
             listed = (there.get("items") or {}).get("data", [])
-            # Where the items' periods end at different times, Stripe wants to be told which end is meant.
+            # If the items' periods end at different times, Stripe requires which end is meant.
             together = len({item.get("current_period_end") for item in listed}) < 2
             end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}
             params = {**end, **details, **self.expanded()}
             left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
-            self.run.tell("info", f"{subject}: goes on to the end of its period and then ends")
+            self.run.tell("info", f"{subject}: ends with its current period")
             return left
         how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
         left = self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
@@ -962,8 +884,8 @@ class Subscriptions(Reconciler):
         return left
 
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
-        """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
-        for begun in self.run.begun(self.kind):
+        """A resource renamed without an alias becomes another subscription, which a preview cannot know."""
+        for begun in self.run.created(self.kind):
             same = subscription_items.prices_of(begun) & subscription_items.prices_of(left)
             if same and id_of(begun.get("customer")) == id_of(left.get("customer")):
                 self.run.tell(
@@ -980,6 +902,18 @@ class SubscriptionProvider(StripeProvider):
 
 
 # -- small parts ----------------------------------------------------------------------------------------------------
+
+
+def _with_prices(arguments: Inputs, others: Inputs, keys: set[str]) -> Inputs:
+    """The items of some arguments, those of `keys` at the prices that other arguments have."""
+    there = mapping(others.get("items"))
+    return {
+        key: {**item, "price": there[key]["price"]} if key in keys else item for key, item in arguments["items"].items()
+    }
+
+
+def _source(item: Any) -> Any:
+    return next((item[name] for name in SOURCES if name in mapping(item)), None)
 
 
 def _item_struct() -> Struct:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from components.providers import paid
 from components.providers.coupon import COUPON, takes_off
 from components.providers.kind import Change, Declaration, Declarations
+from components.providers.paid import date as date
 from components.providers.price import PRICE
 from components.providers.subscription_items import offer_of, renamed
 from components.providers.values import MISSING, Inputs, is_unknown, mapping
@@ -52,11 +53,22 @@ class Bill:
     def prorations(self) -> str:
         return str(self.new.get("proration_behavior", "create_prorations"))
 
+    @property
+    def is_later(self) -> bool:
+        """Whether items come, go and move to another price at the renewal."""
+        return self.new.get("price_changes") == "at_renewal"
+
+    @cached_property
+    def waiting(self) -> Mapping[str, Any]:
+        """What the items bill whose move waits for the renewal, by key; an item that comes then bills nothing."""
+        return mapping(self.outputs.get("billed_until_then"))
+
     @cached_property
     def before(self) -> Mapping[str, Any]:
-        """The items of the state, under the keys that the program has for them now."""
+        """The items that are billed now, under the keys that the program has for them now."""
         items, keys = mapping(self.old.get("items")), self.keys
-        return {keys.get(key, key): item for key, item in items.items()}
+        billed = {key: {**mapping(items.get(key)), **each} if each else None for key, each in self.waiting.items()}
+        return {keys.get(key, key): item for key, item in {**items, **billed}.items() if item is not None}
 
     @cached_property
     def after(self) -> Mapping[str, Any]:
@@ -92,6 +104,18 @@ class Bill:
         known = self.price(was)
         return known if known is not None and known.is_replaced and is_unknown(now) else None
 
+    def costs_the_same(self, key: str) -> bool:
+        """Whether an item moves between two prices that cost the same, as far as the program tells."""
+        before, after = self.price_before(key), self.price_after(key)
+        if (
+            before is None
+            or after is None
+            or _source(mapping(self.before.get(key))) == _source(mapping(self.after[key]))
+        ):
+            return False
+        both = [PRICE.comparable(dict(price)) for price in (before, after)]
+        return all(both[0].get(name) == both[1].get(name) for name in paid.COSTS)
+
     def fee(self, key: str, *, after: bool) -> Decimal | None:
         """What an item costs in each period, before or after the bill."""
         item = mapping((self.after if after else self.before).get(key))
@@ -119,7 +143,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
     if not isinstance(bill.new.get("items"), Mapping):
         return
     for key, new_key in sorted(bill.keys.items()):
-        yield f"item {key} is {new_key} from now on; in Stripe it stays the item that it is"
+        yield f"item {key} is {new_key} from now on; in Stripe it stays the same item"
     for key in sorted(bill.before.keys() | bill.after.keys()):
         yield from _item(bill, key)
     yield from _at_once(bill)
@@ -128,7 +152,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
 def _of_replacement(bill: Bill) -> Iterator[str]:
     """The sentences of one that is cancelled for a new one."""
     if bill.outputs.get("has_ended"):
-        yield "has ended, and a new subscription is made, with a billing period of its own"
+        yield "has ended, and a new subscription is created, with a billing period of its own"
         return
     trials = [key for key in sorted(bill.after) if mapping(bill.after[key]).get("current_trial")]
     begun = [f"the trial of {', '.join(trials)}"] if trials else []
@@ -136,7 +160,7 @@ def _of_replacement(bill: Bill) -> Iterator[str]:
     begun += ["its discounts"] if bill.new.get("discounts") else []
     total = total_text(bill, bill.after)
     yield (
-        f"is cancelled now ({ending(bill.old)}) and a new subscription made, with a billing period of its "
+        f"is cancelled now ({ending(bill.old)}) and a new subscription is created, with a billing period of its "
         f"own{_in_brackets(total)}{f', and {_and(begun)} from the beginning' if begun else ''}; this cannot be undone"
     )
     yield from _end_taken_back(bill)
@@ -169,7 +193,8 @@ def _of_all(bill: Bill) -> Iterator[str]:
             continue
         one = [paid.fee_text(each, 1, bill.currency) for each in (known.before, known.arguments)]
         amounts = f" ({one[0]} => {one[1]} each)" if None not in one else ""
-        moves = f"subscriptions that this run updates move to the new price{amounts}"
+        when = " at their renewals (price_changes)" if bill.is_later else ""
+        moves = f"subscriptions that this run updates move to the new price{amounts}{when}"
         yield f"{known.subject}: {moves}; {_the_rest(bill, key)}"
 
 
@@ -183,7 +208,7 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
     if isinstance(once, list) and once:
         yield (
             f"add_invoice_items charge {paid.once_text(once, known, new.get('currency'))} with the first invoice, "
-            "except what an earlier subscription of this name has charged"
+            "except what an earlier subscription of this name already charged"
         )
     if isinstance(start := new.get("backdate_start_date"), int):
         items = mapping(new.get("items")).values()
@@ -191,8 +216,8 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
         fees = [paid.fee_text(price, quantity, new.get("currency")) for price, quantity in priced if price is not None]
         amounts = " and ".join(each for each in fees if each)
         yield (
-            f"bills the time from {paid.date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, "
-            "unless an earlier subscription of this name was billed for it"
+            f"bills the time from {date(start)} on (backdate_start_date){f', {amounts}' if amounts else ''}, unless an "
+            "earlier subscription of this name was billed for it"
         )
     in_trial = [name for name in ("trial_period_days", "trial_end") if new.get(name) not in (None, "now")]
     if in_trial and any(
@@ -204,7 +229,7 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
 def ending(old: Mapping[str, Any]) -> str:
     """How a cancellation ends what is billed."""
     cancel = {**CANCEL_DEFAULTS, **mapping(old.get("cancel"))}
-    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
+    invoice = "with a final invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
     return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"
 
 
@@ -238,18 +263,23 @@ def _item(bill: Bill, key: str) -> Iterator[str]:
     """What is paid for one item from now on, where that changes."""
     old, new = bill.before.get(key), bill.after.get(key)
     if new is None:
-        yield f"item {key} is removed{_in_brackets(bill.fee_text(key, after=False))}; {_the_rest(bill, key)}"
+        if bill.is_later and key in bill.waiting and key not in mapping(bill.old.get("items")):
+            return
+        fee = _in_brackets(bill.fee_text(key, after=False))
+        yield f"item {key} is removed{fee}{_when(bill)}; {_the_rest(bill, key)}"
         return
     old, new = mapping(old) if old is not None else None, mapping(new)
     trial, was_in = new.get("current_trial"), (old or {}).get("current_trial")
     if was_in and not trial:
-        yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
+        yield f"item {key}: its trial stays in Stripe: a trial that has begun runs on"
     if trial and trial != was_in:
         # Whoever pays the price already pays the trial's again.
         offer = "its trial offer" if is_unknown(mapping(trial).get("trial_offer")) else offer_of(trial)
         yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
     elif old is None:
-        yield f"item {key} is added{_in_brackets(bill.fee_text(key, after=True))}; {_the_rest(bill, key)}"
+        if bill.is_later and mapping(bill.old.get("items")).get(key) == new:
+            return
+        yield f"item {key} is added{_in_brackets(bill.fee_text(key, after=True))}{_when(bill)}; {_the_rest(bill, key)}"
     else:
         yield from _moved(bill, key, old, new)
     if old is not None:
@@ -260,13 +290,42 @@ def _moved(bill: Bill, key: str, old: Mapping[str, Any], new: Mapping[str, Any])
     before, after = (bill.fee_text(key, after=each) for each in (False, True))
     amounts = f", {before} => {after}" if before and after and before != after else ""
     was, now = (_source(each) for each in (old, new))
+    declared = mapping(mapping(bill.old.get("items")).get(key))
+    if key in bill.waiting and was == now:
+        yield f"item {key} stays on {_named(bill, old)}: its move at the renewal{_on(bill)} is taken back"
+    if bill.is_later and was != now and key in bill.waiting and _source(declared) == now:
+        yield from _while_it_waits(bill, key, old, declared, new)
+        return
     seats = tuple(1 if each.get("quantity") is None else each["quantity"] for each in (old, new))
     quantity = f"quantity {seats[0]} => {seats[1]}"
     if was != now and bill.replaced(key) is None:
         more = f", {quantity}{amounts}" if seats[0] != seats[1] else amounts
-        yield f"item {key} moves from {_named(bill, old)} to {_named(bill, new)}{more}; {_the_rest(bill, key)}"
+        moves = f"moves from {_named(bill, old)} to {_named(bill, new)}{more}{_when(bill)}"
+        yield f"item {key} {moves}; {_the_rest(bill, key)}"
     elif seats[0] != seats[1] and not bill.is_metered(key):
         yield f"item {key}: {quantity}{amounts}; {_the_rest(bill, key)}"
+
+
+def _while_it_waits(
+    bill: Bill, key: str, billed: Mapping[str, Any], declared: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[str]:
+    """The sentences of an item whose price waits for the renewal and stays the one that waits."""
+    seats = [each.get("quantity") or 1 for each in (billed, declared, new)]
+    if seats[1] == seats[2] or bill.is_metered(key):
+        return
+    if seats[0] == seats[1]:
+        yield f"item {key}: quantity {seats[1]} => {seats[2]}, now and after its renewal; {_prorated(bill)}"
+    else:
+        yield f"item {key}: quantity {seats[1]} => {seats[2]} with its move at the renewal{_on(bill)}"
+
+
+def _when(bill: Bill) -> str:
+    return f" at its renewal{_on(bill)}" if bill.is_later else ""
+
+
+def _on(bill: Bill) -> str:
+    moment = bill.outputs.get("moves_at")
+    return f" ({paid.date(int(moment))})" if moment else ""
 
 
 def _other_currency(bill: Bill, key: str) -> Iterator[str]:
@@ -291,23 +350,36 @@ def _the_rest(bill: Bill, key: str) -> str:
 
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
+    if bill.is_later:
+        if key not in bill.before:
+            return "nothing is billed for it until then"
+        return "until then nothing changes, usage included, and nothing is prorated"
     how = bill.prorations
     when = "at once" if how == "always_invoice" else "on the next invoice"
     after = bill.price_after(key) if key in bill.after else None
-    anew = f", and {paid.included(after):,} included units begin anew" if after and paid.included(after) else ""
+    anew = f", and {paid.included(after):,} included units start over" if after and paid.included(after) else ""
     if key not in bill.before and after is not None and paid.is_metered(after):
         return "its usage is counted from now on"
     if key in bill.before and bill.is_metered(key):
+        if not bill.is_classic and how == "always_invoice" and bill.costs_the_same(key):
+            return f"usage so far is billed on the next invoice{anew}"
         if bill.is_classic or how == "none":
             return f"usage in this period is not billed{anew}"
         return f"usage so far is billed {when}{anew}"
-    if how == "none":
+    if bill.costs_the_same(key):
+        return "they cost the same, and nothing is prorated"
+    return _prorated(bill)
+
+
+def _prorated(bill: Bill) -> str:
+    if bill.prorations == "none":
         return "the rest of the period is not prorated"
+    when = "at once" if bill.prorations == "always_invoice" else "on the next invoice"
     return f"the rest of the period is prorated {when}"
 
 
 def _at_once(bill: Bill) -> Iterator[str]:
-    """An invoice that comes with the change, and periods that begin anew.
+    """An invoice that comes with the change, and billing periods that restart.
 
     https://docs.stripe.com/billing/subscriptions/billing-mode/compare
     """
@@ -316,8 +388,8 @@ def _at_once(bill: Bill) -> Iterator[str]:
     anew = anchor in ("now", {"type": "now"}) and anchor != bill.old.get("billing_cycle_anchor")
     if anew and not bill.is_classic:
         yield (
-            "its periods begin anew now (billing_cycle_anchor): usage so far and the time that is added are billed on "
-            "the next invoice, and included units begin anew"
+            "its billing periods restart now (billing_cycle_anchor): usage so far and the added time are billed on "
+            "the next invoice, and included units start over"
         )
         return
     why = "billing_cycle_anchor" if anew else _why_anew(bill)
@@ -325,12 +397,12 @@ def _at_once(bill: Bill) -> Iterator[str]:
         return
     total = total_text(bill, bill.after)
     unused = ", less the unused time of the old ones" if bill.prorations != "none" else ""
-    yield f"its periods begin anew now, with an invoice at once{f': {total}{unused}' if total else unused} ({why})"
+    yield f"its billing periods restart now, with an invoice at once{f': {total}{unused}' if total else unused} ({why})"
 
 
 def _why_anew(bill: Bill) -> str | None:
     """Why classic billing begins new periods though nobody asks for it."""
-    if not bill.is_classic:
+    if not bill.is_classic or bill.is_later:
         return None
     before = [bill.price_before(key) for key in bill.before]
     after = [bill.price_after(key) for key in bill.after]
@@ -349,12 +421,12 @@ def _end_taken_back(bill: Bill) -> Iterator[str]:
     if any(bill.new.get(name) for name in ("cancel_at", "cancel_at_period_end")):
         return
     end = bill.old.get("cancel_at")
-    when = f"on {paid.date(end)}" if isinstance(end, int) else "with its period"
+    when = f"on {date(end)}" if isinstance(end, int) else "with its period"
     if end or bill.old.get("cancel_at_period_end"):
         total = total_text(bill, bill.after)
         yield (
-            f"was to end {when}, and goes on{f', {total}' if total else ''}: if the customer has cancelled, in the "
-            "portal say, declare that end (cancel_at_period_end or cancel_at)"
+            f"was to end {when}, and now continues{f', {total}' if total else ''}: if the customer cancelled it, in "
+            "the portal for example, declare that end (cancel_at_period_end or cancel_at)"
         )
 
 
@@ -374,8 +446,8 @@ def _trial(bill: Bill) -> Iterator[str]:
         yield f"its trial, if it is in one, ends now, with an invoice at once{f': {total}' if total else ''}"
     elif isinstance(now, int):
         yield (
-            f"nothing is paid until {paid.date(now)} (trial_end): what was paid for that time is credited, and usage "
-            "in it is billed at 0"
+            f"nothing is paid until {date(now)} (trial_end): what was paid for that time is credited, and usage in "
+            "it is billed at 0"
         )
 
 
@@ -400,7 +472,7 @@ def _named(bill: Bill, item: Mapping[str, Any]) -> str:
     if isinstance(source, Mapping):
         return "a price of its own"
     if is_unknown(source):
-        return "a price that is made in this run"
+        return "a price that this run creates"
     known = bill.price(source)
     return known.subject if known else str(source)
 
