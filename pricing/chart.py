@@ -117,7 +117,6 @@ def svg(impact: Impact, drawn: Curve) -> str:
         )
     seats = "" if drawn.along is None else f", {_units(drawn.seats)} {'seat' if drawn.seats == 1 else 'seats'}"
     title = f"Bill a month against {drawn.units}{seats}"
-    people = f"{len(drawn.rug):,} customers"
     key = "".join(
         f'<path class="line {name}" d="M{left} 44h22"/><text class="key" x="{left + 28}" y="48">{escape(label)}</text>'
         for name, label, left in (
@@ -130,8 +129,8 @@ def svg(impact: Impact, drawn: Curve) -> str:
         f'role="img" aria-label="{escape(title)}">\n<style>{_STYLE}</style>\n'
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>\n'
         f'<text class="title" x="{_LEFT}" y="24">{escape(title)}</text>\n{key}\n' + "\n".join(parts) + "\n"
-        f'<text class="tick" x="{_LEFT}" y="{HEIGHT - 10}">{escape(drawn.units)} a month; each mark below the axis is '
-        f"{'a customer' if len(sampled) == len(drawn.rug) else 'several customers'} ({people}); the last ones may be further out</text>\n</svg>\n"
+        f'<text class="tick" x="{_LEFT}" y="{HEIGHT - 10}">{escape(drawn.units)} a month; '
+        f"{_rug_text(drawn, len(sampled))}</text>\n</svg>\n"
     )
 
 
@@ -189,6 +188,13 @@ def html(impact: Impact, drawn: Curve) -> str:
     title = f"{impact.old} → {impact.new}"
     # `<` would end the script.
     return page.replace("{{title}}", escape(title)).replace("{{data}}", json.dumps(data).replace("<", "\\u003c"))
+
+
+def _rug_text(drawn: Curve, marks: int) -> str:
+    one = "a customer" if marks == len(drawn.rug) else "several customers"
+    beyond = sum(each > drawn.points[-1][0] for each in drawn.rug)
+    further = f"; {beyond:,} are further out, and stand at the end" if beyond else ""
+    return f"each mark below the axis is {one} ({len(drawn.rug):,} customers{further})"
 
 
 def _figure(value: Decimal) -> str:

@@ -28,7 +28,7 @@ from pricing.reading import Cache, ExportError, File, Read, Sample, catalogue_of
 #: Exit codes: nothing to say against it; past a limit that nobody has acknowledged; an error, or no figure to trust.
 NOTHING, PAST_A_LIMIT, ERROR = 0, 2, 3
 CACHE: Final = Path(".stripe-pricing/impact.db")
-LOCK: Final = "pricing_lock"
+LOCK: Final = "price_lock"
 _PRICE: Final = re.compile(r"(\w+)=(\d+):([a-z0-9][a-z0-9_-]*)")
 
 
@@ -68,7 +68,11 @@ def add_to(commands: Any) -> None:
         help="of the lines, those that must be reproduced to the cent (default: %(default)s)",
     )
     parser.add_argument(
-        "--lock", default=LOCK, help="the metadata of a subscription that is not to be moved (default: %(default)s)"
+        "--locked-by",
+        metavar="KEY",
+        dest="lock",
+        default=LOCK,
+        help="the metadata of a subscription that is not to be moved (default: %(default)s)",
     )
     parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
     parser.add_argument(

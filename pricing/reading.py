@@ -141,13 +141,16 @@ def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:
     """Why a subscription is not moved; None where it is."""
     schedule = subscription.get("schedule")
-    if (subscription.get("metadata") or {}).get(lock):
-        return f"locked (metadata {lock})"
     if schedule is not None and not (isinstance(schedule, Mapping) and OWNER_KEY in (schedule.get("metadata") or {})):
-        return "on a schedule of somebody else's"
-    if subscription.get("cancel_at_period_end") or subscription.get("cancel_at"):
-        return "ends by itself"
-    return {"trialing": "in a trial", "past_due": "past due", "unpaid": "past due"}.get(subscription["status"])
+        return "with a schedule that somebody else made"
+    if (subscription.get("metadata") or {}).get(lock):
+        return f"locked by metadata ({lock})"
+    status = {"trialing": "in its trial", "past_due": "past due", "unpaid": "past due"}.get(subscription["status"])
+    if status is not None:
+        return status
+    if subscription.get("pause_collection"):
+        return "paused (pause_collection)"
+    return "about to end" if subscription.get("cancel_at") or subscription.get("cancel_at_period_end") else None
 
 
 def from_account(

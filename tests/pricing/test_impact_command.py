@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from sandbox import Request
 from tests.pricing.billed import V1, Billing, seconds
 
 READ = ("--through", "2026-08")
@@ -211,14 +212,14 @@ def test_who_is_not_moved_is_read_from_the_subscriptions(tmp_path: Path) -> None
     people = [billing.subscribe(clock, 2) for _ in range(12)]
     billing.advance(clock, "2026-06-03T02:00:00")
     for _, subscription in people[:5]:
-        billing.post(f"subscriptions/{subscription}", {"metadata": {"pricing_lock": "until 2028"}})
+        billing.post(f"subscriptions/{subscription}", {"metadata": {"price_lock": "until 2028"}})
     billing.post("subscription_schedules", {"from_subscription": people[5][1]})
     billing.post(f"subscriptions/{people[6][1]}", {"cancel_at_period_end": True})
     ours = billing.post("subscription_schedules", {"from_subscription": people[7][1]})["id"]
     billing.post(f"subscription_schedules/{ours}", {"metadata": {"pulumi": "shop/dev/acme"}})
     billing.program()
     done = billing.impact("--through", "2026-06")
-    assert "| 5 | locked (metadata pricing_lock) |\n| 2 | other reasons |" in done.stdout, done.stdout + done.stderr
+    assert "| 5 | locked by metadata (price_lock) |\n| 2 | other reasons |" in done.stdout, done.stdout + done.stderr
     assert headline(done.stdout)[0] == 5
     billing.sandbox.close()
 
@@ -246,6 +247,33 @@ def test_coupons_and_manual_items_are_counted_by_name(tmp_path: Path) -> None:
 
 
 HEADING = "invoice_id,subscription_id,price_id,quantity,amount,currency,period_start,period_end\n"
+
+
+def fault(billing: Billing, **of: object) -> None:
+    body = json.dumps({"path": "/v1/invoices", "count": 1, **of}).encode()
+    answer = billing.sandbox.handle(Request("POST", "/_sandbox/faults", {}, body))
+    assert answer.status == 200, answer.body
+
+
+def test_a_read_that_stripe_refuses_halfway_is_no_figure_to_trust(few: Billing) -> None:
+    """August is read, July is refused."""
+    fault(few, skip=1, status=403, message="no such permission")
+    done = few.impact(*READ, "--no-cache")
+    assert done.returncode == 3
+    assert "> - reading was cut short (the account's invoices: no such permission" in done.stdout
+    assert "12 closed invoices, 2026-08-03 to 2026-08-19" in done.stdout
+    assert "12 invoices read" in done.stderr
+    assert few.impact(*READ, "--no-cache").returncode == 0
+
+
+def test_a_key_that_may_read_nothing_is_one_sentence(few: Billing) -> None:
+    body = json.dumps({"path": "/v1/prices", "count": 1, "status": 403, "message": "no such permission"}).encode()
+    few.sandbox.handle(Request("POST", "/_sandbox/faults", {}, body))
+    done = few.impact(*READ)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("pricing: the account's prices: no such permission")
+    assert "Give the restricted key this permission" in done.stderr
+
 
 # -- exports ----------------------------------------------------------------------------------------------------------
 
