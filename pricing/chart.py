@@ -193,8 +193,8 @@ def html(impact: Impact, drawn: Curve) -> str:
 def _rug_text(drawn: Curve, marks: int) -> str:
     one = "a customer" if marks == len(drawn.rug) else "several customers"
     beyond = sum(each > drawn.points[-1][0] for each in drawn.rug)
-    further = f"; {beyond:,} are further out, and stand at the end" if beyond else ""
-    return f"each mark below the axis is {one} ({len(drawn.rug):,} customers{further})"
+    further = f", {beyond:,} of them further out" if beyond else ""
+    return f"each mark below the axis is {one} ({len(drawn.rug):,}{further})"
 
 
 def _figure(value: Decimal) -> str:
