@@ -298,6 +298,7 @@ class SubscriptionArguments(TypedDict, total=False):
     payment_settings: Input[params.SubscriptionCreateParamsPaymentSettings]
     plan_versions: Input[Mapping[str, int]]
     pending_invoice_item_interval: Input[params.SubscriptionCreateParamsPendingInvoiceItemInterval]
+    price_changes: Input[Literal["now", "at_renewal"]]
     proration_behavior: Input[Literal["always_invoice", "create_prorations", "none"]]
     proration_date: Input[int]
     transfer_data: Input[TransferData]
@@ -381,7 +382,12 @@ class DefaultPrice(StripeResource, module="stripe", name="DefaultPrice"):
 
 
 class Price(StripeResource, module="stripe", name="Price"):
-    """https://docs.stripe.com/api/prices"""
+    """https://docs.stripe.com/api/prices
+
+    Args:
+        archive_when_unused: refuses to take the price out of the program while a subscription is on it or a schedule
+            names it. Left out, it is archived, and who pays it goes on paying it.
+    """
 
     provider_class = PriceProvider
 
@@ -461,6 +467,8 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
             `invoice_now` with a last invoice (default), `prorate` with a credit for unused time.
         allow_unbilled_usage: allows moving or removing a metered item where Stripe does not bill its usage of the
             current period then: in billing mode classic, and with proration_behavior `none`.
+        price_changes: when items come, go and move to another price: `now` (default), prorated as `proration_behavior`
+            says, or `at_renewal`, when the period of each ends, without prorations.
     """
 
     provider_class = SubscriptionProvider
@@ -470,9 +478,12 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
     item_ids: pulumi.Output[Mapping[str, str]]
     metered_items: pulumi.Output[Sequence[str]]
     billing_mode_type: pulumi.Output[str]
+    billed_until_then: pulumi.Output[Mapping[str, Any]]
     billing_currency: pulumi.Output[str]
     fees: pulumi.Output[Mapping[str, str]]
     has_ended: pulumi.Output[bool]
+    moves_at: pulumi.Output[int | None]
+    schedule: pulumi.Output[str | None]
 
     def __init__(
         self,

@@ -152,7 +152,7 @@ class Subscriber(pulumi.ComponentResource):
         if (proration := given.get("proration")) is not None:
             terms["proration_behavior"] = proration
         if price_changes is not None:
-            terms["price_changes"] = price_changes  # type: ignore[typeddict-unknown-key]
+            terms["price_changes"] = price_changes
         if (versions := placed.record()) is not None:
             terms["plan_versions"] = versions
         self.subscription = Subscription(name, opts=kept, **terms)

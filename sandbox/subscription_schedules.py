@@ -132,7 +132,7 @@ def _phase(
         "end_date": end,
         "invoice_settings": _phase_settings(call, given.get("invoice_settings"), f"{where}[invoice_settings]"),
         "items": items,
-        "metadata": call.metadata({}, given.get("metadata") or {}),
+        "metadata": _phase_metadata(call, given.get("metadata") or {}),
         "proration_behavior": given.get("proration_behavior", "create_prorations"),
         "start_date": start,
         "trial_end": None if trial_end in (None, "now") else trial_end,
@@ -141,6 +141,11 @@ def _phase(
         phase["automatic_tax"] = taxation.automatic_tax(call, given["automatic_tax"], f"{where}[automatic_tax]")
     connect.set_parties(call, phase, given, where)
     return phase
+
+
+def _phase_metadata(call: Call, given: Mapping[str, str]) -> dict[str, str]:
+    """A phase's metadata; a key that is empty unsets the subscription's when the phase begins."""
+    return {**call.metadata({}, given), **{key: value for key, value in given.items() if value == ""}}
 
 
 def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> Obj | None:
@@ -433,7 +438,7 @@ def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
 def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     """A schedule of one phase, the present period of a subscription, which later updates add phases to."""
     alone = ("customer", "customer_account", "phases", "start_date", "default_settings", "billing_mode", "end_behavior")
-    for name in alone:
+    for name in (*alone, "metadata"):
         if params.get(name):
             raise refuse("only_one", param="from_subscription", names=f"from_subscription, {name}")
     subscription = call.fetch("subscription", params["from_subscription"], param="from_subscription", status=400)
@@ -448,7 +453,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         raise refuse("not_implemented_param", param="from_subscription with an item in the time of a trial offer")
     customer = call.fetch("customer", subscription["customer"])
     now = call.now(customer)
-    schedule = _empty(call, {"metadata": params.get("metadata")}, customer, now)
+    schedule = _empty(call, {}, customer, now)
     schedule["billing_mode"] = dict(subscription["billing_mode"])
     same = ("automatic_tax", "collection_method", "default_payment_method", "billing_thresholds", *connect.PARTIES)
     schedule["default_settings"].update({name: subscription[name] for name in same})
@@ -569,7 +574,7 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
     _set_terms(call, schedule, subscription, phase)
     if phase["description"] is not None:
         subscription["description"] = phase["description"]
-    subscription["metadata"] = {**subscription["metadata"], **phase["metadata"]}
+    subscription["metadata"] = call.metadata(subscription["metadata"], phase["metadata"])
     _watch(schedule, phase, subscription, at)
     draft = enter(call, contract, schedule, phase, at)
     if draft is not None:

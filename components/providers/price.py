@@ -11,7 +11,7 @@ from typing import Any, Final, NotRequired
 from typing_extensions import TypedDict
 
 from components.account import StripeRefusal
-from components.providers import rules
+from components.providers import price_uses, rules
 from components.providers.default_price import DEFAULT_PRICE
 from components.providers.errors import ProviderError
 from components.providers.inventory import StripeObject, owner_of
@@ -211,10 +211,15 @@ PRICE = Kind(
     own=OwnArguments,
     natural_key="`lookup_key`, and the owner in its metadata",
     when_deleted="Archived, and its lookup key let go: Stripe deletes no price. Subscriptions on it go on billing. "
+    "With `archive_when_unused` the run is refused while a subscription is on it or a schedule names it. "
     "A product whose default price it is has the one that replaces it first, or none.",
     when_gone="An archived price shows as `active: false`; one that Stripe does not know is made again.",
     fields={
         "active": Field(unset_to=True, drift_from=True),
+        "archive_when_unused": Field(
+            in_place="whether taking the price out of the program is refused while somebody pays it or is about to",
+            computed="`False`",
+        ),
         "currency_options": Field(
             paid=True, replaces_when="the tax_behavior of a currency, inclusive or exclusive, is to be another"
         ),
@@ -397,6 +402,8 @@ class Prices(Reconciler):
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)
         params: Inputs = {"active": False, **({"lookup_key": ""} if known.get("lookup_key") else {})}
+        if known.get("archive_when_unused"):
+            self._refuse_while_used(id_, subject)
         self._give_back(id_, known)
         try:
             left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
@@ -409,6 +416,20 @@ class Prices(Reconciler):
         if "product_data" in known:
             self.run.tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
+
+    def _refuse_while_used(self, id_: str, subject: str) -> None:
+        """Return when nobody pays the price, and no schedule names it.
+
+        Raises:
+            ProviderError: somebody does; Stripe takes no schedule that names an archived price.
+        """
+        if users := price_uses.of(self.account, id_, subject):
+            more = f"and {len(users) - 1} more" if len(users) > 1 else "alone or with others"
+            raise ProviderError(
+                f"{subject}: stays active (archive_when_unused): {users[0]} {more} bills it, or is scheduled to; "
+                f"`stripe subscriptions list --price {id_}` shows who pays it. Put it back into the program, and take "
+                "it out when nobody does"
+            )
 
     def _give_back(self, id_: str, known: Inputs) -> None:
         """Give the lookup key to the price of the program that declares it: a run that was taken back took it."""

@@ -6,33 +6,34 @@ that an item is changed, moved to another price or removed as itself, wherever i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import StripeRefusal
+from components.account import Account, StripeRefusal
 from components.providers import discounts as discounts_of
-from components.providers import paid, rules, subscription_items
+from components.providers import paid, rules, subscription_items, subscription_rules, subscription_schedules
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
-from components.providers.kind import Change, Declarations, Kind, Problem, TakesBack
+from components.providers.kind import Change, Declarations, Kind, TakesBack
 from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
-from components.providers.shapes import Map, Path, Struct
+from components.providers.run import Run
+from components.providers.shapes import Map, Struct
 from components.providers.subscription_items import SOURCES
 from components.providers.subscription_preview import CANCEL_DEFAULTS
+from components.providers.subscription_rules import QUANTITY_OF_METERED, TRIALS, is_metered_by
+from components.providers.subscription_schedules import AT_RENEWAL, Schedules
 from components.providers.values import (
     MISSING,
     Inputs,
     decimal_string,
-    decimals,
     fingerprint,
     id_of,
     is_unknown,
@@ -54,6 +55,7 @@ class OwnArguments(TypedDict):
     cancel: NotRequired[CancelArguments]
     allow_unbilled_usage: NotRequired[bool]
     plan_versions: NotRequired[Mapping[str, int]]
+    price_changes: NotRequired[Literal["now", "at_renewal"]]
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
@@ -75,166 +77,9 @@ COSTS: Final = (
 )
 #: A year, in each interval.
 MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
-#: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
-MOST_LINES: Final = 250
-#: The longest that each interval lasts, in seconds.
-INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
-QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: What Stripe still updates of one that has ended.
 UPDATED_WHEN_ENDED: Final = {"metadata", "cancellation_details"}
-#: Stripe takes these and trial offers for the same thing.
-TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
 TRIAL_OFFERS: Final = "/v1/product_catalog/trial_offers"
-
-
-# -- rules ----------------------------------------------------------------------------------------------------------
-
-
-def one_customer(inputs: Inputs) -> Iterator[Problem]:
-    if not rules.given(inputs, "customer") and not rules.given(inputs, "customer_account"):
-        yield ("customer",), "is required: the id of a customer (or customer_account)"
-
-
-def items(inputs: Inputs) -> Iterator[Problem]:
-    declared = inputs.get("items")
-    if is_unknown(declared):
-        return
-    if not isinstance(declared, Mapping) or not declared:
-        yield ("items",), 'is required: at least one item by a key of your choice, {"license": {"price": ...}}'
-        return
-    seen: dict[str, str] = {}
-    for key, item in declared.items():
-        path: Path = ("items", key)
-        if len(key) > 40:
-            yield path, f"has a key of {len(key)} characters; at most 40"
-        if not isinstance(item, Mapping):
-            continue
-        sources = [name for name in SOURCES if rules.given(item, name)]
-        in_trial = rules.given(item, "current_trial")
-        if not sources and not in_trial:
-            yield (*path, "price"), "is required: the id of a price (or price_data)"
-        elif len(sources) > 1:
-            yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
-        price = item.get("price")
-        if isinstance(price, str) and price in seen:
-            yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
-        elif isinstance(price, str):
-            seen[price] = key
-        yield from _one_discount(item.get("discounts"), (*path, "discounts"))
-        if in_trial:
-            yield from _trial_alone(inputs, item, (*path, "current_trial"))
-        data = item.get("price_data")
-        if isinstance(data, Mapping):
-            at: Path = (*path, "price_data")
-            yield from rules.one_amount(data, at, ("unit_amount", "unit_amount_decimal"))
-            if not any(rules.given(data, name) for name in ("unit_amount", "unit_amount_decimal")):
-                yield at, "needs unit_amount or unit_amount_decimal"
-
-
-def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterator[Problem]:
-    """https://docs.stripe.com/billing/subscriptions/trials#limitations"""
-    if rules.given(item, "price_data"):
-        yield path, "excludes price_data: the trial offer says which price comes when it is over"
-    if rules.find(inputs, "billing_mode", "type") == "classic":
-        yield path, "needs billing_mode type flexible"
-    for name in TRIALS:
-        if rules.given(inputs, name):
-            yield path, f"excludes {name}: Stripe takes one of the two"
-
-
-def invoice_items(inputs: Inputs) -> Iterator[Problem]:
-    for path, item in rules.each(inputs, "add_invoice_items.*"):
-        sources = [name for name in ("price", "price_data") if rules.given(item, name)]
-        if isinstance(item, Mapping) and len(sources) != 1:
-            yield path, "needs one of price and price_data"
-        data = rules.find(item, "price_data")
-        if data is not None and rules.given(data, "unit_amount") == rules.given(data, "unit_amount_decimal"):
-            yield (*path, "price_data"), "needs one of unit_amount and unit_amount_decimal"
-        yield from _one_discount(rules.find(item, "discounts"), (*path, "discounts"))
-
-
-def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]:
-    """What the items' prices say, as far as the program declares them and this process has compared them."""
-    recurring: list[Any] = []
-    for path, item in rules.each(inputs, "items.*"):
-        linked = declaration(PRICE, str(rules.find(item, "price")))
-        recurring.append(rules.find(linked.arguments if linked else rules.find(item, "price_data"), "recurring"))
-        if rules.given(item, "quantity") and _is_metered_by(recurring[-1]):
-            yield (*path, "quantity"), QUANTITY_OF_METERED
-        if linked and not _bills_in(linked.arguments, inputs.get("currency")):
-            one, other = linked.arguments["currency"], inputs["currency"]
-            yield (*path, "price"), f"is in {one}, and currency is {other}: declare a price in {other}"
-    customer = declaration(CUSTOMER, str(inputs.get("customer")))
-    # On a test clock it is another day.
-    if not (customer and customer.arguments.get("test_clock")):
-        yield from _backdating(inputs, recurring)
-
-
-def _bills_in(price: Inputs, currency: Any) -> bool:
-    """Whether a price has amounts in a currency, as far as both are known."""
-    known = isinstance(price.get("currency"), str) and not is_unknown(price.get("currency_options"))
-    return not known or paid.in_currency(price, currency) is not None
-
-
-def _is_metered_by(recurring: Any) -> bool:
-    return bool(rules.find(recurring, "usage_type") == "metered")
-
-
-def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
-    """In flexible mode the first invoice has a line for each period of each item since then.
-
-    https://docs.stripe.com/billing/subscriptions/backdating
-    """
-    start = rules.find(inputs, "backdate_start_date")
-    classic = rules.find(inputs, "billing_mode", "type") == "classic"
-    if not isinstance(start, int) or classic or inputs.get("proration_behavior") == "none":
-        return
-    lines = 0
-    for recurring in items:
-        interval, count = rules.find(recurring, "interval"), rules.find(recurring, "interval_count") or 1
-        if interval in INTERVALS and isinstance(count, int) and not _is_metered_by(recurring):
-            lines += int(time.time() - start) // (INTERVALS[interval] * count)
-    if lines > MOST_LINES:
-        what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"
-        yield ("backdate_start_date",), f"{what}, which is the most that Stripe takes; choose a later date"
-
-
-def discounts(inputs: Inputs) -> Iterator[Problem]:
-    yield from _one_discount(inputs.get("discounts"), ("discounts",))
-
-
-def _one_discount(values: Any, path: Path) -> Iterator[Problem]:
-    for index, each in enumerate(values if isinstance(values, list) else ()):
-        names = [name for name in ("coupon", "promotion_code", "discount") if rules.given(each, name)]
-        if isinstance(each, Mapping) and len(names) != 1:
-            yield (*path, index), "needs one of coupon, promotion_code and discount"
-
-
-def collection(inputs: Inputs) -> Iterator[Problem]:
-    """An invoice that is sent has a due date; a charge has none."""
-    method = inputs.get("collection_method", "charge_automatically")
-    if method == "send_invoice" and not rules.given(inputs, "days_until_due"):
-        yield ("days_until_due",), "is required with collection_method send_invoice"
-    if method == "charge_automatically" and rules.given(inputs, "days_until_due"):
-        yield ("days_until_due",), "needs collection_method send_invoice"
-
-
-def billing_mode(inputs: Inputs) -> Iterator[Problem]:
-    mode = rules.find(inputs, "billing_mode", "type")
-    if mode == "classic" and rules.given(rules.find(inputs, "billing_mode"), "flexible"):
-        yield ("billing_mode", "flexible"), "needs type flexible"
-    if mode == "classic" and rules.given(inputs, "billing_schedules"):
-        yield ("billing_schedules",), "needs billing_mode type flexible"
-
-
-def fee_percent(inputs: Inputs) -> Iterator[Problem]:
-    for path in (("application_fee_percent",), ("transfer_data", "amount_percent")):
-        text = decimal_string(rules.find(inputs, *path))
-        if text is not None and (text.startswith("-") or decimals(text) > 2 or float(text) > 100):
-            yield path, "must be 0 to 100 with at most 2 decimals"
-    share = ("transfer_data", "amount_percent")
-    if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
-        yield share, "excludes application_fee_percent: they say the same in two ways"
 
 
 # -- what a change means --------------------------------------------------------------------------------------------
@@ -303,16 +148,21 @@ def refusal(change: Change) -> str | None:
     In classic mode it does so always, in flexible mode where nothing is prorated.
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
+    if sentence := subscription_schedules.refusal(change):
+        return sentence
     before, after = mapping(change.old.get("items")), change.new.get("items")
     for key, item in mapping(after).items():
         price, was = mapping(item).get("price"), mapping(before.get(key)).get("price")
         # A price that this run replaces has no id yet: what it will be is declared under the old one's.
         known = change.declaration(PRICE, str(was)) if is_unknown(price) else None
-        becomes_metered = known and known.is_replaced and _is_metered_by(known.arguments.get("recurring"))
+        becomes_metered = known and known.is_replaced and is_metered_by(known.arguments.get("recurring"))
         stays_metered = key in (change.outputs.get("metered_items") or ()) and price == was
         if rules.given(item, "quantity") and (becomes_metered or stays_metered):
             return f"items.{key}.quantity: {QUANTITY_OF_METERED}"
     if change.replaces or not isinstance(after, Mapping) or not _drops_usage(change.outputs, change.new):
+        return None
+    if change.new.get("price_changes") == AT_RENEWAL:
+        # The usage of a period that is over is billed.
         return None
     renamed = subscription_items.renamed(before, after)
     for key in change.outputs.get("metered_items") or ():
@@ -453,6 +303,11 @@ SUBSCRIPTION = Kind(
         "payment_settings.save_default_payment_method": Field(unset_to="off"),
         "pending_invoice_item_interval": Field(paid=True),
         "pending_invoice_item_interval.interval_count": Field(unset_to=1),
+        "price_changes": Field(
+            in_place="when items come, go and move to another price: `now`, or `at_renewal`, when the period of each "
+            "ends, by a subscription schedule and without prorations",
+            computed="`now`",
+        ),
         "proration_behavior": Field(request_option=_HOW),
         "proration_date": Field(request_option=_HOW),
         "transfer_data": Field(paid=True),
@@ -464,7 +319,7 @@ SUBSCRIPTION = Kind(
         "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
         "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    expand=("discounts", "items.data.discounts"),
+    expand=("discounts", "items.data.discounts", "schedule"),
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
@@ -478,15 +333,19 @@ SUBSCRIPTION = Kind(
         "active again.",
         "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which "
         "makes a new one.",
-        "managed by the subscription schedule": "Release that schedule in Stripe, then run again.",
+        "managed by the subscription schedule": "Ask who made that schedule to release it in Stripe, then run again.",
     },
     outputs={
         "item_ids": "the ids of the items, by key",
         "metered_items": "the keys of the items that are billed by usage",
         "billing_mode_type": "`classic` or `flexible`",
+        "billed_until_then": "the price and quantity that each item that moves or goes bills until `moves_at`, by key; "
+        "nothing for one that comes then",
         "billing_currency": "the currency that it bills in",
         "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
         "has_ended": "whether it has come to the end that the program declares",
+        "moves_at": "when its prices next move, where they wait for the renewal (`price_changes`; UTC seconds)",
+        "schedule": "the id of the subscription schedule that holds it",
     },
     rules=(
         rules.metadata,
@@ -531,15 +390,16 @@ SUBSCRIPTION = Kind(
         rules.exclusive("cancel_at", "cancel_at_period_end", why="they say the same in two ways"),
         rules.exclusive("billing_cycle_anchor", "billing_cycle_anchor_config", why="they say the same in two ways"),
         rules.liability("automatic_tax.liability", "invoice_settings.issuer"),
-        one_customer,
-        items,
-        invoice_items,
-        discounts,
-        collection,
-        billing_mode,
-        fee_percent,
+        subscription_rules.one_customer,
+        subscription_rules.items,
+        subscription_rules.invoice_items,
+        subscription_rules.discounts,
+        subscription_rules.collection,
+        subscription_rules.billing_mode,
+        subscription_rules.fee_percent,
+        subscription_rules.price_changes,
     ),
-    linked_rules=linked_rules,
+    linked_rules=subscription_rules.linked_rules,
     delete_before_replace=True,
     fill=fill,
     comparable=comparable,
@@ -556,6 +416,10 @@ SUBSCRIPTION = Kind(
 
 
 class Subscriptions(Reconciler):
+    def __init__(self, kind: Kind, account: Account, run: Run) -> None:
+        super().__init__(kind, account, run)
+        self._schedules = Schedules(self)
+
     # -- create -------------------------------------------------------------------------------------------------
 
     def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
@@ -682,6 +546,39 @@ class Subscriptions(Reconciler):
 
     # -- update -------------------------------------------------------------------------------------------------
 
+    def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        """Change the subscription now, and have its prices move at the renewal where the program says so."""
+        if not subscription_schedules.touched(old, new) and old.get("price_changes") == new.get("price_changes"):
+            return super().apply(id_, old, new, remote)
+        remote = self.inventory.fetch(id_)
+        if remote is None:
+            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
+        remote = self._with_all_items(remote)
+        plan = self._schedules.plan(id_, old, new, remote, self._present_items(remote, mapping(new.get("items"))))
+        if plan.waits or self._moves_now(plan):
+            self._schedules.refuse_in_draft(new, remote)
+        if plan.is_plain:
+            return super().apply(id_, old, new, None)
+        now = bool(self.changes(id_, plan.old, plan.new)) or any(
+            old.get(name) != new.get(name) for name in ("add_invoice_items", "billing_mode")
+        )
+        if plan.schedule is not None and (now or plan.ends or not plan.waits):
+            remote = self._schedules.release(plan.schedule, remote, self.subject(new, id_))
+        if now:
+            remote = super().apply(id_, plan.old, plan.new, remote) or remote
+        if plan.ends:
+            self.run.tell(
+                "warning", f"{self.subject(new, id_)}: ends before its renewal, so its prices do not move any more"
+            )
+            return remote
+        return self._schedules.make(plan, remote) if plan.waits else remote
+
+    def _moves_now(self, plan: subscription_schedules.Plan) -> bool:
+        """Whether an item comes, goes or moves to another price with this update."""
+        items = (mapping(each.get("items")) for each in (plan.old, plan.new))
+        before, after = ({key: _source(item) for key, item in each.items()} for each in items)
+        return before != after
+
     def before_update(
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
     ) -> tuple[Inputs, StripeObject | None]:
@@ -732,7 +629,7 @@ class Subscriptions(Reconciler):
         if old.get("items") != new.get("items") and (items := self._item_changes(id_, old, new)):
             params["items"] = items
         if "discounts" in params:
-            there = (self.inventory.fetch(id_) or {}).get("discounts") or []
+            there = self._now(id_).get("discounts") or []
             params["discounts"] = (
                 discounts_of.changes(old.get("discounts") or [], new.get("discounts") or [], there) or ""
             )
@@ -744,15 +641,17 @@ class Subscriptions(Reconciler):
             params["billing_cycle_anchor"] = anchor
         return params
 
+    def _now(self, id_: str) -> StripeObject:
+        """The subscription as it was when this update began, or after what it has sent."""
+        return self.inventory.known(id_) or {}
+
     def _item_changes(self, id_: str, old: Inputs, new: Inputs) -> list[Inputs]:
         """What to send so that the items in Stripe become the declared ones.
 
         Compared with Stripe's items of this moment: a run that was cut short may have changed some.
         """
-        remote = self.inventory.fetch(id_)
-        if remote is None:
-            raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
-        there, before = self._items(remote, new["items"]), old.get("items", {})
+        remote = self._now(id_)
+        there, before = self._present_items(remote, new["items"]), old.get("items", {})
         sent: list[Inputs] = []
         for key, item in sorted(new["items"].items()):
             found = there.get(key)
@@ -899,7 +798,7 @@ class Subscriptions(Reconciler):
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
         there = self._items(remote, arguments.get("items", {}))
         return {
-            "item_ids": {key: item["id"] for key, item in sorted(there.items())},
+            "item_ids": {key: item["id"] for key, item in sorted(there.items()) if item["id"]},
             "metered_items": sorted(key for key, item in there.items() if subscription_items.is_metered(item)),
             "billing_mode_type": _mode(remote),
             "billing_currency": remote.get("currency"),
@@ -909,13 +808,20 @@ class Subscriptions(Reconciler):
                 if (text := paid.fee_text(item.get("price") or {}, item.get("quantity"), remote.get("currency")))
             },
             "has_ended": ended_as_declared(arguments, remote),
+            **self._schedules.outputs(remote, there),
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
         """Stripe's items by the program's keys, each with the price that it has for good.
 
-        In a trial that is the price which the trial ends in: what the item shows until then changes by itself.
+        In a trial that is the price which the trial ends in, and where prices wait for the renewal those that come
+        with it: what the item shows until then changes by itself.
         """
+        listed = [self._lasting(item) for item in (self._with_all_items(remote).get("items") or {}).get("data", [])]
+        return subscription_items.by_key(self._schedules.as_planned(remote, listed, declared), declared)
+
+    def _present_items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
+        """The same with what Stripe bills until the renewal."""
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
         return subscription_items.by_key([self._lasting(item) for item in listed], declared)
 
@@ -940,13 +846,13 @@ class Subscriptions(Reconciler):
         subject = self.subject(known, id_)
         cancel = {**CANCEL_DEFAULTS, **known.get("cancel", {})}
         details = {"cancellation_details": {"comment": cancel["comment"]}} if cancel.get("comment") else {}
-        there = None
-        if cancel["when"] == "period_end" and not being_replaced:
-            there = self.inventory.read(id_, known.get("owner"))
-            if there is None or is_ended(there):
-                return there
+        there = self.inventory.read(id_, known.get("owner"))
+        if there is None or is_ended(there):
+            return there
+        there = self._schedules.let_go(there, known, subject)
         # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
-        if there is not None and there.get("status") != "incomplete":
+        at_the_end = cancel["when"] == "period_end" and not being_replaced
+        if at_the_end and there.get("status") != "incomplete":
             listed = (there.get("items") or {}).get("data", [])
             # Where the items' periods end at different times, Stripe wants to be told which end is meant.
             together = len({item.get("current_period_end") for item in listed}) < 2
@@ -980,6 +886,10 @@ class SubscriptionProvider(StripeProvider):
 
 
 # -- small parts ----------------------------------------------------------------------------------------------------
+
+
+def _source(item: Any) -> Any:
+    return next((item[name] for name in SOURCES if name in mapping(item)), None)
 
 
 def _item_struct() -> Struct:

@@ -53,11 +53,22 @@ class Bill:
     def prorations(self) -> str:
         return str(self.new.get("proration_behavior", "create_prorations"))
 
+    @property
+    def is_later(self) -> bool:
+        """Whether items come, go and move to another price at the renewal."""
+        return self.new.get("price_changes") == "at_renewal"
+
+    @cached_property
+    def waiting(self) -> Mapping[str, Any]:
+        """What the items bill whose move waits for the renewal, by key; an item that comes then bills nothing."""
+        return mapping(self.outputs.get("billed_until_then"))
+
     @cached_property
     def before(self) -> Mapping[str, Any]:
-        """The items of the state, under the keys that the program has for them now."""
+        """The items that are billed now, under the keys that the program has for them now."""
         items, keys = mapping(self.old.get("items")), self.keys
-        return {keys.get(key, key): item for key, item in items.items()}
+        billed = {key: {**mapping(items.get(key)), **each} if each else None for key, each in self.waiting.items()}
+        return {keys.get(key, key): item for key, item in {**items, **billed}.items() if item is not None}
 
     @cached_property
     def after(self) -> Mapping[str, Any]:
@@ -170,7 +181,8 @@ def _of_all(bill: Bill) -> Iterator[str]:
             continue
         one = [paid.fee_text(each, 1, bill.currency) for each in (known.before, known.arguments)]
         amounts = f" ({one[0]} => {one[1]} each)" if None not in one else ""
-        moves = f"subscriptions that this run updates move to the new price{amounts}"
+        when = " at their renewals (price_changes)" if bill.is_later else ""
+        moves = f"subscriptions that this run updates move to the new price{amounts}{when}"
         yield f"{known.subject}: {moves}; {_the_rest(bill, key)}"
 
 
@@ -239,7 +251,10 @@ def _item(bill: Bill, key: str) -> Iterator[str]:
     """What is paid for one item from now on, where that changes."""
     old, new = bill.before.get(key), bill.after.get(key)
     if new is None:
-        yield f"item {key} is removed{_in_brackets(bill.fee_text(key, after=False))}; {_the_rest(bill, key)}"
+        if bill.is_later and key in bill.waiting and key not in mapping(bill.old.get("items")):
+            return
+        fee = _in_brackets(bill.fee_text(key, after=False))
+        yield f"item {key} is removed{fee}{_when(bill)}; {_the_rest(bill, key)}"
         return
     old, new = mapping(old) if old is not None else None, mapping(new)
     trial, was_in = new.get("current_trial"), (old or {}).get("current_trial")
@@ -250,7 +265,9 @@ def _item(bill: Bill, key: str) -> Iterator[str]:
         offer = "its trial offer" if is_unknown(mapping(trial).get("trial_offer")) else offer_of(trial)
         yield f"item {key} begins a trial: it bills the price of {offer} until that is over"
     elif old is None:
-        yield f"item {key} is added{_in_brackets(bill.fee_text(key, after=True))}; {_the_rest(bill, key)}"
+        if bill.is_later and mapping(bill.old.get("items")).get(key) == new:
+            return
+        yield f"item {key} is added{_in_brackets(bill.fee_text(key, after=True))}{_when(bill)}; {_the_rest(bill, key)}"
     else:
         yield from _moved(bill, key, old, new)
     if old is not None:
@@ -261,13 +278,42 @@ def _moved(bill: Bill, key: str, old: Mapping[str, Any], new: Mapping[str, Any])
     before, after = (bill.fee_text(key, after=each) for each in (False, True))
     amounts = f", {before} => {after}" if before and after and before != after else ""
     was, now = (_source(each) for each in (old, new))
+    declared = mapping(mapping(bill.old.get("items")).get(key))
+    if key in bill.waiting and was == now:
+        yield f"item {key} stays on {_named(bill, old)}: its move at the renewal{_on(bill)} is taken back"
+    if bill.is_later and was != now and key in bill.waiting and _source(declared) == now:
+        yield from _while_it_waits(bill, key, old, declared, new)
+        return
     seats = tuple(1 if each.get("quantity") is None else each["quantity"] for each in (old, new))
     quantity = f"quantity {seats[0]} => {seats[1]}"
     if was != now and bill.replaced(key) is None:
         more = f", {quantity}{amounts}" if seats[0] != seats[1] else amounts
-        yield f"item {key} moves from {_named(bill, old)} to {_named(bill, new)}{more}; {_the_rest(bill, key)}"
+        moves = f"moves from {_named(bill, old)} to {_named(bill, new)}{more}{_when(bill)}"
+        yield f"item {key} {moves}; {_the_rest(bill, key)}"
     elif seats[0] != seats[1] and not bill.is_metered(key):
         yield f"item {key}: {quantity}{amounts}; {_the_rest(bill, key)}"
+
+
+def _while_it_waits(
+    bill: Bill, key: str, billed: Mapping[str, Any], declared: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[str]:
+    """The sentences of an item whose price waits for the renewal and stays the one that waits."""
+    seats = [each.get("quantity") or 1 for each in (billed, declared, new)]
+    if seats[1] == seats[2] or bill.is_metered(key):
+        return
+    if seats[0] == seats[1]:
+        yield f"item {key}: quantity {seats[1]} => {seats[2]}, now and after its renewal; {_prorated(bill)}"
+    else:
+        yield f"item {key}: quantity {seats[1]} => {seats[2]} with its move at the renewal{_on(bill)}"
+
+
+def _when(bill: Bill) -> str:
+    return f" at its renewal{_on(bill)}" if bill.is_later else ""
+
+
+def _on(bill: Bill) -> str:
+    moment = bill.outputs.get("moves_at")
+    return f" ({paid.date(int(moment))})" if moment else ""
 
 
 def _other_currency(bill: Bill, key: str) -> Iterator[str]:
@@ -292,6 +338,10 @@ def _the_rest(bill: Bill, key: str) -> str:
 
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup
     """
+    if bill.is_later:
+        if key not in bill.before:
+            return "nothing is billed for it until then"
+        return "until then nothing changes, usage included, and nothing is prorated"
     how = bill.prorations
     when = "at once" if how == "always_invoice" else "on the next invoice"
     after = bill.price_after(key) if key in bill.after else None
@@ -302,8 +352,13 @@ def _the_rest(bill: Bill, key: str) -> str:
         if bill.is_classic or how == "none":
             return f"usage in this period is not billed{anew}"
         return f"usage so far is billed {when}{anew}"
-    if how == "none":
+    return _prorated(bill)
+
+
+def _prorated(bill: Bill) -> str:
+    if bill.prorations == "none":
         return "the rest of the period is not prorated"
+    when = "at once" if bill.prorations == "always_invoice" else "on the next invoice"
     return f"the rest of the period is prorated {when}"
 
 
@@ -331,7 +386,7 @@ def _at_once(bill: Bill) -> Iterator[str]:
 
 def _why_anew(bill: Bill) -> str | None:
     """Why classic billing begins new periods though nobody asks for it."""
-    if not bill.is_classic:
+    if not bill.is_classic or bill.is_later:
         return None
     before = [bill.price_before(key) for key in bill.before]
     after = [bill.price_after(key) for key in bill.after]

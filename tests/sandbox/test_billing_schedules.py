@@ -149,6 +149,9 @@ def test_around_a_subscription_that_exists_phases_are_added(world: World, basic:
     assert [(phase.start_date, phase.end_date) for phase in schedule.phases] == [(at("2026-04-01"), at("2026-05-01"))]
     refused = refusal(lambda: world.v1.subscription_schedules.create({"from_subscription": subscription.id}))
     assert refused.param == "from_subscription"
+    other: Any = {"from_subscription": world.subscribe((basic, 1)).id, "metadata": {"a": "b"}}
+    assert refusal(lambda: world.v1.subscription_schedules.create(other)).param == "from_subscription"
+    world.v1.subscriptions.update(subscription.id, {"metadata": {"mark": "1", "crm": "7"}})
     changed: Any = {
         "phases": [
             {
@@ -156,13 +159,15 @@ def test_around_a_subscription_that_exists_phases_are_added(world: World, basic:
                 "start_date": at("2026-04-01"),
                 "end_date": at("2026-05-01"),
             },
-            {"items": [{"price": pro, "quantity": 2}]},
+            {"items": [{"price": pro, "quantity": 2}], "metadata": {"mark": ""}},
         ],
         "metadata": {"a": "b"},
     }
     assert len(world.v1.subscription_schedules.update(schedule.id, changed).phases) == 2
     world.go("2026-05-01T02:00:00")
-    assert [invoice.total for invoice in world.invoices()] == [6_000, 18_000]
+    assert sorted(invoice.total for invoice in world.invoices()) == [3_000, 3_000, 6_000, 18_000]
+    # A phase's metadata unsets what it has empty.
+    assert world.v1.subscriptions.retrieve(subscription.id).metadata.to_dict() == {"crm": "7"}
 
 
 def test_the_present_phase_can_be_changed_at_once(world: World, basic: str, pro: str) -> None:
