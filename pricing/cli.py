@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate` what a plan of this program bills."""
+"""The command `pricing`: `estimate` what a plan of this program bills, `rollout` a version of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
+from pricing import command
 from pricing.program import ProgramError, plans
 
 
@@ -25,7 +26,14 @@ class UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the answer is the exit code."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = parser().parse_args(given)
+    except SystemExit as end:
+        # A rollout that was halted ends with argparse's 2.
+        return command.FAILED if end.code == 2 and given[:1] == ["rollout"] else int(end.code or 0)
+    if arguments.command == "rollout":
+        return command.run(arguments)
     try:
         title, plan = _plan(plans(Path.cwd(), arguments.stack), arguments.plan)
         used = {_charge(plan, name): units for name, units in arguments.usage}
@@ -43,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pricing", description="What a pricing model bills, without Stripe.")
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pricing", description="What people do with a pricing model beside applying it."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
     estimate.add_argument("plan", help="the name that the program gives it; alpaca-ai@2 is its version 2")
@@ -59,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="whose settings the program reads (default: %(default)s)")
+    command.add(commands)
     return parser
 
 

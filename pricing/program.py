@@ -41,10 +41,8 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     Raises:
         ProgramError: there is no such program or stack, or the program refuses to run.
     """
-    project = _read(directory / "Pulumi.yaml")
-    settings = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
-    pulumi.runtime.set_mocks(_NoEngine(), project=str(project.get("name")), stack=stack, preview=True)
-    pulumi.runtime.set_all_config({name: text for name, value in settings.items() if (text := _as_text(value))})
+    pulumi.runtime.set_mocks(_NoEngine(), project=project(directory), stack=stack, preview=True)
+    pulumi.runtime.set_all_config(dict(config(directory, stack)))
     sys.path.insert(0, os.fspath(directory))
     try:
         with chdir(directory):
@@ -54,6 +52,25 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     finally:
         sys.path.remove(os.fspath(directory))
     return dict(this_run().plans)
+
+
+def project(directory: Path) -> str:
+    """The name of the project in a folder.
+
+    Raises:
+        ProgramError: there is none.
+    """
+    return str(_read(directory / "Pulumi.yaml").get("name"))
+
+
+def config(directory: Path, stack: str) -> Mapping[str, str]:
+    """A stack's config as Pulumi gives it to a program, without what is encrypted.
+
+    Raises:
+        ProgramError: there is no such stack.
+    """
+    settings = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    return {name: text for name, value in settings.items() if (text := _as_text(value))}
 
 
 def _as_text(value: Any) -> str | None:
