@@ -202,10 +202,10 @@ def _assert_free(subscription: StripeObject, rules: Rules) -> None:
     if schedule is not None and whose == "ours" and schedules.planned(schedule) is not None:
         moment = schedules.moved_at(schedule)
         raise _Settled("on its way", "scheduled already", day(moment), moment)
-    if on & rules.new.ids and not on & rules.old.ids:
-        raise _Settled("there", f"on {rules.new} already")
     if schedule is not None and owner_of(schedule) == rules.owner + _BACK:
         raise _stays("moving back at its renewal (--undo)")
+    if on & rules.new.ids and not on & rules.old.ids:
+        raise _Settled("there", f"on {rules.new} already")
     if schedule is not None and whose != "ours":
         raise _stays("with a schedule that somebody else made, which is not touched", str(schedule["id"]))
     lock = mapping(subscription.get("metadata")).get(rules.lock)
