@@ -56,14 +56,12 @@ class Rollout:
 
     Attributes:
         test_clock: the clock whose subscriptions are meant; None for those that time passes for.
-        told: called with each subscription that was acted on, and what was done.
     """
 
     account: Account
     rules: Rules
     journal: Journal
     test_clock: str | None = None
-    told: Callable[[Placed, str], None] = lambda placed, what: None
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -144,7 +142,6 @@ class Rollout:
             placed = self._schedule(subscription, placed)
             if placed.fate == "moves":
                 self.journal.write(replace(begun, state="scheduled"))
-                self.told(placed, f"moves on {rollout.day(placed.effect or 0)}")
             else:
                 self.journal.write(replace(begun, state="undone", note=placed.detail))
         return placed
@@ -162,20 +159,22 @@ class Rollout:
         if wanted.fate != "moves":
             self._release(subscription, schedule)
             self.journal.write(Entry(placed.subscription, "undone", note=wanted.why))
-            self.told(wanted, f"stays after all: {wanted.why}")
             return wanted
         params = rollout.phases_of(alone, schedule, wanted.moves, wanted.added, self.rules)
         begun = int(mapping(schedule.get("current_phase")).get("start_date") or 0)
         coming = [phase for phase in schedule["phases"] if phase["start_date"] >= begun]
         same = schedules.same_plan(params["phases"], coming)
+        if same and entry is not None and entry.state != "moving":
+            return placed
+        prediction = rollout.predict(wanted, subscription, self.rules).as_data()
+        noticed = entry.noticed if entry else None
+        to_come = Entry(placed.subscription, "moving", noticed, wanted.complete, prediction)
         if not same:
+            # Before the call: a run that is cut short after it would keep the old prediction.
+            self.journal.write(to_come)
             subject = f"subscription {placed.subscription}"
             self.account.request("post", f"{SCHEDULES}/{schedule['id']}", params, subject=subject)
-            self.told(wanted, f"has changed, and so has its schedule; moves on {rollout.day(wanted.effect or 0)}")
-        if not same or entry is None or entry.state == "moving":
-            prediction = rollout.predict(wanted, subscription, self.rules).as_data()
-            noticed = entry.noticed if entry else None
-            self.journal.write(Entry(placed.subscription, "scheduled", noticed, wanted.complete, prediction))
+        self.journal.write(replace(to_come, state="scheduled"))
         return placed
 
     def _schedule(self, subscription: StripeObject, placed: Placed) -> Placed:

@@ -407,7 +407,7 @@ def killed_at(shop: Shop, call: int, *words: str, after: bool) -> int:
             raise Killed
         return answer
 
-    account._send = one  # type: ignore[method-assign]
+    account._send = one  # type: ignore[assignment,method-assign]
     try:
         shop.rollout(*words, process=process)
     except Killed:
@@ -454,7 +454,7 @@ def test_ctrl_c_finishes_what_is_begun_and_the_same_command_goes_on(shop: Shop) 
             signal.raise_signal(signal.SIGINT)
         return answer
 
-    process.account._send = one  # type: ignore[method-assign]
+    process.account._send = one  # type: ignore[assignment,method-assign]
     stopped = shop.rollout("--apply", process=process)
     assert stopped.code == 0
     assert stopped.text.splitlines()[-1] == "Stopped after 1 of 3. Run the same again: it goes on from there."
@@ -614,38 +614,71 @@ def one_batch(shop: Shop, chance: random.Random, count: int) -> None:
     ]
     coupons = [shop.world.stripe("post", "/v1/coupons", **each)["id"] for each in terms]
     ids = [random_subscription(shop, chance, coupons) for _ in range(count)]
-    used: dict[str, int] = {}
     shop.go("2026-01-20")
+    used = {id_: some_usage(shop, chance, id_) for id_ in ids}
     for id_ in ids:
-        used[id_] = chance.choice([0, 700, chance.randint(1, 60_000)])
-        shop.use(id_, used[id_])
+        if chance.random() < 0.3 and not shop.remote(id_)["schedule"]:
+            change_seats(shop, chance, id_)
     for _ in range(4):
         killed_at(shop, chance.randint(1, 3 * count), "--apply", after=chance.random() < 0.5)
     assert shop.rollout("--apply").code == 0
     moves = {entry.subscription for entry in entries(shop) if entry.state == "scheduled"}
+    for id_ in moves:
+        if chance.random() < 0.2:
+            change_seats(shop, chance, id_)
+    killed_at(shop, 1, "--apply", after=chance.random() < 0.5)
+    assert shop.rollout("--apply").code == 0
     shop.go("2026-02-02")
+    assert_billed(shop, ids, moves, used, rates=(Decimal("0.04"), 1_000))
+    checked = shop.rollout("--check")
+    assert checked.code == 0, checked.text
+    assert {entry.subscription for entry in entries(shop) if entry.state == "verified"} == moves
+    assert moves
+    used = {id_: some_usage(shop, chance, id_) for id_ in ids}
+    shop.go("2026-03-02")
+    assert_billed(shop, ids, moves, used, rates=(Decimal("0.05"), 500))
+
+
+def some_usage(shop: Shop, chance: random.Random, id_: str) -> int:
+    units = chance.choice([0, 700, chance.randint(1, 60_000)])
+    shop.use(id_, units)
+    return units
+
+
+def change_seats(shop: Shop, chance: random.Random, id_: str) -> None:
+    changed = {"id": item(shop, id_), "quantity": chance.randint(1, 30)}
+    behavior = chance.choice(["none", "create_prorations"])
+    shop.world.stripe("post", f"/v1/subscriptions/{id_}", items=[changed], proration_behavior=behavior)
+
+
+def assert_billed(
+    shop: Shop, ids: list[str], moves: set[str], used: dict[str, int], rates: tuple[Decimal, int]
+) -> None:
+    """The newest renewal of each is the old bill or the new one.
+
+    Args:
+        rates: what those who move pay for a unit (minor units), and from how many on: the old version's at the first
+            renewal, since usage is billed when its period is over.
+    """
     for id_ in ids:
         there = shop.remote(id_)
-        renewal = next(
-            (
-                each
-                for each in shop.world.stripe("get", "/v1/invoices", subscription=id_, limit=100)["data"]
-                if each["billing_reason"] == "subscription_cycle"
-            ),
-            None,
-        )
-        if renewal is None or there["status"] == "trialing":
+        found = shop.world.stripe("get", "/v1/invoices", subscription=id_, limit=100)["data"]
+        renewal = next((each for each in found if each["billing_reason"] == "subscription_cycle"), None)
+        assert ("v2-license" in shop.prices(id_)) is (id_ in moves), id_
+        if renewal is None or there["trial_end"]:
             assert id_ not in moves
             continue
         seats = next(each["quantity"] for each in there["items"]["data"] if each.get("quantity"))
-        fee = Decimal(seats) * (12_000 if id_ in moves else 10_000)
-        trial = renewal["lines"]["data"][0]["period"]["start"] and there["trial_end"]
-        overage = 0 if trial else max(used[id_] - 1_000, 0) * Decimal("0.04")
-        assert renewal["subtotal"] == fee + round_half_up(Decimal(overage)), (id_, seats, used[id_])
-        assert ("v2-license" in shop.prices(id_)) is (id_ in moves), id_
-    assert shop.rollout("--check").code == 0
-    assert {entry.subscription for entry in entries(shop) if entry.state == "verified"} == moves
-    assert moves
+        per_unit, included = rates if id_ in moves else (Decimal("0.04"), 1_000)
+        overage = round_half_up(max(used[id_] - included, 0) * per_unit)
+        lines = [
+            each["amount"]
+            for each in renewal["lines"]["data"]
+            if not (each["parent"].get("subscription_item_details") or {"proration": True})["proration"]
+        ]
+        assert sum(lines) == seats * (12_000 if id_ in moves else 10_000) + overage, (id_, seats, used[id_])
+        off = sum(each["amount"] for each in renewal["total_discount_amounts"])
+        assert renewal["total"] == sum(each["amount"] for each in renewal["lines"]["data"]) - off
 
 
 def round_half_up(amount: Decimal) -> int:
