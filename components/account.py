@@ -1,4 +1,4 @@
-"""One Stripe account, called carefully: guard, pace, retries, idempotency, clean errors.
+"""The client for one Stripe account: mode and account checks, pacing, retries, idempotency, one-line errors.
 
 Everything in `components` that reaches Stripe goes through `Account.request`. A preview builds an account and
 never calls it, so it needs neither a key nor the network; `stripe` itself is imported with the first call.
@@ -40,7 +40,7 @@ _ACCOUNT = re.compile(r"\bon account \W?(acct_\w+)")
 
 
 class AccountError(Exception):
-    """What a person reads when Stripe cannot be called, in one line; it never holds a key."""
+    """Stripe cannot be called; the message is one line for a person and never contains a key."""
 
     def __init__(self, message: str) -> None:
         super().__init__(as_line(message))
@@ -51,7 +51,7 @@ class StripeRefusal(AccountError):
 
     Attributes:
         message, code, param, status, request_id: as Stripe sent them; None where it sent none.
-        replayed: the answer is the stored one of an earlier request with the same idempotency key.
+        replayed: whether it is the stored answer to an earlier request with the same idempotency key.
     """
 
     def __init__(self, subject: str, error: stripe.StripeError, *, replayed: bool) -> None:
@@ -75,7 +75,7 @@ class StripeRefusal(AccountError):
 
     @property
     def is_certain(self) -> bool:
-        """Whether Stripe has not done it and will not: not so where it was busy, broke, or never answered."""
+        """Whether the request certainly had no effect; unknown if Stripe was busy, failed or never answered."""
         return self.status is not None and 400 <= self.status < 500 and self.status not in (409, 429)
 
     def advise(self, advice: str) -> None:
@@ -89,14 +89,16 @@ class StripeRefusal(AccountError):
             case 403:
                 return " Give the restricted key this permission, or use another key."
             case 429:
-                return " Set stripe-pricing:requestsPerSecond lower and run again; what was done stays done."
+                return " Lower stripe-pricing:requestsPerSecond and run again; finished changes are not repeated."
             case status if status is not None and 300 <= status < 400:
-                return " The address redirects, and no key is sent on: check stripe-pricing:apiBase or STRIPE_API_BASE."
+                return (
+                    " The address redirects, which is never followed: check stripe-pricing:apiBase or STRIPE_API_BASE."
+                )
             case None:
-                return " Stripe could not be reached; run again: what was done is found, not made twice."
-            # 501 is the sandbox's for what it does not have.
+                return " Stripe could not be reached. Run again: finished changes are found, not repeated."
+            # The sandbox answers 501 for what it does not implement.
             case status if (status >= 500 and status != 501) or status == 409:
-                return " Run again: what was done is found, not made twice."
+                return " Run again: finished changes are found, not repeated."
         return ""
 
 
@@ -119,19 +121,19 @@ class Pacer:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Return when the next request may leave."""
+        """Return when the next request may be sent."""
         if self.rate is None:
             return
         with self._lock:
             now = self._clock()
-            # A tenth of a second unused may be caught up: threads do not wake to the millisecond.
+            # Up to a tenth of a second can be caught up: threads do not wake to the millisecond.
             turn = max(self._next, now - 0.1)
             self._next = turn + 1.0 / self.rate
         if turn > now:
             self._sleep(turn - now)
 
     def slow_down(self) -> None:
-        """Stripe said too many: go a little slower from here on."""
+        """Lower the rate a little, after a 429."""
         with self._lock:
             self.rate = PACE_AFTER_429 if self.rate is None else max(1.0, self.rate * 0.9)
 
@@ -142,7 +144,7 @@ class Account:
     Attributes:
         settings: where Stripe is and which money it handles.
         version: the API version that every request names, pinned by the pinned stripe-python.
-        calls: how many requests have left, retries included.
+        calls: how many requests were sent, retries included.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class Account:
         self._pinned = settings.account
         self._id: str | None = None
         self._client: stripe.StripeClient | None = None
-        #: What the embedded sandbox raises for a file that is none; without one, nothing does.
+        #: What the embedded sandbox raises for an unusable file; nothing without an embedded sandbox.
         self._unusable_file: type[Exception] | tuple[()] = ()
 
     # -- who we are ---------------------------------------------------------------------------------------------
@@ -178,13 +180,13 @@ class Account:
         return str(sdk.load("stripe._api_version", "_ApiVersion").CURRENT)
 
     def pin(self, account_id: object) -> None:
-        """Remember which account the stack's state says its objects are in.
+        """Pin the account that the stack's state names.
 
         Every object's state holds the id of its account (output `account`). `stripe-pricing:account`, else the first
-        one seen, pins it for the process; the first call then compares it with the account that the key opens.
+        one seen, pins it for the process; the first call then compares it with the key's account.
 
         Raises:
-            AccountError: it is another one than that. Asked for in the wrong account, an object would seem gone.
+            AccountError: another account is pinned. In the wrong account every object would seem deleted.
         """
         if not isinstance(account_id, str) or not account_id:
             return
@@ -192,18 +194,19 @@ class Account:
             pinned = self._pinned = self._pinned or account_id
         if account_id != pinned and pinned == self.settings.account:
             raise AccountError(
-                f"stripe-pricing:account is {pinned}, and the stack's state has objects in {account_id}: set it to "
+                f"stripe-pricing:account is {pinned}, but the stack's state has objects in {account_id}: set it to "
                 "that, or use another stack"
             )
         if account_id != pinned:
             raise AccountError(
-                f"the stack's state has objects in two Stripe accounts, {pinned} and {account_id}, and a key opens "
-                "one: forget those of one (pulumi state delete; Stripe keeps them) and give it a stack of its own"
+                f"the stack's state has objects in two Stripe accounts, {pinned} and {account_id}, but a key opens "
+                "one: remove the objects of one from the state (pulumi state delete; Stripe keeps them), and manage "
+                "them in another stack"
             )
 
     @property
     def id(self) -> str:
-        """The account that the key opens, or "" where Stripe does not tell; asked once a process."""
+        """The account that the key opens, or "" if Stripe does not tell; asked once a process."""
         with self._lock:
             if self._id is None:
                 try:
@@ -217,7 +220,7 @@ class Account:
             return self._id
 
     def verify(self) -> None:
-        """Refuse to work in another account than the one that the state was made in.
+        """Refuse to work in an account other than the state's.
 
         Raises:
             AccountError: there is no key, or the key opens another account, or nothing tells which one.
@@ -225,19 +228,18 @@ class Account:
         with self._lock:
             if self._pinned is not None and not self.id:
                 raise AccountError(
-                    f"this stack {self._whose} Stripe account {self._pinned}, and the key may not read its account, so "
-                    f"that nothing tells which one it opens: give the restricted key the permission {READ_ACCOUNT}, or "
-                    "use another key"
+                    f"this stack {self._whose} Stripe account {self._pinned}, but the key cannot read which account "
+                    f"it opens: give the restricted key the permission {READ_ACCOUNT}, or use another key"
                 )
             if self._pinned is not None and self.id != self._pinned:
                 if self.settings.embedded:
                     raise AccountError(
-                        f"this stack's objects are in another sandbox than the file {self.settings.sandbox_file}: "
-                        "bring that file back (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or forget the "
-                        "stack's state (pulumi stack rm --force --preserve-config) and start anew"
+                        f"this stack's objects are not in the sandbox file {self.settings.sandbox_file} but in "
+                        "another: use that one (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or delete the "
+                        "stack's state (pulumi stack rm --force --preserve-config) and start over"
                     )
                 raise AccountError(
-                    f"this stack {self._whose} Stripe account {self._pinned}, and the key opens {self.id}: "
+                    f"this stack {self._whose} Stripe account {self._pinned}, but the key opens {self.id}: "
                     "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
                 )
 
@@ -246,7 +248,7 @@ class Account:
         return "is for" if self._pinned == self.settings.account else "has its objects in"
 
     def _check_livemode(self, subject: str, data: Mapping[str, Any]) -> None:
-        """Refuse an answer of the other mode: a proxy or a served sandbox that is not what the stack takes it for.
+        """Refuse an answer in the wrong mode, from a proxy or a served sandbox that the stack does not expect.
 
         Raises:
             AccountError: an object in it is not of the stack's mode.
@@ -256,9 +258,9 @@ class Account:
             if isinstance(livemode, bool) and livemode != self.livemode:
                 has, is_mode = ("real", "live") if livemode else ("test", "test")
                 raise AccountError(
-                    f"{subject}: the answer is about {has} money (livemode is {str(livemode).lower()}) and "
-                    f"stripe-pricing:mode is {self.settings.mode}: what is at the address of the API is not in that "
-                    f"mode, so nothing else is sent there; look for {each.get('id', 'what was made')} in {is_mode} mode"
+                    f"{subject}: the answer is about {has} money (livemode is {str(livemode).lower()}), but "
+                    f"stripe-pricing:mode is {self.settings.mode}: the API address is in another mode, so nothing more "
+                    f"is sent there; look for {each.get('id', 'what was created')} in {is_mode} mode"
                 )
 
     # -- calling ------------------------------------------------------------------------------------------------
@@ -272,15 +274,15 @@ class Account:
         subject: str,
         idempotency_key: str | None = None,
     ) -> Answer:
-        """Call Stripe once and well: paced, and retried with the same idempotency key.
+        """Call Stripe, paced, and retried with the same idempotency key.
 
-        Retried for `stripe-pricing:retrySeconds` are 429 (which stripe-python leaves to its caller), 409, 5xx and
-        broken connections, unless Stripe says otherwise (`Stripe-Should-Retry`). A stored answer is final: asking again
-        would only repeat it.
+        It retries 429 (which stripe-python leaves to its caller), 409, 5xx and broken connections for
+        `stripe-pricing:retrySeconds`, unless Stripe says otherwise (`Stripe-Should-Retry`). A stored answer is final: a
+        retry would only repeat it.
 
         Raises:
             StripeRefusal: Stripe's last answer, or that it could not be reached.
-            AccountError: there is no key, or it opens another account than the state's.
+            AccountError: there is no key, or it opens an account other than the state's.
         """
         self.verify()
         return self._send(method, path, params or {}, subject, idempotency_key)
@@ -349,7 +351,7 @@ class Account:
             raise AccountError(str(error)) from None
         import stripe
 
-        # It would write an id to the user's home and time every call for Stripe.
+        # Telemetry would write an id to the user's home folder and report how long every call took.
         stripe.enable_telemetry = False
         http_client = self._http_client
         if http_client is None and self.settings.embedded:
@@ -387,7 +389,7 @@ def _worth_retrying(error: stripe.StripeError) -> bool:
     status = error.http_status
     if status is None:
         return isinstance(error, stripe.APIConnectionError)
-    # A success that cannot be read was cut off on its way, or is a proxy's page.
+    # A success that cannot be parsed was truncated, or is a proxy's page.
     return status in (409, 429) or status >= 500 or status < 300
 
 
@@ -396,13 +398,13 @@ _accounts_lock = threading.Lock()
 
 
 def account_for(get: Get) -> Account:
-    """The process's account for a stack's config: one for all providers, so that they share one pace.
+    """The process's account for a stack's config: one for all providers, so that they share one rate limit.
 
     Args:
-        get: answers the setting `<name>` of the stack's config, or None.
+        get: looks up the setting `<name>` of the stack's config; None if it is not set.
 
     Raises:
-        AccountError: settings that cannot be meant, such as a live key on a stack in test mode.
+        AccountError: a setting is invalid, such as a live key on a stack in test mode.
     """
     try:
         settings = Settings.read(get, os.environ)

@@ -73,12 +73,12 @@ def _customer(outputs: Mapping[str, Any]) -> str:
 
 
 def _coupon(outputs: Mapping[str, Any]) -> str:
-    keeps = f"whoever has it keeps {takes_off(outputs)}"
+    keeps = f"customers who have it keep {takes_off(outputs)}"
     return f"deleting it is for good; {keeps}, and its promotion codes are no longer valid"
 
 
 def _promotion_code(outputs: Mapping[str, Any]) -> str:
-    return f"{outputs.get('code')} can no longer be redeemed; discounts that were given with it go on"
+    return f"{outputs.get('code')} can no longer be redeemed; existing discounts go on"
 
 
 def _price(outputs: Mapping[str, Any]) -> str | None:

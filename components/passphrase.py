@@ -1,7 +1,7 @@
-"""Whether an empty passphrase opens a stack's secrets: Pulumi's own check, repeated.
+"""Whether a passphrase opens a stack's secrets: repeats Pulumi's own check.
 
 `encryptionsalt` in Pulumi.<stack>.yaml is `v1:<salt>:v1:<nonce>:<ciphertext>`, each in base64. The key is PBKDF2 of the
-passphrase (SHA-256, a million rounds), the cipher AES-256-GCM, and the text of a right passphrase is `pulumi`
+passphrase (SHA-256, a million rounds), the cipher AES-256-GCM, and the right passphrase decrypts it to `pulumi`
 (github.com/pulumi/pulumi, pkg/secrets/passphrase).
 """
 

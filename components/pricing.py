@@ -1,7 +1,7 @@
 """The pricing model as values: what a plan and its versions cost, before they are any Stripe object. Pure.
 
-Amounts are major units ("100.00" USD) as text, int or `Decimal`; a float is refused, because it cannot hold what it
-says. In several currencies an amount is a mapping, `{"usd": "100.00", "eur": "90.00"}`.
+Amounts are major units ("100.00" USD) as text, int or `Decimal`; a float is refused, because it cannot hold every
+amount exactly. In several currencies an amount is a mapping, `{"usd": "100.00", "eur": "90.00"}`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Exact = Decimal | int | str
 ExactAmounts = Exact | Mapping[str, Exact]
 """One amount, or one for each currency."""
 
-#: Longer than any quantity times any amount.
+#: More digits than any quantity times any amount has.
 EXACT: Final = Context(prec=120)
 #: Stripe's `unit_amount_decimal` takes at most this many decimals of a minor unit.
 MAX_DECIMALS: Final = 12
@@ -34,11 +34,11 @@ _CURRENCY = re.compile(r"\A[a-z]{3}\Z")
 
 
 class PricingError(ValueError):
-    """A pricing model that cannot be meant; one line that says why."""
+    """An invalid pricing model; one line that says why."""
 
 
 def unknown_argument(name: str, known: Iterable[str]) -> str:
-    """What to say of an argument that there is not: it is mostly a slip of the pen."""
+    """The message about an unknown argument, which is mostly a typo."""
     close = get_close_matches(name, list(known), 1)
     return f"there is no argument {name}" + (f"; did you mean {close[0]}?" if close else "")
 
@@ -126,8 +126,8 @@ class Fee(_Value):
         amount: major units for each seat, or for the whole subscription, and each interval.
         per: `seat` (the amount times the subscriber's seats) or `subscription`.
         interval, interval_count: how often it is billed.
-        key: names the price and the subscription item; keep it for ever.
-        product: the name of a product of its own, where customers shall read another name than the plan's.
+        key: names the price and the subscription item; never change it.
+        product: the name of a product of its own, if customers should see a name other than the plan's.
     """
 
     amount: Amounts
@@ -145,7 +145,7 @@ class Overage(_Value):
     """What usage above the included units costs: `amount` major units per `per` units, `Overage("0.04", per=100)`.
 
     `round` charges whole packages of `per` units, rounded "up" or "down" (Stripe's `transform_quantity`); without it
-    a part of a package costs its part.
+    a partial package is charged in proportion.
     """
 
     amount: Amounts
@@ -161,8 +161,8 @@ class Tier(_Value):
 
     Attributes:
         amount: major units per `per` units.
-        up_to: the last unit of the tier; None for the last tier, which is open.
-        flat: major units once the tier is reached, beside the amount.
+        up_to: the last unit of the tier; None for the last tier, which is open-ended.
+        flat: major units charged once when the tier is reached, besides the amount.
     """
 
     amount: Amounts
@@ -181,13 +181,13 @@ class Usage(_Value):
         unit, units: what is metered, in the singular and the plural (by default with an s).
         included: units that each interval covers without charge, for the whole subscription.
         overage: what units above `included` cost.
-        tiers: instead of `overage`, tiers that ascend and end in an open one. `up_to` counts from the first unit, the
-            included ones too.
+        tiers: instead of `overage`, ascending tiers, the last one open-ended. `up_to` counts from the first unit,
+            including the included ones.
         tiers_mode: `graduated` (each unit at its own tier's rate) or `volume` (all at the rate of the tier reached).
         meter: the key of the meter, where several charges or plans share one; by default the charge has its own.
         interval, interval_count: the period over which usage is summed and billed.
-        key: names the price and the subscription item; keep it for ever.
-        product: the name of a product of its own: lines that customers can tell apart, where a plan counts two things.
+        key: names the price and the subscription item; never change it.
+        product: the name of a product of its own, so that customers can tell the lines of two usage charges apart.
     """
 
     unit: Annotated[str, Field(min_length=1, max_length=40)]
@@ -216,22 +216,22 @@ class Usage(_Value):
             raise ValueError("needs one of overage and tiers")
         if self.overage and self.overage.round and self.included:
             raise ValueError(
-                "overage.round and included exclude each other: Stripe refuses transform_quantity together with tiers. "
-                "Leave round out (a part of a package costs its part), or set included to 0"
+                "overage.round and included cannot be combined: Stripe refuses transform_quantity together with tiers. "
+                "Remove round (a partial package is charged in proportion), or set included to 0"
             )
         if self.included and self.tiers_mode == "volume":
             raise ValueError(
-                "included and tiers_mode volume exclude each other: the tier that is reached prices every unit; "
+                "included and tiers_mode volume cannot be combined: the tier that is reached prices every unit; "
                 'declare a first tier of amount "0" instead'
             )
         end = self.included
         for number, tier in enumerate(self.tiers, start=1):
             last = number == len(self.tiers)
             if last != (tier.up_to is None):
-                raise ValueError(f"tier {number}: " + ("must be open (no up_to)" if last else "needs up_to"))
+                raise ValueError(f"tier {number}: " + ("must be open-ended (no up_to)" if last else "needs up_to"))
             if tier.up_to is not None and tier.up_to <= end:
                 raise ValueError(
-                    f"tier {number}: up_to is {tier.up_to}; must be above {end}, where the one before ends"
+                    f"tier {number}: up_to is {tier.up_to}; must be above {end}, where the previous one ends"
                 )
             end = tier.up_to or end
         return self
@@ -298,7 +298,7 @@ class Plan(_Value):
     @model_validator(mode="after")
     def _stripe_can_say_it(self) -> Self:
         if not self.fees and not self.usage:
-            raise ValueError("costs nothing; declare fees or usage")
+            raise ValueError("has no price; declare fees or usage")
         keys = [charge.key for charge in self.charges]
         for key in sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"two charges have the key {key!r}; give one of them another")
@@ -307,7 +307,7 @@ class Plan(_Value):
             if isinstance(amounts, Mapping) and amounts.keys() != codes:
                 raise ValueError(f"{where} has no amount in {', '.join(sorted(codes - amounts.keys()))}")
             if not isinstance(amounts, Mapping) and codes != {self.currency}:
-                raise ValueError(f"{where} names no currency, and other amounts do: {', '.join(self.currencies)}")
+                raise ValueError(f"{where} names no currency, but other amounts do: {', '.join(self.currencies)}")
         for code in self.currencies:
             for key, rate in ((charge.key, self.rate(charge, code)) for charge in self.charges):
                 _representable(key, rate, code)
@@ -360,7 +360,7 @@ class Plan(_Value):
 
     @property
     def price_text(self) -> str:
-        """The whole price in one sentence a currency, as a reviewer reads it in a preview."""
+        """The whole price, one sentence for each currency, as a preview shows it to a reviewer."""
         sentences = []
         for code in self.currencies:
             parts = [_fee_text(fee, code) for fee in self.fees] + [_usage_text(each, code) for each in self.usage]
@@ -376,7 +376,7 @@ class Plan(_Value):
         )
 
     def _amounts(self) -> Iterator[tuple[str, Decimal | Mapping[str, Decimal]]]:
-        """Every amount of the plan, with where it stands."""
+        """Every amount of the plan, with its place."""
         for fee in self.fees:
             yield f"fee {fee.key!r}", fee.amount
         for charge in self.usage:

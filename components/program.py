@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pulumi
+from pulumi.runtime.settings import SETTINGS, get_root_resource
+from pulumi.runtime.stack import Stack
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -38,6 +42,8 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
     config = StackConfig(pulumi.runtime.get_config, pulumi.runtime.is_config_secret)
     if config.hint:
         pulumi.log.warn(config.hint)
+    # The stack's own registration is among them, and whatever is not of this program.
+    before = _tasks()
     try:
         settings = Settings.read(config, os.environ)
         for objection in objections(settings, project_folder(Path.cwd()), pulumi.get_stack(), os.environ):
@@ -59,9 +65,34 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             if not is_meant(finding, meant):
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
     except (SettingsError, PricingError) as error:
+        _withdraw(_tasks() - before)
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
+        _withdraw(_tasks() - before)
         raise pulumi.RunError("\n".join(validation_messages(error))) from None
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    """What waits to be told to the engine; nothing where no engine runs this program."""
+    try:
+        return asyncio.all_tasks()
+    except RuntimeError:
+        return set()
+
+
+def _withdraw(tasks: set[asyncio.Task[Any]]) -> None:
+    """Take back what a program has declared before its mistake was found.
+
+    Pulumi's SDK tells the engine of a resource after the program's body, also when that has failed: an `up` without a
+    preview would apply the part of the model that comes before the mistake.
+    """
+    for task in tasks:
+        SETTINGS.outputs.discard(task)
+        task.cancel()
+    # What is exported would wait for ever for what is not registered.
+    root = get_root_resource()
+    if isinstance(root, Stack):
+        root.outputs.clear()
 
 
 def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:

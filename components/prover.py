@@ -1,8 +1,8 @@
-"""What is legal in a pricing model and surely not meant, each with a counterexample in money. Pure and offline.
+"""Finds what Stripe allows in a pricing model but nobody wants, with a counterexample in money. Pure and offline.
 
-Every check is exact: a charge's cost is a piecewise linear function of usage (steps, where whole packages are charged),
-and a sum of such functions takes its extremes where a piece begins or ends. Incidents behind the checks: a bigger plan
-cheaper than a smaller one, 20 units dearer than 21, prices off by a factor of 60 or 100 after a change of unit.
+Every check is exact: a charge's cost is a piecewise linear function of usage (a step function for whole packages), and
+a sum of such functions has its extremes where a piece begins or ends. The checks come from incidents: a bigger plan
+cheaper than a smaller one, 20 units costing more than 21, prices off by a factor of 60 or 100 after a change of unit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import money
 from components.pricing import EXACT, Fee, Plan, Rate, Usage
 from components.rating import packages
 
-#: A rate that changes by this factor from one version to the next is a slip of unit until somebody says otherwise.
+#: A rate that changes by this factor between versions is taken for a wrong unit unless the program says otherwise.
 SLIP: Final = 10
-#: How far the exchange rates that two amounts of a plan imply may be apart.
+#: The largest ratio between the exchange rates that the amounts of a plan imply.
 CURRENCY_SPREAD: Final = Decimal("1.5")
-#: Where two kinds of packages meet less often than this, their tail is not compared.
+#: If two package sizes align less often than this, the usage above their tiers is not compared.
 MOST_POINTS: Final = 20_000
 MONTHS: Final[Mapping[str, Decimal]] = {
     "day": Decimal(12) / 365,
@@ -34,10 +34,10 @@ MONTHS: Final[Mapping[str, Decimal]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is surely not meant.
+    """Something that nobody wants.
 
     Attributes:
-        name: what acknowledges it, `falls:pro@2:usage`.
+        name: acknowledges it in `program(meant=[...])`, such as `falls:pro@2:usage`.
         sentence: what is wrong, with the counterexample in money.
     """
 
@@ -74,7 +74,7 @@ def prove(
 
 
 def falls(name: str, plan: Plan) -> Iterator[Finding]:
-    """A bill that is lower for more usage: a volume tier whose rate is so much lower that its first unit pays back."""
+    """A bill that falls as usage rises: a volume tier so cheap that its first unit lowers the whole bill."""
     for charge in plan.usage:
         for code in plan.currencies:
             rate = plan.rate(charge, code)
@@ -92,7 +92,7 @@ def falls(name: str, plan: Plan) -> Iterator[Finding]:
 
 
 def currencies(name: str, plan: Plan) -> Iterator[Finding]:
-    """Amounts of one plan that imply exchange rates far apart."""
+    """Amounts of one plan that imply exchange rates far apart from each other."""
     base, *others = plan.currencies
     for code in others:
         implied = sorted(_implied(plan, base, code))

@@ -1,7 +1,7 @@
 """The bill of a plan for seats and usage, line by line as Stripe bills it. Pure and exact.
 
-Stripe rounds each line to whole minor units, a half away from zero, and writes one line for each tier that is reached
-(the first always) and one for the flat amount of each.
+Stripe rounds each line to whole minor units, halves away from zero. It writes a line for each tier that is reached (the
+first always), and one for each flat amount.
 https://docs.stripe.com/products-prices/pricing-models, https://docs.stripe.com/billing/subscriptions/decimal-amounts
 """
 
@@ -54,11 +54,11 @@ class Bill:
 def bills(
     plan: Plan, *, seats: int = 1, usage: Mapping[str, Decimal | int] | None = None, currency: str | None = None
 ) -> tuple[Bill, ...]:
-    """What a subscriber pays, a bill for each interval that the plan bills in, the shortest first.
+    """What a subscriber pays: a bill for each billing interval of the plan, the shortest first.
 
     Args:
         seats: quantity of the fees that are per seat.
-        usage: units by the charge's key, summed over its interval; left out, 0.
+        usage: units by the charge's key, summed over its interval; by default 0.
         currency: one of the plan's; by default its first.
 
     Raises:
@@ -93,7 +93,7 @@ def bills_of(plan: Plan, quantities: Mapping[str, Decimal | int], currency: str)
 
 
 def rate_lines(key: str, rate: Rate, quantity: Decimal | int) -> Iterator[Line]:
-    """The lines of one charge; usage that was corrected below zero is 0."""
+    """The lines of one charge; usage corrected to below zero counts as 0."""
     units = max(Decimal(quantity), Decimal(0))
     match rate.mode:
         case "per_unit":

@@ -1,8 +1,8 @@
 """Stripe's objects as typed Pulumi resources, from `Meter` to `Subscription`: a class a kind.
 
 Every parameter that Stripe has is an argument, under Stripe's name; amounts are `str`, `Decimal` or `int` in minor
-units, never `float`. What an argument means is in Stripe's documentation; what changing, taking out or deleting it
-does is in docs/providers.md. Link resources by `.id`: any other output is unknown in the preview of an update.
+units, never `float`. Stripe's documentation says what an argument means; docs/providers.md says what changing, removing
+or deleting it does. Link resources by `.id`: any other output is unknown in the preview of an update.
 """
 
 from __future__ import annotations
@@ -464,7 +464,7 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
 
     Args:
         cancel: how it ends when it is taken out of the program: `when` `now` (default) or `period_end`,
-            `invoice_now` with a last invoice (default), `prorate` with a credit for unused time.
+            `invoice_now` with a final invoice (default), `prorate` with a credit for unused time.
         allow_unbilled_usage: allows moving or removing a metered item where Stripe does not bill its usage of the
             current period then: in billing mode classic, and with proration_behavior `none`.
         price_changes: when items come, go and move to another price: `now` (default), prorated as `proration_behavior`

@@ -1,4 +1,4 @@
-"""What a live stack's state and secrets are kept in: what must not be, unless the stack asks for it by name."""
+"""Refuses to keep a live stack's state or secrets where they are not safe, unless the stack allows it explicitly."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from urllib.parse import unquote, urlsplit
 from components import passphrase
 from components.settings import NAMESPACE, Settings
 
-#: The folder of the checkout in which script/bootstrap keeps state where the user has named no backend.
+#: The folder in which script/bootstrap keeps state if the user names no backend.
 LOCAL_STATE: Final = ".pulumi-state"
 PAGE: Final = 'README.md, "Your own Stripe account"'
 
 
 def objections(settings: Settings, root: Path, stack: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with how a live stack is kept, a sentence each; nothing for any other stack.
+    """One sentence for each thing wrong with how a live stack is kept; nothing for other stacks.
 
     Args:
         root: the project's folder, with Pulumi.yaml and Pulumi.<stack>.yaml.
@@ -26,15 +26,15 @@ def objections(settings: Settings, root: Path, stack: str, environ: Mapping[str,
         return
     if not settings.allow_local_state and _is_local_state(root, environ.get("PULUMI_BACKEND_URL", "")):
         yield (
-            f"{NAMESPACE}:mode is live and the state is the folder {LOCAL_STATE} of this checkout: whoever loses it no "
-            f"longer knows what bills. Give the stack a state of its own ({PAGE}), or ask for this one: pulumi config "
-            f"set {NAMESPACE}:allowLocalState true"
+            f"{NAMESPACE}:mode is live and the state is the folder {LOCAL_STATE} of this checkout: if it is lost, "
+            f"nothing knows what bills. Give the stack a backend of its own ({PAGE}), or allow this one: pulumi "
+            f"config set {NAMESPACE}:allowLocalState true"
         )
     if not settings.allow_empty_passphrase and _opens_without_passphrase(root / f"Pulumi.{stack}.yaml", environ):
         yield (
             f"{NAMESPACE}:mode is live and an empty passphrase opens the stack's secrets, for anybody who has "
             f"Pulumi.{stack}.yaml or the state: run pulumi stack change-secrets-provider (with awskms://... or "
-            "passphrase), and roll the API key if it was among them; or ask for this: pulumi config set "
+            "passphrase), and roll the API key if it was among them; or allow this: pulumi config set "
             f"{NAMESPACE}:allowEmptyPassphrase true"
         )
 
@@ -45,7 +45,7 @@ def _is_local_state(root: Path, backend: str) -> bool:
 
 
 def _opens_without_passphrase(file: Path, environ: Mapping[str, str]) -> bool:
-    """Whether the stack's passphrase is the empty one. What the environment names has opened the stack already."""
+    """Whether the stack's passphrase is empty. One from the environment has already opened the stack."""
     given = environ.get("PULUMI_CONFIG_PASSPHRASE")
     if given is None and (named := environ.get("PULUMI_CONFIG_PASSPHRASE_FILE")):
         try:

@@ -1,9 +1,9 @@
-"""stripe-python, loaded late and by one thread at a time.
+"""Imports stripe-python lazily, and in one thread at a time.
 
-Late, because a preview of a program needs its types and not its client, and the program's own process neither.
-By one thread, because its modules import each other in circles: threads that load two of them at once can each see
-the other's half loaded, and then an `ImportError` stops a run (Python 3.13 does so whenever Pulumi's worker threads
-begin a destroy together).
+Lazily, because a preview needs its types but not its client, and the program's own process needs neither. In one
+thread, because its modules import each other in cycles: threads that import two of them at once can see each other's
+half imported, and an `ImportError` stops the run (with Python 3.13, whenever Pulumi's worker threads begin a destroy
+together).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _lock = threading.RLock()
 
 
 def load(module: str, name: str | None = None) -> Any:
-    """A module of stripe-python, or what it calls `name`, whole."""
+    """A module of stripe-python, or its attribute `name`, fully imported."""
     with _lock:
         found = import_module(module)
-        # Its packages load their modules when a name of theirs is first asked for.
+        # Its packages import their modules when a name is first used.
         return found if name is None else getattr(found, name)
 
 
 def load_client() -> None:
-    """Everything that calling Stripe takes, so that `import stripe` and its names load nothing any more."""
+    """Import everything that calling Stripe needs, so that `import stripe` imports nothing more."""
     load("stripe._stripe_client")

@@ -1,7 +1,7 @@
-"""Stack config and environment -> `Settings`: where Stripe is, and which money it handles.
+"""`Settings`, from stack config and environment: where Stripe is, in which mode, and with which key.
 
-The program reads it from Pulumi's config, a provider from what `configure()` is given; both pass a `get` function to
-`stack_config`, so that there is one set of rules and one set of sentences.
+The program reads Pulumi's config, and a provider reads what `configure()` gets. Both go through `StackConfig`, so the
+rules and messages are the same.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from components.redaction import redact, remember
 
 Mode = Literal["sandbox", "test", "live"]
 _WHOLE_KEY: Final = re.compile(r"(?:sk|rk)_(?:test|live)_[A-Za-z0-9_]+")
-#: Answers a key of the stack's config, or None.
+#: Looks up a key of the stack's config; None if it is not set.
 Get = Callable[[str], str | None]
 
-#: Where our settings are in a stack's config. It is ours whatever the project is called.
+#: The namespace of our settings in a stack's config, whatever the project is called.
 NAMESPACE: Final = "stripe-pricing"
-#: Where they were: the registry's Stripe provider refuses every key there that it does not know.
+#: The former namespace: the registry's Stripe provider refuses keys there that it does not know.
 OLD_NAMESPACE: Final = "stripe"
-#: The settings that were ever read from there.
+#: The settings that earlier versions read from there.
 OLD_NAMES: Final = (
     "mode",
     "apiKey",
@@ -40,20 +40,20 @@ OLD_NAMES: Final = (
     "timeoutSeconds",
 )
 
-#: The key that the sandbox is called with; it opens nothing anywhere else.
+#: The key for the sandbox; it is worthless anywhere else.
 SANDBOX_KEY = "sk_test_sandbox"
 DEFAULT_SANDBOX_FILE = ".stripe-sandbox/stripe.db"
 #: Requests a second that Stripe allows an account, by mode (https://docs.stripe.com/rate-limits).
-#: The sandbox is asked no more than Stripe's test mode, except embedded, where there is no one to spare.
+#: A served sandbox has the limit of Stripe's test mode; an embedded one has none.
 REQUESTS_PER_SECOND: Mapping[Mode, float] = {"sandbox": 25.0, "test": 25.0, "live": 100.0}
-#: How long one call is retried before it fails. Stripe's own outages are longer; an `up` can be run again.
+#: How long to retry one call before it fails. Outages of Stripe last longer; an `up` can be run again.
 RETRY_SECONDS: Final = 90.0
-#: How long one answer is waited for; stripe-python's own default.
+#: How long to wait for one answer; stripe-python's own default.
 TIMEOUT_SECONDS: Final = 80.0
 
 
 class SettingsError(ValueError):
-    """A setting is missing or contradicts another; the message is one line, names it, and holds no key."""
+    """A setting is missing or invalid; the message is one line that names it, without any key."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
@@ -61,14 +61,14 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class StackConfig:
-    """Our settings in a stack's config, those that are still called `stripe:` included.
+    """Our settings in a stack's config, including those under the old namespace `stripe:`.
 
-    `stripe:apiKey` may be the registry provider's own. It is read where `stripe-pricing:apiKey` is not declared, and
-    it contradicts that only in a stack whose `stripe:` has other settings of ours.
+    `stripe:apiKey` may belong to the registry's provider. It is read if `stripe-pricing:apiKey` is not set, and it
+    conflicts with that only if the stack has other settings of ours under `stripe:`.
 
     Attributes:
-        get: answers a key with its namespace, such as `stripe-pricing:mode`, or None.
-        is_secret: whether that key is kept encrypted. Pulumi tells a program, and does not tell a provider.
+        get: looks up a key with its namespace, such as `stripe-pricing:mode`; None if it is not set.
+        is_secret: whether that key is encrypted. Pulumi tells a program, but not a provider.
     """
 
     get: Get
@@ -78,7 +78,7 @@ class StackConfig:
         """The setting `name`, such as `mode`.
 
         Raises:
-            SettingsError: both namespaces have it, with different values; or it is a live key that is not encrypted.
+            SettingsError: the two namespaces have different values, or a live key is not encrypted.
         """
         ours = self.get(f"{NAMESPACE}:{name}")
         old = self.get(f"{OLD_NAMESPACE}:{name}") if name in OLD_NAMES else None
@@ -90,15 +90,15 @@ class StackConfig:
         key = f"{NAMESPACE if ours else OLD_NAMESPACE}:{name}"
         if name == "apiKey" and key_mode(ours or old or "") == "live" and not self.is_secret(key):
             raise SettingsError(
-                f"{key} is a live key and is not encrypted, so it is in clear in every copy of the stack's config and "
-                f"state: roll the key in Stripe's dashboard, then run pulumi config set --secret {NAMESPACE}:apiKey "
+                f"{key} is a live key that is not encrypted, so every copy of the stack's config and state shows it: "
+                f"roll the key in Stripe's dashboard, then run pulumi config set --secret {NAMESPACE}:apiKey "
                 "with the new one"
             )
         return ours or old
 
     @property
     def hint(self) -> str | None:
-        """What to say about settings that have their old names; None where there are none."""
+        """What to say about settings under their old names; None if there are none."""
         old = [
             name for name in OLD_NAMES if self.get(f"{OLD_NAMESPACE}:{name}") and not self.get(f"{NAMESPACE}:{name}")
         ]
@@ -157,11 +157,11 @@ class Settings(BaseModel):
     def read(cls, get: Get, environ: Mapping[str, str]) -> Settings:
         """Build settings from stack config and environment.
 
-        `get("mode")` answers the stack's `stripe-pricing:mode`, or None (`StackConfig` is such a function). Stack
+        `get("mode")` returns the stack's `stripe-pricing:mode`, or None (`StackConfig` is such a function). Stack
         config wins over the environment.
 
         Raises:
-            SettingsError: a value that cannot be meant, or a key of another mode than the stack's.
+            SettingsError: a value is invalid, or the key is not for the stack's mode.
         """
         mode = _mode(get("mode"))
         return cls(
@@ -185,7 +185,7 @@ class Settings(BaseModel):
 
     @property
     def rate(self) -> float | None:
-        """Requests a second to keep to, or None for no limit (the embedded sandbox, unless configured)."""
+        """The limit of requests a second; None for no limit (the embedded sandbox, unless configured)."""
         if self.requests_per_second is not None:
             return self.requests_per_second
         return None if self.embedded else REQUESTS_PER_SECOND[self.mode]
@@ -200,7 +200,7 @@ class Settings(BaseModel):
             return self.api_key.get_secret_value()
         prefix = "sk_live_" if self.mode == "live" else "sk_test_"
         raise SettingsError(
-            f"stripe-pricing:mode is {self.mode} and there is no API key: set STRIPE_API_KEY={prefix}... in the "
+            f"stripe-pricing:mode is {self.mode}, but there is no API key: set STRIPE_API_KEY={prefix}... in the "
             "environment, or run: pulumi config set --secret stripe-pricing:apiKey (a preview needs no key)"
         )
 
@@ -230,34 +230,34 @@ def _key(mode: Mode, configured: str | None, from_environment: str | None) -> Se
     if not _WHOLE_KEY.fullmatch(value):
         remember(value)
         raise SettingsError(
-            f"{source} has {_stray(value)}, as no Stripe key has: set it again, to the key and nothing else"
+            f"{source} has {_stray(value)}, which no Stripe key has: set it again, to the key and nothing else"
         )
     if kind == "live" and mode != "live":
         raise SettingsError(
-            f"{source} is a live key and stripe-pricing:mode is {mode}: a live key is only used on a stack in mode live"
+            f"{source} is a live key, but stripe-pricing:mode is {mode}: a live key is only for a stack in mode live"
         )
     if kind == "test" and mode == "live":
-        raise SettingsError(f"{source} is a test key and stripe-pricing:mode is live: a live stack needs a live key")
-    # A test key in the environment means Stripe's test mode, which a sandbox stack never talks to.
+        raise SettingsError(f"{source} is a test key, but stripe-pricing:mode is live: a live stack needs a live key")
+    # A test key in the environment is for Stripe's test mode, which a sandbox stack never calls.
     return SecretStr(SANDBOX_KEY) if mode == "sandbox" else SecretStr(value)
 
 
 def _stray(key: str) -> str:
-    """What in a key does not belong there, in words that show nothing of it."""
+    """What does not belong in a key, in words that show nothing of it."""
     for characters, words in (
         ("\r\n", "a line break"),
-        (" \t", "a blank"),
+        (" \t", "a space"),
         ("\0", "a NUL"),
         (",;", "a comma or semicolon"),
         ("\"'", "a quotation mark"),
     ):
         if any(character in key for character in characters):
             return words
-    return "a dot or another stray character" if key.rpartition("_")[2] else "nothing behind its prefix"
+    return "a dot or another stray character" if key.rpartition("_")[2] else "nothing after its prefix"
 
 
 def key_mode(key: str) -> Literal["test", "live"] | None:
-    """Which mode a Stripe API key opens, or None for what is no such key."""
+    """The mode of a Stripe API key; None for anything else."""
     for mode in ("test", "live"):
         if key.startswith((f"sk_{mode}_", f"rk_{mode}_")):
             return mode
@@ -280,8 +280,8 @@ def _address(mode: Mode, value: str | None) -> str | None:
         raise SettingsError(f"stripe-pricing:apiBase (or STRIPE_API_BASE) is not an address: {error}") from None
     if "@" in parts.netloc:
         raise SettingsError(
-            "stripe-pricing:apiBase (or STRIPE_API_BASE) has a user name or a password in it; leave them out: only "
-            "the key is sent"
+            "stripe-pricing:apiBase (or STRIPE_API_BASE) has a user name or a password in it; remove them: only the "
+            "key is sent"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(
@@ -290,7 +290,7 @@ def _address(mode: Mode, value: str | None) -> str | None:
     if parts.scheme == "http" and mode != "sandbox" and not is_loopback(parts.hostname):
         raise SettingsError(
             f"stripe-pricing:apiBase (or STRIPE_API_BASE) is {value!r}: a {mode} key would cross the network "
-            "in clear; use https"
+            "in plain text; use https"
         )
     return value.rstrip("/")
 

@@ -1,7 +1,7 @@
-"""How a request leaves for Stripe: to the address that was asked for and to nobody else.
+"""Sends requests to the configured address and nowhere else.
 
-`requests` alone would let the environment decide: a netrc entry takes the place of the key, a proxy is asked for an
-address on this machine, and a redirect is followed with the body of the request to wherever it points.
+On its own, `requests` would replace the key by a netrc entry, ask a proxy for an address on this machine, and follow a
+redirect anywhere with the body of the request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OneAddress(requests.Session):
-    """A session that follows no redirect, reads no netrc, and asks no proxy for a loopback address."""
+    """A session without redirects, without netrc, and without a proxy for loopback addresses."""
 
     def __init__(self) -> None:
         super().__init__()

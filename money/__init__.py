@@ -1,4 +1,4 @@
-"""Money as Stripe counts it: one table of currencies, and the way between the amounts that people and the API use.
+"""Money as Stripe counts it: one table of currencies, and conversion between amounts for people and for the API.
 
 Amounts are `Decimal` throughout. *Major units* are what people read (100.00 USD); *minor units* are what Stripe's API
 takes (10000). Source: https://docs.stripe.com/currencies, with its special cases. Imports nothing of the other rooms.
@@ -9,16 +9,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-#: Currencies that the API takes without a minor unit: 500 is 500 JPY.
+#: Currencies without a minor unit in the API: 500 is 500 JPY.
 ZERO_DECIMAL: Final = frozenset(
     ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
 )
-#: Currencies with thousandths; their last digit must be 0 in what is charged.
+#: Currencies with thousandths; the last digit of a charge must be 0.
 THREE_DECIMAL: Final = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
-#: Currencies without a minor unit that the API takes in hundredths all the same, for older integrations: 5 UGX is 500.
+#: Currencies without a minor unit that the API still takes in hundredths, for older integrations: 5 UGX is 500.
 WHOLE_IN_HUNDREDTHS: Final = frozenset(["isk", "ugx"])
 
-#: Longer than any amount times any quantity that a request can name.
+#: More digits than any amount times any quantity of a request has.
 _DIGITS: Final = 120
 
 
@@ -36,7 +36,7 @@ def places(currency: str) -> int:
 
 
 def chargeable_step(currency: str) -> int:
-    """What a charged amount is a multiple of, in minor units: 1 for usd, 100 for ugx (no fractions), 10 for kwd."""
+    """The step of a charged amount, in minor units: 1 for usd, 100 for ugx (no fractions), 10 for kwd."""
     code = currency.lower()
     if code in WHOLE_IN_HUNDREDTHS:
         return 100
@@ -54,7 +54,7 @@ def major_units(minor: Decimal | int, currency: str) -> Decimal:
 
 
 def decimal_text(value: Decimal | int) -> str:
-    """A decimal as Stripe writes it: no exponent, no zeros at the end, no sign on zero ("0.04", "10000")."""
+    """A decimal as Stripe writes it: no exponent, no trailing zeros, no sign on zero ("0.04", "10000")."""
     text = format(Decimal(value), "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")

@@ -101,8 +101,7 @@ def _plan(declared: Mapping[str, PublishedPlan], given: str) -> tuple[str, Plan]
     elif version.isdecimal() and int(version) in published.versions:
         number = int(version)
     else:
-        known = ", ".join(f"{name}@{each}" for each in published.versions)
-        raise UsageError(f"{name} has no version {version}; it has {known}")
+        raise UsageError(f"there is no {given}; there is {', '.join(f'{name}@{each}' for each in published.versions)}")
     plan = published.versions[number].plan
     return plan.name if len(published.versions) == 1 else f"{plan.name} v{number}", plan
 

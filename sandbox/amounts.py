@@ -34,13 +34,6 @@ def currency_key(code: str, param: str, own: str | None) -> str:
     return currency(code, f"{param}[{code}]")
 
 
-def positive(value: int | None, param: str) -> int | None:
-    """An amount or a number that is at least 1 where it is given."""
-    if value is not None and value < 1:
-        raise refuse("out_of_range", param=param, rule="at least 1")
-    return value
-
-
 def non_negative(value: int, param: str) -> int:
     """An amount that cannot be negative."""
     if value < 0:

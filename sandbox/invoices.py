@@ -334,7 +334,6 @@ def create(call: Call) -> Obj:
     if customer is None:
         raise refuse("missing", param="customer")
     sent, days = params.get("collection_method") == "send_invoice", params.get("days_until_due")
-    terms.check_due_days(days, "days_until_due")
     if sent != (days is not None):
         raise refuse("invoice_due_missing" if sent else "invoice_due_charged")
     now = call.now(customer)
@@ -451,7 +450,7 @@ class _Held:
         self._before = copied(self.subscription)
 
     def keep(self, now: int) -> None:
-        """Store the subscription and tell of what changed."""
+        """Store the subscription and record what changed."""
         if self.subscription is None or self.subscription == self._before:
             return
         life.updated(self._call, self.subscription, self._before, now)

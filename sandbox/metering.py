@@ -162,6 +162,7 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
     lag = float(call.settings.get("lag", 0.0))
     received = call.now()
     scope = call.store.scope
+    accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
     call.store.connection.executemany(
         "INSERT INTO meter_events"
         " (scope, meter, customer, identifier, event_name, value, fraction, timestamp, received, visible)"
@@ -178,15 +179,13 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
                 received,
                 verdict.now + lag,
             )
-            for verdict in verdicts
-            if isinstance(verdict, Accepted)
+            for verdict in accepted
         ],
     )
     counted: dict[str, int] = {}
-    for verdict in verdicts:
-        if isinstance(verdict, Accepted):
-            moment = max(verdict.timestamp, math.ceil(verdict.now + lag))
-            counted[verdict.customer] = min(moment, counted.get(verdict.customer, moment))
+    for verdict in accepted:
+        moment = max(verdict.timestamp, math.ceil(verdict.now + lag))
+        counted[verdict.customer] = min(moment, counted.get(verdict.customer, moment))
     _tell(call, counted)
     errors = [
         (

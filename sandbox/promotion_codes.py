@@ -57,7 +57,7 @@ def create(call: Call) -> Obj:
         "customer": customer["id"],
         "customer_account": customer.get("customer_account"),
         "expires_at": _expiry(call, params.get("expires_at"), coupon),
-        "max_redemptions": amounts.positive(params.get("max_redemptions"), "max_redemptions"),
+        "max_redemptions": params.get("max_redemptions"),
         "metadata": call.metadata({}, params.get("metadata", {})),
         "promotion": {"coupon": coupon["id"], "type": "coupon"},
         "restrictions": _restrictions(params.get("restrictions") or {}),
@@ -94,7 +94,7 @@ def _restrictions(given: Mapping[str, Any]) -> Obj:
     where = "restrictions[minimum_amount_currency]"
     restrictions: Obj = {
         "first_time_transaction": given.get("first_time_transaction", False),
-        "minimum_amount": amounts.positive(least, "restrictions[minimum_amount]"),
+        "minimum_amount": least,
         "minimum_amount_currency": None if currency is None else amounts.currency(currency, where),
     }
     if given.get("currency_options"):
@@ -103,11 +103,11 @@ def _restrictions(given: Mapping[str, Any]) -> Obj:
 
 
 def _options(given: Mapping[str, Any], own: str | None) -> Obj:
-    where, options = "restrictions[currency_options]", {}
-    for name, option in given.items():
-        least = amounts.positive(option.get("minimum_amount"), f"{where}[{name}][minimum_amount]")
-        options[amounts.currency_key(name, where, own)] = {"minimum_amount": least or 0}
-    return options
+    where = "restrictions[currency_options]"
+    return {
+        amounts.currency_key(name, where, own): {"minimum_amount": option.get("minimum_amount", 0)}
+        for name, option in given.items()
+    }
 
 
 def _refuse_taken(call: Call, code: Obj) -> None:

@@ -173,7 +173,10 @@ def _compile(schema: Mapping[str, Any]) -> Check:
 
 
 def _object(schema: Mapping[str, Any]) -> Check:
-    properties = {name: _compile(value) for name, value in schema.get("properties", {}).items()}
+    bounds = beside()["bounds"]
+    properties = {
+        name: _compile({**each, **bounds.get(name, {})}) for name, each in schema.get("properties", {}).items()
+    }
     required = tuple(schema.get("required", ()))
     more = schema.get("additionalProperties")
     other = _compile(more) if isinstance(more, Mapping) else None

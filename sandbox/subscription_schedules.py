@@ -153,7 +153,6 @@ def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> 
     if given is None:
         return None
     issuer = given.get("issuer")
-    terms.check_due_days(given.get("days_until_due"), f"{where}[days_until_due]")
     return {
         **{name: given.get(name) or None for name in terms.PRINTED},
         "days_until_due": given.get("days_until_due"),
@@ -425,7 +424,6 @@ def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
         )
     connect.set_parties(call, defaults, given, "default_settings")
     settings = given.get("invoice_settings") or {}
-    terms.check_due_days(settings.get("days_until_due"), "default_settings[invoice_settings][days_until_due]")
     for name in ("days_until_due", *terms.PRINTED):
         if name in settings:
             value = settings[name]

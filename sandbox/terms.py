@@ -25,7 +25,6 @@ LONGEST_TRIAL: Final = prices.MOST_TRIAL_DAYS * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400
 #: https://docs.stripe.com/billing/subscriptions/backdating
 MOST_BACKDATED_LINES: Final = 250
-LONGEST_DUE_DAYS: Final = 3650
 #: Minor units, of any currency: the least monetary threshold.
 LEAST_THRESHOLD: Final = 50
 #: A year at most (https://docs.stripe.com/api/subscriptions/create).
@@ -157,24 +156,22 @@ def items_after(
     after: list[Obj] = copied(subscription["items"]["data"])
     for index, entry in enumerate(given):
         named = f"{where}[{index}]"
-        if not entry.get("id"):
-            if entry.get("deleted"):
-                raise refuse("missing", param=f"{named}[id]")
-            added = new_item(call, entry, known.find(entry, named), subscription["id"], at, named)
-            set_trial(call, known, added, entry, at, named)
-            set_item_discounts(call, subscription, added, entry, at, named)
-            after.append(added)
-            continue
-        position = next((at for at, item in enumerate(after) if item["id"] == entry["id"]), None)
-        if position is None:
+        item = next((item for item in after if item["id"] == entry.get("id")), None)
+        if entry.get("id") and item is None:
             raise refuse("item_unknown", id=entry["id"], param=f"{named}[id]")
         if entry.get("deleted"):
+            if item is None:
+                raise refuse("missing", param=f"{named}[id]")
             check_clear_usage(subscription, entry, f"{named}[clear_usage]")
-            del after[position]
+            after.remove(item)
             continue
-        change_item(call, known, after[position], entry, named)
-        set_trial(call, known, after[position], entry, at, named)
-        set_item_discounts(call, subscription, after[position], entry, at, named)
+        if item is None:
+            item = new_item(call, entry, known.find(entry, named), subscription["id"], at, named)
+            after.append(item)
+        else:
+            change_item(call, known, item, entry, named)
+        set_trial(call, known, item, entry, at, named)
+        set_item_discounts(call, subscription, item, entry, at, named)
     if not after:
         raise refuse("last_item")
     return after
@@ -300,12 +297,8 @@ def check_thresholds(
         if whole["amount_gte"] < LEAST_THRESHOLD or whole["amount_gte"] <= flat:
             raise refuse("threshold_amount", param=f"{param}[amount_gte]", least=max(LEAST_THRESHOLD, flat + 1))
     for index, item in enumerate(items):
-        if item["billing_thresholds"] is None:
-            continue
-        if not is_metered(known.get(item["price"])):
+        if item["billing_thresholds"] is not None and not is_metered(known.get(item["price"])):
             raise refuse("threshold_licensed", param=f"{where}[{index}][billing_thresholds]")
-        if item["billing_thresholds"]["usage_gte"] < 1:
-            raise refuse("out_of_range", param=f"{where}[{index}][billing_thresholds][usage_gte]", rule="at least 1")
     if whole.get("reset_billing_cycle_anchor"):
         for price in metered:
             meter = call.fetch("billing.meter", price["recurring"]["meter"])
@@ -441,7 +434,6 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
     if "collection_method" in params:
         subscription["collection_method"] = params["collection_method"]
     if "days_until_due" in params:
-        check_due_days(params["days_until_due"], "days_until_due")
         subscription["days_until_due"] = params["days_until_due"]
     if subscription["collection_method"] == "send_invoice":
         if subscription["days_until_due"] is None:
@@ -450,12 +442,6 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
         raise refuse("days_until_due_charged")
     else:
         subscription["days_until_due"] = None
-
-
-def check_due_days(days: int | None, param: str) -> None:
-    """How many days an invoice may be open: ten years at most."""
-    if days is not None and not 0 <= days <= LONGEST_DUE_DAYS:
-        raise refuse("out_of_range", param=param, rule=f"0 to {LONGEST_DUE_DAYS}")
 
 
 def set_tax(

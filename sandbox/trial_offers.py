@@ -29,8 +29,6 @@ def create(call: Call) -> Obj:
         # What becomes of the quantity is nowhere said.
         raise refuse("not_implemented_param", param="end_behavior[transition][price] of another usage_type")
     iterations = params["duration"]["relative"]["iterations"]
-    if iterations < 1:
-        raise refuse("out_of_range", param="duration[relative][iterations]", rule="at least 1")
     offer: Obj = {
         **call.head(KIND, call.mint("to_1", 23)),
         "active": params.get("active", True),

@@ -3,15 +3,16 @@
     .venv/bin/python script/cut_description.py path/to/spec3.json
 
 `spec3.json` is `openapi/spec3.json` of https://github.com/stripe/openapi (MIT, copyright Stripe), at the version that
-`sandbox/spec.py` names; the Go module github.com/stripe/stripe-mock brings it along (`embedded/openapi`). Two files
-come of it:
+`sandbox/spec.py` names; the Go module github.com/stripe/stripe-mock has it too (`embedded/openapi`).
+
+Two files are written:
 
 - `stripe-openapi.json.gz`: the operations of usage-based billing with their parameters, and the schemas that their
   answers reach. Structure only: no prose, no examples, and an id where an object of another kind would be.
 - `stripe-paths.txt.gz`: path and methods of every endpoint that the installed stripe-python can call, names only.
 
-The same input gives the same bytes, and what was cut already is cut the same again. What stripe-python has beside the
-description is `beside.json`, which people write; the tool says what of it the description has by now.
+The same input gives the same bytes, and so does an extract that is cut again. What stripe-python has and the
+description lacks is in `beside.json`, which is written by hand; the tool reports what the description has now.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).resolve().parents[1] / "sandbox" / "data"
-#: The paths that are kept, as Stripe's description spells them.
+#: The paths to keep, as Stripe's description spells them.
 KEPT = [
     "/v1/billing/credit_grants",
     "/v1/billing/credit_grants/{id}",
@@ -87,7 +88,7 @@ KEPT = [
 #: Kinds that are kept beside those that the operations answer: what an id in an answer becomes when it is expanded.
 KINDS = ["card", "cash_balance", "discount", "plan", "tax_id"]
 METHODS = ("get", "post", "delete")
-#: What of a schema tells structure.
+#: The parts of a schema that describe structure.
 STRUCTURE = {
     *("additionalProperties", "anyOf", "enum", "format", "items", "maxLength", "nullable", "pattern", "properties"),
     *("required", "type", "x-expandableFields"),
@@ -96,7 +97,7 @@ _PREFIX = "#/components/schemas/"
 
 
 class Cutter:
-    """One description on its way through."""
+    """One description, and what is kept of it."""
 
     def __init__(self, description: Mapping[str, Any]) -> None:
         self._schemas: Mapping[str, Any] = description["components"]["schemas"]
@@ -112,7 +113,7 @@ class Cutter:
         for path, method, operation in self._operations():
             paths.setdefault(path, {})[method] = self._operation(operation)
         schemas: dict[str, Any] = {}
-        # A refusal has the same shape everywhere, so that no operation names it.
+        # An error has the same shape everywhere, so no operation names it.
         waiting = {"error", *KINDS, *references(paths)} & set(self._schemas)
         while waiting:
             name = waiting.pop()
@@ -174,7 +175,7 @@ class Cutter:
         return value if key in ("enum", "required", "x-expandableFields") else self._schema(value)
 
     def _reference(self, reference: str) -> dict[str, Any]:
-        """A reference stays where its kind is kept or is no kind at all; of any other kind there are ids alone."""
+        """A reference stays if its kind is kept, or if it is no kind at all; other kinds become ids."""
         name = reference.removeprefix(_PREFIX)
         other = "x-resourceId" in self._schemas[name] and name not in self._kept
         return {"type": "string"} if other else {"$ref": reference}
@@ -212,7 +213,7 @@ def packed(text: str) -> bytes:
 
 
 def described_by_now(cut: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
-    """What `beside.json` still says and the description says too."""
+    """What `beside.json` has although the description has it too."""
     have = {f"{method.upper()} {path}" for path, operations in cut["paths"].items() for method in operations}
     return sorted(have & set(beside["operations"]))
 
@@ -236,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in sorted(set(KEPT) - set(paths)):
         print(f"Not in this description: {path}")
     for operation in described_by_now(cut, json.loads((DATA / "beside.json").read_bytes())):
-        print(f"In the description by now, take it out of beside.json: {operation}")
+        print(f"The description has this now, remove it from beside.json: {operation}")
     return 0
 
 

@@ -5,7 +5,9 @@ Sentences are left alone. Nothing on disk is touched: each mutant is tested in a
 A first run, not mutated, writes down which test calls which function; a mutant is then tested by those tests that call
 the function it is in, the quickest first, until one fails. A mutant outside of functions is tested by all of them.
 
-The exit code is 0 whatever survives: the list is for a person to judge. `--every N` tests every N-th mutant alone.
+The exit code is 0 whatever survives: the list is for a person to judge. `--every N` tests every N-th mutant alone;
+behind a module's name stands what of it is changed, `:120-180` (its lines) or `::takes_back` (a function or class).
+One recording serves all modules of a command.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Whose import takes long and that nothing mutates: each fork finds it there.
+#: What can be mutated.
+ROOMS = ("components", "money", "pricing", "sandbox", "usage")
+#: Whose import takes long: each fork finds it there.
 PRELOADED = (
     "pulumi.dynamic",
     "stripe._stripe_client",
@@ -243,6 +247,26 @@ def mutants_of(path: Path) -> list[Mutant]:
     return found
 
 
+def lines_of(module: str) -> tuple[Path, range]:
+    """What `MODULE`, `MODULE:A-B` or `MODULE::NAME` names: the file, and which of its lines.
+
+    Raises:
+        ValueError: there is no such module, or nothing of that name in it; one sentence.
+    """
+    name, _, part = module.partition(":")
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise ValueError(f"no such module: {name}")
+    if not part:
+        return path, range(sys.maxsize)
+    if lines := re.fullmatch(r"(\d+)-(\d+)", part):
+        return path, range(int(lines[1]), int(lines[2]) + 1)
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and f":{node.name}" == part:
+            return path, range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    raise ValueError(f"{name} has no {part.removeprefix(':')}")
+
+
 # -- running tests in forks -------------------------------------------------------------------------------------------
 
 
@@ -251,12 +275,17 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, mutant: Mutant) -> None:
         self.mutant = mutant
-        self.name = ".".join(mutant.path.relative_to(ROOT).with_suffix("").parts)
+        parts = mutant.path.relative_to(ROOT).with_suffix("").parts
+        self.is_package = parts[-1] == "__init__"
+        self.name = ".".join(parts[:-1] if self.is_package else parts)
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
         if fullname != self.name:
             return None
-        return importlib.util.spec_from_file_location(fullname, self.mutant.path, loader=self)
+        folders = [str(self.mutant.path.parent)] if self.is_package else None
+        return importlib.util.spec_from_file_location(
+            fullname, self.mutant.path, loader=self, submodule_search_locations=folders
+        )
 
     def exec_module(self, module: ModuleType) -> None:
         exec(compile(self.mutant.source, str(self.mutant.path), "exec"), vars(module))
@@ -346,7 +375,12 @@ def survives(mutant: Mutant, tests: Sequence[str], seconds: float) -> bool:
     """Whether all of some tests pass on it."""
 
     def work() -> int:
-        sys.meta_path.insert(0, Changed(mutant))
+        changed = Changed(mutant)
+        if changed.name in sys.modules:
+            # It was preloaded, and whatever imported it holds the unchanged one.
+            for name in [name for name in sys.modules if name.partition(".")[0] in ROOMS]:
+                del sys.modules[name]
+        sys.meta_path.insert(0, changed)
         return int(pytest.main([*QUIET, *tests]))
 
     return in_fork(work, seconds) == 0
@@ -354,23 +388,26 @@ def survives(mutant: Mutant, tests: Sequence[str], seconds: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="script/mutants", description=__doc__.partition("\n")[0])
-    parser.add_argument("modules", nargs="+", type=Path, metavar="MODULE", help="components/providers/differ.py")
+    parser.add_argument(
+        "modules", nargs="+", metavar="MODULE[:A-B|::NAME]", help="components/providers/differ.py::is_declared"
+    )
     parser.add_argument("--tests", nargs="+", default=["tests/components"], help="files or folders (tests/components)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="test every N-th mutant alone")
     parser.add_argument("--seconds", type=float, default=120, help="a mutant that takes longer is killed (120)")
     given = parser.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    paths = [path.resolve() for path in given.modules]
-    if missing := [str(path) for path in given.modules if not path.is_file()]:
-        parser.error(f"no such module: {', '.join(missing)}")
+    try:
+        chosen = [lines_of(module) for module in given.modules]
+    except ValueError as problem:
+        parser.error(str(problem))
     if foreign := [test for test in given.tests if ROOT not in Path(test.partition("::")[0]).resolve().parents]:
         parser.error(f"no tests of this project: {', '.join(foreign)}")
     for name in PRELOADED:
         importlib.import_module(name)
     print("recording which test calls what ...", flush=True)
-    calls = record(paths, given.tests)
-    mutants = [mutant for path in paths for mutant in mutants_of(path)][:: given.every]
+    calls = record([path for path, _ in chosen], given.tests)
+    mutants = [mutant for path, lines in chosen for mutant in mutants_of(path) if mutant.line in lines][:: given.every]
     print(f"{len(mutants)} mutants, {len(calls.seconds)} tests", flush=True)
     killed = uncalled = 0
     for number, mutant in enumerate(mutants):

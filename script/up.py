@@ -24,15 +24,15 @@ from usage.results import InvoicePreview
 ROOT = Path(__file__).resolve().parents[1]
 #: A month of the example customer: 26 events of 1,000 tokens, 1,000 of them included in the fee.
 EVENTS, TOKENS_PER_EVENT = 26, 1_000
-#: Stripe counts meter events some time after it took them: a minute or two in test mode.
+#: Stripe counts meter events with a delay: a minute or two in test mode.
 COUNTING_SECONDS = 180
 
-# What Stripe, the program and the environment name is printed as text, not as markup.
+# Names from Stripe, the program and the environment are printed as text, not as markup.
 screen = Console(highlight=False, markup=False)
 
 
 class Stop(Exception):
-    """What the person at the terminal has to know, in one sentence."""
+    """The run cannot go on; one sentence for the person at the terminal."""
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def choose_stack(environ: Mapping[str, str]) -> str:
 
 def chain(stack: str) -> None:
     address = os.environ.get("STRIPE_API_BASE")
-    # the example's events have a spool of their own: what waits in the user's is no concern of this command
+    # The example's events have a spool of their own: events that wait in the user's spool are not ours to send.
     os.environ.setdefault("STRIPE_USAGE_SPOOL", str(ROOT / ".stripe-usage" / "spool.db"))
     if stack == "dev":
         os.environ["STRIPE_MODE"] = "sandbox"
@@ -77,7 +77,7 @@ def chain(stack: str) -> None:
     changes, outputs = apply(stack)
     event_name, customers = outputs.get("event_name"), outputs.get("customers")
     if not event_name or not customers:
-        screen.print(f"\n{outcome(changes)} {nobody(event_name, customers)}", soft_wrap=True)
+        screen.print(f"\n{outcome(changes)} {why_nothing_sent(event_name, customers)}", soft_wrap=True)
         return
     # The program's first subscriber stands for all of them.
     subscriber, customer = next(iter(customers.items()))
@@ -89,7 +89,7 @@ def chain(stack: str) -> None:
         counted = month.wait_until_counted()
         invoice = month.invoice()
     except usage.UsageError as error:
-        raise Stop(f"{error}{forgotten(stack, error)}") from None
+        raise Stop(f"{error}{advice_for_missing(stack, error)}") from None
     screen.print(invoice_table(stack, invoice))
     screen.print(f"Summary: Stripe counted {counted:,} {event_name} this period.")
     sent_text = f"Sent: {sent} meter events." if sent else "Sent: nothing new."
@@ -97,7 +97,7 @@ def chain(stack: str) -> None:
     hints(stack, event_name, customer)
 
 
-def nobody(event_name: object, customers: object) -> str:
+def why_nothing_sent(event_name: object, customers: object) -> str:
     """Why no usage is sent: the program sells to nobody yet, or does not say to whom."""
     if event_name and customers is not None:
         return "Sent: nothing, the program has no subscribers."
@@ -107,13 +107,14 @@ def nobody(event_name: object, customers: object) -> str:
     )
 
 
-def forgotten(stack: str, error: usage.UsageError) -> str:
-    """What to do when the state names objects that are gone: a sandbox that was emptied under its stack."""
+def advice_for_missing(stack: str, error: usage.UsageError) -> str:
+    """What to do when the state names objects that do not exist: the sandbox was emptied."""
     if not (isinstance(error, usage.StripeError) and error.code == "resource_missing"):
         return ""
-    anew = f"script/pulumi stack rm {stack} --force --yes --preserve-config"
+    start_over = f"script/pulumi stack rm {stack} --force --yes --preserve-config"
     return (
-        f". The stack's state names what is not there (any more); to forget it and start anew: {anew}, then script/up"
+        f". The stack's state names objects that do not exist; to delete that state and start over: {start_over}, then "
+        "script/up"
     )
 
 
@@ -134,15 +135,15 @@ def apply(stack: str) -> tuple[int, dict[str, Any]]:
             step(f"pulumi up --stack {stack}")
             workspace.up(color=color, on_output=show, suppress_progress=True, suppress_outputs=True)
         else:
-            # The program may export something else; that is no change of a resource.
+            # Outputs may have changed, which is no change of a resource.
             workspace.up(expect_no_changes=True)
         return changes, {name: output.value for name, output in workspace.outputs().items()}
     except automation.CommandError:
-        raise Stop("the lines above say what is wrong; nothing after it was done") from None
+        raise Stop("the lines above say what is wrong; nothing after that was run") from None
 
 
 def no_stack(stack: str, backend: str | None) -> str:
-    """What to do where the user's own backend has no such stack."""
+    """What to do if the user's own backend has no such stack."""
     if backend:
         where, local = f"PULUMI_BACKEND_URL={backend}", "unset PULUMI_BACKEND_URL to keep state in this checkout"
     else:
@@ -154,17 +155,17 @@ def no_stack(stack: str, backend: str | None) -> str:
         if file.exists() and "encryptionsalt:" in file.read_text()
         else ""
     )
-    return f"there is no stack {stack} in {where}: make it with script/pulumi stack init {stack}, or {local}{own}"
+    return f"there is no stack {stack} in {where}: create it with script/pulumi stack init {stack}, or {local}{own}"
 
 
 def reason(error: automation.CommandError) -> str:
-    """Pulumi's own sentence out of everything that the failed command printed."""
+    """Pulumi's own sentence, from the output of the failed command."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line.partition("error: ")[2] for line in lines if "error: " in line), lines[-1])
 
 
 def show(line: str) -> None:
-    """A line of Pulumi's output; blank ones at either end would only push the table off the screen."""
+    """Print a line of Pulumi's output; blank lines would only push the table off the screen."""
     if line.strip():
         print(line.rstrip(), flush=True)
 
@@ -196,7 +197,7 @@ class Month:
                 "event_name": self.event_name,
                 "customer": self.customer,
                 "value": TOKENS_PER_EVENT,
-                # Billed once under this identifier, however often it is sent.
+                # Stripe bills an identifier once, however often it is sent.
                 "identifier": f"script-up-{self.subscription}-{period_start}-{number}",
             }
             for number in range(EVENTS)

@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 class Answered:
-    """The answers that other processes write down, as they come."""
+    """The answers that other processes record, as they come."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -48,7 +48,7 @@ class Answered:
 
 @pytest.fixture(scope="session")
 def answered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answered]:
-    """What the sandboxes in this process's children answer during the whole run."""
+    """The answers of the sandboxes in this process's children, for the whole run."""
     found = Answered(tmp_path_factory.mktemp("answers") / "answers.jsonl")
     here, write = os.getpid(), answers.write
 
@@ -66,7 +66,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answered]:
 
 @pytest.fixture(autouse=True)
 def every_answer_is_checked(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever a sandbox answers in a test must be valid against Stripe's response schema."""
+    """Every answer of a sandbox in a test must be valid against Stripe's response schema."""
     plain = Sandbox.handle
     wrong: list[AssertionError] = []
 

@@ -1,4 +1,4 @@
-"""A sandbox that spoils the requests a test points at, with what Stripe or a network can do to a request."""
+"""A sandbox that makes chosen requests fail, in the ways that Stripe or a network can fail."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def name_of(request: Request) -> str:
 
 
 class FaultySandbox(Sandbox):
-    """A sandbox on which each request goes past the test's plan first.
+    """A sandbox that lets the test's plan handle each request first.
 
     Attributes:
         plan: says how a request goes wrong, or None; it may also do something itself (kill a process, say).

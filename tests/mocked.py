@@ -1,4 +1,4 @@
-"""What a program needs that runs under Pulumi's mocks: an event loop of its own, gone with the test."""
+"""What a program under Pulumi's mocks needs: an event loop of its own, closed with the test."""
 
 from __future__ import annotations
 

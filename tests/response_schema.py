@@ -224,7 +224,7 @@ def _problem(validator: Any, value: Any) -> str | None:
 
 
 def _check_names(value: Any, where: str) -> None:
-    """Objects have only the fields of their schema, however deep they sit."""
+    """Objects have only the fields of their schema, at any depth."""
     if isinstance(value, list):
         for item in value:
             _check_names(item, where)
@@ -263,7 +263,7 @@ def _components() -> dict[str, Any]:
 
 
 def _convert(schema: Any) -> Any:
-    """OpenAPI's `nullable` as JSON Schema says it."""
+    """OpenAPI's `nullable` in terms of JSON Schema."""
     if isinstance(schema, list):
         return [_convert(item) for item in schema]
     if not isinstance(schema, dict):

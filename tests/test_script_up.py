@@ -1,4 +1,4 @@
-"""What script/up prints of Stripe's and of the program's names."""
+"""How script/up prints names from Stripe and from the program."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The dynamic providers: one lifecycle, one short description a kind of Stripe object."""
+"""The dynamic providers: one lifecycle, and one short description for each kind of Stripe object."""

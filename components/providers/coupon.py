@@ -1,4 +1,4 @@
-"""Coupons: what is taken off a bill, and for how long. https://docs.stripe.com/api/coupons"""
+"""Coupons: how much a discount takes off, and for how long. https://docs.stripe.com/api/coupons"""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def amount(inputs: Inputs) -> Iterator[Problem]:
     if not given:
         yield ("percent_off",), "is required, or amount_off with its currency"
     elif len(given) > 1:
-        yield ("percent_off",), "excludes amount_off: a coupon takes off one or the other"
+        yield ("percent_off",), "cannot be combined with amount_off: a coupon takes off one or the other"
     elif given == ["amount_off"] and not rules.given(inputs, "currency"):
         yield ("currency",), "is required with amount_off"
     elif given == ["percent_off"]:
         for name in ("currency", "currency_options"):
             if rules.given(inputs, name):
-                yield (name,), "goes with amount_off: a percentage has no currency"
+                yield (name,), "needs amount_off: a percentage has no currency"
     for path, _ in rules.each(inputs, "currency_options.*"):
         if path[-1] == rules.find(inputs, "currency"):
             yield path, "is the coupon's own currency; its amount is amount_off"
@@ -43,7 +43,7 @@ def amount(inputs: Inputs) -> Iterator[Problem]:
 def percentage(inputs: Inputs) -> Iterator[Problem]:
     text = decimal_string(rules.find(inputs, "percent_off"))
     if text is not None and not 0 < Decimal(text) <= 100:
-        yield ("percent_off",), "must be above 0, and 100 at most"
+        yield ("percent_off",), "must be above 0 and at most 100"
 
 
 def duration(inputs: Inputs) -> Iterator[Problem]:
@@ -90,35 +90,35 @@ def takes_off(coupon: Mapping[str, Any]) -> str:
 
 def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator[str]:
     if is_new:
-        yield f"whoever it is given to has {takes_off(inputs)}"
+        yield f"gives {takes_off(inputs)} to whoever has it"
 
 
 # -- what a change means --------------------------------------------------------------------------------------------
 
 
 def refusal(change: Change) -> str | None:
-    """Of a chosen id there is only one coupon, and what that takes off is promised to whoever has it."""
+    """A chosen id can have only one coupon, and customers who have it keep its discount."""
     if not change.replaces or "id" not in change.new or change.old.get("id") != change.new["id"]:
         return None
     return (
-        f"{' and '.join(change.replaces)} cannot be changed under the same id; choose another id, which makes another "
-        f"coupon; whoever has this one keeps {takes_off(change.old)}"
+        f"{' and '.join(change.replaces)} cannot be changed under the same id; choose another id, which creates "
+        f"another coupon; customers who have this one keep {takes_off(change.old)}"
     )
 
 
 def warnings(change: Change) -> Iterator[str]:
     if change.replaces:
         yield (
-            f"is deleted and another coupon made, {takes_off(change.old)} => {takes_off(change.new)}; whoever has "
-            "this one keeps what it takes off, and promotion codes for it are no longer valid"
+            f"is deleted and another coupon is created, {takes_off(change.old)} => {takes_off(change.new)}; customers "
+            "who have this one keep its discount, and promotion codes for it are no longer valid"
         )
         return
     before, after = (mapping(each.get("currency_options")) for each in (change.old, change.new))
     for code in sorted(before.keys() - after.keys() if after else ()):
-        yield f"currency_options.{code} stays as it is in Stripe: {_NO_WAY_BACK}"
+        yield f"currency_options.{code} keeps its value in Stripe: {_NO_WAY_BACK}"
 
 
-_NO_WAY_BACK = "Stripe takes no currency away from a coupon; another id makes another coupon"
+_NO_WAY_BACK = "Stripe cannot remove a currency from a coupon; another id creates another coupon"
 
 COUPON = Kind(
     name="Coupon",
@@ -129,15 +129,15 @@ COUPON = Kind(
     own=OwnArguments,
     searchable=False,
     natural_key="a chosen `id`, else the owner in its metadata",
-    when_deleted="Deleted: nobody can redeem it any more, and its promotion codes are no longer valid. Discounts that "
-    "were given go on for as long as it said. Under the same chosen id there is no second one: a change that would "
-    "replace it is refused in the preview.",
-    when_gone="A deleted coupon is made again; who had it keeps the discount of the old one.",
+    when_deleted="Deleted: nobody can redeem it any more, and its promotion codes are no longer valid. Existing "
+    "discounts go on for as long as it said. Only one coupon can have a chosen id, so a change that would replace it "
+    "is refused in the preview.",
+    when_gone="A deleted coupon is created again; customers who had it keep the discount of the old one.",
     fields={
         "applies_to": Field(default={"products": []}),
         "currency_options": Field(paid=True, keep=_NO_WAY_BACK),
         "duration": Field(default="once"),
-        "id": Field(computed="one that Stripe makes up", unique=True),
+        "id": Field(computed="generated by Stripe", unique=True),
     },
     expand=("applies_to", "currency_options"),
     rules=(
@@ -165,7 +165,7 @@ COUPON = Kind(
 
 class Coupons(Reconciler):
     def candidates(self, new: Inputs) -> list[StripeObject]:
-        """None where the id is chosen: Stripe refuses a second one of it, which costs no list of all coupons."""
+        """None if the id is chosen: Stripe then refuses a second one, so no list of all coupons is needed."""
         return [] if "id" in new else super().candidates(new)
 
     def occupant(self, refusal: StripeRefusal, new: Inputs) -> StripeObject | None:
@@ -178,7 +178,7 @@ class Coupons(Reconciler):
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)
         self.call("delete", f"{COUPON.path}/{id_}", {}, subject=subject)
-        self.run.tell("info", f"{subject}: deleted; whoever has it keeps {takes_off(known)}")
+        self.run.tell("info", f"{subject}: deleted; customers who have it keep {takes_off(known)}")
         return None
 
 

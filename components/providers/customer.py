@@ -1,4 +1,4 @@
-"""Customers. https://docs.stripe.com/api/customers"""
+"""Customers: who is billed. https://docs.stripe.com/api/customers"""
 
 from __future__ import annotations
 
@@ -52,36 +52,35 @@ def fill(inputs: Inputs, livemode: bool) -> Inputs:
 def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator[str]:
     balance = inputs.get("balance")
     if is_new and isinstance(balance, int) and balance:
-        yield f"begins with {_credit(balance)} (balance), whatever an earlier customer of this name had"
+        yield f"starts with {_credit(balance)} (balance), whatever an earlier customer of this name had left"
 
 
 def _credit(balance: int) -> str:
-    """A balance in words: Stripe counts what a customer has as less than nothing."""
+    """A balance in words: in Stripe a negative balance is a credit."""
     return f"{'a credit' if balance < 0 else 'a debt'} of {abs(balance)} minor units"
 
 
 def warnings(change: Change) -> Iterator[str]:
     balance = change.new.get("balance")
     if not change.replaces and isinstance(balance, int) and balance != change.old.get("balance"):
-        yield f"has {_credit(balance)} from now on (balance), whatever invoices have used of it since it was declared"
+        yield f"gets {_credit(balance)} (balance), even if invoices have used some of it since it was declared"
     if change.replaces:
         yield (
-            "is deleted for good, with its subscriptions, balance and payment methods, and a new customer made"
+            "is deleted permanently, with its subscriptions, balance and payment methods; a new customer is created"
             if change.old.get("on_delete") == "delete"
-            else "stays in Stripe (on_delete=keep), with whatever bills it outside this stack, and a new customer "
-            "is made"
+            else "stays in Stripe (on_delete=keep), with what bills it outside this stack; a new customer is created"
         )
 
 
 def refusal(change: Change) -> str | None:
-    """Stripe never gives an invoice prefix to a second customer, not even that of a deleted one."""
+    """Stripe never gives an invoice prefix to a second customer, even after the first one is deleted."""
     if not change.replaces or change.old.get("invoice_prefix") is None:
         return None
     if change.old["invoice_prefix"] != change.new.get("invoice_prefix"):
         return None
     return (
-        f"{' and '.join(change.replaces)} makes a new customer, and the invoice_prefix stays with the old one "
-        "for good, even when that is deleted; choose another or leave it out"
+        f"changing {' and '.join(change.replaces)} creates a new customer, but the invoice_prefix stays with the old "
+        "one permanently, even if that is deleted; choose another or remove it"
     )
 
 
@@ -93,35 +92,35 @@ CUSTOMER = Kind(
     update="stripe.params:CustomerUpdateParams",
     own=OwnArguments,
     natural_key="the owner in its metadata",
-    when_deleted="As `on_delete` says: `delete` is for good, cancels the customer's subscriptions at once and leaves "
-    "invoices that are not paid without a payment method; `keep` "
-    "leaves the customer in Stripe and says so. The default is `keep` on a live stack and `delete` elsewhere. A "
-    "customer stays while it has a subscription that goes on to the end of its period.",
-    when_gone="A deleted customer is made again.",
+    when_deleted="As `on_delete` says: `delete` is permanent, cancels the customer's subscriptions at once and leaves "
+    "unpaid invoices without a payment method; `keep` leaves the customer in Stripe and says so. The default is `keep` "
+    "on a live stack and `delete` elsewhere. A customer stays while one of its subscriptions runs to the end of its "
+    "period.",
+    when_gone="A deleted customer is created again.",
     fields={
         "balance": Field(
             write_only="Stripe itself changes it with every invoice; resetting it would credit the customer twice",
-            keep="an amount of money that somebody may count on",
+            keep="it is money that somebody may count on",
         ),
         "cash_balance.settings.reconciliation_mode": Field(unset_to="merchant_default"),
-        "default_source": Field(keep="Stripe has always one while there are sources"),
-        "invoice_prefix": Field(keep="a customer has always one"),
+        "default_source": Field(keep="there is always one while there are sources"),
+        "invoice_prefix": Field(keep="a customer always has one"),
         "next_invoice_sequence": Field(
-            write_only="Stripe counts it up with every invoice", keep="numbers of invoices are never used twice"
+            write_only="Stripe increments it with every invoice", keep="invoice numbers are never reused"
         ),
         "payment_method": Field(
-            write_only="attached when the customer is made; Stripe returns it nowhere on the customer",
-            keep="it is attached when the customer is made",
+            write_only="attached when the customer is created; Stripe does not return it on the customer",
+            keep="it was attached when the customer was created",
         ),
         "preferred_locales": Field(keep="Stripe's API cannot empty the list"),
         "source": Field(
-            write_only="Stripe returns the source that it made, not the token", keep="a source that was added stays"
+            write_only="Stripe returns the source that it created, not the token", keep="a source that was added stays"
         ),
-        "tax.validate_location": Field(keep="says how one call validates; Stripe stores nothing"),
+        "tax.validate_location": Field(keep="it controls how one call validates; Stripe stores nothing"),
         "tax_exempt": Field(paid=True, unset_to="none"),
         "tax_id_data": Field(
-            write_only="become objects of their own when the customer is made",
-            keep="the tax ids are objects of their own once the customer is made",
+            write_only="each becomes an object of its own when the customer is created",
+            keep="the tax ids are objects of their own once the customer exists",
         ),
         "validate": Field(request_option="says whether Stripe validates a payment source in this call"),
     },
@@ -143,7 +142,7 @@ CUSTOMER = Kind(
         rules.at_most_items({"invoice_settings.custom_fields": 4, "tax_id_data": 5}),
         rules.between({"next_invoice_sequence": (1, None)}),
         rules.emails("email"),
-        rules.exclusive("source", "default_source", why="a new source becomes the default, and the one before goes"),
+        rules.exclusive("source", "default_source", why="a new source replaces the default one"),
         invoice_prefix,
         ip_address,
     ),
@@ -157,13 +156,13 @@ CUSTOMER = Kind(
 class Customers(Reconciler):
     def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
         if "test_clock" in new:
-            # Stripe lists the customers of a clock only when it is named.
+            # Stripe lists the customers of a test clock only when the clock is named.
             yield {"test_clock": new["test_clock"], **self.expanded("data.")}
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
         found = super().returned(name, value, remote)
         if name == "tax" and isinstance(value, Mapping) and "validate_location" in value:
-            # Says how a call validates; Stripe does not store it.
+            # It controls how one call validates; Stripe does not store it.
             return {**(found or {}), "validate_location": value["validate_location"]}
         if name == "cash_balance":
             settings = (remote.get("cash_balance") or {}).get("settings") or {}
@@ -175,21 +174,21 @@ class Customers(Reconciler):
         if known.get("on_delete") == "keep":
             self.run.tell("info", f"{self.subject(known, id_)}: stays in Stripe (on_delete=keep)")
             return self.inventory.read(id_)
-        # Deleting a customer cancels what it is subscribed to, at once and without a last invoice.
+        # Deleting a customer cancels its subscriptions at once, without a final invoice.
         pages = self.account.pages("/v1/subscriptions", {"customer": id_}, subject=self.subject(known, id_))
         try:
             subscriptions = [each for page, _ in pages for each in page]
         except StripeRefusal as refusal:
             if refusal.code != "resource_missing":
                 raise
-            # Stripe refuses a list by a customer that it does not know, such as one of erased test data.
+            # Stripe refuses to list by an unknown customer, such as after test data was erased.
             return None
         ending = [each["id"] for each in subscriptions if each.get("cancel_at")]
         if ending:
             self.run.tell(
                 "warning",
-                f"{self.subject(known, id_)}: stays in Stripe, since {' and '.join(ending)} goes on to the end of its "
-                "period; delete it in Stripe after that",
+                f"{self.subject(known, id_)}: stays in Stripe until {' and '.join(ending)} ends with its period; "
+                "delete it in Stripe after that",
             )
             return self.inventory.read(id_)
         held = [each["id"] for each in subscriptions if self.run.is_held("Subscription", each["id"])]
@@ -204,13 +203,13 @@ class Customers(Reconciler):
             self._say_what_is_unpaid(id_, known)
         for each in subscriptions:
             self.run.tell(
-                "warning", f"{self.subject(known, id_)}: deleted, and {each['id']}, which nobody cancelled, with it"
+                "warning", f"{self.subject(known, id_)}: deleted together with {each['id']}, which was not cancelled"
             )
         self.call("delete", f"{CUSTOMER.path}/{id_}", {}, subject=self.subject(known, id_))
         return None
 
     def _say_what_is_unpaid(self, id_: str, known: Inputs) -> None:
-        """A deleted customer has no payment method any more: the last invoice of what it was subscribed to is lost."""
+        """A deleted customer has no payment method, so Stripe can no longer charge its final invoices."""
         subject = self.subject(known, id_)
         try:
             pages = list(self.account.pages("/v1/invoices", {"customer": id_}, subject=subject))
@@ -223,8 +222,8 @@ class Customers(Reconciler):
         if unpaid:
             self.run.tell(
                 "warning",
-                f"{subject}: deleted while {' and '.join(unpaid)} is not paid, which Stripe cannot charge any more; "
-                'on_delete="keep" would have kept it',
+                f"{subject}: deleted while unpaid: {' and '.join(unpaid)}, which Stripe can no longer charge; "
+                'on_delete="keep" would have kept the customer',
             )
 
 

@@ -1,4 +1,4 @@
-"""The link from a product to its default price, a resource of its own: price needs product, and product names price.
+"""The link from a product to its default price. It is a resource of its own, since each of the two needs the other.
 
 https://docs.stripe.com/api/products/update#update_product-default_price
 """
@@ -46,8 +46,8 @@ DEFAULT_PRICE = Kind(
     fields={"product": Field(unique=True)},
     is_link=True,
     advice={"No such price": "Link it by the id of a Price: price=price.id."},
-    when_deleted="Cleared, if it still is this price.",
-    when_gone="Another default price shows as another `price`; a product without one has the link made again.",
+    when_deleted="Cleared, if it is still this price.",
+    when_gone="Another default price shows as another `price`; if the product has none, the link is created again.",
     gone=is_cleared,
 )
 

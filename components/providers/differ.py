@@ -1,4 +1,4 @@
-"""What a change means, from data alone: what it replaces, what a reviewer should know, what is refused."""
+"""What a change does: what it replaces, what a reviewer should know, what is refused. Pure."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def is_declared(kind: Kind, there: Inputs, wanted: Inputs) -> bool:
 
 
 def compare(kind: Kind, id_: str, outputs: Inputs, new: Inputs, declaration: Declarations) -> Change:
-    """The change from what the state holds to what the program declares."""
+    """The change from the state to the program."""
     old = kind.arguments(outputs)
     forced = replaces(kind, {**kind.computed(outputs), **old}, new)
     return Change(kind, id_, outputs, old, new, forced, declaration)
 
 
 def refusal(change: Change) -> str | None:
-    """Why a change is refused; None for none."""
+    """Why a change is refused; None if it is not."""
     adopt = change.new.get(ADOPT)
     if isinstance(adopt, str) and adopt not in (change.id, change.old.get(ADOPT)):
         return (
-            f"adopt is {adopt}, and this resource is {change.id} already: leave adopt out, or forget the one that it "
-            "is (pulumi state delete; Stripe keeps it)"
+            f"adopt is {adopt}, but this resource already is {change.id}: remove adopt, or first remove the resource "
+            f"from the state (pulumi state delete; Stripe keeps {change.id})"
         )
     return change.kind.refusal(change)
 
@@ -61,7 +61,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def unequal(there: Inputs, declared: Inputs) -> dict[str, tuple[Any, Any]]:
-    """What is known and differs, by dotted path: (there, declared)."""
+    """The known values that differ, by dotted path: (there, declared)."""
     before, after = dict(leaves(there)), dict(leaves(declared))
     for one, other in ((before, after), (after, before)):
         # What was empty and no longer is differs in what is in it.
@@ -90,17 +90,17 @@ def _shown(value: Any) -> str:
 
 
 def warnings(change: Change) -> Iterator[str]:
-    """What a reviewer should know of a change and its diff does not say."""
+    """What a reviewer should know about a change that the diff does not show."""
     yield from change.kind.warnings(change)
     if not change.replaces:
         yield from _staying(change)
 
 
 def _staying(change: Change) -> Iterator[str]:
-    """Arguments that leave the program and stay in Stripe."""
+    """Arguments that were removed from the program and keep their value in Stripe."""
     kind = change.kind
     for name in sorted(change.old.keys() - change.new.keys()):
         field = kind.updatable.get(name)
         if field is not None and setting(name, field, change.old[name], MISSING, kind.clearing) is KEEP:
-            why = kind.having("keep").get(name, "there is no way to unset it")
-            yield f"{name} stays as it is in Stripe: {why}"
+            why = kind.having("keep").get(name, "Stripe cannot unset it")
+            yield f"{name} keeps its value in Stripe: {why}"

@@ -1,6 +1,6 @@
-"""The discounts of a subscription or of one of its items: how they are now, and what changes them. Pure.
+"""Discounts of a subscription or an item: how Stripe has them, and what to send to change them. Pure.
 
-A discount that is used up leaves by itself. Put back, it would be given a second time.
+A used-up discount disappears by itself. Sending it again would grant it a second time.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 from components.providers.values import MISSING, Inputs, id_of
 
 UsedUp = Callable[[Inputs], bool]
-"""Whether a declared discount that Stripe does not have any more was used up, and not taken off by somebody."""
+"""Whether a declared discount that Stripe no longer has was used up rather than removed by somebody."""
 
 
 def is_assumed(declared: Inputs) -> bool:
-    """Take a discount that is missing for one that was used up."""
+    """Assume that a missing discount was used up."""
     return True
 
 
 def as_declared(remote: Mapping[str, Any]) -> Inputs:
-    """A discount of Stripe's as the program declares one."""
+    """A discount in Stripe, in the form that a program declares."""
     if remote.get("promotion_code"):
         return {"promotion_code": id_of(remote["promotion_code"])}
     return {"coupon": id_of((remote.get("source") or {}).get("coupon") or remote.get("coupon"))}
 
 
 def projection(declared: Any, remote: Any, used_up: UsedUp) -> Any:
-    """The declared discounts that are there or were used up, and after them those that somebody else has added."""
+    """The declared discounts that are still there or used up, then those that somebody else added."""
     wanted = list(declared) if isinstance(declared, list) else []
     there = list(remote) if isinstance(remote, list) else []
     if any(isinstance(each, str) for each in there):
-        # Stripe's ids alone do not tell by which coupon they came; the first ones are the declared ones.
+        # Bare ids do not tell which coupon they came from; the first ones are the declared ones.
         result = [*wanted, *({"discount": each} for each in there[len(wanted) :])]
     else:
         kept = [each for each in wanted if any(_is_one(each, other) for other in there) or used_up(each)]
@@ -42,10 +42,10 @@ def projection(declared: Any, remote: Any, used_up: UsedUp) -> Any:
 
 
 def changes(old: list[Any], new: list[Any], remote: list[Any]) -> list[Any]:
-    """What to send so that the discounts `old` become `new`, as Stripe takes them: all that there shall be.
+    """The complete list to send to change the discounts from `old` to `new`.
 
-    Those that Stripe has go by their id. One that the program does not change and Stripe does not have is not sent,
-    and one that neither names stays: somebody else has given it, and no refresh has shown that.
+    Discounts that Stripe has are sent by id. One that the program does not change and Stripe no longer has is not sent.
+    One that neither list names stays: somebody else added it, and no refresh has shown it yet.
     """
     sent: list[Any] = []
     for each in new:
@@ -61,13 +61,13 @@ def changes(old: list[Any], new: list[Any], remote: list[Any]) -> list[Any]:
 
 
 def is_over(coupon: Mapping[str, Any], starts: Iterable[int], since: int, period_end: int) -> bool:
-    """Whether a coupon has given all that it gives, as far as invoices tell.
+    """Whether a coupon is used up, as far as the invoices show.
 
     Args:
         coupon: as Stripe has it.
-        starts: when it began to count, on each invoice that it reduced (UTC seconds).
+        starts: the start of the discount on each invoice that it reduced (UTC seconds).
         since: when the subscription began.
-        period_end: where its present period ends. A coupon that ends before then may have ended.
+        period_end: when the current period ends; a repeating coupon that ends before then counts as used up.
     """
     reduced = list(starts)
     match coupon.get("duration"):
@@ -80,12 +80,12 @@ def is_over(coupon: Mapping[str, Any], starts: Iterable[int], since: int, period
 
 
 def _is_one(declared: Any, remote: Mapping[str, Any]) -> bool:
-    """Whether a declared discount is this one of Stripe's."""
+    """Whether a declared discount is this one in Stripe."""
     return declared in (as_declared(remote), {"discount": remote.get("id")})
 
 
 def _held(declared: Inputs, old: list[Any], remote: list[Any]) -> str | None:
-    """The id of the discount of Stripe's that a declared one is."""
+    """Stripe's id of a declared discount, if it has one."""
     for each in remote:
         if isinstance(each, Mapping) and _is_one(declared, each):
             return str(each["id"])

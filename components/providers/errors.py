@@ -1,4 +1,4 @@
-"""What a provider refuses, and the words for it."""
+"""`ProviderError`, and how messages name resources and differences."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from components.account import AccountError, StripeRefusal
 
 
 class ProviderError(AccountError):
-    """A provider refuses or cannot do something; one line that says what, on which object, and what to do."""
+    """A provider refuses or cannot do something; one line that says what, for which object, and what to do."""
 
 
-# Python prints an exception with its module's name, which tells the person at the terminal nothing.
+# Python prints an exception with its module's name, which means nothing at the terminal.
 for _error in (AccountError, StripeRefusal, ProviderError):
     _error.__module__ = "builtins"
 
@@ -31,7 +31,5 @@ def subject(kind_name: str, arguments: Mapping[str, Any], id_: str | None = None
 
 
 def differences(different: Mapping[str, tuple[Any, Any]]) -> str:
-    """What differs, for a sentence: `customer 'cus_1' where 'cus_2' is declared`."""
-    return " and ".join(
-        f"{name} {there!r} where {declared!r} is declared" for name, (there, declared) in different.items()
-    )
+    """What differs, for a sentence: `customer 'cus_1' (declared: 'cus_2')`."""
+    return " and ".join(f"{name} {there!r} (declared: {declared!r})" for name, (there, declared) in different.items())

@@ -1,16 +1,17 @@
-"""What changed, how to set it, how to unset it, and what Stripe's answer says of it: by shape, for every kind."""
+"""Field values by shape, for every kind: what to send to set or unset one, and Stripe's value as declared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, repeat
 from typing import Any, Final
 
 from components.providers.shapes import Anything, Array, Choice, Either, Field, Map, Scalar, Shape, Struct, fitting
-from components.providers.values import MISSING, Inputs, decimal_string
+from components.providers.values import MISSING, Inputs, decimal_string, id_of, mapping
 
-#: What unsets a field that Stripe has no way to unset: nothing is sent, and the value stays as it is.
+#: In place of a value to send: Stripe cannot unset the field, so nothing is sent and the value stays.
 KEEP: Final[Any] = type("Keep", (), {"__repr__": lambda self: "KEEP"})()
-#: Objects of which Stripe changes the fields that it is sent and leaves the others. It replaces any other as a whole.
+#: Objects that Stripe merges field by field. It replaces every other object as a whole.
 MERGED: Final = frozenset(
     [
         "billing_thresholds",
@@ -25,10 +26,10 @@ MERGED: Final = frozenset(
 
 
 def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> Any:
-    """What to send for a field that was taken out of the program.
+    """What to send for a field that was removed from the program.
 
-    `cleared` names by path what Stripe takes instead of an empty string: the value that a new object has. A field
-    inside an object is cleared by itself, so that what a person set beside it stays.
+    `cleared` maps a path to what Stripe takes instead of an empty string: the value of a new object. A field inside an
+    object is cleared on its own, so values that somebody set beside it stay.
 
     Returns:
         The value to send, or KEEP.
@@ -36,7 +37,7 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
     if path in cleared:
         return cleared[path]
     if isinstance(field.shape, Map) and isinstance(field.shape.item, Scalar) and isinstance(old, Mapping):
-        # Key by key: an empty string for the whole would take away what others have set, and who made the object.
+        # Key by key: an empty string for the whole map would also delete keys that others set, and the owner.
         return dict.fromkeys(old, "") or KEEP
     if field.clearable:
         return ""
@@ -45,7 +46,7 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
             return ""
         case Struct(fields=fields) if isinstance(old, Mapping):
             if any(name in fields and fields[name].required for name in old):
-                # It cannot be there without that, and that cannot be empty.
+                # The object needs this field, and Stripe cannot unset it.
                 return KEEP
             inner = {
                 name: clearing(f"{path}.{name}", fields[name], value, cleared)
@@ -58,9 +59,9 @@ def clearing(path: str, field: Field, old: Any, cleared: Mapping[str, Any]) -> A
 
 
 def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, Any]) -> Any:
-    """What to send so that a field that was `old` becomes `new`; MISSING means that it is not declared.
+    """What to send to change a field from `old` to `new`; MISSING means not declared.
 
-    What stays is not sent, wherever Stripe lets it be left out: somebody may have changed it in Stripe since.
+    Unchanged parts are not sent wherever Stripe lets them be omitted: somebody may have changed them in Stripe since.
     """
     if new is MISSING:
         return clearing(path, field, old, cleared)
@@ -89,58 +90,63 @@ def setting(path: str, field: Field, old: Any, new: Any, cleared: Mapping[str, A
 
 
 def projected(shape: Shape, declared: Any, remote: Any) -> Any:
-    """The part of Stripe's value that the program declares, in the form in which it declares it.
+    """Stripe's value in the form of the declared one, without what the program does not declare.
 
-    Objects and maps are cut down to the declared keys: what Stripe adds and what others set beside them is not
-    drift. Lists are whole.
+    Objects and maps keep only the declared keys: keys that Stripe adds or others set are not drift. Lists stay whole.
     """
+    if isinstance(shape, (Struct, Map)) and declared == {}:
+        # It declares nothing, so nothing in it can drift.
+        return {}
+    if isinstance(shape, Array) and declared == [] and remote is None:
+        return []
     match shape:
-        case Struct() | Map() if declared == {}:
-            # Nothing is declared in it, so there is nothing that could have changed.
-            return {}
-        case Array() if declared == [] and remote is None:
-            return []
         case Struct(fields=fields):
-            if not isinstance(remote, Mapping):
-                return MISSING
-            names = declared.keys() if isinstance(declared, Mapping) else remote.keys() & fields.keys()
-            return _present(
-                {
-                    name: projected(
-                        fields[name].shape,
-                        declared.get(name) if isinstance(declared, Mapping) else None,
-                        remote.get(name),
-                    )
-                    for name in fields
-                    if name in names
-                }
-            )
+            return _projected_object(fields, declared, remote)
         case Map(item=item):
-            if not isinstance(remote, Mapping):
-                return MISSING
-            names = declared.keys() if isinstance(declared, Mapping) else remote.keys()
-            wanted = declared if isinstance(declared, Mapping) else {}
-            return _present({name: projected(item, wanted.get(name), remote.get(name)) for name in names})
+            return _projected_map(item, declared, remote)
         case Array(item=item):
-            # A nested list of Stripe's is an object with the list in `data`.
-            values = remote.get("data") if isinstance(remote, Mapping) else remote
-            if not isinstance(values, list):
-                return MISSING
-            like = declared if isinstance(declared, list) else []
-            return [
-                projected(item, like[index] if index < len(like) else None, value) for index, value in enumerate(values)
-            ]
+            return _projected_list(item, declared, remote)
         case Either():
             return MISSING if remote is None else projected(fitting(shape, remote) or Anything(), declared, remote)
-        case Scalar("decimal" | "number"):
-            return MISSING if remote is None else decimal_string(str(remote)) or str(remote)
-        case Scalar("string"):
-            if isinstance(remote, Mapping):
-                remote = remote.get("id")
-            return MISSING if remote in (None, "") else str(remote)
         case Scalar() | Choice() | Anything():
-            return MISSING if remote is None else remote
+            return _projected_value(shape, remote)
     raise AssertionError(shape)
+
+
+def _projected_object(fields: Mapping[str, Field], declared: Any, remote: Any) -> Any:
+    if not isinstance(remote, Mapping):
+        return MISSING
+    wanted = mapping(declared)
+    names = wanted or remote
+    return _present(
+        {n: projected(field.shape, wanted.get(n), remote.get(n)) for n, field in fields.items() if n in names}
+    )
+
+
+def _projected_map(item: Shape, declared: Any, remote: Any) -> Any:
+    if not isinstance(remote, Mapping):
+        return MISSING
+    wanted = mapping(declared)
+    return _present({name: projected(item, wanted.get(name), remote.get(name)) for name in wanted or remote})
+
+
+def _projected_list(item: Shape, declared: Any, remote: Any) -> Any:
+    # Stripe wraps a nested list in an object, under `data`.
+    values = remote.get("data") if isinstance(remote, Mapping) else remote
+    if not isinstance(values, list):
+        return MISSING
+    wanted = chain(declared if isinstance(declared, list) else [], repeat(None))
+    return [projected(item, each, value) for each, value in zip(wanted, values, strict=False)]
+
+
+def _projected_value(shape: Scalar | Choice | Anything, remote: Any) -> Any:
+    match shape:
+        case Scalar("string"):
+            text = id_of(remote)
+            return MISSING if text in (None, "") else str(text)
+        case Scalar("decimal" | "number") if remote is not None:
+            return decimal_string(str(remote)) or str(remote)
+    return MISSING if remote is None else remote
 
 
 def _present(values: Mapping[str, Any]) -> Inputs:

@@ -1,7 +1,7 @@
-"""What Stripe holds of one kind, listed instead of fetched one by one where that is cheaper.
+"""A cache of the objects of one kind. It reads Stripe's list instead of single objects where that is cheaper.
 
-One inventory a kind and process serves both `read` (refresh) and `create` (find before make). It lives as long as
-a CLI run, in which nobody else works on the same stack; what this process makes or changes is written into it.
+Each kind has one inventory a process, for `read` (refresh) and for `create` (find before create). It lives for one CLI
+run, in which nobody else works on the same stack, and this process's own writes update it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Final
 from components.account import Account, StripeRefusal
 
 OWNER_KEY: Final = "pulumi"
-#: Stripe's search index lags by seconds, in an outage by up to an hour; younger objects are taken from the list.
+#: Stripe's search index lags by seconds, in an outage by up to an hour; newer objects come from the list.
 SEARCH_LAG_SECONDS: Final = 3600
 
 StripeObject = dict[str, Any]
 
 
 def owner_of(remote: Mapping[str, Any]) -> str | None:
-    """Who made an object, as its metadata says: `<project>/<stack>/<resource name>`."""
+    """The owner in an object's metadata: `<project>/<stack>/<resource name>`."""
     owner = (remote.get("metadata") or {}).get(OWNER_KEY)
     return owner if isinstance(owner, str) and owner else None
 
@@ -32,7 +32,7 @@ def stack_of(owner: object) -> str:
 
 
 def is_in_use(remote: Mapping[str, Any]) -> bool:
-    """Whether the object is neither archived nor ended, so that a state may well hold it."""
+    """Whether an object is neither archived nor ended, so that a state is likely to hold it."""
     return remote.get("active") is not False and remote.get("status") not in ("canceled", "incomplete_expired")
 
 
@@ -46,7 +46,7 @@ class Inventory:
 
     Args:
         path: where the kind is listed, `/v1/prices`.
-        expand: what single objects are asked to include.
+        expand: what Stripe's answers include beyond the default.
         searchable: whether Stripe can search the kind by metadata.
     """
 
@@ -77,12 +77,11 @@ class Inventory:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def read(self, id_: str, owner: object = None) -> StripeObject | None:
-        """The object, or None where Stripe has none of that id (or only a deleted one's stub).
+        """The object, or None if Stripe has none with that id or has deleted it.
 
-        The first object is fetched. From the second on, pages of the list are read as long as that is no dearer:
-        one page a read, and more while they hold objects that the stack of `owner` uses, each of which saves a call
-        later. So 1,000 objects cost about ten calls, and an account full of foreign objects never more than two a
-        read.
+        The first object is fetched on its own. From the second on, pages of the list are read as long as that costs
+        no more calls: one page a read, and more while they hold objects of `owner`'s stack, each of which saves a later
+        call. So 1,000 objects cost about ten calls, and in an account full of other objects a read costs two at most.
         """
         with self._lock:
             self._reads += 1
@@ -90,12 +89,12 @@ class Inventory:
                 self._page_until(id_, stack_of(owner))
             found = self._objects.get(id_)
         if found is None:
-            # Not under the lock: the other threads' reads need not wait for this answer.
+            # Outside the lock, so that other threads' reads do not wait for this answer.
             found = self.fetch(id_)
         return None if found is None or is_gone(found) else found
 
     def fetch(self, id_: str) -> StripeObject | None:
-        """The object as it is now, whatever has been listed; None for none."""
+        """The object as it is now, whatever the cache has; None if there is none."""
         try:
             found = self._account.request(
                 "get", f"{self._path}/{id_}", self._expanded(), subject=f"{self._noun} {id_}"
@@ -122,7 +121,7 @@ class Inventory:
         try:
             objects, more = next(self._pages)
         except StripeRefusal:
-            # A generator that has raised is at its end; the next one begins anew.
+            # A generator that has raised is finished; start a new one.
             self._pages = None
             raise
         self._pages_read += 1
@@ -135,17 +134,17 @@ class Inventory:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def all(self) -> list[StripeObject]:
-        """Every object of the kind; for kinds of which an account has few (meters)."""
+        """Every object of the kind; for kinds that have few objects in an account (meters)."""
         with self._lock:
             while not self._complete:
                 self._next_page()
             return [each for each in self._objects.values() if not is_gone(each)]
 
     def owned(self) -> list[StripeObject]:
-        """Every object that a stack has made, this one or another.
+        """Every object that a stack owns, this one or another.
 
-        In an account that fits on a page this is one call. Otherwise it is the list as far back as an hour
-        (the search index may lag that much) and a search for the rest, once a process.
+        If the account fits on one page this is one call. Otherwise it is the list of the last hour, which the search
+        index may lack, and a search for the rest, once a process.
         """
         with self._lock:
             oldest = self._now() - SEARCH_LAG_SECONDS
@@ -163,7 +162,7 @@ class Inventory:
                 for each in objects:
                     self._objects.setdefault(each["id"], each)
         except StripeRefusal as error:
-            # Some accounts have no search, some keys may not use it; then the list is read to its end.
+            # Some accounts have no search, and some keys may not use it. Then the whole list is read.
             if error.status not in (400, 403, 404):
                 raise
             self._searchable = False
@@ -178,17 +177,17 @@ class Inventory:
             self._objects[remote["id"]] = remote
 
     def known(self, id_: str) -> StripeObject | None:
-        """The object if this process has seen it; nothing is asked."""
+        """The object from the cache; sends no request."""
         with self._lock:
             return self._objects.get(id_)
 
     def forget(self, id_: str) -> None:
-        """The object is not there any more."""
+        """Record that the object is deleted."""
         with self._lock:
             self._objects[id_] = {"id": id_, "deleted": True}
 
     def refresh(self) -> None:
-        """Forget what was listed: something happened that this process does not know the outcome of."""
+        """Drop the cache, after a request whose outcome is unknown."""
         with self._lock:
             self._objects.clear()
             self._pages = None

@@ -15,26 +15,26 @@ from components.providers.values import Inputs
 
 Problem = tuple[Path, str]
 Rule = Callable[[Inputs], Iterator[Problem]]
-"""Says what is wrong with some declared properties that Stripe's types cannot say; unknown values are no mistake."""
+"""Yields what is wrong with declared properties beyond Stripe's types; unknown values are not errors."""
 
 Reasons = Mapping[str, str]
 
-#: The argument of every kind with an object of its own: the id of an existing object that the resource shall be.
+#: The argument that names an existing object to adopt, by id. Every kind has it, except links.
 ADOPT = "adopt"
-#: `expand` only says how much Stripe answers.
+#: `expand` only controls how much Stripe returns.
 NEVER_ARGUMENTS: Reasons = {"expand": "the providers expand what they read"}
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """A resource of the program whose object the state holds.
+    """What the program declares for an object in the state.
 
     Attributes:
         subject: how messages name it.
         owner: its `<project>/<stack>/<resource name>`.
         arguments: what the program declares.
         before: the arguments in the state.
-        is_replaced: whether another object takes its place in this run.
+        is_replaced: whether this run replaces it.
     """
 
     subject: str
@@ -45,7 +45,7 @@ class Declaration:
 
 
 class Declarations(Protocol):
-    """Answers what the program declares of another object of the state; None where nobody has asked that yet."""
+    """Looks up what the program declares for another object in the state; None until this run has compared it."""
 
     def __call__(self, kind: Kind, id_: str, /) -> Declaration | None: ...
 
@@ -58,14 +58,14 @@ class TakesBack(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """A resource of the state against what the program declares.
+    """A resource in the state, compared with the program.
 
     Attributes:
         id: the object's id.
-        outputs: everything that the state holds of it.
-        old, new: the arguments in the state and in the program; equal where nothing changes.
+        outputs: everything that the state holds for it.
+        old, new: the arguments in the state and in the program; equal if nothing changes.
         replaces: the changed arguments that force a replacement.
-        declaration: what the program declares of another object.
+        declaration: looks up what the program declares for another object.
     """
 
     kind: Kind
@@ -97,39 +97,39 @@ def _silent(_: Change) -> Iterator[str]:
 class Kind:
     """One kind of object.
 
-    Which fields there are, and which of them an update can change, comes from Stripe's own types: a field in the
-    create type and not in the update type forces replacement. `fields` holds the exceptions.
+    Stripe's own types list the fields and which of them an update can change: a field that only the create type has
+    forces replacement. `fields` holds the exceptions.
 
     Attributes:
         name, noun, path: `Price`, `price`, `/v1/prices`.
         create, update: the types in `stripe.params`, as `module:Name`.
         own: a TypedDict of the arguments that are ours and not Stripe's.
-        fields: the policy of each argument that Stripe's types do not describe wholly, by path.
-        outputs: what the resource has beside its arguments.
-        advice: what to do about an answer of Stripe's, by a part of its message.
-        expand: what an answer shall include.
+        fields: by path, the policy of each argument that Stripe's types do not describe fully.
+        outputs: by name, what each output of the resource is.
+        advice: what to do about an error from Stripe, by a part of its message.
+        expand: what Stripe's answers include beyond the default.
         searchable: whether Stripe can search the kind by metadata.
         is_link: a link between two objects, without an object of its own.
-        delete_before_replace: the old object must go before the new one is made.
+        delete_before_replace: the old object must be deleted before the new one is created.
         natural_key, when_deleted, when_gone: for the documentation.
 
     Pure functions, where a kind needs more than its fields say:
 
     Attributes:
         rules: what is wrong with the arguments.
-        linked_rules: what is wrong with them beside what the program declares of others: (arguments, declaration).
-        fill: our own arguments with their defaults, so that a preview shows what will happen: (arguments, livemode).
-        comparable: the arguments in the one form in which two can be compared.
-        foreseen: the arguments with what is not known yet and can be told: (old, new, whether the run takes an object
-            back that a run which failed has replaced).
-        computed: what Stripe has filled in for arguments that were left out, as the state's outputs know it.
+        linked_rules: what is wrong with them, given what the program declares for others: (arguments, declaration).
+        fill: the arguments with defaults for our own, so that a preview shows them: (arguments, livemode).
+        comparable: the arguments in a canonical form, in which they can be compared.
+        foreseen: the arguments with unknown values that can be foreseen: (old, new, whether this run gets back an
+            object that a failed run has replaced).
+        computed: what Stripe filled in for omitted arguments, from the state's outputs.
         replaces: the changed arguments that force a replacement: (old, new, what `fields` and types say).
-        warnings: what a reviewer should know of a change and its diff does not say.
-        notices: whole sentences that are the same for many resources, told once a run.
-        remarks: what a reviewer should know of what is declared: (arguments, whether it is new, declarations).
-        refusal: why a change is refused that the program must allow by name; None for none.
-        gone: whether an object of Stripe's is there and yet no more, such as a cancelled subscription.
-        ended_as_declared: whether it is no more because the program said when it ends: (arguments, object).
+        warnings: what a reviewer should know about a change that the diff does not show.
+        notices: complete sentences that are the same for many resources, shown once a run.
+        remarks: what a reviewer should know about a declaration: (arguments, whether it is new, declarations).
+        refusal: why a change is refused unless the program allows it explicitly; None if it is not.
+        gone: whether an object that Stripe still returns has ended, such as a cancelled subscription.
+        ended_as_declared: whether it ended when the program said it would: (arguments, object).
     """
 
     name: str
@@ -165,7 +165,7 @@ class Kind:
     # -- fields -------------------------------------------------------------------------------------------------
 
     def having(self, attribute: str) -> Mapping[str, Any]:
-        """The fields with a policy of some name, and what it says: `having("keep")`."""
+        """The fields whose policy sets an attribute, and its value, by path: `having("keep")`."""
         return self._policies[attribute]
 
     @cached_property
@@ -179,17 +179,17 @@ class Kind:
 
     @cached_property
     def create_struct(self) -> Struct:
-        """What Stripe takes to create one."""
+        """What Stripe takes to create an object."""
         return self._arguments(shapes.struct_of(self.create))
 
     @cached_property
     def update_struct(self) -> Struct:
-        """What Stripe takes to update one."""
+        """What Stripe takes to update an object."""
         return self._arguments(shapes.struct_of(self.update))
 
     @cached_property
     def own_struct(self) -> Struct:
-        """Our own arguments; what has an object of its own can take one over by its id."""
+        """Our own arguments, with `adopt` unless the kind is a link."""
         own = shapes.read_struct(self.own)
         return own if self.is_link else Struct(own.name, {**own.fields, ADOPT: Field(shapes.Scalar("string"))})
 
@@ -205,7 +205,7 @@ class Kind:
 
     @cached_property
     def create_only(self) -> frozenset[str]:
-        """The arguments that Stripe cannot change: a change of one replaces the object."""
+        """The arguments that Stripe cannot change: changing one replaces the object."""
         fixed = self.create_struct.fields.keys() - self.update_struct.fields.keys() - self.having("in_place").keys()
         return frozenset(fixed | self.having("create_only").keys())
 
@@ -222,7 +222,7 @@ class Kind:
 
     @cached_property
     def request_options(self) -> frozenset[str]:
-        """The arguments that say how a request is made."""
+        """The arguments that affect how a request is made, not the object."""
         return frozenset(self.having("request_option"))
 
     @cached_property
@@ -233,36 +233,36 @@ class Kind:
 
     @cached_property
     def paid(self) -> frozenset[str]:
-        """The arguments that say what somebody pays, and when."""
+        """The arguments that determine what somebody pays, and when."""
         return frozenset(self.having("paid"))
 
     @cached_property
     def once(self) -> frozenset[str]:
-        """The arguments that act when the object is created: taking one out later replaces nothing."""
+        """The arguments that act only at creation: removing one later does not replace the object."""
         return frozenset(self.create_only & self.having("keep").keys())
 
     @cached_property
     def defaults(self) -> Mapping[str, Any]:
-        """What leaving out a create-only argument means."""
+        """What omitting a create-only argument means."""
         return self.having("default")
 
     @cached_property
     def drift_from(self) -> Mapping[str, Any]:
-        """The usual value of each argument that shows as drift even when it is not declared."""
+        """The default of each argument whose drift shows even if it is not declared."""
         return self.having("drift_from")
 
     @cached_property
     def clearing(self) -> Mapping[str, Any]:
-        """By path, what is sent for a field taken out, where it is not what Stripe's types say."""
+        """By path, what is sent for a removed field, where that is not what Stripe's types say."""
         return {**dict.fromkeys(self.having("keep"), KEEP), **self.having("unset_to")}
 
     @cached_property
     def has_metadata(self) -> bool:
-        """Whether an object can say who made it."""
+        """Whether an object can record its owner."""
         return "metadata" in self.struct.fields
 
     def arguments(self, props: Mapping[str, Any]) -> Inputs:
-        """The arguments among some properties."""
+        """The arguments among the properties."""
         return {name: value for name, value in props.items() if name in self.struct.fields}
 
     def _arguments(self, struct: Struct) -> Struct:

@@ -1,4 +1,4 @@
-"""The list of kinds, from which tables, documentation, tests and benchmarks derive: a new kind is a file and a line."""
+"""The list of kinds. Tables, documentation, tests and benchmarks derive from it: a new kind is a file and a line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.providers.product import ProductProvider
 from components.providers.promotion_code import PromotionCodeProvider
 from components.providers.subscription import SubscriptionProvider
 
-#: In the order in which a program makes them: what another one links to comes first.
+#: In creation order: a kind comes after those it links to.
 PROVIDERS: Final[tuple[type[StripeProvider], ...]] = (
     MeterProvider,
     ProductProvider,

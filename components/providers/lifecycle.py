@@ -34,22 +34,22 @@ from components.providers.values import Inputs, declared, path_text
 from components.redaction import as_line
 from components.settings import StackConfig
 
-#: Shows whole tracebacks of a provider's failures, for whoever works on the providers.
+#: Shows full tracebacks of failures, for work on the providers.
 TRACEBACK_VARIABLE: Final = "STRIPE_PRICING_TRACEBACK"
-TWO_OF_A_NAME: Final = "two resources of this kind have this name; give one of them another"
+TWO_OF_A_NAME: Final = "another resource of this kind has the same name; rename one of them"
 
 COMMON_OUTPUTS: Final = {
-    "livemode": "whether it is real money",
+    "livemode": "whether it is in live mode, with real money",
     "account": "the Stripe account that it is in; a key of another account is refused",
 }
-#: How often the stack has changed an object, in its state; left out at 0.
+#: In the state, how often the stack has updated an object; omitted at 0.
 CHANGES_KEY: Final = "changes"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def one_line(method: Method) -> Method:
-    """A provider method whose failures are all one line, those that nobody foresaw too."""
+    """Decorates a provider method so that every failure is one line, even an unforeseen one."""
 
     @functools.wraps(method)
     def guarded(self: StripeProvider, *args: Any) -> Any:
@@ -58,7 +58,7 @@ def one_line(method: Method) -> Method:
         except AccountError as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
-            # Pulumi would print what it came from, too; it says that in its own words.
+            # Pulumi would print the cause too, which the message already states.
             raise error from None
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE):
@@ -66,7 +66,7 @@ def one_line(method: Method) -> Method:
             owners = [
                 each["owner"] for each in args if isinstance(each, Mapping) and isinstance(each.get("owner"), str)
             ]
-            # What a check stumbles over is a value that the program declares, which may be a secret.
+            # An error in check may quote a declared value, which may be a secret.
             what = type(error).__name__ + ("" if method.__name__ == "check" else f": {error}")
             raise ProviderError(
                 f"{subject(self.kind.name, {'owner': owners[-1]} if owners else {})}: {method.__name__} failed "
@@ -114,32 +114,32 @@ class StripeProvider(ResourceProvider):
         problems += self._named_once(inputs, is_new=is_new)
         for rule in (*self.kind.rules, self._linked, self._claimed_once):
             problems += [(path, sentence) for path, sentence in rule(inputs) if path not in known]
-        # Pulumi prints the value of a failing property, secret or not, unless the failure names none.
+        # Pulumi prints the value of a failing property, secret or not, unless the failure names no property.
         if is_new and not problems and isinstance(inputs.get(ADOPT), str):
             self.reconciler.preview_adoption(inputs)
         failures = [CheckFailure("", as_line(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
         for remark in () if failures else self.kind.remarks(inputs, is_new, self.run.declaration):
             self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
-        # The values that the rules ran on hold placeholders, which the engine would report instead of the sentences.
+        # The inputs of a failure hold placeholders, which the engine would report instead of the sentences.
         return CheckResult(inputs if not failures else {}, failures)
 
     def _linked(self, inputs: Inputs) -> Iterator[Problem]:
         return self.kind.linked_rules(inputs, self.run.declaration)
 
     def _named_once(self, inputs: Inputs, *, is_new: bool) -> Iterator[Problem]:
-        """A new resource that has the name of one in the state would be taken for it and take its object over."""
+        """A new resource with the name of one in the state would be mistaken for it and adopt its object."""
         if self.run.is_named_twice(self.kind, str(inputs.get("owner")), is_new=is_new):
             yield (("owner",), TWO_OF_A_NAME)
 
     def _claimed_once(self, inputs: Inputs) -> Iterator[Problem]:
-        """Two resources of a program that claim the same name in Stripe would take it from each other at each run."""
+        """Two resources that claim the same name in Stripe would take it from each other in every run."""
         owner = inputs.get("owner")
         for name in (*self.kind.having("unique"), ADOPT):
             value = inputs.get(name)
             if isinstance(value, str) and isinstance(owner, str):
                 holder = self.run.claim(self.kind, name, value, owner)
                 if holder != owner:
-                    yield (name,), f"is that of {name_in(holder)} too; only one {self.kind.noun} can have it"
+                    yield (name,), f"is also used by {name_in(holder)}; only one {self.kind.noun} can have it"
 
     # -- diff ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class StripeProvider(ResourceProvider):
         new = self.kind.foreseen(self.kind.arguments(outputs), new, self.run.takes_back)
         self.account.pin(olds.get("account"))
         change = differ.compare(self.kind, id_, outputs, new, self.run.declaration)
-        # A refresh reads an object and then asks how it differs from the state. That changes nothing.
+        # A refresh compares what it has just read with the state. That changes nothing in Stripe.
         refreshing = self.run.just_read(self.kind, id_, change.old)
         self.run.compared(self.kind, id_, change.old, new, is_replaced=bool(change.replaces), refreshing=refreshing)
         if change.old != new and not refreshing:
@@ -157,12 +157,12 @@ class StripeProvider(ResourceProvider):
             if refusal:
                 raise ProviderError(f"{subject(self.kind.name, new, id_)}: {refusal}")
             self._warn(change)
-        # Not True or False: the engine then compares the inputs itself and prints only what changed.
-        # Whether it deletes first is said always: the engine also replaces by itself (`replace_on_changes`).
+        # With changes=None the engine compares the inputs itself and prints only what changed. delete_before_replace is
+        # always set, because the engine also replaces on its own (`replace_on_changes`).
         return DiffResult(changes=None, replaces=change.replaces, delete_before_replace=self.kind.delete_before_replace)
 
     def _warn(self, change: Change) -> None:
-        """Tell what a reviewer should know, and again what more can be told once other objects are compared."""
+        """Tell what a reviewer should know, and again with more detail once other objects are compared."""
         unanswered: set[tuple[Kind, str]] = set()
 
         def declaration(kind: Kind, id_: str) -> Declaration | None:
@@ -217,8 +217,8 @@ class StripeProvider(ResourceProvider):
         self.account.pin(olds.get("account"))
         old, new = (self.kind.arguments(declared(each)) for each in (olds, news))
         changes = changes_made(olds)
-        # The state before is part of the update's idempotency key. With the number of changes in it no two updates
-        # have the same key, however often a value goes there and back; one that was cut short has its own again.
+        # The old state and its count of updates are part of the idempotency key. So no two updates have the same key,
+        # however often a value goes back and forth, and an update that was interrupted gets its own key again.
         remote = self.reconciler.apply(id_, {**old, CHANGES_KEY: changes}, new, None)
         if remote is not None:
             return UpdateResult(self._outs(new, remote, changes + 1))
@@ -234,9 +234,9 @@ class StripeProvider(ResourceProvider):
         keeper = self.run.keeper(self.kind, id_)
         if keeper is not None or self.run.release(self.kind, id_, known.get("owner")):
             holder = f"'{name_in(keeper)}'" if keeper else "another resource of this stack"
-            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays as it is in Stripe: {holder} has it")
+            self.run.tell("info", f"{subject(self.kind.name, known, id_)}: stays in Stripe; {holder} still holds it")
             return
-        # The engine does not say so. What the program still declares is not taken out of it.
+        # The engine does not tell. A resource that the program still declares is replaced, not removed.
         being_replaced = self.run.declares(self.kind, known.get("owner"))
         try:
             left = self.reconciler.remove(id_, known, being_replaced=being_replaced)
@@ -250,7 +250,7 @@ class StripeProvider(ResourceProvider):
             self.reconciler.inventory.remember(left)
 
     def _outs(self, arguments: Inputs, remote: StripeObject, changes: int = 0) -> Inputs:
-        """What the state holds: the arguments, and what else the resource says of itself."""
+        """What goes into the state: arguments and outputs."""
         return {
             **arguments,
             **self.reconciler.outputs(arguments, remote),
@@ -261,5 +261,5 @@ class StripeProvider(ResourceProvider):
 
 
 def changes_made(props: Mapping[str, Any]) -> int:
-    """How often the stack has changed the object, as its state says."""
+    """How often the stack has updated the object, according to the state."""
     return int(props.get(CHANGES_KEY) or 0)

@@ -1,4 +1,4 @@
-"""Meters: what usage is recorded under. https://docs.stripe.com/api/billing/meter"""
+"""Meters, which count usage. https://docs.stripe.com/api/billing/meter"""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class OwnArguments(TypedDict):
 def warnings(change: Change) -> Iterator[str]:
     if change.replaces:
         yield (
-            "is deactivated and a new meter made; usage recorded so far stays with this one and is billed only by "
-            "prices on it"
+            "is deactivated and a new meter is created; usage recorded so far stays with this one, and only prices on "
+            "it bill that usage"
         )
     elif change.new.get("active", True) is False and change.old.get("active", True) is not False:
-        yield "will be inactive: Stripe refuses its meter events, and nothing that happens meanwhile is billed"
+        yield "will be inactive: Stripe refuses its meter events, so usage in the meantime is not billed"
 
 
 METER = Kind(
@@ -45,9 +45,9 @@ METER = Kind(
     update="stripe.params.billing:MeterUpdateParams",
     own=OwnArguments,
     natural_key="`event_name`, which only one active meter of an account can have",
-    when_deleted="Deactivated: Stripe deletes no meter. A later create with the same event name and shape "
-    "reactivates it. One that is replaced under the same event name is deactivated right before the new one is made.",
-    when_gone="An inactive meter shows as `active: false`; a meter that Stripe does not know is made again.",
+    when_deleted="Deactivated: Stripe cannot delete a meter. Creating one with the same event name and settings later "
+    "reactivates it. A meter that is replaced under its event name is deactivated right before the new one is created.",
+    when_gone="An inactive meter shows as `active: false`; a meter that does not exist is created again.",
     fields={
         "active": Field(in_place="through Stripe's deactivate and reactivate", unset_to=True, drift_from=True),
         "customer_mapping": Field(default={"event_payload_key": "stripe_customer_id", "type": "by_id"}),
@@ -73,17 +73,17 @@ METER = Kind(
 class Meters(Reconciler):
     @contextmanager
     def making(self, new: Inputs, found: StripeObject | None) -> Iterator[None]:
-        replaced = [] if found is not None and _is_active(found) else self._make_way(new)
+        replaced = [] if found is not None and _is_active(found) else self._deactivate_replaced(new)
         try:
             yield
         except AccountError as refusal:
-            # Certain that there is no new one, usage goes on being recorded by the old one.
+            # It is certain that there is no new meter, so the old one goes on recording usage.
             if not isinstance(refusal, StripeRefusal) or refusal.is_certain:
-                self._take_back(replaced, new)
+                self._reactivate(replaced, new)
             raise
 
-    def _take_back(self, replaced: list[str], new: Inputs) -> None:
-        """Reactivate what was to be replaced. What led here is the error that counts; failing is only said."""
+    def _reactivate(self, replaced: list[str], new: Inputs) -> None:
+        """Reactivate what was to be replaced. The first error is the one that counts; a failure here is a warning."""
         for id_ in replaced:
             try:
                 self._switch(id_, "reactivate", new)
@@ -94,23 +94,23 @@ class Meters(Reconciler):
             else:
                 self.run.tell("info", f"{self.subject(new, id_)}: reactivated, since the new one was refused")
 
-    def _of_name(self, new: Inputs) -> list[StripeObject]:
-        """Every meter of that event name, the active one first."""
+    def _with_event_name(self, new: Inputs) -> list[StripeObject]:
+        """Every meter with that event name, the active one first."""
         same_name = [each for each in self.inventory.all() if each.get("event_name") == new["event_name"]]
         return sorted(same_name, key=lambda each: str(each.get("status")))
 
-    def _make_way(self, new: Inputs) -> list[str]:
+    def _deactivate_replaced(self, new: Inputs) -> list[str]:
         """Deactivate the meter that this one replaces, since two active ones cannot share an event name.
 
-        Not by way of `delete_before_replace`: Pulumi would then delete before it all that depends on the meter, and
-        the prices would be archived, their lookup keys gone, while the new ones are not there yet.
+        `delete_before_replace` would not do: Pulumi would first delete everything that depends on the meter, so prices
+        would be archived and their lookup keys cleared before the new ones exist.
 
         Returns:
             The ids of those that were deactivated.
         """
         replaced = [
             str(remote["id"])
-            for remote in self._of_name(new)
+            for remote in self._with_event_name(new)
             if _is_active(remote) and self._owner_in_state(remote) == new["owner"]
         ]
         for id_ in replaced:
@@ -118,12 +118,12 @@ class Meters(Reconciler):
         return replaced
 
     def find(self, new: Inputs) -> StripeObject | None:
-        """The meter of that event name that is this stack's: one that its state holds, or that it has taken out.
+        """This stack's meter with that event name: one that its state holds, or an inactive one.
 
-        Meters have no metadata. Whether an active one that the state does not hold was made by a run of this stack
-        that was cut short, Stripe's stored answer to the same create says; any other is somebody else's.
+        Meters have no metadata. Stripe's stored answer to the same create tells whether an interrupted run of this
+        stack created an active meter that the state does not hold. Any other belongs to somebody else.
         """
-        same_name = self._of_name(new)
+        same_name = self._with_event_name(new)
         for remote in same_name:
             different = self.different(remote, new)
             if not _is_active(remote):
@@ -134,7 +134,7 @@ class Meters(Reconciler):
             if holder is not None and holder != new["owner"]:
                 raise ProviderError(
                     f"{self.subject(new)}: event_name {new['event_name']!r} belongs to {remote['id']}, another meter "
-                    "of this stack; give one of the two another event_name"
+                    "of this stack; change the event_name of one of them"
                 )
             if not self.run.state_holds(self.kind, remote["id"], new["owner"]):
                 return None
@@ -142,24 +142,24 @@ class Meters(Reconciler):
                 return remote
             if holder is None:
                 raise self._taken(remote, new)
-            # What it replaces.
+            # The meter that this one replaces.
         for remote in same_name[:1]:
             if not _is_active(remote):
                 self.run.tell(
                     "info",
-                    f"{self.subject(new)}: a new meter is made; the inactive {remote['id']} of that event_name has "
-                    f"{differences(self.different(remote, new))}",
+                    f"{self.subject(new)}: a new meter is created; the inactive {remote['id']} with that event_name "
+                    f"has {differences(self.different(remote, new))}",
                 )
         return None
 
     def instead(self, refusal: StripeRefusal, params: Inputs, new: Inputs) -> Inputs:
-        """Nothing: another meter has the event name, or something else is wrong.
+        """Never anything: another meter has the event name, or something else is wrong.
 
         Raises:
             ProviderError: another meter has it.
         """
         self.inventory.refresh()
-        taken = next((each for each in self._of_name(new) if _is_active(each)), None)
+        taken = next((each for each in self._with_event_name(new) if _is_active(each)), None)
         if refusal.status != 400 or taken is None or self.run.is_in_state(self.kind, taken["id"]):
             raise refusal
         raise self._taken(taken, new)
@@ -171,8 +171,8 @@ class Meters(Reconciler):
             + (
                 f"which has {differences(different)}; deactivate that meter or use another event_name"
                 if different
-                else f"which this stack's state does not hold; if no other stack has it, declare "
-                f'adopt="{remote["id"]}" to take it over, else use another event_name'
+                else f"which is not in this stack's state; if no other stack has it, declare "
+                f'adopt="{remote["id"]}" to adopt it; otherwise use another event_name'
             )
         )
 
@@ -198,8 +198,8 @@ class Meters(Reconciler):
         if known.get(ADOPT) == id_ and (others := self._prices_of_others(id_, known)):
             self.run.tell(
                 "warning",
-                f"{self.subject(known, id_)}: stays active, since it was taken over and {' and '.join(others)}, which "
-                "this stack did not make, bills by it; deactivate it in Stripe after those",
+                f"{self.subject(known, id_)}: stays active, since it was adopted and prices that this stack did not "
+                f"create still bill by it ({', '.join(others)}); archive those, then deactivate it in Stripe",
             )
             return there
         return self._deactivate(id_, known)

@@ -1,8 +1,8 @@
-"""How a line reaches the person at the terminal: the engine's own diagnostics, from the provider process.
+"""Shows a line at the terminal, from the provider process, through the engine's own diagnostics.
 
-Pulumi's supported way to warn in a preview, resource hooks, does not see a replacement (a `before_create` hook has
-no old inputs) and must never be bound to deletes (`pulumi destroy` would refuse to run). `diff` sees everything, so
-the warnings come from there, over the engine's address that the provider process is started with.
+Resource hooks, Pulumi's supported way to warn in a preview, cannot see a replacement (a `before_create` hook has no old
+inputs), and a hook on deletes stops `pulumi destroy`. `diff` sees everything, so warnings come from there. They go to
+the engine's address, which the provider process gets as its argument.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from components.providers.state import runs_under_engine
 
 
 def show(severity: Literal["info", "warning"], line: str) -> None:
-    """Show one line, in the engine's diagnostics where there is an engine."""
+    """Show one line, in the engine's diagnostics if there is an engine."""
     if not _log_to_engine(severity, line):
         print(f"{severity}: {line}", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""What a change pays, in words and amounts, as far as the program tells: for the warnings of a preview. Pure.
+"""What prices and items cost, as far as the program tells, for the warnings of a preview. Pure.
 
 Amounts are `Decimal`s of minor units; a price is the arguments of a `Price`, a `price_data`, or Stripe's own object.
 How Stripe rates: https://docs.stripe.com/products-prices/pricing-models
@@ -15,14 +15,27 @@ import money
 from components.providers.values import decimal_string, is_unknown, mapping
 
 Known = Callable[[str], Mapping[str, Any] | None]
-"""Answers a price by its id, where the program knows it."""
+"""Looks up a price by its id; None if the program does not know it."""
 
-#: The longest amounts and quantities that a request can name stay exact.
+#: What a price costs, and how often.
+COSTS: Final = (
+    "billing_scheme",
+    "currency",
+    "currency_options",
+    "custom_unit_amount",
+    "recurring",
+    "tax_behavior",
+    "tiers",
+    "tiers_mode",
+    "transform_quantity",
+    "unit_amount_decimal",
+)
+#: Keeps the longest amounts and quantities of a request exact.
 _EXACT: Final = Context(prec=120)
 
 
 def interval(price: Mapping[str, Any]) -> tuple[str, int] | None:
-    """How often a recurring price is billed: `("month", 1)`; None where that is not known."""
+    """How often a recurring price is billed: `("month", 1)`; None if that is not known."""
     recurring = mapping(price.get("recurring"))
     name, count = recurring.get("interval"), recurring.get("interval_count", 1)
     return (name, count) if isinstance(name, str) and isinstance(count, int) else None
@@ -44,7 +57,7 @@ def is_metered(price: Mapping[str, Any]) -> bool:
 
 
 def is_free(price: Mapping[str, Any]) -> bool:
-    """Whether a price surely costs nothing, whatever the quantity."""
+    """Whether a price is certain to be free, whatever the quantity."""
     if price.get("tiers"):
         return all(_decimal(tier, name) == 0 for tier in price["tiers"] for name in ("unit_amount", "flat_amount"))
     return _decimal(price, "unit_amount", None) == 0
@@ -54,10 +67,10 @@ def fee(price: Mapping[str, Any], quantity: Any, currency: object = None) -> Dec
     """What a licensed or one-time price costs for a quantity, rounded as invoice lines are.
 
     Args:
-        currency: what the subscription bills in, where it is not the price's own.
+        currency: what the subscription bills in, if that is not the price's own.
 
     Returns:
-        Minor units, or None where the program does not know (usage, amounts of the customer's choice, unknown values).
+        Minor units, or None if the program does not know (usage, amounts that the customer chooses, unknown values).
     """
     terms = in_currency(price, currency)
     if is_metered(price) or terms is None or isinstance(quantity, bool) or not isinstance(quantity, int):
@@ -72,7 +85,7 @@ def fee(price: Mapping[str, Any], quantity: Any, currency: object = None) -> Dec
 
 
 def in_currency(price: Mapping[str, Any], currency: object = None) -> Mapping[str, Any] | None:
-    """The amounts of a price in a currency: its own, or the option for another; None where it has none."""
+    """The amounts of a price in a currency: its own, or the option for another; None if it has none."""
     if currency is None or is_unknown(currency) or price.get("currency") in (currency, None):
         return price
     option = mapping(price.get("currency_options")).get(str(currency))
@@ -80,7 +93,7 @@ def in_currency(price: Mapping[str, Any], currency: object = None) -> Mapping[st
 
 
 def included(price: Mapping[str, Any]) -> int:
-    """The units that a metered price gives for nothing in each period; 0 where it charges from the first."""
+    """The free units of a metered price in each period; 0 if it charges from the first."""
     units = 0
     for tier in price.get("tiers") or () if is_metered(price) else ():
         up_to = mapping(tier).get("up_to")
@@ -102,13 +115,13 @@ def date(moment: int) -> str:
 
 
 def fee_text(price: Mapping[str, Any], quantity: Any, currency: object = None) -> str | None:
-    """What an item costs in each period: `300.00 USD a month`; None where the program does not know."""
+    """What an item costs in each period: `300.00 USD a month`; None if the program does not know."""
     amount, billed = fee(price, quantity, currency), currency or price.get("currency")
     return None if amount is None or not isinstance(billed, str) else f"{text(amount, billed)}{every(price)}"
 
 
 def recurring_text(items: Iterable[tuple[Mapping[str, Any] | None, Any]]) -> str:
-    """What prices come to in their quantities: `98.00 USD a month`; what is billed by usage is left out."""
+    """The total of some prices in their quantities: `98.00 USD a month`; without what is billed by usage."""
     totals: dict[tuple[str, str], Decimal] = {}
     for price, quantity in items:
         cost = fee(price, quantity) if price else None
@@ -119,7 +132,7 @@ def recurring_text(items: Iterable[tuple[Mapping[str, Any] | None, Any]]) -> str
 
 
 def once_text(entries: Any, known: Known, currency: object = None) -> str:
-    """What `add_invoice_items` charge: `50.00 USD`, by the prices that are known; else how many there are."""
+    """What `add_invoice_items` charge: `50.00 USD`, or only how many there are if no price is known."""
     total, billed, unknown = Decimal(0), currency, 0
     entries = entries if isinstance(entries, list) else []
     for entry in entries:
@@ -132,7 +145,7 @@ def once_text(entries: Any, known: Known, currency: object = None) -> str:
             total += amount
     if unknown == len(entries) or not isinstance(billed, str):
         return f"{len(entries)} {'item' if len(entries) == 1 else 'items'}"
-    return text(total, billed) + (f" and {unknown} more whose amounts are not known here" if unknown else "")
+    return text(total, billed) + (f" and {unknown} more of unknown amount" if unknown else "")
 
 
 def price_of(item: Mapping[str, Any], known: Known) -> Mapping[str, Any] | None:
@@ -144,7 +157,7 @@ def price_of(item: Mapping[str, Any], known: Known) -> Mapping[str, Any] | None:
 
 
 def _tiered(tiers: list[Any], quantity: int, mode: Any) -> Iterator[Decimal | None]:
-    """The lines that tiers make: of each tier that is reached, or in `volume` of the one that the quantity is in."""
+    """The invoice lines of tiers: of each tier reached, or in `volume` of the one that the quantity falls in."""
     below = 0
     for tier in tiers:
         up_to = mapping(tier).get("up_to")
@@ -170,7 +183,7 @@ def _packages(quantity: int, transform: Any) -> int:
 
 
 def _decimal(values: Mapping[str, Any], name: str, otherwise: int | None = 0) -> Decimal | None:
-    """An amount in either of its spellings; `otherwise` where there is none, None where it is not known yet."""
+    """An amount in either form; `otherwise` if there is none, None if it is not known yet."""
     value = values.get(f"{name}_decimal")
     value = values.get(name) if value is None else value
     if value is None:

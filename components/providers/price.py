@@ -58,11 +58,11 @@ def scheme(inputs: Inputs) -> Iterator[Problem]:
             yield (name,), 'is required with billing_scheme "tiered"'
     for name in rules.AMOUNTS:
         if rules.given(inputs, name):
-            yield (name,), 'excludes billing_scheme "tiered": the amounts are in the tiers'
+            yield (name,), 'cannot be combined with billing_scheme "tiered": the amounts are in the tiers'
     if rules.given(inputs, "transform_quantity"):
         yield (
             ("transform_quantity",),
-            "excludes tiers: Stripe refuses the two together; put the division in the amounts",
+            "cannot be combined with tiers; put the division in the amounts",
         )
     if not rules.given(inputs, "recurring"):
         yield ("recurring",), 'is required with billing_scheme "tiered": Stripe has no one-time prices in tiers'
@@ -75,7 +75,7 @@ def amounts(inputs: Inputs) -> Iterator[Problem]:
 
 
 def recurrence(inputs: Inputs) -> Iterator[Problem]:
-    """A metered price needs a meter, and only a metered one."""
+    """A metered price needs a meter, and only a metered price can have one."""
     recurring = rules.find(inputs, "recurring")
     if not isinstance(recurring, Mapping):
         return
@@ -85,7 +85,7 @@ def recurrence(inputs: Inputs) -> Iterator[Problem]:
     if usage_type == "licensed" and rules.given(recurring, "meter"):
         yield ("recurring", "usage_type"), "must be metered, since a meter is declared"
     if rules.given(inputs, "custom_unit_amount"):
-        yield ("custom_unit_amount",), "excludes recurring: only one-time prices let the customer choose"
+        yield ("custom_unit_amount",), "cannot be combined with recurring: only one-time prices let the customer choose"
 
 
 def transfer(inputs: Inputs) -> Iterator[Problem]:
@@ -103,7 +103,7 @@ def scheme_of(inputs: Mapping[str, Any]) -> str | None:
 
 
 def comparable(arguments: Inputs) -> Inputs:
-    """With one spelling for an amount, and Stripe's defaults written down."""
+    """With one form for an amount, and Stripe's defaults filled in."""
     same: Inputs = {"billing_scheme": "per_unit", **arguments}
     if not is_unknown(same.get("unit_amount", MISSING)) and "unit_amount" in same:
         same["unit_amount_decimal"] = str(same.pop("unit_amount"))
@@ -116,7 +116,7 @@ def comparable(arguments: Inputs) -> Inputs:
 
 def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
     if "unit_amount_decimal" in names:
-        # `comparable` knows one spelling of an amount; report the one that the program changed.
+        # `comparable` has one form of an amount; report the one that the program changed.
         names = names - {"unit_amount_decimal"} | {name for name in rules.AMOUNTS if old.get(name) != new.get(name)}
     if _tax_moves(old, new):
         names = names | {"tax_behavior"}
@@ -133,15 +133,15 @@ def warnings(change: Change) -> Iterator[str]:
         if moves := _tier_moves(old.get("tiers"), new.get("tiers")):
             yield f"tiers by up_to: {moves}"
     elif new.get("active", True) is False and old.get("active", True) is not False:
-        yield "will be archived: no new subscriptions to it; those that exist go on billing"
+        yield "will be archived: no new subscriptions to it; existing ones go on billing"
     if not change.replaces and new.get("tax_behavior") in FIXED_TAX and old.get("tax_behavior") not in FIXED_TAX:
-        yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later makes a new price"
+        yield f"tax_behavior {new['tax_behavior']} cannot be undone; another value later creates a new price"
 
 
 def _tier_moves(old: Any, new: Any) -> str:
-    """What happens to the tiers when some are added or taken out, by `up_to`.
+    """What happens to the tiers when some are added or removed, by `up_to`.
 
-    The engine compares lists by position: it prints a tier put in the middle as a change of every tier from there on.
+    The engine compares lists by position: it prints a tier inserted in the middle as a change of every tier after it.
     """
     if not isinstance(old, list) or not isinstance(new, list) or len(old) == len(new):
         return ""
@@ -176,7 +176,7 @@ def _comparable_tier(tier: Any) -> Any:
 
 
 def _as_sent(option: Mapping[str, Any]) -> Inputs:
-    """A currency option of Stripe's as a request names it: each amount once, and nothing that is not there."""
+    """One of Stripe's currency options in the form of a request: each amount once, without empty fields."""
     there = {name: _as_declared(name, value) for name, value in option.items() if value is not None}
     if "tiers" in there:
         there["tiers"] = [_one_spelling(tier) for tier in there["tiers"]]
@@ -190,7 +190,7 @@ def _one_spelling(amounts: Mapping[str, Any]) -> Inputs:
 
 
 def _tax_moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a tax behaviour that Stripe has fixed is to become another."""
+    """Whether a tax behaviour that Stripe has fixed is to change."""
     return old.get("tax_behavior") in FIXED_TAX and new.get("tax_behavior", old["tax_behavior"]) != old["tax_behavior"]
 
 
@@ -210,10 +210,10 @@ PRICE = Kind(
     update="stripe.params:PriceUpdateParams",
     own=OwnArguments,
     natural_key="`lookup_key`, and the owner in its metadata",
-    when_deleted="Archived, and its lookup key let go: Stripe deletes no price. Subscriptions on it go on billing. "
+    when_deleted="Archived, and its lookup key cleared: Stripe cannot delete a price. Subscriptions on it continue. "
     "With `archive_when_unused` the run is refused while a subscription is on it or a schedule names it. "
-    "A product whose default price it is has the one that replaces it first, or none.",
-    when_gone="An archived price shows as `active: false`; one that Stripe does not know is made again.",
+    "If it is its product's default price, the product first gets the one that replaces it, or none.",
+    when_gone="An archived price shows as `active: false`; one that does not exist is created again.",
     fields={
         "active": Field(unset_to=True, drift_from=True),
         "archive_when_unused": Field(
@@ -221,19 +221,19 @@ PRICE = Kind(
             computed="`False`",
         ),
         "currency_options": Field(
-            paid=True, replaces_when="the tax_behavior of a currency, inclusive or exclusive, is to be another"
+            paid=True, replaces_when="the tax_behavior of a currency is inclusive or exclusive and is to change"
         ),
         "currency_options.*.tax_behavior": Field(keep="once inclusive or exclusive it stays"),
         "lookup_key": Field(unique=True),
-        "product_data": Field(write_only="Stripe returns the product that it made, not these parameters"),
+        "product_data": Field(write_only="Stripe returns the product that it created, not these parameters"),
         "tax_behavior": Field(
             paid=True,
-            replaces_when="it is inclusive or exclusive and is to be another",
+            replaces_when="it is inclusive or exclusive and is to change",
             keep="once inclusive or exclusive it stays",
         ),
         "transfer_lookup_key": Field(
-            request_option="allows taking the lookup key from a price that nobody's program made; from this "
-            "stack's own prices it is taken without being asked, from another stack's never",
+            request_option="allows taking the lookup key from a price that no program created; from this stack's own "
+            "prices it is always taken, from another stack's never",
             withheld=True,
         ),
     },
@@ -273,7 +273,7 @@ class Prices(Reconciler):
     # -- create -------------------------------------------------------------------------------------------------
 
     def create_params(self, new: Inputs) -> Inputs:
-        """With the lookup key taken from its holder when that is this stack's: the new price answers to it first."""
+        """With the lookup key taken from its holder if that is this stack's, so that the new price has it at once."""
         params = super().create_params(new)
         if self._holders(params.get("lookup_key"), new):
             params["transfer_lookup_key"] = True
@@ -297,10 +297,10 @@ class Prices(Reconciler):
                 self.inventory.remember({**each, "lookup_key": None})
 
     def instead(self, refusal: StripeRefusal, params: Inputs, new: Inputs) -> Inputs:
-        """The same with the lookup key taken from the price that has it, where it is one to take it from.
+        """The same with the lookup key taken from the price that has it, if it may be.
 
         Raises:
-            ProviderError: it belongs to somebody else.
+            ProviderError: the key belongs to somebody else.
             StripeRefusal: it was not about the lookup key.
         """
         key = new.get("lookup_key")
@@ -310,13 +310,17 @@ class Prices(Reconciler):
         found = self.call("get", self.kind.path, {"lookup_keys": [key]}, subject=self.subject(new)).data["data"]
         for holder in found:
             owner = owner_of(holder)
-            # What the state holds is ours under another owner too: the stack was renamed, or the price imported.
+            # A price in the state is ours even if it names another owner: the stack was renamed, or the price imported.
             ours = self.is_ours(holder, new) or self.run.is_in_state(self.kind, holder["id"])
             if ours or (owner is None and new.get("transfer_lookup_key")):
                 continue
             raise ProviderError(
                 f"{self.subject(new)}: lookup_key {key!r} belongs to {holder['id']}, which "
-                + (f"{owner} made" if owner else "was not made by a program; transfer_lookup_key=True takes it over")
+                + (
+                    f"{owner} created"
+                    if owner
+                    else "no program created; transfer_lookup_key=True takes the key from it"
+                )
             )
         return {**params, "transfer_lookup_key": True}
 
@@ -342,7 +346,7 @@ class Prices(Reconciler):
     ) -> tuple[Inputs, StripeObject | None]:
         before, after = old.get("currency_options") or {}, new.get("currency_options") or {}
         if gone := before.keys() - after.keys():
-            # Stripe can only take all currency options away at once. The others then come back as they were.
+            # Stripe can only remove all currency options at once. The others are then added again as they were.
             there = {**after, **self._options_in_stripe(id_)}
             changed = {code: option for code, option in after.items() if before.get(code) != option}
             kept = {code: option for code, option in there.items() if code not in gone} | changed
@@ -357,7 +361,7 @@ class Prices(Reconciler):
         return old, remote
 
     def _options_in_stripe(self, id_: str) -> dict[str, Inputs]:
-        """The price in its other currencies as Stripe has it, in the form that Stripe takes."""
+        """The currency options as Stripe has them, in the form of a request."""
         remote = self.inventory.fetch(id_) or {}
         options = mapping(remote.get("currency_options"))
         codes = sorted(options.keys() - {remote.get("currency")})
@@ -382,7 +386,7 @@ class Prices(Reconciler):
         return super().returned(name, value, remote)
 
     def _with_tiers_of(self, declared: Any, remote: StripeObject) -> StripeObject:
-        """Stripe expands the tiers of a currency only by its name, which a list of prices cannot know."""
+        """Stripe expands the tiers of a currency only by its code, which a list of prices cannot know."""
         hidden = [
             code
             for code, option in (declared or {}).items()
@@ -410,9 +414,9 @@ class Prices(Reconciler):
         except StripeRefusal as refusal:
             if "default price" not in refusal.message:
                 raise
-            self._let_go(id_, known)
+            self._clear_default(id_, known)
             left = self.call("post", f"{PRICE.path}/{id_}", params, subject=subject).data
-        self.run.tell("info", f"{subject}: archived; Stripe keeps it, and what is subscribed to it goes on")
+        self.run.tell("info", f"{subject}: archived; Stripe keeps it, and subscriptions on it go on")
         if "product_data" in known:
             self.run.tell("info", f"{subject}: the product {left['product']}, made by product_data, stays in Stripe")
         return left
@@ -432,7 +436,7 @@ class Prices(Reconciler):
             )
 
     def _give_back(self, id_: str, known: Inputs) -> None:
-        """Give the lookup key to the price of the program that declares it: a run that was taken back took it."""
+        """Give the lookup key back to the price of the program that declares it, after a change was reverted."""
         key = known.get("lookup_key")
         kept = self.run.kept(self.kind)
         heir = next(
@@ -443,8 +447,8 @@ class Prices(Reconciler):
             given = self.call("post", f"{PRICE.path}/{heir}", params, subject=self.subject(kept[heir], heir)).data
             self.inventory.remember(given)
 
-    def _let_go(self, id_: str, known: Inputs) -> None:
-        """Make its product's default price the one that replaces it, or none; somebody chose it in the dashboard."""
+    def _clear_default(self, id_: str, known: Inputs) -> None:
+        """Set its product's default price to the one that replaces it, or to none; somebody set it in the dashboard."""
         subject = self.subject(known, id_)
         product = (self.inventory.fetch(id_) or {}).get("product")
         linked = self.run.kept(DEFAULT_PRICE).get(str(product), {}).get("price")
@@ -462,7 +466,7 @@ class PriceProvider(StripeProvider):
 
 
 def _as_declared(name: str, value: Any) -> Any:
-    """Stripe's own spelling turned back into the one that it takes."""
+    """A value of Stripe's in the form that Stripe takes."""
     if name == "tiers" and isinstance(value, list):
         return [{**tier, "up_to": "inf" if tier.get("up_to") is None else tier["up_to"]} for tier in value]
     if name == "custom_unit_amount" and isinstance(value, Mapping):

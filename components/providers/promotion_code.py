@@ -1,4 +1,4 @@
-"""Promotion codes: a word that customers redeem a coupon with. https://docs.stripe.com/api/promotion_codes"""
+"""Promotion codes: words with which customers redeem a coupon. https://docs.stripe.com/api/promotion_codes"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def code(inputs: Inputs) -> Iterator[Problem]:
         yield ("code",), "is required: the word that customers enter"
     value = rules.find(inputs, "code")
     if isinstance(value, str) and not _CODE.match(value):
-        yield ("code",), "has other characters than letters, digits, - and _"
+        yield ("code",), "can only have letters, digits, - and _"
 
 
 def promotion(inputs: Inputs) -> Iterator[Problem]:
@@ -60,7 +60,7 @@ def restrictions(inputs: Inputs) -> Iterator[Problem]:
 
 
 def replaces(old: Inputs, new: Inputs, names: set[str]) -> set[str]:
-    """Stripe sets the minimum amount in another currency, and changes nothing else of the restrictions."""
+    """Stripe can set the minimum amount in another currency, and change nothing else of the restrictions."""
     before, after = (mapping(each.get("restrictions")) for each in (old, new))
     gone = mapping(before.get("currency_options")).keys() - mapping(after.get("currency_options")).keys()
     return names | {"restrictions"} if gone or _fixed(before) != _fixed(after) else names
@@ -74,11 +74,11 @@ def _fixed(restrictions: Mapping[str, Any]) -> Inputs:
 def warnings(change: Change) -> Iterator[str]:
     if change.replaces:
         again = " under the same code, redeemed 0 times" if change.old.get("code") == change.new.get("code") else ""
-        yield f"is deactivated and another one made{again}; discounts that were given with it go on"
+        yield f"is deactivated and another one is created{again}; existing discounts go on"
     elif change.new.get("active", True) is not change.old.get("active", True):
         is_off = change.new.get("active", True) is False
         yield (
-            "can no longer be redeemed; discounts that were given with it go on"
+            "can no longer be redeemed; existing discounts go on"
             if is_off
             else f"can be redeemed again: {_terms(change.new, change.declaration)}"
         )
@@ -90,14 +90,14 @@ def remarks(inputs: Inputs, is_new: bool, declaration: Declarations) -> Iterator
 
 
 def _terms(inputs: Inputs, declaration: Declarations) -> str:
-    """Who gets what with a code: `anybody who enters SUMMER has 20 % off for 3 months, at most 100 times`."""
+    """Who gets what with a code: `anybody who enters SUMMER gets 20 % off for 3 months, at most 100 times`."""
     coupon = rules.find(inputs, "promotion", "coupon")
     known = declaration(COUPON, coupon) if isinstance(coupon, str) else None
     one = rules.given(inputs, "customer") or rules.given(inputs, "customer_account")
     times, until = inputs.get("max_redemptions"), inputs.get("expires_at")
     word = rules.find(inputs, "code")
     return (
-        f"{'one customer' if one else 'anybody'} who enters {word or 'its code'} has "
+        f"{'one customer' if one else 'anybody'} who enters {word or 'its code'} gets "
         f"{takes_off(known.arguments) if known else 'what its coupon takes off'}"
         + (", before anything was paid" if rules.find(inputs, "restrictions", "first_time_transaction") else "")
         + (f", at most {times:,} time{'' if times == 1 else 's'}" if isinstance(times, int) else "")
@@ -114,20 +114,20 @@ PROMOTION_CODE = Kind(
     own=OwnArguments,
     searchable=False,
     natural_key="`code`, and the owner in its metadata",
-    when_deleted="Deactivated: Stripe deletes no promotion code. Discounts that were given with it go on. One that is "
-    "replaced under the same code is deactivated right before the new one is made.",
-    when_gone="An inactive code shows as `active: false`, except one that has expired, has been redeemed as often as "
-    "it may, or whose coupon can no longer be redeemed: that is as declared.",
+    when_deleted="Deactivated: Stripe cannot delete a promotion code. Existing discounts go on. One that is replaced "
+    "under the same code is deactivated right before the new one is created.",
+    when_gone="An inactive code shows as `active: false`, except one that has expired, has reached its maximum of "
+    "redemptions, or whose coupon can no longer be redeemed: that is not drift.",
     fields={
         "active": Field(
             unset_to=True,
             drift_from=True,
-            drift="one that is over by itself is as declared: Stripe activates it no more",
+            drift="a code that has run out is not drift: Stripe does not activate it again",
         ),
         "customer_account": Field(computed="that of the customer, or none"),
         "expires_at": Field(computed="when its coupon can no longer be redeemed"),
         "restrictions": Field(
-            paid=True, replaces_when="anything but a minimum amount that is set in another currency changes"
+            paid=True, replaces_when="anything changes except the minimum amount in another currency"
         ),
     },
     expand=("promotion.coupon",),
@@ -137,7 +137,7 @@ PROMOTION_CODE = Kind(
         rules.longest({"code": 500}),
         rules.currencies("restrictions.minimum_amount_currency", "restrictions.currency_options.*"),
         rules.between({"max_redemptions": (1, None), "restrictions.minimum_amount": (1, None)}),
-        rules.exclusive("customer", "customer_account", why="a code is for one of them, or for everybody"),
+        rules.exclusive("customer", "customer_account", why="a code is for one payer, or for everybody"),
         code,
         promotion,
         restrictions,
@@ -150,7 +150,7 @@ PROMOTION_CODE = Kind(
 
 class PromotionCodes(Reconciler):
     def candidates(self, new: Inputs) -> list[StripeObject]:
-        """Every one of that code: an account can have very many others."""
+        """Only those with this code: an account can have very many others."""
         found = []
         params = {"code": new["code"], **self.expanded("data.")}
         for page, _ in self.account.pages(self.kind.path, params, subject=self.subject(new)):
@@ -161,7 +161,7 @@ class PromotionCodes(Reconciler):
 
     @contextmanager
     def making(self, new: Inputs, found: StripeObject | None) -> Iterator[None]:
-        """Deactivate the one that this replaces: two that are active cannot have the same code."""
+        """Deactivate the code that this one replaces: two active ones cannot be the same."""
         replaced = []
         if found is None and new.get("active", True):
             for remote in self.candidates(new):
@@ -172,12 +172,12 @@ class PromotionCodes(Reconciler):
         try:
             yield
         except AccountError as refusal:
-            # Certain that there is no new one, customers go on redeeming the old one.
+            # It is certain that there is no new one, so customers can go on redeeming the old one.
             for id_ in replaced if not isinstance(refusal, StripeRefusal) or refusal.is_certain else ():
-                self._take_back(id_, new)
+                self._reactivate(id_, new)
             raise
 
-    def _take_back(self, id_: str, new: Inputs) -> None:
+    def _reactivate(self, id_: str, new: Inputs) -> None:
         try:
             self._switch(id_, new, active=True)
         except AccountError as problem:
@@ -202,15 +202,13 @@ class PromotionCodes(Reconciler):
         if name == "active" and not remote.get("active") and _is_over(remote):
             return True if value is None else value
         if name == "promotion" and not mapping(remote.get("promotion")).get("coupon"):
-            # The coupon was deleted; a code for it cannot be made again.
+            # The coupon was deleted; a code for it cannot be created again.
             return value
         return super().returned(name, value, remote)
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         left = self._switch(id_, known, active=False)
-        self.run.tell(
-            "info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it, and discounts that were given go on"
-        )
+        self.run.tell("info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it, and existing discounts go on")
         return left
 
     def _switch(self, id_: str, known: Inputs, *, active: bool) -> StripeObject:

@@ -1,7 +1,7 @@
-"""Makes what Stripe holds of one kind as the program declares it: find, adopt, make, update, remove.
+"""Reconciles the objects of one kind with the program: find, adopt, create, update, remove.
 
-Nothing is done twice, however often a run is cut short: an object is found before it is made, and every request that
-changes something has an idempotency key that the same change always has.
+Nothing happens twice, however often a run is interrupted: `create` looks for the object first, and the same change
+always has the same idempotency key.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from components.providers.inventory import OWNER_KEY, StripeObject, is_gone, own
 from components.providers.kind import ADOPT, Kind
 from components.providers.run import Run
 from components.providers.values import MISSING, Inputs, fingerprint, is_unknown
-from components.settings import SettingsError
 
-#: A stored answer that does not hold any more leads to the next generation of its key; nobody gets this far.
+#: A stored answer that no longer holds leads to the next generation of its key, up to this one.
 MOST_GENERATIONS: Final = 50
 
 
 class Reconciler:
-    """One kind of object in one account. The methods of the second half are what a kind can do its own way."""
+    """One kind of object in one account. A kind overrides methods of the second half."""
 
     def __init__(self, kind: Kind, account: Account, run: Run) -> None:
         self.kind = kind
@@ -36,23 +35,23 @@ class Reconciler:
     # -- create -------------------------------------------------------------------------------------------------
 
     def create(self, new: Inputs) -> StripeObject:
-        """The object of a new resource: found, where a run that was cut short has made it, else made."""
+        """The object of a new resource: adopted, found (an interrupted run created it), or created."""
         named = self.named(new)
         found = named or self.find(new)
         with self.making(new, found):
             if named is not None:
                 remote = self.adopt(named, new)
             else:
-                remote = self.make(new) if found is None else self.take_over(found, new)
+                remote = self.make(new) if found is None else self.adopt_found(found, new)
         return self.complete(remote, new)
 
-    # -- taking over what the program names -----------------------------------------------------------------------
+    # -- adopting what the program names --------------------------------------------------------------------------
 
     def named(self, new: Inputs) -> StripeObject | None:
-        """The object that the program names with `adopt`; None for none, and for the replacement of that object.
+        """The object that `adopt` names; None without `adopt`, and when this resource's own object is replaced.
 
         Raises:
-            ProviderError: there is no such object, it is another resource's, or Stripe cannot make it as declared.
+            ProviderError: there is no such object, another resource has it, or Stripe cannot change it as declared.
         """
         id_ = new.get(ADOPT)
         if id_ is None:
@@ -61,40 +60,40 @@ class Reconciler:
         if declaration is not None and declaration.owner == new["owner"]:
             return None
         if declaration is not None:
-            raise ProviderError(f"{self.subject(new)}: adopt is {id_}, which is {declaration.subject} of this program")
+            raise ProviderError(
+                f"{self.subject(new)}: adopt is {id_}, which already is {declaration.subject} of this program"
+            )
         remote = self.inventory.fetch(id_)
         if remote is None or is_gone(remote) or self.kind.gone(remote):
-            what = "there is none" if remote is None or is_gone(remote) else f"it is {remote.get('status')}"
-            raise ProviderError(f"{self.subject(new)}: adopt is {id_}, and {what}; leave adopt out to make a new one")
+            what = "does not exist" if remote is None or is_gone(remote) else f"is {remote.get('status')}"
+            raise ProviderError(f"{self.subject(new)}: adopt is {id_}, which {what}; remove adopt to create a new one")
         if different := self.different(remote, new):
             raise ProviderError(
                 f"{self.subject(new)}: adopt is {id_}, which has {differences(different)}, and Stripe cannot change "
-                "that; declare it as it is, and change it afterwards"
+                "that; declare it as it is in Stripe, and change it afterwards"
             )
         return remote
 
     def preview_adoption(self, new: Inputs) -> None:
-        """Say in a preview what taking over the named object changes, where there is a key to look with."""
+        """Tell in a preview what adopting the object changes, if there is a key to read it with."""
         id_ = str(new[ADOPT])
         if self.run.is_in_state(self.kind, id_):
             return
         try:
-            self.account.settings.require_key()
             remote = self.inventory.fetch(id_)
-        except (SettingsError, AccountError) as problem:
+        except AccountError as problem:
             self.run.tell(
                 "warning",
-                f"{self.subject(new, id_)}: will be taken over; the preview could not look at what that changes: "
-                f"{problem}",
+                f"{self.subject(new, id_)}: will be adopted; the preview cannot tell what that changes: {problem}",
             )
             return
         if remote is None or is_gone(remote) or self.kind.gone(remote):
-            self.run.tell("warning", f"{self.subject(new, id_)}: cannot be taken over: there is none, or it has ended")
+            self.run.tell("warning", f"{self.subject(new, id_)}: cannot be adopted: it does not exist or has ended")
         else:
             self._announce(remote, new)
 
     def _announce(self, remote: StripeObject, new: Inputs) -> None:
-        """Tell what taking an object over changes: the old value and the new one of each argument."""
+        """Tell what adopting an object changes: the old and the new value of each argument."""
         known = {name: value for name, value in new.items() if not is_unknown(value)}
         there = self.as_is(known, remote)
         unsaid = {"owner", *self.kind.own_struct.fields} - self.kind.drift_from.keys()
@@ -102,23 +101,23 @@ class Reconciler:
         changes = differ.unequal(there, wanted)
         owner = owner_of(remote)
         parts = [
-            "is taken over",
+            "is adopted",
             f"from {owner}" if owner and owner != new["owner"] else "",
-            f"and changed: {differ.moves(changes)}" if changes else "as it is",
+            f"and changed: {differ.moves(changes)}" if changes else "unchanged",
         ]
         money = self.bill_moves(remote, known)
         line = " ".join(part for part in parts if part) + (f"; {money}" if money else "")
         self.run.tell("warning", f"{self.subject(new, remote['id'])}: {line}")
 
     def adopt(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        """Take the object that the program names over, say what that changes, and make it as declared."""
+        """Adopt the object that the program names: tell what that changes, then update it as declared."""
         self._announce(remote, new)
         return self.conform(remote, new)
 
-    # -- taking over what is found --------------------------------------------------------------------------------
+    # -- adopting what is found -----------------------------------------------------------------------------------
 
     def find(self, new: Inputs) -> StripeObject | None:
-        """The object that a run which was cut short has made for this resource, if there is one."""
+        """The object that an interrupted run created for this resource, if there is one."""
         for params in self.listed_apart(new):
             for page, _ in self.account.pages(self.kind.path, params, subject=self.subject(new)):
                 for each in page:
@@ -138,14 +137,14 @@ class Reconciler:
         return None
 
     def is_alive(self, remote: StripeObject, new: Inputs) -> bool:
-        """Whether an object still does what a new one would."""
+        """Whether an object can serve as a new one would: it has not ended, and is active if it is declared so."""
         if self.kind.gone(remote):
             return False
         archivable = "active" in self.kind.update_struct.fields
         return not archivable or bool(remote.get("active")) is bool(new.get("active", True))
 
     def different(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
-        """What cannot be changed and is not as declared, as far as Stripe tells: (in Stripe, declared) by name."""
+        """The arguments that cannot be changed and differ, as far as Stripe tells: (in Stripe, declared) by name."""
         kind = self.kind
         declared = {**kind.defaults, **new}
         wanted = kind.comparable(declared)
@@ -161,48 +160,48 @@ class Reconciler:
             if there.get(name, MISSING) != wanted.get(name, MISSING)
         } | {name: (moved.get(name, MISSING), new.get(name, MISSING)) for name in sorted(special)}
 
-    def take_over(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        """Take an object that was found as this resource's, and make it as declared.
+    def adopt_found(self, remote: StripeObject, new: Inputs) -> StripeObject:
+        """Adopt an object that was found, and update it as declared.
 
         Raises:
-            ProviderError: that would change what somebody pays, which no preview has said.
+            ProviderError: that would change what somebody pays, which no preview has shown.
         """
         self.assert_same_terms(remote, new)
-        self.run.tell("info", f"{self.subject(new, remote['id'])}: exists already and is taken over")
+        self.run.tell("info", f"{self.subject(new, remote['id'])}: already exists and is adopted")
         return self.conform(remote, new)
 
     def assert_same_terms(self, remote: StripeObject, new: Inputs) -> None:
-        """Return when an object that was found is as declared in everything that anyone pays.
+        """Refuse an object that was found unless everything that anyone pays is as declared.
 
         Raises:
-            ProviderError: it is not; with both values.
+            ProviderError: something differs; the message has both values.
         """
         unequal = self.unequal_terms(remote, new)
         if unequal:
             both = {path: (_or_none(there), _or_none(declared)) for path, (there, declared) in unequal.items()}
             raise ProviderError(
-                f"{self.subject(new)}: {remote['id']} was made for it and has {differences(both)}, which changes what "
-                f'is paid; to change it to that declare adopt="{remote["id"]}", whose preview shows it, or declare it '
-                "as it is, or end it in Stripe; then run again"
+                f"{self.subject(new)}: {remote['id']} was created for it and has {differences(both)}, so adopting it "
+                f'would change what is paid; to do that, declare adopt="{remote["id"]}", whose preview shows the '
+                "change; otherwise declare what it has, or end it in Stripe; then run again"
             )
 
     def conform(self, remote: StripeObject, new: Inputs) -> StripeObject:
-        """Make an object as declared, whatever it is now."""
+        """Update an object as declared, whatever it is now."""
         return self.apply(remote["id"], self.as_is(new, remote), new, remote) or remote
 
     def make(self, new: Inputs) -> StripeObject:
-        """Create the object, under a key that the same declaration always has.
+        """Create the object, under an idempotency key that the same declaration always has.
 
-        A run that was cut short after Stripe acted is answered with the stored answer. Where the object of that
-        answer has been archived, cancelled or deleted since, the key's next generation makes a new one. So it is
-        with a stored failure, once it is certain that it left nothing behind.
+        If an interrupted run got as far as Stripe, Stripe returns its stored answer. If the object of that answer has
+        been archived, cancelled or deleted since, the key's next generation creates a new one. The same goes for a
+        stored failure, once it is certain that it left nothing behind.
         """
 
         def stored(answer: Answer | None) -> StripeObject | None:
             if answer is None:
                 self.inventory.refresh()
                 found = self.find(new)
-                return None if found is None else self.take_over(found, new)
+                return None if found is None else self.adopt_found(found, new)
             current = self.inventory.fetch(answer.data["id"])
             if current is None or is_gone(current) or self.run.is_in_state(self.kind, current["id"]):
                 return None
@@ -219,14 +218,14 @@ class Reconciler:
                 identity=(new["owner"],),
                 stored=stored,
                 instead=lambda refusal, params: self.instead(refusal, params, new),
-                exhausted=f"made and deleted {MOST_GENERATIONS} times today; wait a day",
+                exhausted=f"created and deleted {MOST_GENERATIONS} times today; wait a day",
             )
         except StripeRefusal as refusal:
             occupant = self.occupant(refusal, new)
             if occupant is None:
                 raise
-            return self.take_over(occupant, new)
-        self.run.began(self.kind, made)
+            return self.adopt_found(occupant, new)
+        self.run.add_created(self.kind, made)
         return made
 
     def complete(self, remote: StripeObject, new: Inputs) -> StripeObject:
@@ -244,7 +243,7 @@ class Reconciler:
         """Change the object from `old` to `new`.
 
         Returns:
-            The object as it is then; what was given where there was nothing to send.
+            The object after that; `remote` as it was given if there was nothing to send.
         """
         old, remote = self.before_update(id_, old, new, remote)
         params = self.changes(id_, old, new)
@@ -261,9 +260,9 @@ class Reconciler:
     def post(self, id_: str, params: Inputs, new: Inputs, before: str, wanted: Mapping[str, Any]) -> StripeObject:
         """Update the object, once.
 
-        The key says what the state was, so that a run which was cut short does not charge twice what an update
-        charges. When the stored answer is not how the object is now (changed there and back within a day), the
-        next generation of the key does it again.
+        The idempotency key includes the old state, so that repeating an interrupted run does not charge twice. If the
+        stored answer is no longer how the object is (changed back and forth within a day), the next generation of the
+        key sends the change again.
         """
 
         def stored(_: Answer | None) -> StripeObject | None:
@@ -273,7 +272,9 @@ class Reconciler:
 
         def instead(refusal: StripeRefusal, params: Inputs) -> Inputs:
             if refusal.code == "resource_missing" and f"'{id_}'" in refusal.message:
-                refusal.advise("Run pulumi refresh, which sees that it is gone, and then up, which makes it again.")
+                refusal.advise(
+                    "Run pulumi refresh, which removes it from the state, then pulumi up, which creates it again."
+                )
             return self.instead(refusal, params, new)
 
         return self._once(
@@ -297,15 +298,15 @@ class Reconciler:
         instead: Callable[[StripeRefusal, Inputs], Inputs],
         exhausted: str,
     ) -> StripeObject:
-        """Change something in Stripe once, under a key made of what it is.
+        """Change something in Stripe once, under an idempotency key made from the change.
 
         Args:
-            stored: what stands of an answer that Stripe has stored (None: a failure); None where nothing does.
-            instead: what to send instead of what Stripe has refused; raises the refusal where there is no safe way.
+            stored: the object that a stored answer (None: a stored failure) still stands for; None if there is none.
+            instead: what to send instead after a refusal; raises the refusal if there is no safe alternative.
 
         Raises:
-            StripeRefusal: as `instead` does.
-            ProviderError: no stored answer stands any more, `MOST_GENERATIONS` times over.
+            StripeRefusal: from `instead`.
+            ProviderError: `MOST_GENERATIONS` stored answers no longer hold.
         """
         generation = 0
         while generation < MOST_GENERATIONS:
@@ -333,12 +334,12 @@ class Reconciler:
         return self._returned(known, known, remote)
 
     def as_is(self, known: Inputs, remote: StripeObject) -> Inputs:
-        """The declared arguments as Stripe has them now, and what else has drifted from its usual value."""
+        """The declared arguments as Stripe has them now, and undeclared ones that differ from their default."""
         found = self.projection(known, remote)
         return {**found, **self.undeclared(found, remote)}
 
     def undeclared(self, known: Inputs, remote: StripeObject) -> Inputs:
-        """What is not declared and has drifted from its usual value."""
+        """Undeclared arguments that differ from their default."""
         usual = self.kind.drift_from
         found = self._returned(usual.keys() - known.keys(), {}, remote)
         return {name: value for name, value in found.items() if value != usual[name]}
@@ -353,18 +354,18 @@ class Reconciler:
         return value if name in self.kind.unread else self.returned(name, value, remote)
 
     def _is_as_wanted(self, wanted: Inputs, remote: StripeObject) -> bool:
-        """Whether an update that was answered from memory has been made and still holds."""
+        """Whether an update that Stripe answered from its store took effect and still holds."""
         found = self.projection(wanted, remote)
         for name in self.kind.having("mapping"):
             if name in wanted:
-                # Entries that nobody declared are not the update's business.
+                # Entries that nobody declared are not part of the update.
                 found[name] = {key: each for key, each in found.get(name, {}).items() if key in wanted[name]}
         return found == wanted
 
-    # -- what a kind can do its own way -------------------------------------------------------------------------
+    # -- what a kind can override -------------------------------------------------------------------------------
 
     def listed_apart(self, new: Inputs) -> Iterator[Inputs]:
-        """The lists that Stripe gives only when they are named, in which the object can be."""
+        """Parameters of further lists that may hold the object, which the default list leaves out."""
         yield from ()
 
     def candidates(self, new: Inputs) -> list[StripeObject]:
@@ -372,24 +373,24 @@ class Reconciler:
         return self.inventory.owned()
 
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
-        """Say of an object made for this resource that it cannot be it: the program changed before the next run."""
+        """Warn of an object created for this resource that no longer fits: the program changed before the next run."""
         self.run.tell(
             "warning",
-            f"{self.subject(new)}: a new one is made, and {remote['id']} was made for it too and has "
-            f"{differences(self.different(remote, new))}; unless this run takes it out, archive or delete it in Stripe",
+            f"{self.subject(new)}: a new one is created; {remote['id']} was created for it too but has "
+            f"{differences(self.different(remote, new))}; unless this run removes it, archive or delete it in Stripe",
         )
 
     def unequal_terms(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
-        """What an object that was found has otherwise than declared in what anyone pays: (there, declared) by path."""
+        """What anyone pays and differs in an object that was found: (in Stripe, declared) by path."""
         declared = {name: value for name, value in new.items() if name in self.kind.paid - self.kind.unread}
         return differ.unequal(self.projection(declared, remote), declared)
 
     def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
-        """What taking an object over does to a bill that recurs, where amounts are known."""
+        """What adopting an object does to the recurring bill, where amounts are known."""
         return ""
 
     def making(self, new: Inputs, found: StripeObject | None) -> AbstractContextManager[None]:
-        """What surrounds making a new object, or taking over the one that was found."""
+        """A context around creating an object, or adopting the one that was found."""
         return nullcontext()
 
     def create_params(self, new: Inputs) -> Inputs:
@@ -405,7 +406,7 @@ class Reconciler:
         return {**params, **self.expanded()}
 
     def changes(self, id_: str, old: Inputs, new: Inputs) -> Inputs:
-        """What to send so that `old` becomes `new`."""
+        """What to send to change `old` to `new`."""
         params = {}
         for name, field in self.kind.updatable.items():
             before, after = old.get(name, MISSING), new.get(name, MISSING)
@@ -421,19 +422,19 @@ class Reconciler:
     def before_update(
         self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None
     ) -> tuple[Inputs, StripeObject | None]:
-        """Change what needs a request of its own.
+        """Make the changes that need a request of their own.
 
         Returns:
-            What is still to be changed from, and the object as far as it is known.
+            What is left to change from, and the object as far as it is known.
         """
         return old, remote
 
     def after_update(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
-        """Change what can only follow the update; returns the object as far as it is known."""
+        """Make the changes that must follow the update; returns the object as far as it is known."""
         return remote
 
     def instead(self, refusal: StripeRefusal, params: Inputs, new: Inputs) -> Inputs:
-        """What to send instead of what Stripe refused, where there is a safe way.
+        """What to send instead after a refusal, if there is a safe alternative.
 
         Raises:
             StripeRefusal: there is none.
@@ -441,7 +442,7 @@ class Reconciler:
         raise refusal
 
     def occupant(self, refusal: StripeRefusal, new: Inputs) -> StripeObject | None:
-        """The object for whose sake Stripe refused to make another, where it is this resource's to take over."""
+        """The object because of which Stripe refused to create another, if this resource may adopt it."""
         return None
 
     def returned(self, name: str, value: Any, remote: StripeObject) -> Any:
@@ -453,33 +454,33 @@ class Reconciler:
         return {name: remote.get(name) for name in self.kind.outputs}
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
-        """Delete, archive, deactivate or cancel the object; one that is gone already raises Stripe's 404.
+        """Delete, archive, deactivate or cancel the object; if it is already deleted, Stripe's 404 is raised.
 
         Returns:
-            What is left of it in Stripe.
+            The object as Stripe keeps it, or None.
         """
         raise NotImplementedError
 
     def ours_to_take(self, remote: StripeObject, new: Inputs, argument: str) -> StripeObject:
-        """The object that has a chosen id or code already, where this stack made it and has let it go.
+        """The object that already has a chosen id or code, if this stack created it and no longer uses it.
 
         Raises:
             ProviderError: it is somebody else's, or has what Stripe cannot change.
         """
         value, noun, owner = new[argument], self.kind.noun, owner_of(remote)
-        # Another resource of this stack made it and has left the program: the resource was renamed.
+        # Another resource of this stack created it and is no longer in the program: the resource was renamed.
         has_it = self.run.is_in_state(self.kind, remote["id"]) or self.run.keeper(self.kind, remote["id"])
         renamed = self.is_ours(remote, new) and not has_it
         if owner != new["owner"] and not renamed:
             raise ProviderError(
                 f"{self.subject(new)}: the {argument} {value!r} belongs to a {noun} that "
-                + (f"{owner} made" if owner else "was not made here")
-                + f'; choose another {argument}, or declare adopt="{remote["id"]}" to take it over'
+                + (f"{owner} created" if owner else "no program created")
+                + f'; choose another {argument}, or declare adopt="{remote["id"]}" to adopt it'
             )
         if different := self.different(remote, new):
             archived = "archived " if remote.get("active") is False else ""
             raise ProviderError(
-                f"{self.subject(new)}: the {archived}{noun} {value!r} has another {' and '.join(different)}, which "
+                f"{self.subject(new)}: the {archived}{noun} {value!r} differs in {' and '.join(different)}, which "
                 f"Stripe cannot change; choose another {argument}"
             )
         return remote
@@ -487,7 +488,7 @@ class Reconciler:
     # -- small parts --------------------------------------------------------------------------------------------
 
     def expanded(self, prefix: str = "") -> Inputs:
-        """What the answer shall include; in a list under the prefix `data.`."""
+        """The parameter `expand`; in a list with the prefix `data.`."""
         return {"expand": [prefix + path for path in self.kind.expand]} if self.kind.expand else {}
 
     def call(
@@ -499,7 +500,7 @@ class Reconciler:
         subject: str,
         idempotency_key: str | None = None,
     ) -> Answer:
-        """Ask Stripe; what it refuses says what to do where the kind knows."""
+        """Call Stripe; a refusal says what to do if the kind knows."""
         try:
             return self.account.request(method, path, params, subject=subject, idempotency_key=idempotency_key)
         except StripeRefusal as refusal:

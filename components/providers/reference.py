@@ -1,4 +1,4 @@
-"""docs/providers.md, written from the tables that the providers run on: `python -m components.providers.reference`."""
+"""Writes docs/providers.md from the tables that the providers run on: `python -m components.providers.reference`."""
 
 from __future__ import annotations
 
@@ -26,43 +26,44 @@ def api_version() -> str:
 INTRODUCTION = f"""\
 # Providers
 
-What changing, taking out or deleting a resource does in Stripe. This page is written from the tables that the
-providers run on (`python -m components.providers.reference`); a test fails when it is not current. What the
-parameters mean is in [Stripe's reference](https://docs.stripe.com/api); every parameter that the installed
-stripe-python has is an argument, and `check` holds it to Stripe's own types before anything is sent.
+What happens in Stripe when you change, remove or delete something. This page is written from the tables that the
+providers run on (`python -m components.providers.reference`), and a test fails when it is out of date. What the
+parameters mean is in [Stripe's reference](https://docs.stripe.com/api). Every parameter of the installed stripe-python
+is an argument, and `check` validates it against Stripe's own types before anything is sent.
 
-- **In place**: an update changes it. **Replaces**: Stripe cannot change it, so a new object is made first and the
-  old one then deleted, unless the kind says otherwise.
-- **Taken out**: an argument that leaves the program is unset in Stripe. An argument that was never declared is left
-  alone, and so are metadata keys that others have set.
-- **Whose it is**: every object's metadata has `pulumi` = `<project>/<stack>/<resource name>` (meters have no
-  metadata). `create` looks for that before it makes anything, so a run that was cut short leaves no duplicate. What
-  is found is taken over only if it is as declared in everything that anyone pays; else the run is refused with both
-  values. A meter is taken over when the stack's state holds it, or when Stripe's stored answer to the same create
-  (kept for a day) says that this resource made it.
-- **What exists already** becomes a resource's with `adopt="<id>"`. The preview, when it has a key, reads the object
-  and shows the old and the new value of each argument; without a key it says that it could not look.
-- **Held twice**: what another resource of the program or of the state still holds stays as it is when one of the two
-  is deleted, and a line says so. A whole destroy deletes it with its last holder.
-- **Renamed**, a resource is another one to Pulumi, and a preview shows one created and one deleted: a subscription
-  then begins anew, billed from that day, before the old one is cancelled. `aliases` in its `ResourceOptions` make it
-  the same one, updated in place; `adopt` under the new name takes the object along.
-- **A run that was killed** leaves Pulumi's lock: `pulumi cancel` takes it away. The next `up` then finds what Stripe
-  has already done, by owner or by the stored answer, and goes on from there; run `pulumi refresh` first if days passed.
+- **In place**: an update changes it. **Replaces**: Stripe cannot change it, so a new object is created first and the
+  old one is deleted after that, unless the kind says otherwise.
+- **Removed**: an argument that you remove from the program is unset in Stripe. Arguments that the program never
+  declared keep their value, and so do metadata keys that others set.
+- **Ownership**: every object has metadata `pulumi` = `<project>/<stack>/<resource name>` (meters have no metadata).
+  `create` looks for that before it creates anything, so an interrupted run leaves no duplicate. It adopts what it finds
+  only if everything that anyone pays is as declared; otherwise it refuses and names both values. It adopts a meter if
+  the stack's state holds it, or if Stripe's stored answer to the same create (kept for a day) says that this resource
+  created it.
+- **Adoption**: `adopt="<id>"` makes an existing object the resource's own. If there is a key, the preview reads the
+  object and shows the old and the new value of each argument. Without a key it says that it cannot.
+- **Two holders**: an object that another resource of the program or of the state still holds stays when one of them is
+  deleted, and a line says so. A full destroy deletes it with its last holder.
+- **Renaming**: to Pulumi, a renamed resource is another one, so the preview shows one created and one deleted. A
+  subscription would start over, billed from that day, before the old one is cancelled. `aliases` in its
+  `ResourceOptions` keep it the same and update it in place; `adopt` under the new name keeps the object.
+- **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes. The next `up` finds what Stripe has
+  already done, by owner or by the stored answer, and continues from there. If days have passed, run `pulumi refresh`
+  first.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
-- **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not 0.04.
-- **Refused in the preview**: what Stripe would refuse, as far as the program alone says it. The sentence names the
-  argument by its path and never repeats a value, since that may be a secret.
-- **Traces**: a failure is one line; `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.
-- **API version**: every request names `{api_version()}`, the one that the pinned stripe-python is made for.
-- **Warnings** about what cannot be undone come with the preview. They are sent by `diff`, which sees a replacement
-  as one; Pulumi's resource hooks see it as a creation, and stop `pulumi destroy` when they are bound to deletes.
-  Customers and subscriptions that leave the program are said by `components.program.program()`, which compares with
-  the stack's last state. A replacement that `replace_on_changes` asks for is known to the engine alone.
-- **Amounts in warnings** are what the program declares of its prices times the quantity. Discounts, taxes and usage are
-  not in them. Where a price is not part of the run (`--target`, an id written down), there is none.
-- **Only what the program changes is sent**: what somebody set in Stripe beside it stays until a refresh has shown it.
-  An item whose price changes keeps the quantity that Stripe has.
+- **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not exactly 0.04.
+- **Refused in the preview**: what Stripe would refuse, as far as the program alone tells. The message names the
+  argument by its path and never repeats a value, which may be a secret.
+- **Tracebacks**: a failure is one line. `{TRACEBACK_VARIABLE}=1` in the environment shows where in the code it was.
+- **API version**: every request names `{api_version()}`, the version of the pinned stripe-python.
+- **Warnings** about what cannot be undone are part of the preview. `diff` sends them, because it sees a replacement as
+  one; Pulumi's resource hooks see a creation instead, and a hook on deletes stops `pulumi destroy`. Of customers and
+  subscriptions that were removed from the program, `components.program.program()` warns: it compares the program with
+  the stack's last state. Only the engine knows of a replacement that `replace_on_changes` asks for.
+- **Amounts in warnings** are the declared prices times the quantity, without discounts, taxes and usage. No
+  amount is shown for a price that is not part of the run (`--target`, or a literal id).
+- **Only changes are sent**: what somebody else set in Stripe stays until a refresh has shown it. An item whose price
+  changes keeps the quantity that it has in Stripe.
 """
 
 
@@ -72,16 +73,16 @@ def render() -> str:
 
 
 def section(kind: Kind) -> str:
-    """What one kind does: a table of its arguments, and what is true of all of them."""
+    """The section of one kind: a table of its arguments, and what holds for all of them."""
     nested = sorted(path for path in kind.fields if "." in path)
     lines = [
         f"## {kind.name}",
         "",
-        f"- **Known by** {kind.natural_key}.",
+        f"- **Identified by** {kind.natural_key}.",
         f"- **Deleted**: {kind.when_deleted}",
         f"- **Drift**: {kind.when_gone}",
         "",
-        "| argument | change | taken out | drift |",
+        "| argument | changed | removed | drift |",
         "|---|---|---|---|",
         *(row(kind, name) for name in sorted(kind.struct.fields.keys() - {"owner"})),
         *(nested_row(path, kind.fields[path]) for path in nested),
@@ -101,7 +102,7 @@ def row(kind: Kind, name: str) -> str:
 
 
 def changed(kind: Kind, name: str, field: Field) -> str:
-    """What a change does."""
+    """What changing an argument does."""
     if field.request_option:
         return f"no request: {field.request_option}"
     if field.replaces_when:
@@ -113,14 +114,14 @@ def changed(kind: Kind, name: str, field: Field) -> str:
     if name in kind.create_only:
         return "replaces" + (f": {field.create_only}" if field.create_only else "")
     if name == ADOPT:
-        return "none: the object that a new resource takes over"
+        return "none: names the object that a new resource adopts"
     if name in kind.own_struct.fields:
-        return "in the state only"
+        return "only in the state"
     return "in place"
 
 
 def taken_out(kind: Kind, name: str, field: Field) -> str:
-    """What happens when it leaves the program."""
+    """What removing an argument from the program does."""
     if kind.struct.fields[name].required:
         return "required"
     if field.request_option or (name in kind.own_struct.fields and not field.in_place):
@@ -134,15 +135,15 @@ def taken_out(kind: Kind, name: str, field: Field) -> str:
     if name in kind.create_only or field.in_place:
         return sentence(
             "replaces" if name in kind.create_only else "",
-            f"left out it is {field.computed}" if field.computed else "",
-            f"left out it is {shown(field.default)}" if field.default is not MISSING else "",
+            f"if omitted, {field.computed}" if field.computed else "",
+            f"if omitted, {shown(field.default)}" if field.default is not MISSING else "",
         )
     sent = clearing(name, kind.struct.fields[name], sample(kind, name), kind.clearing)
     return "stays" if sent is KEEP else "unset"
 
 
 def sample(kind: Kind, name: str) -> Mapping[str, None]:
-    """Some value of an argument, as far as unsetting it looks at it: its optional fields, or one key."""
+    """A value of an argument, in as much detail as unsetting needs: its optional fields, or one key."""
     match kind.struct.fields[name].shape:
         case Struct(fields=fields):
             return {inner: None for inner, each in fields.items() if not each.required}
@@ -152,26 +153,26 @@ def sample(kind: Kind, name: str) -> Mapping[str, None]:
 
 
 def drift(kind: Kind, name: str, field: Field) -> str:
-    """What a refresh shows."""
+    """What a refresh sees of an argument."""
     if field.request_option or (name in kind.own_struct.fields and name not in kind.drift_from):
         return ""
     usual = (
         ""
         if field.drift_from is MISSING
-        else "when it is set"
+        else "when set"
         if field.drift_from is None
-        else "unless it is " + shown(field.drift_from)
+        else "unless " + shown(field.drift_from)
     )
     return sentence(
-        f"not seen: {field.write_only}" if field.write_only else "shown",
-        f"also undeclared, {usual}" if usual else "",
+        f"not seen: {field.write_only}" if field.write_only else "seen",
+        f"also if undeclared, {usual}" if usual else "",
         field.drift,
     )
 
 
 def nested_row(path: str, field: Field) -> str:
-    """What is said of a field inside an argument."""
-    change = f"no argument: {field.excluded}" if field.excluded else "with the whole"
+    """The row of a field inside an argument."""
+    change = f"not an argument: {field.excluded}" if field.excluded else "with its parent"
     out = (
         f"stays: {field.keep}"
         if field.keep

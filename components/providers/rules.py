@@ -1,16 +1,16 @@
-"""Rules that Stripe's types cannot say and more than one kind needs.
+"""Validation rules beyond Stripe's types that more than one kind needs.
 
-Each is a generator of (property path, sentence). The sentence says what is wrong and what to write instead, and never
-repeats a value: Pulumi hands a provider its secrets in the clear. What a preview does not know yet breaks no rule; and
-whatever a rule does know has the form that Stripe's types give it, since the schema comes first.
-Rules that take paths take them dotted, with `*` for each entry of a list or map. Where Stripe's limits come from:
-`maxLength` in its OpenAPI description (https://github.com/stripe/openapi), else the page named beside the rule.
+Each rule yields (property path, sentence). The sentence says what is wrong and what to write instead, and never repeats
+a value: Pulumi passes secrets to a provider in plain text. Unknown values break no rule, and known values have the form
+that Stripe's types give them, since the schema is checked first.
+Paths are dotted, with `*` for each entry of a list or map. Stripe's limits are the `maxLength` of its OpenAPI
+description (https://github.com/stripe/openapi), or come from the page named beside the rule.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from components.providers.kind import Problem, Rule
 from components.providers.shapes import Path
 from components.providers.values import Inputs, decimal_string, is_unknown
 
-#: Of any text that has no limit of its own.
+#: For text without a limit of its own.
 LONGEST_TEXT: Final = 5_000
 #: "The maximum number of trial period days is 730 (2 years)."
 LONGEST_TRIAL: Final = 730
@@ -49,12 +49,18 @@ def given(values: Any, name: str) -> bool:
     return isinstance(values, Mapping) and values.get(name) is not None
 
 
-def entries(values: Any) -> Iterator[tuple[str | int, Any]]:
+def entries(values: Any) -> Iterable[tuple[str | int, Any]]:
     """The entries of an object by key, or of a list by position."""
     if isinstance(values, Mapping):
-        yield from values.items()
-    elif isinstance(values, list):
-        yield from enumerate(values)
+        return values.items()
+    return enumerate(values) if isinstance(values, list) else ()
+
+
+def _named(values: Any, part: str) -> Iterable[tuple[str | int, Any]]:
+    """The entries that one part of a dotted path names."""
+    if part == "*":
+        return entries(values)
+    return [(part, values[part])] if isinstance(values, Mapping) and part in values else ()
 
 
 def each(values: Any, path: str) -> Iterator[tuple[Path, Any]]:
@@ -64,8 +70,8 @@ def each(values: Any, path: str) -> Iterator[tuple[Path, Any]]:
         found = [
             ((*at, key), value)
             for at, holder in found
-            for key, value in entries(holder)
-            if part in ("*", key) and value is not None and not is_unknown(value)
+            for key, value in _named(holder, part)
+            if value is not None and not is_unknown(value)
         ]
     yield from found
 
@@ -81,7 +87,7 @@ def _inside(values: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def longest(limits: Mapping[str, int]) -> Rule:
-    """No text is longer than Stripe stores: limits by path, LONGEST_TEXT for any other."""
+    """No text is longer than Stripe takes: limits by path, LONGEST_TEXT for any other."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         own = {path: limit for pattern, limit in limits.items() for path, limit in _limited(inputs, pattern, limit)}
@@ -98,7 +104,7 @@ def _limited(inputs: Inputs, pattern: str, limit: int) -> Iterator[tuple[Path, i
 
 
 def between(limits: Mapping[str, tuple[int, int | None]]) -> Rule:
-    """Every whole number is in Stripe's range: the lowest and the highest (None for no limit) by path."""
+    """Every whole number is in Stripe's range: minimum and maximum (None for no maximum) by path."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern, (least, most) in limits.items():
@@ -110,7 +116,7 @@ def between(limits: Mapping[str, tuple[int, int | None]]) -> Rule:
 
 
 def at_most_items(limits: Mapping[str, int]) -> Rule:
-    """No list is longer than Stripe takes: by path."""
+    """No list is longer than Stripe takes: limits by path."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern, limit in limits.items():
@@ -140,7 +146,7 @@ def exclusive(*names: str, why: str) -> Rule:
     def rule(inputs: Inputs) -> Iterator[Problem]:
         present = [name for name in names if given(inputs, name)]
         if len(present) > 1:
-            yield (present[1],), f"excludes {present[0]}: {why}"
+            yield (present[1],), f"cannot be combined with {present[0]}: {why}"
 
     return rule
 
@@ -152,60 +158,59 @@ def chosen_id(inputs: Inputs) -> Iterator[Problem]:
     """An id that the program chooses."""
     value = find(inputs, "id")
     if isinstance(value, str) and not _ID.match(value):
-        yield ("id",), "has other characters than letters, digits, - and _"
+        yield ("id",), "can only have letters, digits and . _ : -"
 
 
-def emails(*patterns: str) -> Rule:
-    """Addresses that Stripe takes."""
+def texts(patterns: tuple[str, ...], wrong: Callable[[str], str | None]) -> Rule:
+    """Every text at some paths has a form: `wrong` says what is wrong with one, or None."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern in patterns:
             for path, value in each(inputs, pattern):
-                if not _EMAIL.match(value):
-                    yield path, "is not an e-mail address such as billing@example.com"
+                if sentence := wrong(value):
+                    yield path, sentence
 
     return rule
+
+
+def emails(*patterns: str) -> Rule:
+    """E-mail addresses that Stripe takes."""
+    return texts(
+        patterns, lambda text: None if _EMAIL.match(text) else "is not an e-mail address such as billing@example.com"
+    )
 
 
 def urls(*patterns: str) -> Rule:
     """Web addresses that Stripe takes."""
-
-    def rule(inputs: Inputs) -> Iterator[Problem]:
-        for pattern in patterns:
-            for path, value in each(inputs, pattern):
-                if not _is_url(value):
-                    yield path, "must be a public web address such as https://example.com"
-
-    return rule
+    return texts(
+        patterns, lambda text: None if _is_url(text) else "must be a public web address such as https://example.com"
+    )
 
 
-def _is_url(value: str) -> bool:
+def _is_url(text: str) -> bool:
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(text)
     except ValueError:
         return False
-    # `urlsplit` takes tabs and line breaks out without a word.
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", value)
+    # `urlsplit` silently drops tabs and line breaks.
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
 
 
 def descriptors(*patterns: str) -> Rule:
-    """What is printed on a bank statement. https://docs.stripe.com/get-started/account/statement-descriptors"""
+    """Statement descriptors, which banks print. https://docs.stripe.com/get-started/account/statement-descriptors"""
+    return texts(patterns, _wrong_descriptor)
 
-    def rule(inputs: Inputs) -> Iterator[Problem]:
-        for pattern in patterns:
-            for path, value in each(inputs, pattern):
-                if _FORBIDDEN_IN_DESCRIPTOR & set(value):
-                    yield path, "holds one of < > \\ \" ' *, which Stripe refuses on a bank statement"
-                elif not value.isascii():
-                    yield path, "holds characters that are not ASCII, which Stripe takes out"
-                elif not re.search("[A-Za-z]", value):
-                    yield path, "needs at least one letter"
 
-    return rule
+def _wrong_descriptor(text: str) -> str | None:
+    if _FORBIDDEN_IN_DESCRIPTOR & set(text):
+        return "contains one of < > \\ \" ' *, which Stripe refuses on a bank statement"
+    if not text.isascii():
+        return "contains characters that are not ASCII, which Stripe strips"
+    return None if re.search("[A-Za-z]", text) else "needs at least one letter"
 
 
 def currencies(*patterns: str) -> Rule:
-    """ISO codes in lower case; of `currency_options` the keys."""
+    """ISO codes in lower case, also as the keys of `currency_options`."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for pattern in patterns:
@@ -221,14 +226,14 @@ def currencies(*patterns: str) -> Rule:
 
 
 def one_amount(values: Mapping[str, Any], path: Path, names: tuple[str, ...]) -> Iterator[Problem]:
-    """At most one of an amount's spellings, and none negative."""
+    """At most one form of an amount, and none negative."""
     present = [name for name in names if given(values, name)]
     if len(present) > 1:
-        yield (*path, present[1]), f"repeats {present[0]}: give one of {' and '.join(names)}"
+        yield (*path, present[1]), f"repeats {present[0]}: declare only one of {' and '.join(names)}"
     for name in present:
         text = decimal_string(values[name]) if not isinstance(values[name], Mapping) else None
         if text is not None and text.startswith("-"):
-            yield (*path, name), "is negative, which an amount cannot be"
+            yield (*path, name), "is negative; an amount must be 0 or more"
 
 
 def custom_amount(values: Any, path: Path) -> Iterator[Problem]:
@@ -236,48 +241,57 @@ def custom_amount(values: Any, path: Path) -> Iterator[Problem]:
     if not isinstance(values, Mapping):
         return
     if values.get("enabled") is False:
-        yield (*path, "enabled"), "must be true; leave custom_unit_amount out to switch it off"
+        yield (*path, "enabled"), "must be true; omit custom_unit_amount to switch it off"
     low, preset, high = (find(values, name) for name in ("minimum", "preset", "maximum"))
     for name, smaller, larger in (("minimum", low, high), ("preset", preset, high), ("preset", low, preset)):
         if isinstance(smaller, int) and isinstance(larger, int) and smaller > larger:
-            yield (*path, name), "does not lie in minimum <= preset <= maximum"
+            yield (*path, name), "does not satisfy minimum <= preset <= maximum"
             return
 
 
 def tiers(values: Any, path: Path) -> Iterator[Problem]:
-    """Tiers ascend, the last is open, and each has an amount, be it 0."""
-    if not isinstance(values, list):
-        return
+    """Tiers ascend, the last is open-ended, and each has an amount, which may be 0."""
     previous: int | None = 0
-    for index, tier in enumerate(values):
+    for index, tier in enumerate(values if isinstance(values, list) else ()):
         if not isinstance(tier, Mapping):
             previous = None
             continue
         at: Path = (*path, index)
-        last = index == len(values) - 1
-        up_to = tier.get("up_to")
-        if is_unknown(up_to):
-            previous = None
-        elif up_to == "inf":
-            if not last:
-                yield (*at, "up_to"), 'is "inf" and not the last; only the last tier is open'
-        elif last:
-            yield (*at, "up_to"), 'must be "inf" in the last tier, or usage above it has no price'
-        elif isinstance(up_to, int):
-            if previous is not None and up_to <= previous:
-                yield (*at, "up_to"), "must be above 0 and above the up_to of the tier before it"
-            previous = up_to
-        for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
-            yield from one_amount(tier, at, names)
-        flat = tier.get("flat_amount_decimal")
-        if isinstance(flat, str) and "." in flat:
-            yield (*at, "flat_amount_decimal"), "has decimals; Stripe takes whole minor units for a flat amount"
-        if not any(given(tier, f"{kind}_amount{form}") for kind in ("unit", "flat") for form in ("", "_decimal")):
-            yield at, 'has no amount; declare unit_amount_decimal ("0" for a free tier)'
+        previous = yield from _tier_bound(tier, at, previous, last=index == len(values) - 1)
+        yield from _tier_amounts(tier, at)
+
+
+def _tier_bound(
+    tier: Mapping[str, Any], path: Path, previous: int | None, *, last: bool
+) -> Generator[Problem, None, int | None]:
+    """Checks `up_to` of one tier; returns the bound that the next one must exceed, or None if it is not known."""
+    up_to = tier.get("up_to")
+    if is_unknown(up_to):
+        return None
+    if up_to == "inf":
+        if not last:
+            yield (*path, "up_to"), 'is "inf", which only the last tier can be'
+    elif last:
+        yield (*path, "up_to"), 'must be "inf" in the last tier; usage above it would have no price'
+    elif isinstance(up_to, int):
+        if previous is not None and up_to <= previous:
+            yield (*path, "up_to"), "must be above 0 and above the up_to of the previous tier"
+        return up_to
+    return previous
+
+
+def _tier_amounts(tier: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    for names in (("unit_amount", "unit_amount_decimal"), ("flat_amount", "flat_amount_decimal")):
+        yield from one_amount(tier, path, names)
+    flat = tier.get("flat_amount_decimal")
+    if isinstance(flat, str) and "." in flat:
+        yield (*path, "flat_amount_decimal"), "has decimals; Stripe takes whole minor units for a flat amount"
+    if not any(given(tier, f"{kind}_amount{form}") for kind in ("unit", "flat") for form in ("", "_decimal")):
+        yield path, 'has no amount; declare unit_amount_decimal ("0" for a free tier)'
 
 
 def currency_options(values: Any, path: Path, currency: Any, scheme: str | None) -> Iterator[Problem]:
-    """Amounts in other currencies than the price's own, each in the form of the price.
+    """Amounts in currencies other than the price's own, each in the same form as the price.
 
     Args:
         scheme: the price's `billing_scheme`; None while it is not known.
@@ -285,7 +299,7 @@ def currency_options(values: Any, path: Path, currency: Any, scheme: str | None)
     for code, option in entries(find(values, "currency_options")):
         at: Path = (*path, "currency_options", code)
         if code == currency:
-            yield at, "is the price's own currency; its amount stands in the price itself"
+            yield at, "is the price's own currency; declare its amount on the price itself"
         if not isinstance(option, Mapping):
             continue
         yield from one_amount(option, at, AMOUNTS)
@@ -301,7 +315,7 @@ def currency_options(values: Any, path: Path, currency: Any, scheme: str | None)
 
 
 def metadata(inputs: Inputs) -> Iterator[Problem]:
-    """Of the object and of everything inside it. https://docs.stripe.com/api/metadata"""
+    """Metadata of the object and of everything inside it. https://docs.stripe.com/api/metadata"""
     for path, values in _inside(inputs):
         if path[-1] == "metadata" and isinstance(values, Mapping):
             yield from _metadata_at(values, path)
@@ -309,23 +323,23 @@ def metadata(inputs: Inputs) -> Iterator[Problem]:
 
 def _metadata_at(values: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     if len(values) > 49:
-        yield path, f"has {len(values)} keys; Stripe takes 50, and one is `{OWNER_KEY}`, which says who made the object"
+        yield path, f"has {len(values)} keys; Stripe takes 50, and one of them is `{OWNER_KEY}`, which names the owner"
     for key, value in values.items():
         at: Path = (*path, key)
         if key == OWNER_KEY:
-            yield at, "is how the providers know what they made; use another key"
+            yield at, "is reserved: the providers store the owner there; use another key"
         elif len(key) > 40:
             yield at, f"has a key of {len(key)} characters; Stripe takes at most 40"
         elif "[" in key or "]" in key:
             yield at, "has square brackets in its key, which Stripe refuses"
         if value == "":
-            yield at, "is empty, which Stripe takes as unset; leave the key out"
+            yield at, "is empty, which unsets it in Stripe; omit the key"
         elif isinstance(value, str) and len(value) > 500:
             yield at, f"is {len(value)} characters long; Stripe takes at most 500"
 
 
 def liability(*paths: str) -> Rule:
-    """Whoever is liable for tax or issues an invoice: an account needs its id."""
+    """Who is liable for tax or issues an invoice: type `account` needs the account's id."""
 
     def rule(inputs: Inputs) -> Iterator[Problem]:
         for path in paths:

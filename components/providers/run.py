@@ -1,7 +1,7 @@
-"""What this process knows of the run that it serves: one object an account, asked by typed questions.
+"""`Run`: what this process knows about the current run of the CLI. One object an account, for all kinds.
 
-A provider process lives as long as one command of the CLI. Pulumi tells a provider about one resource at a time, in an
-order of its own and on four threads; what one resource must know of another is here, whatever kind it is.
+A provider process lives as long as one command of the CLI. Pulumi calls a provider for one resource at a time, in an
+order of its own and on four threads. Whatever one resource must know about another is kept here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,19 @@ _NEW, _IN_STATE = "new", "in the state"
 
 @dataclass
 class _Known:
-    """What is known of the resources of one kind; ids are Stripe's, owners are resources."""
+    """What the run knows about one kind. Ids are Stripe's; an owner names a resource.
+
+    Attributes:
+        claims: owners, by the (argument, value) that they claim.
+        names: by owner, whether it was first checked as new or as in the state.
+        read: what a refresh has just read, by id.
+        compared: what the program declares, by id.
+        kept: owners of objects that this run compares and does not replace, by id.
+        replacing: owners that were checked again as new: the engine replaces them.
+        declared, creating: owners that the program has, and those that this run creates.
+        held: owners of objects that this run created or adopted, by id.
+        created: the objects that this run created, by id.
+    """
 
     claims: dict[tuple[str, str], str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -38,7 +50,7 @@ class _Known:
     declared: set[str] = field(default_factory=set)
     creating: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
-    made: dict[str, StripeObject] = field(default_factory=dict)
+    created: dict[str, StripeObject] = field(default_factory=dict)
 
 
 class Run:
@@ -57,10 +69,10 @@ class Run:
         self._waiting: dict[tuple[str, str], list[Callable[[], None]]] = {}
         self._told: set[str] = set()
 
-    # -- what Stripe holds --------------------------------------------------------------------------------------
+    # -- inventories --------------------------------------------------------------------------------------------
 
     def inventory(self, kind: Kind) -> Inventory:
-        """What Stripe holds of a kind; kinds at one path share it, as a product and its default price do."""
+        """The inventory of a kind; kinds with the same path share one, as Product and DefaultPrice do."""
         return self.inventory_at(kind.path, kind.noun, expand=kind.expand, searchable=kind.searchable)
 
     def inventory_at(
@@ -74,14 +86,14 @@ class Run:
     # -- names --------------------------------------------------------------------------------------------------
 
     def claim(self, kind: Kind, argument: str, value: str, owner: str) -> str:
-        """Claim a value that only one resource can have; returns the owner of the resource that has it."""
+        """Claim a unique value for a resource; returns the owner of the resource that has it."""
         with self._lock:
             return self._of(kind).claims.setdefault((argument, value), owner)
 
     def is_named_twice(self, kind: Kind, owner: str, *, is_new: bool) -> bool:
-        """Whether a new resource has the name of one in the state: Pulumi allows it under two parents.
+        """Whether a new resource has the name of one in the state, which Pulumi allows under two parents.
 
-        A replacement is checked as new too, after it was checked as what it is.
+        Pulumi checks a replacement twice: as the resource in the state, then as a new one.
         """
         with self._lock:
             names = self._of(kind).names
@@ -96,7 +108,7 @@ class Run:
     def compared(
         self, kind: Kind, id_: str, before: Inputs, arguments: Inputs, *, is_replaced: bool, refreshing: bool
     ) -> None:
-        """A resource in the state is compared with the program, or (refreshing) with what was just read of it."""
+        """Record that a resource was compared with the program or, if `refreshing`, with what was just read."""
         owner = str(arguments.get("owner"))
         with self._lock:
             known = self._of(kind)
@@ -111,41 +123,41 @@ class Run:
             then()
 
     def declaration(self, kind: Kind, id_: str) -> Declaration | None:
-        """What the program declares of an object in the state; None until it has been compared."""
+        """What the program declares for an object in the state; None until it has been compared."""
         with self._lock:
             return self._of(kind).compared.get(id_)
 
     def when_compared(self, objects: Iterable[tuple[Kind, str]], then: Callable[[], None]) -> None:
-        """Call `then` once one of some objects is compared; never, where the run does not compare it."""
+        """Call `then` when one of the objects is compared, which a run may never do."""
         with self._lock:
             for kind, id_ in objects:
                 self._waiting.setdefault((kind.name, id_), []).append(then)
 
     def is_in_state(self, kind: Kind, id_: str) -> bool:
-        """Whether the state holds the object, as far as the run has compared."""
+        """Whether the state holds the object, as far as this run has compared resources."""
         return self.declaration(kind, id_) is not None
 
     def declares(self, kind: Kind, owner: object) -> bool:
-        """Whether the program of this run has the resource, as far as it was compared or created."""
+        """Whether the program declares the resource, as far as this run has compared or created it."""
         with self._lock:
             return owner in self._of(kind).declared
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     def was_read(self, kind: Kind, id_: str, arguments: Inputs) -> None:
-        """A refresh has read an object."""
+        """Record what a refresh read."""
         with self._lock:
             self._of(kind).read[id_] = arguments
 
     def just_read(self, kind: Kind, id_: str, arguments: Inputs) -> bool:
-        """Whether a refresh has just read this of the object: it then asks how that differs from the state."""
+        """Whether a refresh has just read these arguments: the engine then compares them with the state."""
         with self._lock:
             return self._of(kind).read.pop(id_, None) == arguments
 
     # -- creating -----------------------------------------------------------------------------------------------
 
     def begin(self, kind: Kind, owner: str) -> bool:
-        """A resource is to be created; False where this run has created one of its name already."""
+        """Begin to create a resource; False if this run has already created one with its name."""
         with self._lock:
             known = self._of(kind)
             if owner in known.creating:
@@ -155,12 +167,12 @@ class Run:
             return True
 
     def abandon(self, kind: Kind, owner: str) -> None:
-        """It was not created."""
+        """The creation failed."""
         with self._lock:
             self._of(kind).creating.discard(owner)
 
     def holds(self, kind: Kind, owner: str, id_: str) -> None:
-        """It was created, and this object is its own from now on: made, or taken over from another."""
+        """The creation is done: the resource now holds this object, created or adopted."""
         with self._lock:
             known = self._of(kind)
             known.held[id_] = owner
@@ -169,10 +181,10 @@ class Run:
     # -- deleting -----------------------------------------------------------------------------------------------
 
     def keeper(self, kind: Kind, id_: str) -> str | None:
-        """The owner of the resource of this run's program whose object this is from now on.
+        """The owner of the resource in the program that keeps this object, if there is one.
 
-        One that the run has created with it: made, or taken over. Or one that was compared with the program and is
-        not replaced; a resource whose replacement the engine asks for by itself is checked as a new one after that.
+        Either this run created the resource with it, or the resource was compared and is not replaced. A replacement
+        that the engine itself asks for shows by a second check, as a new resource.
         """
         with self._lock:
             known = self._of(kind)
@@ -180,16 +192,16 @@ class Run:
             return known.held.get(id_) or (owner if owner not in known.replacing else None)
 
     def kept(self, kind: Kind) -> dict[str, Inputs]:
-        """What the program declares of the objects that it has and that this run does not replace, by id."""
+        """What the program declares for the objects that this run does not replace, by id."""
         with self._lock:
             known = self._of(kind)
             return {id_: known.compared[id_].arguments for id_ in known.kept if id_ in known.compared}
 
     def release(self, kind: Kind, id_: str, owner: object) -> bool:
-        """A resource gives its object up; returns whether another one in the stack's state still holds it.
+        """Release a resource's object; returns whether another resource in the stack's state still holds it.
 
-        What this run has compared does not tell where it does not take all of the program (`--target`) or does not
-        run it (`destroy`), so the state is asked, once. A whole destroy deletes an object with its last holder.
+        The comparisons of this run are not enough: `--target` leaves out a part of the program, and `destroy` does not
+        run it. So the state is read, once. A full destroy deletes an object with its last holder.
         """
         with self._state_lock:
             self._read_state(owner)
@@ -197,7 +209,7 @@ class Run:
             return self._holders(kind.name, id_) > self._released[kind.name, id_]
 
     def is_held(self, kind_name: str, id_: str) -> bool:
-        """Whether a resource that this run has not deleted holds the object, as far as is known."""
+        """Whether a resource that this run has not deleted is known to hold the object."""
         with self._lock:
             known = self._kinds.get(kind_name, _Known())
             seen = id_ in known.held or id_ in known.compared
@@ -238,7 +250,7 @@ class Run:
         return self._state.holders[kind_name, id_] if self._state else 0
 
     def _read_state(self, owner: object) -> None:
-        """Read who holds what, once; not under the run's lock: the other threads need not wait for it."""
+        """Read the holders, once; outside the run's lock, so that other threads do not wait."""
         if self._state_was_read:
             return
         self._state_was_read = True
@@ -248,31 +260,31 @@ class Run:
         except StateUnreadable as problem:
             self.tell(
                 "warning",
-                f"the stack's state cannot be read, so an object that two of its resources hold goes with the first "
-                f"of them that is deleted: {problem}",
+                f"cannot read the stack's state, so an object that two resources hold is deleted with the first of "
+                f"them: {problem}",
             )
 
     def successor(self, kind: Kind, id_: str, owner: object) -> str | None:
-        """The id of the object that stands for a resource in place of this one."""
+        """The id of the object that replaces this one for its resource."""
         with self._lock:
             known = self._of(kind)
             owners = {other: each.owner for other, each in known.compared.items()} | known.held
         return next((other for other, each in owners.items() if other != id_ and each == owner), None)
 
-    def began(self, kind: Kind, remote: StripeObject) -> None:
-        """This run has made an object, and not found it."""
+    def add_created(self, kind: Kind, remote: StripeObject) -> None:
+        """Record an object that this run created, as opposed to found."""
         with self._lock:
-            self._of(kind).made[remote["id"]] = remote
+            self._of(kind).created[remote["id"]] = remote
 
-    def begun(self, kind: Kind) -> list[StripeObject]:
-        """The objects that this run has made."""
+    def created(self, kind: Kind) -> list[StripeObject]:
+        """The objects that this run created."""
         with self._lock:
-            return list(self._of(kind).made.values())
+            return list(self._of(kind).created.values())
 
     # -- telling ------------------------------------------------------------------------------------------------
 
     def tell(self, severity: Literal["info", "warning"], message: str) -> None:
-        """Show the person at the terminal one line, once a run."""
+        """Show one line at the terminal, once a run."""
         line = as_line(message)
         with self._lock:
             if line in self._told:
@@ -289,6 +301,6 @@ _runs_lock = threading.Lock()
 
 
 def run_of(account: Account) -> Run:
-    """The run that an account was opened for: all providers of a process share it."""
+    """The run of an account, which all providers of a process share."""
     with _runs_lock:
         return _runs.setdefault(account, Run(account))

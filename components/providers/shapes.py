@@ -1,11 +1,11 @@
-"""Stripe's own parameter types, read: `stripe.params` is the schema that our providers check against.
+"""Reads Stripe's own parameter types: `stripe.params` is the schema that the providers check against.
 
-A `TypedDict` of stripe-python becomes a tree of small shapes. The tree checks values, and the rest of the providers
-asks it which fields there are, which of them an update can change and which an empty string unsets. So a preview
-accepts and checks every parameter of the installed SDK, and a new SDK brings its new fields without a line of code
-here. A form of annotation that is not known here is accepted as it is; Stripe then says what is wrong with it.
+A `TypedDict` of stripe-python becomes a tree of small shapes. The tree checks values, and tells the rest of the
+providers which fields exist, which of them an update can change, and which an empty string unsets. So a preview accepts
+and checks every parameter of the installed SDK, and a new SDK brings its new fields without a line of code here. An
+annotation of an unknown form accepts any value; Stripe then says what is wrong with it.
 
-A sentence about a value never repeats the value: Pulumi hands a provider its secrets in the clear.
+A sentence about a value never repeats the value: Pulumi passes secrets to a provider in plain text.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Struct:
-    """An object with parameters of its own; `excluded` are those that are left out of it, with the reason."""
+    """An object with parameters of its own; `excluded` has those that are left out, with the reason."""
 
     name: str
     fields: Mapping[str, Field] = field(default_factory=dict, hash=False)
@@ -83,7 +83,7 @@ class Either:
 
 @dataclass(frozen=True)
 class Anything:
-    """A form of annotation that is not known here."""
+    """Any value: the annotation has an unknown form."""
 
 
 Shape = Scalar | Choice | Array | Map | Struct | Either | Anything
@@ -135,7 +135,7 @@ def _hints(typed_dict: Any) -> Mapping[str, Any]:
     names = _names_in(typed_dict.__module__)
     try:
         return get_type_hints(typed_dict, localns=names, include_extras=True)
-    except Exception:  # noqa: BLE001 - whatever an annotation raises, the others are read
+    except Exception:  # noqa: BLE001 - whatever one annotation raises, read the others
         return {name: _hint(annotation, names) for name, annotation in typed_dict.__annotations__.items()}
 
 
@@ -143,7 +143,7 @@ def _hint(annotation: Any, names: Mapping[str, Any]) -> Any:
     alone = SimpleNamespace(__annotations__={"alone": annotation})
     try:
         return get_type_hints(alone, localns=names, include_extras=True)["alone"]
-    except Exception:  # noqa: BLE001 - one that this Python cannot evaluate is one more form that is not known
+    except Exception:  # noqa: BLE001 - what this Python cannot evaluate is an unknown form
         return NotRequired[Any]
 
 
@@ -191,7 +191,7 @@ def _read_union(members: tuple[Any, ...]) -> tuple[Shape, bool]:
 
 
 def _is_object(member: Any) -> bool:
-    """Whether it is a class, such as a StripeObject, whose objects Pulumi does not carry."""
+    """Whether it is a class, such as StripeObject, whose objects Pulumi cannot carry."""
     kind = get_origin(member) or member
     return isinstance(kind, type) and kind not in (Any, object, _Unresolved) and _read(member)[0] == Anything()
 
@@ -204,7 +204,7 @@ def _one_of(options: Iterable[Shape]) -> Shape:
 
 
 def merge(create: Struct, update: Struct) -> Struct:
-    """The fields of both: what creating or updating allows is allowed, and an update says what can be unset.
+    """The fields of both types: either may allow a field, and an update says what can be unset.
 
     What creating requires stays required.
     """
@@ -244,7 +244,7 @@ def _options(shape: Shape) -> tuple[Shape, ...]:
 
 
 def without(struct: Struct, reasons: Mapping[str, str]) -> Struct:
-    """The shape less some fields: why, by path (`items.id` reaches into lists and maps)."""
+    """The shape without some fields; `reasons` says why, by path (`items.id` reaches into lists and maps)."""
     fields, excluded = dict(struct.fields), dict(struct.excluded)
     for path, why in reasons.items():
         head, _, rest = path.partition(".")
@@ -284,7 +284,7 @@ def at(shape: Shape, path: Path) -> Shape | None:
 
 
 def fitting(shape: Shape, value: Any) -> Shape | None:
-    """The shape, or the one among its options, whose form a value has: an object, a list, a number, a text."""
+    """The shape, or its first option, that fits the form of a value: an object, a list, a number, a text."""
     return next((each for each in _options(shape) if _fits(each, value)), None)
 
 
@@ -319,8 +319,8 @@ class Schema:
     def check(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Path, str]]]:
         """The values in canonical form, and everything wrong with them.
 
-        In place of what is wrong stands UNKNOWN, so that the rules that look at several fields can still run on the
-        rest: such values are for those rules alone.
+        UNKNOWN replaces what is wrong, so that rules that look at several fields can still run on the rest. Such values
+        are for those rules alone.
         """
         problems: list[tuple[Path, str]] = []
         return _struct(self.struct, values, (), problems), problems
@@ -357,7 +357,7 @@ def _struct(shape: Struct, values: Mapping[str, Any], path: Path, problems: list
         if name in shape.fields:
             found[name] = _checked(shape.fields[name].shape, value, (*path, name), problems)
         elif name in shape.excluded:
-            problems.append(((*path, name), f"is no argument here: {shape.excluded[name]}"))
+            problems.append(((*path, name), f"is not an argument here: {shape.excluded[name]}"))
         else:
             problems.append(((*path, name), f"Stripe has no such parameter{_suggestion(name, shape.fields)}"))
     for name, each in shape.fields.items():
@@ -369,7 +369,7 @@ def _struct(shape: Struct, values: Mapping[str, Any], path: Path, problems: list
 
 def _in_list(item: Shape, value: Any, path: Path, problems: list[tuple[Path, str]]) -> Any:
     if value == "":
-        problems.append((path, "is empty; leave it out of the list"))
+        problems.append((path, "is empty; remove it from the list"))
         return UNKNOWN
     return _checked(item, value, path, problems)
 
@@ -456,7 +456,7 @@ def _decimal(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    """Any other number (a percentage, a length) as a canonical string, so that no float goes further than here."""
+    """Any other number (a percentage, a length) as a canonical string, so that no float gets any further."""
     text = decimal_string(f"{Decimal(repr(value)):f}" if isinstance(value, float) else value)
     if text is None:
         raise _Wrong("must be a plain number")

@@ -1,6 +1,6 @@
-"""The stack's own state, for what a provider is not told: who else holds an object, and what is yet to be deleted.
+"""Reads the stack's own state, for what a provider is not told: who else holds an object, and what is left to delete.
 
-Asked with `pulumi stack export`, which takes no lock, from inside the run: the provider process inherits the CLI's
+It runs `pulumi stack export` from inside the run. The export takes no lock, and the provider process inherits the CLI's
 environment and working directory.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from components.providers.values import Inputs
 
-#: An export takes about half a second; a backend far away, some more.
+#: An export takes about half a second, and longer from a remote backend.
 TIMEOUT_SECONDS: Final = 60
 
 ObjectName = tuple[str, str]
@@ -31,8 +31,8 @@ class StackState:
     """What a stack's state says of Stripe's objects.
 
     Attributes:
-        holders: how many resources hold an object; what a replacement has yet to delete counts too.
-        replaced: the properties of what a replacement has yet to delete: the run that replaced it failed.
+        holders: how many resources hold an object, including objects that a replacement has yet to delete.
+        replaced: the properties of objects that a replacement has yet to delete, because its run failed.
     """
 
     holders: Counter[ObjectName] = field(default_factory=Counter)
@@ -44,23 +44,24 @@ class StateUnreadable(Exception):
 
 
 def read_state(stack: str) -> StackState | None:
-    """A stack's state as it is now; None where no engine runs this process.
+    """A stack's current state; None if no engine started this process.
 
     Raises:
         StateUnreadable: the export failed.
     """
     if not runs_under_engine():
         return None
-    cli = _cli()
-    if cli is None:
-        raise StateUnreadable("the pulumi that runs this is not on PATH")
-    command = [cli, "stack", "export", "--stack", stack, "--non-interactive"]
-    quiet = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=quiet, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StateUnreadable(f"pulumi stack export: {error}") from None
-    if done.returncode != 0:
+    for command in _exports(stack):
+        quiet = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=quiet, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StateUnreadable(f"pulumi stack export: {error}") from None
+        if done.returncode == 0:
+            break
+    else:
         raise StateUnreadable(f"pulumi stack export: {' '.join(done.stderr.split())[-300:]}")
     try:
         return state_in(json.loads(done.stdout))
@@ -84,17 +85,41 @@ def runs_under_engine() -> bool:
     return len(sys.argv) == 2 and ":" in sys.argv[1] and "pulumi" in sys.argv[0]
 
 
-def _cli() -> str | None:
-    """The CLI that runs this process, which need not be on PATH; else the one on PATH."""
+def _exports(stack: str) -> list[list[str]]:
+    """The commands that export the state of the stack that the CLI works on, the next for where one fails.
+
+    By the CLI that started this process, which need not be on PATH, and as it was told which stack: `dev` alone is one of
+    one's default organization, which on Pulumi Cloud need not be that of `pulumi up --stack acme/dev`. Told nothing, it
+    works on the selected stack; where none is selected, it has asked.
+
+    Raises:
+        StateUnreadable: there is no CLI.
+    """
     process = os.getppid()
-    # Between the two is the language plugin's shell.
+    # The language plugin's shell is between the two.
     for _ in range(4):
         try:
             executable = os.readlink(f"/proc/{process}/exe")
             status = Path(f"/proc/{process}/stat").read_text()
+            arguments = Path(f"/proc/{process}/cmdline").read_text().split("\0")
         except OSError:
             break
         if Path(executable).name == "pulumi":
-            return executable
+            export = [executable, "stack", "export", "--non-interactive"]
+            named = _stack_in(arguments)
+            return [[*export, "--stack", named]] if named else [export, [*export, "--stack", stack]]
         process = int(status.rpartition(")")[2].split()[1])
-    return shutil.which("pulumi")
+    found = shutil.which("pulumi")
+    if found is None:
+        raise StateUnreadable("the pulumi that started this run is not on PATH")
+    return [[found, "stack", "export", "--non-interactive", "--stack", stack]]
+
+
+def _stack_in(arguments: list[str]) -> str | None:
+    """The stack that a command line names: `--stack acme/dev`, `--stack=acme/dev`, `-s acme/dev`."""
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument in ("--stack", "-s"):
+            return after
+        if argument.startswith("--stack="):
+            return argument.partition("=")[2]
+    return None

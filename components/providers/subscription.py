@@ -20,7 +20,7 @@ from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
 from components.providers.kind import Change, Declarations, Kind, TakesBack
-from components.providers.lifecycle import StripeProvider, changes_made
+from components.providers.lifecycle import CHANGES_KEY, StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
@@ -59,22 +59,9 @@ class OwnArguments(TypedDict):
 
 
 ENDED: Final = ("canceled", "incomplete_expired")
-#: What Stripe does where `trial_settings` say nothing.
+#: Stripe's defaults for `trial_settings`.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
-#: What a price costs, and how often.
-COSTS: Final = (
-    "billing_scheme",
-    "currency",
-    "currency_options",
-    "custom_unit_amount",
-    "recurring",
-    "tax_behavior",
-    "tiers",
-    "tiers_mode",
-    "transform_quantity",
-    "unit_amount_decimal",
-)
 #: A year, in each interval.
 MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: What Stripe still updates of one that has ended.
@@ -201,10 +188,10 @@ def ended_as_declared(known: Inputs, remote: Mapping[str, Any]) -> bool:
     return bool(declared and is_ended(remote) and end and ended_at and ended_at >= end)
 
 
-_ONCE: Final = "acts when the subscription is made"
-_HOW: Final = "says how a change is made"
+_ONCE: Final = "it acts only when the subscription is created"
+_HOW: Final = "it controls how a change is made"
 
-#: What Stripe does where an option of a payment method is left out.
+#: Stripe's defaults for the options of payment methods.
 PAYMENT_METHOD_DEFAULTS: Final = {
     "acss_debit.verification_method": "automatic",
     "bancontact.preferred_language": "en",
@@ -221,57 +208,55 @@ SUBSCRIPTION = Kind(
     update="stripe.params:SubscriptionUpdateParams",
     own=OwnArguments,
     natural_key="the owner in its metadata",
-    when_deleted="Cancelled, as `cancel` says: `when` now or at period_end, `invoice_now` with a last invoice for "
-    "usage and prorations, `prorate` with a credit for unused time. The default is now, with a last invoice, without a "
-    "credit. One that is replaced is cancelled now, before the new one is made; one whose first payment was never "
-    "made is cancelled now too.",
-    when_gone="A cancelled or expired subscription is made again; one that ended as `cancel_at` or "
-    "`cancel_at_period_end` says is as declared, until the program says something else. Items changed, added or "
+    when_deleted="Cancelled, as `cancel` says: `when` now or at period_end, `invoice_now` with a final invoice for "
+    "usage and prorations, `prorate` with a credit for unused time. The default is now, with a final invoice and no "
+    "credit. A subscription that is replaced is cancelled now, before the new one is created. One whose first payment "
+    "was never made is also cancelled now.",
+    when_gone="A cancelled or expired subscription is created again, and its trials begin again. One that ended when "
+    "`cancel_at` or `cancel_at_period_end` says is not drift, until the program changes. Items changed, added or "
     "removed elsewhere show under their key, or under their `si_` id. An item whose key the program renames stays the "
-    "item, if its price stays. The trials of one that is made again begin again.",
+    "same item if its price stays.",
     fields={
         "add_invoice_items": Field(
-            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name has "
+            write_only="each entry is charged once, when it is declared; what an earlier subscription of this name "
             "charged to the customer is not charged again",
-            keep="what was charged is not given back",
+            keep="what was charged is not refunded",
         ),
         "application_fee_percent": Field(paid=True),
         "automatic_tax": Field(paid=True, unset_to={"enabled": False}),
         "automatic_tax.liability": Field(unset_to={"type": "self"}),
-        "automatic_tax.liability.account": Field(keep="goes with type account"),
+        "automatic_tax.liability.account": Field(keep="it belongs to type account"),
         "backdate_start_date": Field(
-            write_only="Stripe returns the start date that came of it; it is left out where an earlier subscription of "
-            "this name was billed from then on",
+            write_only="Stripe returns the resulting start date; it is not sent if an earlier subscription of this "
+            "name was billed from then on",
             keep=_ONCE,
         ),
         "billing_cycle_anchor": Field(
             create_only="an update can only reset it, with {'type': 'now'}, which is done in place",
-            write_only="Stripe moves it, at the end of a trial for one",
+            write_only="Stripe moves it, for example at the end of a trial",
             keep=_ONCE,
         ),
-        "billing_cycle_anchor_config": Field(write_only="Stripe returns the anchor that came of it", keep=_ONCE),
+        "billing_cycle_anchor_config": Field(write_only="Stripe returns the resulting anchor", keep=_ONCE),
         "billing_mode": Field(
             paid=True,
-            in_place="classic to flexible, through Stripe's migrate; there is no way back",
-            replaces_when="flexible is to be classic, or to show discounts in another way",
+            in_place="classic to flexible, through Stripe's migrate; it cannot be undone",
+            replaces_when="flexible is to become classic, or to show discounts differently",
         ),
         "billing_thresholds": Field(paid=True),
-        "billing_thresholds.amount_gte": Field(
-            keep="Stripe unsets the thresholds together; take billing_thresholds out"
-        ),
+        "billing_thresholds.amount_gte": Field(keep="Stripe unsets the thresholds together; remove billing_thresholds"),
         "billing_thresholds.reset_billing_cycle_anchor": Field(unset_to=False),
         "cancel_at": Field(drift_from=None),
         "cancel_at_period_end": Field(unset_to=False, drift_from=False),
         "cancellation_details": Field(unset_to={"comment": "", "feedback": "", "feedback_option": ""}),
         "collection_method": Field(paid=True, unset_to="charge_automatically"),
-        "currency": Field(paid=True, computed="the prices' own", keep="is the prices' own when it is left out"),
-        "customer_account": Field(computed="none", keep="stands for the customer"),
-        "days_until_due": Field(paid=True, keep="goes with collection_method"),
+        "currency": Field(paid=True, computed="that of the prices", keep="if omitted it is that of the prices"),
+        "customer_account": Field(computed="none", keep="it stands for the customer"),
+        "days_until_due": Field(paid=True, keep="it belongs to collection_method"),
         "default_tax_rates": Field(paid=True),
         "discounts": Field(
             paid=True,
-            drift="one that is used up leaves by itself, so one that is missing is no drift once it has reduced all "
-            "the invoices that it reduces; one that was taken off, or swapped for another, is",
+            drift="a missing discount is not drift if it is used up, since it disappears by itself; one that was "
+            "removed or swapped for another is",
         ),
         "invoice_settings.issuer": Field(unset_to={"type": "self"}),
         "items": Field(paid=True, mapping="by a key of the program's choice"),
@@ -279,19 +264,17 @@ SUBSCRIPTION = Kind(
             excluded="has no effect on prices with a meter, and metered prices have one",
         ),
         "items.current_trial": Field(
-            drift="a trial that is over leaves by itself, so one that is missing is no drift; another one is, while it "
-            "runs",
-            keep="a trial that was begun runs on",
+            drift="a missing trial is not drift, since a trial that is over disappears by itself; another one is, "
+            "while it runs",
+            keep="a trial that has begun runs on",
         ),
-        "items.deleted": Field(excluded="taking an item out of the program deletes it"),
-        "items.id": Field(excluded="the key of the item stands for it"),
+        "items.deleted": Field(excluded="removing an item from the program deletes it"),
+        "items.id": Field(excluded="the key of the item takes its place"),
         "items.price": Field(
-            drift="beside `current_trial` it is declared as the price that the trial offer ends in, or left out; until "
-            "then that is what shows"
+            drift="with `current_trial`, declare the price that the trial offer ends in, or none; a refresh sees that "
+            "one even during the trial"
         ),
-        "items.price_data": Field(
-            drift="Stripe returns the price that it made; one that says something else shows as `price`"
-        ),
+        "items.price_data": Field(drift="Stripe returns the price that it created; a different one shows as `price`"),
         "items.quantity": Field(unset_to=1),
         "off_session": Field(request_option=_HOW),
         "pause_collection": Field(paid=True, drift_from=None),
@@ -311,9 +294,9 @@ SUBSCRIPTION = Kind(
         "proration_behavior": Field(request_option=_HOW),
         "proration_date": Field(request_option=_HOW),
         "transfer_data": Field(paid=True),
-        "trial_end": Field(paid=True, keep='a trial that was begun runs on; end it with trial_end="now"'),
+        "trial_end": Field(paid=True, keep='a trial that has begun runs on; end it with trial_end="now"'),
         "trial_from_plan": Field(request_option=_HOW),
-        "trial_period_days": Field(write_only="Stripe returns the end of the trial that came of it", keep=_ONCE),
+        "trial_period_days": Field(write_only="Stripe returns the resulting end of the trial", keep=_ONCE),
         "trial_settings": Field(unset_to={"end_behavior": TRIAL_END_DEFAULTS}),
         "trial_settings.end_behavior": Field(unset_to=TRIAL_END_DEFAULTS),
         "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
@@ -324,15 +307,15 @@ SUBSCRIPTION = Kind(
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',
         "No such price": "Link it by the id of a Price: price=price.id.",
-        "match the expected currency": "A subscription keeps its currency: declare currency with the prices' own, "
-        "which makes a new subscription, or prices in its currency.",
+        "match the expected currency": "A subscription keeps its currency: declare the prices' currency, which creates "
+        "a new subscription, or use prices in its currency.",
         "No such customer": "Link it by the id of a Customer: customer=customer.id.",
         "price specified is inactive": "Link the item to a price of this program: price=price.id. If it is one, run "
-        "pulumi refresh and then up, which makes the price active again.",
-        "is marked as inactive": "If the product is of this program, run pulumi refresh and then up, which makes it "
-        "active again.",
-        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, and then up, which "
-        "makes a new one.",
+        "pulumi refresh, then pulumi up, which reactivates the price.",
+        "is marked as inactive": "If the product is of this program, run pulumi refresh, then pulumi up, which "
+        "reactivates it.",
+        "A canceled subscription can only": "Run pulumi refresh, which sees that it has ended, then pulumi up, which "
+        "creates a new one.",
         "managed by the subscription schedule": "Ask who made that schedule to release it in Stripe, then run again.",
     },
     outputs={
@@ -342,8 +325,8 @@ SUBSCRIPTION = Kind(
         "billed_until_then": "the price and quantity that each item that moves or goes bills until `moves_at`, by key; "
         "nothing for one that comes then",
         "billing_currency": "the currency that it bills in",
-        "fees": "what the items that are not billed by usage cost in each period, by key, where it is one amount",
-        "has_ended": "whether it has come to the end that the program declares",
+        "fees": "by key, what each item costs in each period, except items billed by usage",
+        "has_ended": "whether it has reached the end that the program declares",
         "moves_at": "when its prices next move, where they wait for the renewal (`price_changes`; UTC seconds)",
         "schedule": "the id of the subscription schedule that holds it",
     },
@@ -429,16 +412,16 @@ class Subscriptions(Reconciler):
             yield {"customer": customer["id"], **self.expanded("data.")}
 
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
-        """What a run that was cut short has made, and the program then changed in a way that Stripe cannot.
+        """Refuse to create a second subscription beside one that an interrupted run created.
 
         Raises:
-            ProviderError: it goes on, and would bill beside the new one.
+            ProviderError: the earlier one does not fit the program any more, and would go on billing.
         """
         if not remote.get("cancel_at"):
             raise ProviderError(
-                f"{self.subject(new)}: {remote['id']} was made for it, is {remote['status']} and has "
-                f"{differences(self.different(remote, new))}; a second one would bill beside it: cancel "
-                f"{remote['id']} in Stripe, or declare it as it is to take it over, then run again"
+                f"{self.subject(new)}: {remote['id']} was created for it, is {remote['status']} and has "
+                f"{differences(self.different(remote, new))}; a second one would also bill: cancel {remote['id']} in "
+                "Stripe, or declare what it has to adopt it, then run again"
             )
 
     @contextmanager
@@ -453,7 +436,7 @@ class Subscriptions(Reconciler):
             if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
                 self.run.tell(
                     "warning",
-                    f"{self.subject(new)}: a new one is made while {remote['id']} still bills (retain_on_delete, "
+                    f"{self.subject(new)}: a new one is created while {remote['id']} still bills (retain_on_delete, "
                     "delete_before_replace=False, or another resource of this name); cancel it if nothing else does",
                 )
 
@@ -461,9 +444,9 @@ class Subscriptions(Reconciler):
         return super().make(self._unspent(new))
 
     def _unspent(self, new: Inputs) -> Inputs:
-        """The arguments without what an earlier subscription of this name has billed to the customer already.
+        """The arguments without what an earlier subscription of this name has already billed to the customer.
 
-        One that is replaced, or that was gone from Stripe, is made again; what acts once has acted.
+        A subscription that is replaced, or was cancelled in Stripe, is created again; one-time charges are not.
         """
         if not new.get("customer") or not (new.get("add_invoice_items") or new.get("backdate_start_date")):
             return new
@@ -477,7 +460,7 @@ class Subscriptions(Reconciler):
         if billed:
             del result["backdate_start_date"]
             self.run.tell(
-                "warning", f"{subject}: begins now, since {billed} was billed from {paid.date(int(start or 0))} on"
+                "warning", f"{subject}: starts now, since {billed} was billed from {paid.date(int(start or 0))} on"
             )
         if new.get("add_invoice_items"):
             ids = {each["id"] for each in earlier}
@@ -524,16 +507,19 @@ class Subscriptions(Reconciler):
         return {path: both for path, both in found.items() if not self._cost_the_same(path, *both)}
 
     def _cost_the_same(self, path: str, there: Any, declared: Any) -> bool:
-        """Whether a path is the price of an item, and the two are prices that cost the same: one was made again."""
+        """Whether the path is an item's price, and both prices cost the same (one was created again)."""
         is_price = path.startswith("items.") and path.endswith(".price")
         if not is_price or not isinstance(there, str) or not isinstance(declared, str):
             return False
+        return self._cost_the_same_prices(there, declared)
+
+    def _cost_the_same_prices(self, there: str, declared: str) -> bool:
         prices = self.run.inventory(PRICE)
         one, other = prices.read(there), prices.read(declared)
-        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in COSTS)
+        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in paid.COSTS)
 
     def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
-        """What the items that bill by quantity come to, before and after, without tiers, discounts and tax."""
+        """The total of the items that bill by quantity, before and after, without discounts and tax."""
         listed = (self._with_all_items(remote).get("items") or {}).get("data", [])
         declared = [mapping(item) for item in mapping(new.get("items")).values()]
         if any(is_unknown(item.get("price")) for item in declared):
@@ -558,20 +544,50 @@ class Subscriptions(Reconciler):
         if plan.waits or self._moves_now(plan):
             self._schedules.refuse_in_draft(new, remote)
         if plan.is_plain:
-            return super().apply(id_, old, new, None)
+            return self._apply_now(id_, old, new, None)
         now = bool(self.changes(id_, plan.old, plan.new)) or any(
             old.get(name) != new.get(name) for name in ("add_invoice_items", "billing_mode")
         )
         if plan.schedule is not None and (now or plan.ends or not plan.waits):
             remote = self._schedules.release(plan.schedule, remote, self.subject(new, id_))
         if now:
-            remote = super().apply(id_, plan.old, plan.new, remote) or remote
+            remote = self._apply_now(id_, plan.old, plan.new, remote) or remote
         if plan.ends:
             self.run.tell(
                 "warning", f"{self.subject(new, id_)}: ends before its renewal, so its prices do not move any more"
             )
             return remote
         return self._schedules.make(plan, remote) if plan.waits else remote
+
+    def _apply_now(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        """Change the subscription; what moves between prices that cost the same does so apart, and nobody pays for it.
+
+        Prorated, such a move charges whoever had a coupon that is over: what is left of the old price is credited
+        with it, and the new one is charged without.
+        """
+        same = self._same_money(mapping(old.get("items")), mapping(new.get("items")))
+        licensed = {key for key, is_metered in same.items() if not is_metered}
+        # Not prorated, the usage of a metered item would never be billed; at once, it would be billed in the middle.
+        metered = same.keys() - licensed if new.get("proration_behavior") == "always_invoice" else set()
+        before = old
+        if licensed:
+            moved = {**old, "items": _with_prices(old, new, licensed), "proration_behavior": "none"}
+            remote = super().apply(id_, before, moved, remote) or remote
+            before = moved
+        if not metered:
+            return super().apply(id_, before, new, remote) or remote
+        rest = {**new, "items": _with_prices(new, old, metered), CHANGES_KEY: changes_made(old)}
+        remote = super().apply(id_, before, rest, remote) or remote
+        return super().apply(id_, rest, {**new, "proration_behavior": "create_prorations"}, remote) or remote
+
+    def _same_money(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, bool]:
+        """The items that move between prices that cost the same, and whether those are metered."""
+        found = {}
+        for key in old.keys() & new.keys():
+            was, now = (mapping(each[key]).get("price") for each in (old, new))
+            if isinstance(was, str) and isinstance(now, str) and was != now and self._cost_the_same_prices(was, now):
+                found[key] = subscription_items.is_metered({"price": self.run.inventory(PRICE).read(now)})
+        return found
 
     def _moves_now(self, plan: subscription_schedules.Plan) -> bool:
         """Whether an item comes, goes or moves to another price with this update."""
@@ -668,7 +684,7 @@ class Subscriptions(Reconciler):
                     raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=False)}")
                 sent.append({"id": found["id"], **change})
         for key, found in sorted(there.items()):
-            # What nobody declared is left alone until a refresh has shown it.
+            # What nobody declared stays until a refresh has shown it.
             if key not in new["items"] and (key in before or subscription_items.key_of(found)):
                 if _drops_usage(remote, new) and subscription_items.is_metered(found):
                     raise ProviderError(f"{self.subject(new, id_)}: {_unbilled_usage(key, new, removed=True)}")
@@ -676,7 +692,7 @@ class Subscriptions(Reconciler):
         return sent
 
     def _item_change(self, key: str, found: StripeObject, before: Mapping[str, Any], new: Inputs) -> Inputs:
-        """What to send so that one item of Stripe's becomes the declared one."""
+        """What to send to change one item as declared."""
         item = new["items"][key]
         was = before.get(key) or before.get(str(subscription_items.key_of(found))) or {}
         change = subscription_items.change(_item_struct(), self.kind.clearing, key, found, was, item)
@@ -737,21 +753,21 @@ class Subscriptions(Reconciler):
             case "trial_end" if value == "now":
                 return value
             case "cancel_at" if remote.get("cancel_at_period_end"):
-                # Stripe says when that will be; it is not another end.
+                # Stripe fills in the date; it is not another end.
                 return MISSING
             case "cancel_at" if isinstance(value, str):
                 return value if remote.get("cancel_at") else MISSING
         return super().returned(name, value, remote)
 
     def _used_up(self, remote: StripeObject) -> discounts_of.UsedUp:
-        """Tells of a declared discount that Stripe does not have any more whether it has given all that it gives.
+        """Tells whether a declared discount that Stripe no longer has was used up.
 
-        Asked only of such: the coupon, and the invoices that it has reduced.
+        Only then does it read the coupon, and the invoices that it reduced.
         """
 
         def used_up(declared: Inputs) -> bool:
             if "discount" in declared:
-                # It is gone, and nothing gives it again.
+                # It has ended, and nothing grants it again.
                 return True
             try:
                 coupon = self._coupon(declared)
@@ -765,7 +781,7 @@ class Subscriptions(Reconciler):
             except StripeRefusal as refusal:
                 if refusal.status != 403:
                     raise
-                # A restricted key need not be allowed to look. Given twice is worse than not shown.
+                # A restricted key may not be allowed to read them. To grant it twice is worse than not to show drift.
                 return True
             ends = [int(item.get("current_period_end") or 0) for item in (remote.get("items") or {}).get("data", [])]
             return discounts_of.is_over(coupon, starts, int(remote.get("start_date") or 0), max(ends, default=0))
@@ -812,9 +828,9 @@ class Subscriptions(Reconciler):
         }
 
     def _items(self, remote: StripeObject, declared: Mapping[str, Any]) -> dict[str, StripeObject]:
-        """Stripe's items by the program's keys, each with the price that it has for good.
+        """Stripe's items by the program's keys, each with its lasting price.
 
-        In a trial that is the price which the trial ends in, and where prices wait for the renewal those that come
+        In a trial that is the price that the trial ends in, and where prices wait for the renewal those that come
         with it: what the item shows until then changes by itself.
         """
         listed = [self._lasting(item) for item in (self._with_all_items(remote).get("items") or {}).get("data", [])]
@@ -850,16 +866,16 @@ class Subscriptions(Reconciler):
         if there is None or is_ended(there):
             return there
         there = self._schedules.let_go(there, known, subject)
-        # One whose first payment was never made has no period to go on to, and Stripe only takes that it ends.
+        # One whose first payment was never made has no period to end with: Stripe only cancels it at once.
         at_the_end = cancel["when"] == "period_end" and not being_replaced
         if at_the_end and there.get("status") != "incomplete":
             listed = (there.get("items") or {}).get("data", [])
-            # Where the items' periods end at different times, Stripe wants to be told which end is meant.
+            # If the items' periods end at different times, Stripe requires which end is meant.
             together = len({item.get("current_period_end") for item in listed}) < 2
             end = {"cancel_at_period_end": True} if together else {"cancel_at": "max_period_end"}
             params = {**end, **details, **self.expanded()}
             left = self.call("post", f"{SUBSCRIPTION.path}/{id_}", params, subject=subject).data
-            self.run.tell("info", f"{subject}: goes on to the end of its period and then ends")
+            self.run.tell("info", f"{subject}: ends with its current period")
             return left
         how = {"invoice_now": cancel["invoice_now"], "prorate": cancel["prorate"]}
         left = self.call("delete", f"{SUBSCRIPTION.path}/{id_}", {**how, **details}, subject=subject).data
@@ -868,8 +884,8 @@ class Subscriptions(Reconciler):
         return left
 
     def _say_what_bills_anew(self, left: StripeObject, subject: str) -> None:
-        """A resource that is renamed without an alias is another subscription, which a preview cannot know."""
-        for begun in self.run.begun(self.kind):
+        """A resource renamed without an alias becomes another subscription, which a preview cannot know."""
+        for begun in self.run.created(self.kind):
             same = subscription_items.prices_of(begun) & subscription_items.prices_of(left)
             if same and id_of(begun.get("customer")) == id_of(left.get("customer")):
                 self.run.tell(
@@ -886,6 +902,14 @@ class SubscriptionProvider(StripeProvider):
 
 
 # -- small parts ----------------------------------------------------------------------------------------------------
+
+
+def _with_prices(arguments: Inputs, others: Inputs, keys: set[str]) -> Inputs:
+    """The items of some arguments, those of `keys` at the prices that other arguments have."""
+    there = mapping(others.get("items"))
+    return {
+        key: {**item, "price": there[key]["price"]} if key in keys else item for key, item in arguments["items"].items()
+    }
 
 
 def _source(item: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The items of a subscription: which of Stripe's is which of the program's, how it is now, and what changes it. Pure.
+"""The items of a subscription: matches Stripe's with the program's, reads them, and works out their changes. Pure.
 
-The program declares items as a mapping from a key of its choice. The key is in the item's metadata in Stripe.
+The program declares items as a mapping with keys of its choice. An item's metadata in Stripe has its key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from components.providers.values import MISSING, Inputs, decimal_string, id_of, 
 
 #: The ways to give an item its price.
 SOURCES: Final = ("price", "price_data", "plan")
-#: Stripe returns the price that came of them.
+#: Stripe returns the resulting price instead.
 UNREADABLE: Final = ("price_data", "plan")
 
 
@@ -55,8 +55,8 @@ def offer_of(trial: Any) -> str:
 def by_key(items: list[StripeObject], declared: Mapping[str, Any]) -> dict[str, StripeObject]:
     """Stripe's items by the program's keys: by metadata, else by price, else under their own key or id.
 
-    By price an item is also found whose key the program has renamed: removed and added again it would be prorated,
-    and its usage lost.
+    Matching by price also finds an item whose key the program has renamed. Removing and adding it would prorate it and
+    lose its usage.
     """
     found: dict[str, StripeObject] = {}
     rest: list[StripeObject] = []
@@ -79,7 +79,7 @@ def by_key(items: list[StripeObject], declared: Mapping[str, Any]) -> dict[str, 
 
 
 def renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """The keys that an item has given up for another one, by the old key: its price stays."""
+    """The renamed keys, new by old: the price of the item stays the same."""
     prices = {
         each["price"]: key
         for key, each in after.items()
@@ -95,7 +95,7 @@ def renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, st
 def projection(
     struct: Struct, declared: Mapping[str, Any] | None, item: StripeObject, used_up: discounts.UsedUp
 ) -> Inputs:
-    """A declared item as Stripe has it; one that nobody declared with its price and quantity.
+    """A declared item as Stripe has it; for an undeclared one, its price and quantity.
 
     Args:
         struct: the shape of an item.
@@ -114,7 +114,7 @@ def projection(
             case _ if name in UNREADABLE:
                 there = value
             case "current_trial":
-                # Put back, one that is over would begin a second time.
+                # A trial that is over would begin again if it were sent again.
                 there = running(item) or value
             case "discounts":
                 there = discounts.projection(value, item.get("discounts"), used_up)
@@ -128,7 +128,7 @@ def projection(
 
 
 def is_made_of(price: Mapping[str, Any], data: Any) -> bool:
-    """Whether a price is what a `price_data` makes, as far as both say."""
+    """Whether a price is what a `price_data` creates, as far as both tell."""
     if not isinstance(data, Mapping) or not price:
         return True
     recurring, wanted = price.get("recurring") or {}, mapping(data.get("recurring"))
@@ -153,14 +153,14 @@ def change(
     before: Mapping[str, Any],
     new: Mapping[str, Any],
 ) -> Inputs:
-    """What to send so that an item of Stripe's that was declared as `before` becomes `new`.
+    """What to send to change an item in Stripe from `before` to `new`.
 
-    Only what differs between the two is sent, and of that only what Stripe does not have yet: a run that was cut short
-    may have sent it. What somebody has changed in Stripe and no refresh has shown stays.
+    Only the differences between the two are sent, and of those only what Stripe does not have yet: an interrupted run
+    may have sent some. What somebody else changed in Stripe stays until a refresh has shown it.
 
     Args:
-        struct, cleared: the shape of an item, and what Stripe takes for a field that is taken out.
-        found: the item as Stripe has it at this moment.
+        struct, cleared: the shape of an item, and what Stripe takes for a field that is removed.
+        found: the item as Stripe has it now.
     """
     names = {name: {**mapping(before.get(name)), **mapping(new.get(name))} for name in before.keys() & new.keys()}
     both = {**before, **new, **{name: each for name, each in names.items() if each}}
@@ -173,10 +173,10 @@ def change(
         if name == "discounts":
             value = _discounts(old or [], after or [], found)
         elif after is MISSING and (name in SOURCES or (name == "quantity" and is_metered(found))):
-            # An item has one price however it is given: another way replaces the first, and nothing is to be unset.
+            # An item has one price in whatever form: another form replaces it, and nothing has to be unset.
             continue
         elif after == (running(found) if name == "current_trial" else there.get(name)) and name not in UNREADABLE:
-            # A run that was cut short has sent it.
+            # An interrupted run has already sent it.
             continue
         else:
             value = setting(f"items.{name}", field, old, after, cleared)
@@ -184,7 +184,7 @@ def change(
             sent[name] = value
     if sent.keys() & set(SOURCES) and "quantity" not in sent and found.get("quantity") is not None:
         # "When changing a subscription item's price, `quantity` is set to 1 unless a `quantity` parameter is provided"
-        # (https://docs.stripe.com/api/subscriptions/update). So Stripe's own goes along, whoever has set it.
+        # (https://docs.stripe.com/api/subscriptions/update). So Stripe's own quantity is sent along.
         sent["quantity"] = found["quantity"]
     if key_of(found) != key:
         sent["metadata"] = {**(sent.get("metadata") or {}), OWNER_KEY: key}
@@ -192,7 +192,7 @@ def change(
 
 
 def _discounts(old: list[Any], new: list[Any], found: StripeObject) -> Any:
-    """What to send of an item's discounts; KEEP where they are as declared already."""
+    """What to send of an item's discounts; KEEP if they are already as declared."""
     there = found.get("discounts") or []
     wanted = discounts.changes(old, new, there)
     return KEEP if wanted == [{"discount": id_of(each)} for each in there] else wanted or ""

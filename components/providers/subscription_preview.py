@@ -104,6 +104,18 @@ class Bill:
         known = self.price(was)
         return known if known is not None and known.is_replaced and is_unknown(now) else None
 
+    def costs_the_same(self, key: str) -> bool:
+        """Whether an item moves between two prices that cost the same, as far as the program tells."""
+        before, after = self.price_before(key), self.price_after(key)
+        if (
+            before is None
+            or after is None
+            or _source(mapping(self.before.get(key))) == _source(mapping(self.after[key]))
+        ):
+            return False
+        both = [PRICE.comparable(dict(price)) for price in (before, after)]
+        return all(both[0].get(name) == both[1].get(name) for name in paid.COSTS)
+
     def fee(self, key: str, *, after: bool) -> Decimal | None:
         """What an item costs in each period, before or after the bill."""
         item = mapping((self.after if after else self.before).get(key))
@@ -131,7 +143,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
     if not isinstance(bill.new.get("items"), Mapping):
         return
     for key, new_key in sorted(bill.keys.items()):
-        yield f"item {key} is {new_key} from now on; in Stripe it stays the item that it is"
+        yield f"item {key} is {new_key} from now on; in Stripe it stays the same item"
     for key in sorted(bill.before.keys() | bill.after.keys()):
         yield from _item(bill, key)
     yield from _at_once(bill)
@@ -140,7 +152,7 @@ def _of_change(bill: Bill) -> Iterator[str]:
 def _of_replacement(bill: Bill) -> Iterator[str]:
     """The sentences of one that is cancelled for a new one."""
     if bill.outputs.get("has_ended"):
-        yield "has ended, and a new subscription is made, with a billing period of its own"
+        yield "has ended, and a new subscription is created, with a billing period of its own"
         return
     trials = [key for key in sorted(bill.after) if mapping(bill.after[key]).get("current_trial")]
     begun = [f"the trial of {', '.join(trials)}"] if trials else []
@@ -148,7 +160,7 @@ def _of_replacement(bill: Bill) -> Iterator[str]:
     begun += ["its discounts"] if bill.new.get("discounts") else []
     total = total_text(bill, bill.after)
     yield (
-        f"is cancelled now ({ending(bill.old)}) and a new subscription made, with a billing period of its "
+        f"is cancelled now ({ending(bill.old)}) and a new subscription is created, with a billing period of its "
         f"own{_in_brackets(total)}{f', and {_and(begun)} from the beginning' if begun else ''}; this cannot be undone"
     )
     yield from _end_taken_back(bill)
@@ -196,7 +208,7 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
     if isinstance(once, list) and once:
         yield (
             f"add_invoice_items charge {paid.once_text(once, known, new.get('currency'))} with the first invoice, "
-            "except what an earlier subscription of this name has charged"
+            "except what an earlier subscription of this name already charged"
         )
     if isinstance(start := new.get("backdate_start_date"), int):
         items = mapping(new.get("items")).values()
@@ -217,7 +229,7 @@ def of_new(new: Inputs, declaration: Declarations) -> Iterator[str]:
 def ending(old: Mapping[str, Any]) -> str:
     """How a cancellation ends what is billed."""
     cancel = {**CANCEL_DEFAULTS, **mapping(old.get("cancel"))}
-    invoice = "with a last invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
+    invoice = "with a final invoice for its usage" if cancel["invoice_now"] else "its unbilled usage is not billed"
     return f"{invoice}, unused time is {'' if cancel['prorate'] else 'not '}credited"
 
 
@@ -259,7 +271,7 @@ def _item(bill: Bill, key: str) -> Iterator[str]:
     old, new = mapping(old) if old is not None else None, mapping(new)
     trial, was_in = new.get("current_trial"), (old or {}).get("current_trial")
     if was_in and not trial:
-        yield f"item {key}: its trial stays as it is in Stripe: a trial that was begun runs on"
+        yield f"item {key}: its trial stays in Stripe: a trial that has begun runs on"
     if trial and trial != was_in:
         # Whoever pays the price already pays the trial's again.
         offer = "its trial offer" if is_unknown(mapping(trial).get("trial_offer")) else offer_of(trial)
@@ -345,13 +357,17 @@ def _the_rest(bill: Bill, key: str) -> str:
     how = bill.prorations
     when = "at once" if how == "always_invoice" else "on the next invoice"
     after = bill.price_after(key) if key in bill.after else None
-    anew = f", and {paid.included(after):,} included units begin anew" if after and paid.included(after) else ""
+    anew = f", and {paid.included(after):,} included units start over" if after and paid.included(after) else ""
     if key not in bill.before and after is not None and paid.is_metered(after):
         return "its usage is counted from now on"
     if key in bill.before and bill.is_metered(key):
+        if not bill.is_classic and how == "always_invoice" and bill.costs_the_same(key):
+            return f"usage so far is billed on the next invoice{anew}"
         if bill.is_classic or how == "none":
             return f"usage in this period is not billed{anew}"
         return f"usage so far is billed {when}{anew}"
+    if bill.costs_the_same(key):
+        return "they cost the same, and nothing is prorated"
     return _prorated(bill)
 
 
@@ -363,7 +379,7 @@ def _prorated(bill: Bill) -> str:
 
 
 def _at_once(bill: Bill) -> Iterator[str]:
-    """An invoice that comes with the change, and periods that begin anew.
+    """An invoice that comes with the change, and billing periods that restart.
 
     https://docs.stripe.com/billing/subscriptions/billing-mode/compare
     """
@@ -372,8 +388,8 @@ def _at_once(bill: Bill) -> Iterator[str]:
     anew = anchor in ("now", {"type": "now"}) and anchor != bill.old.get("billing_cycle_anchor")
     if anew and not bill.is_classic:
         yield (
-            "its periods begin anew now (billing_cycle_anchor): usage so far and the time that is added are billed on "
-            "the next invoice, and included units begin anew"
+            "its billing periods restart now (billing_cycle_anchor): usage so far and the added time are billed on "
+            "the next invoice, and included units start over"
         )
         return
     why = "billing_cycle_anchor" if anew else _why_anew(bill)
@@ -381,7 +397,7 @@ def _at_once(bill: Bill) -> Iterator[str]:
         return
     total = total_text(bill, bill.after)
     unused = ", less the unused time of the old ones" if bill.prorations != "none" else ""
-    yield f"its periods begin anew now, with an invoice at once{f': {total}{unused}' if total else unused} ({why})"
+    yield f"its billing periods restart now, with an invoice at once{f': {total}{unused}' if total else unused} ({why})"
 
 
 def _why_anew(bill: Bill) -> str | None:
@@ -409,8 +425,8 @@ def _end_taken_back(bill: Bill) -> Iterator[str]:
     if end or bill.old.get("cancel_at_period_end"):
         total = total_text(bill, bill.after)
         yield (
-            f"was to end {when}, and goes on{f', {total}' if total else ''}: if the customer has cancelled, in the "
-            "portal say, declare that end (cancel_at_period_end or cancel_at)"
+            f"was to end {when}, and now continues{f', {total}' if total else ''}: if the customer cancelled it, in "
+            "the portal for example, declare that end (cancel_at_period_end or cancel_at)"
         )
 
 
@@ -456,7 +472,7 @@ def _named(bill: Bill, item: Mapping[str, Any]) -> str:
     if isinstance(source, Mapping):
         return "a price of its own"
     if is_unknown(source):
-        return "a price that is made in this run"
+        return "a price that this run creates"
     known = bill.price(source)
     return known.subject if known else str(source)
 

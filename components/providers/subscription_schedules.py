@@ -181,10 +181,10 @@ class Schedules:
         """The items of a subscription that ends before they move: that they do not is no drift."""
         if not (is_marked(remote) and remote.get("cancel_at")):
             return items
-        there = subscription_items.by_key(items, declared)
-        prices = {key: mapping(declared.get(key)).get("price") for key in there}
-        moved = self.prices({price for price in prices.values() if isinstance(price, str)})
-        return [{**item, "price": moved.get(str(prices[key]), item["price"])} for key, item in there.items()]
+        wanted = [_added(key, item) for key, item in declared.items() if isinstance(mapping(item).get("price"), str)]
+        prices = {entry["price"] for entry in wanted} - {item["price"]["id"] for item in items}
+        rest = [item for item in items if subscription_items.key_of(item) is None]
+        return [*rest, *planned_items([item for item in items if item not in rest], wanted, self.prices(prices))]
 
     def prices(self, ids: set[str]) -> dict[str, StripeObject]:
         """Prices by their ids, as far as Stripe has them."""

@@ -1,8 +1,7 @@
-"""Values as they travel: what Pulumi hands over, what Stripe takes, and one canonical form for each.
+"""Canonical forms for the values that travel between Pulumi and Stripe.
 
-Pulumi's dynamic providers get every number as a float and a value that is not known yet as `Unknown`. Here is
-the one place where floats become whole numbers and amounts become canonical strings, so that nothing behind it
-ever holds a float.
+Pulumi passes a dynamic provider every number as a float and a value that is not known yet as `Unknown`. Only here do
+floats become whole numbers and amounts become canonical strings: the rest of the providers never sees a float.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ PROVIDER_KEY: Final = "__provider"
 LARGEST_EXACT: Final = 2**53 - 1
 MAX_DECIMALS: Final = 12
 MISSING: Final[Any] = type("Missing", (), {"__repr__": lambda self: "MISSING", "__bool__": lambda self: False})()
-"""No value at all, where None could be one."""
+"""No value at all, where None is a possible value."""
 
 _PLAIN_DECIMAL = re.compile(r"\A[+-]?(\d+(\.\d*)?|\.\d+)\Z")
 
 
 def is_unknown(value: object) -> bool:
-    """Whether Pulumi does not know the value yet (a preview before what it comes from exists)."""
+    """Whether Pulumi does not know the value yet (in a preview, before its source exists)."""
     return isinstance(value, Unknown)
 
 
@@ -40,9 +39,9 @@ def whole(value: float) -> int | None:
 
 
 def decimal_string(value: object) -> str | None:
-    """An amount in its canonical form (`0.040` -> `0.04`, `1E+2` refused), or None where it is no amount.
+    """An amount in its canonical form (`0.040` -> `0.04`, `1E+2` refused), or None if it is not an amount.
 
-    A float is an amount only when it is whole: any other has already lost digits.
+    A float is an amount only if it is whole: any other has already lost digits.
     """
     if isinstance(value, bool):
         return None
@@ -65,7 +64,7 @@ def decimal_string(value: object) -> str | None:
 
 
 def decimals(text: str) -> int:
-    """How many digits a canonical amount has behind the point."""
+    """How many digits a canonical amount has after the point."""
     return len(text.partition(".")[2])
 
 
@@ -95,18 +94,18 @@ def _plain_metadata(value: Any) -> Any:
 
 
 def declared(props: Mapping[str, Any]) -> Inputs:
-    """The properties without Pulumi's own and without what is not set."""
+    """The properties that are set, without Pulumi's own."""
     return plain({key: value for key, value in props.items() if key != PROVIDER_KEY and value is not None})  # type: ignore[no-any-return]
 
 
 def fingerprint(*parts: object) -> str:
-    """A short stable name of some plain data, for idempotency keys."""
+    """A short stable hash of plain data, for idempotency keys."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def path_text(path: tuple[str | int, ...]) -> str:
-    """A property path as Pulumi writes it: `tiers[1].up_to`."""
+    """A property path in Pulumi's notation: `tiers[1].up_to`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -119,5 +118,5 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def id_of(value: Any) -> Any:
-    """The id of an object of Stripe's, which is itself an id where it is not expanded."""
+    """The id of a Stripe object, which is just its id unless it is expanded."""
     return value.get("id") if isinstance(value, Mapping) else value

@@ -1,4 +1,4 @@
-"""Fixtures for the providers: a Stripe account of one's own, and what was said to the person at the terminal."""
+"""Fixtures for the providers: a Stripe account for each test, and what was printed at the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """What the providers have told during the test."""
+    """The lines that the providers printed during the test."""
     heard: set[str] = set()
 
     def hear(severity: str, line: str) -> None:

@@ -1,4 +1,4 @@
-"""One declaration of each kind, for every test that takes all kinds; a kind that has none fails those tests by name."""
+"""One declaration of each kind, for tests over all kinds; a kind without one fails those tests by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random plans, legal ones, for property tests."""
+"""Random valid plans, for property tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Stripe account, called carefully: guard, pace, retries, one-line errors, and no key anywhere."""
+"""The client for one Stripe account: checks, pacing, retries, one-line errors, and no key anywhere."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def get(config: dict[str, str]) -> Any:
         (
             {"mode": "test", "apiKey": LIVE_KEY},
             {},
-            "stripe-pricing:apiKey is a live key and stripe-pricing:mode is test",
+            "stripe-pricing:apiKey is a live key, but stripe-pricing:mode is test",
         ),
         (
             {"mode": "sandbox"},
             {"STRIPE_API_KEY": LIVE_KEY},
-            "STRIPE_API_KEY is a live key and stripe-pricing:mode is sandbox",
+            "STRIPE_API_KEY is a live key, but stripe-pricing:mode is sandbox",
         ),
         (
             {"mode": "live", "apiKey": TEST_KEY},
             {},
-            "stripe-pricing:apiKey is a test key and stripe-pricing:mode is live",
+            "stripe-pricing:apiKey is a test key, but stripe-pricing:mode is live",
         ),
         ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe-pricing:apiKey is not a secret or restricted Stripe key"),
         ({"mode": "test", "requestsPerSecond": "0"}, {}, "stripe-pricing:requestsPerSecond"),
@@ -84,7 +84,7 @@ def test_a_preview_needs_no_key_and_an_up_says_which_is_missing(mode: str) -> No
     checked = provider.check({}, {"name": "P", "owner": "project/dev/p", **PULUMI})
     assert checked.failures == []
     assert provider.diff("prod_1", {**checked.inputs, "account": "acct_1"}, checked.inputs).replaces == []
-    with pytest.raises(AccountError, match=rf"stripe-pricing:mode is {mode} and there is no API key: .*sk_{mode}_"):
+    with pytest.raises(AccountError, match=rf"stripe-pricing:mode is {mode}, but there is no API key: .*sk_{mode}_"):
         provider.create(checked.inputs)
     assert account.calls == 0
 
@@ -116,9 +116,9 @@ def test_configure_takes_the_stack_config(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         (
             {"mode": "test", "apiKey": "sk_" + "test_other"},
-            r"has its objects in Stripe account acct_\w+, and the key opens acct_\w+",
+            r"has its objects in Stripe account acct_\w+, but the key opens acct_\w+",
         ),
-        ({"mode": "sandbox"}, r"are in another sandbox than the file \S+\.db: bring that file back"),
+        ({"mode": "sandbox"}, r"are not in the sandbox file \S+\.db but in another: use that one"),
     ],
 )
 def test_another_account_than_the_state_s_is_refused(
@@ -139,11 +139,11 @@ def test_another_account_than_the_state_s_is_refused(
 
 
 def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path: Path) -> None:
-    """A first object, made before anything of the state is looked at, has nothing else to hold it."""
+    """Nothing else protects a first object, created before the run has looked at the state."""
     mine = world.product().outs["account"]
     other = World(tmp_path / "other.db")
     config = {"mode": "test", "apiKey": TEST_KEY, "account": mine}
-    with pytest.raises(AccountError, match=rf"this stack is for Stripe account {mine}, and the key opens acct_\w+"):
+    with pytest.raises(AccountError, match=rf"this stack is for Stripe account {mine}, but the key opens acct_\w+"):
         other.up(ProductProvider, "new", {"name": "New"}, process=other.process(**config))
     assert other.calls() == ["GET /v1/account"]
     assert world.up(ProductProvider, "new", {"name": "New"}, process=world.process(**config)).outs["account"] == mine
@@ -154,11 +154,11 @@ def test_a_declared_account_holds_before_anything_is_made(world: World, tmp_path
     ("declared", "sentence"),
     [
         ({}, "state has objects in two Stripe accounts, acct_1 and acct_2"),
-        ({"account": "acct_1"}, "stripe-pricing:account is acct_1, and the stack's state has objects in acct_2"),
+        ({"account": "acct_1"}, "stripe-pricing:account is acct_1, but the stack's state has objects in acct_2"),
     ],
 )
 def test_a_state_of_two_accounts_is_refused_in_the_preview(declared: dict[str, str], sentence: str) -> None:
-    """Looked for with the key of one, what is in the other would seem deleted, and be made again."""
+    """With the key of one, the objects in the other would seem deleted and be created again."""
     provider = ProductProvider()
     provider.use(account_for(get({"mode": "test", **declared})))
     product = {"name": "P", "owner": "project/dev/p"}
@@ -213,7 +213,7 @@ def test_a_restricted_key_that_may_not_read_its_account_makes_nothing_in_another
     if pinned_by == "the config":
         acts.insert(0, lambda: other.up(ProductProvider, "first", {"name": "First"}, process=run()))
     for act in acts:
-        with pytest.raises(AccountError, match=r"Stripe account acct_\w+, and the key opens acct_\w+"):
+        with pytest.raises(AccountError, match=r"Stripe account acct_\w+, but the key opens acct_\w+"):
             act()
     assert set(other.calls()) == {"GET /v1/account"}
     other.sandbox.close()
@@ -225,14 +225,14 @@ def test_a_key_whose_account_nothing_tells_is_refused_where_one_is_declared(worl
     world.forget_calls()
     process = world.process(mode="test", apiKey=RESTRICTED, account=product.outs["account"])
     with pytest.raises(
-        AccountError, match=r"nothing tells which one it opens: .* the permission rak_accounts_kyc_basic_"
+        AccountError, match=r"the key cannot read which account it opens: .* the permission rak_accounts_kyc_basic_"
     ):
         world.up(ProductProvider, "new", {"name": "New"}, process=process)
     assert set(world.calls()) == {"GET /v1/account"}
 
 
 class KeyOfItsOwn(Recording):
-    """A proxy that calls Stripe with another key than the one it is given."""
+    """A proxy that calls Stripe with its own key."""
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **more: Any
@@ -253,7 +253,7 @@ def test_an_answer_of_the_other_mode_is_refused(world: World, act: str) -> None:
         "list": ("get", "/v1/products", {}),
         "read": ("get", f"/v1/products/{made['id']}", {}),
     }[act]
-    sentence = r"^Product 'q': the answer is about real money \(livemode is true\) and stripe-pricing:mode is test"
+    sentence = r"^Product 'q': the answer is about real money \(livemode is true\), but stripe-pricing:mode is test"
     with pytest.raises(AccountError, match=sentence) as caught:
         account.request(method, path, params, subject="Product 'q'")  # type: ignore[arg-type]
     assert "look for prod_" in str(caught.value)
@@ -261,7 +261,7 @@ def test_an_answer_of_the_other_mode_is_refused(world: World, act: str) -> None:
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 401}, {"drop": True}])
 def test_an_account_that_cannot_be_asked_for_is_not_worked_in(world: World, fault: dict[str, Any]) -> None:
-    """Only a key that may not ask is let through: whose account it is would stay unknown."""
+    """Only a 403 is tolerated; after any other error the account would stay unknown."""
     product = world.product()
     world.control("faults", method="GET", path="/v1/account", count=None, **fault)
     world.forget_calls()
@@ -312,6 +312,8 @@ def test_a_key_that_stripe_does_not_know(world: World) -> None:
     with pytest.raises(StripeRefusal, match=r"HTTP 401.*Check stripe-pricing:apiKey or STRIPE_API_KEY") as caught:
         world.up(ProductProvider, "p", {"name": "P"}, process=world.process(mode="test", apiKey=TEST_KEY))
     assert TEST_KEY not in str(caught.value)
+    # Which config a run without the program has, Pulumi does not say.
+    assert str(caught.value).endswith("after a change, add --run-program.")
 
 
 # -- retries --------------------------------------------------------------------------------------------------------
@@ -380,7 +382,7 @@ def test_a_line_is_told_once_and_without_a_key(capfd: pytest.CaptureFixture[str]
 def test_retries_end_at_the_deadline(world: World) -> None:
     world.control("faults", method="POST", path="/v1/products", count=None, status=429)
     process = world.process(retrySeconds="30")
-    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Set stripe-pricing:requestsPerSecond lower"):
+    with pytest.raises(StripeRefusal, match=r"HTTP 429.*Lower stripe-pricing:requestsPerSecond"):
         world.up(ProductProvider, "p", {"name": "P"}, process=process)
     assert 15 < sum(process.clock.slept) <= 30
 
@@ -486,7 +488,7 @@ print(wrong, account.calls)
 
 
 def test_the_first_calls_may_come_at_the_same_moment(tmp_path: Path) -> None:
-    """A destroy begins so. Modules of stripe-python import each other in circles, which two threads must not enter."""
+    """Modules of stripe-python import each other in cycles, which two threads must not enter."""
     for number in range(3):
         run = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path / f"{number}.db")],

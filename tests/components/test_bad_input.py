@@ -71,8 +71,8 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, {**PRICE, "active": "yes"}, "active: must be true or false, not a string"),
     (PriceProvider, {**PRICE, "nickname": 3}, "nickname: must be a string, not a number"),
     (PriceProvider, {**PRICE, "metadata": {"seats": 3}}, "metadata.seats: must be a string, not a number"),
-    (PriceProvider, {**PRICE, "metadata": {"pulumi": "me"}}, "metadata.pulumi: is how the providers know"),
-    (PriceProvider, {**PRICE, "metadata": {"a": ""}}, "metadata.a: is empty, which Stripe takes as unset"),
+    (PriceProvider, {**PRICE, "metadata": {"pulumi": "me"}}, "metadata.pulumi: is reserved: the providers store"),
+    (PriceProvider, {**PRICE, "metadata": {"a": ""}}, "metadata.a: is empty, which unsets it in Stripe"),
     (PriceProvider, {**PRICE, "metadata": {"k" * 41: "v"}}, "has a key of 41 characters"),
     (PriceProvider, {**PRICE, "metadata": {"a": "v" * 501}}, "metadata.a: is 501 characters long"),
     (PriceProvider, {**PRICE, "metadata": {"a[": "v"}}, "has square brackets in its key"),
@@ -96,12 +96,12 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (ProductProvider, {}, "name: is required"),
     (ProductProvider, {"name": ""}, "name: is required"),
     (ProductProvider, {**PRODUCT, "unit_label": "kilotokens-per-second"}, "unit_label: is 21 characters long"),
-    (ProductProvider, {**PRODUCT, "statement_descriptor": "A*B"}, "statement_descriptor: holds one of < >"),
+    (ProductProvider, {**PRODUCT, "statement_descriptor": "A*B"}, "statement_descriptor: contains one of < >"),
     (ProductProvider, {**PRODUCT, "statement_descriptor": "123"}, "statement_descriptor: needs at least one letter"),
     (ProductProvider, {**PRODUCT, "url": "example.com"}, "url: must be a public web address"),
-    (ProductProvider, {**PRODUCT, "id": "a b"}, "id: has other characters than letters, digits, - and _"),
+    (ProductProvider, {**PRODUCT, "id": "a b"}, "id: can only have letters, digits and . _ : -"),
     (ProductProvider, {**PRODUCT, "images": ["https://example.com/i.png"] * 9}, "images: has 9 entries"),
-    (ProductProvider, {**PRODUCT, "images": [""]}, "images[0]: is empty; leave it out of the list"),
+    (ProductProvider, {**PRODUCT, "images": [""]}, "images[0]: is empty; remove it from the list"),
     (ProductProvider, {**PRODUCT, "images": ["i.png"]}, "images[0]: must be a public web address"),
     (ProductProvider, {**PRODUCT, "url": "https://"}, "url: must be a public web address"),
     (ProductProvider, {**PRODUCT, "url": "https://example.com/a b"}, "url: must be a public web address"),
@@ -120,7 +120,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         "marketing_features[0].name: is 81 characters long; Stripe takes at most 80",
     ),
     (ProductProvider, {**PRODUCT, "marketing_features": [{"name": "f"}] * 16}, "marketing_features: has 16 entries"),
-    (ProductProvider, {**PRODUCT, "statement_descriptor": "Café"}, "statement_descriptor: holds characters that are"),
+    (
+        ProductProvider,
+        {**PRODUCT, "statement_descriptor": "Café"},
+        "statement_descriptor: contains characters that are",
+    ),
     (
         ProductProvider,
         {**PRODUCT, "default_price_data": {**MADE_PRICE, "currency": "USD"}},
@@ -139,7 +143,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         ProductProvider,
         {**PRODUCT, "default_price_data": {**MADE_PRICE, "metadata": {"a": ""}}},
-        "default_price_data.metadata.a: is empty, which Stripe takes as unset",
+        "default_price_data.metadata.a: is empty, which unsets it in Stripe",
     ),
     (
         ProductProvider,
@@ -154,11 +158,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (DefaultPriceProvider, {"product": "prod_1"}, "price: is required"),
     # -- prices
     (PriceProvider, without(PRICE, "product"), "product: is required"),
-    (PriceProvider, {**PRICE, "product_data": {"name": "P"}}, "product_data: excludes product"),
+    (PriceProvider, {**PRICE, "product_data": {"name": "P"}}, "product_data: cannot be combined with product"),
     (PriceProvider, without(PRICE, "unit_amount"), "unit_amount: is required, or unit_amount_decimal"),
     (PriceProvider, {**PRICE, "unit_amount_decimal": "1"}, "unit_amount_decimal: repeats unit_amount"),
     (PriceProvider, {**PRICE, "unit_amount": 0.04}, "unit_amount: must be a whole number, not a fraction"),
-    (PriceProvider, {**PRICE, "unit_amount": -1}, "unit_amount: is negative, which an amount cannot be"),
+    (PriceProvider, {**PRICE, "unit_amount": -1}, "unit_amount: is negative; an amount must be 0 or more"),
     (PriceProvider, {**PRICE, "unit_amount": 2**53 + 1}, "the largest number that Pulumi carries exactly"),
     (PriceProvider, {**PRICE, "unit_amount": "100"}, "unit_amount: must be a whole number, not a string"),
     (
@@ -205,18 +209,22 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (PriceProvider, without(TIERED, "billing_scheme"), 'billing_scheme: must be "tiered", since tiers is declared'),
     (PriceProvider, without(TIERED, "tiers_mode"), 'tiers_mode: is required with billing_scheme "tiered"'),
     (PriceProvider, without(TIERED, "recurring"), "Stripe has no one-time prices in tiers"),
-    (PriceProvider, {**TIERED, "unit_amount": 1}, 'unit_amount: excludes billing_scheme "tiered"'),
+    (PriceProvider, {**TIERED, "unit_amount": 1}, 'unit_amount: cannot be combined with billing_scheme "tiered"'),
     (
         PriceProvider,
         {**TIERED, "transform_quantity": {"divide_by": 100, "round": "up"}},
-        "transform_quantity: excludes tiers",
+        "transform_quantity: cannot be combined with tiers",
     ),
     (PriceProvider, tiered({"up_to": 10, "unit_amount": 1}), 'tiers[0].up_to: must be "inf" in the last tier'),
-    (PriceProvider, tiered({"up_to": "inf", "unit_amount": 1}, *TIERS), 'tiers[0].up_to: is "inf" and not the last'),
+    (
+        PriceProvider,
+        tiered({"up_to": "inf", "unit_amount": 1}, *TIERS),
+        'tiers[0].up_to: is "inf", which only the last tier',
+    ),
     (
         PriceProvider,
         tiered(TIERS[0], TIERS[0], TIERS[1]),
-        "tiers[1].up_to: must be above 0 and above the up_to of the tier before it",
+        "tiers[1].up_to: must be above 0 and above the up_to of the previous tier",
     ),
     (PriceProvider, tiered({"up_to": 0, "unit_amount": 0}, TIERS[1]), "tiers[0].up_to: must be above 0"),
     (
@@ -255,22 +263,22 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         PriceProvider,
         {**CHOSEN, "custom_unit_amount": {"enabled": False}},
-        "custom_unit_amount.enabled: must be true; leave custom_unit_amount out to switch it off",
+        "custom_unit_amount.enabled: must be true; omit custom_unit_amount to switch it off",
     ),
     (
         PriceProvider,
         {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "maximum": 2}},
-        "custom_unit_amount.minimum: does not lie in minimum <= preset <= maximum",
+        "custom_unit_amount.minimum: does not satisfy minimum <= preset <= maximum",
     ),
     (
         PriceProvider,
         {**CHOSEN, "custom_unit_amount": {"enabled": True, "preset": 3, "maximum": 2}},
-        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+        "custom_unit_amount.preset: does not satisfy minimum <= preset <= maximum",
     ),
     (
         PriceProvider,
         {**CHOSEN, "custom_unit_amount": {"enabled": True, "minimum": 3, "preset": 2}},
-        "custom_unit_amount.preset: does not lie in minimum <= preset <= maximum",
+        "custom_unit_amount.preset: does not satisfy minimum <= preset <= maximum",
     ),
     (
         PriceProvider,
@@ -285,7 +293,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         PriceProvider,
         {**PRICE, "currency_options": {"usd": {"unit_amount": 1}}},
-        "currency_options.usd: is the price's own currency; its amount stands in the price itself",
+        "currency_options.usd: is the price's own currency; declare its amount on the price itself",
     ),
     (
         PriceProvider,
@@ -295,7 +303,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         PriceProvider,
         {**without(PRICE, "product"), "product_data": {"name": "P", "statement_descriptor": "A*B"}},
-        "product_data.statement_descriptor: holds one of",
+        "product_data.statement_descriptor: contains one of",
     ),
     (
         PriceProvider,
@@ -313,9 +321,9 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (CustomerProvider, {"email": " me@example.com"}, "email: is not an e-mail address"),
     (CustomerProvider, {"email": "me@example..com"}, "email: is not an e-mail address"),
     (CustomerProvider, {"email": "m" * 501 + "@example.com"}, "email: is 513 characters long"),
-    (CustomerProvider, {"preferred_locales": ["en", ""]}, "preferred_locales[1]: is empty; leave it out of the list"),
+    (CustomerProvider, {"preferred_locales": ["en", ""]}, "preferred_locales[1]: is empty; remove it from the list"),
     (CustomerProvider, {"tax": {"ip_address": "203.0.113"}}, "tax.ip_address: is not an IP address"),
-    (CustomerProvider, {"expand": ["tax"]}, "expand: is no argument here: the providers expand what they read"),
+    (CustomerProvider, {"expand": ["tax"]}, "expand: is not an argument here: the providers expand what they read"),
     (
         CustomerProvider,
         {"invoice_prefix": "abc"},
@@ -331,7 +339,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {"invoice_settings": {"custom_fields": [{"name": "n" * 41, "value": "v"}]}},
         "invoice_settings.custom_fields[0].name: is 41 characters long",
     ),
-    (CustomerProvider, {"source": "tok_visa", "default_source": "card_1"}, "default_source: excludes source"),
+    (
+        CustomerProvider,
+        {"source": "tok_visa", "default_source": "card_1"},
+        "default_source: cannot be combined with source",
+    ),
     # -- subscriptions
     (SubscriptionProvider, without(SUBSCRIPTION, "customer"), "customer: is required"),
     (SubscriptionProvider, without(SUBSCRIPTION, "items"), "items: is required"),
@@ -341,7 +353,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "items": {"a": {"price": "price_1", "id": "si_1"}}},
-        "items.a.id: is no argument here: the key of the item stands for it",
+        "items.a.id: is not an argument here: the key of the item takes its place",
     ),
     (
         SubscriptionProvider,
@@ -359,11 +371,20 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {**SUBSCRIPTION, "days_until_due": 3},
         "days_until_due: needs collection_method send_invoice",
     ),
-    (SubscriptionProvider, {**SUBSCRIPTION, "trial_end": "now", "trial_period_days": 3}, "trial_period_days: excludes"),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "collection_method": "send_invoice", "days_until_due": 3651},
+        "days_until_due: must be 0 to 3,650",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "trial_end": "now", "trial_period_days": 3},
+        "trial_period_days: cannot be combined with",
+    ),
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "cancel_at": 1, "cancel_at_period_end": True},
-        "cancel_at_period_end: excludes",
+        "cancel_at_period_end: cannot be combined with",
     ),
     (
         SubscriptionProvider,
@@ -393,7 +414,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
             "application_fee_percent": 10,
             "transfer_data": {"destination": "acct_1", "amount_percent": 90},
         },
-        "transfer_data.amount_percent: excludes application_fee_percent",
+        "transfer_data.amount_percent: cannot be combined with application_fee_percent",
     ),
     (
         SubscriptionProvider,
@@ -405,13 +426,21 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {**SUBSCRIPTION, "cancel": {"when": "later"}},
         "cancel.when: must be one of now, period_end",
     ),
-    (SubscriptionProvider, {**SUBSCRIPTION, "customer_account": "acct_1"}, "customer_account: excludes customer"),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "customer_account": "acct_1"},
+        "customer_account: cannot be combined with customer",
+    ),
     (
         SubscriptionProvider,
         one_item(price_data=PRICE_DATA),
-        "items.a.price_data: excludes price: an item has one price",
+        "items.a.price_data: cannot be combined with price: an item has one price",
     ),
-    (SubscriptionProvider, one_item(plan="plan_1"), "items.a.plan: excludes price: an item has one price"),
+    (
+        SubscriptionProvider,
+        one_item(plan="plan_1"),
+        "items.a.plan: cannot be combined with price: an item has one price",
+    ),
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "items": {"k" * 41: {"price": "p"}}},
@@ -475,7 +504,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One for all: checking asks nobody."""
+    """One for all tests: a check sends no request."""
     world = World(tmp_path_factory.mktemp("world") / "stripe.db")
     made = world.process()
     yield made
@@ -704,7 +733,7 @@ def with_forms(shape: Shape, value: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_no_sentence_repeats_a_value(process: Process, kind: Kind) -> None:
-    """Every parameter of every kind, at any depth, with values of every form; and none of them breaks a check."""
+    """Every parameter of every kind, at any depth, with values of every form: none of them breaks a check."""
     said = 0
     for name in arguments_of(kind):
         shape = kind.struct.fields[name].shape
@@ -753,7 +782,7 @@ def test_a_customer_that_is_replaced_cannot_keep_its_invoice_prefix(world: World
     ]
     made = world.customer(invoice_prefix="ACME", test_clock=clocks[0])
     provider = world.process().provider(CustomerProvider)
-    with pytest.raises(ProviderError, match="test_clock makes a new customer, and the invoice_prefix stays with the"):
+    with pytest.raises(ProviderError, match="changing test_clock creates a new customer, but the invoice_prefix stays"):
         provider.diff(made.id, made.outs, {**made.inputs, "test_clock": clocks[1]})
     for prefix in ({"invoice_prefix": "ACME2"}, {"invoice_prefix": None}):
         changed = {**made.inputs, "test_clock": clocks[1], **prefix}

@@ -1,4 +1,4 @@
-"""How many calls an up and a refresh take: finding before making, in an empty account and in a full one."""
+"""How many calls an up and a refresh take: finding before creating, in an empty account and in a full one."""
 
 from __future__ import annotations
 

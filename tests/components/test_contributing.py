@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and docs/install.md say what is: their examples run, and the files that they name are there."""
+"""CONTRIBUTING.md and docs/install.md are correct: their examples run, and the files that they name exist."""
 
 from __future__ import annotations
 

@@ -78,14 +78,14 @@ def test_a_preview_says_what_a_new_coupon_takes_off_and_who_can_redeem_a_code(wo
     world.up(PromotionCodeProvider, "summer", declared, process=process)
     limits = "before anything was paid, at most 100 times, until " + time.strftime("%Y-%m-%d", time.gmtime(until))
     assert said == {
-        "Coupon 'loyalty': whoever it is given to has 20 % off for 3 months",
-        f"PromotionCode 'summer': anybody who enters SUMMER has 20 % off for 3 months, {limits}",
+        "Coupon 'loyalty': gives 20 % off for 3 months to whoever has it",
+        f"PromotionCode 'summer': anybody who enters SUMMER gets 20 % off for 3 months, {limits}",
     }
 
 
 def test_what_a_chosen_id_takes_off_cannot_be_changed_under_it(world: World) -> None:
     state = coupon(world)
-    with pytest.raises(ProviderError, match=r"percent_off cannot be changed under the same id.*keeps 20 % off for 3"):
+    with pytest.raises(ProviderError, match=r"percent_off cannot be changed under the same id.*keep 20 % off for 3"):
         world.up(CouponProvider, "loyalty", {**LOYALTY, "percent_off": 30}, state)
 
 
@@ -99,8 +99,10 @@ def test_another_coupon_leaves_what_was_given_as_it_was(world: World, said: set[
         world.stripe("get", f"/v1/coupons/{old.id}")
     [discount] = world.stripe("get", f"/v1/subscriptions/{live.id}", expand=["discounts"])["discounts"]
     assert discount["source"]["coupon"] == old.id
-    assert any("20 % off for 3 months => 30 % off for 3 months; whoever has this one keeps" in line for line in said)
-    assert f"Coupon 'loyalty' ({old.id}): deleted; whoever has it keeps 20 % off for 3 months" in said
+    assert any(
+        "20 % off for 3 months => 30 % off for 3 months; customers who have this one keep" in line for line in said
+    )
+    assert f"Coupon 'loyalty' ({old.id}): deleted; customers who have it keep 20 % off for 3 months" in said
 
 
 def test_a_currency_that_leaves_a_coupon_stays_and_that_is_said(world: World, said: set[str]) -> None:
@@ -111,7 +113,7 @@ def test_a_currency_that_leaves_a_coupon_stays_and_that_is_said(world: World, sa
     }
     state = world.up(CouponProvider, "five", declared)
     world.up(CouponProvider, "five", {**declared, "currency_options": {"eur": {"amount_off": 450}}}, state)
-    assert any("currency_options.gbp stays as it is in Stripe" in line for line in said)
+    assert any("currency_options.gbp keeps its value in Stripe" in line for line in said)
 
 
 def test_a_subscription_that_is_given_a_coupon_of_the_program_says_what_that_takes_off(
@@ -142,7 +144,7 @@ def test_a_coupon_that_another_resource_of_the_state_holds_is_not_deleted(world:
 def test_a_chosen_id_that_is_somebody_elses_is_refused(world: World, made_by: str | None) -> None:
     metadata = {"pulumi": made_by} if made_by else {}
     world.stripe("post", "/v1/coupons", id="loyalty", percent_off=20, metadata=metadata)
-    who = "project/prod/loyalty made" if made_by else "was not made here"
+    who = "project/prod/loyalty created" if made_by else "no program created"
     with pytest.raises(ProviderError, match=f"the id 'loyalty' belongs to a coupon that {who}; choose another id, or"):
         coupon(world)
     assert coupon_of(world, "loyalty")["percent_off"] == 20
@@ -169,7 +171,9 @@ def test_a_code_is_made_again_with_other_limits_and_redeemable_all_the_time(worl
         (new.id, True, 20),
         (old.id, False, 10),
     ]
-    assert any("is deactivated and another one made under the same code, redeemed 0 times" in line for line in said)
+    assert any(
+        "is deactivated and another one is created under the same code, redeemed 0 times" in line for line in said
+    )
 
 
 def test_a_code_whose_successor_is_refused_is_active_again(world: World, said: set[str]) -> None:
@@ -187,11 +191,11 @@ def test_a_code_that_is_somebody_elses_is_refused_and_one_of_another_customer_is
     other, acme = world.customer("other").id, world.customer("acme").id
     world.stripe("post", "/v1/promotion_codes", **theirs, customer=other)
     of_acme = code(world, name="of acme", customer=acme)
-    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' has another customer, which Stripe cannot"):
+    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' differs in customer, which Stripe cannot"):
         code(world)
-    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' has another max_redemptions"):
+    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' differs in max_redemptions"):
         code(world, name="renamed", customer=acme, max_redemptions=3)
-    with pytest.raises(ProviderError, match="the code 'SUMMER' belongs to a promotion code that was not made here"):
+    with pytest.raises(ProviderError, match="the code 'SUMMER' belongs to a promotion code that no program created"):
         code(world, name="of other", customer=other)
     assert world.stripe("get", f"/v1/promotion_codes/{of_acme.id}")["active"]
 
@@ -229,9 +233,9 @@ def test_switching_a_code_off_and_on_is_said(world: World, said: set[str]) -> No
     off = code(world, state, active=False)
     on = code(world, off)
     assert on.id == off.id == state.id
-    assert any("can no longer be redeemed; discounts that were given with it go on" in line for line in said)
+    assert any("can no longer be redeemed; existing discounts go on" in line for line in said)
     assert any(
-        "can be redeemed again: anybody who enters SUMMER has what its coupon takes off" in line for line in said
+        "can be redeemed again: anybody who enters SUMMER gets what its coupon takes off" in line for line in said
     )
 
 
@@ -242,11 +246,14 @@ def test_switching_a_code_off_and_on_is_said(world: World, said: set[str]) -> No
     ("arguments", "sentence"),
     [
         ({}, "percent_off: is required, or amount_off with its currency"),
-        ({"percent_off": 20, "amount_off": 5}, "percent_off: excludes amount_off: a coupon takes off one or the other"),
+        (
+            {"percent_off": 20, "amount_off": 5},
+            "percent_off: cannot be combined with amount_off: a coupon takes off one or the other",
+        ),
         ({"amount_off": 5}, "currency: is required with amount_off"),
-        ({"percent_off": 5, "currency": "usd"}, "currency: goes with amount_off: a percentage has no currency"),
-        ({"percent_off": 0}, "percent_off: must be above 0, and 100 at most"),
-        ({"percent_off": "100.01"}, "percent_off: must be above 0, and 100 at most"),
+        ({"percent_off": 5, "currency": "usd"}, "currency: needs amount_off: a percentage has no currency"),
+        ({"percent_off": 0}, "percent_off: must be above 0 and at most 100"),
+        ({"percent_off": "100.01"}, "percent_off: must be above 0 and at most 100"),
         ({"amount_off": 0, "currency": "usd"}, "amount_off: must be at least 1"),
         (
             {"amount_off": 5, "currency": "usd", "currency_options": {"usd": {"amount_off": 6}}},
@@ -258,7 +265,7 @@ def test_switching_a_code_off_and_on_is_said(world: World, said: set[str]) -> No
             'duration: must be "repeating", since duration_in_months is declared',
         ),
         ({"percent_off": 5, "name": "x" * 41}, "name: is 41 characters long; Stripe takes at most 40"),
-        ({"percent_off": 5, "id": "half off"}, "id: has other characters than letters, digits, - and _"),
+        ({"percent_off": 5, "id": "half off"}, "id: can only have letters, digits and . _ : -"),
     ],
 )
 def test_a_coupon_that_cannot_be_is_refused_in_the_preview(
@@ -272,7 +279,7 @@ def test_a_coupon_that_cannot_be_is_refused_in_the_preview(
     ("arguments", "sentence"),
     [
         ({"code": None}, "code: is required: the word that customers enter"),
-        ({"code": "10 % off"}, "code: has other characters than letters, digits, - and _"),
+        ({"code": "10 % off"}, "code: can only have letters, digits, - and _"),
         ({"promotion": {"type": "coupon"}}, "promotion.coupon: is required: the id of a coupon"),
         (
             {"restrictions": {"minimum_amount": 5}},
@@ -284,7 +291,7 @@ def test_a_coupon_that_cannot_be_is_refused_in_the_preview(
         ),
         (
             {"customer": "cus_1", "customer_account": "acct_1"},
-            "customer_account: excludes customer: a code is for one of them, or for everybody",
+            "customer_account: cannot be combined with customer: a code is for one payer, or for everybody",
         ),
     ],
 )
@@ -311,8 +318,8 @@ def test_what_leaves_the_program_says_what_it_leaves_behind(world: World, caplog
         stack.up(first)
         assert caplog.messages == []
         stack.preview(second)
-    gone, given = "is no longer in the program: ", "whoever has it keeps 20 % off for 3 months"
-    over = "SUMMER can no longer be redeemed; discounts that were given with it go on"
+    gone, given = "is no longer in the program: ", "customers who have it keep 20 % off for 3 months"
+    over = "SUMMER can no longer be redeemed; existing discounts go on"
     assert caplog.messages == [
         f"Coupon 'loyalty' {gone}deleting it is for good; {given}, and its promotion codes are no longer valid",
         f"PromotionCode 'summer' {gone}{over}",

@@ -1,4 +1,4 @@
-"""A run that is cut short: whatever Stripe has already done is found by the next run, and nothing is done twice.
+"""An interrupted run: the next run finds whatever Stripe has already done, and nothing happens twice.
 
 A kill between Stripe's answer and the state file is a process whose result is thrown away; a lost response is the
 sandbox's fault `after`, which carries the request out and breaks the connection.
@@ -30,17 +30,17 @@ OWNED = [provider for provider in CREATED if provider.kind.has_metadata]
 
 
 def arguments(world: World, provider: type[StripeProvider]) -> dict[str, Any]:
-    """What to declare of each kind, with what it needs made beforehand."""
+    """A declaration of each kind, after creating what it needs."""
     return declarations.of(provider.kind).arguments(world)
 
 
 def changed(provider: type[StripeProvider]) -> dict[str, Any]:
-    """A change of each kind that a person makes between the run that was killed and the next."""
+    """For each kind, a change that somebody makes between the killed run and the next one."""
     return declarations.of(provider.kind).change
 
 
 def count(world: World, provider: type[StripeProvider]) -> int:
-    """How many objects of the kind there are that this test did not make beforehand."""
+    """How many objects of the kind exist besides those that the test created first."""
     found = world.stripe("get", provider.kind.path, limit=100)["data"]
     return sum("beforehand" not in str((each.get("metadata") or {}).get("pulumi")) for each in found)
 
@@ -136,15 +136,15 @@ def test_every_response_is_lost_until_the_run_gives_up(
 
 @pytest.mark.parametrize("provider", CREATED)
 def test_a_stored_failure_does_not_last_a_day(world: World, provider: type[StripeProvider]) -> None:
-    """Stripe repeats the stored 500 for a day; once it is sure that nothing was made, another key is used."""
+    """Stripe repeats the stored 500 for a day; once it is certain that nothing was created, another key is used."""
     declared = arguments(world, provider)
     world.control("faults", method="POST", path=f"{provider.kind.path}*", when="stored", status=500)
     world.up(provider, "n", declared)
     assert count(world, provider) == 1
 
 
-def test_a_stored_failure_that_left_an_object_behind_is_not_made_again(world: World) -> None:
-    """What this process has listed before says nothing of it: it asks anew."""
+def test_a_stored_failure_that_left_an_object_behind_is_not_created_again(world: World) -> None:
+    """The process's earlier list is out of date, so it lists again."""
     run = world.process()
     world.up(ProductProvider, "first", {"name": "First"}, process=run)
     left = world.stripe("post", "/v1/products", name="P", metadata={"pulumi": "project/dev/n"})
@@ -165,7 +165,7 @@ def test_a_stored_failure_that_left_an_object_behind_is_not_made_again(world: Wo
 def test_a_replayed_answer_whose_object_has_ended_is_not_success(
     world: World, provider: type[StripeProvider], end: Callable[[World, str], Any]
 ) -> None:
-    """Made, ended and made again within the day that Stripe remembers keys: the answer of the first is not enough."""
+    """Created, ended and created again within a day: the stored answer to the first create is out of date."""
     declared = arguments(world, provider)
     first = world.up(provider, "n", declared)
     end(world, first.id)
@@ -185,7 +185,7 @@ def test_a_meter_that_a_lost_run_made_is_named_where_stripe_cannot_say_whose_it_
     lost = world.up(MeterProvider, "n", declared)
     world.control("clock", advance=days * 86_400)
     changed_since = declared if days else {**declared, "display_name": "Tokens"}
-    with pytest.raises(ProviderError, match=rf'{lost.id}, which this stack.s state does not hold.*adopt="{lost.id}"'):
+    with pytest.raises(ProviderError, match=rf'{lost.id}, which is not in this stack.s state.*adopt="{lost.id}"'):
         world.up(MeterProvider, "n", changed_since)
     assert world.up(MeterProvider, "n", {**changed_since, "adopt": lost.id}).id == lost.id
     assert count(world, MeterProvider) == 1
@@ -204,7 +204,7 @@ def test_a_meter_is_reactivated_when_its_shape_is_the_same(world: World, said: s
 def test_a_meter_of_another_shape_says_what_differs(world: World) -> None:
     declared = arguments(world, MeterProvider)
     world.up(MeterProvider, "n", declared)
-    with pytest.raises(ProviderError, match=r"active meter mtr_.* has default_aggregation .*sum.* where .*count"):
+    with pytest.raises(ProviderError, match=r"active meter mtr_.* has default_aggregation .*sum.*declared: .*count"):
         world.up(MeterProvider, "n", {**declared, "default_aggregation": {"formula": "count"}})
     with pytest.raises(ProviderError, match="value_settings"):
         world.up(MeterProvider, "n", {**declared, "value_settings": {"event_payload_key": "words"}})
@@ -226,7 +226,7 @@ def test_an_update_is_not_charged_twice(world: World) -> None:
     assert len(world.stripe("get", "/v1/invoiceitems", customer=declared["customer"])["data"]) == 1
 
 
-def test_an_update_that_was_cut_short_and_then_changed_is_not_charged_twice(world: World) -> None:
+def test_an_update_that_was_interrupted_and_then_changed_is_not_charged_twice(world: World) -> None:
     declared = arguments(world, SubscriptionProvider)
     once = world.price(world.product("once").id, "once", recurring=None)
     state = world.up(SubscriptionProvider, "n", declared)
@@ -253,12 +253,12 @@ def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, m
     declared = arguments(world, ProductProvider)
     for _ in range(2):
         world.destroy(ProductProvider, world.up(ProductProvider, "n", declared))
-    with pytest.raises(ProviderError, match="Product 'n': made and deleted 2 times today; wait a day"):
+    with pytest.raises(ProviderError, match="Product 'n': created and deleted 2 times today; wait a day"):
         world.up(ProductProvider, "n", declared)
 
 
-def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world: World) -> None:
-    """Its key has a stored answer, which says how the object was and not how it is."""
+def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_created_again(world: World) -> None:
+    """Its key has a stored answer, which is how the object was, not how it is."""
     declared = arguments(world, CustomerProvider)
     state = world.up(CustomerProvider, "n", declared)
     world.up(CustomerProvider, "n", {**declared, "name": "B"}, state)
@@ -269,7 +269,7 @@ def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_made_again(world:
 
 @pytest.mark.parametrize("field", ["balance", "next_invoice_sequence"])
 def test_what_stripe_itself_moves_is_changed_there_and_back_each_time(world: World, field: str) -> None:
-    """A refresh leaves these to Stripe, so that no answer from memory may be taken for the change."""
+    """Stripe changes these itself, so a stored answer does not prove the change."""
     declared = {"name": "C", "email": "c@example.com"}
     state = world.up(CustomerProvider, "n", {**declared, field: 100})
     for value in (900, 100, 900, 100):
@@ -311,8 +311,8 @@ def test_the_number_of_changes_survives_a_refresh(world: World) -> None:
     assert unsent.outs["changes"] == 1
 
 
-def test_what_a_lost_run_has_finished_is_taken_over_without_a_change(world: World) -> None:
-    """What Stripe takes only once the object exists was sent, too."""
+def test_what_a_lost_run_has_finished_is_adopted_without_a_change(world: World) -> None:
+    """Arguments that Stripe takes only once the object exists were sent, too."""
     declared = {**arguments(world, SubscriptionProvider), "pause_collection": {"behavior": "void"}}
     lost = world.up(SubscriptionProvider, "n", declared)
     world.forget_calls()
@@ -326,7 +326,7 @@ def test_a_subscription_that_a_lost_run_made_never_bills_beside_another(world: W
     lost = world.up(SubscriptionProvider, "n", declared)
     other = {**declared, "customer": world.customer("beforehand-2").id}
     with pytest.raises(
-        ProviderError, match=f"{lost.id} was made for it, is active and has customer .*cancel {lost.id}"
+        ProviderError, match=f"{lost.id} was created for it, is active and has customer .*cancel {lost.id}"
     ):
         world.up(SubscriptionProvider, "n", other)
     # One that ends by itself bills nothing beside another for long.
@@ -346,18 +346,18 @@ def test_what_a_lost_run_has_made_and_cannot_be_used_is_named(world: World, said
     made = world.up(PriceProvider, "n", {**declared, "unit_amount_decimal": "777"})
     assert made.id != lost.id
     assert any(
-        f"a new one is made, and {lost.id} was made for it too and has unit_amount_decimal '10000' where" in line
+        f"{lost.id} was created for it too but has unit_amount_decimal '10000' (declared: '777')" in line
         for line in said
     )
     # Archived it is out of the way; and one that the state knows is not left behind.
     world.stripe("post", f"/v1/prices/{lost.id}", active=False)
     said.clear()
     world.up(PriceProvider, "n", {**declared, "unit_amount_decimal": "778"}, made)
-    assert not any("was made for it too" in line for line in said)
+    assert not any("was created for it too" in line for line in said)
 
 
-def test_a_replacement_that_was_cut_short_is_finished(world: World) -> None:
-    """The new price exists and answers to the lookup key; the state knows the old one only."""
+def test_a_replacement_that_was_interrupted_is_finished(world: World) -> None:
+    """The new price exists and has the lookup key; the state has only the old one."""
     declared = arguments(world, PriceProvider)
     old = world.up(PriceProvider, "n", declared)
     dearer = {**declared, "unit_amount_decimal": "12000"}

@@ -1,4 +1,4 @@
-"""When a coupon has given all that it gives, from what invoices tell."""
+"""When a coupon is used up, according to the invoices."""
 
 from __future__ import annotations
 

@@ -474,7 +474,7 @@ NAMED: dict[str, tuple[Any, Any]] = {
 
 
 def any_value(shape: Shape, path: str, second: bool) -> Any:
-    """Some value of a shape; another one when `second`."""
+    """A value of a shape; a different one if `second`."""
     if path in NAMED:
         return NAMED[path][second]
     match shape:
@@ -842,7 +842,7 @@ def changed(before: State, after: State) -> set[str]:
 
 
 def comparable(remote: Mapping[str, Any], name: str) -> Any:
-    """A field in Stripe, where "nothing" has several spellings."""
+    """A field in Stripe, where "nothing" has several forms."""
     value = remote.get(name)
     if name == "cash_balance" and isinstance(value, Mapping) and value["settings"]["using_merchant_default"]:
         return None
@@ -959,8 +959,8 @@ def nested_cases() -> Iterator[Any]:
                         yield pytest.param(kind, path, id=f"{kind.name}.{'.'.join(path)}")
 
 
-def test_what_clearing_sends_is_said_for_every_field() -> None:
-    """A field that Stripe's types give no way to unset has the policy `unset_to` or `keep`: nobody is surprised."""
+def test_every_field_says_what_clearing_it_sends() -> None:
+    """A field that Stripe's types cannot unset has the policy `unset_to` or `keep`, so the page says what happens."""
     undecided = []
     for kind in KINDS:
         for name in kind.updatable:
@@ -975,7 +975,7 @@ def test_what_clearing_sends_is_said_for_every_field() -> None:
 
 @pytest.mark.parametrize(("kind", "path"), list(nested_cases()))
 def test_a_field_inside_an_object_is_cleared_alone(world: World, kind: Kind, path: tuple[str, ...]) -> None:
-    """What is taken out inside an object is unset in Stripe, and what stands beside it stays."""
+    """A field removed inside an object is unset in Stripe, and its neighbours stay."""
     case = Case(world, kind)
     given = sample(kind, path[0])
     made = case.up(declared(case, given, given.first, path[0]))

@@ -1,4 +1,4 @@
-"""How many calls it takes to read what is in Stripe: lists where that is cheaper, never more than twice a call each."""
+"""How many calls reading takes: lists where that is cheaper, and never more than two calls an object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MINE = "project/dev"
 
 
 def crowd(world: World, count: int, owner: str | None, first: int = 0, **more: Any) -> list[str]:
-    """Put products into the account, newer than what is there; their ids in the order of creation."""
+    """Add products to the account, newer than the others; returns their ids in the order of creation."""
     ids = [f"cus_{owner or 'nobody'}{n}".replace("/", "") for n in range(first, first + count)]
     with world.sandbox.database.writing() as connection:
         (scope,) = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()

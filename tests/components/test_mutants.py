@@ -59,16 +59,39 @@ def test_one_thing_is_changed_at_a_time(mutants: ModuleType, tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("part", "lines"),
+    [
+        ("", [5, 10, 13, 14, 14, 14, 15, 15, 15, 16]),
+        (":14-15", [14, 14, 14, 15, 15, 15]),
+        (":16-16", [16]),
+        ("::Thing", [10]),
+        ("::kept", [13, 14, 14, 14, 15, 15, 15, 16]),
+    ],
+)
+def test_a_part_of_a_module_is_changed(mutants: ModuleType, tmp_path: Path, part: str, lines: list[int]) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(SOURCE)
+    path, chosen = mutants.lines_of(f"{module}{part}")
+    assert [each.line for each in mutants.mutants_of(path) if each.line in chosen] == lines
+
+
 TRY = """
 import sys
 from pathlib import Path
 sys.path[:0] = ["script", "."]
 import mutants
-module = Path("components/settings.py").resolve()
-end = len(module.read_bytes())
-for text in ("", "\\nSettings.read = None\\n"):
-    mutant = mutants.Mutant(module, 1, (), end, end, text, "")
-    print(mutants.survives(mutant, ["tests/components/test_settings.py"], 60))
+import sandbox.client
+for name, test, text in (
+    ("components/settings.py", "components/test_settings.py", "\\nSettings.read = None\\n"),
+    # A package, which was imported before.
+    ("money/__init__.py", "money/test_money.py", "\\nchargeable_step = None\\n"),
+):
+    module = Path(name).resolve()
+    end = len(module.read_bytes())
+    for added in ("", text):
+        mutant = mutants.Mutant(module, 1, (), end, end, added, "")
+        print(mutants.survives(mutant, [f"tests/{test}"], 60))
 print(mutants.in_fork(lambda: mutants.time.sleep(60) or 0, 0.1))
 """
 
@@ -80,12 +103,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_change_that_no_test_notices_survives() -> None:
     done = run("-c", TRY)
-    assert done.stdout.split() == ["True", "False", "None"], done.stderr
+    assert done.stdout.split() == ["True", "False", "True", "False", "None"], done.stderr
 
 
 def test_each_mutant_is_tried_by_the_tests_that_call_it() -> None:
     module, tests = "components/settings.py", "tests/components/test_settings.py"
-    done = run("script/mutants.py", module, "--tests", tests, "--every", "20")
+    done = run("script/mutants.py", f"{module}::StackConfig", "--tests", tests, "--every", "10")
     first, second, *survivors, last = done.stdout.splitlines()
     assert first == "recording which test calls what ..."
     tried = int(second.split()[0])
@@ -101,6 +124,7 @@ def test_what_cannot_be_tried_is_one_sentence(tmp_path: Path) -> None:
     outside.write_text("def test_failing():\n    assert False\n")
     for arguments, sentence in (
         (["components/no.py"], "no such module: components/no.py"),
+        (["components/settings.py::nobody"], "components/settings.py has no nobody"),
         (["components/settings.py", "--tests", str(outside)], f"no tests of this project: {outside}"),
     ):
         done = run("script/mutants.py", *arguments)

@@ -1,4 +1,4 @@
-"""What a preview says is paid: sentences by change, and amounts that are those of the sandbox's invoices."""
+"""What a preview says about money: a sentence for each change, with the amounts of the sandbox's invoices."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def herd(world: World, said: set[str]) -> Herd:
         ("none", "the rest of the period is not prorated"),
     ],
 )
-def test_seats_are_said_with_what_they_cost(herd: Herd, how: str | None, rest: str) -> None:
+def test_seats_are_reported_with_what_they_cost(herd: Herd, how: str | None, rest: str) -> None:
     more = {"proration_behavior": how} if how else {}
     assert herd.preview({**herd.item("license", quantity=5), **more}) == [
         f"item license: quantity 3 => 5, 300.00 USD a month => 500.00 USD a month; {rest}"
@@ -89,7 +89,7 @@ def test_seats_are_said_with_what_they_cost(herd: Herd, how: str | None, rest: s
     ]
 
 
-def test_without_the_price_in_the_run_seats_are_said_without_amounts(herd: Herd) -> None:
+def test_without_the_price_in_the_run_seats_are_reported_without_amounts(herd: Herd) -> None:
     """As under `--target`: the price is then not compared."""
     herd.said.clear()
     new = as_pulumi_sends({**herd.state.inputs, **herd.item("license", quantity=5)})
@@ -98,7 +98,7 @@ def test_without_the_price_in_the_run_seats_are_said_without_amounts(herd: Herd)
     assert line.endswith("item license: quantity 3 => 5; the rest of the period is prorated on the next invoice")
 
 
-def test_items_that_come_and_go_are_said_with_what_they_cost(herd: Herd) -> None:
+def test_items_that_come_and_go_are_reported_with_what_they_cost(herd: Herd) -> None:
     more = herd.world.price(herd.product, "more", unit_amount_decimal="250")
     added = {"items": {**herd.items, "more": {"price": more.id, "quantity": 4}}}
     assert herd.preview(added, {"more": (more, {})}) == [
@@ -110,7 +110,7 @@ def test_items_that_come_and_go_are_said_with_what_they_cost(herd: Herd) -> None
 
 
 def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Herd) -> None:
-    """The price cannot know: with `--target` on it alone nobody moves. Of a thousand subscriptions one line tells."""
+    """The price cannot tell: with `--target` on it alone nobody moves. A thousand subscriptions get one line."""
     other = herd.world.up(SubscriptionProvider, "other", herd.arguments)
     run = herd.world.process()
     dearer = as_pulumi_sends({**herd.fee.inputs, "unit_amount_decimal": "12000"})
@@ -127,13 +127,13 @@ def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Her
     )
 
 
-def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
+def test_an_allowance_that_starts_over_is_reported(herd: Herd) -> None:
     tiers = [{"up_to": 2000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.05"}]
     moved = {"items": {**herd.items, "usage": {"price": UNKNOWN}}}
     [line] = herd.preview(moved, {"usage": (herd.usage, {"tiers": tiers})})
     assert line == (
         "subscriptions that this run updates move to the new price; usage so far is billed on the next invoice, "
-        "and 2,000 included units begin anew"
+        "and 2,000 included units start over"
     )
     flat = herd.world.up(
         PriceProvider,
@@ -150,7 +150,7 @@ def test_an_allowance_that_begins_anew_is_said(herd: Herd) -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel_at", "cancel_at_period_end"])
-def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: Herd, end: str) -> None:
+def test_a_cancellation_by_the_customer_that_up_would_take_back_is_reported(herd: Herd, end: str) -> None:
     path = f"/v1/subscriptions/{herd.state.id}"
     at = herd.world.stripe("get", path)["items"]["data"][0]["current_period_end"]
     herd.world.stripe("post", path, **({"cancel_at": at} if end == "cancel_at" else {"cancel_at_period_end": True}))
@@ -159,7 +159,7 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     herd.state = drifted
     [line] = herd.preview({}, **{end: None})
     assert re.match(
-        r"was to end .*, and goes on, 300.00 USD a month: if the customer has cancelled, in the portal", line
+        r"was to end .*, and now continues, 300.00 USD a month: if the customer cancelled it, in the portal", line
     )
     # Moved to another end it is the program's.
     assert herd.preview({"cancel_at": at + DAY}, cancel_at_period_end=None) == []
@@ -167,10 +167,10 @@ def test_a_cancellation_by_the_customer_that_up_would_take_back_is_said(herd: He
     assert any("was to end" in each for each in herd.preview({"customer": "cus_2"}, **{end: None}))
 
 
-def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
+def test_what_starts_over_with_a_replacement_is_reported(herd: Herd) -> None:
     [line] = herd.preview({"customer": "cus_2"})
     assert line.startswith(
-        "is cancelled now (with a last invoice for its usage, unused time is not credited) and a new "
+        "is cancelled now (with a final invoice for its usage, unused time is not credited) and a new "
     )
     assert line.endswith("with a billing period of its own (300.00 USD a month); this cannot be undone")
     trial = {"customer": "cus_2", "trial_period_days": 14, "discounts": [{"coupon": "c"}]}
@@ -178,7 +178,7 @@ def test_what_begins_anew_with_a_replacement_is_said(herd: Herd) -> None:
     assert "(300.00 USD a month), and its trial and its discounts from the beginning; this cannot" in line
 
 
-def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
+def test_what_is_charged_once_is_reported_with_its_amount(herd: Herd) -> None:
     once = herd.world.up(PriceProvider, "setup", {"product": herd.product, "currency": "usd", "unit_amount": 5_000})
     data = {"currency": "usd", "product": herd.product, "unit_amount": 250}
     first = {"price": once.id}
@@ -188,7 +188,7 @@ def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
         "add_invoice_items charge 55.00 USD once, on the next invoice"
     ]
     assert herd.preview({"add_invoice_items": both}) == [
-        "add_invoice_items charge 5.00 USD and 1 more whose amounts are not known here once, on the next invoice"
+        "add_invoice_items charge 5.00 USD and 1 more of unknown amount once, on the next invoice"
     ]
     herd.state = herd.world.up(
         SubscriptionProvider, "herd", {**herd.arguments, "add_invoice_items": [first]}, herd.state
@@ -199,7 +199,7 @@ def test_what_is_charged_once_is_said_with_its_amount(herd: Herd) -> None:
     ]
 
 
-def test_a_trial_is_said(herd: Herd) -> None:
+def test_a_trial_is_reported(herd: Herd) -> None:
     [line] = herd.preview({"trial_end": 2_000_000_000})
     assert line.startswith("nothing is paid until 2033-05-18 (trial_end): what was paid for that time is credited, ")
     assert line.endswith("usage in it is billed at 0")
@@ -254,8 +254,8 @@ def charges(world: World, customer: str, price: str) -> int:
 
 
 @pytest.mark.parametrize("way", ["gone", "replaced", "replaced and killed in between", "refreshed away"])
-def test_what_acts_once_is_spent_on_one_that_is_made_again(world: World, said: set[str], way: str) -> None:
-    """A setup fee and a year of backdating are not billed a second time, whatever the state has forgotten."""
+def test_what_acts_once_is_spent_on_one_that_is_created_again(world: World, said: set[str], way: str) -> None:
+    """A setup fee and a year of backdating are not billed a second time, whatever the state has lost."""
     product, customer = world.product().id, world.customer().id
     fee = world.price(product).id
     once = world.up(PriceProvider, "setup", {"product": product, "currency": "usd", "unit_amount": 5_000}).id
@@ -287,7 +287,7 @@ def test_what_acts_once_is_spent_on_one_that_is_made_again(world: World, said: s
     there = world.stripe("get", f"/v1/subscriptions/{second.id}")
     assert there["start_date"] >= now
     assert any("2 of add_invoice_items are not charged again" in line for line in said)
-    assert any(f"begins now, since {first.id} was billed from" in line for line in said)
+    assert any(f"starts now, since {first.id} was billed from" in line for line in said)
     # It is as declared: nothing shows as drift, and the next run does nothing.
     after = world.refresh(SubscriptionProvider, second)
     assert after is not None
@@ -367,10 +367,10 @@ def invoices(world: World, state: State) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "change", ["another interval", "free to paid", "seats", "anchor", "trial ends", "always_invoice", "same interval"]
 )
-def test_an_invoice_that_comes_at_once_is_said_and_no_other(
+def test_an_invoice_that_comes_at_once_is_reported_and_no_other(
     world: World, said: set[str], mode: str, change: str
 ) -> None:
-    """Whatever is said to come at once comes, with what is said of the new period; whatever is not does not."""
+    """An invoice comes at once if the preview says so, for the new period that it names, and otherwise not."""
     product, customer = world.product().id, world.customer().id
     monthly, dearer = world.price(product), world.price(product, "dearer", unit_amount_decimal="20000")
     free = world.price(product, "free", unit_amount_decimal="0")
@@ -439,7 +439,7 @@ def usage_lines(world: World, state: State) -> list[tuple[int, int]]:
         ("classic", None, "usage in this period is not billed", [(700, 28)]),
     ],
 )
-def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
+def test_what_is_reported_of_usage_and_of_the_allowance_is_what_is_billed(
     world: World, said: set[str], mode: str, how: str | None, said_of_it: str, billed: list[tuple[int, int]]
 ) -> None:
     """1,500 units, another price with the same allowance, 1,700 units."""
@@ -449,7 +449,7 @@ def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
     use(world, herd.customer, 1_500)
     change = herd.item("usage", price=other.id)
     assert herd.preview(change, {"other": (other, {})}) == [
-        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units begin anew"
+        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units start over"
     ]
     world.up(SubscriptionProvider, "herd", {**herd.arguments, **change}, herd.state)
     use(world, herd.customer, 1_700)
@@ -458,7 +458,7 @@ def test_what_is_said_of_usage_and_of_the_allowance_is_what_is_billed(
 
 
 @pytest.mark.parametrize("mode", ["flexible", "classic"])
-def test_usage_in_a_trial_is_billed_at_0_as_is_said(world: World, said: set[str], mode: str) -> None:
+def test_usage_in_a_trial_is_billed_at_0_as_is_reported(world: World, said: set[str], mode: str) -> None:
     herd = Herd(world, said, billing_mode={"type": mode}, trial_period_days=20)
     use(world, herd.customer, 9_000)
     world.control("clock", advance=25 * DAY)
@@ -542,13 +542,13 @@ def test_the_amounts_of_a_preview_are_those_of_the_invoices(
         ({"currency": "usd", "tiers": [{"up_to": UNKNOWN, "unit_amount": 5}], "recurring": MONTH}, None),
     ],
 )
-def test_an_amount_is_said_only_where_the_program_knows_it(price: dict[str, Any], text: str | None) -> None:
+def test_an_amount_is_reported_only_where_the_program_knows_it(price: dict[str, Any], text: str | None) -> None:
     assert paid.fee_text(price, 3) == text
 
 
 @pytest.mark.parametrize("quantity", [UNKNOWN, None, True])
 @pytest.mark.parametrize("terms", [{"unit_amount": 500}, {"tiers": [{"up_to": "inf", "unit_amount": 5}]}])
-def test_no_amount_is_said_of_a_quantity_that_is_not_known(terms: dict[str, Any], quantity: Any) -> None:
+def test_no_amount_is_reported_of_a_quantity_that_is_not_known(terms: dict[str, Any], quantity: Any) -> None:
     assert paid.fee_text({"currency": "usd", **terms}, quantity) is None
 
 
@@ -599,7 +599,7 @@ def test_a_price_is_free_only_where_that_is_certain(price: dict[str, Any], free:
         (
             [{"price": "other"}, {"price": "setup"}, {"price": UNKNOWN}],
             None,
-            "50.00 USD and 2 more whose amounts are not known here",
+            "50.00 USD and 2 more of unknown amount",
         ),
         ([{"price": "setup"}, {"price": "setup"}], "eur", "2 items"),
         ([{"price": "other"}], "usd", "1 item"),
@@ -611,11 +611,11 @@ def test_what_is_charged_once_is_summed_as_far_as_it_is_known(entries: Any, curr
     assert paid.once_text(entries, known.get, currency) == text
 
 
-def test_a_balance_is_said(world: World, said: set[str]) -> None:
-    """Stripe sets it as it is sent: what invoices have used of it comes back."""
+def test_a_balance_is_reported(world: World, said: set[str]) -> None:
+    """Stripe sets it to what is sent: the part that invoices have used comes back."""
     customer = world.up(CustomerProvider, "acme", {"name": "A", "balance": -500})
     assert any(
-        "begins with a credit of 500 minor units (balance), whatever an earlier customer" in line for line in said
+        "starts with a credit of 500 minor units (balance), whatever an earlier customer" in line for line in said
     )
     said.clear()
     provider = world.process().provider(CustomerProvider)
@@ -623,4 +623,4 @@ def test_a_balance_is_said(world: World, said: set[str]) -> None:
     assert said == set()
     provider.diff(customer.id, customer.outs, as_pulumi_sends({**customer.inputs, "balance": 200}))
     [line] = said
-    assert "has a debt of 200 minor units from now on (balance)" in line
+    assert "gets a debt of 200 minor units (balance)" in line

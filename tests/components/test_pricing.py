@@ -1,4 +1,4 @@
-"""The pricing model: money is exact, and what Stripe cannot say is refused with the field's name."""
+"""The pricing model: money is exact, and what Stripe cannot express is refused with the field's name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plan(**changes: Any) -> Plan:
 
 
 def parameters(plan: Plan, key: str) -> dict[str, Any]:
-    parameters = price_parameters(plan, plan.charge(key), None)
+    parameters: dict[str, Any] = price_parameters(plan, plan.charge(key), None)
     assert parameters.pop("recurring")["interval"] == "month"
     return parameters
 
@@ -140,7 +140,7 @@ def test_the_price_reads_as_one_sentence(sold: Plan, text: str) -> None:
         (lambda: Usage("u" * 41, units="us", overage="1"), "Usage.unit: String should have at most 40 characters"),
         (lambda: Overage("0.04", per=0), "Overage.per: Input should be greater than or equal to 1"),
         (lambda: plan(usage=usage(overage=Overage("1", per=3))), "Plan: usage costs 33.33333"),
-        (lambda: usage(overage=Overage("1", round="up")), "Usage: overage.round and included exclude each other"),
+        (lambda: usage(overage=Overage("1", round="up")), "Usage: overage.round and included cannot be combined"),
         (lambda: usage(tiers=[Tier("1")]), "Usage: needs one of overage and tiers"),
         (lambda: Usage("token"), "Usage: needs one of overage and tiers"),
         (
@@ -151,13 +151,13 @@ def test_the_price_reads_as_one_sentence(sold: Plan, text: str) -> None:
         (lambda: Usage("t", tiers=[Tier("1"), Tier("2")]), "Usage: tier 1: needs up_to"),
         (
             lambda: Usage("t", included=10, tiers=[Tier("1", up_to=10), Tier("2")]),
-            "Usage: tier 1: up_to is 10; must be above 10, where the one before ends",
+            "Usage: tier 1: up_to is 10; must be above 10, where the previous one ends",
         ),
-        (lambda: Plan("P"), "Plan: costs nothing; declare fees or usage"),
+        (lambda: Plan("P"), "Plan: has no price; declare fees or usage"),
         (lambda: Plan("P", fees=[Fee("1"), Fee("2")]), "Plan: two charges have the key 'license'"),
         (
             lambda: plan(fees=Fee({"usd": "1", "eur": "1"})),
-            "Plan: usage 'usage': overage names no currency, and other amounts do: usd, eur",
+            "Plan: usage 'usage': overage names no currency, but other amounts do: usd, eur",
         ),
         (
             lambda: plan(fees=Fee({"usd": "1", "eur": "1"}), usage=usage(overage=Overage({"usd": "1"}))),

@@ -127,7 +127,7 @@ def test_retained_objects_are_named(world: World, catalog: Catalog, said: set[st
 
 
 def test_a_source_makes_the_card_that_is_charged_from_then_on(world: World) -> None:
-    """What Stripe answers is the card and not the token, so the card is what is looked at here."""
+    """Stripe answers with the card, not the token, so the test looks at the card."""
 
     def cards() -> list[tuple[bool, str]]:
         there = world.stripe("get", f"/v1/customers/{made.id}", expand=["sources"])
@@ -157,7 +157,7 @@ def test_a_live_customer_is_kept_unless_the_program_says_otherwise(world: World,
     assert any(kept.id in line and "stays" in line for line in said)
 
 
-def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_said_to_be(world: World, said: set[str]) -> None:
+def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_reported_to_be(world: World, said: set[str]) -> None:
     from tests.components.world import LIVE_KEY
 
     world.mode = "live"
@@ -169,8 +169,10 @@ def test_a_live_customer_that_is_deleted_with_an_unpaid_invoice_is_said_to_be(wo
     invoice = world.stripe("post", "/v1/invoices", customer=one.id, collection_method="send_invoice", days_until_due=3)
     for state in (one, other):
         world.destroy(CustomerProvider, state, world.process(mode="live", apiKey=LIVE_KEY))
-    [line] = [line for line in said if "is not paid" in line]
-    assert line.startswith(f"Customer 'a' ({one.id}): deleted while {invoice['id']} is not paid, which Stripe cannot")
+    [line] = [line for line in said if "deleted while unpaid" in line]
+    assert line.startswith(
+        f"Customer 'a' ({one.id}): deleted while unpaid: {invoice['id']}, which Stripe can no longer"
+    )
     # A restricted key that may not read invoices can delete all the same.
     restricted = "rk_" + "live_" + "restricted"
     third = world.up(CustomerProvider, "c", {"on_delete": "delete"}, process=live)
@@ -200,25 +202,25 @@ def test_two_resources_that_claim_one_name_are_refused_in_the_preview(
     for _ in range(2):
         assert run.check({}, {**arguments, "owner": "project/dev/first"}).failures == []
     [failure] = run.check({}, {**arguments, "owner": "project/dev/second"}).failures
-    assert failure.reason.startswith(f"{name}: is that of first too; only one ")
+    assert failure.reason.startswith(f"{name}: is also used by first; only one ")
 
 
 def test_a_chosen_id_that_somebody_else_has(world: World) -> None:
     world.stripe("post", "/v1/products", id="chosen", name="Hand-made")
-    with pytest.raises(ProviderError, match="the id 'chosen' belongs to a product that was not made here"):
+    with pytest.raises(ProviderError, match="the id 'chosen' belongs to a product that no program created"):
         world.product("pro", id="chosen")
     run = world.process().provider(ProductProvider)
     run.create({"name": "P", "id": "theirs", "owner": "project/prod/p"})
-    with pytest.raises(ProviderError, match="that project/prod/p made"):
+    with pytest.raises(ProviderError, match="that project/prod/p created"):
         world.product("pro", id="theirs")
     # What the refusal says to do.
-    with pytest.raises(ProviderError, match='declare adopt="chosen" to take it over'):
+    with pytest.raises(ProviderError, match='declare adopt="chosen" to adopt it'):
         world.product("pro", id="chosen")
     assert world.product("pro", id="chosen", adopt="chosen").id == "chosen"
     assert world.stripe("get", "/v1/products/chosen")["metadata"] == {"pulumi": "project/dev/pro"}
 
 
-def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> None:
+def test_what_exists_is_adopted_when_its_metadata_says_so(world: World) -> None:
     def mine(name: str) -> dict[str, str]:
         return {"pulumi": f"project/dev/{name}"}
 
@@ -242,7 +244,7 @@ def test_what_exists_is_taken_over_when_its_metadata_says_so(world: World) -> No
 
 
 def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
-    """Pulumi makes the new resource, and then deletes the old one, which is the same product."""
+    """Pulumi creates the new resource, then deletes the old one, which is the same product."""
     old = world.product("old-name", id="chosen")
     run = world.process()
     new = world.up(ProductProvider, "new-name", {"name": "P", "id": "chosen"}, process=run)
@@ -253,7 +255,9 @@ def test_a_renamed_resource_takes_its_chosen_id_along(world: World) -> None:
 
 
 @pytest.mark.parametrize("provider", [MeterProvider, PriceProvider, ProductProvider])
-def test_what_will_bill_nobody_new_is_said_once(world: World, said: set[str], provider: type[StripeProvider]) -> None:
+def test_what_will_bill_nobody_new_is_reported_once(
+    world: World, said: set[str], provider: type[StripeProvider]
+) -> None:
     arguments = {**declarations.of(provider.kind).arguments(world), "owner": "project/dev/n"}
     said.clear()
     run = world.process().provider(provider)
@@ -264,7 +268,14 @@ def test_what_will_bill_nobody_new_is_said_once(world: World, said: set[str], pr
         r"\(id_1\): will be (archived: no new subscriptions|inactive: Stripe refuses its meter events)", line
     )
     said.clear()
-    for old, new in ((off, off), (off, arguments), (arguments, {**arguments, "active": True})):
+    change = declarations.of(provider.kind).change
+    for old, new in (
+        (off, off),
+        (off, arguments),
+        (off, {**off, **change}),
+        (arguments, {**arguments, **change}),
+        (arguments, {**arguments, "active": True}),
+    ):
         run.diff("id_1", old, new)
     assert said == set()
 
@@ -282,7 +293,7 @@ def test_a_meter_is_switched_off_and_on(world: World) -> None:
 
 
 def test_a_meter_is_replaced_under_its_event_name_by_the_new_one(world: World, said: set[str]) -> None:
-    """Deleted before it, it would take the prices on it along, with their lookup keys, before there are new ones."""
+    """Deleted first, it would delete the prices on it, with their lookup keys, before there are new ones."""
     old = world.meter("tokens")
     provider = world.process().provider(MeterProvider)
     counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
@@ -328,7 +339,7 @@ def test_a_meter_whose_replacement_is_refused_goes_on(world: World, status: int)
     assert [each["id"] for each in active] == [new.id]
 
 
-def test_a_meter_that_cannot_be_taken_back_is_said_beside_the_refusal(world: World, said: set[str]) -> None:
+def test_a_meter_that_cannot_be_taken_back_is_reported_beside_the_refusal(world: World, said: set[str]) -> None:
     old = world.meter("tokens")
     counting = {**old.inputs, "default_aggregation": {"formula": "count"}}
     world.control("faults", method="POST", path="/v1/billing/meters", status=400, message="No more meters.")
@@ -353,19 +364,17 @@ def test_under_a_chosen_id_there_is_no_second_product(world: World, more: dict[s
     assert world.up(ProductProvider, "other", {"name": "P", **data, **more}, other).id != other.id
 
 
-def test_what_stays_although_it_is_taken_out_is_said_in_the_preview(world: World, said: set[str]) -> None:
+def test_what_stays_although_it_is_removed_is_reported_in_the_preview(world: World, said: set[str]) -> None:
     provider = world.process().provider(CustomerProvider)
     old = {"name": "C", "balance": 500, "phone": "1", "owner": "project/dev/c"}
     provider.diff("cus_1", old, {**old, "name": "D"})
     assert said == set()
     provider.diff("cus_1", old, {"name": "C", "owner": "project/dev/c"})
-    assert said == {
-        "Customer 'c' (cus_1): balance stays as it is in Stripe: an amount of money that somebody may count on"
-    }
+    assert said == {"Customer 'c' (cus_1): balance keeps its value in Stripe: it is money that somebody may count on"}
 
 
 def test_a_refusal_says_nothing_of_what_it_came_from(world: World) -> None:
-    """Pulumi prints the whole chain of an exception; the one line is for the person at the terminal."""
+    """Pulumi prints the whole chain of an exception; a person needs the one line."""
     world.stripe("post", "/v1/products", id="chosen", name="Hand-made")
     with pytest.raises(ProviderError) as caught:
         world.product("pro", id="chosen")
@@ -428,7 +437,7 @@ def test_foreign_metadata_survives_and_a_lost_owner_shows(world: World) -> None:
 
 
 def test_four_threads_share_a_provider(world: World) -> None:
-    """As Pulumi calls it: nothing is made twice and nothing is lost."""
+    """As Pulumi calls it: nothing is created twice and nothing is lost."""
     process = world.process()
     with ThreadPoolExecutor(4) as pool:
         states = list(
@@ -449,18 +458,18 @@ def test_two_resources_of_one_name_are_refused(world: World) -> None:
     run = world.process()
     product = world.product()
     world.up(PriceProvider, "fee", licensed(product.id), process=run)
-    with pytest.raises(ProviderError, match="two resources of this kind have this name"):
+    with pytest.raises(ProviderError, match="another resource of this kind has the same name"):
         world.up(PriceProvider, "fee", licensed(product.id), process=run)
 
 
 def test_a_new_resource_of_the_name_of_another_is_refused_in_the_preview(world: World) -> None:
-    """Pulumi allows it under two parents; made first, the new one would take the other's object over."""
+    """Pulumi allows it under two parents; created first, the new one would adopt the other's object."""
     old = world.customer()
     run = world.process().provider(CustomerProvider)
     new = {"name": "Another", "owner": "project/dev/acme"}
     assert run.check({}, new).failures == []
     [failure] = run.check(old.inputs, old.inputs).failures
-    assert failure.reason == "owner: two resources of this kind have this name; give one of them another"
+    assert failure.reason == "owner: another resource of this kind has the same name; rename one of them"
     # A replacement is checked as what it is and then as new, in the preview and again in the run.
     run = world.process().provider(CustomerProvider)
     for olds in (old.inputs, {}, old.inputs, {}):

@@ -1,4 +1,4 @@
-"""Prices: replaced in the right order, lookup keys taken from nobody else, amounts exact to the twelfth decimal."""
+"""Prices: replaced in the right order, no lookup key taken from others, amounts exact to the twelfth decimal."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_another_stack_s_lookup_key_is_never_taken(world: World) -> None:
     held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
     nothing: dict[str, Any] = {}
     for more in (nothing, {"transfer_lookup_key": True}):
-        with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
+        with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee created"):
             world.price(product.id, lookup_key="pro", **more)
     assert prices(world)[held.id]["lookup_key"] == "pro"
 
@@ -73,13 +73,13 @@ def test_an_update_never_takes_the_lookup_key_of_another_stack(world: World) -> 
     theirs = world.process().provider(PriceProvider)
     held = theirs.create({**licensed(product.id), "lookup_key": "pro", "owner": "project/prod/fee"})
     plain = world.price(product.id)
-    with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee made"):
+    with pytest.raises(ProviderError, match=rf"'pro' belongs to {held.id}, which project/prod/fee created"):
         world.price_change(product.id, plain, lookup_key="pro", transfer_lookup_key=True)
     assert prices(world)[held.id]["lookup_key"] == "pro"
 
 
 def test_a_key_is_taken_from_what_the_state_holds_under_another_owner(world: World) -> None:
-    """The stack was renamed, or the price imported: the new price is made before anything else says whose it is."""
+    """The stack was renamed, or the price imported: the new price is created before anything else tells whose it is."""
     product = world.product()
     old = world.price(product.id, lookup_key="pro")
     world.stripe("post", f"/v1/prices/{old.id}", metadata={"pulumi": "project/before/license"})
@@ -91,10 +91,10 @@ def test_a_key_is_taken_from_what_the_state_holds_under_another_owner(world: Wor
 def test_nobody_s_lookup_key_is_taken_only_when_the_program_says_so(world: World) -> None:
     product = world.product()
     hand_made = world.stripe("post", "/v1/prices", product=product.id, currency="usd", unit_amount=1, lookup_key="pro")
-    with pytest.raises(ProviderError, match="transfer_lookup_key=True takes it over"):
+    with pytest.raises(ProviderError, match="transfer_lookup_key=True takes the key from it"):
         world.price(product.id, lookup_key="pro")
     plain = world.price(product.id)
-    with pytest.raises(ProviderError, match="was not made by a program"):
+    with pytest.raises(ProviderError, match="no program created"):
         world.price_change(product.id, plain, lookup_key="pro")
     taken = world.price_change(product.id, plain, lookup_key="pro", transfer_lookup_key=True)
     assert taken.id == plain.id
@@ -322,7 +322,7 @@ def test_a_currency_that_the_program_does_not_change_stays_as_somebody_set_it(wo
     assert there["eur"]["unit_amount"] == after["eur"]["unit_amount"]
 
 
-def test_a_currency_in_tiers_stays_when_another_is_taken_out(world: World) -> None:
+def test_a_currency_in_tiers_stays_when_another_is_removed(world: World) -> None:
     product, meter = world.product(), world.meter()
     tiers = [{"up_to": 10, "unit_amount": 7, "flat_amount": 5}, {"up_to": "inf", "unit_amount_decimal": "0.5"}]
     arguments = metered(product.id, meter.id)
@@ -419,7 +419,7 @@ def test_twelve_decimals_survive_a_round_trip(world: World, amount: Any) -> None
 
 
 def test_no_float_reaches_stripe(world: World) -> None:
-    """Pulumi hands every number over as a float; on the wire there is none."""
+    """Pulumi passes every number as a float; none reaches Stripe."""
     product, meter = (
         world.product(package_dimensions={"height": 1.5, "length": 2, "weight": 3, "width": 4}),
         world.meter(),

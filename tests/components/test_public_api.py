@@ -1,4 +1,4 @@
-"""The names that programs of others may rely on. To take one away, or to move it, is a major version."""
+"""The names that other programs may rely on. Removing or moving one needs a major version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bill of a plan, by hand and beside the sandbox, which rates on its own."""
+"""The bill of a plan, worked out by hand and compared with the sandbox, which rates on its own."""
 
 from __future__ import annotations
 

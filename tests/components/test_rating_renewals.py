@@ -1,4 +1,4 @@
-"""The rating beside the sandbox's renewal invoices: random plans, random usage, to the cent."""
+"""Our rating compared with the sandbox's renewal invoices: random plans, random usage, to the cent."""
 
 from __future__ import annotations
 

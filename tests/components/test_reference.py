@@ -1,4 +1,4 @@
-"""docs/providers.md says what the code does."""
+"""docs/providers.md is what the code generates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program declares with: typed from Stripe's own types, light to import, and pickled as states remember it."""
+"""The typed resources: Stripe's own types, light to import, and pickled under names that never change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PICKLES = {
 @of_the_locked_sdk
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_arguments_are_all_that_the_pinned_sdk_has(provider: type[StripeProvider]) -> None:
-    """A parameter that a new stripe-python brings, or takes away, fails here."""
+    """A parameter that a new stripe-python adds or removes fails here."""
     kind = provider.kind
     resource = getattr(resources, kind.name)
     assert resource.provider_class is provider
@@ -96,7 +96,7 @@ def test_a_provider_is_pickled_as_every_state_remembers_it(provider: type[Stripe
 
 
 def test_the_program_process_does_not_import_stripe() -> None:
-    """It would pay for it at every preview; only the provider process calls Stripe."""
+    """The import would slow down every preview, and only the provider process calls Stripe."""
     code = "import sys, components.resources; print(sorted({'stripe', 'requests', 'sandbox'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -112,7 +112,7 @@ def test_no_output_has_the_name_of_an_argument_of_another_meaning() -> None:
 
 
 class Recorder(pulumi.runtime.Mocks):
-    """Takes every resource, and says what it was declared with."""
+    """Takes every resource, and records its arguments."""
 
     def __init__(self) -> None:
         self.declared: dict[str, dict[str, Any]] = {}
@@ -175,6 +175,17 @@ def test_a_plan_in_another_currency_makes_other_subscriptions(recorder: Recorder
     program()
     assert recorder.types["one"] == "pulumi-python:dynamic/stripe:Subscription"
     assert recorder.declared["one"]["currency"] == "eur"
+
+
+@pytest.mark.parametrize("seats", ["3", " 3 ", 3, {"license": "3"}])
+def test_seats_may_be_read_from_a_csv(recorder: Recorder, seats: Any) -> None:
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> pulumi.Output[Any]:
+        pro = PublishedPlan("pro", Plan("Pro", fees=100, usage=Usage("call", overage=1)), event_name="calls")
+        return Subscriber("one", pro, customer_name="One", email="one@example.com", seats=seats).subscription.id
+
+    program()
+    assert recorder.declared["one"]["items"]["license"]["quantity"] == 3
 
 
 @pytest.mark.parametrize(

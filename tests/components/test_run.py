@@ -1,4 +1,4 @@
-"""What the providers of one process know together: no answer depends on which resource was taken first."""
+"""What the providers of one process know together: no answer depends on which resource came first."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_state_that_cannot_be_read_is_said_and_holds_nothing(world: World, sai
     assert not run.release(PRICE, "x", A)
     assert not run.state_holds(PRICE, "y", A)
     [line] = said
-    assert line.startswith("the stack's state cannot be read")
+    assert line.startswith("cannot read the stack's state")
     assert line.endswith(": no dev")
 
 

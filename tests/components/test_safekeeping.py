@@ -1,4 +1,4 @@
-"""A live stack is kept under a passphrase or a key service, and in a state of its own."""
+"""A live stack needs a passphrase or a key service, and a backend of its own."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_checkout_s_own_state_is_found(tmp_path: Path, backend: str, objecte
     assert ["the state is the folder .pulumi-state" in each for each in found] == [True] * objected
 
 
-def test_a_stack_that_is_not_live_or_asks_for_it_by_name_is_left_alone(tmp_path: Path) -> None:
+def test_a_stack_that_is_not_live_or_asks_for_it_by_name_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.prod.yaml").write_text(f"encryptionsalt: {EMPTY}\n")
     environ = {"PULUMI_BACKEND_URL": f"file://{tmp_path}/.pulumi-state", "PULUMI_CONFIG_PASSPHRASE": ""}
     asked = {"mode": "live", "allowLocalState": "true", "allowEmptyPassphrase": "true"}

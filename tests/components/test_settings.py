@@ -1,4 +1,4 @@
-"""Where Stripe is: a key of the wrong mode never gets as far as a request."""
+"""Settings: a key of the wrong mode never gets as far as a request."""
 
 from __future__ import annotations
 
@@ -116,17 +116,17 @@ def test_patience_is_configured() -> None:
         (
             {"mode": "sandbox"},
             {"STRIPE_API_KEY": "sk_live_1"},
-            "STRIPE_API_KEY is a live key and stripe-pricing:mode is sandbox",
+            "STRIPE_API_KEY is a live key, but stripe-pricing:mode is sandbox",
         ),
         (
             {"mode": "test", "apiKey": "rk_live_1"},
             {},
-            "stripe-pricing:apiKey is a live key and stripe-pricing:mode is test",
+            "stripe-pricing:apiKey is a live key, but stripe-pricing:mode is test",
         ),
         (
             {"mode": "live"},
             {"STRIPE_API_KEY": "sk_test_1"},
-            "STRIPE_API_KEY is a test key and stripe-pricing:mode is live",
+            "STRIPE_API_KEY is a test key, but stripe-pricing:mode is live",
         ),
         ({"mode": "test", "apiKey": "pk_test_1"}, {}, "stripe-pricing:apiKey is not a secret or restricted Stripe key"),
         (
@@ -167,9 +167,9 @@ def test_a_key_shows_nowhere() -> None:
         ("{}\n", "a line break"),
         ("\n{}", "a line break"),
         ("{}\r\n", "a line break"),
-        ("{} ", "a blank"),
-        (" {}", "a blank"),
-        ("{}\t", "a blank"),
+        ("{} ", "a space"),
+        (" {}", "a space"),
+        ("{}\t", "a space"),
         ("{},", "a comma"),
         ("{},{}", "a comma"),
         ("{}\0", "a NUL"),
@@ -193,7 +193,7 @@ def test_a_key_with_anything_around_it_is_refused_and_never_shown(source: str, a
 
 
 def test_a_prefix_alone_is_no_key() -> None:
-    with pytest.raises(SettingsError, match="STRIPE_API_KEY has nothing behind its prefix"):
+    with pytest.raises(SettingsError, match="STRIPE_API_KEY has nothing after its prefix"):
         read({"STRIPE_API_KEY": "sk_test_"}, mode="test")
     # What a key begins with is no secret, and stands in advice.
     assert (
@@ -211,7 +211,7 @@ def test_what_a_broken_key_is_broken_into_is_cut_out_too() -> None:
 @pytest.mark.parametrize("name", ["stripe-pricing:apiKey", "stripe:apiKey"])
 def test_a_live_key_that_is_not_encrypted_is_refused(name: str) -> None:
     config = {"stripe-pricing:mode": "live", name: "sk_" + "live_51Habc0123456789"}
-    with pytest.raises(SettingsError, match=f"^{name} is a live key and is not encrypted") as caught:
+    with pytest.raises(SettingsError, match=f"^{name} is a live key that is not encrypted") as caught:
         Settings.read(StackConfig(config.get, lambda key: False), {})
     assert "51Habc" not in str(caught.value)
     assert Settings.read(StackConfig(config.get, lambda key: key == name), {}).api_key is not None

@@ -1,4 +1,4 @@
-"""Reading Stripe's types: every form of annotation of every stripe-python, known here or not."""
+"""Reading Stripe's types: every form of annotation in every stripe-python, known or not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Item = TypeVar("Item")
 
 
 class StripeObjectOf(Generic[Item]):
-    """Stands for a class of stripe-python's, whose objects no program declares."""
+    """Stands for a class of stripe-python whose objects no program can declare."""
 
 
 class Inner(TypedDict):
@@ -89,7 +89,7 @@ def test_each_form_of_annotation_is_read(annotation: Any, shape: Shape, clearabl
 
 
 def typed_dict(annotations: Mapping[str, Any], total: bool = True) -> Any:
-    """A TypedDict, made at run time; what cannot be evaluated stays as it is written."""
+    """A TypedDict, created at run time; annotations that cannot be evaluated stay text."""
     made: Any = type("Made", (), {"__annotations__": dict(annotations), "__module__": __name__, "__total__": total})
     return made
 
@@ -177,7 +177,7 @@ def test_what_creating_requires_and_what_an_update_clears() -> None:
     )
 
 
-def test_fields_are_taken_out_wherever_they_are() -> None:
+def test_fields_are_removed_wherever_they_are() -> None:
     item = Struct("Item", {"id": Field(TEXT), "price": Field(TEXT)})
     left = Struct("Item", {"price": Field(TEXT)}, {"id": "why"})
     shapes: dict[str, Shape] = {"a": Array(item), "b": Map(item), "c": item, "d": Either((WHOLE, item)), "e": TEXT}
@@ -194,7 +194,7 @@ def test_fields_are_taken_out_wherever_they_are() -> None:
         {"e": "gone"},
     )
     _, problems = Schema(cut).check({"a": [{"id": 1}], "e": "x"})
-    assert problems == [(("a", 0, "id"), "is no argument here: why"), (("e",), "is no argument here: gone")]
+    assert problems == [(("a", 0, "id"), "is not an argument here: why"), (("e",), "is not an argument here: gone")]
 
 
 def test_a_path_leads_to_a_shape() -> None:
@@ -309,7 +309,7 @@ def test_what_is_wrong_inside_leaves_the_rest() -> None:
         ("list", 1, "size"): "must be a whole number, not a string",
         ("list", 1, "nam"): "Stripe has no such parameter; did you mean name?",
         ("list", 1, "name"): "is required",
-        ("list", 2): "is empty; leave it out of the list",
+        ("list", 2): "is empty; remove it from the list",
         ("map", "b"): "must be a whole number, not a string",
         ("anchor", "type"): "must be one of now, later",
     }

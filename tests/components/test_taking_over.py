@@ -1,4 +1,4 @@
-"""What exists in Stripe becomes a resource's when the program names it, or when nobody pays anything else by that."""
+"""Adopting objects that exist in Stripe: by name, or when that changes nothing that anyone pays."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def test_what_the_program_names_is_taken_over_and_said(
     state = world.up(provider, "n", {**arguments, **kind.change, "adopt": theirs})
     assert state.id == theirs
     [(name, value)] = kind.change.items()
-    [line] = [line for line in said if "is taken over" in line]
-    assert f"({theirs}): is taken over" in line
+    [line] = [line for line in said if "is adopted" in line]
+    assert f"({theirs}): is adopted" in line
     # Meters have no metadata.
-    assert ("is taken over from project/prod/n and" in line) is provider.kind.has_metadata
+    assert ("is adopted from project/prod/n and" in line) is provider.kind.has_metadata
     for path, each in leaves(value, name):
         assert re.search(rf"{path} \S+ => {each!r}", line)
     assert "{}" not in line
@@ -82,7 +82,9 @@ def test_what_the_program_names_is_taken_over_and_said(
 @pytest.mark.parametrize("provider", WITH_OBJECTS)
 def test_an_id_that_there_is_not_is_refused(world: World, provider: type[StripeProvider]) -> None:
     arguments = declarations.of(provider.kind).arguments(world)
-    with pytest.raises(ProviderError, match="adopt is nothing_1, and there is none; leave adopt out to make a new one"):
+    with pytest.raises(
+        ProviderError, match="adopt is nothing_1, which does not exist; remove adopt to create a new one"
+    ):
         world.up(provider, "n", {**arguments, "adopt": "nothing_1"})
 
 
@@ -96,7 +98,7 @@ def test_a_preview_shows_what_taking_over_changes_with_amounts(
     said.clear()
     run.check({}, {**declared(catalog, items=items, adopt=live), "owner": "project/dev/acme"})
     [line] = said
-    assert f"({live}): is taken over and changed: " in line
+    assert f"({live}): is adopted and changed: " in line
     assert "what recurs by quantity: 98.00 USD a month => 998.00 USD a month" in line
     assert not any(call.startswith("POST") for call in world.calls())
     # What is not known yet is not compared, and once it is in the state nobody looks again.
@@ -108,27 +110,25 @@ def test_a_preview_without_a_key_says_that_it_could_not_look(world: World, said:
     run = world.process(mode="live").provider(PriceProvider)
     run.check({}, {**licensed("prod_1"), "adopt": "price_1", "owner": "project/dev/fee"})
     [line] = said
-    assert "Price 'fee' (price_1): will be taken over; the preview could not look at what that changes: " in line
+    assert "Price 'fee' (price_1): will be adopted; the preview cannot tell what that changes: " in line
     assert "there is no API key" in line
     assert world.calls() == []
 
 
 def test_what_stripe_cannot_change_is_refused_with_both_values(world: World, catalog: dict[str, str]) -> None:
     other = world.price(catalog["product"], "other").id
-    with pytest.raises(
-        ProviderError, match=r"has unit_amount_decimal '10000' where '5' is declared, and Stripe cannot"
-    ):
+    with pytest.raises(ProviderError, match=r"has unit_amount_decimal '10000' \(declared: '5'\), and Stripe cannot"):
         world.up(PriceProvider, "n", {**licensed(catalog["product"]), "unit_amount_decimal": "5", "adopt": other})
 
 
 def test_a_resource_that_is_something_already_is_not_made_another(world: World, catalog: dict[str, str]) -> None:
     fee = world.price(catalog["product"], "fee")
     run = world.process().provider(PriceProvider)
-    with pytest.raises(ProviderError, match=f"adopt is {catalog['dear']}, and this resource is {fee.id} already"):
+    with pytest.raises(ProviderError, match=f"adopt is {catalog['dear']}, but this resource already is {fee.id}"):
         run.diff(fee.id, fee.outs, {**fee.inputs, "adopt": catalog["dear"]})
     # Nor what the program has as another resource.
     run.diff(fee.id, fee.outs, fee.inputs)
-    with pytest.raises(ProviderError, match=f"adopt is {fee.id}, which is Price 'fee' of this program"):
+    with pytest.raises(ProviderError, match=f"adopt is {fee.id}, which already is Price 'fee' of this program"):
         run.create({**licensed(catalog["product"]), "adopt": fee.id, "owner": "project/dev/second"})
 
 
@@ -146,16 +146,16 @@ def test_a_replacement_of_what_was_taken_over_is_a_new_object(world: World, cata
 
 MINE = {"metadata": {"pulumi": "project/dev/acme"}}
 TERMS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "quantity": ({}, {"items": {"seat": {"price": "$seat", "quantity": 200}}}, "items.seat.quantity 10 where 200"),
+    "quantity": ({}, {"items": {"seat": {"price": "$seat", "quantity": 200}}}, "items.seat.quantity 10 .declared: 200"),
     "price": ({}, {"items": {"seat": {"price": "$dear", "quantity": 10}}}, "items"),
     "another item": ({}, {"items": {"dear": {"price": "$dear"}, "seat": {"price": "$seat", "quantity": 10}}}, "items"),
-    "terms of payment": ({}, {"days_until_due": 3}, "days_until_due 30 where 3"),
+    "terms of payment": ({}, {"days_until_due": 3}, "days_until_due 30 .declared: 3"),
     "collection": ({"collection_method": "send_invoice"}, {"collection_method": "charge_automatically"}, "collection"),
     "discount given": ({"discounts": "$coupon"}, {}, "discounts"),
     "trial given": ({"trial_end": "$later"}, {}, "trial_end"),
     "trial declared": ({}, {"trial_end": "$later"}, "trial_end"),
     "paused": ({"pause": True}, {}, "pause_collection"),
-    "tax": ({}, {"automatic_tax": {"enabled": True}}, "automatic_tax.enabled False where True"),
+    "tax": ({}, {"automatic_tax": {"enabled": True}}, "automatic_tax.enabled False .declared: True"),
     "threshold": ({}, {"billing_thresholds": {"amount_gte": 5000}}, "billing_thresholds.amount_gte"),
 }
 
@@ -184,7 +184,7 @@ def test_what_is_found_and_pays_otherwise_is_refused_with_both_values(
     if wanted.get("collection_method") == "charge_automatically":
         del arguments["days_until_due"]
     before = world.stripe("get", f"/v1/subscriptions/{live}")
-    with pytest.raises(ProviderError, match=rf"{live} was made for it and has .*{words}.*declare adopt=\"{live}\""):
+    with pytest.raises(ProviderError, match=rf"{live} was created for it and has .*{words}.*declare adopt=\"{live}\""):
         world.up(SubscriptionProvider, "acme", arguments)
     assert world.stripe("get", f"/v1/subscriptions/{live}") == before
     assert len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
@@ -196,7 +196,7 @@ def test_what_is_found_and_pays_otherwise_is_refused_with_both_values(
 def test_what_is_found_and_pays_the_same_is_taken_over(world: World, catalog: dict[str, str], said: set[str]) -> None:
     live = begun(world, catalog, **MINE)
     assert world.up(SubscriptionProvider, "acme", declared(catalog, description="x")).id == live
-    assert any(f"({live}): exists already and is taken over" in line for line in said)
+    assert any(f"({live}): already exists and is adopted" in line for line in said)
 
 
 @pytest.mark.parametrize(("amount", "taken_over"), [("980", True), ("981", False)])
@@ -221,7 +221,7 @@ def test_a_price_made_again_at_the_same_cost_is_the_same_bill(
 
 def test_two_stacks_never_share_a_meter_unless_it_is_declared(world: World, said: set[str]) -> None:
     theirs = of_another_stack(world, MeterProvider, METER)
-    with pytest.raises(ProviderError, match=rf"{theirs}, which this stack's state does not hold.*adopt=\"{theirs}\""):
+    with pytest.raises(ProviderError, match=rf"{theirs}, which is not in this stack's state.*adopt=\"{theirs}\""):
         world.up(MeterProvider, "tokens", METER)
     ours = world.up(MeterProvider, "tokens", {**METER, "adopt": theirs})
     assert ours.id == theirs
@@ -232,7 +232,9 @@ def test_two_stacks_never_share_a_meter_unless_it_is_declared(world: World, said
     world.destroy(MeterProvider, ours)
     assert world.stripe("get", f"/v1/billing/meters/{theirs}")["status"] == "active"
     assert any(
-        f"stays active, since it was taken over and {price['id']}, which this stack did not" in each for each in said
+        f"stays active, since it was adopted and prices that this stack did not create still bill by it ({price['id']})"
+        in each
+        for each in said
     )
     world.stripe("post", f"/v1/prices/{price['id']}", active=False)
     world.destroy(MeterProvider, ours)

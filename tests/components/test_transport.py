@@ -1,4 +1,4 @@
-"""A request goes to the address that was asked for and to nobody else, whatever the environment and the answer say."""
+"""A request goes to the configured address and nowhere else, whatever the environment and the answer say."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def account(address: str, mode: str = "test") -> Account:
 def test_a_redirect_carries_neither_key_nor_body_anywhere(status: int) -> None:
     with serving() as elsewhere, serving(status, Location=f"{elsewhere.address}/v1/account") as asked:
         with pytest.raises(
-            StripeRefusal, match=rf"HTTP {status}.*The address redirects, and no key is sent on"
+            StripeRefusal, match=rf"HTTP {status}.*The address redirects, which is never followed"
         ) as caught:
             account(asked.address).request("get", "/v1/products", subject="Products")
         assert "\n" not in str(caught.value)

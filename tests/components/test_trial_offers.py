@@ -1,4 +1,4 @@
-"""Trial offers on a subscription's items: begun once, told before, and never put back over what Stripe has moved on."""
+"""Trial offers on a subscription's items: begun once, announced, and never sent again after they ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Trial:
-    """A customer, a price, a dearer one, and an offer of a week for little that ends in the first."""
+    """A customer, a price, a more expensive one, and an offer of a cheap week that ends in the first."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -76,7 +76,7 @@ class Trial:
 
     def over(self) -> None:
         """The trial ends."""
-        self.world.control("clock", advance=WEEK + 60)
+        self.world.control("clock", advance=WEEK + 3_700)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_later_change_neither_begins_the_trial_again_nor_moves_the_price_back(
 
 @pytest.mark.parametrize("name", ["price", "plan"])
 def test_a_price_that_the_trial_does_not_end_in_is_refused_before_anything_is_sent(trial: Trial, name: str) -> None:
-    """With the trial's own price in the program, a later run would move whoever pays in full back to it."""
+    """With the trial's own price in the program, a later run would move paying customers back to it."""
     with pytest.raises(ProviderError, match=f"items.license.{name} is {trial.week}, but .* ends in {trial.fee}"):
         trial.up(under(trial.offer, **{name: trial.week}))
     assert trial.sent() == []
@@ -144,11 +144,11 @@ def test_an_offer_that_is_not_known_yet_is_told_too(trial: Trial, said: set[str]
     assert any("item license begins a trial: it bills the price of its trial offer" in text for text in said), said
 
 
-def test_taken_out_the_trial_runs_on(trial: Trial, said: set[str]) -> None:
+def test_removed_the_trial_runs_on(trial: Trial, said: set[str]) -> None:
     trial.up(under(trial.offer))
     trial.up({"price": trial.fee})
     assert trial.sent() == []
-    assert any("item license: its trial stays as it is in Stripe" in text for text in said), said
+    assert any("item license: its trial stays in Stripe" in text for text in said), said
     assert trial.remote()["current_trial"]["trial_offer"] == trial.offer
     assert trial.refreshed() == {"price": trial.fee}
     trial.over()
@@ -191,16 +191,18 @@ def test_a_trial_is_begun_once_though_the_answer_was_lost(trial: Trial) -> None:
     assert trial.refreshed() == under(trial.offer, price=trial.fee)
 
 
-def test_a_replacement_says_that_the_trial_begins_anew(trial: Trial, said: set[str]) -> None:
+def test_a_replacement_says_that_the_trial_starts_over(trial: Trial, said: set[str]) -> None:
     trial.up(under(trial.offer))
     trial.customer = trial.world.customer("other").id
     trial.up(under(trial.offer))
-    assert any("a new subscription made" in text and "the trial of license from the beginning" in text for text in said)
+    assert any(
+        "a new subscription is created" in text and "the trial of license from the beginning" in text for text in said
+    )
 
 
 @pytest.mark.parametrize("shown", ["the trial's price", "the item's own price"])
 def test_whichever_price_stripe_shows_in_a_trial_there_is_no_drift(trial: Trial, shown: str) -> None:
-    """Nobody has published which of the two it is."""
+    """Stripe has not published which of the two it is."""
     trial.up(under(trial.offer, price=trial.fee))
     assert trial.state is not None
     remote = trial.world.stripe("get", f"/v1/subscriptions/{trial.state.id}")
@@ -214,13 +216,13 @@ def test_whichever_price_stripe_shows_in_a_trial_there_is_no_drift(trial: Trial,
 @pytest.mark.parametrize(
     ("item", "more", "problem"),
     [
-        ({}, {"trial_end": 4_000_000_000}, "items.license.current_trial: excludes trial_end"),
-        ({}, {"trial_period_days": 3}, "items.license.current_trial: excludes trial_period_days"),
+        ({}, {"trial_end": 4_000_000_000}, "items.license.current_trial: cannot be combined with trial_end"),
+        ({}, {"trial_period_days": 3}, "items.license.current_trial: cannot be combined with trial_period_days"),
         ({}, {"billing_mode": {"type": "classic"}}, "items.license.current_trial: needs billing_mode type flexible"),
         (
             {"price_data": {"currency": "usd", "product": "prod_1", "recurring": {"interval": "month"}}},
             {},
-            "items.license.current_trial: excludes price_data",
+            "items.license.current_trial: cannot be combined with price_data",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a type checker says of a program that uses our packages from another project."""
+"""What a type checker says about a program of another project that uses our packages."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pulumi
 import pytest
 
 from components.plan import PublishedPlan
-from components.pricing import Fee, Overage, Plan, PricingError, Rollout, Usage, Version
+from components.pricing import Fee, Overage, Plan, PricingError, Rollout, Tier, Usage, Version
 from components.program import program
 from components.subscriber import Subscriber
 from sandbox.wire import Request
@@ -425,6 +425,17 @@ def test_the_catalogue_has_every_version_and_what_it_costs(stack: Stack) -> None
 # -- what cannot be meant ---------------------------------------------------------------------------------------------
 
 
+def test_a_mistake_that_is_found_last_applies_nothing(stack: Stack) -> None:
+    """An `up` without a preview, too: the plan and the first subscriber were declared before the mistake."""
+    with pytest.raises(pulumi.RunError):
+        stack.up(sold(V1, "acme", "acme"))
+    assert (stack.done, stack.states) == ([], {})
+    stack.up(sold(V1, "acme"))
+    with pytest.raises(pulumi.RunError, match="needs a rollout"):
+        stack.up(sold({1: V1, 2: V2}, "acme"))
+    assert stack.done == []
+
+
 @pytest.mark.parametrize(
     ("versions", "message"),
     [
@@ -470,3 +481,60 @@ def test_a_usage_charge_that_a_later_version_adds_leaves_the_meter_of_the_first(
     stack.up(sold(V1))
     stack.up(body)
     assert [each for each in stack.done if "Meter" in each] == ["create Meter alpaca-ai-calls-meter"]
+
+
+# -- what is surely not meant -----------------------------------------------------------------------------------------
+
+
+def slipped() -> Plan:
+    return plan(usage=Usage("token", included=1_000, overage="0.04"))
+
+
+def test_a_slip_of_unit_between_versions_is_warned_of_until_it_is_meant(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    def body(*meant: str) -> Program:
+        def run() -> None:
+            with program(meant=meant):
+                alpaca({1: V1, 2: slipped()})
+
+        return run
+
+    said = "alpaca-ai@2: 1 token is 100 times dearer than in alpaca-ai@1: 0.0004 USD becomes 0.04 USD"
+    stack.preview(body())
+    assert caplog.messages == [f'{said}; if that is meant: program(meant=["slip:alpaca-ai@2:usage"])']
+    caplog.clear()
+    stack.preview(body("slip:alpaca-ai@2:usage"))
+    # The version that is offered has no such slip; the one that may come is told of before it is offered.
+    assert caplog.messages == []
+    stack.preview(body(), **{"stripe-pricing:offers": '{"alpaca-ai": 1}'})
+    assert len(caplog.messages) == 1
+
+
+def test_what_was_meant_of_the_only_version_is_meant_of_the_first(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    falling = Usage("token", tiers=[Tier("5.00", up_to=20), Tier("4.00")], tiers_mode="volume")
+
+    def body(versions: Any) -> Program:
+        def run() -> None:
+            with program(meant=["falls:alpaca-ai:usage"]):
+                alpaca(versions)
+
+        return run
+
+    stack.preview(body(plan(usage=falling)))
+    offered = {"stripe-pricing:offers": '{"alpaca-ai": 1}'}
+    rising = Usage("token", tiers=[Tier("5.00", up_to=20), Tier("4.90")], tiers_mode="volume")
+    stack.preview(body({1: plan(usage=falling), 2: plan(usage=rising)}), **offered)
+    assert caplog.messages == []
+
+
+def test_plans_are_compared_in_the_versions_that_are_offered(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    def run() -> None:
+        with program():
+            alpaca({1: plan("100.00"), 2: plan("90.00")})
+            PublishedPlan("llama", plan("95.00"), event_name="llama_tokens")
+
+    stack.preview(run)
+    assert ["llama never costs less than alpaca-ai@2" in message for message in caplog.messages] == [True]

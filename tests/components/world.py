@@ -86,7 +86,7 @@ class Recording(SandboxHTTPClient):
 
 
 class Process:
-    """One provider process: what it knows is gone with it, what Stripe knows stays."""
+    """One provider process: its memory ends with it, and Stripe's stays."""
 
     def __init__(self, world: World, **config: str) -> None:
         config = {"mode": "sandbox", **config}
@@ -253,7 +253,7 @@ def invoiced(customer: str) -> dict[str, Any]:
 
 
 def as_pulumi_sends(value: Any) -> Any:
-    """The value as it comes out of Pulumi's wire: every number a float, nothing that is None."""
+    """The value as Pulumi delivers it: every number is a float, and None is left out."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""An engine run behind a sandbox that spoils its requests, and ways to break it at one of them."""
+"""An engine run against a sandbox that makes chosen requests fail."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def branch(project: Project, folder: Path) -> Project:
 
 
 class Run:
-    """A `pulumi up` or `destroy` under way, to be broken by a plan."""
+    """A running `pulumi up` or `destroy`, which a plan can interrupt."""
 
     def __init__(self, project: Project, verb: str, env: Mapping[str, str] | None = None) -> None:
         self.verb = verb
@@ -109,7 +109,7 @@ def end(pid: int, number: signal.Signals) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits to be buried does not."""
+    """Whether a process still runs; a zombie does not."""
     listed = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, timeout=10, check=False
     )

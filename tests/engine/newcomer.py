@@ -1,4 +1,4 @@
-"""A checkout as a newcomer has it: the repository's files in another folder, and a shell without anything of ours."""
+"""A newcomer's checkout: the repository's files in another folder, and a shell without our environment."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def sandbox_of(project: Project) -> Sandbox:
 
 
 def control(project: Project, method: str, name: str, /, **params: Any) -> dict[str, Any]:
-    """Ask the sandbox's control interface."""
+    """Call the sandbox's control interface."""
     body = json.dumps(params).encode() if params else b""
     answer = sandbox_of(project).handle(Request(method, f"/_sandbox/{name}", {}, body))
     parsed: dict[str, Any] = json.loads(answer.body)

@@ -115,6 +115,8 @@ def test_up_without_a_key_says_which_and_applies_nothing(new_project: Callable[.
     [
         ('Fee("100.00")', "Fee(100.00)", "Fee.amount: 100.0 is a float, which cannot hold money exactly"),
         ("included=1_000", "includes=1_000", "Usage: there is no argument includes; did you mean included?"),
+        # The plan is declared by then, and not told to the engine.
+        ("seats=3", 'seats="three"', "subscriber alpaca-ai-first-customer: seats is 'three'; must be a whole number"),
     ],
 )
 def test_a_mistake_in_the_program_is_one_line(alpaca: Project, old: str, new: str, message: str) -> None:

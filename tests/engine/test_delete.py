@@ -1,4 +1,4 @@
-"""Deletes, kind by kind: what `destroy` and taking a resource out of the program do in Stripe, and what they say.
+"""Deletes, kind by kind: what `destroy` and removing a resource from the program do in Stripe, and what they print.
 
 Stripe deletes few things for good. What it keeps is named in the output; nothing goes on billing in silence.
 """
@@ -27,7 +27,7 @@ def said(result: Result) -> list[str]:
 
 
 def is_deleted(client: stripe.StripeClient, id_: str) -> bool:
-    """Whether a product or customer is gone for good."""
+    """Whether a product or customer is permanently deleted."""
     service = client.v1.customers if id_.startswith("cus_") else client.v1.products
     try:
         return bool(service.retrieve(id_).to_dict().get("deleted"))
@@ -77,9 +77,9 @@ def test_destroy_leaves_nothing_that_bills_and_names_what_stays(new_project: New
 
     assert said(destroyed) == [
         "Meter 'tokens': deactivated; Stripe keeps it and its usage",
-        "Price 'seat': archived; Stripe keeps it, and what is subscribed to it goes on",
-        "Price 'usage': archived; Stripe keeps it, and what is subscribed to it goes on",
-        "Product 'sold': archived; Stripe deletes no product that has had prices",
+        "Price 'seat': archived; Stripe keeps it, and subscriptions on it go on",
+        "Price 'usage': archived; Stripe keeps it, and subscriptions on it go on",
+        "Product 'sold': archived; Stripe cannot delete a product that has had prices",
     ]
     for name in ("Meter tokens", "Price seat", "Price usage", "Product sold"):
         assert f"({known[name]})" in destroyed.text
@@ -114,7 +114,7 @@ def test_destroy_leaves_nothing_that_bills_and_names_what_stays(new_project: New
     no_changes(project)
 
 
-def test_deleting_what_is_gone_already_succeeds(new_project: NewProject) -> None:
+def test_deleting_what_is_already_gone_succeeds(new_project: NewProject) -> None:
     project = new_project(EVERYTHING)
     project.up().ok()
     known, client = ids(project), project.client.v1
@@ -219,7 +219,7 @@ def test_a_subscription_ends_as_declared(new_project: NewProject) -> None:
     assert -3000 <= credit - 100 <= -2990
     assert ended["ending"].cancel_at_period_end
     assert ended["ending"].latest_invoice == before["ending"]
-    assert "Subscription 'ending': goes on to the end of its period and then ends" in said(removed)
+    assert "Subscription 'ending': ends with its current period" in said(removed)
     no_changes(project)
 
 
@@ -232,10 +232,9 @@ def test_a_customer_stays_while_a_subscription_goes_on_to_its_end(new_project: N
     subscription = client.subscriptions.retrieve(known["Subscription ada"])
     assert (subscription.status, subscription.cancel_at_period_end) == ("active", True)
     assert not is_deleted(project.client, known["Customer ada"])
-    assert "Subscription 'ada': goes on to the end of its period and then ends" in said(destroyed)
+    assert "Subscription 'ada': ends with its current period" in said(destroyed)
     assert (
-        f"Customer 'ada': stays in Stripe, since {subscription.id} goes on to the end of its period; "
-        "delete it in Stripe after that"
+        f"Customer 'ada': stays in Stripe until {subscription.id} ends with its period; delete it in Stripe after that"
     ) in said(destroyed)
     assert not client.prices.retrieve(known["Price seat"]).active
 
@@ -275,8 +274,9 @@ def test_a_replaced_subscription_is_cancelled_before_the_new_one_bills(new_proje
     preview = project.preview().ok()
     assert said(preview) == [
         (
-            "Subscription 'moved': is cancelled now (with a last invoice for its usage, unused time is not credited) "
-            "and a new subscription made, with a billing period of its own (30.00 USD a month); this cannot be undone"
+            "Subscription 'moved': is cancelled now (with a final invoice for its usage, unused time is not credited) "
+            "and a new subscription is created, with a billing period of its own (30.00 USD a month); "
+            "this cannot be undone"
         )
     ]
 
@@ -338,8 +338,8 @@ def test_meters_are_replaced_and_come_back(new_project: NewProject) -> None:
     assert now == known
     assert len(meters.list({"status": "active"}).data) == 3
     assert (
-        f"Meter 'gone': a new meter is made; the inactive {gone} of that event_name has default_aggregation "
-        "{'formula': 'sum'} where {'formula': 'last'} is declared"
+        f"Meter 'gone': a new meter is created; the inactive {gone} with that event_name has default_aggregation "
+        "{'formula': 'sum'} (declared: {'formula': 'last'})"
     ) in said(back)
     no_changes(project)
 
@@ -352,7 +352,7 @@ def test_meters_are_replaced_and_come_back(new_project: NewProject) -> None:
     assert refused.code != 0
     assert (
         f"Meter 'taken': event_name 'taken' belongs to the active meter {taken.id}, which has default_aggregation "
-        "{'formula': 'sum'} where {'formula': 'count'} is declared; deactivate that meter or use another event_name"
+        "{'formula': 'sum'} (declared: {'formula': 'count'}); deactivate that meter or use another event_name"
     ) in refused.text
 
 
@@ -399,7 +399,7 @@ def test_taking_one_resource_out(new_project: NewProject) -> None:
     assert not is_deleted(project.client, known["Customer kept"])
     assert said(removed) == [
         "Customer 'kept': stays in Stripe (on_delete=keep)",
-        "Price 'chosen': archived; Stripe keeps it, and what is subscribed to it goes on",
+        "Price 'chosen': archived; Stripe keeps it, and subscriptions on it go on",
         f"Price 'chosen': was the default price of {known['Product chosen']}, which now has none",
     ]
     no_changes(project)

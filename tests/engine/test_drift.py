@@ -215,8 +215,8 @@ def test_prices(new_project: NewProject) -> None:
     refused = project.up()
     assert refused.code != 0
     assert (
-        f"Price 'robbed': lookup_key 'basic:robbed' belongs to {robber.id}, which was not made by a program; "
-        "transfer_lookup_key=True takes it over"
+        f"Price 'robbed': lookup_key 'basic:robbed' belongs to {robber.id}, which no program created; "
+        "transfer_lookup_key=True takes the key from it"
     ) in refused.text
     assert "Traceback" not in refused.text
     assert prices.retrieve(robber.id).lookup_key == "basic:robbed"
@@ -551,7 +551,7 @@ Subscription(
 
 
 def test_a_trial_offer(new_project: NewProject) -> None:
-    """Stripe ends it and moves the item to another price by itself: nobody's drift, and nothing for an up to undo."""
+    """Stripe ends it and moves the item to another price by itself: that is not drift, and an up undoes nothing."""
     project = new_project(TRIAL)
     project.up().ok()
     known = ids(project)

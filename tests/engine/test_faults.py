@@ -79,7 +79,7 @@ DAY: Final = 86_400
 
 
 def control(project: Project, method: str, name: str, **params: Any) -> dict[str, Any]:
-    """Ask the sandbox's control interface."""
+    """Call the sandbox's control interface."""
     sandbox = Sandbox(project.sandbox_file)
     body = json.dumps(params).encode() if params else b""
     answer = sandbox.handle(Request(method, f"/_sandbox/{name}", {}, body))
@@ -204,7 +204,7 @@ def phases(new_project: Callable[..., Project], tmp_path_factory: pytest.TempPat
 def broken(
     phases: dict[str, Phase], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., tuple[Phase, Project, FaultySandbox]]]:
-    """Make a project at the start of a phase, behind a sandbox that can spoil its calls."""
+    """Create a project at the start of a phase, behind a sandbox that can make its calls fail."""
     open_: list[Any] = []
 
     def make(name: str, **settings: float) -> tuple[Phase, Project, FaultySandbox]:
@@ -268,7 +268,7 @@ def test_a_run_in_which_every_call_fails_twice_ends_as_if_none_had(
 
 
 def assert_retried_with_the_same_key(sandbox: FaultySandbox) -> None:
-    """Every call was spoiled, and came again as it was: same parameters, same idempotency key."""
+    """Every call failed and was sent again unchanged: same parameters, same idempotency key."""
     attempts = Counter(seen.call.identity for seen in sandbox.seen)
     healed = {seen.call.identity for seen in sandbox.seen if seen.spoiled is None}
     for seen in sandbox.seen:
@@ -371,7 +371,7 @@ def test_a_run_interrupted_once_keeps_what_it_did_in_the_state(
 def test_an_engine_killed_before_it_wrote_any_state_is_made_up_for_by_the_next_run(
     name: str, title: str, broken: Callable[..., tuple[Phase, Project, FaultySandbox]]
 ) -> None:
-    """Without checkpoints the state knows nothing of the run: all that it made is found, all that it undid is gone."""
+    """Without checkpoints the state knows nothing of the run: what it created is found, and what it removed is gone."""
     phase, project, sandbox = broken(name)
     before = in_state(project) if name != "create" else None
     run: list[Run] = []
@@ -380,6 +380,8 @@ def test_an_engine_killed_before_it_wrote_any_state_is_made_up_for_by_the_next_r
         assert run[0].result().code != 0
     if before is not None:
         assert in_state(project) == before, "a checkpoint was written"
-    # The lock of the killed run.
+    locked = project.run(phase.verb, "--yes", "--skip-preview")
+    assert locked.code != 0
+    assert "pulumi cancel" in locked.text
     project.run("cancel", "--yes").ok()
     assert_converged(phase, project, sandbox)

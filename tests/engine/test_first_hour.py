@@ -153,7 +153,7 @@ def test_a_release_whose_checksum_is_pinned_is_used_and_named(without_engine: Ch
 def test_an_archive_of_another_checksum_is_not_used(without_engine: Checkout) -> None:
     done = set_up(without_engine)
     assert done.returncode == 1
-    assert "has another checksum than script/engine/checksums, and is not used" in done.stderr
+    assert "does not have the checksum in script/engine/checksums, and is not used" in done.stderr
     assert "go: go is not installed" in done.stderr
     assert not list((without_engine.folder / "cache").rglob("pulumi"))
 
@@ -187,7 +187,7 @@ def test_a_renamed_project_and_a_renamed_subscriber(checkout: Checkout) -> None:
     checkout.edit("Pulumi.yaml", "name: stripe-pricing", 'name: "acme-pricing" # ours')
     again = checkout.run("script/up")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "The project is called acme-pricing now: moving stack dev of stripe-pricing to it." in again.stderr
+    assert "The project is now called acme-pricing: moving stack dev of stripe-pricing to it." in again.stderr
     # The same objects under another owner: nothing is made, deleted or billed a second time.
     assert "7 to update" in again.stdout
     assert not re.search(r"to (create|delete|replace)", again.stdout)
@@ -206,7 +206,8 @@ def test_a_backend_of_ones_own_without_the_stack(checkout: Checkout) -> None:
     (checkout.folder / "team").mkdir()
     said = checkout.refused("script/up", PULUMI_BACKEND_URL=backend)
     assert said == (
-        f"script/up: there is no stack dev in PULUMI_BACKEND_URL={backend}: make it with script/pulumi stack init dev, "
+        f"script/up: there is no stack dev in PULUMI_BACKEND_URL={backend}: "
+        "create it with script/pulumi stack init dev, "
         "or unset PULUMI_BACKEND_URL to keep state in this checkout. For secrets under your own passphrase, first "
         "delete the line encryptionsalt from Pulumi.dev.yaml"
     )

@@ -31,7 +31,7 @@ def test_the_settings_are_read_whatever_the_project_is_called(new_project: NewPr
     assert project.destroy().ok()
 
 
-def test_settings_with_their_old_names_work_and_are_said_once(new_project: NewProject) -> None:
+def test_settings_with_their_old_names_work_and_are_reported_once(new_project: NewProject) -> None:
     project = new_project(PROGRAM)
     file = project.folder / "Pulumi.dev.yaml"
     file.write_text(file.read_text().replace("stripe-pricing:mode", "stripe:mode"))
@@ -77,7 +77,7 @@ def test_a_key_that_was_rotated_in_the_config_works_as_the_sentence_says(new_pro
 
 ALPACA = (ROOT / "__main__.py").read_text()
 LIVE_KEY = "sk_" + "live_0123456789abcdef"
-PLAIN = "is a live key and is not encrypted"
+PLAIN = "is a live key that is not encrypted"
 
 
 def test_a_live_key_that_is_kept_in_clear_is_refused_before_anything(new_project: NewProject) -> None:

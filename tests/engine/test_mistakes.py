@@ -51,7 +51,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("when", MISTAKES)
 def test_a_mistake_keeps_its_sentence(new_project: NewProject, when: str) -> None:
-    """Not "unexpected unknown property value", which the engine said of the placeholders of a failed check."""
+    """Not "unexpected unknown property value", which the engine reports for placeholders of a failed check."""
     mistake, sentence = MISTAKES[when]
     project = new_project(PROGRAM + mistake)
     preview, applied = project.preview(), project.up()

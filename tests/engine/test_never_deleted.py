@@ -65,7 +65,7 @@ def moved(new_project: Callable[..., Project]) -> Project:
 def test_what_a_stopped_run_moved_stays_in_the_next(moved: Project) -> None:
     done = moved.up().ok()
     assert "6 deleted" in done.stdout
-    assert "stays as it is in Stripe: 'acme' has it" in done.text
+    assert "stays in Stripe; 'acme' still holds it" in done.text
     assert_all_there(moved)
     assert len(moved.state()) == 6
     moved.run("preview", "--expect-no-changes").ok()

@@ -1,4 +1,4 @@
-"""The scripts use the state and the passphrase of the user where there are any; an empty one never guards a secret."""
+"""The scripts use the user's own backend and passphrase, if any; an empty passphrase never protects a secret."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refused(checkout: Checkout, script: str) -> str:
     ],
     ids=["environment", "login", "Pulumi.yaml", "credentials elsewhere"],
 )
-def test_a_backend_of_the_user_s_own_is_used_and_its_passphrase_left_alone(checkout: Checkout, own: str) -> None:
+def test_a_backend_of_the_user_s_own_is_used_and_its_passphrase_not_touched(checkout: Checkout, own: str) -> None:
     said = checkout.bash(f"mkdir mine; {ENGINE}; {own}; {WHERE}")
     assert f"Backend URL: file://{checkout.folder}/mine" in said
     assert "passphrase: not set" in said
@@ -90,7 +90,9 @@ def test_the_salts_that_are_committed_are_of_the_empty_passphrase_and_of_no_live
 def test_a_login_of_the_user_s_own_takes_a_stack_as_the_sentence_says(checkout: Checkout) -> None:
     checkout.bash(f'{ENGINE}; mkdir mine; pulumi login "file://$PWD/mine"')
     said = checkout.refused("script/up")
-    assert "there is no stack dev in the backend of pulumi login or of Pulumi.yaml: make it with script/pulumi" in said
+    assert (
+        "there is no stack dev in the backend of pulumi login or of Pulumi.yaml: create it with script/pulumi" in said
+    )
     assert f"PULUMI_BACKEND_URL=file://{checkout.folder}/.pulumi-state script/up" in said
     assert "first delete the line encryptionsalt from Pulumi.dev.yaml" in said
     file = checkout.folder / "Pulumi.dev.yaml"

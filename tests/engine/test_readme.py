@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def without_prices(text: str) -> str:
-    """The text without ids, which are others every time."""
+    """The text without ids, which differ every time."""
     return re.sub(r"price_\w+", "price_", text)
 
 
@@ -76,7 +76,9 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
     assert re.search(r"27,200", text)
     assert "no real customer is billed" in text
 
-    checkout.edit("__main__.py", '"100.00"', '"120.00"')
+    [version] = re.findall(r"^(\{1: first, .*\})$", README, re.MULTILINE)
+    checkout.edit("__main__.py", "Overage, Plan, Usage", "Overage, Plan, Usage, Version")
+    checkout.edit("__main__.py", '"alpaca-ai", first,', f'"alpaca-ai", {version},')
     text = without_prices(bash(preview))
     shown = re.search(r"^```text\n( +~ stripe-pricing:index.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert shown
@@ -84,7 +86,7 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
         assert line in text, f"the preview does not print what the README shows: {line}"
     bash(up)
     assert "unchanged" in bash(refresh)
-    assert "10 deleted" in bash(destroy)
+    assert "12 deleted" in bash(destroy)
 
     # A sandbox that is emptied under its stack.
     bash("script/up; source .venv/bin/activate; sandbox reset")

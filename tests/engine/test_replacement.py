@@ -1,4 +1,4 @@
-"""Replacing a price: what is on sale always answers to its lookup key, and a key is only taken from what is ours."""
+"""Replacing a price: its lookup key always finds the price on sale, and is only taken from our own prices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States and sandbox files that older versions wrote, under the components of today: nothing is made again, or changed.
+"""States and sandbox files of older versions, under today's components: nothing is replaced or changed.
 
 How they were made, and how a release adds its own: tests/engine/upgrades/keep.py.
 """

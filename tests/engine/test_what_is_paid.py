@@ -1,4 +1,4 @@
-"""What a preview says is paid, where the engine is the point: what leaves the program, what `--target` leaves out."""
+"""What a preview says about money, with the real engine: removed resources, and what `--target` leaves out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def applied(new_project: Callable[..., Project]) -> Project:
     return project
 
 
-def test_what_leaves_the_program_is_said_in_the_preview_and_nothing_else(applied: Project) -> None:
+def test_what_leaves_the_program_is_reported_in_the_preview_and_nothing_else(applied: Project) -> None:
     quiet = applied.preview("--expect-no-changes").ok()
     assert "no longer in the program" not in quiet.text
     before = ids(applied)
@@ -53,7 +53,7 @@ def test_what_leaves_the_program_is_said_in_the_preview_and_nothing_else(applied
             'methods and subscriptions, and what it has not paid can no longer be charged (on_delete="keep" keeps it)'
         ),
         (
-            "Subscription 'second' is no longer in the program: deleting it cancels it now, with a last invoice "
+            "Subscription 'second' is no longer in the program: deleting it cancels it now, with a final invoice "
             "for its usage, unused time is not credited, and 200.00 USD a month is not billed any more; if it has "
             "another name now, give it an alias"
         ),
@@ -75,7 +75,7 @@ def test_a_resource_that_has_another_name_under_an_alias_does_not_leave(applied:
         assert "no longer in the program" not in text
 
 
-def test_who_moves_to_a_new_price_is_said_only_where_they_are_part_of_the_run(applied: Project) -> None:
+def test_who_moves_to_a_new_price_is_reported_only_where_they_are_part_of_the_run(applied: Project) -> None:
     parent = "urn:pulumi:dev::stripe-pricing::stripe-pricing:index:Subscriber"
     move = (
         "Price 'first-license': subscriptions that this run updates move to the new price (100.00 USD a month => "

@@ -1,4 +1,4 @@
-"""Every example, run by its own program through the real providers, and billed: each bill is worked out by hand."""
+"""Every example program, run through the real providers and billed: each bill is worked out by hand."""
 
 from __future__ import annotations
 

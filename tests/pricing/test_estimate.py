@@ -34,6 +34,8 @@ def test_the_bill_of_the_example() -> None:
     ("arguments", "message"),
     [
         (["alpaca"], "pricing: there is no plan alpaca; this program has alpaca-ai"),
+        (["alpaca-ai@3"], "pricing: there is no alpaca-ai@3; there is alpaca-ai@1"),
+        (["alpaca-ai@"], "pricing: there is no alpaca-ai@; there is alpaca-ai@1"),
         (["alpaca-ai", "--usage", "calls=1"], "pricing: Alpaca.ai has no usage calls; it has usage (tokens)"),
         (["alpaca-ai", "--currency", "eur"], "pricing: Alpaca.ai is not sold in eur; it is in usd"),
         (["alpaca-ai", "--stack", "qa"], "pricing: there is no Pulumi.qa.yaml in "),
@@ -56,3 +58,26 @@ def test_a_program_that_refuses_itself_says_so_in_its_own_words(tmp_path: Path) 
     assert done.returncode == 2
     assert done.stderr.startswith("pricing: Fee.amount: 100.0 is a float")
     assert "Traceback" not in done.stderr
+
+
+def test_each_version_has_a_bill_of_its_own(tmp_path: Path) -> None:
+    """3 seats x 120.00 + 10.00 of overage = 370.00 USD; of what the stack offers where no version is named."""
+    program = (ROOT / "__main__.py").read_text().replace("Overage, Plan, Usage", "Overage, Plan, Usage, Version")
+    second = 'Version(Plan("Alpaca.ai", fees="120.00", usage=first.usage), rollout="keep")'
+    (tmp_path / "__main__.py").write_text(
+        program.replace('"alpaca-ai", first,', f'"alpaca-ai", {{1: first, 2: {second}}},')
+    )
+    (tmp_path / "Pulumi.yaml").write_text((ROOT / "Pulumi.yaml").read_text())
+    settings = (ROOT / "Pulumi.dev.yaml").read_text()
+    (tmp_path / "Pulumi.dev.yaml").write_text(settings)
+    offers = "config:\n  stripe-pricing:offers: {alpaca-ai: 1}\n"
+    (tmp_path / "Pulumi.old.yaml").write_text(settings.replace("config:\n", offers))
+
+    def total(plan: str, stack: str = "dev") -> tuple[str, str]:
+        done = estimate(plan, "--seats", "3", "--usage", "tokens=26000", "--stack", stack, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        lines = done.stdout.splitlines()
+        return lines[0].partition(":")[0], lines[-1].split()[1]
+
+    assert total("alpaca-ai@1") == total("alpaca-ai", "old") == ("Alpaca.ai v1", "310.00")
+    assert total("alpaca-ai@2") == total("alpaca-ai") == ("Alpaca.ai v2", "370.00")

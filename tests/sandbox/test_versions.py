@@ -49,7 +49,7 @@ def test_what_basil_gave_another_shape_is_refused_before_it(raw: Raw, url: str, 
     assert found == expected
     if status == 400:
         assert answer["error"]["message"].startswith(
-            f"In API version {version} GET {url} has another shape than in 2025-03-31.basil and later"
+            f"In API version {version}, GET {url} has a different shape from 2025-03-31.basil and later"
         )
 
 
