@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from pricing.journal import Journal
+from sandbox import keys
 from sandbox.server import serving
+from tests.components.test_permissions import accesses, names, table
 from tests.pricing.shop import PROGRAM, Shop, opened
 
 ROOT = Path(__file__).parents[2]
@@ -574,6 +576,25 @@ def test_it_runs_on_a_served_sandbox_as_a_command(shop: Shop) -> None:
     assert shop.bills(acme) == [30_000, 36_000]
 
 
+def test_a_key_with_what_the_page_says_for_it_does_it(shop: Shop) -> None:
+    """And no more is needed: the column of docs/security.md is what its requests need."""
+    documented = table()["pricing rollout"]
+    coupon = shop.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
+    shop.subscribe(discounts=[{"coupon": coupon}])
+    world, key = shop.world, "rk_" + "test_rollout"
+    world.control("keys", key=key, permissions=[*names(documented), "rak_test_clock_read"])
+    process = world.process(mode="test", apiKey=key)
+    needed: set[str] = set()
+    for words in (("--apply",), ("--check",), ("--undo",), ("--apply",)):
+        done = shop.rollout(*words, process=process)
+        assert done.code == 0, words
+        needed |= {keys.permission(each.method, each.path) for each in done.sent}
+    shop.go("2026-02-02")
+    checked = shop.rollout("--check", process=process)
+    needed |= {keys.permission(each.method, each.path) for each in checked.sent}
+    assert accesses(needed - {"rak_test_clock_read"}) == documented
+
+
 # -- at random --------------------------------------------------------------------------------------------------------
 
 
@@ -628,14 +649,15 @@ def one_batch(shop: Shop, chance: random.Random, count: int) -> None:
             change_seats(shop, chance, id_)
     killed_at(shop, 1, "--apply", after=chance.random() < 0.5)
     assert shop.rollout("--apply").code == 0
-    shop.go("2026-02-02")
+    # Whose trial has ended on 11 January is renewed on 11 February.
+    shop.go("2026-02-12")
     assert_billed(shop, ids, moves, used, rates=(Decimal("0.04"), 1_000))
     checked = shop.rollout("--check")
     assert checked.code == 0, checked.text
     assert {entry.subscription for entry in entries(shop) if entry.state == "verified"} == moves
     assert moves
     used = {id_: some_usage(shop, chance, id_) for id_ in ids}
-    shop.go("2026-03-02")
+    shop.go("2026-03-12")
     assert_billed(shop, ids, moves, used, rates=(Decimal("0.05"), 500))
 
 
@@ -665,7 +687,7 @@ def assert_billed(
         found = shop.world.stripe("get", "/v1/invoices", subscription=id_, limit=100)["data"]
         renewal = next((each for each in found if each["billing_reason"] == "subscription_cycle"), None)
         assert ("v2-license" in shop.prices(id_)) is (id_ in moves), id_
-        if renewal is None or there["trial_end"]:
+        if renewal is None or (there["trial_end"] and id_ not in moves):
             assert id_ not in moves
             continue
         seats = next(each["quantity"] for each in there["items"]["data"] if each.get("quantity"))
