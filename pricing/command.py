@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -59,8 +60,8 @@ def add(commands: Any) -> None:
         "rollout",
         help="move subscriptions that were made elsewhere to another version, at their renewal",
         description="Moves the subscriptions on a version of a plan that Checkout or an app has made (those that the "
-        "program declares move with pulumi up). Without --apply nothing is changed. Exit: 0 done, 2 halted because a "
-        "first invoice was not as predicted, 3 an error.",
+        "program declares move with pulumi up). Without --apply nothing is changed. Exit: 0 done, 2 stopped, or "
+        "halted because a first invoice was not as predicted, 3 an error.",
     )
     parser.add_argument("version", help="where to: alpaca-ai@2")
     parser.add_argument(
@@ -135,21 +136,22 @@ def _run(asked: Rollout, arguments: argparse.Namespace, console: Console) -> int
 
 def _apply(asked: Rollout, placed: Sequence[Placed], console: Console) -> int:
     due = [each.subscription for each in placed if each.fate in ("moves", "waits", "on its way")]
-    moved = 0
+    moved = waiting = 0
     console.print()
     with _until_interrupted() as interrupted:
-        for number, id_ in enumerate(due):
+        shown = track(due, "moving", console=console, transient=True, disable=not console.is_terminal)
+        for number, id_ in enumerate(shown):
             if number and number % BATCH == 0 and asked.check():
                 console.print("Halted: a first invoice is not as predicted; run --check.")
                 return HALTED
             found = asked.move(id_)
             moved += found.fate == "moves"
+            waiting += found.fate == "waits"
             if found.fate == "stays":
                 console.print(Text(f"{id_}: {found.why}{f' ({found.detail})' if found.detail else ''}"))
             if interrupted():
                 console.print(f"Stopped after {number + 1} of {len(due)}. Run the same again: it goes on from there.")
-                return DONE
-    waiting = sum(1 for each in asked.journal.entries("noticed"))
+                return HALTED
     console.print(f"{_count(moved, 'subscription')} scheduled to move at the renewal.")
     if waiting:
         console.print(f"{_count(waiting, 'subscription')} waiting. Run the same again every day, until none is.")
@@ -165,7 +167,7 @@ def _undo(asked: Rollout, console: Console) -> int:
             done += bool(what)
             if interrupted():
                 console.print("Stopped. Run the same again: it goes on from there.")
-                return DONE
+                return HALTED
     console.print(f"{_count(done, 'subscription')} taken back.")
     return DONE
 

@@ -29,7 +29,7 @@ class Entry:
     """What the journal knows of a subscription.
 
     Attributes:
-        noticed: when its customer was told (UTC seconds).
+        not_before: what its customer was told: nothing takes effect before (UTC seconds).
         effect: when all its prices have moved (UTC seconds).
         prediction: what its first invoice then bills.
         note: what to say of it.
@@ -37,7 +37,7 @@ class Entry:
 
     subscription: str
     state: State
-    noticed: int | None = None
+    not_before: int | None = None
     effect: int | None = None
     prediction: Mapping[str, Any] | None = None
     note: str = ""
@@ -58,9 +58,13 @@ class Journal:
         if path is not None:
             self._lock = _locked(path)
         self._connection = sqlite3.connect(path or ":memory:", isolation_level=None)
-        self._connection.execute("CREATE TABLE IF NOT EXISTS about (rollout TEXT)")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS entries (subscription TEXT PRIMARY KEY, entry TEXT)")
-        found = self._connection.execute("SELECT rollout FROM about").fetchone()
+        try:
+            self._connection.execute("CREATE TABLE IF NOT EXISTS about (rollout TEXT)")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS entries (subscription TEXT PRIMARY KEY, entry TEXT)")
+            found = self._connection.execute("SELECT rollout FROM about").fetchone()
+        except sqlite3.DatabaseError as problem:
+            self.close()
+            raise RolloutError(f"{path} cannot be read as a journal: {problem}") from None
         if found is None:
             self._connection.execute("INSERT INTO about VALUES (?)", (rollout,))
         elif found[0] != rollout:

@@ -15,8 +15,9 @@ from components.providers.price import PRICE
 from components.providers.run import run_of
 from components.providers.schedules import MARK
 from components.providers.subscription_items import prices_of
-from components.providers.values import Inputs, mapping
+from components.providers.values import Inputs, decimal_string, mapping
 from components.publication import price_name
+from components.terms import price_parameters
 from pricing import rollout
 from pricing.journal import Entry, Journal, State
 from pricing.rollout import Offer, Placed, Prediction, RolloutError, Rules
@@ -33,7 +34,7 @@ def offers(account: Account, plan: PublishedPlan, stack: str, numbers: tuple[int
         stack: `<project>/<stack>`.
 
     Raises:
-        RolloutError: a price is not in Stripe.
+        RolloutError: a price is not in Stripe, or costs something else there.
     """
     made = {owner_of(price): price for price in run_of(account).inventory(PRICE).owned() if price["active"]}
     found = []
@@ -45,6 +46,11 @@ def offers(account: Account, plan: PublishedPlan, stack: str, numbers: tuple[int
             price = made.get(f"{stack}/{name}")
             if price is None:
                 raise RolloutError(f"{plan.name}@{number}: Stripe has no active price {name} of {stack}; run pulumi up")
+            if _costs(price) != _costs(price_parameters(version, charge, None)):
+                raise RolloutError(
+                    f"{plan.name}@{number}: the price {name} in Stripe costs something else than the program says; run "
+                    "pulumi up, or pulumi preview to see what is different"
+                )
             prices[charge.key] = price
         found.append(Offer(plan.name, number, version, prices))
     return found
@@ -91,7 +97,7 @@ class Rollout:
     def place(self, subscription: StripeObject) -> Placed:
         """What becomes of it, as far as the journal knows too."""
         entry = self.journal.entry(str(subscription["id"]))
-        return rollout.place(subscription, self.rules, entry.noticed if entry else None)
+        return rollout.place(subscription, self.rules, entry.not_before if entry else None)
 
     def placed(self) -> list[Placed]:
         """What becomes of each, in an order that stays."""
@@ -130,14 +136,14 @@ class Rollout:
         placed = self.place(subscription)
         entry = self.journal.entry(id_)
         if placed.fate == "waits":
-            told = self.rules.now if entry is None or entry.noticed is None else entry.noticed
-            self.journal.write(Entry(id_, "noticed", told, placed.effect))
+            if placed.not_before is not None:
+                self.journal.write(Entry(id_, "noticed", placed.not_before, placed.effect))
         elif placed.fate == "on its way":
             placed = self._follow(subscription, placed, entry)
         elif placed.fate == "moves":
             prediction = rollout.predict(placed, subscription, self.rules).as_data()
-            noticed = entry.noticed if entry else None
-            begun = Entry(id_, "moving", noticed, placed.complete, prediction)
+            not_before = entry.not_before if entry else None
+            begun = Entry(id_, "moving", not_before, placed.complete, prediction)
             self.journal.write(begun)
             placed = self._schedule(subscription, placed)
             if placed.fate == "moves":
@@ -167,8 +173,8 @@ class Rollout:
         if same and entry is not None and entry.state != "moving":
             return placed
         prediction = rollout.predict(wanted, subscription, self.rules).as_data()
-        noticed = entry.noticed if entry else None
-        to_come = Entry(placed.subscription, "moving", noticed, wanted.complete, prediction)
+        not_before = entry.not_before if entry else None
+        to_come = Entry(placed.subscription, "moving", not_before, wanted.complete, prediction)
         if not same:
             # Before the call: a run that is cut short after it would keep the old prediction.
             self.journal.write(to_come)
@@ -287,7 +293,7 @@ class Rollout:
             }
         about = (id_, str(subscription["customer"]), str(subscription["currency"]))
         if not has_moved:
-            self.journal.write(replace(entry, state="undone", note=""))
+            self.journal.write(replace(entry, state="undone", not_before=None, note=""))
             return Placed(*about, "there"), "stays on the old version"
         placed = rollout.place(subscription, back)
         if placed.fate == "moves":
@@ -296,7 +302,7 @@ class Rollout:
         if placed.fate in ("moves", "on its way"):
             return placed, f"moves back on {rollout.day(placed.effect or 0)}"
         if placed.fate == "there":
-            self.journal.write(replace(entry, state="undone", note=""))
+            self.journal.write(replace(entry, state="undone", not_before=None, note=""))
         return placed, ""
 
     def _is_ours(self, subscription: StripeObject, schedule: Mapping[str, Any]) -> bool:
@@ -315,3 +321,29 @@ def coupons_of(account: Account) -> Callable[[str], StripeObject | None]:
         return asked[id_]
 
     return coupon
+
+
+def _costs(price: Mapping[str, Any]) -> Any:
+    """What a price costs in its own currency, in one spelling: of Stripe's, or of the parameters of one."""
+
+    def amount(of: Mapping[str, Any], name: str) -> str | None:
+        value = of.get(f"{name}_decimal")
+        return decimal_string(str(of.get(name) if value is None else value))
+
+    tiers = [
+        (
+            None if tier.get("up_to") == "inf" else tier.get("up_to"),
+            amount(tier, "unit_amount"),
+            amount(tier, "flat_amount"),
+        )
+        for tier in price.get("tiers") or ()
+    ]
+    package, recurring = mapping(price.get("transform_quantity")), mapping(price.get("recurring"))
+    return (
+        price["currency"],
+        None if tiers else amount(price, "unit_amount"),
+        [tuple(each) for each in tiers],
+        price.get("tiers_mode"),
+        (package.get("divide_by"), package.get("round")),
+        (recurring.get("interval"), recurring.get("interval_count") or 1),
+    )

@@ -129,6 +129,7 @@ class Placed:
         why: the reason where it does not move, the same words for all of a kind; `detail` is its own.
         effect: when the first of its prices moves (UTC seconds); `complete`: when all have, which is later where a
             yearly fee and a monthly overage are on one subscription.
+        not_before: until when its notice runs.
         moves, added: what its schedule changes, as `schedules.update_params` takes it.
         before, after: the quantities that are billed on the old and on the new version.
         old, new: the bills of each interval, before discounts and tax.
@@ -143,6 +144,7 @@ class Placed:
     detail: str = ""
     effect: int | None = None
     complete: int | None = None
+    not_before: int | None = None
     moves: schedules.Moves = field(default_factory=dict)
     added: Sequence[Inputs] = ()
     before: Quantities = field(default_factory=dict)
@@ -152,11 +154,12 @@ class Placed:
     discounts: tuple[StripeObject, ...] | None = ()
 
 
-def place(subscription: StripeObject, rules: Rules, noticed: int | None = None) -> Placed:
+def place(subscription: StripeObject, rules: Rules, not_before: int | None = None) -> Placed:
     """What becomes of a subscription.
 
     Args:
-        noticed: when its customer was given notice (UTC seconds), where that was.
+        not_before: what its customer was told: nothing takes effect before (UTC seconds). It holds whatever notice the
+            rules name now.
     """
     about = (str(subscription["id"]), str(id_of(subscription["customer"])), str(subscription["currency"]))
     try:
@@ -167,11 +170,10 @@ def place(subscription: StripeObject, rules: Rules, noticed: int | None = None) 
         return Placed(*about, settled.fate, settled.why, settled.detail, effect=settled.effect)
     if not rules.cohort.has(subscription):
         return Placed(*about, "outside", "not in the cohort")
-    told = (rules.now if noticed is None else noticed) + rules.notice
-    if rules.notice and move.effect is not None and move.effect < told:
-        return replace(
-            move, fate="waits", why="waiting for the notice to end", effect=_renewal_after(subscription, told)
-        )
+    told = rules.now + rules.notice if not_before is None else not_before
+    if (rules.notice or not_before) and move.effect is not None and move.effect < told:
+        late = _renewal_after(subscription, told)
+        return replace(move, fate="waits", why="waiting for the notice to end", effect=late, not_before=told)
     if rules.within is not None and move.effect is not None and move.effect - rules.now > rules.within:
         return replace(move, fate="waits", why="waiting until the renewal is near")
     return move

@@ -267,9 +267,11 @@ def test_notice_runs_from_the_first_run_and_the_bills_are_there_to_be_told(shop:
         "quantities": "license=3; usage=26000",
     }
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    # What was promised holds when somebody forgets to say it again.
+    assert shop.rollout("--apply").writes == []
     shop.go("2026-03-02")
     assert shop.bills(acme)[-1] == 30_000
-    assert len(shop.rollout(*words).writes) == 3
+    assert len(shop.rollout("--apply").writes) == 3
     shop.go("2026-04-02")
     assert shop.bills(acme)[-2:] == [30_000, 36_000]
 
@@ -458,7 +460,7 @@ def test_ctrl_c_finishes_what_is_begun_and_the_same_command_goes_on(shop: Shop) 
 
     process.account._send = one  # type: ignore[assignment,method-assign]
     stopped = shop.rollout("--apply", process=process)
-    assert stopped.code == 0
+    assert stopped.code == 2
     assert stopped.text.splitlines()[-1] == "Stopped after 1 of 3. Run the same again: it goes on from there."
     assert len(stopped.writes) == 3
     assert len(shop.rollout("--apply").writes) == 6
@@ -564,6 +566,22 @@ def test_prices_that_are_not_applied_yet_are_named(shop: Shop, capsys: pytest.Ca
         "alpaca-ai@2: Stripe has no active price alpaca-ai-v2-usage of shop/dev; run pulumi up"
         in capsys.readouterr().err
     )
+
+
+def test_a_program_that_is_not_what_is_applied_is_refused(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it predicts would not be what Stripe bills."""
+    program = shop.folder / "__main__.py"
+    program.write_text(PROGRAM.replace("120.00", "130.00"))
+    assert shop.rollout().code == 3
+    said = "alpaca-ai@2: the price alpaca-ai-v2-license in Stripe costs something else than the program says"
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_journal_is_named(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shop.folder / "notes.db"
+    other.write_text("buy hay\n" * 200)
+    assert shop.rollout("--apply", "--journal", str(other)).code == 3
+    assert f"{other} cannot be read as a journal" in capsys.readouterr().err
 
 
 def test_it_runs_on_a_served_sandbox_as_a_command(shop: Shop) -> None:
