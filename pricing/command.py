@@ -314,11 +314,16 @@ def _heading(asked: Rollout, arguments: argparse.Namespace) -> Text:
 def _show(placed: Sequence[Placed], rules: Rules, console: Console) -> None:
     moving_ = [each for each in placed if each.fate == "moves" or (each.fate == "waits" and each.new)]
     if moving_:
+        units = {(bill.currency, _every(bill)) for each in moving_ for bill in (*each.old, *each.new)}
+        alone = len(units) == 1 and all(len(each.old) == len(each.new) == 1 for each in moving_)
+        of = f", {next(iter(units))[0].upper()} {next(iter(units))[1]}" if alone else ""
         table = Table(box=None, pad_edge=False, show_edge=False)
-        for heading, right in (("subscription", False), ("on", False), ("now", True), ("then", True)):
+        for heading, right in (("subscription", False), ("on", False), (f"now{of}", True), (f"then{of}", True)):
             table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=heading == "on")
         for each in moving_[:SHOWN]:
-            table.add_row(each.subscription, day(each.effect or 0), _bills(each.old, each), _bills(each.new, each))
+            amounts = [_bills(bills, each) for bills in (each.old, each.new)]
+            amounts = [each.partition(" ")[0] for each in amounts] if alone else amounts
+            table.add_row(each.subscription, day(each.effect or 0), *amounts)
         console.print()
         console.print(table)
         if len(moving_) > SHOWN:
@@ -326,6 +331,8 @@ def _show(placed: Sequence[Placed], rules: Rules, console: Console) -> None:
         console.print()
         for line in _sums(moving_):
             console.print(Text(line))
+        if rules.old.plan.usage:
+            console.print("Usage is that of the last invoice; there is none in a first period.")
     else:
         console.print("\nNobody moves.")
     rest: dict[str, list[Placed]] = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -18,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from pricing import cli
 from pricing.journal import Journal
 from sandbox import keys
 from sandbox.server import serving
@@ -55,13 +58,16 @@ def test_a_dry_run_sends_nothing_that_changes_anything_and_keeps_no_journal(shop
     assert (done.code, done.writes) == (0, [])
     assert everything(shop) == before
     assert not (shop.folder / ".pricing").exists()
-    assert done.text.splitlines()[-4:] == [
+    assert done.text.splitlines()[-5:] == [
         "",
         "1 subscription: 310.00 USD => 372.75 USD a month, before tax",
+        "Usage is that of the last invoice; there is none in a first period.",
         "",
         "Nothing was changed. To do it, run the same with --apply.",
     ]
-    assert f"{acme}  2026-03-01  310.00 USD a month  372.75 USD a month" in done.text
+    assert [line.split() for line in done.text.splitlines() if line.startswith(acme)] == [
+        [acme, "2026-03-01", "310.00", "372.75"]
+    ]
     assert max(map(len, done.text.splitlines())) <= 80
 
 
@@ -342,7 +348,7 @@ def test_a_coupon_that_a_renewal_has_lost_halts(shop: Shop) -> None:
     coupon = shop.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
     acme = shop.subscribe(2, discounts=[{"coupon": coupon}])
     done = shop.rollout("--apply")
-    assert "160.00 USD a month  192.00 USD a month" in done.text
+    assert [line.split()[2:] for line in done.text.splitlines() if line.startswith(acme)] == [["160.00", "192.00"]]
     # As Bitwarden lost them: the schedule made again without.
     schedule = shop.world.stripe("get", f"/v1/subscription_schedules/{shop.remote(acme)['schedule']}")
     phases = [
@@ -557,6 +563,26 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
         timeout=120,
         env=environment,
     )
+
+
+def test_the_commands_of_the_page_are_the_command_s(shop: Shop) -> None:
+    page = (ROOT / "docs/rollout.md").read_text()
+    commands = re.findall(r"^pricing (rollout .*)$", page, re.M)
+    assert len(commands) >= 4
+    for words in commands:
+        assert cli.parser().parse_args(words.split()).version == "alpaca-ai@2"
+    options = {word for action in options_of(cli.parser()) for word in action.option_strings if word.startswith("--")}
+    assert set(re.findall(r"--[a-z]+[a-z-]*", page)) - {"--stack"} <= options
+    # Every reason that the page names is one that the command gives.
+    given = (ROOT / "pricing/rollout.py").read_text()
+    for reason in re.findall(r"^\| ([a-z][^|`]+?)(?: \(`\w+`\))? \| ", page, re.M):
+        for part in reason.split(", ") if "trial" in reason else [reason]:
+            assert re.split(r" that is not| for a charge| that the new", part)[0] in given, part
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    [commands] = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    return list(commands.choices["rollout"]._actions)
 
 
 def test_prices_that_are_not_applied_yet_are_named(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
