@@ -179,6 +179,16 @@ def test_undo_before_the_renewal_restores_what_was(acme: Acme, again: int) -> No
     assert acme.bills() == [3000, 3000]
 
 
+def test_undo_needs_no_mark(acme: Acme) -> None:
+    """Somebody has taken it out of the subscription's metadata."""
+    acme.move(acme.new)
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", metadata={schedules.MARK: ""})
+    acme.move(acme.old)
+    assert acme.running() == []
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 3000]
+
+
 def test_another_target_rewrites_what_waits(acme: Acme) -> None:
     acme.move(acme.new)
     [first] = acme.running()
