@@ -20,7 +20,7 @@ from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
 from components.providers.kind import Change, Declarations, Kind, TakesBack
-from components.providers.lifecycle import CHANGES_KEY, StripeProvider, changes_made
+from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
@@ -537,7 +537,8 @@ class Subscriptions(Reconciler):
         """Change the subscription now, and have its prices move at the renewal where the program says so."""
         if not subscription_schedules.touched(old, new) and old.get("price_changes") == new.get("price_changes"):
             return super().apply(id_, old, new, remote)
-        remote = self.inventory.fetch(id_)
+        of_this_moment = any(old.get(name) != new.get(name) for name in ("discounts", "items", "price_changes"))
+        remote = self.inventory.fetch(id_) if of_this_moment else self.inventory.read(id_, new.get("owner"))
         if remote is None:
             raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
         remote = self._with_all_items(remote)
@@ -570,16 +571,23 @@ class Subscriptions(Reconciler):
         licensed = {key for key, is_metered in same.items() if not is_metered}
         # Not prorated, the usage of a metered item would never be billed; at once, it would be billed in the middle.
         metered = same.keys() - licensed if new.get("proration_behavior") == "always_invoice" else set()
-        before = old
+        before, rest = old, {**new, "items": _with_prices(new, old, metered)} if metered else new
         if licensed:
-            moved = {**old, "items": _with_prices(old, new, licensed), "proration_behavior": "none"}
-            remote = super().apply(id_, before, moved, remote) or remote
-            before = moved
-        if not metered:
-            return super().apply(id_, before, new, remote) or remote
-        rest = {**new, "items": _with_prices(new, old, metered), CHANGES_KEY: changes_made(old)}
+            remote = self._move(id_, licensed, old, new, "none") or remote
+            before = {**old, "items": _with_prices(old, new, licensed)}
         remote = super().apply(id_, before, rest, remote) or remote
-        return super().apply(id_, rest, {**new, "proration_behavior": "create_prorations"}, remote) or remote
+        return (self._move(id_, metered, old, new, "create_prorations") if metered else None) or remote
+
+    def _move(self, id_: str, keys: set[str], old: Inputs, new: Inputs, behavior: str) -> StripeObject | None:
+        """Move some items to the prices that they shall have, and change nothing else of them."""
+        there = self._present_items(self._now(id_), new["items"])
+        moves = [
+            {"id": found["id"], "price": price} | ({"quantity": found["quantity"]} if found.get("quantity") else {})
+            for key in sorted(keys)
+            if (found := there.get(key)) and found["price"]["id"] != (price := new["items"][key]["price"])
+        ]
+        params = {"items": moves, "proration_behavior": behavior, **self.expanded()}
+        return self.post(id_, params, new, fingerprint("same money", old), {}) if moves else None
 
     def _same_money(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, bool]:
         """The items that move between prices that cost the same, and whether those are metered."""

@@ -367,6 +367,31 @@ def test_usage_is_billed_once_and_not_in_the_middle_where_the_prices_cost_the_sa
     assert sum(acme.bills()) == 3000 + seat + 4000 + 110 * 2
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_such_a_move_that_is_cut_short_charges_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """With a seat more and another item, both invoiced at once, and usage that goes on."""
+    killing = Killing(monkeypatch)
+    for number in range(1, 20):
+        world = World(tmp_path / f"{number}.db")
+        acme = Acme(world)
+        again, usage_again = acme.price("again", PRICES["seats-10"]), acme.usage_price("usage-again", 2)
+        acme.up({**acme.arguments["items"], "usage": {"price": acme.usage}})
+        acme.use(7)
+        items = {"seats": {"price": again, "quantity": 4}, "usage": {"price": usage_again}, "x": {"price": acme.newer}}
+        wanted = partial(acme.up, items, proration_behavior="always_invoice")
+        was_killed = killing.at(number, wanted, after=after)
+        wanted()
+        assert acme.refreshed().inputs == acme.state.inputs
+        acme.until(RENEWED)
+        assert sorted(acme.bills()) == sorted([3000, 1000 + 2000, 7 * 2 + 4000 + 2000]), number
+        world.sandbox.close()
+        if not was_killed:
+            return
+    pytest.fail("a change of one subscription takes 20 calls")
+
+
 # -- schedules of others --------------------------------------------------------------------------------------------
 
 
@@ -657,3 +682,18 @@ def test_the_preview_says_what_becomes_of_what_waits(acme: Acme, said: set[str])
     acme.move(acme.newer, 12)
     said.clear()
     assert lines(acme.newer, 13) == {f"item seats: quantity 12 => 13 with its move at the renewal ({day})"}
+
+
+def test_the_preview_says_what_is_paid_before_and_after(world: World, said: set[str]) -> None:
+    product = world.product().id
+    prices = {
+        name: world.price(product, name, unit_amount_decimal=amount) for name, amount in (("a", "1000"), ("b", "1500"))
+    }
+    state = world.subscription(world.customer().id, {"seats": {"price": prices["a"].id, "quantity": 3}})
+    process = world.process()
+    for price in prices.values():
+        process.provider(PriceProvider).diff(price.id, {**price.outs, **PULUMI}, {**price.inputs, **PULUMI})
+    inputs = {**state.inputs, "items": {"seats": {"price": prices["b"].id, "quantity": 3}}, **AT_RENEWAL}
+    process.provider(SubscriptionProvider).diff(state.id, {**state.outs, **PULUMI}, {**inputs, **PULUMI})
+    moves = "moves from Price 'a' to Price 'b', 30.00 USD a month => 45.00 USD a month at its renewal"
+    assert any(f"item seats {moves}; {REST}" in line for line in said), said
