@@ -214,6 +214,7 @@ def test_now_takes_what_waits_at_once(acme: Acme) -> None:
         {"description": "Acme's"},
         {"days_until_due": 14},
         {"invoice_settings": {"footer": "Thanks"}},
+        {"payment_settings": {"save_default_payment_method": "on_subscription"}},
     ],
 )
 def test_what_else_changes_while_it_waits_holds_before_and_after(acme: Acme, more: dict[str, Any]) -> None:
