@@ -37,6 +37,7 @@ CREATE: Final = (
 )
 CHANGE: Final = (
     "GET /v1/account",
+    "GET /v1/invoices/*",
     "GET /v1/prices",
     "GET /v1/subscriptions/*",
     "POST /v1/prices alpaca-ai-v2-license",
