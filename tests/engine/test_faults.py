@@ -53,6 +53,7 @@ DESTROY: Final = (
     "GET /v1/billing/meters/*",
     "GET /v1/products/*",
     "GET /v1/subscriptions",
+    "GET /v1/subscriptions/*",
     "POST /v1/billing/meters/*/deactivate",
     "POST /v1/prices/*",
     "POST /v1/prices/* #2",
