@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate` what a plan of this program bills."""
+"""The command `pricing`: `estimate` what a plan of this program bills, and the `impact` of one version on who pays."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
+from pricing import impact_command
 from pricing.program import ProgramError, plans
 
 
@@ -25,7 +26,14 @@ class UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the answer is the exit code."""
-    arguments = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser().parse_args(given)
+    except SystemExit as end:
+        # 2 is what a limit says that a change goes past.
+        raise SystemExit(impact_command.ERROR if given[:1] == ["impact"] and end.code == 2 else end.code) from None
+    if "run" in arguments:
+        return int(arguments.run(arguments))
     try:
         title, plan = _plan(plans(Path.cwd(), arguments.stack), arguments.plan)
         used = {_charge(plan, name): units for name, units in arguments.usage}
@@ -44,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pricing", description="What a pricing model bills, without Stripe.")
+    parser = argparse.ArgumentParser(
+        prog="pricing", description="What a pricing model bills, and whom a change of it meets."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
     estimate.add_argument("plan", help="the name that the program gives it; alpaca-ai@2 is its version 2")
@@ -59,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="whose settings the program reads (default: %(default)s)")
+    impact_command.add_to(commands)
     return parser
 
 

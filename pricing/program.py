@@ -42,7 +42,7 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
         ProgramError: there is no such program or stack, or the program refuses to run.
     """
     project = _read(directory / "Pulumi.yaml")
-    settings = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    settings = configuration(directory, stack)
     pulumi.runtime.set_mocks(_NoEngine(), project=str(project.get("name")), stack=stack, preview=True)
     pulumi.runtime.set_all_config({name: text for name, value in settings.items() if (text := _as_text(value))})
     sys.path.insert(0, os.fspath(directory))
@@ -54,6 +54,16 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     finally:
         sys.path.remove(os.fspath(directory))
     return dict(this_run().plans)
+
+
+def configuration(directory: Path, stack: str) -> Mapping[str, Any]:
+    """The config of a stack as its file has it; what is encrypted stays so.
+
+    Raises:
+        ProgramError: there is no such stack.
+    """
+    found = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    return found if isinstance(found, dict) else {}
 
 
 def _as_text(value: Any) -> str | None:

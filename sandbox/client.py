@@ -61,11 +61,11 @@ class SandboxHTTPClient(stripe.HTTPClient):
         await asyncio.sleep(secs)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.sandbox.close()
 
     async def close_async(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.sandbox.close()
 
     def _handle(self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any) -> Response:

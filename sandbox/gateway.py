@@ -88,7 +88,7 @@ class Sandbox:
                 settings.first(connection)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._claims.close()
         self.database.close()
 
@@ -113,7 +113,7 @@ class Sandbox:
         except StripeError as refused:
             return self._refusal(passage, refused)
         except Exception:
-            # The one place where anything unforeseen ends: the client gets Stripe's own 500, the trace is logged.
+            # The one place where unexpected errors end: the client gets Stripe's own 500, and the traceback is logged.
             _logger.exception("%s %s failed", passage.request.method, passage.path)
             return self._refusal(passage, refuse("internal"))
 

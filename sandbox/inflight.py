@@ -49,7 +49,7 @@ class Claims:
         self._closing: Callable[[], object] = lambda: None
 
     def close(self) -> None:
-        """Let go of the file; it is opened again when needed."""
+        """Close the file; it is opened again when needed."""
         with _lock:
             self._closing()
             self._file = None

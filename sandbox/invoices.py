@@ -450,7 +450,7 @@ class _Held:
         self._before = copied(self.subscription)
 
     def keep(self, now: int) -> None:
-        """Store the subscription and tell of what changed."""
+        """Store the subscription and record what changed."""
         if self.subscription is None or self.subscription == self._before:
             return
         life.updated(self._call, self.subscription, self._before, now)

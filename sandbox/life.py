@@ -116,7 +116,7 @@ def _belongs(item: Obj, subscription_id: str) -> bool:
 
 
 def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: str | None = None, at: int) -> None:
-    """Store a subscription, new pending invoice items, and tell of it: created, updated with what it was, deleted."""
+    """Store a subscription and its new pending invoice items, and record the event; `before` is for an update."""
     subscription = contract.subscription
     _plan_pending(subscription, at)
     # The last first: lists are newest first, and Stripe's show a credit before the debit beside it.
@@ -134,7 +134,7 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
 
 
 def changed(call: Call, contract: Contract, before: Obj | None, at: int) -> None:
-    """Store a subscription that was `before`, and tell of what changed."""
+    """Store a subscription that was `before`, and record what changed."""
     keep(call, contract, before=before, event="customer.subscription.updated", at=at)
 
 

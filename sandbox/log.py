@@ -87,7 +87,7 @@ def record(connection: sqlite3.Connection, entry: Entry, response: Response, now
 
 
 def empty(connection: sqlite3.Connection, rest: Callable[[], None] = lambda: None) -> None:
-    """Forget all lines, and do the rest of what empties the file; numbers go on, so that `after` stays right."""
+    """Delete all lines, and do the `rest` of emptying the file; numbering continues, so that `after` stays valid."""
     last = connection.execute(f"SELECT {_LAST}").fetchone()[0]
     connection.execute("DELETE FROM request_log")
     rest()

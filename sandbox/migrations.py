@@ -1,4 +1,4 @@
-"""Sandbox files of earlier formats, brought to the present one: a step a format, in order, in one transaction.
+"""Sandbox files of earlier formats, migrated to the present one: one step per format, in order, in one transaction.
 
 Whoever changes the shape of what is stored raises `store.FORMAT`, adds here the step from the format before, and leaves
 the steps that are there as they are. `tests/sandbox/fixtures` has files that earlier commits really made, one a format
@@ -16,7 +16,7 @@ from .wire import Obj
 
 
 def migrate(connection: sqlite3.Connection, found: int, wanted: int) -> None:
-    """Bring every table and object from the format `found` to `wanted`; KeyError where there is no way."""
+    """Migrate every table and object from the format `found` to `wanted`; KeyError if there is no step."""
     while found != wanted:
         found, step = STEPS[found]
         step(connection)

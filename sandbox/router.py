@@ -199,7 +199,7 @@ class Call:
         return {"id": id, "object": kind, **spec.blank(kind), **made}
 
     def add(self, obj: Obj, type: str) -> Obj:
-        """Store a new object and tell of it."""
+        """Store a new object and record its event."""
         self.store.put(obj)
         self.event(type, obj)
         return obj
@@ -335,7 +335,7 @@ class Call:
         return {name: self.params[name] for name in names if name in self.params}
 
     def save(self, obj: Obj, old: Obj, type: str) -> Obj:
-        """Store an updated object and tell of it, where anything that is shown has changed; `old` is how it was."""
+        """Store an updated object and record its event, if anything that is shown has changed since `old`."""
         changed = changes(old, obj)
         if changed:
             self.store.put(obj)

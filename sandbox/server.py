@@ -28,7 +28,7 @@ MAX_HEAD: Final = 65536
 MAX_HEADERS: Final = 100
 #: The line in front of a chunk: a length and extensions that nobody uses.
 MAX_LINE: Final = 4096
-#: A client that opens a connection and says nothing does not keep a thread for ever.
+#: An idle client does not keep a thread for ever.
 IDLE_SECONDS: Final = 120.0
 #: A server that is told to stop waits so long for the requests that are under way: less than those who then kill it.
 FINISH_SECONDS: Final = 5.0
@@ -73,7 +73,7 @@ class _Handler(BaseRequestHandler):
                 self._send(_failure(problem.status, "invalid_request_error", str(problem)), keep=False)
                 self._drain()
         except OSError:
-            # The client has gone, or has said nothing for too long; nobody is left to tell.
+            # The client has gone, or was idle for too long: there is nobody to tell.
             pass
 
     def _one(self) -> bool:
@@ -160,7 +160,7 @@ class _Handler(BaseRequestHandler):
                 break
             parts.append(self._body(length))
             if self._line():
-                raise _Unreadable(400, "A chunk is longer than it says.")
+                raise _Unreadable(400, "A chunk is longer than its announced length.")
         # Trailers may follow, and an empty line ends them.
         for _ in range(MAX_HEADERS):
             if not self._line():
@@ -171,7 +171,7 @@ class _Handler(BaseRequestHandler):
         """The next line inside a body, without its end."""
         while b"\n" not in self._buffer:
             if len(self._buffer) > MAX_LINE:
-                raise _Unreadable(400, f"A line of the body's frame is longer than {MAX_LINE} bytes.")
+                raise _Unreadable(400, f"A line between the chunks of the body is longer than {MAX_LINE} bytes.")
             self._buffer += self._receive(65536, begun=True)
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode("latin-1").removesuffix("\r")
@@ -183,11 +183,13 @@ class _Handler(BaseRequestHandler):
         except TimeoutError:
             if not begun:
                 raise
-            raise _Unreadable(408, f"The rest of the request has not come in {self.server.idle_seconds:g} s.") from None
+            raise _Unreadable(
+                408, f"The rest of the request did not arrive within {self.server.idle_seconds:g} s."
+            ) from None
         if begun and not received:
             if self.server.stopping:
-                raise _Unreadable(503, "The sandbox is being stopped, and has done nothing.")
-            raise _Unreadable(400, "The request ends before its end.")
+                raise _Unreadable(503, "The sandbox is stopping; nothing was done.")
+            raise _Unreadable(400, "The connection ended before the request was complete.")
         return received
 
     def _drain(self) -> None:
@@ -249,7 +251,7 @@ def _length(headers: dict[str, str], minor: str) -> int | None:
         if minor == "0" or "content-length" in headers:
             raise _Unreadable(400, "A body in chunks has no Content-Length, and HTTP/1.0 has no chunks.")
         if coding.lower() != "chunked":
-            raise _Unreadable(501, f"This sandbox takes bodies in chunks, and not in the coding {coding[:60]}.")
+            raise _Unreadable(501, f"This sandbox does not support the transfer coding {coding[:60]}.")
         return None
     announced = headers.get("content-length", "0")
     if not (announced.isascii() and announced.isdigit() and len(announced) < 12):
@@ -284,7 +286,7 @@ class SandboxServer(ThreadingTCPServer):
     def __init__(
         self, sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
     ) -> None:
-        """`port` 0 takes any free one; a client that says nothing for `idle_seconds` is left."""
+        """`port` 0 takes any free one; idle clients are disconnected after `idle_seconds`."""
         self.sandbox, self.idle_seconds = sandbox, idle_seconds
         self.stopping = False
         self._connections: set[socket.socket] = set()
@@ -312,7 +314,7 @@ class SandboxServer(ThreadingTCPServer):
         return name in ("", "localhost", self._asked_for) or name.endswith(".localhost")
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The next connection. One that cannot be had, for want of file descriptors, is not asked for in a frenzy."""
+        """The next connection; when the system has no file descriptors, a pause before the next attempt."""
         try:
             connection, address = super().get_request()
         except OSError:
@@ -330,21 +332,21 @@ class SandboxServer(ThreadingTCPServer):
             self._change.notify_all()
 
     def finish(self, seconds: float = FINISH_SECONDS) -> int:
-        """Let idle clients go and requests that are under way be answered; how many have not been after `seconds`.
+        """Disconnect idle clients and finish the requests under way; how many are unfinished after `seconds`.
 
-        `shutdown` comes first: nobody is let in any more.
+        Call `shutdown` first, which accepts no new connections.
         """
         with self._change:
             self.stopping = True
             for connection in self._connections:
-                # Whoever waits for a client to say something hears that it has finished; answers still go out.
+                # A thread that waits for a request sees the end of its connection; answers still go out.
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RD)
             self._change.wait_for(lambda: not self._connections, seconds)
             return len(self._connections)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; anything else is answered by the sandbox itself."""
+        """Ignore clients that went away; the sandbox itself answers any other error."""
 
 
 @contextlib.contextmanager

@@ -144,7 +144,7 @@ class Store:
         )
 
     def remove(self, kind: str, id: str) -> None:
-        """Forget an object altogether."""
+        """Delete an object."""
         self.connection.execute("DELETE FROM objects WHERE scope = ? AND kind = ? AND id = ?", (self.scope, kind, id))
 
     def seq(self, kind: str, id: str) -> int | None:
@@ -382,7 +382,7 @@ class Database:
         connection.execute("COMMIT")
 
     def _migrate(self, connection: sqlite3.Connection, names: Collection[str], found: int) -> None:
-        """Bring a file of an earlier format forward; where that fails nothing of it has changed."""
+        """Migrate a file of an earlier format; if that fails, the file is unchanged."""
         if found > FORMAT:
             raise SandboxFileError(
                 f"The sandbox file {self.path} was made by a later version of the sandbox: use that version, or empty "
@@ -394,8 +394,8 @@ class Database:
             migrations.migrate(connection, found, FORMAT)
         except (KeyError, TypeError, ValueError) as problem:
             raise SandboxFileError(
-                f"The sandbox file {self.path} was made by another version of the sandbox, and cannot be brought to "
-                "the form of this one: empty it (sandbox reset) and start anew, or move it away."
+                f"The sandbox file {self.path} was made by another version of the sandbox and cannot be migrated: "
+                "empty it (sandbox reset), or move it away."
             ) from problem
 
     def _take(self) -> sqlite3.Connection:
@@ -420,7 +420,7 @@ class Database:
         return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
-        """Into the pool for the next one; what was not committed is undone."""
+        """Return a connection to the pool; what was not committed is rolled back."""
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -433,7 +433,7 @@ class Database:
             self._pool.notify()
 
     def _forget(self) -> None:
-        """There is one connection less."""
+        """Count one open connection less."""
         with self._pool:
             self._open -= 1
             self._pool.notify()
@@ -447,11 +447,11 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _check_identity(self) -> None:
-        """SQLite goes on with a file that has been deleted, and what it writes is lost with the process."""
+        """SQLite keeps writing to a deleted file, and all of that is lost with the process."""
         if self._identity is not None and self._found() != self._identity:
             raise SandboxFileError(
-                f"The sandbox file {self.path} was deleted or replaced while this sandbox had it open, and nothing "
-                "can be kept in it any more: start the sandbox anew."
+                f"The sandbox file {self.path} was deleted or replaced while this sandbox had it open, and can no "
+                "longer be written: restart the sandbox."
             )
 
     def _explain(self, problem: Exception) -> None:

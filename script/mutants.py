@@ -34,7 +34,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Whose import takes long and that nothing mutates: each fork finds it there.
+#: What can be mutated.
+ROOMS = ("components", "money", "pricing", "sandbox", "usage")
+#: Whose import takes long: each fork finds it there.
 PRELOADED = (
     "pulumi.dynamic",
     "stripe._stripe_client",
@@ -273,12 +275,17 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, mutant: Mutant) -> None:
         self.mutant = mutant
-        self.name = ".".join(mutant.path.relative_to(ROOT).with_suffix("").parts)
+        parts = mutant.path.relative_to(ROOT).with_suffix("").parts
+        self.is_package = parts[-1] == "__init__"
+        self.name = ".".join(parts[:-1] if self.is_package else parts)
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
         if fullname != self.name:
             return None
-        return importlib.util.spec_from_file_location(fullname, self.mutant.path, loader=self)
+        folders = [str(self.mutant.path.parent)] if self.is_package else None
+        return importlib.util.spec_from_file_location(
+            fullname, self.mutant.path, loader=self, submodule_search_locations=folders
+        )
 
     def exec_module(self, module: ModuleType) -> None:
         exec(compile(self.mutant.source, str(self.mutant.path), "exec"), vars(module))
@@ -368,7 +375,12 @@ def survives(mutant: Mutant, tests: Sequence[str], seconds: float) -> bool:
     """Whether all of some tests pass on it."""
 
     def work() -> int:
-        sys.meta_path.insert(0, Changed(mutant))
+        changed = Changed(mutant)
+        if changed.name in sys.modules:
+            # It was preloaded, and whatever imported it holds the unchanged one.
+            for name in [name for name in sys.modules if name.partition(".")[0] in ROOMS]:
+                del sys.modules[name]
+        sys.meta_path.insert(0, changed)
         return int(pytest.main([*QUIET, *tests]))
 
     return in_fork(work, seconds) == 0

@@ -17,6 +17,19 @@ from components.providers.values import decimal_string, is_unknown, mapping
 Known = Callable[[str], Mapping[str, Any] | None]
 """Looks up a price by its id; None if the program does not know it."""
 
+#: What a price costs, and how often.
+COSTS: Final = (
+    "billing_scheme",
+    "currency",
+    "currency_options",
+    "custom_unit_amount",
+    "recurring",
+    "tax_behavior",
+    "tiers",
+    "tiers_mode",
+    "transform_quantity",
+    "unit_amount_decimal",
+)
 #: Keeps the longest amounts and quantities of a request exact.
 _EXACT: Final = Context(prec=120)
 

@@ -51,16 +51,17 @@ def read_state(stack: str) -> StackState | None:
     """
     if not runs_under_engine():
         return None
-    cli = _cli()
-    if cli is None:
-        raise StateUnreadable("the pulumi that started this run is not on PATH")
-    command = [cli, "stack", "export", "--stack", stack, "--non-interactive"]
-    quiet = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=quiet, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StateUnreadable(f"pulumi stack export: {error}") from None
-    if done.returncode != 0:
+    for command in _exports(stack):
+        quiet = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=quiet, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StateUnreadable(f"pulumi stack export: {error}") from None
+        if done.returncode == 0:
+            break
+    else:
         raise StateUnreadable(f"pulumi stack export: {' '.join(done.stderr.split())[-300:]}")
     try:
         return state_in(json.loads(done.stdout))
@@ -84,17 +85,41 @@ def runs_under_engine() -> bool:
     return len(sys.argv) == 2 and ":" in sys.argv[1] and "pulumi" in sys.argv[0]
 
 
-def _cli() -> str | None:
-    """The CLI that started this process, which may not be on PATH; otherwise the one on PATH."""
+def _exports(stack: str) -> list[list[str]]:
+    """The commands that export the state of the stack that the CLI works on, the next for where one fails.
+
+    By the CLI that started this process, which need not be on PATH, and as it was told which stack: `dev` alone is a
+    stack of the default organization, which on Pulumi Cloud need not be that of `pulumi up --stack acme/dev`. Told
+    nothing, the CLI works on the selected stack; where none is selected, it has asked for one.
+
+    Raises:
+        StateUnreadable: there is no CLI.
+    """
     process = os.getppid()
     # The language plugin's shell is between the two.
     for _ in range(4):
         try:
             executable = os.readlink(f"/proc/{process}/exe")
             status = Path(f"/proc/{process}/stat").read_text()
+            arguments = Path(f"/proc/{process}/cmdline").read_text().split("\0")
         except OSError:
             break
         if Path(executable).name == "pulumi":
-            return executable
+            export = [executable, "stack", "export", "--non-interactive"]
+            named = _stack_in(arguments)
+            return [[*export, "--stack", named]] if named else [export, [*export, "--stack", stack]]
         process = int(status.rpartition(")")[2].split()[1])
-    return shutil.which("pulumi")
+    found = shutil.which("pulumi")
+    if found is None:
+        raise StateUnreadable("the pulumi that started this run is not on PATH")
+    return [[found, "stack", "export", "--non-interactive", "--stack", stack]]
+
+
+def _stack_in(arguments: list[str]) -> str | None:
+    """The stack that a command line names: `--stack acme/dev`, `--stack=acme/dev`, `-s acme/dev`."""
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument in ("--stack", "-s"):
+            return after
+        if argument.startswith("--stack="):
+            return argument.partition("=")[2]
+    return None

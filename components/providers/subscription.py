@@ -20,7 +20,7 @@ from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
 from components.providers.inventory import StripeObject, is_gone, owner_of
 from components.providers.kind import Change, Declarations, Kind, TakesBack
-from components.providers.lifecycle import StripeProvider, changes_made
+from components.providers.lifecycle import CHANGES_KEY, StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
@@ -62,19 +62,6 @@ ENDED: Final = ("canceled", "incomplete_expired")
 #: Stripe's defaults for `trial_settings`.
 TRIAL_END_DEFAULTS: Final = {"missing_payment_method": "create_invoice", "billing_cycle_anchor": "now"}
 MOST_ITEMS: Final = 20
-#: What a price costs, and how often.
-COSTS: Final = (
-    "billing_scheme",
-    "currency",
-    "currency_options",
-    "custom_unit_amount",
-    "recurring",
-    "tax_behavior",
-    "tiers",
-    "tiers_mode",
-    "transform_quantity",
-    "unit_amount_decimal",
-)
 #: A year, in each interval.
 MOST_INTERVALS_BETWEEN_INVOICES: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
 #: What Stripe still updates of one that has ended.
@@ -524,9 +511,12 @@ class Subscriptions(Reconciler):
         is_price = path.startswith("items.") and path.endswith(".price")
         if not is_price or not isinstance(there, str) or not isinstance(declared, str):
             return False
+        return self._cost_the_same_prices(there, declared)
+
+    def _cost_the_same_prices(self, there: str, declared: str) -> bool:
         prices = self.run.inventory(PRICE)
         one, other = prices.read(there), prices.read(declared)
-        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in COSTS)
+        return bool(one and other) and all(mapping(one).get(name) == mapping(other).get(name) for name in paid.COSTS)
 
     def bill_moves(self, remote: StripeObject, new: Inputs) -> str:
         """The total of the items that bill by quantity, before and after, without discounts and tax."""
@@ -538,7 +528,8 @@ class Subscriptions(Reconciler):
         after = [(prices.read(str(item.get("price"))), item.get("quantity", 1)) for item in declared]
         was = paid.recurring_text([(item.get("price"), item.get("quantity", 1)) for item in listed])
         now = paid.recurring_text(after)
-        return f"what recurs by quantity: {was} => {now}" if was != now else ""
+        when = " at its renewal" if new.get("price_changes") == AT_RENEWAL else ""
+        return f"what recurs by quantity: {was} => {now}{when}" if was != now else ""
 
     # -- update -------------------------------------------------------------------------------------------------
 
@@ -554,20 +545,50 @@ class Subscriptions(Reconciler):
         if plan.waits or self._moves_now(plan):
             self._schedules.refuse_in_draft(new, remote)
         if plan.is_plain:
-            return super().apply(id_, old, new, None)
+            return self._apply_now(id_, old, new, None)
         now = bool(self.changes(id_, plan.old, plan.new)) or any(
             old.get(name) != new.get(name) for name in ("add_invoice_items", "billing_mode")
         )
         if plan.schedule is not None and (now or plan.ends or not plan.waits):
             remote = self._schedules.release(plan.schedule, remote, self.subject(new, id_))
         if now:
-            remote = super().apply(id_, plan.old, plan.new, remote) or remote
+            remote = self._apply_now(id_, plan.old, plan.new, remote) or remote
         if plan.ends:
             self.run.tell(
                 "warning", f"{self.subject(new, id_)}: ends before its renewal, so its prices do not move any more"
             )
             return remote
-        return self._schedules.make(plan, remote) if plan.waits else remote
+        return self._schedules.make(plan, self._with_all_items(remote)) if plan.waits else remote
+
+    def _apply_now(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
+        """Change the subscription; what moves between prices that cost the same does so apart, and nobody pays for it.
+
+        Prorated, such a move charges whoever had a coupon that is over: what is left of the old price is credited
+        with it, and the new one is charged without.
+        """
+        same = self._same_money(mapping(old.get("items")), mapping(new.get("items")))
+        licensed = {key for key, is_metered in same.items() if not is_metered}
+        # Not prorated, the usage of a metered item would never be billed; at once, it would be billed in the middle.
+        metered = same.keys() - licensed if new.get("proration_behavior") == "always_invoice" else set()
+        before = old
+        if licensed:
+            moved = {**old, "items": _with_prices(old, new, licensed), "proration_behavior": "none"}
+            remote = super().apply(id_, before, moved, remote) or remote
+            before = moved
+        if not metered:
+            return super().apply(id_, before, new, remote) or remote
+        rest = {**new, "items": _with_prices(new, old, metered), CHANGES_KEY: changes_made(old)}
+        remote = super().apply(id_, before, rest, remote) or remote
+        return super().apply(id_, rest, {**new, "proration_behavior": "create_prorations"}, remote) or remote
+
+    def _same_money(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, bool]:
+        """The items that move between prices that cost the same, and whether those are metered."""
+        found = {}
+        for key in old.keys() & new.keys():
+            was, now = (mapping(each[key]).get("price") for each in (old, new))
+            if isinstance(was, str) and isinstance(now, str) and was != now and self._cost_the_same_prices(was, now):
+                found[key] = subscription_items.is_metered({"price": self.run.inventory(PRICE).read(now)})
+        return found
 
     def _moves_now(self, plan: subscription_schedules.Plan) -> bool:
         """Whether an item comes, goes or moves to another price with this update."""
@@ -882,6 +903,14 @@ class SubscriptionProvider(StripeProvider):
 
 
 # -- small parts ----------------------------------------------------------------------------------------------------
+
+
+def _with_prices(arguments: Inputs, others: Inputs, keys: set[str]) -> Inputs:
+    """The items of some arguments, those of `keys` at the prices that other arguments have."""
+    there = mapping(others.get("items"))
+    return {
+        key: {**item, "price": there[key]["price"]} if key in keys else item for key, item in arguments["items"].items()
+    }
 
 
 def _source(item: Any) -> Any:

@@ -104,6 +104,18 @@ class Bill:
         known = self.price(was)
         return known if known is not None and known.is_replaced and is_unknown(now) else None
 
+    def costs_the_same(self, key: str) -> bool:
+        """Whether an item moves between two prices that cost the same, as far as the program tells."""
+        before, after = self.price_before(key), self.price_after(key)
+        if (
+            before is None
+            or after is None
+            or _source(mapping(self.before.get(key))) == _source(mapping(self.after[key]))
+        ):
+            return False
+        both = [PRICE.comparable(dict(price)) for price in (before, after)]
+        return all(both[0].get(name) == both[1].get(name) for name in paid.COSTS)
+
     def fee(self, key: str, *, after: bool) -> Decimal | None:
         """What an item costs in each period, before or after the bill."""
         item = mapping((self.after if after else self.before).get(key))
@@ -349,9 +361,13 @@ def _the_rest(bill: Bill, key: str) -> str:
     if key not in bill.before and after is not None and paid.is_metered(after):
         return "its usage is counted from now on"
     if key in bill.before and bill.is_metered(key):
+        if not bill.is_classic and how == "always_invoice" and bill.costs_the_same(key):
+            return f"usage so far is billed on the next invoice{anew}"
         if bill.is_classic or how == "none":
             return f"usage in this period is not billed{anew}"
         return f"usage so far is billed {when}{anew}"
+    if bill.costs_the_same(key):
+        return "they cost the same, and nothing is prorated"
     return _prorated(bill)
 
 

@@ -47,7 +47,7 @@ def items(inputs: Inputs) -> Iterator[Problem]:
         if not sources and not in_trial:
             yield (*path, "price"), "is required: the id of a price (or price_data)"
         elif len(sources) > 1:
-            yield (*path, sources[1]), f"excludes {sources[0]}: an item has one price"
+            yield (*path, sources[1]), f"cannot be combined with {sources[0]}: an item has one price"
         price = item.get("price")
         if isinstance(price, str) and price in seen:
             yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
@@ -67,12 +67,12 @@ def items(inputs: Inputs) -> Iterator[Problem]:
 def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     """https://docs.stripe.com/billing/subscriptions/trials#limitations"""
     if rules.given(item, "price_data"):
-        yield path, "excludes price_data: the trial offer says which price comes when it is over"
+        yield path, "cannot be combined with price_data: the trial offer says which price comes when it is over"
     if rules.find(inputs, "billing_mode", "type") == "classic":
         yield path, "needs billing_mode type flexible"
     for name in TRIALS:
         if rules.given(inputs, name):
-            yield path, f"excludes {name}: Stripe takes one of the two"
+            yield path, f"cannot be combined with {name}: Stripe takes one of the two"
 
 
 def invoice_items(inputs: Inputs) -> Iterator[Problem]:
@@ -167,7 +167,7 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
             yield path, "must be 0 to 100 with at most 2 decimals"
     share = ("transfer_data", "amount_percent")
     if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
-        yield share, "excludes application_fee_percent: they say the same in two ways"
+        yield share, "cannot be combined with application_fee_percent: they say the same in two ways"
 
 
 def price_changes(inputs: Inputs) -> Iterator[Problem]:
@@ -177,4 +177,12 @@ def price_changes(inputs: Inputs) -> Iterator[Problem]:
     for path, item in rules.each(inputs, "items.*"):
         for name in ("price_data", "plan"):
             if rules.given(item, name):
-                yield (*path, name), "excludes price_changes at_renewal: declare a Price, and link it by its id"
+                yield (
+                    (*path, name),
+                    "cannot be combined with price_changes at_renewal: declare a Price, and link it by its id",
+                )
+        if rules.given(item, "current_trial"):
+            yield (
+                (*path, "current_trial"),
+                "cannot be combined with price_changes at_renewal: Stripe schedules no trial offers",
+            )

@@ -103,7 +103,7 @@ def invoice_item(
     `of` is the customer that it is for, or a subscription of that customer's, which says the currency then.
     """
     parent: Obj | None = None
-    if of["object"] == "subscription":
+    if "customer" in of:
         subscription = of["id"]
     if subscription is not None:
         details = {"subscription": subscription}

@@ -373,6 +373,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     ),
     (
         SubscriptionProvider,
+        {**SUBSCRIPTION, "collection_method": "send_invoice", "days_until_due": 3651},
+        "days_until_due: must be 0 to 3,650",
+    ),
+    (
+        SubscriptionProvider,
         {**SUBSCRIPTION, "trial_end": "now", "trial_period_days": 3},
         "trial_period_days: cannot be combined with",
     ),
@@ -409,7 +414,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
             "application_fee_percent": 10,
             "transfer_data": {"destination": "acct_1", "amount_percent": 90},
         },
-        "transfer_data.amount_percent: excludes application_fee_percent",
+        "transfer_data.amount_percent: cannot be combined with application_fee_percent",
     ),
     (
         SubscriptionProvider,
@@ -429,9 +434,13 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         one_item(price_data=PRICE_DATA),
-        "items.a.price_data: excludes price: an item has one price",
+        "items.a.price_data: cannot be combined with price: an item has one price",
     ),
-    (SubscriptionProvider, one_item(plan="plan_1"), "items.a.plan: excludes price: an item has one price"),
+    (
+        SubscriptionProvider,
+        one_item(plan="plan_1"),
+        "items.a.plan: cannot be combined with price: an item has one price",
+    ),
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "items": {"k" * 41: {"price": "p"}}},
@@ -469,6 +478,17 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         once({"price": "price_1", "discounts": [TWICE]}),
         "add_invoice_items[0].discounts[0]: needs",
     ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "items": {"a": {"plan": "price_1"}}, "price_changes": "at_renewal"},
+        "items.a.plan: cannot be combined with price_changes at_renewal",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "items": {"a": {"current_trial": {"trial_offer": "x"}}}, "price_changes": "at_renewal"},
+        "items.a.current_trial: cannot be combined with price_changes at_renewal",
+    ),
+    (SubscriptionProvider, {**SUBSCRIPTION, "price_changes": "later"}, "price_changes: "),
     (SubscriptionProvider, {**SUBSCRIPTION, "discounts": [TWICE]}, "discounts[0]: needs one of coupon, promotion_code"),
     (
         SubscriptionProvider,

@@ -85,7 +85,7 @@ def test_a_preview_says_what_a_new_coupon_takes_off_and_who_can_redeem_a_code(wo
 
 def test_what_a_chosen_id_takes_off_cannot_be_changed_under_it(world: World) -> None:
     state = coupon(world)
-    with pytest.raises(ProviderError, match=r"percent_off cannot be changed under the same id.*keeps 20 % off for 3"):
+    with pytest.raises(ProviderError, match=r"percent_off cannot be changed under the same id.*keep 20 % off for 3"):
         world.up(CouponProvider, "loyalty", {**LOYALTY, "percent_off": 30}, state)
 
 
@@ -191,9 +191,9 @@ def test_a_code_that_is_somebody_elses_is_refused_and_one_of_another_customer_is
     other, acme = world.customer("other").id, world.customer("acme").id
     world.stripe("post", "/v1/promotion_codes", **theirs, customer=other)
     of_acme = code(world, name="of acme", customer=acme)
-    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' has another customer, which Stripe cannot"):
+    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' differs in customer, which Stripe cannot"):
         code(world)
-    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' has another max_redemptions"):
+    with pytest.raises(ProviderError, match="the promotion code 'SUMMER' differs in max_redemptions"):
         code(world, name="renamed", customer=acme, max_redemptions=3)
     with pytest.raises(ProviderError, match="the code 'SUMMER' belongs to a promotion code that no program created"):
         code(world, name="of other", customer=other)
@@ -291,7 +291,7 @@ def test_a_coupon_that_cannot_be_is_refused_in_the_preview(
         ),
         (
             {"customer": "cus_1", "customer_account": "acct_1"},
-            "customer_account: excludes customer: a code is for one of them, or for everybody",
+            "customer_account: cannot be combined with customer: a code is for one payer, or for everybody",
         ),
     ],
 )

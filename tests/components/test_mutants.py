@@ -81,11 +81,17 @@ import sys
 from pathlib import Path
 sys.path[:0] = ["script", "."]
 import mutants
-module = Path("components/settings.py").resolve()
-end = len(module.read_bytes())
-for text in ("", "\\nSettings.read = None\\n"):
-    mutant = mutants.Mutant(module, 1, (), end, end, text, "")
-    print(mutants.survives(mutant, ["tests/components/test_settings.py"], 60))
+import sandbox.client
+for name, test, text in (
+    ("components/settings.py", "components/test_settings.py", "\\nSettings.read = None\\n"),
+    # A package, which was imported before.
+    ("money/__init__.py", "money/test_money.py", "\\nchargeable_step = None\\n"),
+):
+    module = Path(name).resolve()
+    end = len(module.read_bytes())
+    for added in ("", text):
+        mutant = mutants.Mutant(module, 1, (), end, end, added, "")
+        print(mutants.survives(mutant, [f"tests/{test}"], 60))
 print(mutants.in_fork(lambda: mutants.time.sleep(60) or 0, 0.1))
 """
 
@@ -97,7 +103,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_change_that_no_test_notices_survives() -> None:
     done = run("-c", TRY)
-    assert done.stdout.split() == ["True", "False", "None"], done.stderr
+    assert done.stdout.split() == ["True", "False", "True", "False", "None"], done.stderr
 
 
 def test_each_mutant_is_tried_by_the_tests_that_call_it() -> None:

@@ -300,6 +300,63 @@ def test_nothing_moves_while_the_renewals_invoice_is_a_draft(acme: Acme, more: d
     acme.up({"seats": {"price": acme.new, "quantity": 3}}, **more)
 
 
+def test_a_key_that_may_not_read_invoices_moves_no_price_in_the_hour_after_a_renewal(world: World) -> None:
+    key = "rk_" + "test_no_invoices"
+    world.control("keys", key=key, lacks=["rak_invoice_read", "rak_invoice_write"])
+    product = world.product().id
+    old, new = (world.price(product, name, unit_amount_decimal=amount).id for name, amount in (("a", "1"), ("b", "2")))
+    arguments = invoiced(world.customer().id)
+    process = world.process(mode="test", apiKey=key)
+    state = world.up(SubscriptionProvider, "acme", {**arguments, "items": {"seats": {"price": old}}}, process=process)
+    # Nothing of a first period is a draft.
+    state = world.up(SubscriptionProvider, "acme", {**arguments, "items": {"seats": {"price": new}}}, state, process)
+    world.control("clock", advance=MONTH + 60)
+    with pytest.raises(ProviderError, match="still a draft"):
+        world.up(SubscriptionProvider, "acme", {**arguments, "items": {"seats": {"price": old}}}, state, process)
+
+
+# -- between prices that cost the same ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("behavior", ["always_invoice", "create_prorations", "none"])
+def test_a_move_between_prices_that_cost_the_same_charges_nobody_whose_coupon_is_over(
+    world: World, behavior: str
+) -> None:
+    """What is left of the old price would be credited with the coupon, and the new one charged without."""
+    coupon = world.stripe("post", "/v1/coupons", percent_off=50, duration="once")["id"]
+    acme = Acme(world, discounts=[{"coupon": coupon}])
+    again = acme.price("again", PRICES["seats-10"])
+    acme.until(START + 10 * DAY)
+    acme.up({"seats": {"price": again, "quantity": 3}}, proration_behavior=behavior)
+    assert acme.prices() == {"seats": (again, 3)}
+    acme.until(RENEWED)
+    assert acme.bills() == [1500, 3000]
+
+
+def test_seats_that_change_with_such_a_move_are_prorated_as_declared(acme: Acme) -> None:
+    again = acme.price("again", PRICES["seats-10"])
+    acme.up({"seats": {"price": again, "quantity": 5}}, proration_behavior="always_invoice")
+    assert acme.prices() == {"seats": (again, 5)}
+    assert acme.bills() == [3000, 2000]
+
+
+@pytest.mark.parametrize("behavior", ["always_invoice", "create_prorations"])
+def test_usage_is_billed_once_and_not_in_the_middle_where_the_prices_cost_the_same(acme: Acme, behavior: str) -> None:
+    again = acme.usage_price("again", 2)
+    acme.up({"seats": {"price": acme.old, "quantity": 3}, "usage": {"price": acme.usage}})
+    acme.until(START + DAY)
+    acme.use(100)
+    acme.until(START + 2 * DAY)
+    items = {"seats": {"price": acme.old, "quantity": 4}, "usage": {"price": again}}
+    acme.up(items, proration_behavior=behavior)
+    left = (MONTH - 2 * DAY) / MONTH
+    seat = round(4000 * left) - round(3000 * left)
+    assert acme.bills() == ([3000, seat] if behavior == "always_invoice" else [3000])
+    acme.use(10)
+    acme.until(RENEWED)
+    assert sum(acme.bills()) == 3000 + seat + 4000 + 110 * 2
+
+
 # -- schedules of others --------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ def plan(**changes: Any) -> Plan:
 
 
 def parameters(plan: Plan, key: str) -> dict[str, Any]:
-    parameters = price_parameters(plan, plan.charge(key), None)
+    parameters: dict[str, Any] = price_parameters(plan, plan.charge(key), None)
     assert parameters.pop("recurring")["interval"] == "month"
     return parameters
 

@@ -152,7 +152,8 @@ def a_pair(chance: random.Random) -> tuple[Plan, Plan]:
         scaled["overage"] = charge.overage.model_copy(update={"amount": exact(charge.overage.amount) * times})
     else:
         scaled["tiers"] = tuple(t.model_copy(update={"amount": exact(t.amount) * times}) for t in charge.tiers)
-    fees = (first.fees[0].model_copy(update={"amount": exact(first.fees[0].amount) * chance.choice([1, times])}),)
+    fee = first.fees[0]
+    fees = (fee.model_copy(update={"amount": exact(fee.amount) * chance.choice([Decimal(1), times])}),)
     return first, first.model_copy(update={"fees": fees, "usage": (charge.model_copy(update=scaled),)})
 
 

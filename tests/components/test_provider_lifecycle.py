@@ -268,7 +268,14 @@ def test_what_will_bill_nobody_new_is_reported_once(
         r"\(id_1\): will be (archived: no new subscriptions|inactive: Stripe refuses its meter events)", line
     )
     said.clear()
-    for old, new in ((off, off), (off, arguments), (arguments, {**arguments, "active": True})):
+    change = declarations.of(provider.kind).change
+    for old, new in (
+        (off, off),
+        (off, arguments),
+        (off, {**off, **change}),
+        (arguments, {**arguments, **change}),
+        (arguments, {**arguments, "active": True}),
+    ):
         run.diff("id_1", old, new)
     assert said == set()
 

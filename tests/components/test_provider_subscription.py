@@ -828,7 +828,7 @@ def test_one_that_ended_as_declared_is_not_created_again(acme: Acme, end: dict[s
     new = acme.up(ended, metadata={"a": "1"})
     assert new.id != after.id
     assert (acme.remote()["status"], new.outs["has_ended"]) == ("active", False)
-    assert any("has ended, and a new subscription is made" in line for line in said)
+    assert any("has ended, and a new subscription is created" in line for line in said)
     world.destroy(SubscriptionProvider, ended)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from components.providers import state
 from components.providers.state import StackState, StateUnreadable, read_state, runs_under_engine, state_in
 
+ROOT = Path(__file__).parents[2]
 PRICE = {"type": "pulumi-python:dynamic/stripe:Price", "id": "price_1", "outputs": {"owner": "project/dev/fee"}}
 STACK = {"type": "pulumi:pulumi:Stack"}
 EXPORT = {"version": 3, "deployment": {"resources": [STACK, PRICE, {**PRICE, "delete": True}]}}
@@ -70,7 +73,7 @@ def exports(cli: Path, script: str) -> None:
 def test_the_state_of_the_stack_is_exported(engine: Path) -> None:
     exports(engine, f"echo \"$@\" > {engine}.called; echo '{json.dumps(EXPORT)}'")
     assert read_state("dev") == HELD
-    assert Path(f"{engine}.called").read_text() == "stack export --stack dev --non-interactive\n"
+    assert Path(f"{engine}.called").read_text() == "stack export --non-interactive --stack dev\n"
 
 
 def test_without_an_engine_there_is_no_state(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,3 +107,31 @@ def test_a_cli_that_is_nowhere_is_said(engine: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(engine.parent))
     with pytest.raises(StateUnreadable, match="the pulumi that started this run is not on PATH"):
         read_state("dev")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stacks"),
+    [
+        (["up", "--stack", "acme/pricing/dev", "--yes"], [["--stack", "acme/pricing/dev"]]),
+        (["up", "-s", "acme/dev"], [["--stack", "acme/dev"]]),
+        (["destroy", "--stack=acme/dev"], [["--stack", "acme/dev"]]),
+        # The selected one; or it has asked, and then the name alone is all that there is.
+        (["up", "--yes"], [[], ["--stack", "dev"]]),
+    ],
+)
+def test_the_state_is_that_of_the_stack_that_the_cli_was_told(
+    tmp_path: Path, arguments: list[str], stacks: list[list[str]]
+) -> None:
+    """The CLI need not be on PATH; between it and this process is the language plugin's shell."""
+    pulumi = shutil.copy(shutil.which("bash") or "", tmp_path / "pulumi")
+    program = 'from components.providers.state import _exports; print(_exports(\\"dev\\"))'
+    command = [pulumi, "-c", f"/bin/sh -c '{sys.executable} -c \"{program}\"; true'; true", "pulumi", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=True)
+    export = [str(pulumi), "stack", "export", "--non-interactive"]
+    assert done.stdout.strip() == str([[*export, *stack] for stack in stacks])
+
+
+def test_a_second_way_is_tried_where_the_first_fails(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports(engine, f"[ $# = 1 ] || exit 255; echo '{json.dumps(EXPORT)}'")
+    monkeypatch.setattr(state, "_exports", lambda stack: [[str(engine)], [str(engine), stack], [str(engine), "x", "y"]])
+    assert read_state("dev") == HELD

@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Different, list[Resource], str]] = {
         program(product={"id": "alpaca", "type": "good"}),
         "cannot be changed under the same id",
     ),
-    "something to take over": ({}, program(license={"adopt": "price_1"}), "this resource is price_"),
+    "something to take over": ({}, program(license={"adopt": "price_1"}), "this resource already is price_"),
 }
 
 
