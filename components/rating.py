@@ -72,16 +72,22 @@ def bills(
     if unknown:
         known = ", ".join(charge.key for charge in plan.usage) or "none"
         raise ValueError(f"{plan.name} has no usage {', '.join(sorted(unknown))}; it has {known}")
+    quantities = {
+        charge.key: (seats if charge.per == "seat" else 1) if isinstance(charge, Fee) else used.get(charge.key, 0)
+        for charge in plan.charges
+    }
+    return bills_of(plan, quantities, code)
+
+
+def bills_of(plan: Plan, quantities: Mapping[str, Decimal | int], currency: str) -> tuple[Bill, ...]:
+    """The same for a quantity of each charge, seats or units by its key; a charge without one is not billed."""
     by_interval: dict[tuple[Interval, int], list[Line]] = {}
     for charge in plan.charges:
-        if isinstance(charge, Fee):
-            quantity: Decimal | int = seats if charge.per == "seat" else 1
-        else:
-            quantity = used.get(charge.key, 0)
-        lines = by_interval.setdefault((charge.interval, charge.interval_count), [])
-        lines.extend(rate_lines(charge.key, plan.rate(charge, code), quantity))
+        if charge.key in quantities:
+            lines = by_interval.setdefault((charge.interval, charge.interval_count), [])
+            lines.extend(rate_lines(charge.key, plan.rate(charge, currency), quantities[charge.key]))
     return tuple(
-        Bill(code, interval, count, tuple(lines))
+        Bill(currency, interval, count, tuple(lines))
         for (interval, count), lines in sorted(by_interval.items(), key=_length)
     )
 

@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate` what a plan of this program bills, and the `impact` of one version on who pays."""
+"""The command `pricing`: `estimate` what a plan of this program bills, the `impact` of a version, its `rollout`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +17,11 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import impact_command
+from pricing import impact_command, rollout_command
 from pricing.program import ProgramError, plans
+
+#: The exit code of every mistake.
+ERROR: Final = 3
 
 
 class UsageError(Exception):
@@ -26,12 +30,11 @@ class UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the answer is the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        arguments = _parser().parse_args(given)
+        arguments = parser().parse_args(argv)
     except SystemExit as end:
-        # 2 is what a limit says that a change goes past.
-        raise SystemExit(impact_command.ERROR if given[:1] == ["impact"] and end.code == 2 else end.code) from None
+        # argparse's own 2 means here that something waits for a person: a limit that is exceeded, a rollout halted.
+        return ERROR if end.code == 2 else int(end.code or 0)
     if "run" in arguments:
         return int(arguments.run(arguments))
     try:
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(str(error)) from None
     except (ProgramError, UsageError) as error:
         print(f"pricing: {error}", file=sys.stderr)
-        return 2
+        return ERROR
     console = Console()
     console.print(Text(f"{title}: {plan.price_text}"))
     for bill in due:
@@ -51,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pricing", description="What a pricing model bills, and whom a change of it meets."
+        prog="pricing", description="What people do with a pricing model besides applying it."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="whose settings the program reads (default: %(default)s)")
     impact_command.add_to(commands)
+    rollout_command.add_to(commands)
     return parser
 
 

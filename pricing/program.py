@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import runpy
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import chdir
 from pathlib import Path
@@ -41,19 +43,64 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     Raises:
         ProgramError: there is no such program or stack, or the program refuses to run.
     """
-    project = _read(directory / "Pulumi.yaml")
-    settings = configuration(directory, stack)
-    pulumi.runtime.set_mocks(_NoEngine(), project=str(project.get("name")), stack=stack, preview=True)
-    pulumi.runtime.set_all_config({name: text for name, value in settings.items() if (text := _as_text(value))})
+    found: list[Mapping[str, PublishedPlan]] = []
+    problems: list[Exception] = []
+
+    def run() -> None:
+        try:
+            found.append(_run(directory, stack))
+        except Exception as problem:  # noqa: BLE001 - raised below, by the thread that asked
+            problems.append(problem)
+
+    # Pulumi takes the thread's event loop, and leaves what it has not awaited to whoever looks after that.
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if problems:
+        raise problems[0]
+    return found[0]
+
+
+def _run(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    name, settings = project(directory), dict(config(directory, stack))
+    pulumi.runtime.set_mocks(_NoEngine(), project=name, stack=stack, preview=True)
+    pulumi.runtime.set_all_config(settings)
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def program() -> None:
+        runpy.run_path("__main__.py", run_name="__main__")
+
     sys.path.insert(0, os.fspath(directory))
     try:
         with chdir(directory):
-            runpy.run_path("__main__.py", run_name="__main__")
+            program()
     except pulumi.RunError as error:
         raise ProgramError(str(error)) from None
     finally:
         sys.path.remove(os.fspath(directory))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
     return dict(this_run().plans)
+
+
+def project(directory: Path) -> str:
+    """The name of the project in a folder.
+
+    Raises:
+        ProgramError: there is none.
+    """
+    return str(_read(directory / "Pulumi.yaml").get("name"))
+
+
+def config(directory: Path, stack: str) -> Mapping[str, str]:
+    """A stack's config as Pulumi gives it to a program, without what is encrypted.
+
+    Raises:
+        ProgramError: there is no such stack.
+    """
+    return {name: text for name, value in configuration(directory, stack).items() if (text := _as_text(value))}
 
 
 def configuration(directory: Path, stack: str) -> Mapping[str, Any]:

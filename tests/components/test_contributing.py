@@ -13,7 +13,7 @@ import pytest
 from tests.components.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["CONTRIBUTING.md", "SECURITY.md", "docs/install.md", "script/engine/README.md"]
+PAGES = ["CONTRIBUTING.md", "SECURITY.md", "docs/install.md", "docs/rollout.md", "script/engine/README.md"]
 
 
 @pytest.fixture
