@@ -4,11 +4,11 @@
 
     usage.record("alpaca_ai_tokens", customer="cus_...", value=1200)
 
-Importing this costs next to nothing: clients are loaded when they are first used. `docs/usage.md` is the manual.
+Importing this costs next to nothing: clients load at first use. `docs/usage.md` is the manual.
 """
 
 from . import errors as _errors
-from .errors import *  # noqa: F403 - the tree of errors, which needs nothing else
+from .errors import *  # noqa: F403 - the tree of errors, which imports nothing else
 
 TYPE_CHECKING = False  # typing itself would cost 4 ms; type checkers take this name as true
 if TYPE_CHECKING:

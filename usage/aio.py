@@ -1,4 +1,4 @@
-"""The asyncio face: the same client, each call on a worker thread, so that the event loop never waits for a disk."""
+"""The asyncio client: `Client` with each call on a worker thread, so the event loop never waits for a disk."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def _awaited(
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same arguments, errors and files; every method is awaited.
+    """`Client` for asyncio: the same arguments, errors and files, with every method awaitable.
 
-    All methods are here but `import_file` and `drain`, which are whole programs. A call that is cancelled while it
-    waits still finishes on its thread: what was recorded stays recorded.
+    It has every method except `import_file` and `drain`, which are whole programs. A call that is cancelled still
+    finishes on its thread: a recorded event stays recorded.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

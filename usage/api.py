@@ -1,4 +1,4 @@
-"""Calls to Stripe: paced, tried again with jitter until their deadline, every answer told apart."""
+"""Calls to Stripe: paced, retried with jitter until their deadline, with every kind of answer told apart."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ CALL_SECONDS = 30.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 8.0
 LONGEST_WAIT = 60.0
-"""A server that asks for a longer pause ends the call: whoever wants to can call again then."""
+"""A server that asks for a longer pause ends the call; the caller can try again later."""
 
 # https://docs.stripe.com/rate-limits and .../usage-based/recording-usage-api, in calls a second. We plan for a tenth
-# less: a server counts calls when they arrive, and the network bunches what left evenly.
+# less: a server counts calls when they arrive, and the network bunches evenly spaced calls.
 LIMITS: dict[str, dict[str, float]] = {
     # test mode counts meter events, the stream and everything else together: 25 a second
     "test": {"all": 22.5},
-    # 1,000 meter events a second beside the basic 100; the stream takes 10,000 events, 100 a call
+    # 1,000 meter events a second on top of the basic 100; the stream takes 10,000 events, 100 a call
     "live": {"api": 90.0, "meter_events": 900.0, "stream": 90.0},
     "none": {},
 }
 
 
 class Api:
-    """One destination's API. Thread-safe. `retries` and `limited` (429 and 409) count what it did.
+    """One destination's API. Thread-safe. `retries` and `limited` count retries, and answers of 429 and 409.
 
-    `halt` ends every wait between attempts: who closes the client does not wait for the backoff of a call.
+    `halt` ends every wait between attempts: closing the client does not wait for a call's backoff.
     """
 
     def __init__(self, destination: Destination, limits: str | None = None, share: int = 1, attempts: int = 6) -> None:
@@ -45,7 +45,7 @@ class Api:
         self.retries = 0
         self.limited = 0
         self.skew: float | None = None
-        """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None: not known."""
+        """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None if unknown."""
         self._http: HTTP | None = None
         self._attempts = attempts
         limits = limits or ("none" if destination.sandbox else destination.mode)
@@ -59,8 +59,7 @@ class Api:
 
     @property
     def http(self) -> HTTP:
-        """stripe-python's client, loaded and made when it is first needed, by one thread: its modules import each other
-        in circles."""
+        """stripe-python's client, loaded at first use by one thread, because its modules import each other."""
         with spool.IMPORTING:
             if self._http is None:
                 self._http = HTTP(self.destination)
@@ -79,12 +78,12 @@ class Api:
         idempotency: str | None = None,
         deadline: float | None = None,
     ) -> dict[str, Any]:
-        """Make one request until it is answered for good; `deadline` is on the monotonic clock. Returns the JSON object
-        of the answer, its numbers with a point as Decimal.
+        """Send one request until it has a final answer; `deadline` is on the monotonic clock. Returns the answer's JSON
+        object, with decimal numbers as Decimal.
 
-        Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, NotStripe when something else
-        answers, Unreachable when no attempt got through, DestinationError when none can. 409, 429, 5xx and a broken
-        connection are tried again, unless `Stripe-Should-Retry` says otherwise.
+        Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, NotStripe when something other
+        than Stripe answers, Unreachable when no attempt succeeded, DestinationError when none can. It retries 409, 429,
+        5xx and broken connections, unless `Stripe-Should-Retry` says otherwise.
         """
         import random
         from urllib.parse import urlencode
@@ -108,8 +107,8 @@ class Api:
             if not self._pause(max(wait, self._reserve(pace)), deadline):
                 break
             if idempotency is not None:
-                # A fresh suffix for every attempt: under a repeated key Stripe would replay a stored 500 for a day.
-                # What makes the attempt repeatable is the event's identifier.
+                # A fresh suffix for every attempt: with the same key Stripe would replay a stored 500 for a day.
+                # The event's identifier is what makes a retry safe.
                 headers["Idempotency-Key"] = f"{idempotency}/{os.urandom(4).hex()}"
             left = CALL_SECONDS if deadline is None else min(CALL_SECONDS, max(0.05, deadline - time.monotonic()))
             try:
@@ -160,25 +159,25 @@ class Api:
             cursor = [("starting_after", data["data"][-1]["id"])]
 
     def cut_off(self) -> None:
-        """Break the connections of the calls that are under way: their time is over."""
+        """Break the connections of the calls in progress: they are out of time."""
         if self._http is not None:
             self._http.abort()
 
     def abort(self) -> None:
-        """End the calls of other threads for good, also one that hangs or waits to try again."""
+        """End all calls of other threads, including one that hangs or waits to retry."""
         self.halt.set()
         self.cut_off()
 
     def close(self) -> None:
-        """Close connections and files; the next call opens them again."""
+        """Close connections and files; the next call reopens them."""
         with spool.IMPORTING:
             http, self._http = self._http, None
         if http is not None:
             http.close()
 
     def _reserve(self, kind: str, hold: float = 0.0) -> float:
-        """Take the next place for a call of that kind; returns the seconds until then. No bursts: evenly spaced calls
-        stay under a limit however the server draws its seconds. hold: let nothing through for so long instead."""
+        """Reserve the next slot for a call of that kind; returns the seconds until then. Evenly spaced calls stay under
+        a limit wherever the server's seconds begin. hold: block all calls for that many seconds instead."""
         kind = kind if kind in self._intervals else "all"
         with self._pacing:
             now = time.monotonic()
@@ -187,7 +186,7 @@ class Api:
         return at - now
 
     def _pause(self, seconds: float, deadline: float | None) -> bool:
-        """Wait; False when the deadline comes first or the call is halted."""
+        """Wait; False if the deadline comes first or the call is halted."""
         if deadline is not None and time.monotonic() + seconds >= deadline:
             return False
         return not (self.halt.wait(seconds) if seconds else self.halt.is_set())
@@ -198,7 +197,7 @@ class Api:
         try:
             self.skew = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
         except (KeyError, ValueError, TypeError):
-            pass  # the embedded sandbox has no Date, and no clock but ours
+            pass  # the embedded sandbox sends no Date: it runs on our clock
 
     def _not_stripe(self, status: int, headers: Mapping[str, str], content: bytes) -> str:
         text = content[:200].lstrip()
@@ -206,11 +205,11 @@ class Api:
         if 300 <= status < 400:
             what = f"a redirect to {headers.get('location') or 'nowhere'}"
         where = self.destination.api_base or self.destination.label
-        return f"{where} answered {status} with {what}, as a proxy does or an address that is not Stripe's API"
+        return f"{where} answered {status} with {what}, like a proxy or an address that is not Stripe's API"
 
 
 def is_duplicate(problem: StripeError) -> bool:
-    """True when the refusal says that the event is already there: it is delivered.
+    """Whether the refusal says that Stripe already has the event, so that it counts as delivered.
 
     v2 has the code; v1 answers 400 with this message and no code.
     """
@@ -220,7 +219,7 @@ def is_duplicate(problem: StripeError) -> bool:
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
-    """The JSON object that an answer of Stripe's is, or None."""
+    """Stripe's answer as a JSON object, or None if it is not one."""
     try:
         data = json.loads(content, parse_float=Decimal)
     except (ValueError, RecursionError):

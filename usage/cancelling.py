@@ -1,4 +1,4 @@
-"""Taking an event back: before it is sent, inside Stripe's 24 hours, or by a negative event after them."""
+"""Cancelling an event: before it is sent, within Stripe's 24 hours, or afterwards by a negative event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .events import Event, check_window, digest_of
 from .spool import UNIQUENESS_SECONDS, Kept, Spool
 
 _NO_WAY = {
-    "queued": "is with the outbox queue; cancel it where it was drained",
+    "queued": "is in the outbox queue; cancel it where the queue is drained",
     "replaced": "was sent again under another identifier; cancel that one",
-    "pending": "is being sent at this moment; cancel it again when `usage flush` is done",
+    "pending": "is being sent right now; cancel it again when `usage flush` is done",
     "unknown": "may have arrived more than 24 hours ago, too long for Stripe to cancel; compare with `usage verify`",
 }
 
@@ -27,9 +27,9 @@ def cancel(
     correct: bool,
     patience: float,
 ) -> tuple[str, str | None]:
-    """What became of the event ("not sent", "cancelled", "corrected"), and the identifier of the negative event.
+    """Cancel an event. Returns "not sent", "cancelled" or "corrected", and the identifier of the negative event.
 
-    See `Client.cancel`. `patience`: seconds to wait for a delivery that has the event in hand.
+    See `Client.cancel`. `patience`: seconds to wait for a delivery that holds the event.
     """
     kept = None
     with suppress(SpoolMissing):
@@ -49,7 +49,7 @@ def cancel(
         raise UsageError(f"{identifier} was recorded for {kept.destination}, which is not where this client delivers")
     if kept.state != "pending":
         return _decided(spool, api, kept, correct)
-    # it is in somebody's hands, or its answer was lost: the lock tells which, and keeps it from being sent meanwhile
+    # another delivery holds it, or its answer was lost: the lock tells which, and keeps it from being sent meanwhile
     with spool.delivering(patience) as alone:
         if not alone:
             raise UsageError(f"{identifier} {_NO_WAY['pending']}")
@@ -59,12 +59,12 @@ def cancel(
 
 
 def _decided(spool: Spool, api: Callable[[], Api], kept: Kept, correct: bool) -> tuple[str, str | None]:
-    """Take back an event that Stripe has or may have."""
+    """Cancel an event that Stripe has or may have."""
     identifier = kept.identifier
     since = kept.unknown_since or kept.settled_at or kept.recorded_at
     possible = kept.state in ("delivered", "pending", "unknown", "dead", "cancelling")
     if possible and spool.clock() - since < UNIQUENESS_SECONDS:
-        # first set aside, so that a crash leaves neither an event that is sent again nor one that counts as delivered
+        # set aside first: after a crash it is neither sent again nor counted as delivered
         if not spool.move(kept.id, kept.state, "cancelling"):
             raise UsageError(f"{identifier} {_NO_WAY['pending']}")
         try:
@@ -75,24 +75,24 @@ def _decided(spool: Spool, api: Callable[[], Api], kept: Kept, correct: bool) ->
                 spool.move(kept.id, "cancelling", "delivered" if kept.state == "delivered" else "unknown")
             if refused and kept.state != "delivered":
                 raise UsageError(
-                    f"Stripe does not know {identifier} (yet), whose first answer was lost: {problem}. It is set aside "
-                    f"and not sent; cancel it again in a minute, or compare with `usage verify`"
+                    f"the first answer for {identifier} was lost, and Stripe does not know it (yet): {problem}. It is "
+                    f"set aside and not sent; cancel it again in a minute, or compare with `usage verify`"
                 ) from None
             raise
         spool.move(kept.id, "cancelling", "cancelled")
         return "cancelled", None
     if kept.state != "delivered":
-        raise UsageError(f"{identifier} {_NO_WAY.get(kept.state, 'cannot be cancelled any more')}")
+        raise UsageError(f"{identifier} {_NO_WAY.get(kept.state, 'can no longer be cancelled')}")
     if not correct:
         raise StripeError(
-            f"{identifier} was delivered more than 24 hours ago, and Stripe cancels only inside 24 hours; a negative "
-            f"event of the same time takes its {kept.value} units back: `usage cancel {identifier} --correct`"
+            f"{identifier} was delivered more than 24 hours ago, and Stripe cancels only within 24 hours; to take its "
+            f"{kept.value} units back by a negative event of the same time: `usage cancel {identifier} --correct`"
         )
     try:
         check_window(kept.timestamp, spool.clock(), future=False)
     except InvalidEvent as problem:
         raise UsageError(f"{identifier} cannot be corrected: {problem.problem}") from None
-    # derived, so that asking twice corrects once
+    # derived from the event's: asking twice corrects once
     name = f"correction-{digest_of(identifier)}"
     negative = kept.value[1:] if kept.value.startswith("-") else "0" if kept.value == "0" else f"-{kept.value}"
     negative_event = Event(name, kept.event_name, kept.customer, negative, kept.timestamp, kept.dimensions)
@@ -107,5 +107,5 @@ def _at_stripe(api: Api, identifier: str, event_name: str) -> None:
         api.call("POST", "/v1/billing/meter_event_adjustments", form=form)
     except StripeError as problem:
         text = str(problem.args[0]).lower()
-        if not ("already" in text and "cancel" in text):  # then an earlier answer was lost, and it is done
+        if not ("already" in text and "cancel" in text):  # otherwise an earlier answer was lost, and it is cancelled
             raise

@@ -1,4 +1,4 @@
-"""The command `usage`: record, deliver, read back and put right, from a shell or a cron job."""
+"""The command `usage`: record, deliver, read back and correct, from a shell or a cron job."""
 
 from __future__ import annotations
 
@@ -21,65 +21,65 @@ OK, UNDELIVERED, WRONG = 0, 1, 2
 _OVERVIEW = """\
 Send Stripe meter events and read them back: nothing lost, nothing billed twice.
 
-Every event is first written to a spool file (--spool, STRIPE_USAGE_SPOOL, or your own, which `usage status` names),
-with the identifier it keeps for ever, and then delivered. Any command may be killed and run again."""
+Every event is first written to a spool file (--spool, STRIPE_USAGE_SPOOL, or a default that `usage status` shows),
+with a permanent identifier, and then delivered. Any command can be killed and run again."""
 
 _WHERE = """\
-where events go is never guessed:
+where events go (never guessed):
   STRIPE_API_KEY=sk_test_...   Stripe, test mode
   STRIPE_API_KEY=sk_live_...   Stripe, live mode, and only with --live (or STRIPE_MODE=live)
   STRIPE_MODE=sandbox          the local sandbox, in the file STRIPE_SANDBOX_FILE (.stripe-sandbox/stripe.db)
   STRIPE_MODE=off              nowhere: nothing is recorded (for tests)
   STRIPE_API_BASE=http://...   another address: a served sandbox, a proxy
 
-exit code: 0 when the command did all that was asked, 1 when something is not delivered, refused, left out or does not
-agree, 2 for a wrong command or setting, 130 for Ctrl-C."""
+exit code: 0 when the command did everything, 1 when something is not delivered, refused, skipped or does not agree,
+2 for a wrong command or setting, 130 for Ctrl-C."""
 
 # Each command: its name and summary; what else it does; its arguments (see `_argument`); examples.
 _COMMANDS = """
 send: record one event, deliver it and wait
-  Run again with the same --identifier it is the same event, and bills once.
+  With the same --identifier, a second run is the same event and bills once.
 - event EVENT  event name of the meter
 - --customer CUSTOMER!  cus_...
 - --value UNITS=1  a decimal number (default 1)
 - --identifier NAME  names the fact, at most 100 characters (default: a new one)
 - --timestamp WHEN  Unix seconds or ISO 8601 with an offset (default now)
-- --dimension KEY=VALUE+  a further payload key (repeat for several)
+- --dimension KEY=VALUE+  another payload key (repeat for several)
 - --correction  allow a negative value
 - --no-wait  only record; `usage flush` delivers
-- --timeout SECONDS=60  give up waiting after so long (default 60); the event stays in the spool
+- --timeout SECONDS=60  stop waiting after this long (default 60); the event stays in the spool
 > send alpaca_ai_tokens --customer cus_123 --value 1200
 > send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z
 > send alpaca_ai_tokens --customer cus_123 --value=-200 --correction
 
 import: record the events of a CSV or JSON Lines file and deliver them
   Columns (or keys): customer, value, event_name, timestamp, identifier, dimensions.NAME.
-  Bad lines are named and left out. Run again, it bills nothing twice: what a row says names it.
+  Bad lines are reported and skipped. A second run bills nothing twice: a row's content is its identity.
 - file FILE  a path, or - for standard input
-- --format csv|jsonl  default: by the name's ending
+- --format csv|jsonl  default: from the file's extension
 - --event NAME  event name for rows without one
-- --import-id NAME  names the data: needed for rows without timestamp and identifier
+- --import-id NAME  names the data; required for rows without timestamp and identifier
 - --timestamp WHEN  time for rows without one: ISO 8601, Unix seconds, or now
 - --corrections  allow negative values
-- --whole  take a last line that has no line break
-- --rejects FILE  keep the bad lines here, to be corrected and imported
+- --whole  accept a last line without a line break
+- --rejects FILE  write the bad lines here, to correct and import them
 - --dry-run  check every line, show totals, record nothing
 - --no-flush  only record; `usage flush` delivers
-- --timeout SECONDS  stop delivering after so long; the rest stays for the next flush
+- --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
 > import tokens.csv --event alpaca_ai_tokens --dry-run
 > import tokens.csv --event alpaca_ai_tokens
 > import - --format jsonl --import-id 2026-11-22    (standard input)
 
 flush: deliver everything recorded
   Safe at any time and from any number of processes; put it in cron.
-- --take NAME  also deliver what was recorded for NAME (see status): you know it belongs here
-- --outbox sqs://QUEUE  hand the events to this queue instead
-- --timeout SECONDS  stop delivering after so long; the rest stays for the next flush
+- --take NAME  also deliver events recorded for NAME (see status), if you know that they belong here
+- --outbox sqs://QUEUE  put the events into this queue instead
+- --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
 > flush --timeout 50 --json
-> flush --take unassigned    (recorded when nothing said where)
+> flush --take unassigned    (recorded without a destination)
 
 status: show what is in the spool
-  Makes no call.
+  It does not call Stripe.
 > status --json
 
 summary: show usage as Stripe aggregated it
@@ -95,50 +95,50 @@ summary: show usage as Stripe aggregated it
 > summary alpaca_ai_tokens --subscription sub_123    (this billing period)
 > summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv
 
-preview-invoice: show the next invoice line by line, as it would be now
+preview-invoice: show the next invoice line by line, as of now
 - --subscription SUBSCRIPTION  sub_...
 - --customer CUSTOMER  cus_...
 > preview-invoice --subscription sub_123
 > preview-invoice --customer cus_123    (each of its subscriptions)
 
 verify: compare the spool with Stripe's totals, hour by hour
-  Reports and changes nothing.
+  It changes nothing.
 - --event NAME  only this event name
 - --customer CUSTOMER+  only this customer (repeat for several)
-- --start WHEN  default: everything that the spool still has
+- --start WHEN  default: everything still in the spool
 - --end WHEN  exclusive
-- --wait SECONDS=0  wait so long for Stripe's lag
+- --wait SECONDS=0  wait up to this long for Stripe's totals
 > verify --wait 120
 
-errors: list refused events, or take in Stripe's asynchronous error reports
+errors: list refused events, or apply Stripe's asynchronous error reports
 - --fetch  ask Stripe for the reports since the last one
 - --report FILE  an error report as a webhook received it (- for standard input)
-- --limit N=50  show so many (default 50)
+- --limit N=50  show at most this many (default 50)
 > errors --fetch
 > errors --report event.json
 
-retry: send refused events again, after the cause is fixed
-  An event of unknown fate is sent again only when it is named: do that when you know that it did not arrive.
+retry: send refused events again, after fixing the cause
+  An event of unknown fate is sent again only if you name it: do that when you know that it did not arrive.
 - identifiers IDENTIFIER*  only these
-- --code CODE+  only those refused with this code
-- --timeout SECONDS  stop delivering after so long; the rest stays for the next flush
+- --code CODE+  only events refused with this code
+- --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
 > retry --code no_meter
 > retry IDENTIFIER ...
 
-cancel: take an event back
-  Stripe removes it inside 24 hours; after that --correct records a negative event.
+cancel: cancel an event
+  Within 24 hours Stripe removes it; after that, --correct records a negative event.
 - identifier IDENTIFIER  of the event
 - --event NAME  event name, for an event that is not in the spool
 - --correct  after 24 hours: record a negative event
-- --timeout SECONDS=60  wait so long for deliveries (default 60)
+- --timeout SECONDS=60  wait up to this long for deliveries (default 60)
 > cancel IDENTIFIER --correct
-> cancel IDENTIFIER --event alpaca_ai_tokens    (an event that this spool does not know)
+> cancel IDENTIFIER --event alpaca_ai_tokens    (an event that is not in this spool)
 
 drain: deliver what producers put into an SQS queue
-  Run as many as you like, with --share N each.
+  To run N drains at once, give each --share N.
 - --queue sqs://QUEUE!  sqs://NAME or sqs://HOST/ACCOUNT/NAME
-- --share N=1  N workers share the account's limits
-- --idle SECONDS=5  end when empty for so long (default 5)
+- --share N=1  number of workers that share the account's limits
+- --idle SECONDS=5  end when the queue has been empty for this long (default 5)
 - --forever  wait for more until stopped (SIGTERM finishes the batch)
 - --visibility N=120  hide a message for N seconds (default 120)
 > drain --queue sqs://usage
@@ -154,8 +154,8 @@ def _seconds(text: str) -> float:
 
 
 def _argument(parser: argparse.ArgumentParser, line: str) -> None:
-    """Add an argument: its name, what stands for its value, and help. After the value: ! required, + may be repeated,
-    * any number, =... the default. Without a value it is a switch; csv|jsonl are choices, SECONDS and N numbers."""
+    """Add an argument: its name, its metavar, and help. After the metavar: ! required, + may be repeated, * any number,
+    =... the default. Without a metavar it is a switch; csv|jsonl are choices, SECONDS and N numbers."""
     left, _, words = line.partition("  ")
     name, _, value = left.partition(" ")
     settings: dict[str, Any] = {"help": words}
@@ -205,7 +205,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _client(options: argparse.Namespace, **more: Any) -> Client:
-    """A client that this command uses by itself; only what records may make a spool."""
+    """The client of this process alone; only a command that records may create a spool."""
     from .client import Client
 
     how = {"mode": options.mode, "background": False, "create": False, "on_error": _complain, **more}
@@ -241,7 +241,7 @@ def _send(options: argparse.Namespace) -> int:
         _print(
             options, data, lambda _: print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
         )
-        return OK if client._delivers() else UNDELIVERED  # it did what was asked, unless nothing says where to
+        return OK if client._delivers() else UNDELIVERED  # recorded as asked, unless there is no destination
     sent = client.send(*arguments, correction=options.correction, timeout=options.timeout)
     _print(options, sent, output.show_sent)
     left = client.status().pending
@@ -254,7 +254,7 @@ def _import(options: argparse.Namespace) -> int:
     client = _client(options, create=True)
     recording_only = options.dry_run or options.no_flush
     if not recording_only:
-        _ = client.destination  # say what is missing before a long file is read
+        _ = client.destination  # fail on a missing setting before reading a long file
     taken = ("format", "import_id", "timestamp", "corrections", "whole", "dry_run", "rejects")
     imported = client.import_file(
         sys.stdin.buffer if options.file == "-" else options.file,
@@ -310,7 +310,7 @@ def _summary(options: argparse.Namespace) -> int:
 
 def _preview_invoice(options: argparse.Namespace) -> int:
     if options.subscription and options.customer:
-        raise ValueError("--subscription and --customer name different previews; give one of them")
+        raise ValueError("--subscription cannot be combined with --customer")
     result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
     return _print(options, result, output.show_preview)
 
@@ -323,7 +323,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _errors(options: argparse.Namespace) -> int:
     client = _client(options)
     if options.fetch and options.report:
-        raise ValueError("--fetch and --report are two sources; give one of them")
+        raise ValueError("--fetch cannot be combined with --report")
     if options.fetch:
         return _print(options, client.fetch_error_reports(), output.show_reports)
     if options.report:
@@ -381,14 +381,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = build_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an identifier that this terminal cannot show is no traceback
+        if hasattr(stream, "reconfigure"):  # no traceback for an identifier that this terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         code = int(options.run(options))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # whoever read our output (head, less) has seen enough; nothing is left to flush at exit
+        # the reader of our output (head, less) closed the pipe; leave nothing to flush at exit
         import os
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -396,7 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, ValueError, OSError) as problem:
         return _failed(options, problem)
     except KeyboardInterrupt:
-        print("usage: interrupted; what was recorded is in the spool", file=sys.stderr)
+        print("usage: interrupted; recorded events are in the spool", file=sys.stderr)
         return 130
     finally:
         if hasattr(options, "client"):

@@ -33,17 +33,17 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 EXIT_SECONDS = 5.0
-"""How long the end of a script may wait for delivery; what is left stays in the spool for `usage flush`."""
+"""How long a script waits for delivery when it ends; the rest stays in the spool for `usage flush`."""
 SLOWEST = 60.0
-"""The background waits longer after each problem, at most so many seconds."""
+"""The background thread waits longer after each problem, up to this many seconds."""
 UNASSIGNED = "unassigned"
-"""How events are called that were recorded when nothing said where to deliver."""
+"""The name of events that were recorded without a destination."""
 BACKGROUND_CHUNK = 1000
-"""Events taken at a time in the background: `record` waits while they are taken."""
+"""Events that the background claims at a time: `record` waits while it claims them."""
 
 
 def _through(part: str, method: Callable[Concatenate[U, P], T]) -> Callable[Concatenate[Client, P], T]:
-    """A method of the client that belongs to one of its parts."""
+    """A method that the client delegates to one of its parts."""
 
     def call(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
         return method(getattr(self, part), *arguments, **options)
@@ -52,21 +52,21 @@ def _through(part: str, method: Callable[Concatenate[U, P], T]) -> Callable[Conc
 
 
 class Client:
-    """Records meter events and delivers them; see `docs/usage.md`. One for a process is enough: threads share it.
+    """Records meter events and delivers them; see `docs/usage.md`. Threads can share one client.
 
     Where it delivers comes from the arguments or the environment and is never guessed (`usage.destination.resolve`);
-    without a destination recording works and says that nothing will be delivered.
+    without a destination, recording works and warns that nothing will be delivered.
 
-    spool: path of the spool file; default STRIPE_USAGE_SPOOL, else the user's own (`usage status` shows it).
+    spool: path of the spool file; default STRIPE_USAGE_SPOOL, else the user's default (`usage status` shows it).
     mode: "sandbox", "test", "live" or "off"; a live key is used only when `mode` or STRIPE_MODE says "live".
-    background: deliver from a thread every `interval` seconds. `close` and the end of the script deliver what is left.
-    on_error: called with a UsageError for whatever the background cannot deliver and nobody else is told of; without
-        it the logger "usage" warns. Each problem is said once.
+    background: deliver from a thread every `interval` seconds. `close` and the end of the script deliver the rest.
+    on_error: called with a UsageError for events that the background cannot deliver; without it, the logger "usage"
+        warns. Each problem is reported once.
     outbox: "sqs://..." hands batches to an Amazon SQS queue instead; `usage drain` delivers them.
-    max_pending: bound of undelivered events; at the bound `record` raises SpoolFull, and nothing is ever dropped.
-    durable: fsync every record (about 3 ms); without it a record survives any crash of the process, and a power cut
-        only once a delivery or a checkpoint has synced it.
-    create: whether the spool file may be made; without it SpoolMissing says that there is none.
+    max_pending: limit of undelivered events; at the limit `record` raises SpoolFull. Events are never dropped.
+    durable: fsync every record (about 3 ms); without it, a record survives any crash of the process, but a power
+        cut only after a delivery or a checkpoint has synced it.
+    create: whether the spool file may be created; if not, a missing file raises SpoolMissing.
     limits: "test", "live" or "none" (calls a second, `usage.api.LIMITS`); default by mode. share: number of workers
         that share the account's limits. attempts: how often a call is tried.
     patience: seconds to wait for a locked spool.
@@ -110,11 +110,11 @@ class Client:
             self._destination = resolve(mode=mode, api_key=api_key, api_base=api_base, sandbox_file=sandbox_file)
         except DestinationError as problem:
             if mode is not None or api_key is not None:
-                raise  # asked for by name: say it now, not at the first delivery
+                raise  # it was set explicitly: fail now, not at the first delivery
             self._problem = str(problem)
         self._mode = self._destination.mode if self._destination else ""
         self._identity = self._destination.identity if self._destination and self._mode != "off" else ""
-        # in test mode and the sandbox Stripe's test clocks decide what is in the future
+        # in test mode and the sandbox, Stripe's test clocks decide what is in the future
         self._future = self._mode not in ("test", "sandbox")
         self._background_wanted = background
         self._interval = interval
@@ -137,7 +137,7 @@ class Client:
 
     @property
     def destination(self) -> Destination:
-        """Where this client delivers. Raises DestinationError when nothing says so."""
+        """Where this client delivers. Raises DestinationError if no destination is set."""
         if self._destination is None:
             raise DestinationError(self._problem)
         return self._destination
@@ -158,7 +158,7 @@ class Client:
 
     @property
     def _sender(self) -> Sender:
-        """What takes events out of the spool: to Stripe, or to the outbox."""
+        """The delivery from the spool to Stripe or to the outbox."""
         if self._outbox is None:
             return self._deliverer
         with self._lock, spools.IMPORTING:
@@ -171,16 +171,16 @@ class Client:
         return self.spool.same_account(self._identity) if self._identity else [""] if self._outbox else []
 
     def _where(self) -> tuple[str, bool]:
-        """Label, and whether it is the sandbox, for results."""
+        """The destination's label, and whether it is the sandbox, for results."""
         label = self._destination.label if self._destination else self._problem
         return f"the queue {self._outbox}" if self._outbox else label, self._mode == "sandbox"
 
     def _delivers(self) -> bool:
-        """Whether anything says where to deliver."""
+        """Whether there is a destination."""
         return self._destination is not None or self._outbox is not None
 
     def _left(self) -> tuple[int, int, int]:
-        """How many events are of unknown fate and undelivered here, and undelivered for others or for nobody."""
+        """The number of events: of unknown fate, undelivered here, and undelivered for another destination or none."""
         if self._mode == "off":
             return 0, 0, 0
         counts, mine = self.spool.counts(), self._mine()
@@ -189,7 +189,7 @@ class Client:
         return sum(one.get("unknown", 0) for one in own), sum(one.get("pending", 0) for one in own), held
 
     def _say(self, problem: UsageError) -> None:
-        """Tell whoever listens, once."""
+        """Report a problem to `on_error` or the log, once."""
         text = str(problem)
         if text in self._said:
             return
@@ -198,7 +198,7 @@ class Client:
             if self._on_error is not None:
                 self._on_error(problem)
                 return
-        except Exception as failure:  # noqa: BLE001 - a broken listener must not end delivery
+        except Exception as failure:  # noqa: BLE001 - a broken `on_error` must not end delivery
             text += f" (and on_error failed: {failure!r})"
         import logging
 
@@ -215,13 +215,13 @@ class Client:
         *,
         correction: bool = False,
     ) -> str:
-        """Record one meter event on disk and return its identifier; nothing is sent by this call.
+        """Record one meter event on disk and return its identifier; this call sends nothing.
 
         value: units, as int, str or Decimal (15 digits, 12 places); negative only with `correction=True`.
         timestamp: Unix seconds, an aware datetime or ISO 8601 with an offset; default now.
-        identifier: names the fact, at most 100 characters; the same one recorded again is the same event. Default: new.
-        dimensions: further payload keys.
-        Raises InvalidEvent, SpoolFull or another SpoolError; then nothing was recorded.
+        identifier: names the fact, at most 100 characters; recording it again is the same event. Default: a new one.
+        dimensions: additional payload keys.
+        Raises InvalidEvent, SpoolFull or another SpoolError, and then records nothing.
         """
         event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
         self._add((event,), timeless=timestamp is None)
@@ -255,7 +255,7 @@ class Client:
         new = self.spool.add(events, self._identity, timeless=timeless)
         _OPEN.add(self)
         if not self._delivers():
-            self._say(DestinationError(f"usage is recorded in {self.spool.path} and goes nowhere: {self._problem}"))
+            self._say(DestinationError(f"usage is recorded in {self.spool.path} but not delivered: {self._problem}"))
         elif self._background_wanted and self._thread is None:
             self._start()
         return new
@@ -272,10 +272,10 @@ class Client:
         correction: bool = False,
         timeout: float | None = 60.0,
     ) -> Sent:
-        """Record one event, deliver it now and wait for the answer: through v1, which answers for the event itself.
+        """Record one event, deliver it now and wait for the answer. It goes through v1, which answers for each event.
 
-        Raises StripeError when Stripe refuses it (it is a dead letter then), NotDelivered when it did not get through
-        within `timeout` seconds (it stays in the spool), and what `record` raises.
+        Raises StripeError when Stripe refuses it (it is then a dead letter), NotDelivered when it was not delivered
+        within `timeout` seconds (it stays in the spool), and every error of `record`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._outbox is None:
@@ -309,15 +309,15 @@ class Client:
             "cancelling": "it is being cancelled; a new event needs its own identifier",
             "replaced": "it was sent again under another identifier",
         }.get(kept.state, f"it is recorded for {kept.destination or 'no destination'}, and this is {self._identity}")
-        raise NotDelivered(f"the event {name} is safe in {self.spool.path} and not delivered: {reason}", name)
+        raise NotDelivered(f"the event {name} is not delivered but safe in {self.spool.path}: {reason}", name)
 
     def flush(self, timeout: float | None = None, *, take: str | None = None) -> Flush:
-        """Deliver everything recorded for this destination and say what happened; `timeout` in seconds.
+        """Deliver everything recorded for this destination and report what happened; `timeout` in seconds.
 
-        Safe at any moment and from any number of processes: one of them delivers, the others wait for it. Never raises
-        for an event or a refused key (see the result's `refused` and `stopped`), only DestinationError and SpoolError.
-        take: binds undelivered events of another destination (as `status().by_destination` names it, "unassigned" for
-        those recorded when nothing said where) to this one first, because you know that they belong here.
+        Safe at any time and from any number of processes: one of them delivers, the others wait for it. A refused event
+        or key raises nothing (see the result's `refused` and `stopped`); only DestinationError and SpoolError are raised.
+        take: first moves the undelivered events of another destination to this one, if you know that they belong here;
+        the name is as in `status().by_destination`, "unassigned" for events recorded without a destination.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._mode == "off":
@@ -336,7 +336,7 @@ class Client:
 
     @contextmanager
     def _in_foreground(self) -> Iterator[None]:
-        """While somebody waits for an answer, the background frees the delivery lock."""
+        """The background thread releases the delivery lock while a caller waits for an answer."""
         with self._lock:
             self._foreground += 1
         try:
@@ -346,7 +346,7 @@ class Client:
                 self._foreground -= 1
 
     def _deliver(self, deadline: float | None, **how: Any) -> Tally:
-        """One delivery, to Stripe or the outbox. A call that trickles on beyond the deadline is cut off."""
+        """One delivery, to Stripe or the outbox. A call that is still trickling in at the deadline is cut off."""
         sender = self._sender
         timer = None
         if deadline is not None and self._delivery is not None:
@@ -355,7 +355,7 @@ class Client:
             try:
                 timer.start()
             except RuntimeError:
-                timer = None  # the interpreter ends; each call still has its own time
+                timer = None  # the interpreter is shutting down; each call still has its own timeout
         try:
             return sender.run(deadline, **how)
         finally:
@@ -379,15 +379,15 @@ class Client:
     ) -> Drained:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
 
-        Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A
+        Any number of drains can work on one queue; with N drains, give each `share=N` to stay within the limits. A
         message is deleted only after all its events are settled; a killed drain's messages reappear after `visibility`
-        seconds and their identifiers make the repeat harmless.
+        seconds, and their identifiers make the repeat harmless.
         """
         drain = sqs.Drain(self._deliverer, sqs.Queue(queue), self.clock, visibility=visibility)
         return drain.run(idle_seconds, stop)
 
     def status(self) -> Status:
-        """What is in the spool, and where delivery would go. Makes no call."""
+        """What is in the spool, and where it would be delivered. Does not call Stripe."""
         counts: dict[str, dict[str, int]] = {}
         codes: dict[str, int] = {}
         oldest = None
@@ -412,21 +412,21 @@ class Client:
     def cancel(
         self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
     ) -> Cancelled:
-        """Take an event back. Inside 24 hours of its delivery Stripe removes it from its totals.
+        """Cancel an event. Within 24 hours of its delivery, Stripe removes it from its totals.
 
-        An event that was never sent, or was refused, will not be sent. After 24 hours raises StripeError, unless
-        `correct=True`: then a negative event of the same time is recorded (`usage flush` delivers it). `event_name` is
-        needed only for an event that this spool does not know. timeout: seconds to wait for a delivery under way.
+        An event that was never sent, or was refused, will not be sent. After 24 hours it raises StripeError, or with
+        `correct=True` records a negative event of the same time (`usage flush` delivers it). `event_name` is needed
+        only for an event that is not in this spool. timeout: seconds to wait for a delivery in progress.
         """
         with self._in_foreground():
             done = cancelled(self.spool, lambda: self.api, self._mine, identifier, event_name, correct, timeout)
         return Cancelled(*self._where(), identifier, *done)
 
     def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
-        """Take in one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
+        """Apply one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
 
-        Its sample errors find their events by identifier; those become dead letters with Stripe's code. A report taken
-        before changes nothing. A thin notification without `data` is completed by a call to Stripe.
+        Its sample errors name events by identifier; those become dead letters with Stripe's code. A report that was
+        applied before changes nothing. For a thin notification without `data`, it asks Stripe for the rest.
         """
         return verifying.take_report(self.spool, lambda: self.api, report)
 
@@ -438,7 +438,7 @@ class Client:
     import_file = importing.import_file
 
     def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int:
-        """Record a batch of an import; a spool that is full is delivered first, where there is somewhere to."""
+        """Record a batch of an import; a full spool is delivered first, if there is a destination."""
         while True:
             try:
                 return self._add(events, timeless=timeless)
@@ -449,7 +449,7 @@ class Client:
                     tally = self._deliver(None)
                 self._count(tally)
                 if tally.stopped is not None or not tally.counts.total():
-                    raise SpoolFull(f"{problem}; delivery stopped: {tally.stopped or 'nothing can go out'}") from None
+                    raise SpoolFull(f"{problem}; delivery stopped: {tally.stopped or 'nothing can be sent'}") from None
 
     def _start(self) -> None:
         with self._lock:
@@ -458,11 +458,11 @@ class Client:
                 try:
                     thread.start()
                 except RuntimeError:
-                    return  # the interpreter ends and starts no more threads
+                    return  # the interpreter is shutting down and starts no more threads
                 self._thread = thread
 
     def _run(self) -> None:
-        """Deliver every `interval` seconds while there is something; every problem is survived, and said."""
+        """Deliver every `interval` seconds while there are events; survive and report every problem."""
         closing, wait, last = self._closing, self._interval, False
 
         def halted() -> bool:
@@ -481,14 +481,14 @@ class Client:
                         problem = UsageError(f"usage waits in {self.spool.path}: {tally.stopped}")
             except UsageError as failure:
                 problem = failure
-            except Exception as failure:  # noqa: BLE001 - whatever an answer does to us, the next one is asked for
+            except Exception as failure:  # noqa: BLE001 - no answer may end the background thread
                 problem = UsageError(f"delivery in the background failed: {type(failure).__name__}: {failure}")
             if problem is not None and not last:
                 self._say(problem)
             wait = self._interval if problem is None else min(SLOWEST, max(wait, 0.1) * 2)
 
     def _count(self, tally: Tally) -> None:
-        """Keep what was done for the next flush to tell, and say of each cause of refusals one event."""
+        """Keep the counts for the next flush to report, and report one event for each cause of refusal."""
         for one in tally.refused:
             if f"refused {one.code}" not in self._said:
                 self._said.add(f"refused {one.code}")
@@ -500,11 +500,10 @@ class Client:
             self._tally = tally
 
     def close(self, timeout: float = 30.0) -> Flush | None:
-        """Deliver what is left, for up to `timeout` seconds, and close files and connections.
+        """Deliver the rest, for up to `timeout` seconds, and close files and connections.
 
-        Never raises for what cannot be delivered: that stays in the spool, and `on_error` or a warning says so. Returns
-        what was delivered since the last flush, or None when this client has recorded nothing. It opens again when it
-        is used again.
+        Undelivered events raise nothing: they stay in the spool, and `on_error` or a warning reports them. Returns what
+        was delivered since the last flush, or None if this client has recorded nothing. The next use reopens it.
         """
         return self._close(timeout, deliver=True)
 
@@ -517,7 +516,7 @@ class Client:
             elif deliver and self in _OPEN and self._delivers() and self._left()[1]:
                 self._count(self._deliver(deadline))
             if self in _OPEN:
-                left = self._left()[1]  # what goes nowhere was said when it was recorded
+                left = self._left()[1]  # without a destination, recording has already warned
                 if left:
                     why = (self._tally.stopped if self._tally else None) or "nobody delivered them"
                     events = f"{left:,} event{'s' * (left != 1)}"
@@ -531,7 +530,7 @@ class Client:
         return result
 
     def _stop(self, thread: threading.Thread, deadline: float) -> None:
-        """Let the background deliver once more, until `deadline`, and end it: a call that hangs beyond is cut off."""
+        """Let the background deliver once more, until `deadline`, and end it; a call that still hangs is cut off."""
         self._deadline = deadline
         self._closing.set()
         if thread is threading.current_thread():
@@ -543,7 +542,7 @@ class Client:
             thread.join(2.0)
 
     def _release(self) -> None:
-        """Close files and connections, without delivering and without a word about what is left."""
+        """Close files and connections, without delivering or reporting the rest."""
         _OPEN.discard(self)
         if self._delivery is not None:
             self._delivery.api.close()
@@ -559,19 +558,19 @@ class Client:
 
 _CLIENTS: weakref.WeakSet[Client] = weakref.WeakSet()
 _OPEN: set[Client] = set()
-"""Clients that have recorded something and are not closed: none is forgotten without a word."""
+"""Clients that have recorded something and are not closed: each is closed at exit."""
 
 
 def _at_exit() -> None:
-    """The end of the program: what can be delivered in EXIT_SECONDS is, and what is left is said."""
+    """At the end of the program: deliver for up to EXIT_SECONDS, and report what is left."""
     deadline = time.monotonic() + EXIT_SECONDS
     for client in list(_OPEN):
         client._close(max(0.0, deadline - time.monotonic()), deliver=client._background_wanted)
 
 
 def _after_fork_in_child() -> None:
-    """A child has no background thread, and must not share sockets, a token or a lock with its parent. What the parent
-    has recorded is the parent's to deliver."""
+    """A child has no background thread, and must not share sockets, a token or a lock with its parent. The parent
+    delivers what the parent has recorded."""
     _OPEN.clear()
     for client in list(_CLIENTS):
         client._reset_runtime()
@@ -589,7 +588,7 @@ def client() -> Client:
     """The process's own client: the environment's destination and spool, delivering in the background."""
     global _default
     if _default is None:
-        with spools.IMPORTING:  # no fork comes between
+        with spools.IMPORTING:  # no fork until it is done
             if _default is None:
                 _default = Client()
     return _default

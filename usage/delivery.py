@@ -1,4 +1,4 @@
-"""Delivery: claimed events go out by the v2 stream, or one through v1, and every fate is written down."""
+"""Delivery: claimed events go through the v2 stream, or a single one through v1, and every outcome is recorded."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Done = Callable[[Sequence[Kept]], None]
 
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 CHUNK = 4000  # events taken from the spool at a time: one fsync for forty batches
-LANES = 4  # calls of the stream under way at a time
-SESSION_SECONDS = 14 * 60  # a token lives 15 minutes; we renew before
+LANES = 4  # concurrent calls of the stream
+SESSION_SECONDS = 14 * 60  # a token is valid for 15 minutes; we renew it earlier
 METERS_SECONDS = 300.0
-LOST_CALLS = 2  # after so many calls in a row without an answer, the rest waits for the next delivery
+LOST_CALLS = 2  # after this many calls in a row without an answer, the rest waits for the next delivery
 SHOWN_REFUSALS = 20
 BUSY = "another process is delivering from this spool and did not finish in time"
 OUT_OF_TIME = "the time given for delivery ran out"
 
 
 class Meters:
-    """The account's meters, read once, and again after a while or when a name is not among the active ones."""
+    """The account's meters, read once, and again after a while or when no active meter has a name."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -40,7 +40,7 @@ class Meters:
         self._found: dict[str, Meter] = {}
 
     def find(self, wanted: str, deadline: float | None = None) -> Meter | None:
-        """The meter of that event name (an active one first) or id, or None. Raises StripeError or Unreachable."""
+        """The meter with that event name (an active one first) or id, or None. Raises StripeError or Unreachable."""
         with self._lock:
             age = None if self._read_at is None else time.monotonic() - self._read_at
             if age is None or age > METERS_SECONDS or (age > 1.0 and not is_active(self._found.get(wanted))):
@@ -50,18 +50,18 @@ class Meters:
             return self._found.get(wanted)
 
     def names(self, *, active: bool = False) -> str:
-        """The first event names, as last read, for an error."""
+        """The first event names, as last read, for an error message."""
         found = {meter["event_name"] for meter in self._found.values() if is_active(meter) or not active}
         return ", ".join(sorted(found)[:8]) or "none"
 
 
 def is_active(meter: Meter | None) -> bool:
-    """Whether Stripe takes events for it."""
+    """Whether Stripe accepts events for it."""
     return meter is not None and meter.get("status", "active") == "active"
 
 
 def inner(meter: Meter, field: str, key: str, default: str) -> str:
-    """What a meter says inside one of its fields."""
+    """A value inside one of the meter's fields."""
     return str((meter.get(field) or {}).get(key, default))
 
 
@@ -75,14 +75,14 @@ class Tally:
         self._lock = threading.Lock()
 
     def add(self, rows: Sequence[Kept]) -> None:
-        """Count what became of some events."""
+        """Count the outcomes of some events."""
         refused = [row for row in rows if row.state == "dead"]
         delivered = [row for row in rows if row.state in ("delivered", "queued")]
         duplicates = sum(row.code != "" for row in delivered)
         self._count(Counter(delivered=len(delivered), duplicates=duplicates, refused_count=len(refused)), refused)
 
     def merge(self, other: Tally) -> None:
-        """Add what another delivery did."""
+        """Add the counts of another delivery."""
         self._count(other.counts, other.refused)
 
     def _count(self, counts: Counter[str], refused: Sequence[Kept]) -> None:
@@ -92,9 +92,9 @@ class Tally:
 
 
 class Sender:
-    """Takes events out of a spool and sends them somewhere. `stopped`: why no further call is made.
+    """Sends a spool's events somewhere. `stopped`: why it makes no further call.
 
-    mine: gives the identities whose events may go there.
+    mine: returns the identities whose events may go there.
     """
 
     def __init__(self, spool: Spool, mine: Callable[[], list[str]]) -> None:
@@ -115,9 +115,9 @@ class Sender:
         patience: float | None = None,
         halted: Halted = bool,
     ) -> Tally:
-        """Send until nothing is left, `deadline` (monotonic) is over or `halted` says so; one event when it is named.
+        """Send until nothing is left, `deadline` (monotonic) passes or `halted` is true; only the named event, if any.
 
-        Waits up to `patience` seconds for another deliverer of the same spool, by default until the deadline.
+        Waits up to `patience` seconds for another delivery from the same spool, by default until the deadline.
         """
         tally = Tally()
 
@@ -149,15 +149,15 @@ class Sender:
         return tally
 
     def begin(self, halted: Halted = bool) -> None:
-        """Begin a new delivery: what stopped the one before may be over."""
+        """Begin a new delivery: the cause that stopped the last one may be gone."""
         self.stopped, self.lost, self._lost_in_a_row, self._halted = None, None, 0, halted
 
     def send(self, rows: Sequence[Kept], deadline: float | None, done: Done, *, alone: bool = False) -> None:
-        """Send events; `done` is told of those whose fate is decided, and of those that certainly were not sent."""
+        """Send events; calls `done` with those that are settled, and those that certainly were not sent."""
         raise NotImplementedError
 
     def _prepare(self, deadline: float | None) -> None:
-        """What has to be known before the first event is taken."""
+        """Learn what it needs before it claims the first event."""
 
     def _over(self, deadline: float | None) -> bool:
         late = deadline is not None and time.monotonic() >= deadline
@@ -165,7 +165,7 @@ class Sender:
 
 
 class Delivery(Sender):
-    """Sends to Stripe or the sandbox: through the stream, an event `alone` through v1, which answers for it."""
+    """Sends to Stripe or the sandbox: through the stream, or an event `alone` through v1, which answers for it."""
 
     def __init__(self, spool: Spool, api: Api, clock: Callable[[], float]) -> None:
         super().__init__(spool, lambda: spool.same_account(api.destination.identity))
@@ -179,7 +179,7 @@ class Delivery(Sender):
         self._session_lock = threading.Lock()
 
     def _prepare(self, deadline: float | None) -> None:
-        """Ask once which account the key belongs to: events recorded with other keys of it may go out, too."""
+        """Ask once which account the key belongs to: events recorded with its other keys may be sent too."""
         if self._account_known:
             return
         try:
@@ -188,7 +188,7 @@ class Delivery(Sender):
             if not isinstance(problem, StripeError) or problem.status == 401:
                 self.stopped = str(problem)
                 return
-            account = None  # a restricted key may not ask; then each key is an account of its own
+            account = None  # a restricted key may not ask; then the key counts as an account of its own
         self._account_known = True
         if isinstance(account, str):
             self.spool.learn_account(self.api.destination.identity, account)
@@ -206,7 +206,7 @@ class Delivery(Sender):
                     if group is None:
                         return
                     self._group(group, deadline, done, alone)
-            except BaseException as problem:  # noqa: BLE001 - raised again by the thread that asked
+            except BaseException as problem:  # noqa: BLE001 - the calling thread raises it again
                 broken.append(problem)
 
         threads = []
@@ -216,7 +216,7 @@ class Delivery(Sender):
             try:
                 thread.start()
             except RuntimeError:
-                break  # the interpreter ends and starts no more threads: this one is enough
+                break  # the interpreter is shutting down and starts no more threads: this one is enough
             threads.append(thread)
         try:
             lane()
@@ -233,14 +233,14 @@ class Delivery(Sender):
             raise
 
     def _group(self, group: Sequence[Kept], deadline: float | None, done: Done, alone: bool) -> None:
-        """Send what can be sent; refuse here what Stripe would refuse later and less clearly."""
+        """Send what Stripe would accept; refuse here what Stripe would refuse later and less clearly."""
         ready: list[tuple[Kept, str, str]] = []
         settled: list[Kept] = []
         keys: dict[str, tuple[str, str] | None] = {}
         oldest = self.clock() - PAST_SECONDS
         for row in group:
             if row.timestamp < oldest and not row.unknown_since:
-                why = f"its time {iso(row.timestamp)} is more than 35 days ago; Stripe no longer takes it"
+                why = f"its time {iso(row.timestamp)} is more than 35 days ago; Stripe no longer accepts it"
                 settled.append(row.refused("timestamp_too_far_in_past", why))
                 continue
             if row.event_name not in keys and not self._over(deadline):
@@ -262,13 +262,13 @@ class Delivery(Sender):
         done(settled)
 
     def _keys(self, event_name: str, deadline: float | None) -> tuple[str, str] | None:
-        """The payload keys of the meter, or None when there is no active one."""
+        """The payload keys of the meter, or None if there is no active one."""
         try:
             meter = self.meters.find(event_name, deadline) if self._meters_readable else {}
         except AuthenticationFailed as problem:
             if problem.status != 403:
                 raise
-            # a restricted key that may write events and not read meters: the default payload keys have to do
+            # a restricted key may write events but not read meters: use the default payload keys
             self._meters_readable, meter = False, {}
         if meter is None or not is_active(meter):
             return None
@@ -293,7 +293,7 @@ class Delivery(Sender):
         except (StripeError, Unreachable, DestinationError) as problem:
             middle = len(ready) // 2
             if middle and isinstance(problem, StripeError) and not isinstance(problem, AuthenticationFailed):
-                # one event spoils the batch and the answer need not say which: halve until it stands alone
+                # one event fails the batch, and the answer may not say which: halve until it stands alone
                 self._post(ready[:middle], deadline, settled, alone)
                 self._post(ready[middle:], deadline, settled, alone)
             else:
@@ -309,12 +309,12 @@ class Delivery(Sender):
         except AuthenticationFailed as problem:
             if problem.status != 401:
                 raise
-            # 401 billing_meter_event_session_expired: the batch stays in hand, the session is renewed
+            # 401 billing_meter_event_session_expired: keep the batch, renew the session
             token = self._session(deadline, refused=token)
             self.api.call("POST", path, pace="stream", json_body=body, token=token, deadline=deadline)
 
     def _session(self, deadline: float | None, *, refused: str | None) -> str:
-        """A session token that is good for another minute; a new one when the current one is `refused` or old."""
+        """A session token that is valid for another minute; a new one if the current one is `refused` or old."""
         with self._session_lock:
             now = time.monotonic()
             if self._token is None or self._token == refused or now - self._token_at > SESSION_SECONDS:
@@ -322,13 +322,13 @@ class Delivery(Sender):
                 try:
                     token = self.api.call("POST", path, json_body=b"{}", deadline=deadline).get("authentication_token")
                 except StripeError as problem:
-                    # of the session, not of an event: no event is given up for it
-                    raise DestinationError(f"Stripe gives no session for meter events: {problem}") from None
+                    # it refuses the session, not an event: no event becomes a dead letter
+                    raise DestinationError(f"Stripe refuses a session for meter events: {problem}") from None
                 except Unreachable as problem:
                     problem.maybe_done = False  # no event was in that call
                     raise
                 if not isinstance(token, str) or not token.isascii():
-                    raise NotStripe(f"{self.api.destination.label} gave a session without a token")
+                    raise NotStripe(f"{self.api.destination.label} returned a session without a token")
                 self._token, self._token_at = token, now
             return self._token
 
@@ -337,7 +337,7 @@ class Delivery(Sender):
         settled += [row._replace(state="delivered", unknown_since=None, code=code) for row in rows]
 
     def _failed(self, problem: UsageError, rows: Sequence[Kept], settled: list[Kept]) -> None:
-        """What a failed call means for its events: kept, or (one event, refused by Stripe itself) delivered or dead."""
+        """Settle the events of a failed call: keep them, or (one event, refused by Stripe itself) delivered or dead."""
         if isinstance(problem, StripeError) and not isinstance(problem, AuthenticationFailed):
             (row,) = rows
             if is_duplicate(problem):

@@ -1,4 +1,4 @@
-"""Where meter events go, never guessed: a key means Stripe, STRIPE_MODE=sandbox the sandbox, neither is an error."""
+"""Where meter events go, without guessing: a key means Stripe, STRIPE_MODE=sandbox the sandbox, neither is an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODES = ("sandbox", "test", "live", "off")
 
 
 class Destination:
-    """A resolved answer to "where". Its repr and label never show the key.
+    """A resolved destination. Its repr and label never show the key.
 
     mode: "sandbox", "test", "live", or "off" (nothing is recorded; for tests). api_base: without a trailing slash; None
     is the embedded sandbox, whose file is `sandbox_file`.
@@ -29,18 +29,18 @@ class Destination:
 
     def __init__(self, mode: str, api_key: str = "", api_base: str | None = None, sandbox_file: str = "") -> None:
         self.mode, self.api_key, self.api_base, self.sandbox_file = mode, api_key, api_base, sandbox_file
-        self.sandbox = mode == "sandbox"  # then nothing sent there can ever bill anybody
+        self.sandbox = mode == "sandbox"  # nothing sent there can bill a real customer
 
     @property
     def meter_events_base(self) -> str | None:
-        """The address of the stream: another host at Stripe itself."""
+        """The address of the stream: at Stripe itself, another host."""
         return STRIPE_METER_EVENTS if self.api_base == STRIPE_API else self.api_base
 
     @property
     def identity(self) -> str:
-        """What an event is bound to: a sandbox by its file or address, Stripe by mode and a fingerprint of the key.
+        """The identity that an event is bound to: a sandbox's file or address, or Stripe's mode and a key fingerprint.
 
-        Which keys belong to one account is only known once Stripe has been asked (`Spool.learn_account`).
+        Only Stripe can tell which keys belong to one account (`Spool.learn_account`).
         """
         if self.sandbox:
             return f"sandbox:{self.api_base or os.path.abspath(self.sandbox_file)}"
@@ -50,7 +50,7 @@ class Destination:
 
     @property
     def label(self) -> str:
-        """Where, in words, for every output."""
+        """The destination in words, for every output."""
         if self.mode == "off":
             return "nowhere: STRIPE_MODE=off records nothing"
         if self.sandbox:
@@ -70,12 +70,12 @@ def resolve(
     sandbox_file: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Destination:
-    """The destination that the arguments, then the environment, ask for.
+    """The destination from the arguments, else from the environment.
 
-    STRIPE_API_KEY is Stripe; a live key also needs `mode="live"`, `--live` or STRIPE_MODE=live, so that no script bills
-    real customers by surprise. STRIPE_MODE=sandbox is the sandbox: embedded in STRIPE_SANDBOX_FILE, or served at
-    STRIPE_API_BASE. STRIPE_MODE=off records nothing, whatever else is set. Raises DestinationError with what is missing
-    or contradictory.
+    STRIPE_API_KEY means Stripe; a live key also needs `mode="live"`, `--live` or STRIPE_MODE=live, so no script bills
+    real customers by surprise. STRIPE_MODE=sandbox means the sandbox: embedded in STRIPE_SANDBOX_FILE, or served at
+    STRIPE_API_BASE. STRIPE_MODE=off records nothing, whatever else is set. Raises DestinationError for missing or
+    contradictory settings.
     """
     wanted = mode or (None if api_key else environment.get("STRIPE_MODE")) or None
     if wanted is not None and wanted not in MODES:
@@ -87,9 +87,9 @@ def resolve(
     if wanted == "sandbox":
         if key not in (None, SANDBOX_KEY):
             both = "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox)"
-            raise DestinationError(f"{both}; unset one of them, so that it is certain where usage goes")
+            raise DestinationError(f"{both}; unset one of them to make clear where usage goes")
         if base in (STRIPE_API, STRIPE_METER_EVENTS):
-            raise DestinationError("STRIPE_MODE=sandbox and STRIPE_API_BASE is Stripe itself; unset one of them")
+            raise DestinationError("STRIPE_MODE=sandbox, but STRIPE_API_BASE is Stripe itself; unset one of them")
         path = sandbox_file or environment.get("STRIPE_SANDBOX_FILE") or SANDBOX_FILE
         return Destination("sandbox", SANDBOX_KEY, base, path)
     if key is None:
@@ -102,16 +102,16 @@ def _mode_of(key: str, wanted: str | None) -> str:
     """ "test" or "live", as a key says and `wanted` allows. Raises DestinationError."""
     prefix, _, rest = key.partition("_")
     mode = rest.partition("_")[0]
-    asked = f" (the mode asked for is {wanted})" if wanted is not None else ""
-    by_name = f'ask for that by name: mode="live", --live or STRIPE_MODE=live{asked}'
+    asked = f" (the mode is {wanted})" if wanted is not None else ""
+    by_name = f'to allow that, set mode="live", --live or STRIPE_MODE=live{asked}'
     forms = "sk_test_..., rk_test_..., sk_live_... or rk_live_..."
     strange = not key.isascii() or not key.isprintable() or " " in key
     for wrong, why in (
         (strange, "has spaces, line breaks or characters that no Stripe key has"),
         (prefix == "pk", "is a publishable key (pk_...); usage needs a secret or restricted key"),
         (prefix not in ("sk", "rk") or mode not in ("test", "live"), f"is not a secret key ({forms})"),
-        (mode == "live" and wanted != "live", f"is a live key, and real customers would be billed; {by_name}"),
-        (mode == "test" and wanted == "live", "is a test key, and live mode is asked for; nothing would be billed"),
+        (mode == "live" and wanted != "live", f"is a live key and would bill real customers; {by_name}"),
+        (mode == "test" and wanted == "live", "is a test key, but the mode is live; nothing would be billed"),
     ):
         if wrong:
             raise DestinationError(f"STRIPE_API_KEY {why}")
@@ -125,7 +125,7 @@ def _checked_base(base: str | None) -> str | None:
 
     try:
         parts = urlsplit(base)
-        parts.port  # noqa: B018 - raises where it is no port
+        parts.port  # noqa: B018 - raises for an invalid port
     except ValueError as problem:
         raise DestinationError(f"STRIPE_API_BASE {base!r} is not an address: {problem}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:

@@ -1,4 +1,4 @@
-"""Everything `usage` raises: one tree, every message one line for the person who can act on it."""
+"""Everything that `usage` raises: one tree, every message one line for the person who can act on it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """Base of every error that this module raises on purpose."""
+    """Base of every error that `usage` raises on purpose."""
 
     maybe_done = False
-    """Whether an attempt of the call may have been carried out, though no answer arrived."""
+    """Whether an attempt may have been carried out although no answer arrived."""
 
     def __str__(self) -> str:
         return redact(str(self.args[0])) if self.args else ""
 
 
 class InvalidEvent(UsageError, ValueError):
-    """A meter event that Stripe would refuse or bill wrongly. `field` names the part that is wrong."""
+    """A meter event that Stripe would refuse or bill wrongly. `field` names the invalid part."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
@@ -44,23 +44,23 @@ class SpoolError(UsageError):
 
 
 class SpoolMissing(SpoolError):
-    """There is no spool file at the path; asking about it does not make one."""
+    """There is no spool file at the path; only recording creates one."""
 
 
 class SpoolFull(SpoolError):
-    """The spool holds as many undelivered events as it may; nothing was recorded."""
+    """The spool has reached its limit of undelivered events; nothing was recorded."""
 
 
 class SpoolLocked(SpoolError):
-    """Another process has kept the spool busy for longer than the patience given."""
+    """Another process has locked the spool for longer than `patience`."""
 
 
 class SpoolDamaged(SpoolError):
-    """The file is not a spool that SQLite can read."""
+    """The file is not a spool, or SQLite cannot read it."""
 
 
 class DestinationError(UsageError):
-    """Where to deliver is missing, contradictory, not allowed, or cannot work; trying again is of no use."""
+    """The destination is missing, contradictory, not allowed, or cannot work; a retry would not help."""
 
 
 class StripeError(UsageError):
@@ -85,7 +85,7 @@ class AuthenticationFailed(StripeError):
 
 
 class Unreachable(UsageError):
-    """No usable answer until the patience ran out; what was to be sent stays where it was."""
+    """No usable answer before the deadline; unsent events stay in the spool."""
 
     def __init__(self, message: str, maybe_done: bool = False) -> None:
         super().__init__(message, maybe_done)
@@ -93,11 +93,11 @@ class Unreachable(UsageError):
 
 
 class NotStripe(Unreachable):
-    """The answer is not one of Stripe's API: a proxy's page, a redirect, an empty body. No event is given up for it."""
+    """The answer is not from Stripe's API but a proxy's page, a redirect, an empty body. Every event is kept."""
 
 
 class NotDelivered(UsageError):
-    """The event is recorded and safe, and not delivered yet. `identifier` names it."""
+    """The event is recorded and safe, but not delivered yet. `identifier` names it."""
 
     def __init__(self, message: str, identifier: str) -> None:
         super().__init__(message, identifier)
@@ -120,7 +120,7 @@ def redact(text: str) -> str:
     if _secrets is None:
         import re
 
-        # Keys and webhook secrets keep their telling prefix; a session token has none and only travels after "Bearer".
+        # Keys and webhook secrets keep their prefix; a session token has none and only follows "Bearer".
         _secrets = re.compile(
             r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+|(://)[^\s/@]+(?=@)",
             re.I,

@@ -1,4 +1,4 @@
-"""One meter event: checked where it enters, then written as each of Stripe's two APIs wants it."""
+"""One meter event: validated on entry, then formatted for each of Stripe's two APIs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Event(NamedTuple):
     identifier: str
     event_name: str
     customer: str
-    value: str  # the decimal number as plain text in one form: no exponent, no trailing zeros
+    value: str  # the decimal number as canonical plain text: no exponent, no trailing zeros
     timestamp: int
-    dimensions: str | None  # further payload keys as a JSON object with sorted keys
+    dimensions: str | None  # additional payload keys as a JSON object with sorted keys
 
 
 MAX_NAME = 100  # of event names and identifiers: https://docs.stripe.com/api/billing/meter-event/create
@@ -34,15 +34,15 @@ MAX_DIGITS = 15  # significant digits, since 2026-04-22.dahlia
 MAX_PLACES = 12
 PAST_SECONDS = 35 * 86_400  # "within the past 35 calendar days"
 FUTURE_SECONDS = 300  # "or up to 5 minutes in the future", for clock drift only
-CUSTOMER_KEY, VALUE_KEY = "stripe_customer_id", "value"  # payload keys of a meter that names no others
+CUSTOMER_KEY, VALUE_KEY = "stripe_customer_id", "value"  # the payload keys of a meter unless it names others
 
 
 def decimal_text(value: Value, *, correction: bool = False) -> str:
-    """A value as plain decimal text in one form: 1200, "1.50" -> "1.5", Decimal("1.2E3") -> "1200".
+    """A value as canonical decimal text: 1200 -> "1200", "1.50" -> "1.5", Decimal("1.2E3") -> "1200".
 
-    Takes whole numbers of any type (numpy's too), str and Decimal: at most 15 significant digits and 12 places, as
-    Stripe does. Floats are refused: they lose units silently. A negative value reduces what a customer is billed, so it
-    has to be declared with `correction=True`. Raises InvalidEvent.
+    Accepts whole numbers of any type (numpy's too), str and Decimal, with Stripe's limits: at most 15 significant
+    digits and 12 places. Refuses floats: they lose units silently. A negative value reduces a customer's bill, so it
+    needs `correction=True`. Raises InvalidEvent.
     """
     if isinstance(value, (float, bool)):
         advice = "floats lose units silently" if isinstance(value, float) else f"{value} is not a number of units"
@@ -54,7 +54,7 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
             number = Decimal(str(value).strip())
         else:
             whole = index(value)
-            # checked before it is written out: a number of thousands of digits is refused, not printed
+            # checked before formatting: a number of thousands of digits is refused, not printed
             huge = abs(whole) >= 10**40
             text, number = ("the number", Decimal("1e41")) if huge else (str(whole), Decimal(whole))
     except TypeError:
@@ -63,7 +63,7 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
         number = Decimal("nan")
     if not number.is_finite():
         raise InvalidEvent("value", f"{text} is not a number")
-    huge = bool(number) and abs(number.adjusted()) > 40  # 1E+999999 would be expanded digit by digit
+    huge = bool(number) and abs(number.adjusted()) > 40  # formatting would expand 1E+999999 digit by digit
     plain = "0" if huge or not number else format(Context(prec=10_000).normalize(number), "f")
     if huge or len(plain.replace(".", "").lstrip("-0")) > MAX_DIGITS:
         raise InvalidEvent("value", f"{text} has more than {MAX_DIGITS} digits, which Stripe refuses")
@@ -75,7 +75,7 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
 
 
 def exact_sum(values: Iterable[str | Decimal]) -> Decimal:
-    """The sum of decimal numbers or their texts, exact however many there are."""
+    """The exact sum of decimal numbers or their texts."""
     wide, total = Context(prec=60), Decimal(0)
     for value in values:
         total = wide.add(total, Decimal(value))
@@ -85,8 +85,8 @@ def exact_sum(values: Iterable[str | Decimal]) -> Decimal:
 def utc_seconds(timestamp: Timestamp) -> int:
     """A timestamp as whole UTC seconds.
 
-    Takes Unix seconds (int, or float as `time.time()` gives it), an aware datetime, or an ISO 8601 string with an
-    offset. A time without a zone is refused: it would bill into another period on a machine in another zone.
+    Accepts Unix seconds (int, or float as from `time.time()`), an aware datetime, or an ISO 8601 string with an offset.
+    Refuses a time without a zone: on a machine in another zone it could fall into another billing period.
     """
     if isinstance(timestamp, str):
         text = timestamp.strip()
@@ -100,7 +100,7 @@ def utc_seconds(timestamp: Timestamp) -> int:
         moment = timestamp
     if not isinstance(moment, datetime):
         try:
-            seconds = int(moment) if isinstance(moment, float) else index(moment)  # numpy's whole numbers, too
+            seconds = int(moment) if isinstance(moment, float) else index(moment)  # numpy's integers too
         except TypeError:
             why = f"is a {type(moment).__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
             raise InvalidEvent("timestamp", why) from None
@@ -111,14 +111,14 @@ def utc_seconds(timestamp: Timestamp) -> int:
         return seconds
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
-    # floored before it becomes a float, so that an event never moves into the second after it
+    # floored before it becomes a float: an event never moves into the next second
     return int(moment.replace(microsecond=0).timestamp() // 1)
 
 
 def check_window(timestamp: int, now: float, *, future: bool = True) -> None:
     """Raise InvalidEvent unless Stripe would accept `timestamp` (UTC seconds) at `now`.
 
-    future: whether our clock may judge what is in the future; in test mode Stripe's test clocks do.
+    future: whether our clock decides what is in the future; in test mode Stripe's test clocks do.
     """
     if future and timestamp > now + FUTURE_SECONDS:
         why = "is in the future; Stripe accepts at most 5 minutes of clock drift"
@@ -141,12 +141,12 @@ def _name(field: str, text: object, limit: int) -> str:
 
 
 def shown(text: str) -> str:
-    """A text as an error shows it: quoted, and not too long."""
+    """A text for an error message: quoted and shortened."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
-    """Further payload keys as JSON with sorted keys, or None. Values become strings, as Stripe's payload wants them."""
+    """Additional payload keys as JSON with sorted keys, or None. Values become strings, as in Stripe's payload."""
     if not dimensions:
         return None
     if not hasattr(dimensions, "items"):
@@ -155,7 +155,7 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
     for key, value in dimensions.items():
         field = f"dimensions[{_name('dimensions', key, 100)}]"
         if key in (CUSTOMER_KEY, VALUE_KEY):
-            raise InvalidEvent(field, "is the payload key of the customer or the value; pass those by name")
+            raise InvalidEvent(field, "is the payload key of the customer or the value; pass `customer` or `value`")
         if type(value) not in (int, str):
             raise InvalidEvent(field, f"is a {type(value).__name__}; pass a str or an int")
         checked[key] = _name(field, str(value), 500)
@@ -174,8 +174,8 @@ def make_event(
     now: float,
     future: bool = True,
 ) -> Event:
-    """A checked Event. `now` is UTC seconds; `future` as in `check_window`. Raises InvalidEvent for the first field
-    that is wrong."""
+    """A validated Event. `now` is UTC seconds; `future` as in `check_window`. Raises InvalidEvent for the first invalid
+    field."""
     _name("event_name", event_name, MAX_NAME)
     _name("customer", customer, 255)
     simple = type(value) is int and 0 <= value < 10**MAX_DIGITS
@@ -192,7 +192,7 @@ def make_event(
 def new_identifier(clock: Callable[[], float] = time.time) -> str:
     """A fresh identifier: 12 hex digits of milliseconds, then 80 random bits.
 
-    Time first keeps the spool's unique index append-only, which is what makes recording cheap.
+    Time first keeps the spool's unique index append-only, which makes recording cheap.
     """
     return f"{int(clock() * 1000):012x}{os.urandom(10).hex()}"
 
@@ -210,7 +210,7 @@ def digest_of(*parts: str) -> str:
 
 @lru_cache(1024)  # a batch has few different seconds
 def iso(timestamp: int) -> str:
-    """UTC seconds as RFC 3339, as the v2 API wants it; what no calendar holds stays a number."""
+    """UTC seconds as RFC 3339, for the v2 API; a number outside the calendar stays a number."""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(timestamp))
     except (OverflowError, ValueError, OSError):
@@ -218,7 +218,7 @@ def iso(timestamp: int) -> str:
 
 
 def v2_object(event: Event, customer_key: str, value_key: str) -> dict[str, Any]:
-    """One member of POST /v2/billing/meter_event_stream `events`. The two keys are the meter's own, of its payload."""
+    """One member of POST /v2/billing/meter_event_stream `events`. The two keys are the meter's payload keys."""
     body: dict[str, str] = {}
     if event.dimensions:
         body.update(json.loads(event.dimensions))

@@ -1,7 +1,7 @@
-"""stripe-python's HTTP client with a deadline: loaded when something is first sent, and cut off when its time is over.
+"""stripe-python's HTTP client with a deadline: loaded at the first request, and cut off when its time is over.
 
-Proxies, certificates and keep-alive are stripe-python's (and so requests') own. What it lacks is a timeout for each
-call, a redirect that is seen and not followed, and a way to end a call that hangs; those three are this file.
+Proxies, certificates and keep-alive are stripe-python's own (through requests). This file adds three things: a timeout
+for each call, redirects that are reported instead of followed, and a way to end a call that hangs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .destination import Destination
 from .errors import DestinationError, Unreachable
 
 CONNECT_SECONDS = 3.0
-"""At most so long for a connection: it cannot be cut off, and the end of a script gives it no more than 5 seconds."""
+"""The connection timeout: connecting cannot be cut off, and the end of a script allows only 5 seconds."""
 
 
 class HTTP:
-    """One request at a time a thread, over stripe-python's client for this destination. Thread-safe."""
+    """One request at a time per thread, through stripe-python's client for this destination. Thread-safe."""
 
     def __init__(self, destination: Destination) -> None:
         import stripe
@@ -42,16 +42,16 @@ class HTTP:
         else:
             self._session = _session(self._limit, self._live)
             local = "//127." in destination.api_base or "//localhost" in destination.api_base
-            self._session.trust_env = not local  # a proxy of the environment has no way to this machine's own ports
+            self._session.trust_env = not local  # a proxy from the environment cannot reach this machine's own ports
             self._client = stripe.RequestsClient(session=self._session)
 
     def send(
         self, method: str, url: str, headers: dict[str, str], body: bytes, timeout: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """One attempt, of up to `timeout` seconds; returns status, headers (found in any case) and body.
+        """One attempt, of up to `timeout` seconds; returns status, headers (case-insensitive) and body.
 
         Raises Unreachable, whose `maybe_done` says whether the request may have been carried out, or DestinationError
-        when trying again is of no use.
+        when a retry would not help.
         """
         self._limit.timeout = (min(timeout, CONNECT_SECONDS), timeout)
         try:
@@ -61,7 +61,7 @@ class HTTP:
         return status, answered, content.encode() if isinstance(content, str) else content
 
     def abort(self) -> None:
-        """End the calls that are under way in other threads: their connections are shut, and they raise Unreachable."""
+        """End the calls of other threads: shuts their connections, so they raise Unreachable."""
         from socket import SHUT_RDWR
 
         for connection in list(self._live):
@@ -75,7 +75,7 @@ class HTTP:
 
 
 def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
-    """A requests session: its timeout from `limit`, no redirect followed, its connections listed in `live`."""
+    """A requests session with a timeout from `limit`, without redirects, and with its connections listed in `live`."""
     from http.cookiejar import DefaultCookiePolicy
 
     from requests import Session
@@ -99,7 +99,7 @@ def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
             return super().request(method, url, *arguments, **options)
 
     session = Bounded()
-    session.auth = lambda request: request  # without it, a .netrc of the machine would replace the key
+    session.auth = lambda request: request  # otherwise a .netrc file would replace the key
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.mount("https://", Adapter())
     session.mount("http://", Adapter())
@@ -107,7 +107,7 @@ def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
 
 
 def _explained(url: str, cause: BaseException | None) -> DestinationError | Unreachable:
-    """What the cause of stripe-python's APIConnectionError means: not sent, perhaps carried out, or hopeless."""
+    """The error for the cause of an APIConnectionError: not sent, possibly carried out, or hopeless."""
     kinds = {kind.__name__ for kind in type(cause).__mro__}
     host = url.partition("//")[2].partition("/")[0] or "the sandbox"
     if "SandboxFileError" in kinds:

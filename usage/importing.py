@@ -1,7 +1,7 @@
-"""Importing events from CSV and JSON Lines: streamed, every bad line named and left out, safe to run again.
+"""Importing events from CSV and JSON Lines: streamed, every bad line reported and skipped, safe to run again.
 
-What a row says names it: customer, meter, value, time and dimensions, and its count among equal rows of the file. So a
-corrected, sorted, renamed, extended or newly saved file records only what is new.
+A row's content is its identity: customer, meter, value, time and dimensions, and its count among equal rows of the
+file. So a corrected, sorted, renamed, extended or newly saved file records only what is new.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .results import EventTotals, Imported, LineError
 
 
 class Recorder(Protocol):
-    """What an import needs of a client; `_future` as in `check_window`."""
+    """What an import needs from a client; `_future` as in `check_window`."""
 
     clock: Callable[[], float]
     _future: bool
@@ -32,9 +32,9 @@ class Recorder(Protocol):
 
 
 Lines = Iterator[tuple[int, bytes, bool]]
-"""Number, text, and whether the line had its line break (the last one may still be being written)."""
+"""Number, text, and whether the line ended in a line break (the last one may be unfinished)."""
 Parse = Callable[[bytes], dict[str, Any] | None]
-"""A line as arguments of `make_event`, or None when it is empty. Raises _BadLine."""
+"""Turns a line into arguments of `make_event`, or None if it is empty. Raises _BadLine."""
 
 BATCH = 1000
 MAX_LINE = 1 << 20
@@ -54,20 +54,20 @@ def _lines(file: IO[bytes]) -> Lines:
     if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         decoder = codecs.getincrementaldecoder("utf-16")("replace")
     elif b"\0" in block[:200]:
-        raise _BadLine("holds zero bytes: UTF-16 without its mark, or no text at all; save the file as UTF-8")
+        raise _BadLine("holds zero bytes: UTF-16 without a byte order mark, or not text; save the file as UTF-8")
     number, rest, ending = 0, b"", b""
     while block:
         if decoder is not None:
             block = decoder.decode(block).encode("utf-8", "replace")
         if not ending:
             block = block.removeprefix(codecs.BOM_UTF8)
-            # an old Mac's file has carriage returns and nothing else
+            # old Mac files end lines with a carriage return alone
             ending = b"\r" if b"\r" in block and b"\n" not in block else b"\n"
         *whole, rest = (rest + block).split(ending)
         for line in whole:
             number += 1
             yield number, line.removesuffix(b"\r"), True
-        rest = rest[: MAX_LINE + 1]  # enough to be refused; the rest of it is not kept
+        rest = rest[: MAX_LINE + 1]  # enough to refuse the line
         block = file.read(1 << 16)
     if decoder is not None:
         rest += decoder.decode(b"", True).encode("utf-8", "replace")
@@ -78,10 +78,10 @@ def _lines(file: IO[bytes]) -> Lines:
 def _rejects(
     path: str | os.PathLike[str] | None, header: bytes | None, opened: contextlib.ExitStack
 ) -> Callable[[bytes], object]:
-    """Keeps a bad line in a file (under the header, if it is CSV), to be corrected and imported.
+    """Writes bad lines to a file (under the header, if it is CSV), to correct and import them.
 
-    What an earlier run kept there stays. The same line is not kept twice, so that a file that is imported again does
-    not double its bad rows.
+    Lines from earlier runs stay, and the same line is not written twice: importing a file again does not double its
+    bad rows.
     """
     if path is None:
         return bool
@@ -93,7 +93,7 @@ def _rejects(
         why = f"cannot be written: {problem.strerror or problem}"
         raise ImportFailed(f"the rejects file {os.fspath(path)} {why}") from None
     if header is not None and before and before[0] != header:
-        why = "holds rows with another header; name another file"
+        why = "has rows with a different header; name another file"
         raise ImportFailed(f"the rejects file {os.fspath(path)} {why}")
     kept = Counter(before)
 
@@ -109,7 +109,7 @@ def _rejects(
 
 
 class _Repeats:
-    """How often each row was seen in this file, in a temporary file of SQLite's: memory does not grow with the rows."""
+    """How often each row occurred in this file, in a temporary SQLite file: memory does not grow with the rows."""
 
     def __init__(self) -> None:
         self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -117,10 +117,10 @@ class _Repeats:
         self._seen.execute("BEGIN")
 
     def name(self, event: Event, import_id: str | None, timed: bool) -> str:
-        """The identifier of a row: what it says, and how many equal rows came before it."""
+        """The identifier of a row: its content, and how many equal rows came before it."""
         when = f"{event.timestamp:010d}" if timed else "untimed"
         says = (import_id or "", event.event_name, event.customer, event.value, event.dimensions or "")
-        # time first: ascending identifiers keep the spool's unique index append-only, also for 10 million rows
+        # time first: ascending identifiers keep the spool's unique index append-only, even for 10 million rows
         row = f"row-{when}-{digest_of(when, *says)}"
         count = "INSERT INTO seen VALUES (?, 0) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times"
         with spool.IMPORTING:
@@ -132,7 +132,7 @@ class _Repeats:
 
 
 class _Run:
-    """What one run over one file has found so far. add: None in a dry run."""
+    """The state of one run over one file. add: None in a dry run."""
 
     def __init__(
         self, add: Callable[[Sequence[Event], Collection[str]], int] | None, keep: Callable[[bytes], object]
@@ -149,8 +149,8 @@ class _Run:
     def read(
         self, lines: Lines, event_of: Callable[[bytes], Event | None], *, whole: bool, proves_itself: bool
     ) -> None:
-        """Record the event of every line. whole: take a last line without a line break, as also when a line that is an
-        event `proves_itself` to be whole."""
+        """Record the event of every line. whole: accept a last line without a line break. `proves_itself`: a line that
+        parses is complete."""
         for number, raw, complete in lines:
             event, wrong = None, None
             try:
@@ -163,8 +163,8 @@ class _Run:
                 continue
             if not complete and not whole and not (proves_itself and event):
                 self.held_back = (
-                    f"line {number}, the last, has no line break, as if it were still being written: it was held "
-                    f"back; import the file again when it is whole, or pass --whole"
+                    f"line {number}, the last, has no line break, so it may be unfinished: it was held back; import "
+                    f"the file again when it is complete, or pass --whole"
                 )
             elif event is None:
                 self._reject(number, raw, str(wrong))
@@ -186,7 +186,7 @@ class _Run:
         self._batch, self.timeless = [], set()
 
     def _record(self, batch: list[tuple[int, bytes, Event]]) -> None:
-        """Record rows together, or one by one when one of them is a different event under a known identifier."""
+        """Record rows together, or one by one if one of them is a different event with a known identifier."""
         events = [event for _, _, event in batch]
         try:
             if self.add is not None:
@@ -223,14 +223,14 @@ def import_file(
 ) -> Imported:
     """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
 
-    Bad lines are reported and left out, all others recorded; `flush` sends them. import_id: needed for rows without
-    timestamp and identifier, and tells apart equal rows of files that are different data. whole: take a last line
-    without a line break. rejects: a file that keeps the bad lines.
+    Bad lines are reported and skipped, all others recorded; `flush` sends them. import_id: required for rows without
+    timestamp and identifier, and tells apart equal rows in different data. whole: accept a last line without a line
+    break. rejects: a file for the bad lines.
     """
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
     kind = format or FORMATS.get(os.path.splitext(name)[1].lower())
     if kind is None:
-        what = "say what the input is" if name == "-" else f"the name {os.path.basename(name)} does not say what it is"
+        what = "name the format" if name == "-" else f"the name {os.path.basename(name)} does not tell the format"
         raise ImportFailed(f"{what}: --format csv or --format jsonl")
     if rejects is not None and name != "-" and os.path.exists(rejects) and os.path.samefile(rejects, name):
         raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
@@ -244,7 +244,7 @@ def import_file(
         if not timed and by_default is None:
             raise _BadLine("has no timestamp; add one, or pass --timestamp for rows without one")
         if not timed and identifier is None and import_id is None:
-            why = "so nothing tells it from an equal row of another day; name this import with --import-id"
+            why = "so an equal row of another day looks the same; name this import with --import-id"
             raise _BadLine(f"has neither timestamp nor identifier, {why}")
         event = make_event(
             fields.get("event_name") or event_name or "",
@@ -270,7 +270,7 @@ def import_file(
             lines = _lines(file)
             parse, header = _csv(lines, event_name is not None) if kind == "csv" else (_json, None)
             run = _Run(None if dry_run else self._add_or_deliver, _rejects(rejects, header, opened))
-            # a line that parses is known to be whole where it is JSON, and is not where it is CSV
+            # a line that parses is complete if it is JSON, but maybe not if it is CSV
             run.read(lines, lambda raw: event_of(parse(raw)), whole=whole, proves_itself=kind == "jsonl")
         except OSError as problem:
             raise ImportFailed(f"{name} cannot be read: {problem.strerror or problem}") from None
@@ -300,21 +300,21 @@ def _cells(text: str, delimiter: str) -> list[str]:
 
 
 def _csv(lines: Lines, has_event_name: bool) -> tuple[Parse, bytes]:
-    """A parser for the lines after the header, and the header, which it reads first.
+    """Read the header; returns a parser for the lines after it, and the header.
 
-    Every line is parsed on its own, so that a stray quote spoils its line and not the rest of the file.
+    It parses every line on its own: a stray quote makes one line bad, not the rest of the file.
     """
     number, raw, _ = next((line for line in lines if line[1].strip()), (0, b"", True))
     if not raw:
-        raise _BadLine("should name the columns, and the file is empty")
+        raise _BadLine("should name the columns, but the file is empty")
     try:
         header = _text(raw)
         delimiter = next((mark for mark in ",;\t" if mark in header), ",")
         columns = [cell.strip() for cell in _cells(header, delimiter)]
         for name in columns:
             if name not in FIELDS and not name.startswith("dimensions."):
-                known = f"{', '.join(FIELDS)}, and dimensions.NAME for further payload keys"
-                raise _BadLine(f"names a column {shown(name)}; known are {known}")
+                known = f"{', '.join(FIELDS)}, and dimensions.NAME for other payload keys"
+                raise _BadLine(f"names an unknown column {shown(name)}; known are {known}")
         columns = ["customer" if name == "stripe_customer_id" else name for name in columns]
         missing = {"customer", "value", *(() if has_event_name else ("event_name",))} - set(columns)
         if missing:

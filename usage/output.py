@@ -1,4 +1,4 @@
-"""Results for people and programs: tables, CSV and JSON. What went to the sandbox says so in each of them."""
+"""Results for people and programs: tables, CSV and JSON. All of them show when the destination is the sandbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def number(value: Decimal) -> str:
-    """A Decimal as people write it: 26000 -> "26,000"."""
+    """A Decimal with thousands separators: 26000 -> "26,000"."""
     text = f"{value:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -41,7 +41,7 @@ def print_json(data: Any) -> None:
 
 
 def say(*sentences: tuple[object, str]) -> None:
-    """Print each sentence whose amount (or reason) there is."""
+    """Print each sentence whose amount (or reason) is not empty."""
     for there, sentence in sentences:
         if there:
             print(sentence)
@@ -50,9 +50,8 @@ def say(*sentences: tuple[object, str]) -> None:
 def table(title: str, columns: str, rows: Sequence[Sequence[str]], caption: str = "") -> None:
     """A table on standard output, in the width of the terminal (80 elsewhere).
 
-    columns: the headings, separated by "|"; one that ends with ">" is of numbers, one that ends with "~" of text, which
-    may be wrapped. Where the others alone are too wide, each row is written as a block of lines instead, so that an
-    identifier can be copied.
+    columns: the headings, separated by "|"; ">" at the end marks numbers, "~" marks text that may wrap. If the other
+    columns alone are too wide, each row becomes a block of lines, so identifiers stay easy to copy.
     """
     kinds = [heading[-1] for heading in columns.split("|")]
     headings = [heading.rstrip("~>") for heading in columns.split("|")]
@@ -91,7 +90,7 @@ def show_sent(sent: results.Sent) -> None:
 
 def show_flush(flush: results.Flush) -> None:
     """What a delivery did, or a drain."""
-    again = f" ({flush.duplicates:,} were there already)" if flush.duplicates else ""
+    again = f" ({flush.duplicates:,} were already there)" if flush.duplicates else ""
     messages = getattr(flush, "messages", 0)
     of = f" of {count(messages, 'message')}" if messages else ""
     print(f"{count(flush.delivered)}{of} delivered{again} to {flush.destination}")
@@ -99,15 +98,15 @@ def show_flush(flush: results.Flush) -> None:
         request = f", request {refused.request_id}" if refused.request_id else ""
         print(f"  refused {refused.identifier}: {refused.message} [{refused.code}{request}]")
     more = flush.refused_count - len(flush.refused)
-    held = "recorded for another account or mode, or for none, and never sent here by itself:\n"
-    held += "  `usage status` names them, and `usage flush --take NAME` takes them if you know that they belong here"
+    held = "recorded for another account or mode, or for none, and not sent from here:\n"
+    held += "  `usage status` shows them; `usage flush --take NAME` sends them if you know that they belong here"
     returned = getattr(flush, "returned", 0)
     say(
         (more > 0, f"  ... and {more:,} more refused; `usage errors` lists them"),
         (flush.unknown, f"  {count(flush.unknown)} of unknown fate for more than 24 hours: `usage verify` compares"),
         (flush.held, f"  {count(flush.held)} {held}"),
         (flush.pending, f"  {count(flush.pending)} still to be delivered: `usage flush` again"),
-        (returned, f"  {count(returned, 'message')} given back to the queue"),
+        (returned, f"  {count(returned, 'message')} returned to the queue"),
         (flush.stopped, f"  stopped: {flush.stopped}"),
     )
 
@@ -144,13 +143,13 @@ def show_summaries(result: results.Summaries) -> None:
     caption = "" if len(rows) == 1 else f"total {number(result.total)}\n"
     caption += result.destination
     if result.aligned:
-        caption += f"\nthe window was widened to {result.group or 'minute'} boundaries, as Stripe asks for"
+        caption += f"\nthe window was widened to {result.group or 'minute'} boundaries, as Stripe requires"
     title = f"{result.event_name} ({result.meter})\n{result.window}: {iso(result.start)} to {iso(result.end)}"
     table(title, "customer|from (UTC)|to (UTC)|usage>", rows, caption)
 
 
 def print_csv(result: results.Summaries) -> None:
-    """The rows as CSV with a header; times in RFC 3339, and a column that tells the sandbox from Stripe."""
+    """The rows as CSV with a header; times in RFC 3339, and a column that shows whether it is the sandbox."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("event_name", "customer", "start", "end", "value", "destination"))
     for row in result.rows:
@@ -160,7 +159,7 @@ def print_csv(result: results.Summaries) -> None:
 
 
 def show_preview(preview: results.InvoicePreview) -> None:
-    """The next invoice, line by line; of a customer, one for each subscription."""
+    """The next invoice, line by line; for a customer, one for each subscription."""
     for one in preview.each or (preview,):
         _show_invoice(one)
     if len(preview.each) > 1:
@@ -196,14 +195,14 @@ def _show_invoice(preview: results.InvoicePreview) -> None:
 
 _ADVICE = {
     "short": "Stripe aggregates with a lag (--wait 120); then `usage errors --fetch`, and the recorder's clock",
-    "over": "somebody else sends for this customer too, or an event was billed twice",
-    "arrived": "the total fits if the events of unknown fate arrived; nothing to do if nobody else sends",
-    "missing": "it fits if they did not; `usage retry ID` sends them again, `usage cancel ID` gives them up",
+    "over": "another sender reports for this customer too, or an event was billed twice",
+    "arrived": "the total matches if the events of unknown fate arrived; without another sender, nothing to do",
+    "missing": "the total matches if they did not; `usage retry ID` sends them again, `usage cancel ID` drops them",
 }
 
 
 def show_verification(result: results.Verification) -> None:
-    """How spool and Stripe compare."""
+    """How the spool and Stripe compare."""
     compared = result.checked or result.unchecked
     totals = count(result.unchecked, "hourly total")
     say(
@@ -225,7 +224,7 @@ def show_verification(result: results.Verification) -> None:
 
 
 def show_cancelled(result: results.Cancelled) -> None:
-    """What became of a cancelled event."""
+    """The outcome of `usage cancel`."""
     words = {
         "not sent": "it is not billed, and will not be sent",
         "cancelled": f"cancelled at {result.destination}",
@@ -248,7 +247,7 @@ def show_imported(result: results.Imported, where: str) -> None:
     more = result.bad - len(result.errors)
     say(
         (more > 0, f"  ... and {more:,} more"),
-        (result.bad, f"{count(result.bad, 'bad line')} left out; correct them and import the file again"),
+        (result.bad, f"{count(result.bad, 'bad line')} skipped; correct them and import the file again"),
         (result.held_back, f"{result.held_back}"),
         (result.dry_run, f"dry run: nothing was recorded; it would go to {where}"),
     )
@@ -261,11 +260,11 @@ def show_letters(letters: Sequence[Kept]) -> None:
         where = ", SANDBOX" if one.destination.startswith("sandbox") else ""
         print(f"{one.identifier}\n  {one.event_name} {one.value} for {one.customer} at {iso(one.timestamp)}")
         print(f"  {one.code}: {one.message} ({details}{where})")
-    print(f"\n{count(len(letters))} refused; after the fix: usage retry [--code CODE]; to give one up: usage cancel ID")
+    print(f"\n{count(len(letters))} refused; after the fix: usage retry [--code CODE]; to drop one: usage cancel ID")
 
 
 def show_reports(result: results.Reports) -> None:
-    """What error reports brought."""
+    """The outcome of applying error reports."""
     reports, errors = count(result.reports, "error report"), count(result.errors)
-    print(f"{reports} taken in: {errors} rejected, {result.matched:,} of them found here")
+    print(f"{reports} applied: {errors} rejected, {result.matched:,} of them found here")
     say((result.strangers, f"  not in this spool: {', '.join(result.strangers[:10])}"))

@@ -20,12 +20,12 @@ ALIGNMENT: dict[str | None, int] = {None: 60, "hour": 3600, "day": 86_400}
 
 
 def month_start(now: float) -> int:
-    """Start of the UTC month that holds `now`, in UTC seconds."""
+    """Start of the UTC month of `now`, in UTC seconds."""
     return int(datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
 
 
 def aligned(start: int, end: int, group: str | None) -> tuple[int, int]:
-    """The smallest window that holds [start, end) and has the boundaries that Stripe asks for."""
+    """The smallest window around [start, end) with the boundaries that Stripe requires."""
     size = ALIGNMENT[group]
     first = start - start % size
     last = end + -end % size
@@ -47,8 +47,8 @@ def summaries(
 
     meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
     subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
-    asks for (minutes, or the group's hours or UTC days); the result's `window` and `aligned` say which it is.
-    Aggregation lags: events of the last minutes may be missing.
+    requires (minutes, or the group's hours or UTC days); the result's `window` and `aligned` describe it. Aggregation
+    lags: events of the last minutes may be missing.
     """
     if group not in ALIGNMENT:
         raise ValueError(f'group {group!r} is neither "hour" nor "day"')
@@ -58,7 +58,7 @@ def summaries(
         why = f"(there are: {at.meters.names()})"
         raise StripeError(f'no meter has the event name "{meter}" at {where.label} {why}')
     asked, now = (start, end), at.clock()
-    window = "this UTC month so far" if asked == (None, None) else "the window asked for"
+    window = "this UTC month so far" if asked == (None, None) else "the requested window"
     period = (month_start(now), int(now) + 1)
     if subscription is not None:
         window = f"the billing period of {subscription}"
@@ -85,7 +85,7 @@ def summaries(
 
 
 def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, tuple[int, int]]:
-    """Customer, start and end of the current period: of the item that bills this meter, else of any item."""
+    """Customer, start and end of the current period of the item that bills this meter, or else of any item."""
     data = api.get(f"/v1/subscriptions/{quote(subscription, safe='')}")
     items = (data.get("items") or {}).get("data") or []
     metered = [item for item in items if ((item.get("price") or {}).get("recurring") or {}).get("meter") == meter_id]
@@ -98,7 +98,7 @@ def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, tu
 def customer_summaries(
     api: Api, meter_id: str, customer: str, start: int, end: int, group: str | None
 ) -> list[Summary]:
-    """All summaries of one customer in an aligned window, in the order that Stripe gives them, 100 a page."""
+    """All summaries of one customer in an aligned window, in Stripe's order, 100 a page."""
     query = [("customer", customer), ("start_time", str(start)), ("end_time", str(end))]
     if group is not None:
         query.append(("value_grouping_window", group))
@@ -109,9 +109,9 @@ def customer_summaries(
 
 
 def preview_invoice(at: Delivery, /, *, subscription: str | None = None, customer: str | None = None) -> InvoicePreview:
-    """The next invoice of a subscription as it would be now, line by line, in minor units.
+    """The next invoice of a subscription as of now, line by line, in minor units.
 
-    Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
+    For a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
     """
     api = at.api
     if subscription:
@@ -127,7 +127,7 @@ def preview_invoice(at: Delivery, /, *, subscription: str | None = None, custome
         return replace(each[0], each=each)
     currencies = sorted({one.currency for one in each})
     if len(currencies) > 1:
-        why = f"is billed in {' and '.join(currencies)}, which do not add up"
+        why = f"is billed in {' and '.join(currencies)}, which cannot be added up"
         raise UsageError(f"{customer} {why}; preview each: {', '.join(found)}")
     amounts = ("subtotal", "discounts", "credits", "taxes", "taxes_included", "total", "amount_due")
     sums = {name: sum(getattr(one, name) for one in each) for name in amounts}
@@ -165,21 +165,21 @@ def _preview(api: Api, subscription: str) -> InvoicePreview:
 
 
 def _lines(api: Api, invoice: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every line of a preview. Its first page holds ten, and the cursor of the following ones is reported broken (the
-    ids of a preview's lines change with each look, stripe-node issue 2518): so one page of a hundred is asked for, the
-    cursor only beyond it, and what does not add up to the subtotal is not shown as if it did."""
+    """Every line of a preview. Its first page has ten, and the cursor to the next is reported to be broken (the ids of
+    a preview's lines change with each request, stripe-node issue 2518). So it requests one page of a hundred, uses the
+    cursor only beyond that, and refuses lines that do not add up to the subtotal."""
     page = invoice["lines"]
     if not page.get("has_more"):
         return list(page["data"])
     lines: list[dict[str, Any]] = []
     try:
         for line in api.pages(page["url"]):
-            lines.append(line)  # noqa: PERF402 - the lines before a refusal are counted
+            lines.append(line)  # noqa: PERF402 - a refusal reports how many lines came before it
     except StripeError as problem:
-        problem.args = (f"Stripe gave {len(lines)} lines of this preview and not the rest: {problem.args[0]}",)
+        problem.args = (f"Stripe returned {len(lines)} lines of this preview but not the rest: {problem.args[0]}",)
         raise
     if sum(int(line["amount"]) for line in lines) != int(invoice["subtotal"]):
-        given = f"the {len(lines)} lines that Stripe gave of this preview"
+        given = f"the {len(lines)} lines that Stripe returned for this preview"
         raise StripeError(f"{given} do not add up to its subtotal; try again")
     return lines
 

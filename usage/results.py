@@ -1,6 +1,6 @@
-"""What the calls of this module return: plain frozen values, each able to say itself as JSON.
+"""What the calls of `usage` return: plain frozen values, each convertible to JSON.
 
-Amounts of money are minor units, times UTC seconds. `sandbox` is true where nothing can ever bill anybody.
+Amounts of money are minor units, times UTC seconds. `sandbox` is true if no real customer can be billed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """A value with `as_json()`. Some have a verdict: `complete` is false when something is not delivered, refused, of
-    unknown fate, left out, or does not agree."""
+    """A value with `as_json()`. Some have a verdict: `complete` is false if something is not delivered, refused, of
+    unknown fate, skipped, or does not agree."""
 
     def as_json(self) -> dict[str, Any]:
         """The value as JSON-ready data: only str, int, bool, None, lists and objects; Decimals as strings."""
@@ -24,7 +24,7 @@ class Result:
 
 
 def plain(value: Any) -> Any:
-    """Any value of this module as JSON-ready data."""
+    """Any value of `usage` as JSON-ready data."""
     if isinstance(value, Result):
         return value.as_json()
     if isinstance(value, Decimal):
@@ -38,7 +38,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Placed(Result):
-    """A result of one destination, in words."""
+    """A result with its destination, in words."""
 
     destination: str
     sandbox: bool
@@ -46,13 +46,13 @@ class Placed(Result):
 
 @dataclass(frozen=True)
 class Flush(Placed):
-    """What was delivered since the last flush of this client, in the background too, and what is left."""
+    """What this client has delivered since its last flush, including in the background, and what is left."""
 
     delivered: int = 0  # events that Stripe has now, duplicates included
     duplicates: int = 0  # of those, events that Stripe already had from an earlier attempt whose answer was lost
     refused: tuple[Kept, ...] = ()  # the first 20 refused events, with `code` and `message`
     refused_count: int = 0
-    unknown: int = 0  # events set aside: nobody could say inside Stripe's 24 hours whether they arrived
+    unknown: int = 0  # events set aside: after Stripe's 24 hours it was still unknown whether they arrived
     pending: int = 0  # events still to be delivered here
     held: int = 0  # events recorded for another account or mode, or for none; they are never sent here
     stopped: str | None = None  # why delivery ended early, in one sentence
@@ -64,7 +64,7 @@ class Flush(Placed):
 
 @dataclass(frozen=True)
 class Drained(Flush):
-    """What one drain worker did. `returned`: messages given back to the queue, to be tried again."""
+    """What one drain worker did. `returned`: messages returned to the queue for another attempt."""
 
     messages: int = 0
     returned: int = 0
@@ -76,26 +76,26 @@ class Drained(Flush):
 
 @dataclass(frozen=True)
 class Sent(Placed):
-    """One event of `usage.send`. state: "delivered", "queued" (an outbox has it) or "off" (nothing was recorded)."""
+    """One event of `usage.send`. state: "delivered", "queued" (it is in an outbox) or "off" (nothing was recorded)."""
 
     identifier: str
     event_name: str
     customer: str
     value: Decimal
     timestamp: int
-    duplicate: bool = False  # Stripe had it already: this call added nothing
+    duplicate: bool = False  # Stripe already had it: this call added nothing
     state: str = "delivered"
 
 
 @dataclass(frozen=True)
 class Status(Placed):
-    """What is in the spool: counts by state, and `by_destination`. `configured`: whether anything says where to."""
+    """What is in the spool: counts by state, and `by_destination`. `configured`: whether there is a destination."""
 
     spool: str
     configured: bool
     pending: int
     unknown: int
-    cancelling: int  # events that are being taken back and whose fate is not decided: `usage cancel` again
+    cancelling: int  # events whose cancellation has no outcome yet: `usage cancel` again
     dead: int
     delivered: int
     queued: int
@@ -128,8 +128,8 @@ class Summaries(Placed):
     end: int
     group: str | None
     rows: tuple[Summary, ...]
-    window: str = ""  # which window this is, in words: "this UTC month so far", "the billing period of sub_123"
-    aligned: bool = False  # true when the window was widened to the boundaries that Stripe asks for
+    window: str = ""  # the window in words: "this UTC month so far", "the billing period of sub_123"
+    aligned: bool = False  # whether the window was widened to the boundaries that Stripe requires
     total: Decimal = Decimal(0)  # over all rows (meaningful for `sum` and `count` meters)
 
     def __iter__(self) -> Any:
@@ -140,7 +140,7 @@ class Summaries(Placed):
 
 
 class PreviewLine(NamedTuple):
-    """One line of an invoice preview. `unit_amount` is exact, None where there is no price."""
+    """One line of an invoice preview. `unit_amount` is exact, None if there is no price."""
 
     description: str
     quantity: Decimal
@@ -154,7 +154,7 @@ class PreviewLine(NamedTuple):
 
 @dataclass(frozen=True)
 class InvoicePreview(Placed):
-    """The next invoice as it would be now. subtotal - discounts - credits + taxes is the total."""
+    """The next invoice as of now. subtotal - discounts - credits + taxes is the total."""
 
     customer: str
     subscription: str | None
@@ -162,14 +162,14 @@ class InvoicePreview(Placed):
     lines: tuple[PreviewLine, ...]
     subtotal: int
     discounts: int
-    credits: int  # what credit grants take off
+    credits: int  # deducted by credit grants
     taxes: int  # taxes on top; inclusive ones (`taxes_included`) are in the lines already
     taxes_included: int
     total: int
     amount_due: int
     period_start: int | None
     period_end: int | None
-    each: tuple[InvoicePreview, ...] = ()  # of a customer: one for each subscription; the amounts above are their sums
+    each: tuple[InvoicePreview, ...] = ()  # for a customer: one for each subscription; the amounts above are their sums
 
     def __iter__(self) -> Any:
         return iter(self.lines)
@@ -178,8 +178,8 @@ class InvoicePreview(Placed):
 class Difference(NamedTuple):
     """Where the spool and Stripe disagree, for one event name, customer and UTC hour.
 
-    verdict: "short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the `unknown` events of
-    unknown fate, which are not in `expected`, look like by the total; another producer may look the same).
+    verdict: "short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the total suggests about
+    the `unknown` events, which are not in `expected`; another producer could have the same effect).
     """
 
     event_name: str
@@ -193,7 +193,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification(Placed):
-    """The spool against Stripe's summaries, in totals of one customer and hour. Nothing is changed by it."""
+    """The spool compared with Stripe's summaries, by customer and hour. The comparison changes nothing."""
 
     checked: int
     matching: int
@@ -201,7 +201,7 @@ class Verification(Placed):
     unknown: int  # events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides
     differences: tuple[Difference, ...]
     waited: int  # seconds spent waiting for Stripe's aggregation to catch up
-    clock: str | None = None  # what is wrong with this machine's clock, in a sentence
+    clock: str | None = None  # how this machine's clock is wrong, in a sentence
 
     @property
     def complete(self) -> bool:
@@ -210,8 +210,8 @@ class Verification(Placed):
 
 @dataclass(frozen=True)
 class Cancelled(Placed):
-    """What `cancel` did: "not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by a
-    negative event, whose identifier is `correction`)."""
+    """The outcome of `cancel`: "not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by
+    a negative event, whose identifier is `correction`)."""
 
     identifier: str
     outcome: str
@@ -226,7 +226,7 @@ class LineError(NamedTuple):
 
 
 class EventTotals(NamedTuple):
-    """What a file holds for one event name."""
+    """A file's totals for one event name."""
 
     event_name: str
     events: int
@@ -247,7 +247,7 @@ class Imported(Result):
     bad: int
     errors: tuple[LineError, ...]  # the first 20 bad lines
     totals: tuple[EventTotals, ...]
-    held_back: str | None = None  # why the last line was not taken, in a sentence: it may still be being written
+    held_back: str | None = None  # why the last line was held back, in a sentence: it may be unfinished
 
     @property
     def complete(self) -> bool:
@@ -256,12 +256,12 @@ class Imported(Result):
 
 @dataclass(frozen=True)
 class Reports(Result):
-    """Asynchronous error reports that were taken in."""
+    """Asynchronous error reports that were applied."""
 
     reports: int
     errors: int  # events that Stripe rejected after accepting them, by its own count
     matched: int  # events of this spool that the reports name; they are dead letters now
-    strangers: tuple[str, ...] = ()  # identifiers that this spool does not know
+    strangers: tuple[str, ...] = ()  # identifiers that are not in this spool
 
     @property
     def complete(self) -> bool:

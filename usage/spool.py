@@ -1,8 +1,8 @@
-"""The write-ahead spool: one SQLite file that holds every event from before it is sent until long after.
+"""The write-ahead spool: one SQLite file that keeps every event from before it is sent until long after.
 
-Why SQLite: a commit survives SIGKILL at any instruction, several processes may record at once, and nothing needs to
-run. The file is opened lazily, closed before a fork and reopened on each side of it, because SQLite's bookkeeping of
-file locks must not be inherited.
+Why SQLite: a commit survives SIGKILL at any instruction, several processes can record at once, and it needs no server.
+The file is opened lazily, closed before a fork and reopened on each side, because a child must not inherit SQLite's
+file locks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .events import Event, digest_of
 
 
 class Kept(NamedTuple):
-    """What the spool knows of one event: its fields, and what became of it. Times are UTC seconds."""
+    """What the spool knows about one event: its fields and its outcome. Times are UTC seconds."""
 
     identifier: str
     event_name: str
@@ -35,11 +35,11 @@ class Kept(NamedTuple):
     destination: str
     state: str
     recorded_at: int
-    unknown_since: int | None = None  # when an attempt that has had no answer may have reached Stripe
+    unknown_since: int | None = None  # when an unanswered attempt may have reached Stripe
     settled_at: int | None = None
-    code: str = ""  # why it was refused; "duplicate" of an event that Stripe had already
+    code: str = ""  # why it was refused; "duplicate" if Stripe already had the event
     message: str = ""
-    status: int = 0  # of HTTP; 0 when it was refused here
+    status: int = 0  # the HTTP status; 0 if it was refused here
     request_id: str | None = None
     reported: bool = False  # refused later, in an asynchronous error report
 
@@ -54,9 +54,9 @@ VERSION = 3
 UNIQUENESS_SECONDS = 24 * 3600
 """Stripe holds identifiers unique for "at least 24 hours"; after that a resend could bill twice."""
 RESEND_MARGIN = 900
-"""Resending stops this much earlier, so that no slow attempt ends outside the window."""
+"""Resending stops this much earlier, so no slow attempt ends outside the window."""
 KEEP_SECONDS = 40 * 86_400
-"""Settled events are kept longer than Stripe takes their timestamps (35 days), so that a repeat is still recognised."""
+"""Settled events are kept longer than Stripe accepts their timestamps (35 days), so a repeat is still recognised."""
 
 # What an event can be: pending; of unknown fate for too long; dead (refused); cancelling; or settled.
 SETTLED = ("delivered", "queued", "cancelled", "replaced")
@@ -104,20 +104,20 @@ _SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
 def default_path() -> str:
-    """The user's own spool, the same from every working directory: XDG_STATE_HOME, or its usual place."""
+    """The user's default spool, the same from every working directory: in XDG_STATE_HOME or its usual default."""
     home = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
     return os.path.join(home or os.path.expanduser("~/.local/state"), "stripe-usage", "spool.db")
 
 
 def _is_busy(problem: sqlite3.Error) -> bool:
-    """Whether another process is in the way, and may be gone in a moment."""
+    """Whether another process has a lock, which may be gone in a moment."""
     name = getattr(problem, "sqlite_errorname", "") or ""
     return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"))
 
 
 class _Connection(sqlite3.Connection):
-    """Closed when it is forgotten. Python 3.13 and later warn of one that nobody closed, and a cycle that holds it and
-    its spool is taken apart in any order: only the connection itself can be in time."""
+    """A connection that closes itself when it is collected. Python 3.13 and later warn about an unclosed one, and a
+    cycle with its spool is collected in any order: only the connection itself can close in time."""
 
     def __del__(self) -> None:
         with contextlib.suppress(sqlite3.ProgrammingError):  # it never opened
@@ -127,8 +127,8 @@ class _Connection(sqlite3.Connection):
 class Spool:
     """One spool file. Every method is one transaction; threads share the object, processes share the file.
 
-    create: whether the file may be made; without it SpoolMissing says that there is none.
-    on_lost: called with a sentence when the file was deleted or replaced while this process had it open.
+    create: whether the file may be created; if not, a missing file raises SpoolMissing.
+    on_lost: called with a sentence if the file was deleted or replaced while this process had it open.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Spool:
     ) -> None:
         if max_pending < 1:
             raise ValueError("max_pending must be at least 1")
-        # absolute now: a service that changes its working directory keeps its spool
+        # made absolute now: a service that changes its working directory keeps its spool
         self.path = os.path.abspath(path if path is not None else os.environ.get(PATH_VARIABLE) or default_path())
         self.max_pending = max_pending
         self.patience = patience
@@ -157,7 +157,7 @@ class Spool:
         self._file: tuple[int, int] | None = None
         self._gone = False
         self._pruned_to = 0
-        with _FORKING:  # a spool that a fork does not know of would leave the child an open file without its locks
+        with _FORKING:  # a fork that misses a spool would leave the child an open file without its locks
             _SPOOLS.add(self)
 
     def _open(self) -> sqlite3.Connection:
@@ -169,8 +169,8 @@ class Spool:
                     why = "nothing was recorded there (--spool names another)"
                     raise SpoolMissing(f"there is no spool at {self.path}: {why}")
                 os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-                # Usage figures and customer ids are nobody else's business. Exclusively: to close a file that another
-                # spool of this process has open would drop SQLite's locks on it.
+                # Usage figures and customer ids are private. Created exclusively: closing a file that another spool of
+                # this process has open would drop SQLite's locks on it.
                 with contextlib.suppress(FileExistsError):
                     os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             elif not stat.S_ISREG(os.stat(self.path).st_mode):
@@ -189,7 +189,7 @@ class Spool:
                 self._prepare(connection)
                 self._connection, self._file = connection, self._identity()
             except BaseException as problem:
-                # SQLite does not wait, whatever its timeout, where several processes make one new file at once.
+                # SQLite does not wait, whatever its timeout, when several processes create one file at once.
                 busy = isinstance(problem, sqlite3.OperationalError) and _is_busy(problem)
                 if not busy or time.monotonic() > deadline:
                     connection.close()
@@ -201,18 +201,18 @@ class Spool:
         look = "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
         version, tables = connection.execute(look).fetchone()
         if version == 0 and tables:
-            raise SpoolDamaged(f"{self.path} is a SQLite file of something else, not a spool")
+            raise SpoolDamaged(f"{self.path} is another SQLite file, not a spool")
         if version not in (0, VERSION):
             raise SpoolError(
                 f"the spool {self.path} was written by another version of this module ({version}, not {VERSION}): "
-                f"deliver what is in it with that version's `usage flush`, then move it aside"
+                f"deliver its events with that version's `usage flush`, then move it aside"
             )
         if version == 0:
-            # half the usual page: a commit writes and checksums whole pages, and ours touches four
+            # half the usual page size: a commit writes and checksums whole pages, and ours touches four
             connection.execute("PRAGMA page_size = 2048")
             connection.execute("PRAGMA journal_mode = WAL")
             with _committing(connection):
-                if connection.execute(look).fetchone() == (0, 0):  # no other process was first
+                if connection.execute(look).fetchone() == (0, 0):  # no other process has done it
                     for statement in _SCHEMA.split("\nCREATE ")[1:]:
                         connection.execute(f"CREATE {statement}")
                     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -220,7 +220,7 @@ class Spool:
         connection.execute(f"PRAGMA synchronous = {self._sync}")
 
     def close(self) -> None:
-        """Close the file. The spool opens it again when it is used again."""
+        """Close the file. The next use reopens it."""
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -234,7 +234,7 @@ class Spool:
         return found.st_dev, found.st_ino
 
     def _check_file(self, connection: sqlite3.Connection) -> None:
-        """Close a file that was deleted or replaced, and say so: it is not written to."""
+        """Close a file that was deleted or replaced, and report it: nothing more is written to it."""
         now = self._identity()
         if now == self._file:
             return
@@ -242,7 +242,7 @@ class Spool:
             left = connection.execute("SELECT sum(events) FROM counters WHERE state = 'pending'").fetchone()[0]
             lost = f"{left or 0:,} undelivered events were in the old one"
         except sqlite3.Error:
-            lost = "what was in the old one cannot be read any more"
+            lost = "the old one can no longer be read"
         self.close()
         self._gone = now is None
         happened = "was deleted" if self._gone else "was replaced"
@@ -250,7 +250,7 @@ class Spool:
 
     @contextlib.contextmanager
     def _use(self, recording: bool = False) -> Iterator[sqlite3.Connection]:
-        """The open connection, with SQLite's errors turned into sentences. Only a new record makes a deleted file."""
+        """The open connection, with SQLite's errors as sentences. Only a new record recreates a deleted file."""
         with self._lock:
             try:
                 if self._connection is not None:
@@ -287,22 +287,22 @@ class Spool:
             how_long = f"for {self.patience:g} s; nothing was changed"
             return SpoolLocked(f"the spool {self.path} has been locked by another process {how_long}")
         if name.startswith("SQLITE_FULL"):
-            return SpoolError(f"no space left for the spool {self.path}: free some disk; what was recorded is kept")
+            return SpoolError(f"no space left for the spool {self.path}: free some space; recorded events are kept")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             self.close()
             return SpoolDamaged(
                 f"the spool {self.path} is damaged ({problem}); move it aside to continue recording, "
-                f"and docs/usage.md says how SQLite's .recover takes the readable events out of it"
+                f"and docs/usage.md says how SQLite's .recover saves the readable events"
             )
         return SpoolError(f"the spool {self.path} cannot be used: {problem}")
 
     def add(self, events: Sequence[Event], destination: str, *, timeless: bool | Collection[str] = False) -> int:
         """Record events in one commit; returns how many are new.
 
-        An event whose identifier is already here with the same content is the same event, and counts as not new.
-        With other content it raises IdentifierConflict, and nothing of this call is recorded. timeless: the events
-        (all, or these identifiers) whose time nobody gave, so that it is not compared. destination: an identity
-        (`Destination.identity`), or "" when nothing says where. Raises SpoolFull beyond `max_pending`.
+        An event whose identifier is already recorded with the same content is the same event, and not new. With other
+        content it raises IdentifierConflict, and the call records nothing. timeless: the events (all, or these
+        identifiers) without a given time, whose times are not compared. destination: an identity
+        (`Destination.identity`), or "" if there is none. Raises SpoolFull beyond `max_pending`.
         """
         tail = (destination, "pending", int(self.clock()))
         with self._transaction(recording=True) as connection:
@@ -324,7 +324,7 @@ class Spool:
         return new
 
     def take_in(self, rows: Sequence[Kept]) -> None:
-        """Keep events that came from a queue, refused or of unknown fate, unless they are here already."""
+        """Keep events from a queue that were refused or are of unknown fate, unless they are already here."""
         now = int(self.clock())
         query = f"INSERT OR IGNORE INTO events ({_KEPT}) VALUES ({_marks(Kept._fields)})"
         new: dict[str, Any] = {"id": None, "recorded_at": now}
@@ -334,12 +334,12 @@ class Spool:
 
     @contextlib.contextmanager
     def delivering(self, patience: float, given_up: Callable[[], bool] = bool) -> Iterator[bool]:
-        """Whether this thread alone delivers from the file, after up to `patience` seconds of trying.
+        """Try for up to `patience` seconds to become the only deliverer of the file; yields whether it worked.
 
-        The kernel frees the lock when the process dies. A second deliverer would be harmless for billing (identifiers),
-        and make work twice.
+        The kernel frees the lock when the process dies. A second deliverer could not bill twice (because of the
+        identifiers), but would double the work.
         """
-        self.counts()  # makes the file, so that the lock has a folder to be in
+        self.counts()  # creates the file, and so the lock's folder
         deadline = time.monotonic() + patience
         while (handle := _locked(self.path + ".deliver")) is None:
             if time.monotonic() >= deadline or given_up():
@@ -356,12 +356,12 @@ class Spool:
     def claim(
         self, destinations: Sequence[str], limit: int, *, after: int = 0, identifier: str | None = None
     ) -> list[Kept]:
-        """Take up to `limit` events for `destinations`, in the order of recording, with ids above `after`.
+        """Claim up to `limit` events for `destinations`, in the order of recording, with ids above `after`.
 
-        Before anything is sent, each is marked as possibly sent, on disk (fsynced): a crash between here and the answer
-        leaves an event that is resent with its identifier inside Stripe's uniqueness window, and that is set aside as
-        `unknown` after it; those come back as such. The `unknown_since` of what comes back is that of an earlier
-        attempt. Only one deliverer may claim at a time (`delivering`).
+        Before they are sent, each is marked on disk (fsynced) as possibly sent. After a crash before the answer, the
+        event is resent with its identifier within Stripe's uniqueness window; after the window it is set aside as
+        `unknown`, and returned as such. A returned event's `unknown_since` is that of an earlier attempt. Only one
+        deliverer may claim at a time (`delivering`).
         """
         now = int(self.clock())
         too_late = now - UNIQUENESS_SECONDS + RESEND_MARGIN
@@ -377,8 +377,8 @@ class Spool:
         return [row._replace(state="unknown") if row.id in expired else row for row in rows]
 
     def settle(self, rows: Sequence[Kept]) -> None:
-        """Write down what became of claimed events, in one commit: their states, refusals, and since when their fate is
-        unknown. Of one that was possibly sent and is still pending there is nothing to write."""
+        """Record the outcome of claimed events in one commit: their states, refusals, and since when their fate is
+        unknown. An event that was possibly sent and is still pending needs no change."""
         now = int(self.clock())
         with self._transaction() as connection:
             connection.executemany(
@@ -394,11 +394,11 @@ class Spool:
             )  # fmt: skip
 
     def learn_account(self, destination: str, account: str) -> None:
-        """Note which Stripe account a key (by its identity) belongs to."""
+        """Record which Stripe account a key (by its identity) belongs to."""
         self._change("INSERT OR REPLACE INTO accounts VALUES (?, ?)", destination, account)
 
     def same_account(self, destination: str) -> list[str]:
-        """The identity itself, and those of keys of the same account and mode that this spool has seen."""
+        """The identity itself, and those of the other known keys of the same account and mode."""
         mode = destination.partition(":")[0]
         rows = self._rows(
             "SELECT other.destination FROM accounts own JOIN accounts other USING (account) WHERE own.destination = ?",
@@ -407,14 +407,14 @@ class Spool:
         return [destination, *(name for (name,) in rows if name != destination and name.startswith(f"{mode}:"))]
 
     def hand_over(self, before: str, after: str) -> int:
-        """Bind the undelivered events of one destination to another, because somebody said so; returns how many."""
+        """Move the undelivered events of one destination to another, at the user's request; returns how many."""
         query = (
             "UPDATE events SET destination = ? WHERE destination = ? AND state = 'pending' AND unknown_since IS NULL"
         )
         return self._change(query, after, before)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of events by destination ("" is not known) and state."""
+        """Number of events by destination ("" if unknown) and state."""
         table: dict[str, dict[str, int]] = {}
         for destination, state, count in self._rows("SELECT * FROM counters WHERE events <> 0"):
             table.setdefault(destination, {})[state] = count
@@ -426,12 +426,12 @@ class Spool:
         return int(rows[0][0]) if rows else None
 
     def find(self, identifier: str) -> Kept | None:
-        """What the spool knows of the event with that identifier, or None."""
+        """The event with that identifier, or None."""
         rows = self._rows(f"SELECT {_KEPT} FROM events WHERE identifier = ?", identifier)
         return Kept(*rows[0]) if rows else None
 
     def with_state(self, state: str, limit: int = -1) -> list[Kept]:
-        """Events in that state, those settled or recorded last first (meant for the few that are unknown or dead)."""
+        """Events in that state, most recently settled or recorded first (for the few that are unknown or dead)."""
         query = f"SELECT {_KEPT} FROM events WHERE state = ? ORDER BY settled_at DESC, id DESC LIMIT ?"
         rows = map(Kept._make, self._rows(query, state, limit))
         return [row._replace(reported=bool(row.reported)) for row in rows]
@@ -447,8 +447,8 @@ class Spool:
     def totals(
         self, destinations: Sequence[str], start: int | None, end: int | None
     ) -> list[tuple[str, str, int, str, str, int, int]]:
-        """What was delivered and what is unknown, by UTC hour: (event_name, customer, hour start, state, value, how
-        many have it, latest timestamp). start and end are UTC seconds; None is no bound."""
+        """Delivered and unknown events by UTC hour: (event_name, customer, hour start, state, value, number of events
+        with that value, latest timestamp). start and end are UTC seconds; None is no bound."""
         return self._rows(
             "SELECT event_name, customer, timestamp - timestamp % 3600, state, value, count(*), max(timestamp)"
             f" FROM events WHERE state IN ('delivered', 'unknown') AND destination IN ({_marks(destinations)})"
@@ -457,10 +457,10 @@ class Spool:
         )  # fmt: skip
 
     def withdraw(self, identifier: str) -> bool:
-        """Decide, in one statement, that an event will never be sent: True when no attempt to send it is under way, was
-        lost or was taken.
+        """Decide, in one statement, that an event will never be sent: True if no attempt to send it is in progress, was
+        lost or succeeded.
 
-        Delivery claims with a statement of its own, so that one of the two comes first and the other sees it.
+        Delivery claims in one statement too, so one of the two comes first and the other sees it.
         """
         return bool(
             self._change(
@@ -472,8 +472,8 @@ class Spool:
         )
 
     def move(self, id_: int, before: str, after: str) -> bool:
-        """Move one event from one state to another; False when it is not in the first. A pending event keeps the time
-        since when its fate is unknown, unless it goes to a settled state."""
+        """Move one event from one state to another; False if it is not in the first. A pending event keeps its
+        `unknown_since`, unless it becomes settled."""
         return bool(
             self._change(
                 "UPDATE events SET state = ?1, settled_at = iif(?2, coalesce(settled_at, ?3), settled_at),"
@@ -483,11 +483,11 @@ class Spool:
         )  # fmt: skip
 
     def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
-        """Put dead letters back among the pending (all of them, or those with these codes or identifiers).
+        """Make dead letters pending again (all of them, or those with these codes or identifiers).
 
-        Returns the identifiers they go out under: their own, or a new one for events that Stripe had accepted and
-        rejected later, since it may hold the old one as used. The next flush sends them. An event of unknown fate is
-        sent again only when it is named: do that when you know that it did not arrive.
+        Returns their identifiers: unchanged, or new for events that Stripe accepted and later rejected, since it may
+        treat the old one as used. The next flush sends them. An event of unknown fate is sent again only if you name
+        it: do that when you know that it did not arrive.
         """
         wanted: list[str] = []
         with self._transaction() as connection:
@@ -515,11 +515,11 @@ class Spool:
     def report(
         self, report_id: str, created: str | None, samples: Sequence[tuple[Sequence[str], str, str]]
     ) -> tuple[int, list[str]]:
-        """Take one asynchronous error report: the events it names become dead letters. Returns how many, and the
-        identifiers that are unknown here.
+        """Apply one asynchronous error report: the events it names become dead letters. Returns how many, and the
+        identifiers that are not in this spool.
 
-        Each sample has the names under which the event may be known, a code and a message. A report that was already
-        taken changes nothing.
+        Each sample has the possible identifiers of the event, a code and a message. A report that was already applied
+        changes nothing.
         """
         matched, strangers, now = 0, [], int(self.clock())
         with self._transaction() as connection:
@@ -546,15 +546,15 @@ class Spool:
         return str(created) if created else None
 
     def prune(self, limit: int = 10_000) -> int:
-        """Forget up to `limit` settled events older than KEEP_SECONDS; returns how many.
+        """Delete up to `limit` settled events older than KEEP_SECONDS; returns how many.
 
-        Ids grow with time, so only the oldest rows are looked at: a page behind those that this object has seen, which
-        may hold events that cannot be forgotten yet.
+        Ids grow with time, so it checks only the oldest rows: the page after those that it has already checked, which
+        may contain events that cannot be deleted yet.
         """
         before = int(self.clock()) - KEEP_SECONDS
         oldest = self._rows("SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", self._pruned_to)
         if not oldest or oldest[0][0] >= before:
-            self._pruned_to = 0  # what could not be forgotten then may have been settled since
+            self._pruned_to = 0  # events that could not be deleted then may be settled by now
             return 0
         page = "SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)"
         first, self._pruned_to = self._pruned_to, self._rows(page, self._pruned_to, limit)[0][0]
@@ -566,8 +566,8 @@ def _conflict(kept: Event, given: Event) -> IdentifierConflict:
     field = next(name for name, a, b in zip(Event._fields, kept, given, strict=True) if a != b)
     return IdentifierConflict(
         "identifier",
-        f"{given.identifier!r} is already recorded with another {field} "
-        f"({getattr(kept, field)!r}, now {getattr(given, field)!r}); a new event needs a new one",
+        f"{given.identifier!r} is already recorded with a different {field} "
+        f"({getattr(kept, field)!r}, now {getattr(given, field)!r}); a new event needs a new identifier",
     )
 
 
@@ -590,27 +590,27 @@ def _committing(connection: sqlite3.Connection) -> Iterator[None]:
 # -- locks and forks -------------------------------------------------------------------------------------------------
 
 _LOCKS: set[int] = set()
-"""Descriptors of the delivery locks that this process holds."""
+"""Descriptors of this process's delivery locks."""
 _FORKING = threading.Lock()
-"""One fork at a time: each takes the locks of all spools, and two that do so in turns would wait for each other."""
+"""One fork at a time: each takes the locks of all spools, and two at once could deadlock."""
 _FROZEN: list[Spool] = []
 
 IMPORTING = threading.RLock()
-"""Held while modules are loaded and while SQLite counts an import's rows. A fork waits for it: a child that inherits
-half of either hangs in its own."""
+"""Held while modules load and while SQLite counts an import's rows. A fork waits for it: a child that inherits either
+half done would hang."""
 
 
 def _locked(path: str) -> int | None:
-    """A descriptor that holds the lock file, or None when somebody else does."""
+    """A descriptor that holds the lock file, or None if another process does."""
     try:
-        with _FORKING:  # a child must not inherit a lock that nobody has noted yet
+        with _FORKING:  # a child must not inherit a lock that is not listed yet
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
                 try:
                     from fcntl import LOCK_EX, LOCK_NB, flock
 
                     flock(handle, LOCK_EX | LOCK_NB)
-                except ImportError:  # Windows: the same promise from its own lock
+                except ImportError:  # Windows: the same guarantee from its own lock
                     from msvcrt import LK_NBLCK, locking  # type: ignore[attr-defined,unused-ignore]
 
                     locking(handle, LK_NBLCK, 1)
@@ -629,7 +629,7 @@ def _locked(path: str) -> int | None:
 
 
 def _before_fork() -> None:
-    """Close every spool, with its lock held, so that a child inherits neither SQLite's state nor a half transaction."""
+    """Lock and close every spool, so a child inherits neither SQLite's state nor a half-done transaction."""
     _FORKING.acquire()
     IMPORTING.acquire()
     for spool in list(_SPOOLS):
@@ -651,7 +651,7 @@ def _after_fork_in_child() -> None:
     _FROZEN.clear()
     for spool in list(_SPOOLS):
         spool._lock = threading.RLock()
-    # the parent still holds its delivery locks through its own descriptors; ours only have to go
+    # the parent still holds its delivery locks through its own descriptors; close our copies
     while _LOCKS:
         os.close(_LOCKS.pop())
 

@@ -1,8 +1,8 @@
-"""A fleet's outbox on Amazon SQS: producers put batches of events in messages, drains deliver and delete them.
+"""An outbox on Amazon SQS for a fleet: producers put batches of events into messages, drains deliver and delete them.
 
-The spool stays in front: an event is on the producer's disk before it is in the queue. SQS delivers a message at least
-once; the identifiers inside make the second time harmless within Stripe's 24 hours, and each message carries since when
-its events may have been sent, so that nobody resends them after that.
+The spool still comes first: an event is on the producer's disk before it is in the queue. SQS delivers a message at
+least once. The identifiers inside make a second delivery harmless within Stripe's 24 hours, and each message records
+since when its events may have been sent, so no drain resends them after that.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .events import Event
 from .results import Drained
 from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Kept, Spool
 
-MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat when a worker dies
-MESSAGE_BYTES = 240_000  # below the 256 KiB that every SQS takes
+MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat if a worker dies
+MESSAGE_BYTES = 240_000  # below the 256 KiB that every SQS accepts
 LONG_POLL = 5  # seconds; SQS allows 20, but SIGTERM waits for the poll, and container runtimes give 10
 VERSION = 3
 
@@ -49,7 +49,7 @@ class Queue:
         self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
         name = address.removeprefix("sqs://")
         try:
-            # a long poll waits some seconds by itself
+            # a long poll itself takes some seconds
             config = Config(retries={"mode": "standard", "max_attempts": 5}, read_timeout=60, connect_timeout=10)
             self._sqs: Any = boto3.client("sqs", config=config)
             scheme = self._sqs.meta.endpoint_url.partition("://")[0]
@@ -66,30 +66,30 @@ class Queue:
 
     def put(self, body: str) -> None:
         """Put a message into the queue."""
-        with self._saying("did not take a batch"):
+        with self._saying("did not accept a batch"):
             self._sqs.send_message(QueueUrl=self.url, MessageBody=body)
 
     def take(self, visibility: int, wait: int) -> dict[str, Any] | None:
-        """A message, hidden from the other drains for `visibility` seconds; waits up to `wait` seconds for one."""
+        """Receive a message, hidden from other drains for `visibility` seconds; waits up to `wait` seconds for one."""
         how = {"MaxNumberOfMessages": 1, "WaitTimeSeconds": wait, "VisibilityTimeout": visibility}
         with self._saying("cannot be read"):
             answer = self._sqs.receive_message(QueueUrl=self.url, MessageSystemAttributeNames=["All"], **how)
         return next(iter(answer.get("Messages", [])), None)
 
     def delete(self, message: dict[str, Any]) -> None:
-        """Remove a message whose events are settled. A failure makes it come again: harmless."""
+        """Delete a message whose events are settled. If that fails, the message comes again, which is harmless."""
         with contextlib.suppress(*self._errors):
             self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
 
     def hide(self, message: dict[str, Any], seconds: int) -> None:
-        """Keep a message hidden for `seconds` from now; 0 gives it back at once."""
-        with contextlib.suppress(*self._errors):  # deleted, or its time is over and another drain has it: both fine
+        """Keep a message hidden for `seconds` from now; 0 returns it at once."""
+        with contextlib.suppress(*self._errors):  # deleted, or expired and with another drain: both fine
             how = {"ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": seconds}
             self._sqs.change_message_visibility(QueueUrl=self.url, **how)
 
 
 class Outbox(Sender):
-    """Hands a spool's events to a queue; whoever drains it delivers them."""
+    """Puts a spool's events into a queue; drains deliver them."""
 
     def __init__(self, spool: Spool, mine: Callable[[], list[str]], queue: Queue) -> None:
         super().__init__(spool, mine)
@@ -116,7 +116,7 @@ def _json(data: object) -> str:
 
 
 def _packed(rows: Sequence[Kept]) -> Iterator[list[Kept]]:
-    """Batches that fit into a message each."""
+    """Batches that each fit into a message."""
     batch: list[Kept] = []
     size = 0
     for row in rows:
@@ -131,10 +131,10 @@ def _packed(rows: Sequence[Kept]) -> Iterator[list[Kept]]:
 
 
 class Drain:
-    """One worker: takes messages, delivers their events, deletes what is settled.
+    """One worker: receives messages, delivers their events, deletes settled messages.
 
-    Events that are refused, or whose fate is unknown for too long, go into this worker's spool before the message is
-    deleted, where `usage status`, `retry` and `verify` find them.
+    Before it deletes a message, refused events and those whose fate has been unknown for too long go into this worker's
+    spool, where `usage status`, `retry` and `verify` find them.
     """
 
     def __init__(self, delivery: Delivery, queue: Queue, clock: Callable[[], float], *, visibility: int) -> None:
@@ -183,20 +183,20 @@ class Drain:
         return Drained(where.label, where.sandbox, refused=self.tally.refused, stopped=self.stopped, **done)
 
     def _heartbeat(self, done: threading.Event) -> None:
-        """Keep the message in hand hidden for as long as its delivery takes."""
+        """Keep the current message hidden for as long as its delivery takes."""
         while not done.wait(self.visibility / 3):
             message = self._in_hand
             if message is not None:
                 self.queue.hide(message, self.visibility)
 
     def _deliver(self, message: dict[str, Any]) -> int | None:
-        """Deliver one message; None when all its events are settled and it can be deleted, else after how many seconds
-        another drain may have it."""
+        """Deliver one message; None if all its events are settled and it can be deleted, else the seconds until another
+        drain may receive it."""
         where, now = self.delivery.api.destination, int(self.clock())
         attributes = message.get("Attributes", {})
         times = int(attributes.get("ApproximateReceiveCount", "1"))
         before = None
-        dead = "DeadLetterQueueSourceArn" in attributes  # drained from a dead-letter queue: it was taken before
+        dead = "DeadLetterQueueSourceArn" in attributes  # drained from a dead-letter queue: it was received before
         if times > 1 or dead:
             moment = "SentTimestamp" if dead else "ApproximateFirstReceiveTimestamp"
             before = int(attributes.get(moment, "0")) // 1000 or now
@@ -207,7 +207,7 @@ class Drain:
             destination, events = data["destination"], [Event(*fields) for fields in data["events"]]
             sent = [min(filter(None, (one, before)), default=None) for one in data["sent"]]
         except (ValueError, KeyError, TypeError):
-            return self.visibility  # not ours: it stays, and the queue's own redrive policy moves it away
+            return self.visibility  # not ours: it stays, and the queue's redrive policy moves it away
         if destination and destination not in self.delivery.mine():
             here = f"{where.identity} ({where.label}); producers need no key at all"
             self.stopped = f"the queue holds events recorded for {destination}, and this drain delivers to {here}"

@@ -1,7 +1,7 @@
-"""What Stripe says after delivery: its hourly totals beside the spool's, and its asynchronous error reports.
+"""Checks after delivery: Stripe's hourly totals against the spool's, and Stripe's asynchronous error reports.
 
-`verify` compares and reports, and changes nothing: another producer, Stripe's lag or a clock can explain almost any
-total. An error report names events that Stripe took and rejected later; those become dead letters.
+`verify` only reports: another producer, Stripe's lag or a clock can explain almost any total. An error report names
+events that Stripe accepted and rejected later; those become dead letters.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .reading import aligned, customer_summaries
 from .results import Difference, Reports, Verification
 from .spool import Spool
 
-DRIFT_SECONDS = 120.0  # a clock this much off is said; at 300 Stripe rejects events as too far in the future
-GAP_SECONDS = 5 * 86_400  # hours further apart than this are asked for in two windows
+DRIFT_SECONDS = 120.0  # a clock this far off is reported; at 300 Stripe rejects events as too far in the future
+GAP_SECONDS = 5 * 86_400  # hours further apart than this are requested in two windows
 
 
 class _Amount(NamedTuple):
-    """How many events of one hour have one value and are "delivered" or "unknown", and the time of the latest."""
+    """The number of "delivered" or "unknown" events with one value in one hour, and the time of the latest."""
 
     state: str
     value: Decimal
@@ -35,11 +35,11 @@ class _Amount(NamedTuple):
 
 
 Hours = dict[int, list[_Amount]]
-"""What the spool holds of one event name and customer, by UTC hour."""
+"""The spool's events of one event name and customer, by UTC hour."""
 
 
 def _expected(formula: str, amounts: Sequence[_Amount]) -> Decimal:
-    """What a meter of that formula makes of them."""
+    """Their total by the meter's formula."""
     if formula == "count":
         return Decimal(sum(one.events for one in amounts))
     if formula == "sum":
@@ -59,8 +59,7 @@ def verify(
 ) -> Verification:
     """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
 
-    Reports and changes nothing. Without a window every event that the spool still has is compared, whatever time
-    its recorder's clock gave it.
+    Changes nothing. Without a window, it compares every event still in the spool, whatever its timestamp.
     """
     api, mine = at.api, at.mine()
     since, until = (None if moment is None else utc_seconds(moment) for moment in (start, end))
@@ -86,7 +85,7 @@ def verify(
             wrong = _compared(api, comparable[name], customer, hours)
             differences += wrong
             if not wrong:
-                del open_pairs[name, customer]  # not asked again while the others lag
+                del open_pairs[name, customer]  # not requested again while the others lag
         left = wait - (time.monotonic() - began)
         if left <= 0 or not any(item.verdict == "short" for item in differences):
             break
@@ -110,13 +109,13 @@ def _clock(skew: float | None) -> str | None:
         return None
     way = "ahead of" if skew > 0 else "behind"
     return (
-        f"this machine's clock is {abs(skew):,.0f} seconds {way} Stripe's: events recorded here carry a wrong time, "
+        f"this machine's clock is {abs(skew):,.0f} seconds {way} Stripe's: events recorded here have a wrong time, "
         f"and Stripe rejects those more than 5 minutes in the future"
     )
 
 
 def _windows(hours: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Windows that hold all hours, without the long gaps between them."""
+    """Windows that cover all hours, without the long gaps between them."""
     first = before = hours[0]
     for hour in hours[1:]:
         if hour - before > GAP_SECONDS:
@@ -127,7 +126,7 @@ def _windows(hours: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _compared(api: Api, meter: Meter, customer: str, hours: Hours) -> list[Difference]:
-    """The hours of one customer whose totals do not agree, or hold events of unknown fate."""
+    """The hours of one customer whose totals do not agree, or that have events of unknown fate."""
     found: dict[int, Decimal] = {}
     try:
         for first, last in _windows(sorted(hours)):
@@ -137,7 +136,7 @@ def _compared(api: Api, meter: Meter, customer: str, hours: Hours) -> list[Diffe
     except StripeError as problem:
         if problem.code != "resource_missing":
             raise
-        # the stream takes events of customers that do not exist: nothing of them is there
+        # the stream accepts events for customers that do not exist: they have no totals
     wrong: list[Difference] = []
     formula = inner(meter, "default_aggregation", "formula", "sum")
     for hour, kept in sorted(hours.items()):
@@ -178,7 +177,7 @@ def take_report(spool: Spool, api: Callable[[], Api], report: str | bytes | Mapp
     for error_type in reason.get("error_types") or ():
         code = str(error_type.get("code"))
         if code == "duplicate_meter_event":
-            continue  # Stripe had the event already: it is delivered
+            continue  # Stripe already had the event: it is delivered
         for sample in error_type.get("sample_errors") or ():
             named = str((sample.get("request") or {}).get("identifier") or "")
             samples.append((_names(named), code, str(sample.get("error_message") or code)))
@@ -188,14 +187,14 @@ def take_report(spool: Spool, api: Callable[[], Api], report: str | bytes | Mapp
 
 
 def _names(named: str) -> list[str]:
-    """The identifiers that a sample may mean: the event's own, or, as Stripe's types say, the idempotency key of its
-    request, which is ours: the identifier, quoted, and a suffix for each attempt."""
+    """The identifiers that a sample may mean: the event's own, or, according to Stripe's types, the idempotency key of
+    its request, which we build from the quoted identifier and a suffix for each attempt."""
     stem, slash, suffix = named.rpartition("/")
     return [named, unquote(stem)] if slash and len(suffix) == 8 else [named]
 
 
 def fetch_error_reports(at: Delivery, /) -> Reports:
-    """Ask Stripe for the error reports since the last one taken (its event list goes back 30 days)."""
+    """Fetch the error reports since the last one applied (Stripe's event list goes back 30 days)."""
     query = [(f"types[{place}]", kind) for place, kind in enumerate(TYPES)]
     since = at.spool.last_report()
     answer = at.api.get("/v2/core/events", *query, *([("created[gte]", since)] if since else ()))
