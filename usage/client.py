@@ -315,7 +315,7 @@ class Client:
         """Deliver everything recorded for this destination and report what happened; `timeout` in seconds.
 
         Safe at any time and from any number of processes: one of them delivers, the others wait for it. A refused event
-        or key raises nothing (see the result's `refused` and `stopped`); only DestinationError and SpoolError are raised.
+        or key raises nothing (see the result's `refused` and `stopped`). Raises DestinationError and SpoolError.
         take: first moves the undelivered events of another destination to this one, if you know that they belong here;
         the name is as in `status().by_destination`, "unassigned" for events recorded without a destination.
         """
@@ -518,7 +518,7 @@ class Client:
             if self in _OPEN:
                 left = self._left()[1]  # without a destination, recording has already warned
                 if left:
-                    why = (self._tally.stopped if self._tally else None) or "nobody delivered them"
+                    why = (self._tally.stopped if self._tally else None) or "they were not sent"
                     events = f"{left:,} event{'s' * (left != 1)}"
                     waiting = f"waiting in {self.spool.path} for `usage flush`"
                     self._say(UsageError(f"{events} not delivered, {waiting}: {why}"))
