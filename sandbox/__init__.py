@@ -1,7 +1,7 @@
 """A stateful local Stripe: embedded in process, or served on a loopback port.
 
-`Sandbox(path).handle(Request) -> Response` is all there is. `sandbox.client` puts it under stripe-python,
-`sandbox.server` on a port. It imports neither of the project's other rooms, and `stripe` only in `sandbox.client`.
+`Sandbox(path).handle(Request) -> Response` is the whole interface. `sandbox.client` connects it to stripe-python,
+`sandbox.server` to a port. It imports none of the project's other packages, and `stripe` only in `sandbox.client`.
 """
 
 from .gateway import Sandbox

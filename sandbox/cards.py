@@ -1,6 +1,6 @@
-"""Cards that Stripe's test tokens stand for: payment methods (`pm_card_visa`) and, older, sources (`tok_visa`).
+"""Cards for Stripe's test tokens: payment methods (`pm_card_visa`) and older sources (`tok_visa`).
 
-A customer's `source` replaces the default one, `POST /v1/customers/{customer}/sources` adds one beside it.
+A customer's `source` replaces the default one, `POST /v1/customers/{customer}/sources` adds another.
 https://docs.stripe.com/testing (tokens), https://docs.stripe.com/api/customers/update (`source`)
 """
 
@@ -21,25 +21,25 @@ declare_kind(Kind("card", noun="source"))
 declare_kind(Kind("payment_method", noun="PaymentMethod"))
 declare_index("card", "customer")
 
-#: What a card has and a token says nothing of.
+#: Fields of a card that do not depend on the token.
 _NOT_GIVEN: Final = (
     *("address_city", "address_country", "address_line1", "address_line1_check", "address_line2", "address_state"),
     *("address_zip", "address_zip_check", "cvc_check", "dynamic_last4", "fingerprint", "name", "tokenization_method"),
 )
-#: A list inside an object holds as many as a page does by default.
+#: A list inside an object has the default page size.
 SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
 class _Token:
-    """What one of Stripe's test tokens stands for: a row of `data/cards.json`."""
+    """One of Stripe's test tokens: a row of `data/cards.json`."""
 
     last4: str
     brand: str = "Visa"
     funding: str = "credit"
-    #: The refusal when it is charged, a row of `errors.py`; None where it pays.
+    #: The refusal of a charge, a row of `errors.py`; None if it succeeds.
     fails: str | None = None
-    #: Whether it is refused as soon as it is attached: Stripe asks the bank then.
+    #: Whether attaching it is already refused: Stripe asks the bank then.
     declined: bool = False
 
 
@@ -49,21 +49,21 @@ def _tokens(name: str) -> dict[str, _Token]:
 
 _DATA: Final = Path(__file__).parent / "data" / "cards.json"
 _TOKENS: Final = _tokens("tokens")
-#: Payment methods have those whose banks want to see the customer too: a source is charged without anybody there.
+#: Only payment methods include cards whose banks require an action: a source is charged without the customer.
 _METHODS: Final = {**_TOKENS, **_tokens("payment_methods")}
-#: The brands of payment methods, as Stripe writes those; any other name is a Visa.
+#: The brands of payment methods, as Stripe spells them; any other name is a Visa.
 _BRANDS: Final = ("amex", "diners", "discover", "jcb", "mastercard")
-#: Tokens that Stripe has besides: by country, for checks, reviews and disputes; and what is no card.
+#: Stripe's other tokens: by country, for checks, reviews and disputes; and those that are not cards.
 _OTHER_TOKENS: Final = re.compile(
     r"\A(tok_([a-z]{2}|(avs|bypass|createDispute|cvcCheck|radar|refund|risk|threeDSecure)\w*)|(btok|ba|src)_\w+)\Z"
 )
 
 
 def attach(call: Call, customer: Obj, name: str, param: str) -> str:
-    """The id of a payment method of this customer; Stripe's test tokens (`pm_card_visa`) make a new one.
+    """The id of a payment method of this customer; Stripe's test tokens (`pm_card_visa`) create a new one.
 
-    Recorded: a card whose charges are declined is asked, and refused, when it is attached. Stripe names those with and
-    without the brand: `pm_card_visa_chargeDeclined`, `pm_card_chargeDeclined`.
+    Recorded: a card whose charges are declined is checked, and refused, when it is attached. Stripe names those with
+    and without the brand: `pm_card_visa_chargeDeclined`, `pm_card_chargeDeclined`.
     """
     if name.startswith("card_"):
         return of_customer(call, customer, name, param)
@@ -90,7 +90,7 @@ def attach(call: Call, customer: Obj, name: str, param: str) -> str:
 
 
 def add(call: Call, customer: Obj, token: str, *, validate: bool = True) -> Obj:
-    """The card that a token makes for a customer. `validate` asks the bank, as Stripe does by itself."""
+    """The card that a token creates for a customer. `validate` asks the bank, as Stripe does by default."""
     stands_for = _TOKENS.get(token.removeprefix("tok_")) if token.startswith("tok_") else None
     if _OTHER_TOKENS.match(token):
         raise refuse("not_implemented_param", param=f"source={token}")
@@ -130,7 +130,7 @@ def of_customer(call: Call, customer: Obj, id: str, param: str) -> str:
 
 
 def delete(call: Call, customer: Obj, id: str) -> None:
-    """Delete a source; whatever named it as its own default then names none."""
+    """Delete a source, also wherever it is the default."""
     card = call.store.get("card", id)
     if card is None:
         return
@@ -152,7 +152,7 @@ def listed(call: Call, customer: Obj) -> Obj:
 
 @route("POST", "/v1/customers/{customer}/sources")
 def create(call: Call) -> Obj:
-    """POST /v1/customers/{customer}/sources: one more card; the first becomes the default."""
+    """POST /v1/customers/{customer}/sources: adds a card; the first becomes the default."""
     customer = call.fetch("customer", call.args["customer"], param="customer")
     card = add(call, customer, call.params["source"], validate=call.params.get("validate", True))
     card["metadata"] = call.metadata({})

@@ -1,6 +1,6 @@
-"""What an update makes of a subscription: other items, a trial, an anchor, an end; and what is billed at once.
+"""Updates of a subscription: its items, trial, anchor and end; and what is billed at once.
 
-An update and its preview both go through `apply`; nothing is stored here.
+Updates and their previews both use `apply`; this module stores nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .wire import Obj
 def apply(
     call: Call, contract: Contract, known: Prices, params: Mapping[str, Any], now: int, prefix: str = ""
 ) -> Draft | None:
-    """Change what a subscription bills as an update asks. Gives what is billed at once.
+    """Apply an update to what a subscription bills. Returns what is billed at once.
 
-    `prefix` is the parameter that holds the update's own in a preview.
+    `prefix`: in a preview, the parameter that contains the update's parameters.
     """
     change = _read(call, contract, known, params, now, prefix)
     change.check()
@@ -41,7 +41,7 @@ def apply(
 
 
 def _read(call: Call, contract: Contract, known: Prices, params: Mapping[str, Any], now: int, prefix: str) -> _Change:
-    """What an update asks for, its items checked and its invoice items added."""
+    """An update as requested, with validated items and added invoice items."""
     subscription, where = contract.subscription, within(prefix, "items")
     at = terms.proration_date(contract, params, now, prefix)
     given = params.get("items") or ()
@@ -49,7 +49,7 @@ def _read(call: Call, contract: Contract, known: Prices, params: Mapping[str, An
     terms.check_items(known, subscription, after, contract.items)
     terms.check_thresholds(call, known, subscription, after, prefix, where)
     if "billing_thresholds" in params or any("billing_thresholds" in entry for entry in given):
-        # What has accrued already may reach it.
+        # Accrued usage may already reach it.
         subscription["_stirred"] = now
     if {"automatic_tax", "default_tax_rates", "items"} & set(params):
         terms.check_tax(call, known, subscription, after)
@@ -57,7 +57,7 @@ def _read(call: Call, contract: Contract, known: Prices, params: Mapping[str, An
     terms.add_invoice_items(call, contract, known, more, now, within(prefix, "add_invoice_items"))
     anchor = terms.anchor_asked(call, params, prefix)
     if anchor not in (None, "now", "unchanged"):
-        # A timestamp is for the preview of a new subscription.
+        # A timestamp is only for the preview of a new subscription.
         raise refuse("enum", param=within(prefix, "billing_cycle_anchor"), choices="now or unchanged")
     running = {item["id"] for item in contract.items if cycle.in_trial(item)}
     return _Change(
@@ -78,41 +78,41 @@ def _read(call: Call, contract: Contract, known: Prices, params: Mapping[str, An
 
 @dataclass
 class _Change:
-    """One update: what it asks for, and the items as they shall be."""
+    """One update: what it requests, and the resulting items."""
 
     call: Call
     contract: Contract
     params: Mapping[str, Any]
     now: int
     prefix: str
-    #: What prorations count from.
+    #: The instant that prorations start from.
     at: int
     behavior: str
     after: list[Obj]
     #: `now`, `unchanged` or None.
     anchor: str | None
-    #: The end of the trial that it begins or moves.
+    #: The end of the trial that the update begins or moves.
     trial_end: int | None
-    #: The items, by id, that are in the time of a trial offer already.
+    #: The ids of the items that are already in a trial offer.
     trials_running: set[str]
-    #: Those whose trial offers begin now.
+    #: The ids of the items whose trial offers begin now.
     trials_begun: set[str]
 
     @property
     def keeps_anchor(self) -> bool:
-        """Whether a trial that ends or begins leaves the anchor where it is."""
+        """Whether the beginning or end of a trial keeps the anchor."""
         return self.anchor == "unchanged" or cycle.keeps_anchor(self.contract.subscription)
 
     @property
     def begins_anew(self) -> bool:
-        """Whether the present periods end and new ones are billed at once."""
+        """Whether the present periods end and new ones begin and are billed at once."""
         contract = self.contract
         if self.anchor == "now":
             return contract.trialing or not contract.flexible
         return not contract.trialing and cycle.resets_anchor(contract, self.after)
 
     def check(self) -> None:
-        """What does not go with trial offers and with what is billed in advance."""
+        """Refuse what cannot be combined with trial offers or with billing in advance."""
         contract = self.contract
         subscription = contract.subscription
         if self.trials_begun and contract.trialing:
@@ -121,12 +121,12 @@ class _Change:
         terms.check_trials(self.call, changed, self.params, self.trials_begun, self.prefix)
         if any(map(cycle.is_ahead, contract.items)):
             if self.trial_end is not None or self.begins_anew or self.anchor == "now":
-                # What is billed in advance was counted in the periods that would no longer be.
+                # Billing in advance was counted in periods that would no longer exist.
                 raise refuse("not_implemented_param", param="new periods of items that are billed in advance")
             prebilling.check_coupons(self.call, subscription, self.now, within(self.prefix, "discounts"))
 
     def begin_periods(self) -> Draft | None:
-        """Put the items in place: in a trial, in new periods, or in the present ones. What that bills at once."""
+        """Apply the items: in a trial, in new periods, or in the present ones. Returns what is billed at once."""
         contract, now, behavior = self.contract, self.now, self.behavior
         if self.trial_end is not None:
             self._change_items()
@@ -149,18 +149,18 @@ class _Change:
             cycle.change_items(self.contract, self.after, self.at, self.behavior)
 
     def plan_ahead(self) -> None:
-        """`billing_schedules`, where they are given."""
+        """`billing_schedules`, if given."""
         if "billing_schedules" not in self.params:
             return
         subscription = self.contract.subscription
         prebilling.plan(self.call, self.contract, self.params, self.now, self.prefix)
         if subscription["billing_schedules"] and prebilling.used_up_once(self.call, subscription, self.now):
-            # What waits as invoice items is net of discounts, and would leave the coupon for the renewal too.
+            # Pending invoice items are net of discounts, and the coupon would then apply to the renewal as well.
             where = within(self.prefix, "billing_schedules")
             raise refuse("not_implemented_param", param=f"{where} under a coupon for once, in an update")
 
     def plan_end(self) -> None:
-        """`cancel_at` and `cancel_at_period_end`, and the periods that are billed up to there."""
+        """`cancel_at` and `cancel_at_period_end`, and the periods billed up to that end."""
         contract, subscription = self.contract, self.contract.subscription
         if terms.schedule_end(subscription, self.params, self.now, self.prefix):
             cycle.move_period_ends(contract, self.now, self.behavior)

@@ -22,7 +22,7 @@ DEFAULT_PORT = 12121
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the answer is the exit code."""
+    """Run the command; returns the exit code."""
     arguments = _parser().parse_args(argv)
     path = arguments.file or os.environ.get("STRIPE_SANDBOX_FILE") or DEFAULT_FILE
     try:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sandbox: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # Before there was anything to finish, or told a second time while finishing.
+        # Interrupted before there was anything to finish, or a second time while finishing.
         return 130
 
 
@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sandbox", description="A stateful local Stripe in one file.")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve a sandbox file over HTTP")
-    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes any free one (default: %(default)s)")
-    serve.add_argument("--host", default=LOOPBACK, help="who can reach it (default: %(default)s, this machine only)")
+    serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
+    serve.add_argument("--host", default=LOOPBACK, help="listening address (default: %(default)s, this machine only)")
     reset = commands.add_parser("reset", help="empty a sandbox file")
     requests = commands.add_parser("requests", help="print the request log, one JSON object a line")
     for command in (serve, reset, requests):
@@ -69,15 +69,15 @@ def _serve(sandbox: Sandbox, path: str, host: str, port: int) -> int:
                 file=sys.stderr,
             )
             return 1
-        # The server has a thread of its own, which no signal interrupts.
+        # The server runs in its own thread, which no signal interrupts.
         with contextlib.suppress(KeyboardInterrupt):
-            said = f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ will do."
+            said = f"Sandbox on {server.url}, file {path}. Any key that begins with sk_test_ works."
             print(f"{said} Stop it with Ctrl-C.", flush=True)
             while True:
                 time.sleep(3600)
     unfinished = server.finish(0)
     if unfinished:
-        print(f"sandbox: stopped with {unfinished} requests under way.", file=sys.stderr)
+        print(f"sandbox: stopped with {unfinished} requests in progress.", file=sys.stderr)
         return 1
     sandbox.close()
     return 0
@@ -89,7 +89,7 @@ def _requests(sandbox: Sandbox) -> int:
         for line in json.loads(answer.body)["data"]:
             print(json.dumps(line))
     except BrokenPipeError:
-        # The reader has seen enough (`| head`); nothing is left to flush to it.
+        # The reader closed the pipe (`| head`); leave nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

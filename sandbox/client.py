@@ -1,7 +1,7 @@
 """The sandbox under stripe-python, in process: `stripe.StripeClient(key, http_client=SandboxHTTPClient(path))`.
 
-No port and no daemon: each request is a function call. Every base address of the client ends here, the meter event
-stream's too. The only module of this room that imports `stripe`.
+No port and no daemon: each request is a function call. It serves every base address of the client, including the meter
+event stream's. This is the only module of `sandbox` that imports `stripe`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .wire import ConnectionDropped, Request, Response, SandboxFileError
 
 
 class Headers(dict[str, str]):
-    """Answer headers that are found whatever the case of the name, as with stripe-python's own transports."""
+    """Response headers with case-insensitive names, as in stripe-python's own transports."""
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -33,26 +33,26 @@ class Headers(dict[str, str]):
 
 
 class SandboxHTTPClient(stripe.HTTPClient):
-    """stripe-python's transport over a sandbox file, or over a `Sandbox` that is open already."""
+    """stripe-python's transport over a sandbox file, or over an open `Sandbox`."""
 
     name = "sandbox"
 
     def __init__(self, sandbox: Sandbox | str | os.PathLike[str], *, clock: Callable[[], float] | None = None) -> None:
-        """`clock` gives Unix seconds to a sandbox that is opened here; the default is the host's."""
+        """`clock` returns Unix seconds, for a sandbox that this opens; the default is the host's."""
         super().__init__()
         self.sandbox = sandbox if isinstance(sandbox, Sandbox) else Sandbox(sandbox, clock=clock)
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
     ) -> tuple[str, int, Mapping[str, str]]:
-        """One request; a fault that breaks the connection is what a broken connection is to this client."""
+        """Send one request; a fault that breaks the connection raises the client's own connection error."""
         response = self._handle(method, url, headers, post_data)
         return response.body.decode("utf-8"), response.status, Headers(response.headers)
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_: Any
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """The same for asyncio, on a thread, so that a delay does not stop the loop."""
+        """The same for asyncio, on a thread, so a delay does not block the loop."""
         response = await asyncio.to_thread(self._handle, method, url, headers, post_data)
         return response.body, response.status, Headers(response.headers)
 

@@ -1,7 +1,7 @@
-"""Connected accounts: made by control, named by parameters (`transfer_data[destination]`, `on_behalf_of`, an issuer).
+"""Connected accounts: created by control, named in parameters (`transfer_data[destination]`, `on_behalf_of`, issuers).
 
-`/v1/accounts` is outside what the sandbox is for; `POST /_sandbox/accounts` stands in for it. Who is paid is kept and
-shown, and no money moves. https://docs.stripe.com/connect/accounts-v2
+The sandbox has no `/v1/accounts`; `POST /_sandbox/accounts` replaces it. It keeps and shows who is paid, but moves no
+money. https://docs.stripe.com/connect/accounts-v2
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .wire import Obj
 
 declare_kind(Kind("account"))
 
-#: The configurations of an account of which nothing is said, those of an account of /v1. The third is `customer`.
+#: The default configurations of an account, those of a /v1 account. The third is `customer`.
 DEFAULT: Final = ("merchant", "recipient")
-#: What subscriptions, phases and their defaults say of it.
+#: The parameters of subscriptions, phases and their defaults about it.
 PARTIES: Final = ("application_fee_percent", "on_behalf_of", "transfer_data")
 
 
 def shape(id: str, name: str, created: int | None = None) -> Obj:
-    """An account as `GET /v1/account` answers it."""
+    """An account in the shape of `GET /v1/account`."""
     account: Obj = {
         "id": id,
         "object": "account",
@@ -39,9 +39,9 @@ def shape(id: str, name: str, created: int | None = None) -> Obj:
 
 
 def make(call: Call, id: str | None, configurations: Iterable[str], new_customer: Callable[[Call, str], Obj]) -> Obj:
-    """Connect an account to the caller's platform, or give one that is connected further configurations.
+    """Connect an account to the caller's platform, or add configurations to a connected one.
 
-    With the `customer` configuration comes a customer of the platform, as at Stripe; `new_customer` makes it.
+    As at Stripe, the `customer` configuration adds a customer of the platform; `new_customer` creates it.
     """
     found = None if id is None else call.store.get("account", id)
     name = id if id is not None else call.mint("acct_1", 16)
@@ -54,17 +54,17 @@ def make(call: Call, id: str | None, configurations: Iterable[str], new_customer
 
 
 def account(call: Call, id: str, param: str) -> str:
-    """The id of the connected account that a parameter names, `transfer_data[destination]` say; Stripe's refusal of
-    an unknown one calls it by the parameter."""
+    """The id of the connected account that a parameter names, such as `transfer_data[destination]`; Stripe's refusal of
+    an unknown one names the parameter."""
     name = param.removesuffix("]").rpartition("[")[2]
     called = name if name in ("destination", "on_behalf_of") else None
     return str(call.fetch("account", id, param=param, status=400, noun=called)["id"])
 
 
 def payer(call: Call, params: Mapping[str, Any], *, status: int = 404) -> Obj | None:
-    """The customer that `customer` or `customer_account` names; None where neither is given.
+    """The customer that `customer` or `customer_account` names; None if neither is given.
 
-    `status` is that of the refusal of an unknown customer.
+    `status` is the HTTP status of the refusal of an unknown customer.
     """
     if params.get("customer") and params.get("customer_account"):
         raise refuse("only_one", param="customer_account", names="customer, customer_account")
@@ -90,7 +90,7 @@ def reference(call: Call, given: Mapping[str, Any], param: str) -> Obj:
 def set_parties(call: Call, holder: Obj, params: Mapping[str, Any], prefix: str = "") -> None:
     """`application_fee_percent`, `on_behalf_of` and `transfer_data` of a subscription, a phase or its defaults.
 
-    "" unsets; a `transfer_data` replaces the one before as a whole.
+    "" unsets; a new `transfer_data` replaces the old one as a whole.
     """
 
     if "application_fee_percent" in params:

@@ -13,14 +13,14 @@ LEAST_PERCENT: Final = 0.01
 
 
 def redeemable(coupon: Obj, now: int) -> bool:
-    """Whether a coupon can be redeemed at `now`: up to `redeem_by`, and `max_redemptions` times over all customers."""
+    """Whether a coupon can be redeemed at `now`: until `redeem_by`, and `max_redemptions` times over all customers."""
     late = coupon["redeem_by"] is not None and coupon["redeem_by"] <= now
     full = coupon["max_redemptions"] is not None and coupon["times_redeemed"] >= coupon["max_redemptions"]
     return bool(coupon["valid"] and not late and not full)
 
 
 def _wire(call: Call, coupon: Obj) -> Obj:
-    """Whether it can still be redeemed depends on the time."""
+    """Adds whether it can still be redeemed, which depends on the time."""
     return {**coupon, "valid": redeemable(coupon, call.now())}
 
 
@@ -30,7 +30,7 @@ retrieves("/v1/coupons/{coupon}", "coupon")
 
 @route("POST", "/v1/coupons")
 def create(call: Call) -> Obj:
-    """POST /v1/coupons: an amount or a percentage off, once, for some months or forever."""
+    """POST /v1/coupons: an amount or a percentage off, once, for some months, or forever."""
     params = call.params
     id = params.get("id") or call.mint("", 8)
     if call.store.get("coupon", id) is not None:
@@ -60,7 +60,7 @@ def create(call: Call) -> Obj:
 
 
 def _check_off(params: dict[str, Any]) -> None:
-    """An amount in a currency and perhaps in others, or a percentage."""
+    """An amount in a currency, maybe with others, or a percentage."""
     amount, percent = params.get("amount_off"), params.get("percent_off")
     if amount is None and percent is None:
         raise refuse("coupon_discount")
@@ -95,7 +95,7 @@ def list_coupons(call: Call) -> Obj:
 
 @route("POST", "/v1/coupons/{coupon}")
 def update(call: Call) -> Obj:
-    """POST /v1/coupons/{coupon}: its name, metadata and further currencies; what it takes off stays."""
+    """POST /v1/coupons/{coupon}: its name, metadata and additional currencies; what it takes off cannot change."""
     coupon = call.fetch("coupon", call.args["coupon"])
     old = dict(coupon)
     assign(coupon, call.params, "name")
@@ -110,7 +110,7 @@ def update(call: Call) -> Obj:
 
 @route("DELETE", "/v1/coupons/{coupon}")
 def delete(call: Call) -> Obj:
-    """DELETE /v1/coupons/{coupon}: nobody else can redeem it; discounts already given stay."""
+    """DELETE /v1/coupons/{coupon}: it can no longer be redeemed; existing discounts stay."""
     coupon = call.fetch("coupon", call.args["coupon"])
     call.store.remove("coupon", coupon["id"])
     call.event("coupon.deleted", {**coupon, "valid": False})

@@ -1,11 +1,11 @@
-"""What the sandbox answers when it refuses: one table of texts (`data/answers.json`), each with how well it is known.
+"""The sandbox's refusals: one table of texts (`data/answers.json`), each with the evidence for it.
 
 `recorded`: seen in a real exchange with Stripe's test mode. `reported`: quoted by several public projects or issues.
-`documented`: Stripe's documentation says so, in these words or nearly. `unrecorded`: nobody has published what Stripe
-says here, so the words are ours; match on status, type, code and param, never on these texts.
+`documented`: Stripe's documentation has these words, or nearly. `unrecorded`: no published source has Stripe's words,
+so the words are ours; match on status, type, code and param, never on these texts.
 
-Raise one with `raise refuse("no_such", kind="price", id="price_x", param="price")`. Every text has its row there and
-nowhere else; `docs/sandbox.md` lists the unrecorded ones from this table.
+Raise one with `raise refuse("no_such", kind="price", id="price_x", param="price")`. Texts exist only in that table;
+`docs/sandbox.md` lists the unrecorded ones from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNRECORDED: Final = "unrecorded"
 
 
 class StripeError(Exception):
-    """An answer that is an error. `stored` says whether an idempotency key remembers it."""
+    """An error answer. `stored`: whether an idempotency key replays it."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class StripeError(Exception):
         self.extra: dict[str, Any] = dict(extra or {})
 
     def body(self) -> dict[str, Any]:
-        """The JSON body in Stripe's v1 shape; `doc_url` is there whenever `code` is."""
+        """The JSON body in Stripe's v1 shape; it has a `doc_url` whenever it has a `code`."""
         error: dict[str, Any] = {"message": self.message, "type": self.type}
         if self.code is not None:
             error["code"] = self.code
@@ -71,13 +71,13 @@ class Answer:
     param: str | None = None
     #: Why the bank declines.
     decline_code: str | None = None
-    #: False for what Stripe refuses before an endpoint starts: an idempotency key does not remember it.
+    #: False for what Stripe refuses before an endpoint starts: an idempotency key does not replay it.
     stored: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def _answers() -> dict[str, Answer]:
-    """The rows of `data/answers.json`, which has them by subject; what a row leaves out is `Answer`'s default."""
+    """The rows of `data/answers.json`, grouped there by subject; `Answer` has the defaults of omitted fields."""
     by_subject = json.loads((Path(__file__).parent / "data" / "answers.json").read_bytes())
     return {name: Answer(**row) for rows in by_subject.values() for name, row in rows.items()}
 
@@ -86,14 +86,14 @@ ANSWERS: Final[dict[str, Answer]] = _answers()
 
 
 def within(prefix: str, name: str) -> str:
-    """A parameter as an error names it, inside another one or not: `subscription_details[items]`, `items`."""
+    """A parameter's name in an error, nested or not: `subscription_details[items]`, `items`."""
     return f"{prefix}[{name}]" if prefix else name
 
 
 def refuse(
     name: str, /, *, status: int | None = None, param: str | None = None, stored: bool | None = None, **values: object
 ) -> StripeError:
-    """The error of a row of the table, its template filled in; raise what this returns."""
+    """The error for a row of the table, with its template filled in; raise the result."""
     row = ANSWERS[name]
     shown = param if param is not None else row.param
     if shown is not None and param is None:

@@ -1,4 +1,4 @@
-"""From what a handler returns to what Stripe would answer: wire forms, hidden fields, `expand`."""
+"""Turns a handler's result into Stripe's answer: wire forms, hidden fields, `expand`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LEVELS: Final = 4
 
 
 def render(call: Call, answer: Obj) -> Obj:
-    """The answer of a handler in its wire form, with the request's `expand` applied."""
+    """A handler's answer in its wire form, with the request's `expand` applied."""
     if answer.get("object") in ("list", "search_result"):
         shown: Obj = {**answer, "data": [call.wire(item) for item in answer["data"]]}
     else:
@@ -48,7 +48,7 @@ def _expand(call: Call, value: Any, segments: list[str], path: str) -> None:
 
 
 def _expand_part(call: Call, part: Obj, segments: list[str], path: str) -> None:
-    """Below a plain part of an object (`recurring`, `parent`): only the way to something deeper."""
+    """Below a plain part of an object (`recurring`, `parent`), which only leads to something deeper."""
     name, rest = segments[0], segments[1:]
     if name not in part:
         raise refuse("expand", path=path)
@@ -57,7 +57,7 @@ def _expand_part(call: Call, part: Obj, segments: list[str], path: str) -> None:
 
 
 def _expand_object(call: Call, kind: str, obj: Obj, segments: list[str], path: str) -> None:
-    """Below an object of a kind: what the description lets be expanded, and the parts on the way to it."""
+    """Below an object of a kind: the fields that can be expanded, and the parts that lead to them."""
     name, rest = segments[0], segments[1:]
     targets = spec.expandable(kind)
     if name not in targets:
@@ -75,7 +75,7 @@ def _expand_object(call: Call, kind: str, obj: Obj, segments: list[str], path: s
 
 
 def _reveal(call: Call, kind: str, obj: Obj, name: str) -> None:
-    """Show a field that is hidden until it is asked for."""
+    """Show a field that is hidden until it is requested."""
     stored = call.store.get(kind, obj["id"]) if "id" in obj else None
     if stored is not None and name in stored:
         reveal = kind_of(kind).reveal
@@ -83,15 +83,15 @@ def _reveal(call: Call, kind: str, obj: Obj, name: str) -> None:
 
 
 def _expand_currency(call: Call, price: Obj, rest: list[str]) -> None:
-    """`currency_options.eur.tiers` brings the tiers of one currency; `currency_options.tiers` is taken and does
-    nothing, and `currency_options` alone brings none."""
+    """`currency_options.eur.tiers` shows the tiers of one currency; `currency_options.tiers` is accepted but does
+    nothing, and `currency_options` alone shows none."""
     stored = call.store.get("price", price["id"]) if len(rest) == 2 and rest[1] == "tiers" else None
     option = stored["currency_options"].get(rest[0]) if stored is not None else None
     if option is not None and "tiers" in option:
         price["currency_options"][rest[0]]["tiers"] = option["tiers"]
 
 
-#: Ids below plain parts of objects, whose kind the description does not name beside them.
+#: Ids below plain parts of objects, for which the description does not name the kind.
 _PLAIN: Final = {
     "price": "price",
     "product": "product",
@@ -109,7 +109,7 @@ _PLAIN: Final = {
 
 
 def _resolve(call: Call, value: Any, kind: str | None, path: str, *, needed: bool) -> Any:
-    """An id becomes its object; a list of ids becomes objects; what is an object already stays."""
+    """An id becomes its object; a list of ids becomes a list of objects; an object stays."""
     if isinstance(value, list):
         return [_resolve(call, item, kind, path, needed=needed) for item in value]
     if isinstance(value, str) and value:

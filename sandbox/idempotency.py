@@ -1,4 +1,4 @@
-"""Idempotency keys: what an endpoint answered once it had begun to work, for 24 hours.
+"""Idempotency keys: stored answers of endpoints that had begun to work, for 24 hours.
 
 https://docs.stripe.com/api/idempotent_requests
 """
@@ -34,7 +34,7 @@ LONGEST: Final = 255
 
 @dataclass(frozen=True)
 class Remembered:
-    """An answer that is given again."""
+    """A stored answer."""
 
     status: int
     body: bytes
@@ -43,7 +43,7 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Key:
-    """A key with the request that it came with: `operation` is `POST /v1/prices`, `digest` that of its parameters."""
+    """A key with its request: `operation` such as `POST /v1/prices`, and the `digest` of its parameters."""
 
     name: str
     operation: str
@@ -51,14 +51,14 @@ class Key:
 
     @classmethod
     def of(cls, name: str, operation: str, body: bytes, raw: dict[str, Any], *, v2: bool) -> Key:
-        """The key of a request. A form may come in another order and is the same request; a JSON body may not."""
+        """The key of a request. A form in another order is the same request; a JSON body in another order is not."""
         if len(name) > LONGEST:
             raise refuse("idempotency_long", length=len(name))
         same = body if v2 else json.dumps(raw, sort_keys=True).encode()
         return cls(name, operation, hashlib.sha256(same).digest())
 
     def answer(self, store: Store, now: int) -> Remembered | None:
-        """What the same request was answered; another one with this key is refused."""
+        """The stored answer to the same request; refuses a different request with this key."""
         where = (store.scope, self.name)
         sql = "SELECT operation, digest, status, body, request_id, created FROM idempotency WHERE scope = ? AND key = ?"
         row = store.connection.execute(sql, where).fetchone()
@@ -75,7 +75,7 @@ class Key:
         return Remembered(status, body, request_id)
 
     def remember(self, store: Store, answer: Remembered, now: int) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         values = (self.operation, self.digest, answer.status, answer.body, answer.request_id, now)
         store.connection.execute(
             "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (store.scope, self.name, *values)

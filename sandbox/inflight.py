@@ -1,7 +1,7 @@
-"""One at a time: requests that Stripe refuses with 409 while another of the same kind is under way.
+"""One at a time: requests that Stripe refuses with 409 while another of the same kind is in progress.
 
-Within a process a set is enough. Between processes a byte of the file `<sandbox file>-claims`, which stays empty, is
-locked for each: that costs a thousandth of a transaction, and the system forgets the locks of a killed process.
+Within a process, a set is enough. Between processes, each locks a byte of the file `<sandbox file>-claims`, which stays
+empty: that costs a thousandth of a transaction, and the system releases the locks of a killed process.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _held: set[str] = set()
 
 @dataclass(frozen=True)
 class Claim:
-    """What must be alone: its name, and the refusal for whoever comes second."""
+    """What must be alone: its name, and the refusal of a second request."""
 
     name: str
     refusal: Callable[[], StripeError]
 
 
 def _place(entry: str) -> int:
-    """The byte that stands for a claim; two of those that are held at once would have to meet by chance."""
+    """The byte of a claim; two claims that are held at once share one only by chance."""
     return zlib.crc32(entry.encode("utf-8", "surrogatepass"))
 
 
 class Claims:
-    """The claims on one sandbox file. Any number of these, in any number of processes, see one another's."""
+    """The claims on one sandbox file, shared with other instances and processes."""
 
     def __init__(self, path: Path) -> None:
         """`path` is the sandbox file's."""
@@ -49,7 +49,7 @@ class Claims:
         self._closing: Callable[[], object] = lambda: None
 
     def close(self) -> None:
-        """Close the file; it is opened again when needed."""
+        """Close the file; it is reopened when needed."""
         with _lock:
             self._closing()
             self._file = None
@@ -75,7 +75,7 @@ class Claims:
                         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(entry))
 
     def _lock_byte(self, place: int) -> bool:
-        """Whether no other process had the byte. Windows has no such locks, and there other processes are not seen."""
+        """Whether no other process had the byte. Windows has no such locks: other processes are not detected there."""
         if sys.platform == "win32":
             return True
         try:

@@ -1,10 +1,10 @@
-"""Subscriptions through time: what falls due between two moments, done in its order.
+"""Subscriptions through time: does what falls due between two moments, in order.
 
-Everything that has a time to come keeps it in a private field: `_due` when it goes by the sandbox's own clock,
-`_clock_due` when its customer is on a test clock. A subscription with billing thresholds names its customer in
-`_watched`, and in `_stirred` the moment from which on its usage counts differently. `settle` does what the sandbox's
-clock has passed; handlers that read or change subscriptions and invoices are registered by `route` here, which lets
-it go first, so nothing runs in the background and nothing is late.
+Every object with a future moment keeps it in a private field: `_due` if it follows the sandbox's own clock,
+`_clock_due` if its customer is on a test clock. A subscription with billing thresholds names its customer in
+`_watched`, and in `_stirred` the moment when its usage next counts differently. `settle` does what is due by the
+sandbox's clock; handlers that read or change subscriptions and invoices are registered by `route` here, which calls it
+first, so nothing runs in the background and nothing is late.
 `advance` does the same for a test clock.
 """
 
@@ -29,21 +29,22 @@ from .wire import Obj
 
 _logger = logging.getLogger("sandbox")
 
-#: A first payment that nobody makes is given up after this long.
+#: A subscription whose first payment is not made expires after this long.
 INCOMPLETE_SECONDS: Final = 23 * 3600
 #: Stripe: thresholds are not evaluated in the 24 hours before a period ends.
 THRESHOLD_REST_SECONDS: Final = 24 * 3600
-#: Renewals and the like that one request does at most.
+#: The maximum number of moments (renewals and the like) that one request does.
 MOST_MOMENTS: Final = 1000
-#: States in which nothing is billed any more, and one in which nothing is billed for now.
+#: States without any more billing, and one without billing for now.
 ENDED: Final = ("canceled", "incomplete_expired")
 _DORMANT: Final = (*ENDED, "paused")
 
 
 def wire(call: Call, subscription: Obj) -> Obj:
-    """A subscription as Stripe answers it: its items with their prices, and the plan and quantity of its only item.
+    """A subscription in Stripe's shape: its items with their prices, and the plan and quantity of its only item.
 
-    Recorded: those two are sent though Stripe's description has them no more; the quantity of the first of several too.
+    Recorded: Stripe sends those two although its description no longer has them, and with several items the first's
+    quantity.
     """
     items = subscription["items"]
     data = [item_wire(call, item) for item in items["data"]]
@@ -93,10 +94,10 @@ for _field in ("subscription", "price"):
 def contract_of(
     call: Call, subscription: Obj, now: int, *, alone: bool = False, prices: dict[str, Obj] | None = None
 ) -> Contract:
-    """A subscription with what its next invoice would take up: its own pending invoice items and its customer's.
+    """A subscription with the invoice items that its next invoice would include: its own and its customer's.
 
-    `now` is when usage is looked at and invoice items are made. `alone` leaves the invoice items out; `prices` are
-    those read already, and a preview's own.
+    `now` is when usage is read and invoice items are created. `alone` omits the invoice items; `prices` are those
+    already read, and a preview's own.
     """
     pending: list[Obj] = []
     if not alone:
@@ -119,7 +120,7 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
     """Store a subscription and its new pending invoice items, and record the event; `before` is for an update."""
     subscription = contract.subscription
     _plan_pending(subscription, at)
-    # The last first: lists are newest first, and Stripe's show a credit before the debit beside it.
+    # In reverse: lists are newest first, and Stripe's show a credit before its debit.
     for item in reversed(contract.pending):
         if call.store.get("invoiceitem", item["id"]) is None:
             call.store.put(item)
@@ -134,17 +135,17 @@ def keep(call: Call, contract: Contract, *, before: Obj | None = None, event: st
 
 
 def changed(call: Call, contract: Contract, before: Obj | None, at: int) -> None:
-    """Store a subscription that was `before`, and record what changed."""
+    """Store a changed subscription (`before` is its old state), and record what changed."""
     keep(call, contract, before=before, event="customer.subscription.updated", at=at)
 
 
 def updated(call: Call, subscription: Obj, before: Obj | None, at: int) -> None:
-    """The same of a subscription whose items bill nothing now."""
+    """The same for a subscription whose items bill nothing now."""
     changed(call, contract_of(call, subscription, at, alone=True), before, at)
 
 
 def put(call: Call, subscription: Obj) -> None:
-    """Store a subscription with the moment at which the sandbox must look at it again, and its items' pointers."""
+    """Store a subscription with the moment when it next needs attention, and its items' pointers."""
     watched = subscription["status"] not in ENDED and has_thresholds(subscription)
     subscription["_watched"] = subscription["customer"] if watched else None
     subscription["_stirred"] = subscription.get("_stirred") if watched else None
@@ -165,7 +166,7 @@ def put(call: Call, subscription: Obj) -> None:
 
 
 def next_due(subscription: Obj) -> int | None:
-    """When a subscription next needs attention, None when never."""
+    """When a subscription next needs attention; None if never."""
     if subscription["status"] in _DORMANT:
         return None
     if subscription["status"] == "incomplete":
@@ -183,8 +184,8 @@ def next_due(subscription: Obj) -> int | None:
 
 
 def next_bill(subscription: Obj, *, waiting: bool = False) -> int | None:
-    """When a subscription bills next, for certain: reaching a threshold cannot be foreseen. `waiting` says whether
-    there are invoice items for the next interval of pending ones."""
+    """When a subscription bills next for certain (a threshold cannot be predicted). `waiting`: whether there are
+    pending invoice items for the next interval."""
     if subscription["status"] in _DORMANT:
         return None
     if subscription["status"] == "incomplete":
@@ -206,7 +207,7 @@ def _ends(subscription: Obj) -> list[int]:
 
 
 def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, attempt: bool = True) -> Obj:
-    """Make a draft of the cycle an invoice. `hold` keeps it a draft for an hour; else it is finalized at once."""
+    """Turn a draft of the cycle into an invoice. `hold` keeps it a draft for an hour; else it is finalized at once."""
     subscription = contract.subscription
     invoice = invoicing.compose_for(call, subscription, draft, at, call.mint("in_1", 23))
     paused = subscription["pause_collection"]
@@ -224,9 +225,9 @@ def bill(call: Call, contract: Contract, draft: Draft, at: int, *, hold: bool, a
 
 
 def _use_up(call: Call, subscription: Obj, invoice: Obj, at: int) -> None:
-    """Take off the subscription and its items what an invoice has used up (a coupon for `once`) and what has run out.
+    """Remove the discounts that an invoice has used up (a coupon for `once`) and expired ones.
 
-    A proration that is charged net of a discount uses it too.
+    A proration that is net of a discount uses it too.
     """
     used: set[str] = set()
     for line in invoice["lines"]["data"]:
@@ -251,12 +252,12 @@ def end(contract: Contract, at: int, *, reason: str | None) -> None:
 
 
 def settle(call: Call) -> None:
-    """Do what the sandbox's own clock has passed, in order. Objects on a test clock wait for it to be advanced.
+    """Do what is due by the sandbox's own clock, in order. Objects on a test clock wait for it to be advanced.
 
-    A leap of years is done over several requests, `MOST_MOMENTS` in each, so that none of them hangs.
+    A jump of years takes several requests, `MOST_MOMENTS` in each, so none of them hangs.
     """
     _walk(call, "_due", call.now(), None)
-    # A test clock stands still, and usage counts all the same.
+    # A test clock stands still, but usage still counts.
     for subscription in call.store.query("subscription", {"_stirred": {"gte": 0}, "test_clock": {"gte": ""}}):
         frozen = call.now(subscription)
         if subscription["_stirred"] <= frozen:
@@ -264,7 +265,7 @@ def settle(call: Call) -> None:
 
 
 def route(method: str, template: str) -> Callable[[Handler], Handler]:
-    """Register the handler of an operation that time may have changed something for: `settle` goes first."""
+    """Register the handler of an operation whose objects change with time: `settle` runs first."""
 
     def register(handler: Handler) -> Handler:
         def settled(call: Call) -> Obj:
@@ -278,18 +279,18 @@ def route(method: str, template: str) -> Callable[[Handler], Handler]:
 
 
 def retrieves(template: str, kind: str) -> None:
-    """Register `GET` of a path that names an object of a kind, what time has changed of it done first."""
+    """Register `GET` of a path that names an object of a kind; `settle` runs first."""
     router.retrieves(template, kind, route)
 
 
 def advance(call: Call, test_clock: str, until: int) -> None:
-    """Do what a test clock passes on its way to `until`, in order."""
+    """Do what is due on a test clock up to `until`, in order."""
     _walk(call, "_clock_due", until, test_clock)
 
 
 def _walk(call: Call, field: str, until: int, test_clock: str | None) -> None:
-    """Do one moment after another. When one cannot be done, all are done again, each so that it can be undone: keeping
-    that open costs SQLite more with every moment, and is hardly ever needed."""
+    """Do one moment after another. If one fails, do all again, each in a savepoint: savepoints cost SQLite more with
+    every moment, and are rarely needed."""
     if _earliest(call, field, until, test_clock) is None:
         return
     connection = call.store.connection
@@ -312,7 +313,7 @@ def _moments(call: Call, field: str, until: int, test_clock: str | None, do: Cal
 
 
 def _earliest(call: Call, field: str, until: int, test_clock: str | None) -> Obj | None:
-    """The object whose moment comes first, invoices before what might bill again at the same moment."""
+    """The object with the earliest moment; invoices first, before anything that may bill at the same moment."""
     found: list[tuple[int, int, Obj]] = []
     column = f"json_extract(body, '$.\"{field}\"')"
     for order, kind in enumerate(("invoice", "subscription_schedule", "subscription")):
@@ -328,8 +329,8 @@ def _earliest(call: Call, field: str, until: int, test_clock: str | None) -> Obj
 
 
 def _step(call: Call, found: Obj, at: int) -> None:
-    """Do what an object's moment brings. One that cannot be done is undone, logged and not tried again: it must not
-    stop every later request."""
+    """Do what is due on an object. On failure, undo and log it and do not retry: it must not stop every later
+    request."""
     connection = call.store.connection
     connection.execute("SAVEPOINT moment")
     try:
@@ -354,7 +355,7 @@ def _handle(call: Call, found: Obj, at: int) -> None:
         STEPS[found["object"]](call, found, at)
 
 
-#: How the moments of kinds that stand above this module are handled: functions of (call, object, moment) by kind.
+#: Handlers for kinds in modules above this one: functions of (call, object, moment) by kind.
 STEPS: dict[str, Callable[[Call, Obj, int], None]] = {}
 
 
@@ -385,7 +386,7 @@ def _subscription_step(call: Call, subscription: Obj, at: int) -> None:
     if subscription["status"] == "incomplete":
         _give_up(call, subscription, at)
     elif subscription["status"] in _DORMANT:
-        pass  # an earlier version of the sandbox had something to wait for in a paused one
+        pass  # an earlier version of the sandbox stored a moment in a paused subscription
     elif subscription["cancel_at"] is not None and subscription["cancel_at"] <= at:
         draft = cycle.close(contract, at)
         end(contract, at, reason="cancellation_requested")
@@ -418,9 +419,9 @@ def has_thresholds(subscription: Obj) -> bool:
 
 
 def threshold_draft(call: Call, contract: Contract, at: int) -> Draft | None:
-    """Bill what has accrued where it has reached a threshold; None where it has not, and nothing is changed.
+    """Bill accrued usage that has reached a threshold; else change nothing and return None.
 
-    Money is compared as Stripe does it: usage that no invoice has billed, less discounts, without taxes
+    Compares amounts as Stripe does: usage that no invoice has billed, less discounts, without taxes
     (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds).
     """
     subscription = contract.subscription
@@ -463,9 +464,9 @@ def _next_stir(call: Call, contract: Contract, at: int) -> int | None:
 
 
 def _stir(call: Call, counted: dict[str, int]) -> None:
-    """Let subscriptions with thresholds be looked at when their customers' usage begins to count."""
+    """Schedule a check of subscriptions with thresholds for when their customers' usage begins to count."""
     for customer, moment in counted.items():
-        # One by one: SQLite looks several up in every subscription there is.
+        # One by one: for several at once, SQLite scans all subscriptions.
         for subscription in call.store.query("subscription", {"_watched": customer}):
             stirred = subscription["_stirred"]
             if stirred is None or moment < stirred:
@@ -477,7 +478,7 @@ metering.ON_USAGE.append(_stir)
 
 
 def _plan_pending(subscription: Obj, at: int) -> None:
-    """Set when pending invoice items are billed next: counted from the anchor, anew when it or the interval changes."""
+    """Set when pending invoice items are billed next, counted from the anchor; again if it or the interval changes."""
     every = None if subscription["status"] in ENDED else subscription["pending_invoice_item_interval"]
     if every is None:
         subscription["next_pending_invoice_item_invoice"] = subscription["_pending_plan"] = None
@@ -489,7 +490,7 @@ def _plan_pending(subscription: Obj, at: int) -> None:
 
 
 def _bill_pending(call: Call, contract: Contract, at: int) -> None:
-    """Invoice what waits, as creating an invoice for the subscription would; nothing where nothing waits."""
+    """Invoice the pending items, as creating an invoice for the subscription would; None if there are none."""
     subscription = contract.subscription
     draft = cycle.take_pending(contract, "automatic_pending_invoice_item_invoice", at)
     if draft is not None:
@@ -500,14 +501,14 @@ def _bill_pending(call: Call, contract: Contract, at: int) -> None:
 
 
 def renew(call: Call, contract: Contract, at: int, after: list[Obj] | None = None) -> None:
-    """Begin the next period, with other items where `after` has them, and bill it."""
+    """Begin the next period, with the items of `after` if given, and bill it."""
     draft = cycle.renew(contract, at, after=after)
     if draft is not None:
         bill(call, contract, draft, at, hold=True)
 
 
 def without_payment_method(call: Call, subscription: Obj) -> str | None:
-    """What `trial_settings` say for a trial that ends with nothing to charge; None where there is a way to collect."""
+    """What `trial_settings` say for a trial that ends without a payment method; None if there is one."""
     if subscription["collection_method"] != "charge_automatically":
         return None
     if invoicing.payment_method(call, None, subscription) is not None:
@@ -525,9 +526,9 @@ def _end_trial(call: Call, contract: Contract, at: int) -> str:
 
 
 def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> str:
-    """A trial ends without anything to charge: cancel or pause, as `trial_settings` say. Gives the event's type.
+    """End a trial without a payment method: cancel or pause, as `trial_settings` say. Returns the event's type.
 
-    What was used at a trial offer's price is billed all the same.
+    Usage at a trial offer's price is still billed.
     """
     subscription = contract.subscription
     draft = None if subscription["status"] == "trialing" else cycle.close(contract, at)
@@ -536,12 +537,12 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
         subscription["trial_end"] = at
     cycle.leave_trials(contract, at)
     if behavior == "cancel":
-        # Recorded: the reason is the same as of a cancellation that somebody asked for.
+        # Recorded: the same reason as for a requested cancellation.
         end(contract, at, reason="cancellation_requested")
     else:
         subscription["status"] = "paused"
         if whole:
-            # Recorded: of a trial that is ended before its time nothing is left ahead.
+            # Recorded: nothing remains of a trial that is ended early.
             for item in contract.items:
                 item["current_period_end"] = at
             if subscription["billing_cycle_anchor"] == planned:
@@ -552,7 +553,7 @@ def end_unpaid_trial(call: Call, contract: Contract, behavior: str, at: int) -> 
 
 
 def _give_up(call: Call, subscription: Obj, at: int) -> None:
-    """A first invoice that stayed unpaid for 23 hours is voided and the subscription expires."""
+    """Void a first invoice that stayed unpaid for 23 hours; the subscription expires."""
     subscription["status"] = "incomplete_expired"
     subscription["ended_at"] = at
     invoice = call.store.get("invoice", subscription["latest_invoice"] or "")

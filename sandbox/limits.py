@@ -1,4 +1,4 @@
-"""Rate limits: token buckets per account and mode, kept in the file so that several processes share it."""
+"""Rate limits: token buckets per account and mode, kept in the file, so several processes share them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ declare(
 
 
 def _bucket(mode: str, path: str) -> str:
-    """Which limit a request counts towards. Live meter events have limits of their own; in test mode nothing has."""
+    """Which limit a request counts towards. Only live meter events have separate limits; test mode has one for all."""
     if mode == "live" and path in EVENT_PATHS:
         return "live_meter_events"
     if mode == "live" and path == STREAM_PATH:
@@ -44,7 +44,7 @@ def check(database: Database, settings: dict[str, Any], who: Caller, path: str, 
     with database.writing() as connection:
         row = connection.execute("SELECT tokens, updated FROM buckets WHERE name = ?", (bucket,)).fetchone()
         tokens, updated = (float(rate), now) if row is None else row
-        # A bucket holds one second's worth; a clock that was set back refills nothing.
+        # A bucket holds one second's worth; a clock that was set back adds nothing.
         tokens = min(float(rate), tokens + max(now - updated, 0.0) * rate)
         allowed = tokens >= 1.0
         connection.execute(

@@ -1,4 +1,4 @@
-"""The request log: what was asked and what was answered, the newest few thousand, keys redacted."""
+"""The request log: the newest few thousand requests and their outcomes, with keys redacted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ declare(
     )"""
 )
 
-#: The number of the newest line. AUTOINCREMENT keeps it as well, and writes a page more for every request.
+#: The number of the newest line. AUTOINCREMENT would keep it too, but write one more page for every request.
 _LAST: Final = (
     "COALESCE((SELECT MAX(seq) FROM request_log),"
     " (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'log_emptied'), 0)"
@@ -44,7 +44,7 @@ BODY_BYTES: Final = 8_192
 
 @dataclass
 class Entry:
-    """A request as the log tells of it: what is known so far, while it is on its way."""
+    """A request for the log, filled in while the request is handled."""
 
     request: Request
     request_id: str
@@ -56,7 +56,7 @@ class Entry:
 
 
 def record(connection: sqlite3.Connection, entry: Entry, response: Response, now: int) -> None:
-    """Write one line, and now and then forget the oldest."""
+    """Write one line, and now and then delete the oldest."""
     request = entry.request
     error: str | None = None
     if response.status >= 400:
@@ -87,7 +87,7 @@ def record(connection: sqlite3.Connection, entry: Entry, response: Response, now
 
 
 def empty(connection: sqlite3.Connection, rest: Callable[[], None] = lambda: None) -> None:
-    """Delete all lines, and do the `rest` of emptying the file; numbering continues, so that `after` stays valid."""
+    """Delete all lines, and do the `rest` of emptying the file; numbering continues, so `after` stays valid."""
     last = connection.execute(f"SELECT {_LAST}").fetchone()[0]
     connection.execute("DELETE FROM request_log")
     rest()
@@ -95,7 +95,7 @@ def empty(connection: sqlite3.Connection, rest: Callable[[], None] = lambda: Non
 
 
 def read(connection: sqlite3.Connection, after: int, limit: int) -> list[dict[str, Any]]:
-    """Lines after a sequence number, oldest first; `error` is the error object that was answered."""
+    """Lines after a sequence number, oldest first; `error` is the error object of the answer."""
     columns = (
         "seq, created, request_id, mode, key, method, url, idempotency_key, version, body, truncated, status, replayed,"
         " fault, error"

@@ -48,7 +48,7 @@ def list_meters(call: Call) -> Obj:
 
 @route("POST", "/v1/billing/meters/{id}")
 def update(call: Call) -> Obj:
-    """POST /v1/billing/meters/{id}: the display name and nothing else."""
+    """POST /v1/billing/meters/{id}: only the display name can change."""
     meter = call.fetch("billing.meter", call.args["id"])
     old = dict(meter)
     if "display_name" in call.params:

@@ -1,6 +1,6 @@
-"""What the sandbox remembers on stored objects beside what Stripe shows: every key that begins with `_`, by kind.
+"""The sandbox's private fields on stored objects, in addition to Stripe's: every key that begins with `_`, by kind.
 
-None of it is ever answered (`Call.wire` leaves it out). `tests/sandbox` holds every stored object against these types.
+No answer includes them (`Call.wire` removes them). `tests/sandbox` checks every stored object against these types.
 Times are Unix seconds, amounts minor units.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Final, TypedDict
 
 
 class Due(TypedDict, total=False):
-    """The moment at which time has something to do with an object; None where nothing is to come."""
+    """The moment at which an object needs attention next; None if never."""
 
     #: By the sandbox's own clock.
     _due: int | None
@@ -20,7 +20,7 @@ class Due(TypedDict, total=False):
 
 
 class Debit(TypedDict):
-    """What was charged for a time, which a later change credits in part: `billing.proration.Debit` as it is stored."""
+    """A charge for a period, which a later change credits in part: `billing.proration.Debit` as stored."""
 
     amount: int
     start: int
@@ -34,7 +34,7 @@ class Debit(TypedDict):
 
 
 class Billed(TypedDict):
-    """What threshold invoices have billed of an item's usage in its present period."""
+    """The part of an item's usage in its present period that threshold invoices have billed."""
 
     until: int
     usage: str
@@ -42,32 +42,32 @@ class Billed(TypedDict):
 
 
 class Trial(TypedDict):
-    """The prices of an item in the time of a trial offer: its own, and the one that comes then."""
+    """The prices of an item in a trial offer: its own, and the one that follows."""
 
     price: str
     next: str
 
 
 class SubscriptionItem(TypedDict, total=False):
-    """An item of a subscription, which is stored within it."""
+    """A subscription item, stored inside its subscription."""
 
     #: Since when its usage is counted and its tiers are filled.
     _usage_from: int
-    #: Of the usage since then, what the period before has billed already.
+    #: The part of that usage that the previous period has already billed.
     _counted: str
     _billed: Billed | None
     #: When a threshold was last reached: usage of that very second is billed in part.
     _threshold_at: int
     _debits: list[Debit]
     _trial: Trial
-    #: Until when a request asks it to be billed in advance; gone once that is done.
+    #: The end of the requested billing in advance; removed once that is billed.
     _bill_until: int
 
 
 class Subscription(Due, total=False):
     """A subscription."""
 
-    #: The anchor that it had before a trial.
+    #: The anchor before a trial.
     _anchor: int
     #: The earliest of its items' periods, for lists.
     _period_start: int
@@ -78,19 +78,19 @@ class Subscription(Due, total=False):
     _pointers: dict[str, str]
     #: Its customer, while it has billing thresholds.
     _watched: str | None
-    #: From when on its usage counts differently, so that its thresholds are looked at.
+    #: When its usage next counts differently, so that its thresholds must be checked.
     _stirred: int | None
 
 
 class SubscriptionSchedule(Due, total=False):
     """A subscription schedule."""
 
-    #: The number of the phase that has begun; -1 before the first.
+    #: The number of the current phase; -1 before the first.
     _phase: int
 
 
 class UsageSource(TypedDict):
-    """What a line of usage was rated from."""
+    """The usage that a line was rated from."""
 
     item: str
     price: str
@@ -101,24 +101,24 @@ class UsageSource(TypedDict):
 
 
 class LineItem(TypedDict, total=False):
-    """A line of an invoice, which is stored within it."""
+    """An invoice line, stored inside its invoice."""
 
     _subscription: str | None
-    #: Tax rates that it bears whatever the invoice's own are.
+    #: Its own tax rates, which override the invoice's.
     _tax_rates: list[str]
-    #: What an exemption takes off its price.
+    #: The amount that an exemption deducts from its price.
     _backed_out: int
-    #: While late usage can still change it; gone once it is settled.
+    #: Present while late usage can still change the line.
     _usage: UsageSource
-    #: Which of the charges of that usage it is.
+    #: Its number among the charges for that usage.
     _part: list[Any]
     #: Its own discounts that apply, each its `id` and `coupon`.
     _discounts: list[dict[str, Any]]
-    #: Which discounts of the whole invoice apply to it, where not all do.
+    #: Which of the invoice's discounts apply to it, if not all.
     _under: list[str]
-    #: The moment whose discounts apply, in the past of a backdated subscription.
+    #: The moment whose discounts apply, for the past of a backdated subscription.
     _as_of: int
-    #: What a proration shows of discounts, and what they have really taken off it.
+    #: The discounts that a proration shows, and what they have really deducted.
     _prorated: list[dict[str, Any]]
     _off: dict[str, int]
 
@@ -127,39 +127,39 @@ class Invoice(Due, total=False):
     """An invoice."""
 
     _subscription: str | None
-    #: The discounts of the whole that apply, each its `id` and `coupon`.
+    #: The invoice's discounts that apply, each as `id` and `coupon`.
     _discounts: list[dict[str, Any]]
-    #: Whether it has been found overdue.
+    #: Whether it was found to be overdue.
     _overdue: bool
 
 
 class InvoiceItem(TypedDict, total=False):
     """An invoice item."""
 
-    #: What discounts have taken off a proration.
+    #: What discounts have deducted from a proration.
     _off: dict[str, int]
-    #: Which halves of its period are named for the items' periods, until those are known.
+    #: Which bounds of its period refer to the items' periods, until those are known.
     _period: dict[str, str]
 
 
 class Discount(TypedDict, total=False):
     """A discount."""
 
-    #: The coupon as it was redeemed: what was promised stays.
+    #: The coupon as redeemed: its terms stay.
     _coupon: dict[str, Any]
 
 
 class PromotionCode(TypedDict, total=False):
     """A promotion code."""
 
-    #: Its word without regard to case.
+    #: Its code, case-folded.
     _code: str
 
 
 class Card(TypedDict, total=False):
     """A payment method or a source."""
 
-    #: How charging it is refused, a row of `errors.py`; None where it pays.
+    #: Why a charge is refused, a row of `errors.py`; None if it succeeds.
     _fails: str | None
 
 
@@ -174,7 +174,7 @@ class Account(TypedDict, total=False):
 class ThinEvent(TypedDict, total=False):
     """An event of /v2."""
 
-    #: Its time as lists are filtered by it.
+    #: Its time, by which lists are filtered.
     _created: int
 
 

@@ -1,4 +1,4 @@
-"""Products: retrieve, update, list, delete; `catalog.py` makes them. The example of a kind (see `router.py`)."""
+"""Products: retrieve, update, list, delete; `catalog.py` creates them. The example of a kind (see `router.py`)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ retrieves("/v1/products/{id}", "product")
 declare_index("product", "active")
 
 
-#: What Stripe's reference says of each list (https://docs.stripe.com/api/products/create).
+#: The limits of each list in Stripe's reference (https://docs.stripe.com/api/products/create).
 MOST_IMAGES: Final = 8
 MOST_FEATURES: Final = 15
 LONGEST_FEATURE: Final = 80
 LONGEST_URL: Final = 2048
 _OF_SERVICES: Final = ("statement_descriptor", "unit_label")
-#: Fields that an update sets as they come; "" unsets them.
+#: Fields that an update sets to the given value; "" unsets them.
 _PLAIN: Final = ("description", "package_dimensions", "statement_descriptor", "unit_label", "url")
 
 
 def new_product(call: Call, params: dict[str, Any], default_price: str | None = None) -> Obj:
-    """Make a product from create parameters; prices use it for `product_data`."""
+    """Create a product from create parameters; prices use it for `product_data`."""
     now = call.now()
     id = params.get("id") or call.mint("prod_", 14)
     if call.store.get("product", id) is not None:
@@ -54,7 +54,7 @@ def new_product(call: Call, params: dict[str, Any], default_price: str | None = 
 
 
 def _check_shown(params: dict[str, Any]) -> None:
-    """What customers see of a product: pictures, features, its page, and what is printed on their statements."""
+    """What customers see of a product: images, features, its page, and the text on their statements."""
     for name, most in (("images", MOST_IMAGES), ("marketing_features", MOST_FEATURES)):
         if len(params.get(name) or ()) > most:
             raise refuse("too_many", param=name, most=most, count=len(params[name]))
@@ -81,7 +81,7 @@ def _check_url(value: str, param: str) -> None:
 
 
 def check_statement_descriptor(value: str) -> None:
-    """What may stand on a customer's statement (https://docs.stripe.com/get-started/account/statement-descriptors)."""
+    """Validate the text on a customer's statement (https://docs.stripe.com/get-started/account/statement-descriptors)."""
     for character in "<>\\\"'":
         if character in value:
             raise refuse("statement_descriptor_character", character=character)
@@ -90,7 +90,7 @@ def check_statement_descriptor(value: str) -> None:
 
 
 def _check_good(kind: str, params: dict[str, Any]) -> None:
-    """A good has nothing of what a charge that comes again prints.
+    """A good has no fields for recurring charges.
 
     https://github.com/stripe/stripe-dotnet/issues/2046
     """
@@ -100,7 +100,7 @@ def _check_good(kind: str, params: dict[str, Any]) -> None:
 
 
 def _set_tax(product: Obj, params: dict[str, Any]) -> None:
-    """The tax code is shown by itself and, as recorded, once more in `tax_details`."""
+    """The tax code is shown on its own and, as recorded, again in `tax_details`."""
     details = dict(product["tax_details"] or {"performance_location": None, "tax_code": None})
     if "tax_code" in params:
         details["tax_code"] = params["tax_code"] or None

@@ -1,4 +1,4 @@
-"""Promotion codes: create, retrieve, update, list. A customer's word for a coupon, with limits of its own.
+"""Promotion codes: create, retrieve, update, list. A code that customers enter for a coupon, with its own limits.
 
 https://docs.stripe.com/billing/subscriptions/coupons#promotion-codes. The refusals of a bad code, coupon or date are
 recorded on 2026-08-26.dahlia (Kiln-AI/stripe_world).
@@ -22,7 +22,7 @@ _LONGEST: Final = 5 * 365 * 86_400
 
 
 def redeemable(call: Call, code: Obj, now: int) -> bool:
-    """Whether anybody can redeem a code at `now`: it is active, has neither expired nor run out, nor has its coupon."""
+    """Whether a code can be redeemed at `now`: it is active, and neither it nor its coupon has expired or run out."""
     coupon = call.store.get("coupon", code["promotion"]["coupon"])
     late = code["expires_at"] is not None and code["expires_at"] <= now
     full = code["max_redemptions"] is not None and code["times_redeemed"] >= code["max_redemptions"]
@@ -41,7 +41,7 @@ declare_index("promotion_code", "_code")
 
 @route("POST", "/v1/promotion_codes")
 def create(call: Call) -> Obj:
-    """POST /v1/promotion_codes: a code for a coupon, for everybody or one customer."""
+    """POST /v1/promotion_codes: a code for a coupon, for all customers or for one."""
     params = call.params
     if not params["promotion"].get("coupon"):
         raise refuse("promotion_coupon")
@@ -62,7 +62,7 @@ def create(call: Call) -> Obj:
         "promotion": {"coupon": coupon["id"], "type": "coupon"},
         "restrictions": _restrictions(params.get("restrictions") or {}),
         "times_redeemed": 0,
-        # Stripe compares codes without regard to case.
+        # Stripe ignores the case of codes.
         "_code": word.lower(),
     }
     most = coupon["max_redemptions"]
@@ -111,7 +111,7 @@ def _options(given: Mapping[str, Any], own: str | None) -> Obj:
 
 
 def _refuse_taken(call: Call, code: Obj) -> None:
-    """A word stands for one active code of everybody's, or for one of each customer."""
+    """The same text can be one active code for all customers, or one for each customer."""
     for other in call.store.query("promotion_code", {"_code": code["_code"]}):
         shared = None in (other["customer"], code["customer"]) or other["customer"] == code["customer"]
         if other["id"] != code["id"] and shared and redeemable(call, other, call.now()):
@@ -120,7 +120,7 @@ def _refuse_taken(call: Call, code: Obj) -> None:
 
 @route("GET", "/v1/promotion_codes")
 def list_codes(call: Call) -> Obj:
-    """GET /v1/promotion_codes, filtered by `active`, `code` (in any case), `coupon`, `customer` or its account."""
+    """GET /v1/promotion_codes, filtered by `active`, `code` (in either case), `coupon`, `customer` or its account."""
     params = call.params
     where: dict[str, Any] = {}
     if "code" in params:
@@ -138,7 +138,7 @@ def list_codes(call: Call) -> Obj:
 
 @route("POST", "/v1/promotion_codes/{promotion_code}")
 def update(call: Call) -> Obj:
-    """POST /v1/promotion_codes/{promotion_code}: whether it is active, metadata, least amounts in more currencies."""
+    """POST /v1/promotion_codes/{promotion_code}: whether it is active, metadata, minimum amounts in more currencies."""
     code = call.fetch("promotion_code", call.args["promotion_code"])
     old = dict(code)
     params = call.params

@@ -1,7 +1,7 @@
-"""Discounts: what redeeming a coupon or a promotion code makes, on whatever can be discounted.
+"""Discounts: redeeming coupons and promotion codes on anything that can be discounted.
 
-Subscriptions, their items, invoices, invoice items and the phases of schedules all take `discounts` as a list of
-coupons, promotion codes and discounts that are there already; all read it here.
+Subscriptions, their items, invoices, invoice items and the phases of schedules all take `discounts`, a list of coupons,
+promotion codes and existing discounts. This module reads it for all of them.
 https://docs.stripe.com/billing/subscriptions/coupons
 """
 
@@ -19,7 +19,7 @@ from .wire import Obj
 
 MOST: Final = 20
 _FORMS: Final = ("coupon", "discount", "promotion_code")
-#: What a discount names as the thing it is on.
+#: The fields of a discount that name its target.
 _ON: Final = ("invoice", "invoice_item", "subscription", "subscription_item")
 
 declare_kind(Kind("discount", missing_param="discount"))
@@ -27,44 +27,44 @@ declare_kind(Kind("discount", missing_param="discount"))
 
 @dataclass(frozen=True)
 class Target:
-    """What discounts are put on, and when."""
+    """The target of discounts, and when they begin."""
 
     customer: str
     currency: str
     now: int
     #: The field and id that a discount names: `{"subscription": "sub_1"}`.
     on: Mapping[str, str]
-    #: The discounts that are on it, and those of what it belongs to: both can be named by their id.
+    #: Its own discounts, and those of the object it belongs to: both can be named by id.
     present: Sequence[str] = ()
     inherited: Sequence[str] = ()
     #: Whether promotion codes with a minimum amount can be redeemed; `check_minimum` then looks at the amount.
     minimums: bool = False
-    #: When what is redeemed begins to count, where that is not `now`: at the start of a backdated subscription.
+    #: When redeemed discounts begin, if not `now`: at the start of a backdated subscription.
     begins: int | None = None
 
     @classmethod
     def of(cls, holder: Obj, name: str, now: int, **more: Any) -> Target:
-        """An object of a customer and a currency, which discounts name in the field `name`."""
+        """An object with a customer and a currency, which discounts name in the field `name`."""
         on = {name: holder["id"]}
         return cls(holder["customer"], holder["currency"], now, on, present=holder["discounts"], **more)
 
 
 def replace(call: Call, target: Target, given: Any, where: str) -> list[str]:
-    """The ids of the discounts that a list of `discounts` asks for, those that are new redeemed.
+    """The ids of the discounts that a list of `discounts` names, after redeeming the new ones.
 
-    A coupon or promotion code that is there already keeps its discount. "" and None ask for none.
+    A coupon or promotion code that is already redeemed keeps its discount. "" and None mean none.
     """
     kept: list[str] = []
     for _, found in _read(call, target, given, (), where):
-        assert found is not None, "nothing was planned already"
+        assert found is not None, "nothing was planned"
         kept.append(_redeem(call, target, found) if found.id is None else found.id)
     return kept
 
 
 def plan(call: Call, target: Target, given: Any, already: Sequence[Obj], where: str) -> list[Obj]:
-    """A list of `discounts` as the phase of a schedule keeps it until it begins, when `begin` redeems it.
+    """A list of `discounts` as a schedule's phase keeps it until the phase begins and `begin` redeems it.
 
-    What could not be redeemed now is refused now, but for what was planned `already`.
+    Refuses what could not be redeemed now, except what was `already` planned.
     """
     return [planned for planned, _ in _read(call, target, given, already, where)]
 
@@ -72,8 +72,8 @@ def plan(call: Call, target: Target, given: Any, already: Sequence[Obj], where: 
 def _read(
     call: Call, target: Target, given: Any, already: Sequence[Obj], where: str
 ) -> Iterator[tuple[Obj, _Found | None]]:
-    """Each entry of a list of `discounts` as a phase keeps it, and what it stands for unless it was planned `already`;
-    no coupon is there twice."""
+    """Each entry of a list of `discounts` as a phase keeps it, and its discount or coupon unless it was `already`
+    planned; refuses a coupon that appears twice."""
     entries: Sequence[Mapping[str, Any]] = given or ()
     if len(entries) > MOST:
         raise refuse("too_many_discounts", param=where, count=len(entries))
@@ -91,10 +91,10 @@ def _read(
 
 
 def begin(call: Call, target: Target, planned: Sequence[Obj], before: Sequence[Obj] = ()) -> list[Obj]:
-    """What of a phase's discounts can be had when it begins, as parameters of `replace`.
+    """The phase's discounts that can be redeemed when it begins, as parameters of `replace`.
 
-    A coupon that has expired or run out since it was planned is left out: the phase begins without it. What was in
-    force `before` already and is there no more has been used up, and is not given a second time.
+    A coupon that has expired or run out since it was planned is omitted: the phase begins without it. A discount that
+    applied `before` and is gone has been used up, and is not granted again.
     """
     possible = []
     for entry in planned:
@@ -125,7 +125,7 @@ def _stored(call: Call, id: str) -> Obj:
 
 @dataclass(frozen=True)
 class _Found:
-    """What an entry stands for: a discount that is there, or a coupon, by a code or not, that can be redeemed."""
+    """What an entry names: an existing discount, or a coupon (maybe by a code) that can be redeemed."""
 
     coupon: str
     id: str | None = None
@@ -133,7 +133,7 @@ class _Found:
 
 
 def _found(call: Call, target: Target, form: str, id: str, where: str) -> _Found:
-    """What an entry stands for; refused where that is unknown, or cannot be redeemed here and now."""
+    """What an entry names; refuses an unknown one, and one that cannot be redeemed here and now."""
     if form == "discount":
         if id not in {*target.present, *target.inherited}:
             raise refuse("no_such", kind="discount", id=id, param=where)
@@ -211,7 +211,7 @@ def _redeem(call: Call, target: Target, found: _Found) -> str:
         "source": {"type": "coupon", "coupon": coupon["id"]},
         "start": begins,
         **{name: target.on.get(name) for name in _ON},
-        # What was promised stays, whatever happens to the coupon.
+        # The discount keeps the coupon's terms, whatever happens to the coupon.
         "_coupon": coupon,
     }
     call.store.put(discount)
@@ -225,7 +225,7 @@ def _redeem(call: Call, target: Target, found: _Found) -> str:
 
 
 def active(call: Call, ids: Sequence[str], at: int) -> list[Obj]:
-    """The discounts that still apply at a moment: each its `id` and its `coupon` as it was redeemed."""
+    """The discounts that still apply at a moment, each as its `id` and its `coupon` as redeemed."""
     found = []
     for id in ids:
         discount = call.store.get("discount", id)
@@ -235,7 +235,7 @@ def active(call: Call, ids: Sequence[str], at: int) -> list[Obj]:
 
 
 def expire(call: Call, ids: list[str], used: set[str], at: int) -> list[str]:
-    """What is left of discounts after an invoice: not those for `once` that it used, nor those that have run out."""
+    """The discounts left after an invoice: without those for `once` that it used, and without expired ones."""
     left = []
     for id in ids:
         discount = _stored(call, id)

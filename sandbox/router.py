@@ -1,16 +1,16 @@
-"""Routes, and what a handler is given: a `Call`.
+"""Routes, and the argument of every handler: a `Call`.
 
-A kind is one module, named for its path and imported by `kinds.py`; `products.py` is the example. It declares what
-Stripe's description does not tell of the kind (`declare_kind`, and `declare_index` for what lists are filtered by). It
-registers a handler for each operation, under the description's own path; the parameters are then checked and typed.
+A kind is one module, named for its path and imported by `kinds.py`; `products.py` is the example. It declares what is
+not in Stripe's description of the kind (`declare_kind`, and `declare_index` for the filters of lists). It registers a
+handler for each operation, under the description's path; the parameters are then validated and typed.
 
     @route("POST", "/v1/products")
     def create(call: Call) -> Obj:
         product = {**call.head("product", call.params.get("id") or call.mint("prod_", 14)), ...}
-        return call.add(product, "product.created")  # what is hidden or private goes, and `expand` is done, by itself
+        return call.add(product, "product.created")  # hides private fields, applies `expand`
 
-A handler runs in one transaction: POST and DELETE may write and are undone by any exception; GET must not write
-(pass `writes=True` to `route` where it has to). Never call one handler from another; share functions of (call, obj).
+A handler runs in one transaction: POST and DELETE may write, and any exception undoes them; GET must not write
+(pass `writes=True` to `route` if it has to). Never call one handler from another; share functions of (call, obj).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .inflight import Claim
 from .store import Store, mint
 from .wire import Obj
 
-#: 2100-01-01: dates beyond it are accidents, and not every calendar reaches them.
+#: 2100-01-01: later dates are mistakes, and not every calendar has them.
 LAST_MOMENT: Final = 4_102_444_800
 
 Handler = Callable[["Call"], Obj]
@@ -33,18 +33,18 @@ Handler = Callable[["Call"], Obj]
 
 @dataclass(frozen=True)
 class Kind:
-    """What the sandbox has to know about a kind of object beyond Stripe's description of it."""
+    """What the sandbox knows about a kind of object beyond Stripe's description of it."""
 
     name: str
     #: The `param` of the 404 when a path names an unknown one.
     missing_param: str = "id"
-    #: Fields that are answered only when `expand` names them.
+    #: Fields that are shown only when `expand` names them.
     hidden: frozenset[str] = frozenset()
     #: The word in "No such price: 'price_x'".
     noun: str = ""
-    #: Stored form -> answer, for kinds that embed others.
+    #: From the stored form to the answer, for kinds that embed others.
     wire: Callable[[Call, Obj], Obj] | None = None
-    #: A hidden field that is worked out when asked for: (call, stored object, field) -> its value.
+    #: Computes a hidden field on request: (call, stored object, field) -> its value.
     reveal: Callable[[Call, Obj, str], Any] | None = None
 
     @property
@@ -61,16 +61,16 @@ class Route:
     template: str
     handler: Handler
     writes: bool
-    #: What must not be under way twice: (store, raw parameters) -> claim, with one SELECT. See `inflight.py`.
+    #: What must not run twice at once: (store, raw parameters) -> claim, with one SELECT. See `inflight.py`.
     claim: Callable[[Store, dict[str, Any]], Claim | None] | None
-    #: /v2: JSON bodies, JSON errors of another shape, other idempotency rules.
+    #: /v2: JSON bodies, a different error shape, different idempotency rules.
     v2: bool
 
 
 KINDS: Final[dict[str, Kind]] = {}
 ROUTES: Final[dict[tuple[str, str], Route]] = {}
 
-#: Templates of the paths that cannot be matched by text alone, by method, resource and number of segments.
+#: Templates of paths with arguments, by method, resource and number of segments.
 _PATTERNS: Final[dict[tuple[str, str, int], list[tuple[tuple[str, ...], Route]]]] = {}
 
 
@@ -81,7 +81,7 @@ def declare_kind(kind: Kind) -> Kind:
 
 
 def kind_of(name: str) -> Kind:
-    """A declared kind, or a plain one for objects that need no declaration."""
+    """A declared kind, or a default one for objects that need no declaration."""
     return KINDS.get(name) or Kind(name)
 
 
@@ -107,7 +107,7 @@ def route(
 
 
 def retrieves(template: str, kind: str, by: Callable[[str, str], Callable[[Handler], Handler]] = route) -> None:
-    """Register `GET` of a path whose last segment names an object of a kind, which is answered as it is stored."""
+    """Register `GET` of a path whose last segment names an object of a kind; answers it as stored."""
     name = template.rpartition("{")[2].rstrip("}")
     by("GET", template)(lambda call: call.fetch(kind, call.args[name]))
 
@@ -150,7 +150,7 @@ def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | No
 
 @dataclass
 class Call:
-    """One request on its way through a handler."""
+    """One request inside a handler."""
 
     path: str
     store: Store
@@ -163,15 +163,15 @@ class Call:
     args: dict[str, str] = field(default_factory=dict)
     version: str = spec.API_VERSION
     idempotency_key: str | None = None
-    #: Control settings (lag and the like), as `/_sandbox/` set them.
+    #: Control settings (lag and the like), set by `/_sandbox/`.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    #: Answer headers a handler adds.
+    #: Response headers that a handler adds.
     headers: dict[str, str] = field(default_factory=dict)
-    #: Whether what is written from `only_show` on is undone once the answer is there.
+    #: Whether writes after `only_show` are undone after the answer.
     showing: bool = False
 
     def only_show(self) -> None:
-        """From here on nothing is kept: a preview redeems and bills as the change itself does, and leaves no trace."""
+        """Keep nothing from here on: a preview redeems and bills like the change itself, but leaves no trace."""
         self.store.connection.execute("SAVEPOINT shown")
         self.showing = True
 
@@ -194,7 +194,7 @@ class Call:
         return mint(prefix, length)
 
     def head(self, kind: str, id: str, *, at: int | None = None) -> Obj:
-        """An object of which nothing is known but its id and kind, when and in which mode it was made."""
+        """A new object with only its id, kind, creation time and mode."""
         made = {"created": self.now() if at is None else at, "livemode": self.livemode}
         return {"id": id, "object": kind, **spec.blank(kind), **made}
 
@@ -205,9 +205,9 @@ class Call:
         return obj
 
     def fetch(self, kind: str, id: str, *, param: str | None = None, status: int = 404, noun: str | None = None) -> Obj:
-        """The object, a deleted one refused; else Stripe's resource_missing, which names the other mode if it is
-        there. `param` defaults to the kind's own, which is right for an id in the path; `noun` is for what Stripe
-        calls by the parameter and not by the kind ("No such destination")."""
+        """The object; raises Stripe's resource_missing for a missing or deleted one, naming the other mode if it exists
+        there. `param` defaults to the kind's own, which is right for an id in the path; `noun` is for objects that
+        Stripe names by the parameter instead of the kind ("No such destination")."""
         found = self.store.get(kind, id)
         if found is not None and not found.get("deleted"):
             return found
@@ -221,7 +221,7 @@ class Call:
         raise refuse("no_such", status=status, param=where, kind=called, id=id)
 
     def wire(self, obj: Obj) -> Obj:
-        """An object as Stripe would answer it, before `expand`."""
+        """An object in Stripe's shape, before `expand`."""
         if obj.get("deleted") is True:
             return obj
         kind = kind_of(obj.get("object", ""))
@@ -230,9 +230,9 @@ class Call:
         return {key: value for key, value in obj.items() if key[0] != "_" and key not in kind.hidden}
 
     def check_filters(self, **kinds: str) -> None:
-        """Refuse a list that is filtered by an id that is not there; `kinds` says which parameter names what kind.
+        """Refuse a list that is filtered by an unknown id; `kinds` maps parameters to kinds.
 
-        A deleted object is there: its subscriptions and invoices can be listed.
+        A deleted object is not unknown: its subscriptions and invoices can be listed.
         """
         for name, kind in kinds.items():
             id = self.params.get(name)
@@ -240,7 +240,7 @@ class Call:
                 self.fetch(kind, id, param=name, status=400)
 
     def page(self, kind: str, where: Mapping[str, Any] | None = None, *, url: str | None = None) -> Obj:
-        """A list answer: newest first, `limit` silently kept within 1..100, cursors, a `created` range."""
+        """A list answer: newest first, `limit` silently clamped to 1..100, cursors, a `created` range."""
         wanted = dict(where or {})
         if "created" in self.params:
             wanted["created"] = self.params["created"]
@@ -256,7 +256,7 @@ class Call:
         return {"object": "list", "data": rows, "has_more": has_more, "url": url or self.path}
 
     def page_of(self, rows: list[Obj], noun: str, *, url: str | None = None) -> Obj:
-        """A list answer from rows at hand, in their order; `noun` is what a cursor that is none of them is called."""
+        """A list answer from given rows, in their order; `noun` names an unknown cursor."""
         limit, cursor = self._window()
         first, last = 0, len(rows)
         if cursor is not None:
@@ -270,7 +270,7 @@ class Call:
         return {"object": "list", "data": shown, "has_more": last - first > limit, "url": url or self.path}
 
     def _window(self) -> tuple[int, str | None]:
-        """How many entries a page has, and which of the two cursors it is told from."""
+        """The size of a page, and which of the two cursors it uses."""
         named = [name for name in ("starting_after", "ending_before") if self.params.get(name)]
         if len(named) == 2:
             raise refuse("both_cursors")
@@ -285,7 +285,7 @@ class Call:
         return place
 
     def metadata(self, current: Mapping[str, str] | None = None, given: Any = None) -> dict[str, str]:
-        """`params["metadata"]` (or `given`) merged into `current`: a key set to "" goes, and "" alone clears all."""
+        """`params["metadata"]` (or `given`) merged into `current`: "" removes a key, and "" alone clears all."""
         given = self.params.get("metadata") if given is None else given
         if given == "":
             return {}
@@ -304,15 +304,15 @@ class Call:
         return merged
 
     def set_metadata(self, obj: Obj) -> None:
-        """Merge `params["metadata"]`, where it is given, into an object's."""
+        """Merge `params["metadata"]`, if given, into an object's."""
         if "metadata" in self.params:
             obj["metadata"] = self.metadata(obj["metadata"])
 
     # -- events -----------------------------------------------------------------------------------------------------
 
     def event(self, type: str, obj: Obj, previous: Mapping[str, Any] | None = None, *, now: int | None = None) -> Obj:
-        """Record an event with a snapshot of `obj`; `previous` are the attributes that an update changed, as they
-        were."""
+        """Record an event with a snapshot of `obj`; `previous` are the old values of the attributes that an update
+        changed."""
         data: dict[str, Any] = {"object": self.wire(obj)}
         if previous is not None:
             data["previous_attributes"] = dict(previous)
@@ -331,11 +331,11 @@ class Call:
         return event
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Those of some parameters that were given."""
+        """Those of the named parameters that were given."""
         return {name: self.params[name] for name in names if name in self.params}
 
     def save(self, obj: Obj, old: Obj, type: str) -> Obj:
-        """Store an updated object and record its event, if anything that is shown has changed since `old`."""
+        """Store an updated object and record its event, if anything visible has changed since `old`."""
         changed = changes(old, obj)
         if changed:
             self.store.put(obj)
@@ -344,16 +344,16 @@ class Call:
 
 
 def assign(obj: Obj, params: Mapping[str, Any], *names: str) -> None:
-    """Set fields of an object as they were given; what is empty unsets them."""
+    """Set the given fields of an object; an empty value unsets a field."""
     for name in names:
         if name in params:
             obj[name] = params[name] or None
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`previous_attributes` of an update: what `old` held where `new` differs, private fields left out.
+    """`previous_attributes` of an update: the values of `old` that differ in `new`, without private fields.
 
-    Recorded: a hash is compared key by key, and a key that it did not have was null.
+    Recorded: a hash is compared key by key, and a key that it lacked was null.
     """
     found: dict[str, Any] = {}
     for key in [*new, *(key for key in old if key not in new)]:

@@ -1,7 +1,7 @@
-"""Search by one key of metadata: `metadata["key"]:"value"`, `metadata["key"]:null`, `-` in front for not.
+"""Search by one key of metadata: `metadata["key"]:"value"`, `metadata["key"]:null`, `-` in front negates.
 
-Whatever else Stripe's language has (https://docs.stripe.com/search) is refused by name. Stripe's search lags behind by
-up to a minute; the sandbox's does not.
+The rest of Stripe's query language (https://docs.stripe.com/search) is refused by name. Stripe's search lags by up to a
+minute; the sandbox's does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `/_sandbox/` can set, kept in the file so that every process on it agrees: clock, lag, limits, keys, faults."""
+"""The settings of `/_sandbox/`, kept in the file for all its processes: clock, lag, limits, keys, faults."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DEFAULTS: Final[Settings] = {
     # Seconds added to the host's clock, or Unix seconds at which time stands still.
     "clock_offset": 0,
     "clock_frozen": None,
-    # Seconds until a meter event is validated and seen by summaries and previews.
+    # Seconds until a meter event is validated and visible to summaries and previews.
     "lag": 0.0,
-    # Requests a second; a name of `limits.STRIPE` that is not here has no limit.
+    # Requests a second; a name of `limits.STRIPE` that is missing here has no limit.
     "rate_limits": {},
-    # Keys that are not simply accepted: key -> {"status": "expired" | "unknown" | "restricted", ...}.
+    # Keys with special treatment: key -> {"status": "expired" | "unknown" | "restricted", ...}.
     "keys": {},
-    # Requests to spoil, first match first.
+    # Faults to apply to requests; the first match wins.
     "faults": [],
     # Whether requests are written to the log.
     "log": True,
@@ -30,10 +30,10 @@ _seen: tuple[str, Settings] = ("", {})
 
 
 def read(connection: sqlite3.Connection) -> Settings:
-    """The settings as they stand; do not change the answer."""
+    """The current settings; do not change the result."""
     global _seen
     row = connection.execute("SELECT value FROM settings WHERE name = 'control'").fetchone()
-    assert row is not None, "a sandbox makes its settings before it answers"
+    assert row is not None, "a sandbox creates its settings before it answers"
     text, parsed = _seen
     if text != row[0]:
         parsed = {**DEFAULTS, **json.loads(row[0])}

@@ -1,7 +1,7 @@
-"""Stripe's own description of its API: which operations there are, what a request may hold, what can be expanded.
+"""Stripe's own description of its API: its operations, the parameters of requests, what can be expanded.
 
-The data is `data/stripe-openapi.json.gz` (see `data/README.md` for its source and licence). Parameters are checked as
-Stripe checks them: nested unknown ones too, the first mistake in the order missing, unknown, wrong.
+The data is `data/stripe-openapi.json.gz` (see `data/README.md` for its source and licence). Parameters are validated as
+Stripe does: unknown nested ones too, and the first mistake in the order missing, unknown, wrong is reported.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Final
 from .errors import StripeError, refuse, within
 
 Check = Callable[[Any, str], Any]
-"""Takes a raw value and the parameter's name as Stripe writes it; gives the typed value or raises a StripeError."""
+"""Takes a raw value and the parameter's name as Stripe writes it; returns the typed value or raises a StripeError."""
 
-#: The version that is described, and that a request without the header means.
+#: The described version, which is also the default for a request without the header.
 API_VERSION: Final = "2026-08-26.dahlia"
 
 _INTEGER = re.compile(r"\A[+-]?[0-9]{1,18}\Z")
@@ -49,10 +49,10 @@ def _blank(name: str) -> dict[str, Any]:
 
 
 def blank(name: str) -> dict[str, Any]:
-    """An object of which nothing is known yet: null where Stripe's description allows it, else False and 0.
+    """An object with default fields: null if Stripe's description allows it, else False and 0.
 
-    What has no such value (ids, lists, hashes, words) is left out: whoever makes an object has to give it, and all of
-    an object that is not described.
+    Fields without such a value (ids, lists, hashes, enums) are omitted: the caller must set them, and all fields of an
+    object that is not described.
     """
     return dict(_blank(name))
 
@@ -72,7 +72,7 @@ def stripe_paths() -> tuple[tuple[tuple[str, ...], frozenset[str]], ...]:
 
 @cache
 def beside() -> dict[str, Any]:
-    """What stripe-python has and the description lacks (`data/beside.json`): operations, parameters and values by
+    """What stripe-python has but the description lacks (`data/beside.json`): operations, parameters and values by
     `POST /v1/prices` and dotted name, and the kinds behind ids."""
     loaded: dict[str, Any] = json.loads(_BESIDE.read_bytes())
     definitions = loaded["definitions"]
@@ -90,7 +90,7 @@ def beside() -> dict[str, Any]:
 
 
 def _places(schema: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """The properties among which a dotted name leads to its last part, through arrays and alternatives."""
+    """The properties that contain the last part of a dotted name, through arrays and alternatives."""
     for alternative in schema.get("anyOf", ()):
         yield from _places(alternative, name)
     if schema.get("type") == "array":
@@ -101,7 +101,7 @@ def _places(schema: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
 
 
 def _add_values(schema: dict[str, Any], values: Sequence[str]) -> None:
-    """Let a property take more values, through arrays and alternatives too."""
+    """Allow more values of a property, also through arrays and alternatives."""
     for part in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
         _add_values(part, values)
     if schema.get("enum", [""]) != [""]:
@@ -109,7 +109,7 @@ def _add_values(schema: dict[str, Any], values: Sequence[str]) -> None:
 
 
 def operation(method: str, path: str) -> dict[str, Any]:
-    """What a request may hold, query and body together, as one schema of a hash."""
+    """The parameters of a request, query and body together, as one schema of a hash."""
     name = f"{method} {path}"
     if name in beside()["operations"]:
         found: dict[str, Any] = beside()["operations"][name]
@@ -216,7 +216,7 @@ def _array(schema: Mapping[str, Any]) -> Check:
 
     def check(value: Any, param: str) -> list[Any]:
         if isinstance(value, dict) and value and all(k.isascii() and k.isdigit() and len(k) < 10 for k in value):
-            # Form bodies write lists as hashes of indexes; the error names the index that the client wrote.
+            # Form bodies write lists as hashes with indexes; the error names the client's index.
             return [item_check(value[key], f"{param}[{key}]") for key in sorted(value, key=int)]
         if not isinstance(value, list):
             raise refuse("array", param=param)
@@ -238,7 +238,7 @@ def _string(schema: Mapping[str, Any]) -> Check:
         if not isinstance(value, str):
             if strict:
                 raise refuse("string", param=param, value=_shown(value))
-            # JSON bodies: Stripe coerces numbers that are sent for strings.
+            # JSON bodies: Stripe accepts numbers for strings.
             value = json.dumps(value)
         if choices:
             if value not in choices:
@@ -251,7 +251,7 @@ def _string(schema: Mapping[str, Any]) -> Check:
 
 
 def _anything(value: Any, param: str) -> Any:
-    """Left as it came: /v2 judges some of its parts later than the rest."""
+    """Left unchanged: /v2 validates some parts later than the rest."""
     return value
 
 
@@ -265,7 +265,7 @@ def _integer(schema: Mapping[str, Any]) -> Check:
 
 
 def _bounded(schema: Mapping[str, Any], number: Check) -> Check:
-    """The check of a number that has a least or a greatest value."""
+    """The check of a number with a minimum or a maximum."""
     lowest, highest = schema.get("minimum"), schema.get("maximum")
 
     def check(value: Any, param: str) -> Any:
@@ -288,7 +288,7 @@ def _boolean(value: Any, param: str) -> bool:
 
 
 def _decimal(value: Any, param: str) -> str:
-    """Decimals stay text: a float would lose the twelfth place."""
+    """Decimals stay text: a float would lose the twelfth decimal place."""
     if isinstance(value, bool) or not isinstance(value, (int, str)) or (value != "" and not _DECIMAL.match(str(value))):
         raise refuse("decimal", param=param, value=_shown(value))
     return str(value)
@@ -323,7 +323,7 @@ def _any_of(alternatives: list[Mapping[str, Any]]) -> Check:
 
 
 def _closeness(schema: Mapping[str, Any], value: Any) -> int:
-    """Which alternative the client meant: its mistake is the one to report."""
+    """The alternative that the client meant, whose mistake is reported."""
     kind = schema.get("type")
     if isinstance(value, list) or (isinstance(value, dict) and value and all(key.isdigit() for key in value)):
         return 3 if kind == "array" else 2 if kind == "object" else 0
@@ -338,12 +338,12 @@ def _closeness(schema: Mapping[str, Any], value: Any) -> int:
 
 @cache
 def _recorded_orders() -> dict[frozenset[str], list[str]]:
-    """Values that Stripe was recorded to list in another order than its description has them in."""
+    """Values that Stripe lists in an order other than its description's (recorded)."""
     return {frozenset(order): order for order in beside()["orders"]}
 
 
 def choices_in_words(choices: tuple[str, ...]) -> str:
-    """The values of a parameter as Stripe lists them in a refusal."""
+    """The values of a parameter, as Stripe lists them in a refusal."""
     named: Sequence[str] = [choice for choice in choices if choice != ""]
     named = _recorded_orders().get(frozenset(named), named)
     if not named:
@@ -365,7 +365,7 @@ def _shown(value: Any) -> str:
 
 @cache
 def expandable(object_name: str) -> Mapping[str, str | None]:
-    """Fields of an object that `expand` may name -> the kind behind an id there, or None where none is described."""
+    """The fields of an object that `expand` may name, with the kind behind the id, or None if not described."""
     schemas = document()["components"]["schemas"]
     schema = schemas.get(object_name)
     declared: Mapping[str, str] = beside()["references"].get(object_name, {})

@@ -1,4 +1,4 @@
-"""Subscription items by themselves: create, retrieve, update, list, delete; each is an update of the subscription."""
+"""Subscription item endpoints: create, retrieve, update, list, delete; each is an update of the subscription."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .wire import Obj
 
 
 def wire(call: Call, pointer: Obj) -> Obj:
-    """An item as its subscription holds it; what is stored under its id only says which subscription that is."""
+    """An item as stored in its subscription; the object stored under its own id only names that subscription."""
     if "current_period_end" in pointer:
         return life.item_wire(call, pointer)
     found = _find(call, pointer)
@@ -32,14 +32,14 @@ def retrieve(call: Call) -> Obj:
     """GET /v1/subscription_items/{item}."""
     found = call.store.get("subscription_item", call.args["item"])
     if found is None or found.get("deleted"):
-        # Recorded: an answer of its own, with neither code nor param.
+        # Recorded: a special answer, with neither code nor param.
         raise refuse("invalid_item_id", status=404, id=call.args["item"])
     return found
 
 
 @life.route("GET", "/v1/subscription_items")
 def list_items(call: Call) -> Obj:
-    """GET /v1/subscription_items of one subscription: recorded, the only list that begins with the oldest."""
+    """GET /v1/subscription_items of one subscription. Recorded: the only list that begins with the oldest."""
     if not call.params.get("subscription"):
         raise refuse("missing", param="subscription")
     subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
@@ -51,7 +51,7 @@ def create(call: Call) -> Obj:
     """POST /v1/subscription_items: add an item."""
     subscription = call.fetch("subscription", call.params["subscription"], param="subscription")
     if subscription["status"] in life.ENDED:
-        # Recorded: to this endpoint one that is over does not exist.
+        # Recorded: for this endpoint, a subscription that has ended does not exist.
         raise refuse("no_such", status=404, kind="subscription", id=subscription["id"], param="subscription")
     before = {item["id"] for item in subscription["items"]["data"]}
     _change(call, subscription, {})
@@ -69,7 +69,7 @@ def update(call: Call) -> Obj:
 
 @life.route("DELETE", "/v1/subscription_items/{item}")
 def delete(call: Call) -> Obj:
-    """DELETE /v1/subscription_items/{item}; the last one cannot go."""
+    """DELETE /v1/subscription_items/{item}; the last one cannot be deleted."""
     pointer = call.fetch("subscription_item", call.args["item"])
     subscription = call.fetch("subscription", pointer["subscription"])
     terms.check_clear_usage(subscription, call.params, "clear_usage")
@@ -77,7 +77,7 @@ def delete(call: Call) -> Obj:
     return {"id": pointer["id"], "object": "subscription_item", "deleted": True}
 
 
-#: What belongs to the change of the subscription; the rest describes the item.
+#: Parameters of the subscription's update; the others describe the item.
 _OF_CHANGE = ("payment_behavior", "proration_behavior", "proration_date", "off_session")
 
 

@@ -1,7 +1,8 @@
 """Subscription schedules: create, retrieve, update, list, cancel, release; phases begin and end as time passes.
 
-A schedule makes its subscription when its first phase begins and gives it each phase's items in turn. A phase that ends
-with a billing period changes the items between two periods; one that ends within a period is prorated like any change.
+A schedule creates its subscription when the first phase begins, and applies each phase's items in turn. A phase that
+ends with a billing period changes the items between two periods; one that ends within a period is prorated like any
+change.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .wire import Obj
 
 
 def wire(call: Call, schedule: Obj) -> Obj:
-    """A schedule as Stripe answers it: its phases with their tax rates."""
+    """A schedule in Stripe's shape: its phases with their tax rates."""
     return {**schedule, "phases": [_phase_wire(call, phase) for phase in schedule["phases"]]}
 
 
@@ -49,9 +50,9 @@ def _phases(
     known: terms.Prices,
     where: str = "phases",
 ) -> list[Obj]:
-    """Phases one after the other from `start`, checked and in Stripe's shape.
+    """Consecutive phases from `start`, validated and in Stripe's shape.
 
-    What the schedule's present phases name already is not judged again: discounts, and tax rates now inactive.
+    Discounts and tax rates (now inactive) that the schedule's present phases already name are not validated again.
     """
     terms.in_range(start, f"{where}[0][start_date]")
     if not given:
@@ -65,20 +66,20 @@ def _phases(
 
 
 def _holders(schedule: Obj) -> Iterator[Obj]:
-    """Whatever of a schedule holds discounts and tax rates: its phases, their items, and what they add to invoices."""
+    """The parts of a schedule with discounts and tax rates: its phases, their items, and their invoice items."""
     for phase in schedule["phases"]:
         yield from (phase, *phase["items"], *phase["add_invoice_items"])
 
 
 def _planned(schedule: Obj) -> list[Obj]:
-    """Every discount that the phases of a schedule name: a phase that is sent back as it was is not judged again."""
+    """Every discount that a schedule's phases name: a phase that is sent back unchanged is not validated again."""
     return [entry for holder in _holders(schedule) for entry in holder["discounts"]]
 
 
 def _target(call: Call, schedule: Obj, currency: str, start: int) -> redemption.Target:
-    """What a phase's discounts are planned for: the subscription that the schedule has, or will make.
+    """The target of a phase's discounts: the subscription that the schedule has, or will create.
 
-    Stripe takes codes with a minimum amount for the phase that begins at once, not for one to come.
+    Stripe accepts codes with a minimum amount for a phase that begins at once, not for a later one.
     """
     subscription = call.store.get("subscription", schedule["subscription"] or "")
     now = call.now(schedule)
@@ -144,12 +145,12 @@ def _phase(
 
 
 def _phase_metadata(call: Call, given: Mapping[str, str]) -> dict[str, str]:
-    """A phase's metadata; a key that is empty unsets the subscription's when the phase begins."""
+    """A phase's metadata; an empty value unsets the subscription's key when the phase begins."""
     return {**call.metadata({}, given), **{key: value for key, value in given.items() if value == ""}}
 
 
 def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> Obj | None:
-    """A phase's own `invoice_settings`: what it leaves out is as the defaults have it."""
+    """A phase's own `invoice_settings`: omitted fields come from the defaults."""
     if given is None:
         return None
     issuer = given.get("issuer")
@@ -161,7 +162,7 @@ def _phase_settings(call: Call, given: Mapping[str, Any] | None, where: str) -> 
 
 
 def _automatic_tax(schedule: Obj, phase: Obj) -> Obj:
-    """Whether Stripe calculates tax during a phase: as the phase says, else as the schedule does."""
+    """Whether Stripe calculates tax during a phase: the phase's own setting, else the schedule's."""
     held: Obj = phase.get("automatic_tax") or schedule["default_settings"]["automatic_tax"]
     return dict(held)
 
@@ -173,7 +174,7 @@ def _held_rates(schedule: Obj) -> list[str]:
 
 
 def _check_tax(call: Call, schedule: Obj, known: terms.Prices) -> None:
-    """The rules of tax for the phases that are still to run or running."""
+    """The tax rules for the current and later phases."""
     for phase in schedule["phases"][max(schedule["_phase"], 0) :]:
         terms.check_tax(call, known, {**phase, "automatic_tax": _automatic_tax(schedule, phase)}, phase["items"])
 
@@ -250,7 +251,7 @@ def _phase_end(
 
 
 def _items_of(call: Call, phase: Obj, subscription: Obj, at: int, before: Obj | None) -> list[Obj]:
-    """A phase's items for a subscription: those of the same price keep their id. `before` is the phase they had."""
+    """A phase's items for a subscription: an item with the same price keeps its id. `before` is the previous phase."""
     present = {item["price"]: item for item in subscription["items"]["data"]}
     planned = {entry["price"]: entry["discounts"] for entry in (before or {"items": ()})["items"]}
     items: list[Obj] = []
@@ -303,7 +304,7 @@ def _subscription_params(call: Call, schedule: Obj, phase: Obj, at: int) -> dict
 
 
 def _added(call: Call, phase: Obj, entries: Sequence[Obj], target: redemption.Target) -> list[dict[str, Any]]:
-    """A phase's `add_invoice_items` as those of a subscription: halves of a period that the phase has are instants."""
+    """A phase's `add_invoice_items` for a subscription: a period's bound that names the phase becomes an instant."""
     instants = {"phase_start": phase["start_date"], "phase_end": phase["end_date"]}
     added = []
     for entry in entries:
@@ -316,7 +317,7 @@ def _added(call: Call, phase: Obj, entries: Sequence[Obj], target: redemption.Ta
 
 
 def _own(schedule: Obj, phase: Obj, name: str) -> Any:
-    """What a phase says itself, else what the schedule's defaults say."""
+    """The phase's own value, else the schedule's default."""
     return phase[name] or schedule["default_settings"][name]
 
 
@@ -332,14 +333,14 @@ def _collection(schedule: Obj, phase: Obj) -> dict[str, Any]:
 
 
 def _parties(schedule: Obj, phase: Obj) -> dict[str, Any]:
-    """Who is charged for and paid during a phase, as parameters of a subscription; "" is nobody."""
+    """On whose behalf a phase charges and whom it pays, as parameters of a subscription; "" means no account."""
     defaults = schedule["default_settings"]
     found = {name: defaults[name] if phase[name] is None else phase[name] for name in connect.PARTIES}
     return {name: "" if value is None else value for name, value in found.items()}
 
 
 def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
-    """What a phase's invoices carry, as a parameter of a subscription: its own, else the schedule's defaults."""
+    """A phase's invoice settings, as a parameter of a subscription: its own, else the schedule's defaults."""
     own, defaults = phase["invoice_settings"] or {}, schedule["default_settings"]["invoice_settings"]
     return {name: own.get(name) or defaults[name] or "" for name in (*terms.PRINTED, "issuer")}
 
@@ -349,7 +350,7 @@ def _invoice_settings(schedule: Obj, phase: Obj) -> dict[str, Any]:
 
 @life.route("POST", "/v1/subscription_schedules")
 def create(call: Call) -> Obj:
-    """POST /v1/subscription_schedules: from phases, or around a subscription that exists."""
+    """POST /v1/subscription_schedules: from phases, or from an existing subscription."""
     params = call.params
     if params.get("from_subscription"):
         return _create_around(call, params)
@@ -365,7 +366,7 @@ def create(call: Call) -> Obj:
 
 def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str = "phases") -> Obj:
     customer = connect.payer(call, params)
-    assert customer is not None, "a schedule is of a customer or goes around a subscription"
+    assert customer is not None, "a schedule needs a customer or a subscription"
     now = call.now(customer)
     start = params.get("start_date", "now")
     schedule = _empty(call, params, customer, now)
@@ -377,7 +378,7 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
 
 
 def _refuse_past_phase(schedule: Obj, now: int, where: str) -> None:
-    """A first phase may have begun; what a phase that is over already would bill is nowhere documented."""
+    """A first phase may have begun; what an ended phase would bill is not documented."""
     if schedule["_phase"] < 0 and schedule["phases"][0]["end_date"] <= now:
         raise refuse("not_implemented_param", param=f"{where}[0][end_date] in the past")
 
@@ -403,7 +404,7 @@ def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Ob
         "phases": [],
         "status": "not_started",
         "test_clock": customer.get("test_clock"),
-        # The phase that has begun; -1 before the first.
+        # The current phase; -1 before the first.
         "_phase": -1,
     }
     _defaults(call, schedule, params.get("default_settings") or {})
@@ -434,7 +435,7 @@ def _defaults(call: Call, schedule: Obj, given: Mapping[str, Any]) -> None:
 
 
 def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
-    """A schedule of one phase, the present period of a subscription, which later updates add phases to."""
+    """A schedule with one phase, the subscription's present period; later updates add phases."""
     alone = ("customer", "customer_account", "phases", "start_date", "default_settings", "billing_mode", "end_behavior")
     for name in (*alone, "metadata"):
         if params.get(name):
@@ -447,7 +448,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
     if subscription["billing_schedules"]:
         raise refuse("prebill", param="from_subscription", rule="they do not go with a subscription schedule")
     if any(map(cycle.in_trial, subscription["items"]["data"])):
-        # Stripe: schedules take no trial offers of a relative duration, and there are no others any more.
+        # Stripe: schedules take no trial offers with a relative duration, and there are no others any more.
         raise refuse("not_implemented_param", param="from_subscription with an item in the time of a trial offer")
     customer = call.fetch("customer", subscription["customer"])
     now = call.now(customer)
@@ -497,12 +498,12 @@ def _present_phase(subscription: Obj) -> Obj:
 
 
 def _kept(discounts: Sequence[str]) -> list[Obj]:
-    """Discounts that are there, as a phase names them."""
+    """Existing discounts, as a phase names them."""
     return [{"coupon": None, "discount": id, "promotion_code": None} for id in discounts]
 
 
 def keep(call: Call, schedule: Obj) -> None:
-    """Store a schedule with the moment of its next step, and show the phase that runs."""
+    """Store a schedule with the moment of its next step and its current phase."""
     number = schedule["_phase"]
     due: int | None = None
     schedule["current_phase"] = None
@@ -582,12 +583,12 @@ def _next_phase(call: Call, schedule: Obj, phase: Obj, at: int) -> None:
 
 def _watch(schedule: Obj, phase: Obj, subscription: Obj, at: int) -> None:
     subscription["billing_thresholds"] = _own(schedule, phase, "billing_thresholds")
-    # What has accrued already may reach what the phase sets.
+    # Accrued usage may already reach the phase's threshold.
     subscription["_stirred"] = at
 
 
 def _set_terms(call: Call, schedule: Obj, subscription: Obj, phase: Obj) -> None:
-    """Give a subscription what a phase says beside items: how it is collected, who is paid, what invoices carry."""
+    """Apply a phase's settings other than items to a subscription: collection, who is paid, invoice settings."""
     subscription["default_payment_method"] = _own(schedule, phase, "default_payment_method")
     settings = {"invoice_settings": _invoice_settings(schedule, phase)}
     terms.plain_fields(call, subscription, {**_collection(schedule, phase), **_parties(schedule, phase), **settings})
@@ -596,10 +597,10 @@ def _set_terms(call: Call, schedule: Obj, subscription: Obj, phase: Obj) -> None
 def enter(
     call: Call, contract: Contract, schedule: Obj, phase: Obj, at: int, before: Obj | None = None
 ) -> Draft | None:
-    """Give a subscription a phase's items, taxes, discounts and invoice items; what is billed at once.
+    """Apply a phase's items, taxes, discounts and invoice items to a subscription; returns what is billed at once.
 
-    Changes the contract, and redeems what begins with the phase. `before` is the same phase as it was until now, where
-    an update changes it.
+    Changes the contract, and redeems the discounts that begin with the phase. `before`: for an update, the same phase
+    before the change.
     """
     contract.subscription["automatic_tax"] = _automatic_tax(schedule, phase)
     contract.subscription["default_tax_rates"] = list(phase["default_tax_rates"])
@@ -612,7 +613,7 @@ def enter(
 
 
 def _keep_usage_under(former: list[str], present: list[str], draft: Draft | None) -> None:
-    """Usage of the phase that ends is billed under its discounts, the fees of the next under theirs.
+    """Usage of the ending phase is billed with its discounts, the fees of the next phase with that phase's.
 
     https://docs.stripe.com/billing/subscriptions/billing-mode/compare
     """
@@ -680,7 +681,7 @@ def _let_go(call: Call, schedule: Obj, at: int) -> None:
 
 @life.route("POST", "/v1/subscription_schedules/{schedule}")
 def update(call: Call) -> Obj:
-    """POST /v1/subscription_schedules/{schedule}: the present phase, changed at once, and those to come."""
+    """POST /v1/subscription_schedules/{schedule}: changes the current phase at once, and later phases."""
     params = call.params
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
@@ -720,9 +721,9 @@ def _running(schedule: Obj) -> None:
 def _replace_phases(
     call: Call, schedule: Obj, given: Sequence[Mapping[str, Any]], known: terms.Prices, now: int
 ) -> Obj | None:
-    """Put other phases in place of the present and coming ones; the present phase where there is one.
+    """Replace the current and later phases; returns the current phase, if any.
 
-    Phases that are over may be left out or repeated; the one that runs comes first among the rest, from its own start.
+    Ended phases may be omitted or repeated; the current one must come next, with its own start.
     """
     number = schedule["_phase"]
     if number < 0:
@@ -757,7 +758,7 @@ def _change_present(call: Call, schedule: Obj, phase: Obj, was: Obj, proration_b
 
 
 def _change_terms(call: Call, schedule: Obj, now: int) -> None:
-    """Other defaults reach the subscription where the phase that runs leaves them be."""
+    """Apply changed defaults to the subscription unless the current phase overrides them."""
     subscription = call.fetch("subscription", schedule["subscription"])
     before = copied(subscription)
     phase = schedule["phases"][schedule["_phase"]]
@@ -769,7 +770,7 @@ def _change_terms(call: Call, schedule: Obj, now: int) -> None:
 
 @life.route("POST", "/v1/subscription_schedules/{schedule}/cancel")
 def cancel(call: Call) -> Obj:
-    """POST .../cancel: the schedule and its subscription end now; usage billed and time credited unless told not to."""
+    """POST .../cancel: ends the schedule and its subscription now; by default bills usage and credits time."""
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
     if schedule["subscription"] is not None:
@@ -793,7 +794,7 @@ def _cancel(call: Call, schedule: Obj, at: int) -> None:
 
 
 def _cancel_planned(call: Call, customer: Obj) -> None:
-    """A customer that is deleted takes what was planned for it along."""
+    """Deleting a customer cancels its schedules."""
     for schedule in call.store.query("subscription_schedule", {"customer": customer["id"], "status": "not_started"}):
         _cancel(call, schedule, call.now(schedule))
 
@@ -803,7 +804,7 @@ customers.BEFORE_DELETION.append(_cancel_planned)
 
 @life.route("POST", "/v1/subscription_schedules/{schedule}/release")
 def release(call: Call) -> Obj:
-    """POST .../release: the subscription goes on by itself."""
+    """POST .../release: the subscription continues without it."""
     schedule = call.fetch("subscription_schedule", call.args["schedule"])
     _running(schedule)
     now = call.now(schedule)
@@ -822,7 +823,7 @@ def release(call: Call) -> Obj:
 
 
 def preview(call: Call, params: Mapping[str, Any]) -> tuple[Contract, Draft | None, int]:
-    """The next invoice of a schedule as it is, or with other phases. Works on copies.
+    """The next invoice of a schedule, as it is or with other phases. Works on copies.
 
     `schedule_details[phases]` without a schedule previews creating one.
     """
@@ -874,7 +875,7 @@ def _preview_start(call: Call, schedule: Obj) -> tuple[Contract, Draft | None, i
 
 
 def _preview_next(call: Call, schedule: Obj, contract: Contract) -> tuple[Contract, Draft | None, int]:
-    """What is billed next: by the period's end, or by a phase that changes before it."""
+    """The next bill: at the period's end, or when a phase changes before it."""
     while True:
         phase = schedule["phases"][schedule["_phase"]]
         at = life.next_bill(contract.subscription, waiting=bool(contract.pending))

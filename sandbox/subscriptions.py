@@ -1,4 +1,4 @@
-"""Subscriptions: create, retrieve, update, list, cancel, migrate. Search is in `search.py` beside the other kinds'."""
+"""Subscriptions: create, retrieve, update, list, cancel, migrate. Search is in `search.py`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .store import Through, copied
 from .wire import Obj
 
 _NOT_CANCELED: Final = ("active", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
-#: What can be updated while the first payment is still to be made.
+#: Parameters that can be updated while the first payment is still due.
 _OF_INCOMPLETE: Final = {
     *("cancellation_details", "default_payment_method", "default_source", "description", "expand", "metadata"),
     *("off_session", "payment_settings"),
@@ -49,7 +49,7 @@ def create(call: Call) -> Obj:
 
 
 def begin(call: Call, contract: Contract, params: dict[str, Any], *, hold: bool = False) -> Obj:
-    """Bill a new subscription's beginning and store it. `hold` leaves the first invoice a draft, as schedules do."""
+    """Bill the beginning of a new subscription and store it. `hold` keeps its first invoice a draft (schedules)."""
     subscription = contract.subscription
     now = int(subscription["created"])
     customer = call.fetch("customer", subscription["customer"])
@@ -88,7 +88,7 @@ def _first_payment(
 
 
 def _refuse_uncharged(call: Call, method: str) -> None:
-    """`error_if_incomplete`: what cannot be charged within the request is not begun."""
+    """`error_if_incomplete`: refuse a subscription that cannot be charged within the request."""
     refusal = invoicing.refusal_of(call, method)
     if refusal == "action_required":
         raise refuse("subscription_action_required")
@@ -101,7 +101,7 @@ def new_contract(
 ) -> Contract:
     """A subscription from create parameters, not yet billed and not stored; previews begin here too.
 
-    `at` is when it begins; a schedule's first phase can begin before anybody looks, or later than now.
+    `at` is when it begins: a schedule's first phase can begin in the past or in the future.
     """
     now = call.now(customer) if at is None else at
     given = params.get("items")
@@ -141,7 +141,7 @@ def new_contract(
     if any(map(cycle.in_trial, items)):
         terms.check_trials(call, contract, params, {item["id"] for item in items}, prefix)
         cycle.show_trials(contract, now)
-    # What follows can be named by the first periods, so those come first.
+    # The parameters below can refer to the first periods, so those are set first.
     for item in items:
         item["current_period_end"] = subscription["trial_end"] if contract.trialing else contract.next_end(item, now)
     terms.add_invoice_items(call, contract, known, params.get("add_invoice_items") or (), now, "add_invoice_items")
@@ -157,7 +157,7 @@ def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any
 
 
 def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
-    """A subscription of which nothing is known but whose it is and since when."""
+    """A subscription with only its customer and its start."""
     id = call.mint("sub_1", 23)
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}
     return {
@@ -247,7 +247,7 @@ life.retrieves("/v1/subscriptions/{subscription_exposed_id}", "subscription")
 def list_subscriptions(call: Call) -> Obj:
     """GET /v1/subscriptions: those not canceled, unless `status` says otherwise.
 
-    As at Stripe, those on a test clock are left out unless the clock or the customer is named.
+    Like Stripe's, it omits those on a test clock unless the clock or the customer is named.
     """
     params = call.params
     call.check_filters(customer="customer", price="price", test_clock="test_helpers.test_clock")
@@ -326,7 +326,7 @@ def _bill_change(call: Call, contract: Contract, draft: Draft, params: dict[str,
         return
     ends_trial = params.get("trial_end") == "now"
     if (ends_trial or params.get("payment_behavior") == "error_if_incomplete") and draft.total > 0:
-        # Recorded: a trial that is ended without anything to charge is refused, and nothing is written.
+        # Recorded: ending a trial without a payment method is refused, and nothing is written.
         method = invoicing.payment_method(call, None, subscription)
         if method is None:
             raise refuse("no_payment_method")
@@ -365,7 +365,7 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
     if was_incomplete:
         _void_first_invoice(call, subscription, now)
     if draft is not None:
-        # Recorded: a draft for an hour, like a renewal, but with the usage that is known now.
+        # Recorded: a draft for an hour, like a renewal's, but with the usage known now.
         cycle.settled(draft.lines)
         life.bill(call, contract, draft, now, hold=True)
     _orphan(call, contract)
@@ -379,7 +379,7 @@ def end_now(call: Call, subscription: Obj, *, invoice_now: bool, prorate: bool) 
 
 
 def _drop_prorations(call: Call, contract: Contract) -> None:
-    """Prorations that wait are removed when a cancellation asks for neither an invoice nor a credit."""
+    """A cancellation with neither an invoice nor a credit removes pending prorations."""
     kept = []
     for item in contract.pending:
         if item["proration"] and item["parent"] is not None:
@@ -390,7 +390,7 @@ def _drop_prorations(call: Call, contract: Contract) -> None:
 
 
 def _orphan(call: Call, contract: Contract) -> None:
-    """What still waits is the customer's: recorded, it no longer names the subscription."""
+    """Leave the pending invoice items to the customer. Recorded: they no longer name the subscription."""
     for item in contract.pending:
         if item["parent"] is not None:
             item["parent"] = None
@@ -414,7 +414,7 @@ def _stop_collecting(call: Call, subscription: Obj) -> None:
 
 
 def _cancel_all(call: Call, customer: Obj) -> None:
-    """A customer that is deleted takes its subscriptions with it."""
+    """Deleting a customer cancels its subscriptions."""
     life.settle(call)
     for subscription in call.store.query("subscription", {"customer": customer["id"]}):
         if subscription["status"] not in life.ENDED:

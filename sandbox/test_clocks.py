@@ -1,4 +1,4 @@
-"""Test clocks: create, retrieve, list, advance, delete. Advancing bills whatever falls due on the way."""
+"""Test clocks: create, retrieve, list, advance, delete. Advancing bills whatever falls due up to the new time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .router import Call, Kind, declare_kind, retrieves, route
 from .wire import Obj
 
 KIND: Final = "test_helpers.test_clock"
-#: Stripe deletes a test clock thirty days after it was made.
+#: Stripe deletes a test clock thirty days after its creation.
 LIFETIME: Final = 30 * 86_400
 
 declare_kind(Kind(KIND, missing_param="test_clock", noun="test clock"))
@@ -20,7 +20,7 @@ retrieves("/v1/test_helpers/test_clocks/{test_clock}", KIND)
 
 @route("POST", "/v1/test_helpers/test_clocks")
 def create(call: Call) -> Obj:
-    """POST /v1/test_helpers/test_clocks: a time of its own for the customers that name it."""
+    """POST /v1/test_helpers/test_clocks: a separate time for the customers that name it."""
     if call.livemode:
         raise refuse("clock_live")
     if call.params.get("customer"):
@@ -48,7 +48,8 @@ def list_clocks(call: Call) -> Obj:
 def advance(call: Call) -> Obj:
     """POST .../advance: at most two intervals of the shortest subscription on the clock at a time.
 
-    Stripe answers `advancing` and works on; here the work is done within the request, and the next look says `ready`.
+    Stripe answers `advancing` and works in the background; here the request does all the work, and the next GET says
+    `ready`.
     """
     clock = call.fetch(KIND, call.args["test_clock"])
     target = call.params["frozen_time"]
@@ -68,7 +69,7 @@ def advance(call: Call) -> Obj:
 
 
 def _furthest(call: Call, clock: Obj) -> int | None:
-    """Two intervals on, by the shortest interval that bills on this clock; None when nothing does."""
+    """Two of the shortest intervals that bill on this clock from now; None if nothing bills."""
     intervals = [
         Interval.of(call.fetch("price", item["price"])["recurring"])
         for subscription in call.store.query("subscription", {"test_clock": clock["id"]})
@@ -83,7 +84,7 @@ def _furthest(call: Call, clock: Obj) -> int | None:
 
 @route("DELETE", "/v1/test_helpers/test_clocks/{test_clock}")
 def delete(call: Call) -> Obj:
-    """DELETE /v1/test_helpers/test_clocks/{test_clock}: its customers go with it, and their subscriptions."""
+    """DELETE /v1/test_helpers/test_clocks/{test_clock}: deletes its customers and their subscriptions too."""
     clock = call.fetch(KIND, call.args["test_clock"])
     for customer in call.store.query("customer", {"test_clock": clock["id"]}):
         customers.remove(call, customer)

@@ -1,6 +1,6 @@
-"""Trial offers: create, retrieve, update, list. What items bill in their time is in `billing/cycle.py`.
+"""Trial offers: create, retrieve, update, list. `billing/cycle.py` bills items in a trial offer.
 
-Newer than the description: the shape is that of stripe-python's `product_catalog.TrialOffer`.
+They are newer than the description: the shape is stripe-python's `product_catalog.TrialOffer`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from .router import Call, Kind, declare_kind, retrieves, route
 from .wire import Obj
 
 KIND: Final = "product_catalog.trial_offer"
-#: Stripe shows no `created`; lists go by it.
+#: Stripe does not show `created`, but lists are sorted by it.
 declare_kind(Kind(KIND, noun="trial offer", hidden=frozenset({"created"})))
 retrieves("/v1/product_catalog/trial_offers/{id}", KIND)
 
 
 @route("POST", "/v1/product_catalog/trial_offers")
 def create(call: Call) -> Obj:
-    """POST /v1/product_catalog/trial_offers: a price for a while, and the one that an item moves to then."""
+    """POST /v1/product_catalog/trial_offers: a price for a limited time, and the price that follows."""
     params = call.params
     price = _recurring(call, params["price"], "price")
     transition = params["end_behavior"]["transition"]["price"]
     next_price = _recurring(call, transition, "end_behavior[transition][price]")
     if is_metered(price) != is_metered(next_price):
-        # What becomes of the quantity is nowhere said.
+        # What happens to the quantity is not documented.
         raise refuse("not_implemented_param", param="end_behavior[transition][price] of another usage_type")
     iterations = params["duration"]["relative"]["iterations"]
     offer: Obj = {
@@ -42,7 +42,7 @@ def create(call: Call) -> Obj:
 
 
 def _recurring(call: Call, id: str, param: str) -> Obj:
-    """An active price that recurs: trial offers are of no others."""
+    """An active recurring price: trial offers take no others."""
     price = call.fetch("price", id, param=param, status=400)
     if not price["active"]:
         raise refuse("price_inactive", param=param)
@@ -62,7 +62,7 @@ def list_offers(call: Call) -> Obj:
 
 @route("POST", "/v1/product_catalog/trial_offers/{id}")
 def update(call: Call) -> Obj:
-    """POST /v1/product_catalog/trial_offers/{id}: an archived offer begins no trial; those that run go on."""
+    """POST /v1/product_catalog/trial_offers/{id}: an archived offer begins no new trial; running trials continue."""
     offer = call.fetch(KIND, call.args["id"])
     if call.params.get("active", offer["active"]) != offer["active"]:
         offer["active"] = call.params["active"]

@@ -1,8 +1,8 @@
-"""What a meter counted for a customer over a time: the one place where usage is aggregated.
+"""What a meter counted for a customer in a time span: the only place that aggregates usage.
 
-`aggregate` is for bills, `buckets` for event summaries. Both see an event only once its lag is over, skip cancelled
-ones, and take times as half-open: `start <= timestamp < end`. `now` is the customer's own time: that of its test clock
-where it has one, else the sandbox's.
+`aggregate` is for bills, `buckets` for event summaries. Both see an event only after its lag, skip cancelled ones, and
+use half-open times: `start <= timestamp < end`. `now` is the customer's own time: that of its test clock if it has one,
+else the sandbox's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ declare(
     )"""
 )
 declare("CREATE INDEX IF NOT EXISTS meter_events_identifier ON meter_events (scope, identifier)")
-# What is added up is in the index, so that the events themselves are not read.
+# The index has all summed columns, so SQLite does not read the events themselves.
 declare(
     "CREATE INDEX IF NOT EXISTS meter_events_counted ON meter_events"
     " (scope, meter, customer, timestamp, value, fraction, visible, cancelled)"
@@ -41,14 +41,14 @@ declare(
 
 SECONDS: Final = {"hour": 3600, "day": 86400}
 
-#: Places behind the point that a value can have: as many as the `quantity_decimal` of an invoice line.
+#: Decimal places of a value: as many as the `quantity_decimal` of an invoice line.
 PLACES: Final = 12
-#: Values have at most 15 digits; halves of them cannot overflow SQLite's sum however many there are.
+#: Values have at most 15 digits; split in halves, they cannot overflow SQLite's sum.
 _HALF: Final = 100_000_000
 
 
 def parts(value: Decimal) -> tuple[int, int]:
-    """A value as the table keeps it, exactly: the whole number below it, and what is left in units of 10^-12."""
+    """A value as stored, exactly: its floor, and the rest in units of 10^-12."""
     whole, fraction = divmod(int(value.scaleb(PLACES)), 10**PLACES)
     return whole, fraction
 
@@ -58,15 +58,15 @@ def _value(whole: int, fraction: int) -> Decimal:
 
 
 def aggregate(store: Store, meter: Obj, customer: str, start: int, end: int, now: float) -> Decimal:
-    """The usage of a customer in `start <= t < end`: sum, count or last, as the meter says; 0 without events."""
+    """The usage of a customer in `start <= t < end`: sum, count or last, by the meter's formula; 0 without events."""
     found = _rows(store, meter, customer, start, end, now, None)
     return found[0][1] if found else Decimal(0)
 
 
 def next_change(store: Store, meters: Sequence[str], customer: str, after: int) -> int | None:
-    """The first second past `after` from which on a customer's usage of some meters counts differently.
+    """The first second after `after` at which a customer's usage of some meters counts differently.
 
-    An event counts once its lag is over and its own time has come; a cancelled one, once that has been seen.
+    An event counts after its lag and from its own time on; a cancellation counts once it is visible.
     """
     marks = ",".join("?" * len(meters))
     where = f"FROM meter_events WHERE scope = ? AND meter IN ({marks}) AND customer = ?"
@@ -82,7 +82,7 @@ def next_change(store: Store, meters: Sequence[str], customer: str, after: int) 
 def buckets(
     store: Store, meter: Obj, customer: str, start: int, end: int, now: float, window: str | None
 ) -> list[tuple[int, int, Decimal]]:
-    """(start, end, usage) of each hour or day in which there were events, or of the whole time; oldest first."""
+    """(start, end, usage) of each hour or day with events, or of the whole span; oldest first."""
     length = SECONDS[window] if window is not None else None
     result = []
     for bucket, value in _rows(store, meter, customer, start, end, now, length):
@@ -105,7 +105,7 @@ def _rows(
     )
     values: list[Any] = [store.scope, meter["id"], customer, start, end, now, now]
     if meter["event_time_window"] is not None:
-        # Pre-aggregated: an event that is sent later for the same hour or day takes the place of the earlier one.
+        # Pre-aggregated: a later event for the same hour or day replaces the earlier one.
         span = SECONDS[meter["event_time_window"]]
         source = (
             "SELECT id, timestamp, value, fraction, bucket FROM (SELECT *, ROW_NUMBER() OVER"

@@ -363,7 +363,7 @@ def test_send_again_with_the_same_identifier_adds_nothing(embedded: World, meter
         first = sender.send(EVENT, customer, 5, identifier="fact")
         again = sender.send(EVENT, customer, 5, identifier="fact")
         assert (first.duplicate, again.duplicate) == (False, True)
-        with pytest.raises(usage.IdentifierConflict, match="another value"):
+        with pytest.raises(usage.IdentifierConflict, match="different value"):
             sender.send(EVENT, customer, 6, identifier="fact")
     assert embedded.total(meter, customer) == 5
 

@@ -207,7 +207,7 @@ def test_an_identifier_with_other_content_is_a_bad_line(tmp_path: Path) -> None:
     client = Client()
     result = client.import_file(path)
     assert (result.rows, result.recorded, result.already, result.bad) == (3, 2, 1, 1)
-    assert (result.errors[0].line, "another value" in result.errors[0].problem) == (3, True)
+    assert (result.errors[0].line, "different value" in result.errors[0].problem) == (3, True)
     client.close()
 
 

@@ -62,9 +62,9 @@ OFF = {"STRIPE_MODE": "off", **LIVE}
 @pytest.mark.parametrize(
     ("environment", "arguments", "code", "said"),
     [
-        ({}, send("--no-wait"), 1, "goes nowhere: nothing says where"),
+        ({}, send("--no-wait"), 1, "but not delivered: nothing says where"),
         ({}, send(), 2, "nothing says where"),
-        (LIVE, send("--no-wait"), 1, "goes nowhere: STRIPE_API_KEY is a live key"),
+        (LIVE, send("--no-wait"), 1, "but not delivered: STRIPE_API_KEY is a live key"),
         (LIVE, send(), 2, "live key"),
         (BOX, send("--no-wait"), 0, "`usage flush` delivers"),
         (BOX, send(), 1, "No active meter found"),
@@ -275,9 +275,9 @@ def test_a_corrected_row_is_the_only_one_that_is_new(embedded: World, meter: str
         (f"{HEADER}\ncus,1,{NOW},m\n", ("--no-flush",), 0, "1 event recorded"),
         ("customer,value\ncus,1\n", ("--timestamp", "now"), 1, "--import-id"),
         ("customer,value\ncus,1\n", ("--timestamp", "now", "--import-id", "x", "--no-flush"), 0, "1 event recorded"),
-        ("x" * 200_000 + "\n", (), 2, "names a column"),
+        ("x" * 200_000 + "\n", (), 2, "names an unknown column"),
         ('"' + "x" * 200_000 + '",value\n', (), 2, "is not CSV"),
-        (f"{HEADER}\ncus,1,{NOW},m\n".encode("utf-16-le"), (), 2, "UTF-16 without its mark"),
+        (f"{HEADER}\ncus,1,{NOW},m\n".encode("utf-16-le"), (), 2, "UTF-16 without a byte order mark"),
         (f"{HEADER}\ncus,{'9' * 200_000},{NOW},m\n", ("--no-flush",), 1, "15 digits"),
     ],
     ids=[
@@ -547,7 +547,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_stripe(run: Run, monkeypatch: pyte
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)  # the call itself would wait for 30 seconds
         over.set()
-    assert (process.returncode, said) == (130, "usage: interrupted; what was recorded is in the spool\n")
+    assert (process.returncode, said) == (130, "usage: interrupted; recorded events are in the spool\n")
     assert run("status")[0] == 1
 
 
@@ -703,7 +703,7 @@ def test_a_preview_of_any_number_of_lines_is_read_to_its_end_or_refused(count: i
 
     with http_server(Handler) as address, Client(api_key="sk_test_1", api_base=address) as client:
         if count > 100 and not cursor:
-            with pytest.raises(usage.StripeError, match="gave 100 lines of this preview and not the rest"):
+            with pytest.raises(usage.StripeError, match="returned 100 lines of this preview but not the rest"):
                 client.preview_invoice(subscription="sub_1")
         else:
             assert len(client.preview_invoice(subscription="sub_1").lines) == count

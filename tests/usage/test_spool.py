@@ -69,7 +69,7 @@ def test_the_same_identifier_is_the_same_event() -> None:
     assert spool.add([later], "", timeless=True) == 0
     with pytest.raises(IdentifierConflict, match="timestamp"):
         spool.add([later], "")
-    with pytest.raises(IdentifierConflict, match="another customer"):
+    with pytest.raises(IdentifierConflict, match="different customer"):
         spool.add([event(), one._replace(customer="cus_2")], "")
     assert spool.counts() == {"": {"pending": 1}}  # the whole call was taken back
 
@@ -279,7 +279,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE users (name)")
     other.close()
-    with pytest.raises(SpoolDamaged, match="something else"):
+    with pytest.raises(SpoolDamaged, match="another SQLite file"):
         Client(spool=path).record(EVENT, "cus_1", 1)
     with sqlite3.connect(path) as check:
         assert check.execute("SELECT name FROM sqlite_schema").fetchall() == [("users",)]
