@@ -26,7 +26,7 @@ def currency(value: str, param: str = "currency") -> str:
 
 
 def currency_key(code: str, param: str, own: str | None) -> str:
-    """A currency that is a key of the map `param`: in lower case, and not the object's `own`."""
+    """A currency as a key of the map `param`: in lower case, and not the object's `own`."""
     if code != code.lower():
         raise refuse("currency_key_case", param=param, code=code, lower=code.lower())
     if code == own:
@@ -42,7 +42,7 @@ def non_negative(value: int, param: str) -> int:
 
 
 def pair(params: dict[str, Any], name: str, param: str) -> tuple[int | None, str | None] | None:
-    """One of `name` and `name_decimal` as both: `(100, "100")`, `(None, "0.04")`; None when neither is given."""
+    """Both forms from `name` or `name_decimal`: `(100, "100")`, `(None, "0.04")`; None if neither is given."""
     whole, exact = params.get(name), params.get(f"{name}_decimal")
     if whole is not None and exact not in (None, ""):
         raise refuse("only_one", param=within(param, name), names=f"{name}, {name}_decimal")

@@ -1,7 +1,7 @@
-"""Every answer with its request in a file of its own, for whoever wants to check or keep them: `SANDBOX_ANSWERS`.
+"""Appends every request and answer to a file, to check or keep them: `SANDBOX_ANSWERS`.
 
-The request log forgets the old ones and is emptied with the sandbox; this file is only ever added to, by any number of
-processes and sandboxes.
+The request log drops old requests and is emptied with the sandbox; this file only grows, and any number of processes
+and sandboxes can share it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Final
 
 from .wire import Request, Response, SandboxFileError
 
-#: Names the file. No `STRIPE_` in front: it says nothing about where Stripe is, and so may be inherited.
+#: Names the file. Without the prefix `STRIPE_`: it does not choose a destination, so child processes may inherit it.
 VARIABLE: Final = "SANDBOX_ANSWERS"
 
 
 def file_of_this_process() -> str | None:
-    """The file that the environment names, made when missing."""
+    """The file that the environment names, created if missing."""
     path = os.environ.get(VARIABLE)
     if not path:
         return None
@@ -29,7 +29,7 @@ def file_of_this_process() -> str | None:
 
 
 def write(path: str, request: Request, response: Response) -> None:
-    """Add one line, whole whoever else writes. Request headers are left out: they hold the key."""
+    """Append one line atomically. Without request headers, because they contain the key."""
     line = {
         "method": request.method,
         "url": request.url,

@@ -1,4 +1,4 @@
-"""Making products and prices: a product may come with its default price, and a price with its product."""
+"""Creating products and prices: a request can create a product with its default price, or a price with its product."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .wire import Obj
 
 @route("POST", "/v1/products")
 def create_product(call: Call) -> Obj:
-    """POST /v1/products, with its default price where `default_price_data` describes one."""
+    """POST /v1/products, with its default price from `default_price_data`, if given."""
     given = call.params.get("default_price_data")
     if not given:
         return new_product(call, call.params)
-    # Recorded: the event of the product, which comes first, names the price already.
+    # Recorded: the product's event comes first and already names the price.
     product = new_product(call, call.params, new_id(call))
     new_price(call, given, product["id"], product["default_price"])
     return product
@@ -23,7 +23,7 @@ def create_product(call: Call) -> Obj:
 
 @route("POST", "/v1/prices")
 def create_price(call: Call) -> Obj:
-    """POST /v1/prices, with its product where `product_data` describes one."""
+    """POST /v1/prices, with its product from `product_data`, if given."""
     params = call.params
     if params.get("product") and params.get("product_data"):
         raise refuse("only_one", param="product", names="product, product_data")

@@ -1,7 +1,7 @@
-"""`/_sandbox/`: what a test or a curious user can set and see. No key is needed; it is not part of Stripe.
+"""`/_sandbox/`: what a test or a user can set and see. It needs no key and is not part of Stripe.
 
-docs/sandbox.md lists the calls and what faults do (under "Control"); their parameters are described in
-`data/beside.json` and checked as those of Stripe's own calls are.
+docs/sandbox.md lists the calls and the faults (under "Control"). `data/beside.json` describes their parameters, which
+are validated like those of Stripe's own calls.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .wire import ConnectionDropped, Request, Response
 
 
 class Sandbox(Protocol):
-    """What control needs of the sandbox that it controls, which stands above it."""
+    """What control needs from the sandbox, whose module is above this one."""
 
     database: Database
 
     def clock_of(self, current: settings.Settings) -> Callable[[], int]:
-        """The sandbox's time under some settings."""
+        """The sandbox's time with given settings."""
 
     def host_clock(self) -> float:
-        """The time that it is set against."""
+        """Its reference time."""
 
     def reset(self) -> None:
         """Empty the file."""
 
 
 def _no(sentence: str) -> StripeError:
-    """The refusal of a control request that makes no sense."""
+    """The refusal of an invalid control request."""
     return StripeError(400, sentence)
 
 
@@ -45,7 +45,7 @@ def _no(sentence: str) -> StripeError:
 
 @dataclass(frozen=True)
 class Fault:
-    """One spoiled request."""
+    """One fault."""
 
     name: str
     when: str = "before"
@@ -73,7 +73,7 @@ class Fault:
         return error
 
     def response(self, path: str) -> Response:
-        """The same as bytes, as the API behind the path shapes it; `body` replaces that (a proxy's HTML page, say)."""
+        """The same as bytes, in the shape of the path's API; `body` replaces it (with a proxy's HTML page, say)."""
         if self.body is not None:
             headers = {"content-type": "text/html", **self.headers}
             return Response(self.status or 500, headers, self.body.encode())
@@ -83,16 +83,16 @@ class Fault:
         return Response(error.status, headers, json.dumps(body).encode())
 
 
-#: Which requests a fault meets; the rest of it is what it does.
+#: The fields that select requests; the others say what the fault does.
 _WHERE: Final[dict[str, Any]] = {"method": "*", "path": "*", "count": 1, "skip": 0}
 
 
 def take_fault(database: Database, current: settings.Settings, method: str, path: str) -> Fault | None:
-    """The fault that this request meets, its count taken down by one."""
+    """The fault for this request, if any; counts it down by one."""
     if not any(_meets(entry, method, path) for entry in current["faults"]):
         return None
     with database.writing() as connection:
-        # Another thread or process may have used it up since.
+        # Another thread or process may have used it up in the meantime.
         fresh = json.loads(json.dumps(settings.read(connection)))
         hit: dict[str, Any] | None = None
         for entry in fresh["faults"]:
@@ -118,7 +118,7 @@ def _meets(entry: dict[str, Any], method: str, path: str) -> bool:
 
 
 def before(fault: Fault, path: str) -> Response | None:
-    """What a fault does before the request is carried out; a Response stands in for it."""
+    """What a fault does before the request is carried out; returns a Response to send instead."""
     if fault.when == "after":
         return None
     if fault.delay:
@@ -154,11 +154,11 @@ def _half(response: Response) -> Response:
 
 
 def handle(sandbox: Sandbox, request: Request, path: str, query: str) -> Response:
-    """Answer one control request; the answer is JSON, a mistake is a 400 with a sentence."""
+    """Answer one control request with JSON; a mistake gets a 400 with one sentence."""
     name = path.removeprefix("/_sandbox").strip("/")
     handler = _HANDLERS.get((request.method, name))
     if request.header("origin") is not None:
-        # A web page in the user's browser could reach a loopback port; it has no business here.
+        # A web page in the user's browser can reach a loopback port, but must not control the sandbox.
         return _json({"error": {"message": "Control requests from a web page are refused."}}, 403)
     if handler is None:
         known = ", ".join(sorted(f"{method} /_sandbox/{word}" for method, word in _HANDLERS))
@@ -264,7 +264,7 @@ def _accounts(sandbox: Sandbox, params: dict[str, Any]) -> dict[str, Any]:
         platform = current["account"]
         if params.get("id") == platform:
             raise _no("A platform is not connected to itself.")
-        # What the account's kind does, it does as a request of its platform.
+        # The account's kind acts as a request of its platform.
         call = Call(
             path="/_sandbox/accounts",
             store=Store(connection, f"{platform}:{'live' if livemode else 'test'}"),

@@ -1,4 +1,4 @@
-"""Customers: create, retrieve, update, list, search, delete. Their cards are in `cards.py`."""
+"""Customers: create, retrieve, update, list, search, delete. `cards.py` has their cards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .wire import Obj
 
 
 def _reveal(call: Call, customer: Obj, field: str) -> Any:
-    """A hidden field; cards and subscriptions are looked up, without the cancelled ones as in Stripe's list."""
+    """A hidden field; looks up cards and subscriptions, without cancelled ones as in Stripe's list."""
     if field == "sources":
         return cards.listed(call, customer)
     if field != "subscriptions":
@@ -39,12 +39,12 @@ declare_index("customer", "test_clock", nulls=True)
 
 
 _PLAIN: Final = ("description", "email", "name", "phone")
-#: Stripe wants a dot in the domain: `someone@localhost` is refused.
+#: Stripe requires a dot in the domain: `someone@localhost` is refused.
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-#: Only shown once set, as on the wire.
+#: Shown only once set, as on the wire.
 _NAMES: Final = ("business_name", "individual_name")
 _ADDRESS: Final = ("city", "country", "line1", "line2", "postal_code", "state")
-#: What `source` and `default_source` were called before; stripe-python has them no more, and they are refused by name.
+#: The old names of `source` and `default_source`, which stripe-python has dropped; they are refused by name.
 _OLD_NAMES: Final = ("bank_account", "card", "default_alipay_account", "default_bank_account", "default_card")
 
 
@@ -55,7 +55,7 @@ def create(call: Call) -> Obj:
 
 
 def new_customer(call: Call, account: str | None = None) -> Obj:
-    """Make a customer from create parameters; one that an account is configured as names it."""
+    """Create a customer from create parameters; the customer of an account names the account."""
     params = call.params
     test_clock = params.get("test_clock") or None
     if test_clock is not None:
@@ -74,7 +74,7 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
         "preferred_locales": [],
         "tax_exempt": "none",
         "test_clock": test_clock,
-        # Hidden until `expand` asks.
+        # Hidden unless expanded.
         "invoice_credit_balance": {},
         "tax": {"automatic_tax": "unrecognized_location", "ip_address": None, "provider": "stripe"},
     }
@@ -92,7 +92,7 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
 
 
 def _apply(call: Call, customer: Obj) -> None:
-    """Set what create and update have in common; "" unsets."""
+    """Set the common parameters of create and update; "" unsets."""
     params = call.params
     for name in _OLD_NAMES:
         if name in params:
@@ -125,7 +125,7 @@ def _invoice_prefix(call: Call, customer: Obj, prefix: str) -> str:
 
 def _tax(call: Call, customer: Obj, given: dict[str, Any]) -> Obj:
     if given.get("validate_location") in ("auto", "immediately"):
-        # Nobody is located here.
+        # Customers have no location here.
         raise refuse("not_implemented_param", param=f"tax[validate_location]={given['validate_location']}")
     return {**customer["tax"], "ip_address": given.get("ip_address", customer["tax"]["ip_address"]) or None}
 
@@ -148,7 +148,7 @@ def _cash_balance(call: Call, customer: Obj, given: dict[str, Any]) -> Obj | Non
 
 
 def _new_source(call: Call, customer: Obj) -> None:
-    """`source`: a new card, which becomes the default in place of the one before."""
+    """`source`: a new card, which replaces the default one."""
     if not call.params["source"]:
         raise refuse("empty", param="source")
     before = customer["default_source"]
@@ -184,7 +184,7 @@ def _tax_id(call: Call, customer: Obj, item: dict[str, Any]) -> Obj:
 
 
 def override(call: Call, customer: Obj, details: dict[str, Any]) -> None:
-    """Let a customer be as a preview's `customer_details` say; what is stored so is undone with the preview."""
+    """Apply a preview's `customer_details` to a customer; the preview undoes what this stores."""
     if "address" in details:
         customer["address"] = _address(details["address"])
     if "shipping" in details:
@@ -221,7 +221,7 @@ _CHANGES: Final[Mapping[str, Callable[[Call, Obj, Any], Any]]] = {
 
 @route("GET", "/v1/customers/{customer}")
 def retrieve(call: Call) -> Obj:
-    """GET /v1/customers/{customer}; a deleted one is answered as `deleted: true`."""
+    """GET /v1/customers/{customer}; a deleted one is shown as `deleted: true`."""
     found = call.store.get("customer", call.args["customer"])
     if found is not None and found.get("deleted"):
         return found
@@ -254,7 +254,7 @@ def update(call: Call) -> Obj:
 
 @route("DELETE", "/v1/customers/{customer}")
 def delete(call: Call) -> Obj:
-    """DELETE /v1/customers/{customer}: for good; its subscriptions are cancelled at once."""
+    """DELETE /v1/customers/{customer}: permanent; cancels its subscriptions at once."""
     customer = call.fetch("customer", call.args["customer"])
     gone = remove(call, customer)
     call.event("customer.deleted", customer)
@@ -262,7 +262,7 @@ def delete(call: Call) -> Obj:
 
 
 def remove(call: Call, customer: Obj) -> Obj:
-    """Put what is answered of a deleted customer in its place, once all that is planned for it has been cancelled."""
+    """Replace a customer by its deleted form, after cancelling everything planned for it."""
     for before_deletion in BEFORE_DELETION:
         before_deletion(call, customer)
     gone: Obj = {"id": customer["id"], "object": "customer", "deleted": True}
@@ -270,5 +270,5 @@ def remove(call: Call, customer: Obj) -> Obj:
     return gone
 
 
-#: What other kinds do when a customer goes, functions of (call, customer): subscriptions are cancelled here.
+#: Called when a customer is deleted: functions of (call, customer), such as cancelling its subscriptions.
 BEFORE_DELETION: list[Any] = []

@@ -1,4 +1,4 @@
-"""Events: what happened to the objects of this account, newest first; and the account itself."""
+"""Events: the changes of this account's objects, newest first; and the account itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def list_events(call: Call) -> Obj:
     if "types" in call.params:
         where["type"] = call.params["types"]
     elif kind is not None and kind.endswith("*"):
-        # A prefix as a range: every name that begins so sorts between it and the last character there is.
+        # A prefix as a range: every name with that prefix sorts between it and it plus the last character.
         where["type"] = {"gte": kind[:-1], "lt": kind[:-1] + "\U0010ffff"}
     elif kind is not None:
         where["type"] = kind

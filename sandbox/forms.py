@@ -1,4 +1,4 @@
-"""Bytes to parameters: form bodies with nested brackets, query strings, JSON. Nothing is trusted, nothing is typed."""
+"""Bytes to parameters: form bodies with nested brackets, query strings, JSON. It trusts nothing and types nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from .errors import refuse
 
-#: Deeper or larger than anything Stripe's API can mean; beyond it a request is an attack or an accident.
+#: More than Stripe's API ever needs; a larger request is an attack or a mistake.
 MAX_DEPTH = 20
 MAX_PAIRS = 20_000
 MAX_BODY = 8 * 1024 * 1024
@@ -72,7 +72,7 @@ def _check_depth(value: Any) -> None:
 
 
 def _check_strings(value: Any) -> None:
-    """Half a surrogate pair can be written as an escape in JSON, and cannot be stored as text."""
+    """Refuse half a surrogate pair: a JSON escape can express it, but it cannot be stored as text."""
     if isinstance(value, str):
         try:
             value.encode("utf-8")
@@ -96,7 +96,7 @@ def _text(raw: bytes) -> str:
 
 
 class _Node(dict[str, Any]):
-    """A bracketed parameter while it is being built; `appended` holds the elements of `[]`."""
+    """A bracketed parameter under construction; `appended` has the elements of `[]`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def _parts(name: str) -> tuple[str, tuple[str, ...]] | None:
     return None if match is None else (match.group(1), tuple(_SEGMENT.findall(match.group(2))))
 
 
-#: The same few hundred names come again and again; long ones do not, and would fill the memory.
+#: The same few hundred names repeat all the time; long ones do not, and would fill the cache.
 _parts_of_short = lru_cache(maxsize=2000)(_parts)
 _SHORT: Final = 100
 
@@ -117,7 +117,7 @@ _SHORT: Final = 100
 def _insert(root: dict[str, Any], name: str, value: str) -> None:
     parts = _parts_of_short(name) if len(name) <= _SHORT else _parts(name)
     if parts is None:
-        # Stripe takes such a name as it stands, and then does not know it.
+        # Stripe takes such a name literally, as an unknown parameter.
         root[name] = value
         return
     head, path = parts
@@ -133,7 +133,7 @@ def _insert(root: dict[str, Any], name: str, value: str) -> None:
         if segment:
             node = _child(node, segment, name)
         else:
-            # `tiers[][up_to]=1&tiers[][unit_amount]=2`: a name seen again starts the next element.
+            # `tiers[][up_to]=1&tiers[][unit_amount]=2`: a repeated name starts the next element.
             following = path[index + 1]
             last = node.appended[-1] if node.appended else None
             if not isinstance(last, _Node) or (index + 2 == len(path) and following and following in last):
@@ -159,7 +159,7 @@ def _child(node: dict[str, Any], key: str, name: str) -> _Node:
 
 
 def _plain(value: Any) -> Any:
-    """`[]` makes lists; `[0]` stays a hash with the key `0`, for only the schema can tell a list from `metadata[0]`."""
+    """`[]` makes lists; `[0]` stays a hash with the key `0`: only the schema can tell a list from `metadata[0]`."""
     if isinstance(value, _Node) and value.appended:
         if value:
             raise refuse("array")

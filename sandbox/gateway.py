@@ -1,5 +1,5 @@
-"""`Sandbox`: one file, one method. Every request passes here, in this order: control, key, limit, fault, route,
-parameters, idempotency, handler, answer, log. Each request is one transaction."""
+"""`Sandbox`: one file, one method. Every request goes through control, key, limit, fault, route, parameters,
+idempotency, handler, answer and log, in this order. Each request is one transaction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _logger = logging.getLogger("sandbox")
 
 @dataclass(kw_only=True)
 class _Passage(log.Entry):
-    """A request on its way, and what the log will tell of it."""
+    """A request in progress, with its log entry."""
 
     path: str
     query: str
@@ -56,7 +56,7 @@ class _Passage(log.Entry):
 
 @dataclass(frozen=True)
 class _Visit:
-    """A request that has found its route: all that carrying it out needs."""
+    """A request with its route and everything needed to carry it out."""
 
     passage: _Passage
     who: keys.Caller
@@ -75,8 +75,8 @@ class Sandbox:
     def __init__(
         self, path: str | os.PathLike[str], *, clock: Callable[[], float] | None = None, renew: bool = False
     ) -> None:
-        """`path` is made when missing. `clock` gives Unix seconds; the default is the host's. `renew` empties a file
-        that another version made, which is refused otherwise."""
+        """`path` is created if missing. `clock` returns Unix seconds; the default is the host's. `renew` empties a file
+        from another version, which is otherwise refused."""
         self._host_clock = clock if clock is not None else time.time
         self._answers = answers.file_of_this_process()
         self.database = Database(path, renew=renew)
@@ -93,7 +93,7 @@ class Sandbox:
         self.database.close()
 
     def handle(self, request: Request) -> Response:
-        """Answer one request. Raises ConnectionDropped where a fault asks for it, SandboxFileError for a bad file."""
+        """Answer one request. Raises ConnectionDropped if a fault says so, SandboxFileError for a bad file."""
         path, _, query = request.url.partition("?")
         if path.startswith("/_sandbox/"):
             return control.handle(self, request, path, query)
@@ -113,12 +113,12 @@ class Sandbox:
         except StripeError as refused:
             return self._refusal(passage, refused)
         except Exception:
-            # The one place where unexpected errors end: the client gets Stripe's own 500, and the traceback is logged.
+            # The only place that catches unexpected errors: the client gets Stripe's own 500, the log the traceback.
             _logger.exception("%s %s failed", passage.request.method, passage.path)
             return self._refusal(passage, refuse("internal"))
 
     def host_clock(self) -> float:
-        """The time that the sandbox's own clock is set against, in Unix seconds."""
+        """The reference time for the sandbox's own clock, in Unix seconds."""
         return self._host_clock()
 
     def reset(self) -> None:
@@ -136,7 +136,7 @@ class Sandbox:
         moment = int(self._host_clock() + current["clock_offset"])
         return lambda: moment
 
-    # -- the way of a request ---------------------------------------------------------------------------------------
+    # -- handling a request -----------------------------------------------------------------------------------------
 
     def _serve(self, passage: _Passage, current: settings.Settings) -> Response:
         request = passage.request
@@ -172,7 +172,7 @@ class Sandbox:
             try:
                 response = None if fault is None else control.before(fault, path)
             except ConnectionDropped:
-                # Nothing was answered, and the log says that it was asked.
+                # There was no answer; the log still records the request.
                 self._log(passage, Response(0, {}, b""), clock())
                 raise
             if response is not None:
@@ -194,10 +194,10 @@ class Sandbox:
         return claims
 
     def _run(self, visit: _Visit) -> Response:
-        """Carry a request out, or answer it again as its idempotency key remembers; one transaction with its log."""
+        """Carry a request out, or replay the answer of its idempotency key; one transaction with its log entry."""
         passage, writes, key = visit.passage, visit.route.writes, visit.key
         with self.database.writing() if writes else self.database.reading() as connection:
-            # What time it is once it is this request's turn: whoever moved the clock while it waited came first.
+            # The time at this request's turn: another request may have moved the clock while it waited.
             current = settings.read(connection)
             clock = self.clock_of(current)
             store = Store(connection, visit.who.scope)
@@ -217,9 +217,9 @@ class Sandbox:
         return response
 
     def _outcome(self, visit: _Visit, call: router.Call) -> tuple[int, bytes, bool]:
-        """Status and body of what the handler answers or refuses, and whether an idempotency key remembers that.
+        """Status and body of the handler's answer or refusal, and whether an idempotency key stores it.
 
-        What a refused request has written is undone. One that only reads has nothing to undo: its refusal is raised.
+        The writes of a refused request are undone. A request that only reads has none: its refusal is raised.
         """
         route, fault, connection = visit.route, visit.fault, call.store.connection
         if route.writes:

@@ -1,4 +1,4 @@
-"""Invoice items: create, retrieve, list; and how one is described by an amount or a price."""
+"""Invoice items: create, retrieve, list; and their amounts and prices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .wire import Obj
 
 
 def wire(call: Call, item: Obj) -> Obj:
-    """An invoice item as Stripe answers it, with its tax rates; recorded: `net_amount` of what no discount touches."""
+    """An invoice item in Stripe's shape, with its tax rates. Recorded: `net_amount` without a discount."""
     shown = {**item, "invoicing_rules": [], "tax_rates": taxation.shown(call, item["tax_rates"])}
     if item["discountable"]:
         del shown["net_amount"]
@@ -41,7 +41,7 @@ def described(
     `where` names the price in errors, `prefix` the item itself.
     """
     if "amount" in entry and "quantity" in entry:
-        # An amount is the whole: https://github.com/stripe/stripe-php/issues/777
+        # The amount is the total: https://github.com/stripe/stripe-php/issues/777
         raise refuse("only_one", param=within(prefix, "amount"), names="amount, quantity")
     quantity = Decimal(str(entry.get("quantity_decimal") or entry.get("quantity", 1)))
     rates = taxation.chosen(call, entry.get("tax_rates"), within(prefix, "tax_rates"))
@@ -83,7 +83,7 @@ def described(
 
 @life.route("POST", "/v1/invoiceitems")
 def create(call: Call) -> Obj:
-    """POST /v1/invoiceitems: on the customer's next invoice."""
+    """POST /v1/invoiceitems: for the customer's next invoice."""
     params = call.params
     for name in ("invoice", "tax_behavior", "tax_code"):
         if params.get(name):
@@ -112,7 +112,7 @@ def create(call: Call) -> Obj:
 
 
 def set_discounts(call: Call, item: Obj, given: Any, where: str, now: int) -> None:
-    """`discounts` of an invoice item, which come before the invoice's own; those of its subscription can be reused."""
+    """`discounts` of an invoice item, which apply before the invoice's own; its subscription's can be reused."""
     inherited: list[str] = []
     if item["parent"] is not None:
         subscription = call.store.get("subscription", item["parent"]["subscription_details"]["subscription"])
@@ -122,14 +122,14 @@ def set_discounts(call: Call, item: Obj, given: Any, where: str, now: int) -> No
 
 
 def _entry(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with `pricing[price]` where `described` looks for a price."""
+    """The parameters with `pricing[price]` moved to where `described` expects it."""
     entry = {name: value for name, value in params.items() if name != "pricing"}
     price = (params.get("pricing") or {}).get("price")
     return {**entry, "price": price} if price else entry
 
 
 def _named(call: Call) -> Obj:
-    """The invoice item that the path names. Recorded: Stripe words this 404 like no other."""
+    """The invoice item of the path. Recorded: Stripe words this 404 differently from all others."""
     id = call.args["invoiceitem"]
     found = call.store.get("invoiceitem", id)
     if found is None:

@@ -32,7 +32,7 @@ from .wire import Obj
 
 @life.route("GET", "/v1/invoices/{invoice}")
 def retrieve(call: Call) -> Obj:
-    """GET /v1/invoices/{invoice}; a draft shows the usage that has come in since."""
+    """GET /v1/invoices/{invoice}; a draft includes usage that has arrived since."""
     return _fresh(call, call.fetch("invoice", call.args["invoice"]))
 
 
@@ -44,7 +44,7 @@ def _fresh(call: Call, invoice: Obj) -> Obj:
 
 @life.route("GET", "/v1/invoices")
 def list_invoices(call: Call) -> Obj:
-    """GET /v1/invoices, filtered by `customer` or its account, `subscription`, `status`, and how and until when."""
+    """GET /v1/invoices, filtered by `customer` or its account, `subscription`, `status`, how and until when."""
     params = call.params
     call.check_filters(customer="customer", subscription="subscription")
     where = call.given("customer", "customer_account", "status", "collection_method", "due_date")
@@ -67,9 +67,9 @@ def lines(call: Call) -> Obj:
 
 @life.route("POST", "/v1/invoices/create_preview")
 def create_preview(call: Call) -> Obj:
-    """POST /v1/invoices/create_preview: the next invoice of a subscription as it is, or as it would be.
+    """POST /v1/invoices/create_preview: the next invoice of a subscription, as it is or after a change.
 
-    Nothing is kept: everything below works on copies, and what it redeems is undone with the answer.
+    It keeps nothing: it works on copies, and redeemed discounts are undone after the answer.
     """
     call.only_show()
     params = call.params
@@ -92,7 +92,7 @@ def create_preview(call: Call) -> Obj:
 
 
 def _of_mode(call: Call, contract: Contract, draft: Draft | None, at: int) -> Obj:
-    """The next invoice, or with `preview_mode=recurring` what recurs of it: no discounts, nothing owed once."""
+    """The next invoice, or with `preview_mode=recurring` its recurring part: no discounts, no one-time amounts."""
     if not _recurring(call):
         return _shown(call, contract, draft, at)
     contract.subscription["discounts"] = []
@@ -106,7 +106,7 @@ def _recurring(call: Call) -> bool:
 
 
 def _override_customer(call: Call, params: dict[str, Any]) -> None:
-    """`customer_details` in place of what the customer of the preview has."""
+    """`customer_details` instead of the customer's own."""
     if not params.get("customer_details"):
         return
     id = params.get("customer")
@@ -115,7 +115,7 @@ def _override_customer(call: Call, params: dict[str, Any]) -> None:
             noun = "subscription" if kind == "subscription" else "subscription_schedule"
             id = call.fetch(noun, params[kind], param=kind)["customer"]
     if id is None:
-        # An invoice without a customer has no shape in Stripe's own description.
+        # Stripe's own description does not describe an invoice without a customer.
         raise refuse("not_implemented_param", param="customer_details without a customer")
     customers.override(call, call.fetch("customer", id, param="customer"), params["customer_details"])
 
@@ -127,7 +127,7 @@ def _check_preview(call: Call) -> None:
     if not any((params.get("subscription"), params.get("schedule"), details.get("items"), phases)) and not (
         params.get("invoice_items")
     ):
-        # Reported: of a customer alone there is no preview (https://github.com/stripe/stripe-node/issues/2347).
+        # Reported: there is no preview for a customer alone (https://github.com/stripe/stripe-node/issues/2347).
         raise refuse("preview_of_nothing")
     if details.get("start_date") and not details.get("items"):
         raise refuse("not_implemented_param", param="subscription_details[start_date] without items")
@@ -155,7 +155,7 @@ def _preview_of_subscription(
     contract = life.contract_of(call, copied(stored), now, prices=known.read)
     _migrate(contract, details)
     if "discounts" in params:
-        # As on an update: what is prorated is net of them.
+        # As on an update: prorations are net of them.
         terms.set_discounts(call, contract.subscription, params["discounts"], now)
     terms.set_tax(call, contract.subscription, details, "subscription_details")
     _calculate(call, contract, params)
@@ -185,7 +185,7 @@ def _migrate(contract: Contract, details: dict[str, Any]) -> None:
 
 
 def _calculate(call: Call, contract: Contract, params: Mapping[str, Any]) -> None:
-    """`automatic_tax` of a preview, beside the taxes that its subscription has."""
+    """`automatic_tax` of a preview, in addition to its subscription's taxes."""
     subscription = contract.subscription
     terms.set_tax(call, subscription, {name: params[name] for name in ("automatic_tax",) if name in params})
     rates = [item["tax_rates"] for item in contract.items]
@@ -193,7 +193,7 @@ def _calculate(call: Call, contract: Contract, params: Mapping[str, Any]) -> Non
 
 
 def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any]) -> tuple[Contract, Draft | None, int]:
-    """The first invoice of a subscription that would be created now."""
+    """The first invoice of a subscription created now."""
     if not params.get("customer"):
         raise refuse("missing", param="customer")
     customer = call.fetch("customer", params["customer"], param="customer")
@@ -219,7 +219,7 @@ def _preview_of_new(call: Call, params: dict[str, Any], details: dict[str, Any])
 
 
 def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
-    """What a customer's pending invoice items alone would make."""
+    """An invoice of a customer's pending invoice items alone."""
     if not params.get("customer"):
         raise refuse("missing", param="customer")
     customer = call.fetch("customer", params["customer"], param="customer")
@@ -230,7 +230,7 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
         _preview_item(call, known, entry, customer, currency, now, f"invoice_items[{index}]")
         for index, entry in enumerate(params.get("invoice_items") or ())
     )
-    if not pending or _recurring(call):  # invoice items are owed once
+    if not pending or _recurring(call):  # invoice items are one-time amounts
         raise refuse("no_upcoming", customer=customer["id"])
     draft = Draft("upcoming", now, now, [line_of_invoice_item(item) for item in pending])
     invoice = _preview_answer(call, customer, currency, draft, now)
@@ -240,14 +240,14 @@ def _preview_of_items(call: Call, params: dict[str, Any]) -> Obj:
 
 
 def _waiting(call: Call, customer: Obj, params: dict[str, Any], *, included: bool = True) -> tuple[list[Obj], str]:
-    """The invoice items that an invoice of a customer takes up, where it does, and its currency, which is theirs."""
+    """The invoice items that a customer's invoice includes, if any, and its currency, which is theirs."""
     found = call.store.query("invoiceitem", {"customer": customer["id"], "invoice": None}) if included else []
     currency = (params.get("currency") or (found[0]["currency"] if found else customer["currency"]) or "usd").lower()
     return [item for item in found if item["currency"] == currency], currency
 
 
 def _preview_items(call: Call, contract: Contract, known: terms.Prices, params: dict[str, Any], now: int) -> None:
-    """The `invoice_items` of a preview, beside those that wait."""
+    """The `invoice_items` of a preview, in addition to pending ones."""
     subscription = contract.subscription
     customer = call.fetch("customer", subscription["customer"])
     for index, entry in enumerate(params.get("invoice_items") or ()):
@@ -294,7 +294,7 @@ def _preview_answer(
         named = call.params["on_behalf_of"]
         invoice["on_behalf_of"] = connect.account(call, named, "on_behalf_of") if named else None
     if subscription is not None and call.store.get("subscription", subscription["id"]) is None:
-        # A subscription that does not exist has no id to show.
+        # A subscription that does not exist has no id.
         invoice["parent"] = None
         for line in invoice["lines"]["data"]:
             details = line["parent"][line["parent"]["type"]]
@@ -307,7 +307,7 @@ def _preview_answer(
 
 
 def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
-    """`discounts` of a whole invoice: instead of its subscription's, which can be named among them."""
+    """`discounts` of a whole invoice: instead of its subscription's, which they may name."""
     target = redemption.Target.of(invoice, "invoice", now, minimums=True)
     invoice["discounts"] = redemption.replace(call, target, given, "discounts")
     begun = [id for id in invoice["discounts"] if id not in target.present]
@@ -317,7 +317,7 @@ def _discount(call: Call, invoice: Obj, given: Any, now: int) -> None:
 
 # -- manual invoices --------------------------------------------------------------------------------------------------
 
-#: What a manual invoice takes; every other parameter is refused by name.
+#: The parameters of a manual invoice; every other one is refused by name.
 _OF_MANUAL: Final = {
     *("collection_method", "currency", "customer", "customer_account", "days_until_due", "description", "expand"),
     *("metadata", "pending_invoice_items_behavior"),
@@ -326,7 +326,7 @@ _OF_MANUAL: Final = {
 
 @life.route("POST", "/v1/invoices")
 def create(call: Call) -> Obj:
-    """POST /v1/invoices: a draft for a customer, of the invoice items that wait where it is asked to include them."""
+    """POST /v1/invoices: a draft for a customer, with the pending invoice items if requested."""
     params = call.params
     for name in sorted(set(params) - _OF_MANUAL):
         raise refuse("not_implemented_param", param=name)
@@ -357,7 +357,7 @@ def create(call: Call) -> Obj:
 
 @life.route("POST", "/v1/invoices/{invoice}/finalize")
 def finalize(call: Call) -> Obj:
-    """POST /v1/invoices/{invoice}/finalize: the draft's hour ends now."""
+    """POST /v1/invoices/{invoice}/finalize: ends the draft's hour now."""
     invoice = call.fetch("invoice", call.args["invoice"], param="id")
     if invoice["status"] != "draft":
         raise refuse("invoice_finalized")
@@ -365,7 +365,7 @@ def finalize(call: Call) -> Obj:
         invoice["auto_advance"] = call.params["auto_advance"]
     with_subscription = _Held(call, invoice)
     now = call.now(invoice)
-    # Recorded: nothing is attempted within the request; what advances by itself is charged an hour on.
+    # Recorded: the request attempts no payment; an invoice that advances automatically is charged an hour later.
     invoicing.finalize(call, invoice, with_subscription.subscription, now, attempt=False)
     charged = invoice["collection_method"] == "charge_automatically"
     if invoice["status"] == "open" and invoice["auto_advance"] and charged:
@@ -377,7 +377,7 @@ def finalize(call: Call) -> Obj:
 
 @life.route("POST", "/v1/invoices/{invoice}/pay")
 def pay(call: Call) -> Obj:
-    """POST /v1/invoices/{invoice}/pay: with what is on file, with a payment method, with a source, or out of band."""
+    """POST /v1/invoices/{invoice}/pay: with the default, a payment method, a source, or out of band."""
     params = call.params
     for name in ("forgive", "mandate"):
         if params.get(name):
@@ -441,7 +441,7 @@ def void(call: Call) -> Obj:
 
 
 class _Held:
-    """An invoice's subscription while the invoice changes it, stored again if it did."""
+    """An invoice's subscription, while the invoice may change it; stores it if it did."""
 
     def __init__(self, call: Call, invoice: Obj) -> None:
         self._call = call

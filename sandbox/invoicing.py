@@ -1,7 +1,7 @@
-"""What happens to an invoice: made from a draft of the billing cycle, rated again while a draft, finalized, paid, void.
+"""The life of an invoice: created from a draft of the billing cycle, rated again while a draft, finalized, paid, void.
 
 The routes are in `invoices.py`; the moments at which subscriptions are billed are in `life.py`. A function that can
-change the invoice's subscription gets it as an argument and changes it in place: who loaded it stores it.
+change the invoice's subscription takes it as an argument and changes it in place; the caller that loaded it stores it.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .router import Call, Kind, declare_kind
 from .store import declare_index
 from .wire import Obj
 
-#: An invoice that a renewal makes stays a draft this long, and takes up usage that comes late.
+#: A renewal's invoice stays a draft for this long, and includes late usage.
 DRAFT_SECONDS: Final = 3600
-#: How many lines an invoice shows of itself; `GET /v1/invoices/{id}/lines` has them all.
+#: How many lines an invoice shows; `GET /v1/invoices/{id}/lines` has them all.
 LINES_SHOWN: Final = 10
 
 
 class StoredCatalog:
-    """Prices, products and usage of the sandbox's own store, seen at one moment and in one currency."""
+    """Prices, products and usage from the sandbox's store, at one moment and in one currency."""
 
     def __init__(self, call: Call, now: int, currency: str, prices: dict[str, Obj] | None = None) -> None:
-        """`prices` by id have been read already, or are a preview's, which nobody keeps."""
+        """`prices` by id are already read, or belong to a preview and are not stored."""
         self._call = call
         self._now = now
         self._currency = currency
@@ -38,7 +38,7 @@ class StoredCatalog:
         self._products: dict[str, Obj] = {}
 
     def price(self, id: str) -> Obj:
-        """A price with its tiers, in the catalog's currency where the price has more than one."""
+        """A price with its tiers, in the catalog's currency if the price has several."""
         if id not in self._prices:
             price = self._read.get(id) or self._call.fetch("price", id)
             option = (price.get("currency_options") or {}).get(self._currency)
@@ -54,19 +54,19 @@ class StoredCatalog:
         return self._products[id]
 
     def usage(self, price: Obj, customer: str, start: int, end: int) -> Decimal:
-        """What the price's meter counted for a customer, as far as events have become visible."""
+        """What the price's meter counted for a customer, from visible events."""
         if end <= start:
             return Decimal(0)
         meter = self._call.fetch("billing.meter", price["recurring"]["meter"])
         return usage_totals.aggregate(self._call.store, meter, customer, start, end, self._now)
 
     def discounts(self, ids: Sequence[str]) -> list[Obj]:
-        """Those of the discounts that still apply, each its `id` and `coupon`."""
+        """The discounts that still apply, each as `id` and `coupon`."""
         return redemption.active(self._call, ids, self._now)
 
 
 def wire(call: Call, invoice: Obj) -> Obj:
-    """An invoice as Stripe answers it: its first lines, without what the sandbox remembers about them."""
+    """An invoice in Stripe's shape: its first lines, without the sandbox's private fields."""
     lines = invoice["lines"]
     shown = [line_wire(call, line) for line in lines["data"][:LINES_SHOWN]]
     return {
@@ -82,7 +82,7 @@ def wire(call: Call, invoice: Obj) -> Obj:
 
 
 def line_wire(call: Call, line: Obj) -> Obj:
-    """A line without the sandbox's own fields."""
+    """A line without the sandbox's private fields."""
     return {key: value for key, value in line.items() if key[0] != "_"}
 
 
@@ -95,13 +95,13 @@ declare_index("invoiceitem", "customer")
 declare_index("invoiceitem", "invoice", nulls=True)
 
 
-# -- making -----------------------------------------------------------------------------------------------------------
+# -- creating ---------------------------------------------------------------------------------------------------------
 
 
 def compose(
     call: Call, draft: Draft, at: int, id: str, *, customer: Obj, currency: str, subscription: Obj | None = None
 ) -> Obj:
-    """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` keeps it."""
+    """An invoice in Stripe's shape, as a draft and not stored: previews show it, `issue` stores it."""
     printed = customer.get("invoice_settings") or {}
     invoice: Obj = {
         **call.head("invoice", id, at=at),
@@ -132,7 +132,7 @@ def compose(
         "_discounts": [],
         "_subscription": None,
     }
-    # Shown only when `expand` asks for it; nothing is paid in a browser here.
+    # Shown only when expanded; no payment happens in a browser here.
     del invoice["confirmation_secret"]
     if subscription is not None:
         invoice.update(_of_subscription(call, subscription, draft, at))
@@ -145,12 +145,12 @@ def compose(
     return invoice
 
 
-#: What an invoice keeps of its customer, as it is at the time.
+#: The customer's fields that an invoice copies.
 _KEPT_OF_CUSTOMER: Final = ("address", "email", "name", "phone", "shipping", "tax_exempt")
 
 
 def _of_subscription(call: Call, subscription: Obj, draft: Draft, at: int) -> Obj:
-    """What an invoice has of its subscription."""
+    """The fields of an invoice that come from its subscription."""
     settings, whole = subscription["invoice_settings"], _whole(call, subscription, draft, at)
     details = {"metadata": dict(subscription["metadata"]), "subscription": subscription["id"]}
     due_date = None
@@ -180,7 +180,7 @@ def compose_for(call: Call, subscription: Obj, draft: Draft, at: int, id: str = 
 
 
 def _threshold_reason(threshold: Obj, lines: Sequence[Obj]) -> Obj:
-    """Which threshold made an invoice due, and the lines of each item that reached its own."""
+    """The threshold that made an invoice due, and the lines of each item that reached its own."""
     reasons = [
         {"line_item_ids": [line["id"] for line in lines if item_of(line) == item], "usage_gte": usage_gte}
         for item, usage_gte in threshold["items"].items()
@@ -189,16 +189,16 @@ def _threshold_reason(threshold: Obj, lines: Sequence[Obj]) -> Obj:
 
 
 def item_of(line: Obj) -> str | None:
-    """The subscription item that a line bills by itself; None for invoice items, its prorations among them."""
+    """The subscription item that a line bills directly; None for invoice items, including prorations."""
     details = line["parent"]["subscription_item_details"]
     found: str | None = None if details is None or details["invoice_item"] else details["subscription_item"]
     return found
 
 
 def _whole(call: Call, subscription: Obj, draft: Draft, at: int) -> list[Obj]:
-    """The discounts of a whole invoice: the subscription's, and those that some lines are still under.
+    """The discounts of a whole invoice: the subscription's, and older ones that still apply to some lines.
 
-    Lines of a backdated subscription's past (`_as_of`) are under what applied then.
+    Lines for a backdated subscription's past (`_as_of`) use the discounts of that time.
     """
     former = [id for line in draft.lines for id in line.get("_under", ())]
     ids = list(dict.fromkeys([*subscription["discounts"], *former]))
@@ -220,7 +220,7 @@ def _line(call: Call, invoice: Obj, line: Obj) -> Obj:
 
 
 def total_up(call: Call, invoice: Obj, customer: Obj) -> None:
-    """Discount, tax and sum the lines, and set what is due, the customer's balance taken into account."""
+    """Discount, tax and sum the lines, and set the amount due after the customer's balance."""
     lines = invoice["lines"]["data"]
     discounts.apply(lines, invoice["_discounts"], invoice["currency"])
     taxation.apply(call, invoice, customer)
@@ -240,26 +240,26 @@ def total_up(call: Call, invoice: Obj, customer: Obj) -> None:
 
 
 def schedule_finalization(invoice: Obj, at: int) -> None:
-    """Let a draft finalize by itself an hour on, and charge it then where it is charged."""
+    """Schedule a draft to be finalized in an hour, and charged then if it is charged automatically."""
     invoice["automatically_finalizes_at"] = at + DRAFT_SECONDS
     if invoice["collection_method"] == "charge_automatically":
         invoice["next_payment_attempt"] = at + DRAFT_SECONDS
 
 
 def issue(call: Call, invoice: Obj, draft: Draft, at: int) -> None:
-    """Store a composed invoice and let it take up its invoice items."""
-    # The last first: lists are newest first, and Stripe's show a credit before the debit beside it.
+    """Store a composed invoice and attach its invoice items."""
+    # In reverse: lists are newest first, and Stripe's show a credit before its debit.
     for item in reversed(draft.taken):
         item["invoice"] = invoice["id"]
         call.store.put(item)
-    # Nobody has to be waited for: there are no webhook endpoints.
+    # No need to wait for webhooks: there are no endpoints.
     invoice["webhooks_delivered_at"] = at
     keep(call, invoice)
     call.event("invoice.created", invoice, now=at)
 
 
 def keep(call: Call, invoice: Obj) -> None:
-    """Store an invoice, with the moment at which the sandbox must look at it again."""
+    """Store an invoice with the moment when it next needs attention."""
     due: int | None = None
     if invoice["status"] == "draft" and invoice["auto_advance"]:
         due = invoice["automatically_finalizes_at"]
@@ -272,13 +272,13 @@ def keep(call: Call, invoice: Obj) -> None:
 
 
 def set_due(obj: Obj, due: int | None) -> None:
-    """Set the moment at which time has something to do with an object, by the clock that it goes by."""
+    """Set the moment when an object next needs attention, by the clock that it follows."""
     clock = obj["test_clock"] is not None
     obj["_due"], obj["_clock_due"] = (None, due) if clock else (due, None)
 
 
 def rate_again(call: Call, invoice: Obj, at: int) -> bool:
-    """Rate a draft's usage lines again; whether that changed anything. Usage that comes late is billed this way."""
+    """Rate a draft's usage lines again; returns whether anything changed. This bills late usage."""
     rated = [line for line in invoice["lines"]["data"] if line.get("_usage")]
     if invoice["status"] != "draft" or not rated:
         return False
@@ -329,9 +329,9 @@ def _rated(line: Obj) -> Obj:
 
 
 def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, attempt: bool = True) -> None:
-    """A draft becomes open: numbered, its amounts fixed, the customer's balance used; paid when nothing is due.
+    """Open a draft: number it, fix its amounts, use the customer's balance; it is paid if nothing is due.
 
-    `attempt` says whether a charge_automatically invoice is charged at once.
+    `attempt`: whether a charge_automatically invoice is charged at once.
     """
     rate_again(call, invoice, at)
     customer = call.fetch("customer", invoice["customer"])
@@ -344,7 +344,7 @@ def finalize(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, att
     invoice["ending_balance"] = min(balance, 0)
     charged = invoice["collection_method"] == "charge_automatically"
     if charged and 0 < balance < least_charge(invoice["currency"]):
-        # Too little to charge: recorded, the customer owes it on the next invoice and this one counts as paid.
+        # Recorded: an amount too small to charge moves to the next invoice, and this one counts as paid.
         invoice["ending_balance"] = balance
         invoice["amount_due"] = invoice["amount_remaining"] = 0
     customer["balance"] = invoice["ending_balance"]
@@ -394,13 +394,13 @@ def charge(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> bool:
 
 
 def refusal_of(call: Call, method: str) -> str | None:
-    """How charging a payment method or a source is refused, a row of `errors.py`; None where it pays."""
+    """Why charging a payment method or a source is refused, a row of `errors.py`; None if it succeeds."""
     stored = call.store.get("payment_method", method) or call.store.get("card", method)
     return None if stored is None else stored.get("_fails")
 
 
 def payment_method(call: Call, invoice: Obj | None, subscription: Obj | None) -> str | None:
-    """What would be charged: the invoice's own, the subscription's, the customer's; payment methods before sources.
+    """What is charged: the invoice's, the subscription's or the customer's; payment methods before sources.
 
     https://docs.stripe.com/api/subscriptions/object (`default_payment_method`, `default_source`)
     """
@@ -419,7 +419,7 @@ def payment_method(call: Call, invoice: Obj | None, subscription: Obj | None) ->
 
 
 def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, out_of_band: bool = False) -> None:
-    """Mark an invoice as paid, and let a subscription that waited for it go on."""
+    """Mark an invoice as paid, and activate a subscription that waited for it."""
     invoice["status"] = "paid"
     invoice["auto_advance"] = False
     invoice["next_payment_attempt"] = None
@@ -435,16 +435,16 @@ def settle_paid(call: Call, invoice: Obj, subscription: Obj | None, at: int, *, 
         and subscription["status"] in ("incomplete", "past_due", "unpaid")
         and (subscription["latest_invoice"] in (None, invoice["id"]))
     ):
-        # What a trial begins with can cost something: an invoice item.
+        # The beginning of a trial can cost something: an invoice item.
         subscription["status"] = "trialing" if (subscription["trial_end"] or 0) > at else "active"
 
 
 def void(call: Call, invoice: Obj, subscription: Obj | None, at: int) -> None:
-    """Void an open invoice; a subscription that its first payment would have begun expires."""
+    """Void an open invoice; a subscription that waits for its first payment expires."""
     invoice["status"] = "void"
     invoice["status_transitions"]["voided_at"] = at
     invoice["auto_advance"] = False
-    # What the customer's balance paid goes back to it.
+    # The part paid from the customer's balance returns to it.
     customer = call.fetch("customer", invoice["customer"])
     used = invoice["starting_balance"] - (invoice["ending_balance"] or 0)
     if used:

@@ -1,4 +1,4 @@
-"""Whose request is it: API keys, their modes, and how wrong ones are answered."""
+"""Authentication: API keys, their modes, and the answers to wrong ones."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from .wire import Request
 _KEY = re.compile(r"\A(sk|rk)_(test|live)_[0-9A-Za-z_]+\Z")
 
 
-#: What a key needs to read its own account, in Stripe's words.
+#: The permission to read a key's own account, in Stripe's words.
 READ_ACCOUNT: Final = "rak_accounts_kyc_basic_read"
 
 #: The permission behind a path, without `_read` and `_write`: the longest prefix counts. The names are those in
 #: Stripe's refusals and in https://docs.stripe.com/stripe-apps/reference/permissions (a price is still a plan); invoice
-#: items, subscription items and schedules ride on the object that they belong to. Nobody has published the names for
-#: meter events, test clocks and trial offers: these follow the same pattern.
+#: items, subscription items and schedules use the permission of the object that they belong to. The names for meter
+#: events, test clocks and trial offers are not published: these follow the same pattern.
 PERMISSIONS: Final[dict[str, str]] = json.loads((Path(__file__).parent / "data" / "permissions.json").read_bytes())
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An accepted key: its mode, the account it belongs to, and what a restricted one may do (None is everything)."""
+    """An accepted key: its mode, the account it belongs to, and what a restricted one may do (None: everything)."""
 
     key: str
     livemode: bool
     account: str
     #: Rules such as `GET /v1/prices` or `* /v1/billing`.
     allow: tuple[str, ...] | None = None
-    #: Stripe's names of what the key may do, and of what it alone may not.
+    #: Stripe's names of the key's permissions, and of the only ones that it lacks.
     permissions: tuple[str, ...] | None = None
     lacks: tuple[str, ...] = ()
 
     @property
     def scope(self) -> str:
-        """The part of the store that this caller sees."""
+        """This caller's part of the store."""
         return f"{self.account}:{'live' if self.livemode else 'test'}"
 
 
@@ -73,7 +73,7 @@ def redacted(key: str) -> str:
 
 
 def caller(request: Request, settings: dict[str, Any]) -> Caller:
-    """The caller of a request, or the refusal that its key deserves."""
+    """The caller of a request; raises the refusal of its key."""
     key = given(request)
     if key is None:
         raise refuse("no_key")
@@ -109,19 +109,19 @@ def permission(method: str, path: str) -> str:
 
 
 def known_permissions() -> list[str]:
-    """Every name that `permissions` and `lacks` of a key take."""
+    """Every permission that `permissions` and `lacks` accept."""
     words = sorted(set(PERMISSIONS.values()) - {PERMISSIONS["/v1/account"]})
     return [READ_ACCOUNT, *(f"{word}_{access}" for word in words for access in ("read", "write"))]
 
 
 def check_permission(who: Caller, method: str, path: str) -> None:
-    """Refuse what a restricted key may not do, with Stripe's 403."""
+    """Refuse what a restricted key may not do with Stripe's 403."""
     if who.allow is None and who.permissions is None and not who.lacks:
         return
     needed = permission(method, path)
     if (
         (who.allow is None or _allowed(who.allow, method, path))
-        # Whoever may write may read.
+        # Permission to write includes reading.
         and (who.permissions is None or needed in who.permissions or _writing(needed) in who.permissions)
         and needed not in who.lacks
     ):

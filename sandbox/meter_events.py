@@ -14,12 +14,12 @@ from .wire import Obj
 
 declare_kind(Kind("billing.meter_event_summary"))
 
-#: Characters of one value in a payload, by Stripe's description of the answer.
+#: The maximum length of a value in a payload, from Stripe's description of the answer.
 LONGEST_VALUE: Final = 100
 
 
 def alone(store: Store, raw: dict[str, Any]) -> inflight.Claim | None:
-    """Stripe takes one event at a time of a customer and meter; the second under way is refused with 409."""
+    """Stripe accepts one event at a time for a customer and meter; it refuses a concurrent second one with 409."""
     name, payload = raw.get("event_name"), raw.get("payload")
     if not isinstance(name, str) or not isinstance(payload, dict):
         return None
@@ -78,7 +78,7 @@ def adjust(call: Call) -> Obj:
 
 @route("GET", "/v1/billing/meters/{id}/event_summaries")
 def summaries(call: Call) -> Obj:
-    """GET .../event_summaries: newest first; hours and days without events are left out."""
+    """GET .../event_summaries: newest first, without hours and days that have no events."""
     params = call.params
     meter = call.fetch("billing.meter", call.args["id"])
     customer = call.fetch("customer", params["customer"], param="customer", status=400)
@@ -96,7 +96,7 @@ def summaries(call: Call) -> Obj:
 
 
 def _summary(call: Call, meter: Obj, customer: str, start: int, end: int, value: Decimal) -> Obj:
-    # The same summary has the same id whenever it is asked for, so that cursors work without storing any.
+    # The same summary always has the same id, so cursors work without storing them.
     digest = hashlib.sha256(f"{call.store.scope} {meter['id']} {customer} {start} {end}".encode()).hexdigest()
     return {
         "id": f"mtrusg_{'' if call.livemode else 'test_'}{digest[:24]}",

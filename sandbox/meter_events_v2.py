@@ -1,4 +1,4 @@
-"""Meter events over /v2: one by one, and the stream with its sessions; the error reports that come of them."""
+"""Meter events over /v2: single events, the stream with its sessions, and the error reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_STREAM_EVENTS: Final = 100
 
 @route("POST", "/v2/billing/meter_event_session")
 def session(call: Call) -> Obj:
-    """POST /v2/billing/meter_event_session: a token for the stream, good for 15 minutes."""
+    """POST /v2/billing/meter_event_session: a token for the stream, valid for 15 minutes."""
     now = call.now()
     mode = "live" if call.livemode else "test"
     token, id = mint("token_", 60), mint(f"mes_{mode}_", 24)
@@ -39,9 +39,9 @@ def session(call: Call) -> Obj:
 
 @route("POST", v2.STREAM_PATH)
 def stream(call: Call) -> Obj:
-    """POST /v2/billing/meter_event_stream: up to 100 events, each judged after the answer.
+    """POST /v2/billing/meter_event_stream: up to 100 events, each validated after the answer.
 
-    An identifier that was there before is dropped without a word: nobody has published what Stripe says to that here.
+    An event with a known identifier is dropped silently: Stripe's answer to that is not published.
     """
     given = call.params["events"]
     if not 1 <= len(given) <= MAX_STREAM_EVENTS:

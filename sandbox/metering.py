@@ -1,7 +1,7 @@
-"""Accepting meter events: what is wrong with one, which are duplicates, and what is reported afterwards.
+"""Accepting meter events: their validation, their duplicates, and the error reports afterwards.
 
-v1 and v2 single events are checked at once; the stream is checked after it has been accepted, and all that its sender
-ever hears of a bad event is an error report. An unknown customer is a matter of error reports on both ways.
+Single events of v1 and v2 are checked at once. Events of the stream are checked after the answer, so a bad one only
+appears in an error report. An unknown customer appears only in error reports either way.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NUMBER: Final = re.compile(rf"\A-?[0-9]+(\.[0-9]{{1,{usage_totals.PLACES}}})?\Z
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A meter event as it came in; `timestamp` is Unix seconds, None where the sender left it out."""
+    """A received meter event; `timestamp` is Unix seconds, None if the sender omitted it."""
 
     event_name: str
     payload: dict[str, Any]
@@ -70,7 +70,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An event that does not count: the code of the report, and the refusal where it is known at once."""
+    """An event that does not count: the code of the report, and the refusal if it is known at once."""
 
     event: Event
     meter: Obj | None
@@ -81,12 +81,12 @@ class Rejected:
 
     @property
     def at_once(self) -> bool:
-        """Whether v1 says so in its answer; an unknown customer only comes to light later."""
+        """Whether v1 refuses it at once; an unknown customer is only reported later."""
         return self.code != "meter_event_customer_not_found"
 
 
 class Desk:
-    """Checks the events of one request; meters and customers are looked up once each."""
+    """Validates the events of one request; looks up each meter and customer once."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -95,7 +95,7 @@ class Desk:
         self._now = call.now()
 
     def judge(self, event: Event) -> Accepted | Rejected:
-        """Whether an event counts, and for whom."""
+        """Whether an event counts, and for which customer."""
         meter, now, timestamp = self.meter(event.event_name), self._now, 0
 
         def no(code: str, refusal: StripeError) -> Rejected:
@@ -134,7 +134,7 @@ class Desk:
         return Accepted(event, meter, customer_id, value, timestamp, now)
 
     def meter(self, event_name: str) -> Obj | None:
-        """The active meter of an event name, else an inactive one that had it."""
+        """The active meter with an event name, else an inactive one."""
         if event_name not in self._meters:
             found = self._call.store.query("billing.meter", {"event_name": event_name})
             active = [meter for meter in found if meter["status"] == "active"]
@@ -142,7 +142,7 @@ class Desk:
         return self._meters[event_name]
 
     def _time_of(self, id: str) -> int | None:
-        """The time of a customer, its test clock's if it has one; None where there is no such customer."""
+        """The time of a customer, by its test clock if it has one; None for an unknown customer."""
         if id not in self._customers:
             found = self._call.store.get("customer", id)
             self._customers[id] = None if found is None or found.get("deleted") else self._call.now(found)
@@ -150,7 +150,7 @@ class Desk:
 
 
 def taken(call: Call, identifiers: Sequence[str]) -> set[str]:
-    """Those identifiers that a meter event of the last 24 hours has."""
+    """The given identifiers that a meter event of the last 24 hours already has."""
     since = call.now() - UNIQUE_SECONDS
     marks = ",".join("?" * len(identifiers))
     sql = f"SELECT identifier FROM meter_events WHERE scope = ? AND identifier IN ({marks}) AND received > ?"
@@ -158,7 +158,7 @@ def taken(call: Call, identifiers: Sequence[str]) -> set[str]:
 
 
 def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
-    """Store what was judged: events, and errors to be reported; both are seen once the lag is over."""
+    """Store validated events, and errors to report; both become visible after the lag."""
     lag = float(call.settings.get("lag", 0.0))
     received = call.now()
     scope = call.store.scope
@@ -207,7 +207,7 @@ def keep(call: Call, verdicts: Sequence[Accepted | Rejected]) -> None:
         )
 
 
-#: What wants to know that customers' usage counts differently from a moment on: functions of (call, moments by id).
+#: Called when customers' usage will count differently from a moment on: functions of (call, moments by id).
 ON_USAGE: Final[list[Callable[[Call, dict[str, int]], None]]] = []
 
 
@@ -218,7 +218,7 @@ def _tell(call: Call, counted: dict[str, int]) -> None:
 
 
 def cancel(call: Call, event_name: str, identifier: str) -> str:
-    """Cancel an event; the answer is the status of the adjustment."""
+    """Cancel an event; returns the status of the adjustment."""
     row = call.store.connection.execute(
         "SELECT id, received, cancelled, customer FROM meter_events WHERE scope = ? AND identifier = ?"
         " AND event_name = ? ORDER BY id DESC LIMIT 1",
@@ -241,7 +241,7 @@ def cancel(call: Call, event_name: str, identifier: str) -> str:
 
 
 def report(call: Call) -> None:
-    """Turn the errors that are due into error-report events, one for each meter and ten seconds."""
+    """Turn due errors into error-report events, one for each meter and ten seconds."""
     scope = call.store.scope
     due = call.store.connection.execute(
         "SELECT id, meter, code, message, identifier, visible FROM meter_event_errors WHERE scope = ? AND visible <= ?"
@@ -303,7 +303,7 @@ def rfc3339(seconds: int) -> str:
 
 
 def parse_rfc3339(text: Any, param: str) -> int:
-    """A time of /v2 as Unix seconds; a number or a time without its zone is refused."""
+    """A time of /v2 as Unix seconds; refuses a number or a time without a zone."""
     if isinstance(text, str) and len(text) <= 40 and "T" in text.upper():
         try:
             moment = datetime.fromisoformat(text)

@@ -1,8 +1,8 @@
-"""Sandbox files of earlier formats, migrated to the present one: one step per format, in order, in one transaction.
+"""Migrates sandbox files of earlier formats to the present one: one step per format, in order, in one transaction.
 
-Whoever changes the shape of what is stored raises `store.FORMAT`, adds here the step from the format before, and leaves
-the steps that are there as they are. `tests/sandbox/fixtures` has files that earlier commits really made, one a format
-at least; every later commit opens them.
+To change the stored shape, raise `store.FORMAT`, add the step from the previous format here, and leave the existing
+steps unchanged. `tests/sandbox/fixtures` has files from earlier commits, at least one for each format; every later
+commit opens them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _each(connection: sqlite3.Connection, changes: dict[str, Callable[[Obj], Non
 
 
 def _each_snapshot(connection: sqlite3.Connection, changes: dict[str, Callable[[Obj], None]]) -> None:
-    """Change what events hold of objects of some kinds, in the form that was answered."""
+    """Change the objects of some kinds inside events, which are in their answered form."""
 
     def change(event: Obj) -> None:
         snapshot = event["data"]["object"]
@@ -44,12 +44,12 @@ def _each_snapshot(connection: sqlite3.Connection, changes: dict[str, Callable[[
 
 
 def _fill(obj: Obj, **defaults: Any) -> None:
-    """Give an object the fields that it lacks."""
+    """Add missing fields to an object."""
     for name, value in defaults.items():
         obj.setdefault(name, value)
 
 
-# -- from the files of before there was a format, to 2 ----------------------------------------------------------------
+# -- from files without a format to 2 ---------------------------------------------------------------------------------
 
 
 def _invoice_to_2(invoice: Obj) -> None:
@@ -86,7 +86,7 @@ def _schedule_to_2(schedule: Obj) -> None:
 
 
 def _to_2(connection: sqlite3.Connection) -> None:
-    # What was under way is over, and a rate limit's second too.
+    # Requests in progress have ended, and a rate limit's second too.
     connection.execute("DROP TABLE IF EXISTS in_flight")
     connection.execute("DROP TABLE IF EXISTS buckets")
     _each(
@@ -101,7 +101,7 @@ def _to_2(connection: sqlite3.Connection) -> None:
 def _subscription_to_3(subscription: Obj) -> None:
     for item in subscription["items"]["data"]:
         for debit in item["_debits"]:
-            # Which lines billed it is not known any more: what is credited from it names none.
+            # The lines that billed it are no longer known: a credit from it names none.
             _fill(debit, invoice=None, item=None, lines=[])
 
 
@@ -126,5 +126,5 @@ def _to_3(connection: sqlite3.Connection) -> None:
     _each_snapshot(connection, {"subscription": _subscription_shown_to_3})
 
 
-#: By format: the next one, and the way there. Files of before 23 November 2026 say 0.
+#: By format: the next one, and the step to it. Files from before 23 November 2026 say 0.
 STEPS: Final[dict[int, tuple[int, Callable[[sqlite3.Connection], None]]]] = {0: (2, _to_2), 2: (3, _to_3)}

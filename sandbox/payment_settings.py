@@ -1,4 +1,4 @@
-"""A subscription's `payment_settings`: checked, kept and answered in Stripe's shape.
+"""A subscription's `payment_settings`: validated, stored and shown in Stripe's shape.
 
 https://docs.stripe.com/api/subscriptions/object#subscription_object-payment_settings
 """
@@ -11,24 +11,24 @@ from typing import Any, Final
 from . import spec
 from .errors import refuse
 
-#: Stands for the value of a field that is answered only where it was given.
+#: The value of a field that is shown only if it was given.
 _WHEN_GIVEN: Final = "<given>"
 
 
 def _options() -> dict[str, dict[str, Any]]:
-    """The options of each payment method as they are answered: a field that was left out has the value here, a hash
-    that was left out is not there."""
+    """The options of each payment method as shown: an omitted field has the default here, an omitted hash is not
+    shown."""
     found: dict[str, dict[str, Any]] = spec.beside()["payment_method_options"]
     return found
 
 
 def first() -> dict[str, Any]:
-    """Those of a subscription that says nothing about them."""
+    """The default settings of a subscription."""
     return {"payment_method_options": None, "payment_method_types": None, "save_default_payment_method": "off"}
 
 
 def changed(current: Mapping[str, Any], given: Mapping[str, Any], where: str = "payment_settings") -> dict[str, Any]:
-    """The settings as a request leaves them. What is given of one payment method replaces its options."""
+    """The settings after a request. Given options of a payment method replace its old ones."""
     settings = dict(current)
     if "payment_method_options" in given:
         options = dict(settings["payment_method_options"] or dict.fromkeys(_options()))
@@ -45,7 +45,7 @@ def changed(current: Mapping[str, Any], given: Mapping[str, Any], where: str = "
 
 
 def _shown(shape: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is answered of a hash that was given."""
+    """The shown form of a given hash."""
     result = {}
     for name, otherwise in shape.items():
         value = given.get(name, "")
@@ -60,7 +60,7 @@ def _shown(shape: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _check_words(given: Mapping[str, Any], where: str) -> None:
-    """Words of `customer_balance` that the description has as free text, and names in its prose."""
+    """Validate values of `customer_balance` that the description only lists in its prose."""
     for path, words in spec.beside()["payment_method_words"].items():
         value: Any = given
         param = where

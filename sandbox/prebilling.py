@@ -1,4 +1,4 @@
-"""Billing in advance: `billing_schedules` of a subscription. What they bill is in `billing/cycle.py`.
+"""Billing in advance: the `billing_schedules` of a subscription. `billing/cycle.py` bills them.
 
 https://docs.stripe.com/billing/subscriptions/prebilling
 """
@@ -23,10 +23,10 @@ LONGEST_AHEAD: Final = {"day": 1826, "week": 260, "month": 60, "year": 5}
 
 
 def plan(call: Call, contract: Contract, params: Mapping[str, Any], now: int, prefix: str = "") -> None:
-    """`billing_schedules`: how long which items are billed in advance; `_bill_until` of an item is what it comes to.
+    """`billing_schedules`: which items are billed in advance, and until when; the result is an item's `_bill_until`.
 
-    The rules are those of https://docs.stripe.com/billing/subscriptions/prebilling. The list is set as a whole; an
-    entry of a known `key` may leave out its `bill_until`.
+    The rules are from https://docs.stripe.com/billing/subscriptions/prebilling. The list is replaced as a whole; an
+    entry with a known `key` may omit its `bill_until`.
     """
     subscription, where = contract.subscription, within(prefix, "billing_schedules")
     given = params["billing_schedules"] or ()
@@ -77,7 +77,7 @@ def _check(contract: Contract, params: Mapping[str, Any], where: str) -> None:
 
 
 def check_coupons(call: Call, subscription: Obj, now: int, where: str) -> None:
-    """Stripe bills in advance under percentages that are taken off once or forever only."""
+    """Stripe bills in advance only with percentage discounts for once or forever."""
     for coupon in _coupons(call, subscription, now):
         if coupon["percent_off"] is None or coupon["duration"] == "repeating":
             raise refuse("prebill", param=where, rule="only coupons of percent_off, once or forever, go with it")
@@ -105,7 +105,7 @@ def _bill_until(given: Mapping[str, Any], now: int, where: str) -> Obj:
 
 
 def _items(contract: Contract, applies_to: Sequence[Mapping[str, Any]] | None, end: int, where: str) -> list[Obj]:
-    """The items that a billing schedule covers: those named, else every licensed one whose period ends by then."""
+    """The items of a billing schedule: the named ones, else every licensed one whose period ends by then."""
     licensed = [item for item in contract.items if not is_metered(contract.price(item))]
     if not applies_to:
         found = [item for item in licensed if item["current_period_end"] <= end]
@@ -127,7 +127,7 @@ def _items(contract: Contract, applies_to: Sequence[Mapping[str, Any]] | None, e
 
 
 def check_end(subscription: Obj, where: str) -> None:
-    """Nothing is billed in advance for the time after a planned end."""
+    """Refuse billing in advance for the time after a planned end."""
     cancel_at = subscription["cancel_at"]
     for item in subscription["items"]["data"]:
         if cancel_at is not None and (item.get("_bill_until") or 0) > cancel_at:

@@ -13,7 +13,7 @@ from .wire import Obj
 
 
 def _reveal(call: Call, price: Obj, field: str) -> Any:
-    """The tiers of a currency are not shown with it; `currency_options.eur.tiers` asks for them."""
+    """A currency does not show its tiers; `currency_options.eur.tiers` requests them."""
     if field != "currency_options":
         return price[field]
     return {
@@ -34,7 +34,7 @@ MOST_TRIAL_DAYS: Final = 730
 
 
 def plan_of(price: Obj) -> Obj:
-    """A recurring price as a plan. Recorded: Stripe sends one beside it, though its description has no plans."""
+    """A recurring price as a plan. Recorded: Stripe sends both, although its description has no plans."""
     alike = ("active", "billing_scheme", "created", "currency", "livemode", "metadata", "nickname", "product")
     return {
         "id": price["id"],
@@ -49,24 +49,24 @@ def plan_of(price: Obj) -> Obj:
 
 
 def new_id(call: Call) -> str:
-    """The id of a price to be."""
+    """The id of a new price."""
     return call.mint("price_1", 23)
 
 
 def new_price(call: Call, params: dict[str, Any], product: str, id: str | None = None) -> Obj:
-    """Make a price of a product from create parameters; `id` where the product names it already."""
+    """Create a price of a product from create parameters; `id` if the product already names it."""
     check_sold(call.fetch("product", product), params)
     return save(call, params, product, price_shape(call, params), id)
 
 
 def check_sold(product: Obj, params: dict[str, Any]) -> None:
-    """Only a service is sold again and again."""
+    """Only a service can have a recurring price."""
     if "recurring" in params and product["type"] == "good":
         raise refuse("product_good", product=product["id"])
 
 
 def save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any], id: str | None = None) -> Obj:
-    """Store a price of a shape that was checked."""
+    """Store a price with a validated shape."""
     lookup_key = _claim_lookup_key(call, params, None)
     price: Obj = {
         **call.head("price", id or new_id(call)),
@@ -83,7 +83,7 @@ def save(call: Call, params: dict[str, Any], product: str, shape: dict[str, Any]
 
 
 def price_shape(call: Call, params: dict[str, Any], param: str = "") -> dict[str, Any]:
-    """The immutable part of a price: scheme, amounts, tiers, recurrence. Checks every rule between them."""
+    """The immutable part of a price: scheme, amounts, tiers, recurrence. Validates all rules between them."""
     currency = amounts.currency(params["currency"], within(param, "currency"))
     recurring = _recurring(call, params["recurring"], param) if "recurring" in params else None
     scheme = params.get("billing_scheme", "per_unit")
@@ -121,7 +121,7 @@ def price_shape(call: Call, params: dict[str, Any], param: str = "") -> dict[str
 
 
 def _check_tiered(params: dict[str, Any], param: str) -> None:
-    """What does not go with tiers, and what has to."""
+    """What cannot be combined with tiers, and what they require."""
     if "recurring" not in params:
         raise refuse("tiered_one_time")
     for name in ("unit_amount", "unit_amount_decimal", "custom_unit_amount"):
@@ -135,13 +135,13 @@ def _check_tiered(params: dict[str, Any], param: str) -> None:
 
 
 def _custom_amount(params: dict[str, Any]) -> dict[str, Any] | None:
-    """`custom_unit_amount` as Stripe shows it; one that is not enabled is none."""
+    """`custom_unit_amount` as Stripe shows it; None if it is not enabled."""
     given = params.get("custom_unit_amount") or {"enabled": False}
     return {name: given.get(name) for name in ("maximum", "minimum", "preset")} if given["enabled"] else None
 
 
 def _amount(name: str, pair: tuple[int | None, str | None] | None) -> dict[str, Any]:
-    """An amount and its decimal as two fields, null where there is none."""
+    """An amount and its decimal as two fields, null if there is none."""
     return dict(zip((name, f"{name}_decimal"), pair or (None, None), strict=True))
 
 
@@ -202,7 +202,7 @@ def _tiers(given: list[dict[str, Any]], param: str) -> list[dict[str, Any]]:
 
 
 def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
-    """The price in every currency it has, its own included, as `expand[]=currency_options` shows it."""
+    """The price in all its currencies, including its own, as `expand[]=currency_options` shows it."""
     own = price["currency"]
     options: dict[str, Any] = {name: option for name, option in current.items() if name != own}
     for code, option in given.items():
@@ -227,7 +227,7 @@ def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]
 
 
 def _claim_lookup_key(call: Call, params: dict[str, Any], price_id: str | None) -> str | None:
-    """The lookup key for a price, taken from its holder where `transfer_lookup_key` says so."""
+    """The lookup key for a price, taken from its present holder with `transfer_lookup_key`."""
     lookup_key = params.get("lookup_key") or None
     if lookup_key is None:
         if params.get("transfer_lookup_key") and "lookup_key" not in params:
@@ -263,7 +263,7 @@ def list_prices(call: Call) -> Obj:
 
 @route("POST", "/v1/prices/{price}")
 def update(call: Call) -> Obj:
-    """POST /v1/prices/{price}: what is sold stays as it is; only how it is found and labelled changes."""
+    """POST /v1/prices/{price}: what it sells cannot change, only its labels and lookup key."""
     price = call.fetch("price", call.args["price"])
     old = dict(price)
     params = call.params

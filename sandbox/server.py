@@ -1,4 +1,4 @@
-"""The sandbox on a port: plain HTTP/1.1 with keep-alive, on the loopback address unless told otherwise."""
+"""The sandbox on a port: plain HTTP/1.1 with keep-alive, by default on the loopback address."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .wire import ConnectionDropped, Request, Response, SandboxFileError
 
 LOOPBACK: Final = "127.0.0.1"
 
-#: A body that is announced as larger is refused before it is read.
+#: A larger body is refused before it is read.
 MAX_BODY: Final = 16 * 1024 * 1024
 
 #: The request line and the headers together: a longer URL is a 414, more headers are a 431.
 MAX_HEAD: Final = 65536
 MAX_HEADERS: Final = 100
-#: The line in front of a chunk: a length and extensions that nobody uses.
+#: The line before a chunk: a length and unused extensions.
 MAX_LINE: Final = 4096
-#: An idle client does not keep a thread for ever.
+#: An idle client does not keep a thread forever.
 IDLE_SECONDS: Final = 120.0
-#: A server that is told to stop waits so long for the requests that are under way: less than those who then kill it.
+#: A stopping server waits this long for requests in progress: less than the time until supervisors kill it.
 FINISH_SECONDS: Final = 5.0
 
-#: Bare line feeds are taken too: what is typed by hand into `nc` has no carriage returns.
+#: Bare line feeds are accepted too: input typed into `nc` has no carriage returns.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _REQUEST_LINE = re.compile(r"\A([A-Z]{1,20}) (/[^ ]*) HTTP/1\.([01])\Z")
 _CHUNK_SIZE = re.compile(r"\A[0-9A-Fa-f]{1,8}\Z")
@@ -42,7 +42,7 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class _Unreadable(Exception):
-    """A request that is answered without asking the sandbox, and then the connection is closed."""
+    """A request that never reaches the sandbox: the server answers it and closes the connection."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -50,10 +50,10 @@ class _Unreadable(Exception):
 
 
 class _Handler(BaseRequestHandler):
-    """One connection, any number of requests, read from a buffer that may hold the next ones already.
+    """One connection with any number of requests, read from a buffer that may already hold the next ones.
 
-    The standard library's `BaseHTTPRequestHandler` reads headers as if they were mail, which costs as much as all of
-    the sandbox's own work; this reads what HTTP/1.1 clients of an API send and refuses the rest.
+    The standard library's `BaseHTTPRequestHandler` parses headers as mail, which costs as much as all of the sandbox's
+    own work; this class parses what HTTP/1.1 clients of an API send and refuses the rest.
     """
 
     request: socket.socket
@@ -62,7 +62,7 @@ class _Handler(BaseRequestHandler):
     def handle(self) -> None:
         """Answer requests until the client or an error ends the connection."""
         self.request.settimeout(self.server.idle_seconds)
-        # Without this an answer can wait 40 ms for a delayed acknowledgement of the one before.
+        # Otherwise an answer can wait 40 ms for a delayed acknowledgement of the previous one.
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         try:
@@ -73,15 +73,15 @@ class _Handler(BaseRequestHandler):
                 self._send(_failure(problem.status, "invalid_request_error", str(problem)), keep=False)
                 self._drain()
         except OSError:
-            # The client has gone, or was idle for too long: there is nobody to tell.
+            # The client has disconnected, or was idle for too long.
             pass
 
     def _one(self) -> bool:
-        """One request; whether the connection stays."""
+        """Answer one request; returns whether the connection stays open."""
         head = self._head()
         if head is None:
             return False
-        # Not `splitlines`: a header may hold other characters that end a line of text.
+        # Not `splitlines`: a header may contain other characters that end a line of text.
         line, *lines = head.replace("\r\n", "\n").split("\n")
         match = _REQUEST_LINE.match(line)
         if match is None:
@@ -93,7 +93,7 @@ class _Handler(BaseRequestHandler):
         wants = headers.get("connection", "").lower().replace(" ", "").split(",")
         keeps = "close" not in wants if minor == "1" else "keep-alive" in wants
         if not self.server.answers_to(headers.get("host")):
-            # A page in the user's browser whose name was pointed at this machine (DNS rebinding) says its own name.
+            # A web page whose host name was pointed at this machine (DNS rebinding) sends its own host name.
             raise _Unreadable(
                 403,
                 f"This sandbox does not answer to the host {headers['host'][:100]}: call it by localhost or its "
@@ -115,11 +115,11 @@ class _Handler(BaseRequestHandler):
         return keep
 
     def _head(self) -> str | None:
-        """The request line and the headers, without the empty line after them; None where the client has finished."""
+        """The request line and the headers, without the empty line after them; None if the client is done."""
         buffer, searched = self._buffer.lstrip(b"\r\n"), 0
         while True:
             if buffer and not buffer[:1].isupper():
-                # Above all a client that begins with a TLS handshake: it would wait for an answer for ever.
+                # Typically a client that begins with a TLS handshake, which would wait for an answer forever.
                 raise _Unreadable(400, "This is not an HTTP/1.1 request.")
             end = _END_OF_HEAD.search(buffer, searched)
             if (len(buffer) if end is None else end.start()) > MAX_HEAD:
@@ -132,23 +132,23 @@ class _Handler(BaseRequestHandler):
             received = self._receive(65536, begun=bool(buffer))
             if not received:
                 return None
-            # Empty lines before a request are passed over, as HTTP asks for.
+            # Skip empty lines before a request, as HTTP requires.
             buffer = buffer + received if buffer else received.lstrip(b"\r\n")
 
     def _body(self, length: int) -> bytes:
         parts, missing = [self._buffer[:length]], length - len(self._buffer)
         self._buffer = self._buffer[length:]
         while missing > 0:
-            # Never more than is missing: the next request stays in the socket.
+            # Never read more than is missing: the next request stays in the socket.
             parts.append(self._receive(min(missing, 1 << 20), begun=True))
             missing -= len(parts[-1])
         return b"".join(parts)
 
     def _chunks(self) -> bytes:
-        """A body that comes in chunks (RFC 9112, 7.1), as stripe-go and Node's streams send it."""
+        """A chunked body (RFC 9112, 7.1), as stripe-go and Node's streams send it."""
         parts, total = [], 0
         while True:
-            # What follows a semicolon is an extension, which nobody has to know.
+            # After a semicolon come extensions, which can be ignored.
             announced = self._line().partition(";")[0].strip()
             if not _CHUNK_SIZE.match(announced):
                 raise _Unreadable(400, "The length of a chunk is not a hexadecimal number.")
@@ -161,7 +161,7 @@ class _Handler(BaseRequestHandler):
             parts.append(self._body(length))
             if self._line():
                 raise _Unreadable(400, "A chunk is longer than its announced length.")
-        # Trailers may follow, and an empty line ends them.
+        # Trailers may follow, up to an empty line.
         for _ in range(MAX_HEADERS):
             if not self._line():
                 return b"".join(parts)
@@ -177,7 +177,7 @@ class _Handler(BaseRequestHandler):
         return line.decode("latin-1").removesuffix("\r")
 
     def _receive(self, most: int, *, begun: bool) -> bytes:
-        """What comes next. A request that has begun has to go on."""
+        """Receive more bytes. A request that has begun must continue in time."""
         try:
             received = self.request.recv(most)
         except TimeoutError:
@@ -193,7 +193,7 @@ class _Handler(BaseRequestHandler):
         return received
 
     def _drain(self) -> None:
-        """Read on for a moment: closing with bytes unread would reset the connection under the answer."""
+        """Read on for a moment: closing with unread bytes would reset the connection before the answer arrives."""
         self.request.shutdown(socket.SHUT_WR)
         self.request.settimeout(1)
         for _ in range(64):
@@ -209,9 +209,9 @@ class _Handler(BaseRequestHandler):
         self.request.sendall("".join(head).encode("latin-1", "replace") + (b"" if bodiless else response.body))
 
     def _drop(self, partial: Response | None) -> None:
-        """Break the connection as a crashed server does: at once, half way through the answer if there is one."""
+        """Break the connection like a crashed server: at once, halfway through the answer if there is one."""
         if partial is not None:
-            # The client is promised more than it gets.
+            # The Content-Length announces more than is sent.
             self._send(partial, keep=True, length=2 * len(partial.body) + 2)
         else:
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -224,7 +224,7 @@ def _failure(status: int, type: str, message: str) -> Response:
     return Response(status, {"content-type": "application/json"}, body)
 
 
-#: Headers that decide where a request ends or whom it is for: two different ones are an attack or a mistake.
+#: Headers that decide where a request ends or which host it is for: two different values are an attack or a mistake.
 _ONCE: Final = frozenset({"content-length", "host", "transfer-encoding"})
 
 
@@ -245,7 +245,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
 
 
 def _length(headers: dict[str, str], minor: str) -> int | None:
-    """The announced length of the body; None where it comes in chunks."""
+    """The announced length of the body; None if it is chunked."""
     coding = headers.get("transfer-encoding")
     if coding is not None:
         if minor == "0" or "content-length" in headers:
@@ -277,7 +277,7 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class SandboxServer(ThreadingTCPServer):
-    """A listening socket over a `Sandbox`; a thread a connection."""
+    """A listening socket for a `Sandbox`, with one thread per connection."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -286,7 +286,7 @@ class SandboxServer(ThreadingTCPServer):
     def __init__(
         self, sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
     ) -> None:
-        """`port` 0 takes any free one; idle clients are disconnected after `idle_seconds`."""
+        """`port` 0 picks a free one; idle clients are disconnected after `idle_seconds`."""
         self.sandbox, self.idle_seconds = sandbox, idle_seconds
         self.stopping = False
         self._connections: set[socket.socket] = set()
@@ -300,13 +300,13 @@ class SandboxServer(ThreadingTCPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens: what `STRIPE_API_BASE` should be."""
+        """Its address, the value for `STRIPE_API_BASE`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     def answers_to(self, host: str | None) -> bool:
-        """Whether a Host header names this server: `localhost`, what it was told to listen on, or an address. Only a
-        name can be pointed at this machine by somebody else; on loopback no other address reaches it either."""
+        """Whether a Host header names this server: `localhost`, its listening host, or an address. Others can only
+        point a name at this machine, not an address; and on loopback no other address reaches it."""
         name = _host_name(host or "")
         address = _address(name)
         if address is not None:
@@ -314,7 +314,7 @@ class SandboxServer(ThreadingTCPServer):
         return name in ("", "localhost", self._asked_for) or name.endswith(".localhost")
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """The next connection; when the system has no file descriptors, a pause before the next attempt."""
+        """The next connection; pauses before the next attempt if the system has no file descriptors."""
         try:
             connection, address = super().get_request()
         except OSError:
@@ -325,35 +325,35 @@ class SandboxServer(ThreadingTCPServer):
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
-        """A connection has come to its end."""
+        """Count a connection that has ended."""
         super().shutdown_request(request)
         with self._change:
             self._connections.discard(request)
             self._change.notify_all()
 
     def finish(self, seconds: float = FINISH_SECONDS) -> int:
-        """Disconnect idle clients and finish the requests under way; how many are unfinished after `seconds`.
+        """Disconnect idle clients and finish the requests in progress; returns how many are unfinished after `seconds`.
 
         Call `shutdown` first, which accepts no new connections.
         """
         with self._change:
             self.stopping = True
             for connection in self._connections:
-                # A thread that waits for a request sees the end of its connection; answers still go out.
+                # A thread that waits for a request sees the end of its connection; answers are still sent.
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RD)
             self._change.wait_for(lambda: not self._connections, seconds)
             return len(self._connections)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that went away; the sandbox itself answers any other error."""
+        """Ignore clients that disconnected; the sandbox itself answers any other error."""
 
 
 @contextlib.contextmanager
 def serving(
     sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
 ) -> Iterator[SandboxServer]:
-    """A server on a thread for as long as the block runs; what is under way at its end is finished."""
+    """A server on a thread while the block runs; at its end, requests in progress are finished."""
     server = SandboxServer(sandbox, host, port, idle_seconds=idle_seconds)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -1,8 +1,8 @@
 """The one SQLite file: objects as JSON rows, a connection pool, transactions that several processes can share.
 
 A `Store` is one account and mode (`scope`) inside one open transaction; everything that a request reads and writes goes
-through it, so a request is seen whole or not at all. WAL and `synchronous=NORMAL`: a killed process loses nothing that
-was answered; only a power cut can lose the last moments.
+through it, so other requests see all of it or nothing. WAL and `synchronous=NORMAL`: a killed process loses nothing
+that it has answered; only a power cut can lose the last moments.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from .wire import Obj, SandboxFileError
 T = TypeVar("T")
 
 
-#: How long a writer waits for another process's transaction before it gives up.
+#: How long a writer waits for another process's transaction.
 BUSY_SECONDS: Final = 60.0
 
-#: More requests than this at once wait for one another: connections cost file descriptors, and bring nothing further.
+#: More concurrent requests than this wait for each other: more connections cost file descriptors without any gain.
 MOST_CONNECTIONS: Final = 32
 
-#: The write-ahead log is copied into the file, with the only waits for the disk, after this many pages (16 MB).
+#: The write-ahead log is copied into the file after this many pages (16 MB), the only time that writes wait for a disk.
 CHECKPOINT_PAGES: Final = 4_000
 
-#: Raised whenever what is stored changes its shape, with a step in `migrations.py` that brings files of the format
-#: before forward. `tests/sandbox/test_store.py` tells when.
+#: Raised whenever the stored shape changes, with a step in `migrations.py` from the previous format.
+#: `tests/sandbox/test_store.py` shows when.
 FORMAT: Final = 3
 
 _SCHEMA: list[str] = [
@@ -50,14 +50,14 @@ _SCHEMA: list[str] = [
         body TEXT NOT NULL,
         UNIQUE (scope, kind, id)
     )""",
-    # What it was called without `created`, by which lists are filtered without reading the objects.
+    # The old index, which lacked `created`; lists are filtered by it without reading the objects.
     "DROP INDEX IF EXISTS objects_newest",
     "CREATE INDEX IF NOT EXISTS objects_in_order ON objects (scope, kind, seq, created)",
     "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 ]
 
 _ALPHABET: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-#: Bytes 248..255 would favour the first letters; ids need no more than to differ, so they fold onto the last.
+#: Bytes 248..255 favour the first characters, which does not matter: ids only need to differ.
 _FOLD: Final = bytes(_ALPHABET[b % 62] for b in range(256))
 
 
@@ -65,16 +65,16 @@ _FEW: set[tuple[str, str]] = set()
 
 
 def declare(sql: str) -> None:
-    """Add a table or an index of a kind's own; call it when the module is imported, with `IF NOT EXISTS`."""
+    """Add a kind's own table or index; call it at import, with `IF NOT EXISTS`."""
     _SCHEMA.append(sql)
 
 
 def declare_index(kind: str, *fields: str, nulls: bool = False, few: bool = False) -> None:
     """Make `store.query(kind, {field: ...})` fast. A field is a path such as `product` or `recurring.meter`; several
-    are for values of the first ones and a range of the last.
+    serve exact values of the first ones and a range of the last.
 
-    Objects without a value of the last cost nothing, unless `nulls` says that they are asked for as well. `few` says
-    that few objects share a value: several values are then looked up one by one.
+    Objects without a value of the last cost nothing, unless `nulls` says that queries include them. `few`: few objects
+    share a value, so several values are looked up one by one.
     """
     name = "_".join(["objects", kind, *fields]).replace(".", "_")
     columns = [_extract(field) for field in fields]
@@ -100,7 +100,7 @@ def _extract(field: str | tuple[str, ...]) -> str:
 
 
 def copied(value: T) -> T:
-    """A copy of a stored object, or of a part of it, down to the leaves: `copy.deepcopy` takes three times as long."""
+    """A deep copy of a stored object or a part of it; `copy.deepcopy` takes three times as long."""
     return cast("T", marshal.loads(marshal.dumps(cast("Any", value))))
 
 
@@ -110,7 +110,7 @@ _decode = json.JSONDecoder().raw_decode
 
 @dataclass(frozen=True)
 class Through:
-    """Whatever is named by other objects: the field `names` of those of a kind that have a value in a field."""
+    """Ids that other objects name: the field `names` of the objects of a kind with a value in a field."""
 
     kind: str
     field: str
@@ -119,14 +119,14 @@ class Through:
 
 
 class Store:
-    """The objects of one account and mode inside one transaction. `connection` is there for a kind's own tables."""
+    """The objects of one account and mode inside one transaction. `connection` is for a kind's own tables."""
 
     def __init__(self, connection: sqlite3.Connection, scope: str) -> None:
         self.connection = connection
         self.scope = scope
 
     def get(self, kind: str, id: str) -> Obj | None:
-        """The object, deleted ones that Stripe still answers for included; None where there is none."""
+        """The object, also a deleted one that Stripe still shows; None if there is none."""
         row = self.connection.execute(
             "SELECT body FROM objects WHERE scope = ? AND kind = ? AND id = ?", (self.scope, kind, id)
         ).fetchone()
@@ -197,12 +197,12 @@ class Store:
         if after is not None:
             clauses.append("seq > ?")
             values.append(after)
-        # SQLite would go through all objects in their order rather than look up a few and sort them, but for the plus.
+        # Without the plus, SQLite would scan all objects in order instead of looking up a few and sorting them.
         order = "ASC" if oldest_first else "DESC"
         found = f"FROM objects WHERE {' AND '.join(clauses)} ORDER BY {'+' * scattered}seq {order}"
         sql = f"SELECT body {found}"
         if limit is not None:
-            # The places first: an index knows them, and of many objects only those of the page are read then.
+            # First the places, from an index: then it reads only the objects of the page.
             sql = f"SELECT body FROM objects WHERE seq IN (SELECT seq {found} LIMIT {limit:d}) ORDER BY seq {order}"
         return [_decode(row[0])[0] for row in self.connection.execute(sql, values)]
 
@@ -216,13 +216,13 @@ class Store:
         return Store(self.connection, scope)
 
 
-#: `is` and `is_not` are for texts whatever their case, and for null.
+#: `is` and `is_not` are for case-insensitive texts and for null.
 _SAME: Final = "COLLATE NOCASE IS"
 _OPERATORS: Final = {"ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<=", "is": _SAME, "is_not": f"{_SAME} NOT"}
 
 
 def erase(connection: sqlite3.Connection) -> None:
-    """Empty every table: the file as it is on its first day."""
+    """Empty every table: the file is as good as new."""
     for name in _tables(connection):
         connection.execute(f'DELETE FROM "{name}"')
 
@@ -232,21 +232,21 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in found.fetchall()]
 
 
-#: The last is what connections that open a file at the same time can get after trying for some seconds.
+#: The last can occur after some seconds if several connections open a file at the same time.
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 _inherited: list[sqlite3.Connection] = []
 
-#: Where the sandbox keeps its file unless told otherwise: a folder of nothing else.
+#: The default sandbox file, in its own folder.
 DEFAULT_FOLDER: Final = ".stripe-sandbox"
 
 _making = threading.Lock()
 
 
 def _make_file(file: Path) -> None:
-    """A new sandbox file is its user's alone, and git ignores it: customers, invoices and the request log are in it."""
+    """Make a new sandbox file private to its user and ignored by git: it has customers, invoices and a request log."""
     folder = file.parent
-    # Closing a file lets go of every lock that this process has on it: no other thread may have opened it meanwhile.
+    # Closing a file releases all locks of this process on it: no other thread may have opened it in the meantime.
     with _making:
         made = not folder.exists()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -262,8 +262,8 @@ def _make_file(file: Path) -> None:
 
 
 class _Connection(sqlite3.Connection):
-    """Closed when it is forgotten. Python 3.13 and later warn of one that nobody closed, and a cycle that holds it and
-    its owner is taken apart in any order: only the connection itself can be in time."""
+    """A connection that closes itself when it is collected. Python 3.13 and later warn about an unclosed one, and a
+    cycle with its owner is collected in any order: only the connection itself can close in time."""
 
     def __del__(self) -> None:
         try:
@@ -276,16 +276,16 @@ class Database:
     """The file and its connections. One `Database` serves many threads; a fork opens its own connections."""
 
     def __init__(self, path: str | os.PathLike[str], *, renew: bool = False) -> None:
-        """`renew` empties a file of another format, which is refused otherwise."""
+        """`renew` empties a file of another format, which is otherwise refused."""
         self.path = Path(path)
-        # The process may change its folder.
+        # The process may change its working directory.
         self._file = os.path.abspath(path)
         self._idle: list[sqlite3.Connection] = []
         self._open = 0
         self._identity: tuple[int, int] | None = None
         self._pid = os.getpid()
         self._pool = threading.Condition()
-        # Writers of one process queue here, in turn, and not in SQLite's sleeping busy loop.
+        # Writers of one process queue here, in order, instead of in SQLite's busy loop.
         self._write_lock = threading.Lock()
         try:
             _make_file(Path(self._file))
@@ -299,7 +299,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that sees one moment and changes nothing."""
+        """A read-only transaction with a consistent view."""
         with self.glancing() as connection:
             connection.execute("BEGIN")
             yield connection
@@ -319,7 +319,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of its own, committed at the end, undone by any exception."""
+        """A transaction that commits at the end and is undone by any exception."""
         with self._write_lock, self.glancing() as connection:
             self._check_identity()
             connection.execute("BEGIN IMMEDIATE")
@@ -327,7 +327,7 @@ class Database:
             connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Close every idle connection; the file can be opened again."""
+        """Close every idle connection; the next use opens new ones."""
         with self._pool:
             idle, self._idle = self._idle, []
             self._open -= len(idle)
@@ -358,7 +358,7 @@ class Database:
                 time.sleep(0.01)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES:d}")
-        # What a savepoint would undo is kept in memory; the default is a new file in /tmp for each request.
+        # Keep a savepoint's undo data in memory; the default is a new file in /tmp for each request.
         connection.execute("PRAGMA temp_store=MEMORY")
         return connection
 
@@ -401,8 +401,8 @@ class Database:
     def _take(self) -> sqlite3.Connection:
         with self._pool:
             if self._pid != os.getpid():
-                # A connection must not cross a fork. The parent's are kept and never touched: even closing one here
-                # could take the parent's write-ahead log away.
+                # A connection must not cross a fork. Keep the parent's untouched: even closing one here could remove
+                # the parent's write-ahead log.
                 _inherited.extend(self._idle)
                 self._idle, self._open, self._pid = [], 0, os.getpid()
             while not self._idle and self._open >= MOST_CONNECTIONS:
@@ -420,7 +420,7 @@ class Database:
         return connection
 
     def _give(self, connection: sqlite3.Connection) -> None:
-        """Return a connection to the pool; what was not committed is rolled back."""
+        """Return a connection to the pool; uncommitted changes are rolled back."""
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -447,7 +447,7 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _check_identity(self) -> None:
-        """SQLite keeps writing to a deleted file, and all of that is lost with the process."""
+        """Refuse to work on a deleted file: SQLite would keep writing to it, and lose everything with the process."""
         if self._identity is not None and self._found() != self._identity:
             raise SandboxFileError(
                 f"The sandbox file {self.path} was deleted or replaced while this sandbox had it open, and can no "
@@ -455,7 +455,7 @@ class Database:
             )
 
     def _explain(self, problem: Exception) -> None:
-        """SQLite's complaints about the file as one sentence for whoever can act on it; its others are left."""
+        """SQLite's errors about the file as one sentence for the person who can act on it; others are unchanged."""
         if isinstance(problem, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)):
             return
         if isinstance(problem, OSError):

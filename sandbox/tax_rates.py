@@ -1,4 +1,4 @@
-"""Tax rates: create, retrieve, update, list. What they make of an invoice is in `billing/tax.py`."""
+"""Tax rates: create, retrieve, update, list. `billing/tax.py` applies them to invoices."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .wire import Obj
 declare_kind(Kind("tax_rate", missing_param="tax_rate", noun="tax rate"))
 retrieves("/v1/tax_rates/{tax_rate}", "tax_rate")
 
-#: What only shows a rate and can be changed; `""` unsets it.
+#: Fields that only describe a rate and can be changed; `""` unsets them.
 _PLAIN: Final = ("country", "description", "jurisdiction", "state", "tax_type")
 MOST_PLACES: Final = 4
 
 
 @route("POST", "/v1/tax_rates")
 def create(call: Call) -> Obj:
-    """POST /v1/tax_rates: a percentage, on top of prices or held to be in them."""
+    """POST /v1/tax_rates: a percentage, added to prices or included in them."""
     params = call.params
     percentage = Decimal(str(params["percentage"]))
     if not 0 <= percentage <= 100 or -int(percentage.normalize().as_tuple().exponent) > MOST_PLACES:
@@ -39,7 +39,7 @@ def create(call: Call) -> Obj:
 
 
 def _edit(rate: Obj, params: dict[str, Any]) -> None:
-    """What create and update have in common."""
+    """The common parameters of create and update."""
     assign(rate, params, *_PLAIN)
     if rate["country"] is not None:
         code = rate["country"].upper()
@@ -56,7 +56,7 @@ def list_rates(call: Call) -> Obj:
 
 @route("POST", "/v1/tax_rates/{tax_rate}")
 def update(call: Call) -> Obj:
-    """POST /v1/tax_rates/{tax_rate}: its words, and whether it can still be chosen; what it takes stays."""
+    """POST /v1/tax_rates/{tax_rate}: its description and whether it is active; the percentage cannot change."""
     rate = call.fetch("tax_rate", call.args["tax_rate"])
     old = dict(rate)
     rate.update(call.given("active", "display_name"))

@@ -1,7 +1,7 @@
-"""Tax where it meets stored objects: which rates a line bears, and what is kept of automatic tax.
+"""Tax on stored objects: the rates of each line, and the stored settings of automatic tax.
 
-The sandbox's account has no tax registration: automatic tax is kept and shown, and adds nothing to a bill
-(https://docs.stripe.com/tax/zero-tax). Customers are not located.
+The sandbox's account has no tax registration: automatic tax is stored and shown, but adds nothing to a bill
+(https://docs.stripe.com/tax/zero-tax). Customers have no location.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import refuse
 from .router import Call
 from .wire import Obj
 
-#: On one line, and as a default of a subscription or an invoice.
+#: The maximum for one line, and for the defaults of a subscription or an invoice.
 MOST_RATES: Final = 10
 
 NO_AUTOMATIC_TAX: Final = {"disabled_reason": None, "enabled": False, "liability": None}
@@ -26,7 +26,7 @@ NO_AUTOMATIC_TAX: Final = {"disabled_reason": None, "enabled": False, "liability
 
 
 def chosen(call: Call, given: Any, where: str, held: Iterable[str] = ()) -> list[str]:
-    """The ids of `tax_rates` or `default_tax_rates`: they exist, and are active unless they are in place already."""
+    """The ids of `tax_rates` or `default_tax_rates`: they must exist, and be active unless already in use here."""
     ids: list[str] = list(given or ())
     if len(ids) > MOST_RATES:
         raise refuse("too_many_tax_rates", param=where)
@@ -40,7 +40,7 @@ def chosen(call: Call, given: Any, where: str, held: Iterable[str] = ()) -> list
 
 
 def shown(call: Call, ids: Sequence[str] | None) -> list[Obj]:
-    """Rates as Stripe puts them into what bears them: whole, not as ids."""
+    """Rates as Stripe shows them in other objects: whole, not as ids."""
     return [call.wire(call.fetch("tax_rate", id)) for id in ids or ()]
 
 
@@ -49,14 +49,14 @@ def _rate(stored: Mapping[str, Any]) -> tax.Rate:
 
 
 def _behavior(price: Mapping[str, Any], currency: str) -> str:
-    """Whether tax is in a price, of which each currency may say something else: inclusive, exclusive, unspecified."""
+    """The tax behavior of a price, which can differ by currency: inclusive, exclusive, unspecified."""
     option = (price.get("currency_options") or {}).get(currency) or {}
     holder = price if price["currency"] == currency else option
     return str(holder.get("tax_behavior") or "unspecified")
 
 
 def refuse_conflicts(call: Call, currency: str, borne: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> None:
-    """A price that says whether tax is in it takes no rate that says otherwise. `borne` are prices and their rates."""
+    """Refuse a rate that contradicts its price's tax behavior. `borne` are prices and their rates."""
     for price, ids in borne:
         behavior = _behavior(price, currency)
         if behavior == "unspecified":
@@ -69,9 +69,9 @@ def refuse_conflicts(call: Call, currency: str, borne: Iterable[tuple[Mapping[st
 
 
 def automatic_tax(call: Call, given: Mapping[str, Any] | None, where: str = "automatic_tax") -> Obj:
-    """`automatic_tax` of a subscription or a schedule from what a request asks for.
+    """`automatic_tax` of a subscription or a schedule from a request.
 
-    Who is liable changes no bill here: connected accounts have no registrations either.
+    The liable account does not change a bill here: connected accounts have no registrations either.
     """
     liability = (given or {}).get("liability") or {"type": "self"}
     liable = connect.reference(call, liability, f"{where}[liability]")
@@ -87,7 +87,7 @@ def of_invoice(held: Mapping[str, Any]) -> Obj:
 
 
 def refuse_both(held: Mapping[str, Any], *rates: Sequence[str]) -> None:
-    """Stripe calculates tax, or the rates say it: not both."""
+    """Refuse automatic tax together with tax rates."""
     if held["enabled"] and any(rates):
         raise refuse("automatic_tax_and_rates")
 
@@ -96,7 +96,7 @@ def refuse_both(held: Mapping[str, Any], *rates: Sequence[str]) -> None:
 
 
 def apply(call: Call, invoice: Obj, customer: Mapping[str, Any]) -> None:
-    """Tax the lines of an invoice: by their own rates, else by its defaults; automatic tax adds nothing."""
+    """Tax the lines of an invoice with their own rates, else with its defaults; automatic tax adds nothing."""
     if invoice["status"] == "draft":
         invoice["customer_tax_exempt"] = customer.get("tax_exempt") or "none"
     default = [_rate(call.fetch("tax_rate", id)) for id in invoice["default_tax_rates"]]

@@ -1,6 +1,6 @@
-"""What a subscription may be made of: items, their prices and the parameters beside them, checked as Stripe checks.
+"""The terms of a subscription: its items, their prices and its other parameters, validated as Stripe does.
 
-Creating, updating, previewing and scheduling subscriptions all read their parameters through these functions.
+Creating, updating, previewing and scheduling subscriptions all read their parameters with these functions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LONGEST_TRIAL: Final = prices.MOST_TRIAL_DAYS * 86_400
 LONGEST_BACKDATE: Final = 5 * 366 * 86_400
 #: https://docs.stripe.com/billing/subscriptions/backdating
 MOST_BACKDATED_LINES: Final = 250
-#: Minor units, of any currency: the least monetary threshold.
+#: The lowest monetary threshold, in minor units of any currency.
 LEAST_THRESHOLD: Final = 50
 #: A year at most (https://docs.stripe.com/api/subscriptions/create).
 LONGEST_PENDING: Final = {"day": 365, "week": 52, "month": 12, "year": 1}
-#: `trial_settings[end_behavior]` where nothing is said; recorded.
+#: The default of `trial_settings[end_behavior]`; recorded.
 TRIAL_END: Final = {"billing_cycle_anchor": "now", "missing_payment_method": "create_invoice"}
-#: What invoices print, as a subscription or a phase says it.
+#: The invoice settings of a subscription or a phase.
 PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 
 
@@ -42,30 +42,30 @@ class Prices:
     """Prices by id for one request; `price_data` becomes a price, stored unless the request is a preview."""
 
     def __init__(self, call: Call, *, preview: bool = False, archived: bool = False) -> None:
-        """`archived` takes archived prices too: what was planned while they were active goes on."""
+        """`archived` accepts archived prices too: what was planned while they were active continues."""
         self._call = call
         self._preview = preview
         self.archived = archived
-        #: What this request has read, and the prices of a preview's `price_data`, which are nowhere else.
+        #: The prices that this request has read, and those of a preview's `price_data`, which exist only here.
         self.read: dict[str, Obj] = {}
 
     def find(self, given: Mapping[str, Any], where: str, *, recurring: bool = True) -> Obj:
         """The price that an item names or describes, active and of the right type."""
         if given.get("price_data"):
             return self._described(given["price_data"], f"{where}[price_data]")
-        # A plan is what a price was called; its id is a price's.
+        # Prices used to be called plans; the ids are the same.
         name = "price" if given.get("price") else "plan"
         if given.get(name):
             return self.of_id(given[name], where, name, recurring=recurring)
         if not given.get("current_trial"):
             raise refuse("item_price", param=where)
-        # Its own is then the one that it moves to.
+        # Its own price is then the one that it moves to.
         named = f"{where}[current_trial][trial_offer]"
         offer = self._call.fetch("product_catalog.trial_offer", _trial_offer(given), param=named, status=400)
         return self.of_id(offer["end_behavior"]["transition"]["price"], where)
 
     def of_id(self, id: str, where: str, name: str = "price", *, recurring: bool = True) -> Obj:
-        """The price of an id, active and of the right type."""
+        """The price with an id, active and of the right type."""
         price = self._of_id(id, param=f"{where}[{name}]", status=400)
         if not price["active"] and not self.archived:
             raise refuse("price_inactive", param=f"{where}[price]")
@@ -92,7 +92,7 @@ class Prices:
         product = call.fetch("product", data["product"], param=f"{where}[product]", status=400)
         params = {**data, "product": product["id"]}
         if not self._preview:
-            # Stripe makes such prices inactive: they serve this one subscription.
+            # Stripe makes such prices inactive: they serve only this subscription.
             return prices.new_price(call, {**params, "active": False}, product["id"])
         prices.check_sold(product, params)
         price = {
@@ -118,7 +118,7 @@ def new_item(
     where: str,
     held: Sequence[str] = (),
 ) -> Obj:
-    """A subscription item from what a request says of it; `held` are tax rates that may be inactive by now."""
+    """A subscription item from a request; `held` are tax rates that may be inactive by now."""
     item: Obj = {
         "id": call.mint("si_", 14),
         "object": "subscription_item",
@@ -152,7 +152,7 @@ def _quantity(given: Mapping[str, Any], price: Obj, where: str, otherwise: int |
 def items_after(
     call: Call, known: Prices, subscription: Obj, given: Sequence[Mapping[str, Any]], at: int, where: str = "items"
 ) -> list[Obj]:
-    """A subscription's items as an update leaves them: changed by id, removed with `deleted`, added without an id."""
+    """A subscription's items after an update: changed by id, removed with `deleted`, added without an id."""
     after: list[Obj] = copied(subscription["items"]["data"])
     for index, entry in enumerate(given):
         named = f"{where}[{index}]"
@@ -178,7 +178,7 @@ def items_after(
 
 
 def check_clear_usage(subscription: Obj, given: Mapping[str, Any], param: str) -> None:
-    """`clear_usage` of an item that goes. In classic mode it has no effect, for every price here has a meter."""
+    """`clear_usage` of a removed item. In classic mode it has no effect, because every price here has a meter."""
     if given.get("clear_usage") and subscription["billing_mode"]["type"] == "flexible":
         raise refuse("clear_usage", param=param)
 
@@ -188,7 +188,7 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
     named = entry.get("price") or entry.get("plan")
     if (named or entry.get("price_data")) and named != cycle.own_price(item):
         if cycle.in_trial(item):
-            # Whether the trial then ends or goes on is nowhere said.
+            # Whether the trial then ends or continues is not documented.
             raise refuse("not_implemented_param", param=f"{where}[price] of an item in the time of a trial offer")
         item["price"] = known.find(entry, where)["id"]
         # Stripe: "When changing a subscription item's price, `quantity` is set to 1 unless a `quantity` is provided."
@@ -204,7 +204,7 @@ def change_item(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], 
 
 
 def set_trial(call: Call, known: Prices, item: Obj, entry: Mapping[str, Any], at: int, where: str) -> None:
-    """`current_trial` of an item: from now on it bills what the trial offer says.
+    """`current_trial` of an item: from now on it bills the trial offer's price.
 
     https://docs.stripe.com/billing/subscriptions/trials
     """
@@ -230,7 +230,7 @@ def _trial_offer(entry: Mapping[str, Any]) -> str:
 
 
 def prices_of(known: Prices, item: Obj) -> list[Obj]:
-    """The price that an item bills, and in the time of a trial offer its own and the one that comes then."""
+    """The price that an item bills, and during a trial offer also its own and the one that follows."""
     held = item["_trial"].values() if cycle.in_trial(item) else ()
     return [known.get(id) for id in dict.fromkeys([item["price"], *held])]
 
@@ -238,7 +238,7 @@ def prices_of(known: Prices, item: Obj) -> list[Obj]:
 def check_trials(
     call: Call, contract: Contract, params: Mapping[str, Any], begun: Collection[str], prefix: str = ""
 ) -> None:
-    """What does not go with trial offers, and what nobody has said of them; `begun` are the items that begin one now.
+    """Refuse what trial offers do not allow or do not document; `begun` are the items that begin one now.
 
     https://docs.stripe.com/billing/subscriptions/trials#limitations
     """
@@ -268,13 +268,13 @@ def check_trials(
 
 
 def item_thresholds(given: Any) -> Obj | None:
-    """An item's `billing_thresholds` as Stripe keeps it; an empty string takes it away."""
+    """An item's `billing_thresholds` as Stripe keeps it; an empty string removes it."""
     return {"usage_gte": given["usage_gte"]} if given else None
 
 
 def thresholds(given: Any, present: Obj | None = None) -> Obj | None:
-    """A subscription's or phase's `billing_thresholds`; Stripe's own example changes one of the two and leaves the
-    other (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds). An empty string takes both away."""
+    """A subscription's or phase's `billing_thresholds`; Stripe's own example changes one of the two and keeps the
+    other (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds). An empty string removes both."""
     if not given:
         return None
     return {"amount_gte": None, "reset_billing_cycle_anchor": False, **(present or {}), **given}
@@ -283,11 +283,11 @@ def thresholds(given: Any, present: Obj | None = None) -> Obj | None:
 def check_thresholds(
     call: Call, known: Prices, held: Mapping[str, Any], items: Sequence[Obj], prefix: str = "", where: str = "items"
 ) -> None:
-    """What Stripe allows of the thresholds of a subscription or phase and its items.
+    """Refuse thresholds of a subscription or phase and its items that Stripe does not allow.
 
     At least 50 of the smallest unit, and more than the flat fees of the metered items
-    (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds); the period is not begun anew where usage is
-    the last value, as Stripe's reference says of `aggregate_usage=last_ever`.
+    (https://docs.stripe.com/billing/subscriptions/usage-based/thresholds); a threshold cannot reset the anchor if
+    usage is the last value, as Stripe's reference says about `aggregate_usage=last_ever`.
     """
     whole = held["billing_thresholds"] or {}
     param = within(prefix, "billing_thresholds")
@@ -309,9 +309,9 @@ def check_thresholds(
 def check_items(
     known: Prices, subscription: Obj, items: Sequence[Obj], present: Sequence[Obj] = (), where: str = "items"
 ) -> None:
-    """The rules between items: no price twice, one currency, intervals that go together.
+    """The rules between items: no price twice, one currency, compatible intervals.
 
-    `present` are the items before a change: Stripe words the refusal of what is added to them differently.
+    `present` are the items before a change: Stripe refuses an item added to them in different words.
     """
     here = {item["id"] for item in present}
     seen: dict[str, str] = {}
@@ -329,7 +329,7 @@ def check_items(
                     raise refuse("other_currency", own=price["currency"], currency=currency)
                 named = f"{where}[{index}][price]"
                 raise refuse("mixed_currencies", own=price["currency"], currency=currency, param=named)
-        # A trial offer has periods of its own: a week's trial goes beside a monthly fee.
+        # A trial offer has its own periods: a week's trial can be combined with a monthly fee.
         lasting = item["_trial"]["next"] if cycle.in_trial(item) else item["price"]
         intervals.append(Interval.of(known.get(lasting)["recurring"]))
     if len(set(intervals)) == 1:
@@ -358,9 +358,9 @@ def add_invoice_items(
     *,
     planned: bool = False,
 ) -> None:
-    """One-time prices that the next invoice of a contract shall carry.
+    """One-time prices for the next invoice of a contract.
 
-    What a schedule `planned` may name tax rates that have become inactive since.
+    Items that a schedule `planned` may name tax rates that have become inactive since.
     """
     subscription = contract.subscription
     for index, entry in enumerate(given):
@@ -398,7 +398,7 @@ def add_invoice_items(
 
 
 def period_of(given: Mapping[str, Any], where: str) -> Obj:
-    """The `period` of an added invoice item as it was asked for: each half a `type`, one that is an instant with it."""
+    """The `period` of an added invoice item as requested: each bound has a `type`, and its instant if it is one."""
     period: Obj = {}
     for half, usual in (("start", "max_item_period_start"), ("end", "min_item_period_end")):
         chosen = given.get(half) or {"type": usual}
@@ -413,9 +413,9 @@ def period_of(given: Mapping[str, Any], where: str) -> Obj:
 def _added_period(
     contract: Contract, given: Mapping[str, Any], at: int, where: str
 ) -> tuple[tuple[int, int], dict[str, str]]:
-    """The `period` of an added invoice item, as far as it is known, and by half what is to be named for.
+    """The `period` of an added invoice item as far as it is known, and for each bound the period that defines it.
 
-    Where the periods of the items name it they may still change with the same request: `cycle.name_period` does it.
+    If the periods of the items define it, the same request may still change them: `cycle.name_period` sets it later.
     """
     asked = period_of(given, where)
     named = {half: chosen["type"] for half, chosen in asked.items() if chosen["type"] not in ("timestamp", "now")}
@@ -447,9 +447,9 @@ def collection(subscription: Obj, params: Mapping[str, Any]) -> None:
 def set_tax(
     call: Call, subscription: Obj, params: Mapping[str, Any], prefix: str = "", *, planned: bool = False
 ) -> None:
-    """`default_tax_rates` and `automatic_tax`: they change the bills to come and prorate nothing.
+    """`default_tax_rates` and `automatic_tax`: they change later bills and prorate nothing.
 
-    What was `planned` goes on with rates that are inactive by now.
+    `planned` terms continue with rates that are inactive by now.
     """
     if "default_tax_rates" in params:
         given, where = params["default_tax_rates"], within(prefix, "default_tax_rates")
@@ -472,7 +472,7 @@ def billing_mode(asked: Mapping[str, Any], at: int) -> Obj:
     """`billing_mode` of a subscription or a schedule."""
     mode: Obj = {"type": asked["type"], "updated_at": at}
     if asked["type"] == "flexible":
-        # Stripe's answer to a request that says nothing shows `included`, recorded on 2026-08-26.dahlia.
+        # Stripe's answer to a request without it shows `included`, recorded on 2026-08-26.dahlia.
         chosen = (asked.get("flexible") or {}).get("proration_discounts", "included")
         mode["flexible"] = {"proration_discounts": chosen}
     elif asked.get("flexible"):
@@ -481,7 +481,7 @@ def billing_mode(asked: Mapping[str, Any], at: int) -> Obj:
 
 
 def plain_fields(call: Call, subscription: Obj, params: Mapping[str, Any]) -> None:
-    """What is kept and shown and changes no bill by itself."""
+    """Parameters that are stored and shown but do not change a bill."""
     collection(subscription, params)
     assign(subscription, params, "description")
     if "metadata" in params:
@@ -545,7 +545,7 @@ _PLAIN: Final[Mapping[str, Callable[[Call, Obj, Any], Any]]] = {
 
 
 def set_trial_anchor(subscription: Obj) -> None:
-    """Let a trial that runs end with the anchor that `trial_settings` now say."""
+    """Let a running trial end with the anchor of the new `trial_settings`."""
     offered = any(map(cycle.in_trial, subscription["items"]["data"]))
     if subscription["status"] == "trialing" and not offered and "_anchor" in subscription:
         kept = cycle.keeps_anchor(subscription)
@@ -555,7 +555,7 @@ def set_trial_anchor(subscription: Obj) -> None:
 
 
 def subscription_target(subscription: Obj, now: int, *, new: bool = False) -> redemption.Target:
-    """A subscription as something to discount. Discounts of a `new` one count from its start, be that backdated
+    """A subscription as a target of discounts. Discounts of a `new` one apply from its start, even if backdated
     (https://docs.stripe.com/billing/subscriptions/backdating, "Backdating and discounts")."""
     begins = subscription["start_date"] if new else None
     return redemption.Target.of(subscription, "subscription", now, minimums=new, begins=begins)
@@ -564,16 +564,16 @@ def subscription_target(subscription: Obj, now: int, *, new: bool = False) -> re
 def set_discounts(
     call: Call, subscription: Obj, given: Any, now: int, where: str = "discounts", *, new: bool = False
 ) -> None:
-    """`discounts` of a subscription: the whole list anew; one that is kept is named by its id, its coupon or code.
+    """`discounts` of a subscription: the whole new list; a kept discount is named by its id, coupon or code.
 
-    Codes with a minimum amount are for `new` subscriptions, whose first invoice is then looked at.
+    Codes with a minimum amount are for `new` subscriptions, whose first invoice is then checked.
     """
     target = subscription_target(subscription, now, new=new)
     subscription["discounts"] = redemption.replace(call, target, given, where)
 
 
 def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) -> redemption.Target:
-    """A subscription item as something to discount; it may reuse the subscription's discounts."""
+    """A subscription item as a target of discounts; it may reuse the subscription's discounts."""
     whole, on = subscription_target(subscription, now, new=new), {"subscription_item": item["id"]}
     return dataclasses.replace(whole, on=on, present=item["discounts"], inherited=whole.present, minimums=False)
 
@@ -581,15 +581,15 @@ def item_target(subscription: Obj, item: Obj, now: int, *, new: bool = False) ->
 def set_item_discounts(
     call: Call, subscription: Obj, item: Obj, given: Mapping[str, Any], now: int, where: str, *, new: bool = False
 ) -> None:
-    """`discounts` of a subscription item, which come before the subscription's own; `new` is the subscription."""
+    """`discounts` of a subscription item, which apply before the subscription's own; `new` is the subscription."""
     if "discounts" in given:
         target = item_target(subscription, item, now, new=new)
         item["discounts"] = redemption.replace(call, target, given["discounts"], f"{where}[discounts]")
 
 
 def first_draft(call: Call, contract: Contract, now: int, proration_behavior: str) -> Draft | None:
-    """What a new subscription first bills: not too long for an invoice where it is backdated, and enough for its
-    promotion codes; nothing, in a trial."""
+    """Check what a new subscription first bills: not too many lines if it is backdated, and enough for its promotion
+    codes; nothing in a trial."""
     subscription = contract.subscription
     draft = cycle.begin(contract, now, proration_behavior)
     if draft is not None and subscription["start_date"] < now and len(draft.lines) > MOST_BACKDATED_LINES:
@@ -600,7 +600,7 @@ def first_draft(call: Call, contract: Contract, now: int, proration_behavior: st
 
 
 def refuse_unclear_prorations(contract: Contract) -> None:
-    """In classic billing mode Stripe's documentation contradicts itself on an `amount_off` over several items."""
+    """Stripe's documentation contradicts itself about an `amount_off` over several items in classic billing mode."""
     if contract.unclear:
         raise refuse(
             "not_implemented_param",
@@ -610,7 +610,7 @@ def refuse_unclear_prorations(contract: Contract) -> None:
 
 
 def duration(given: Mapping[str, Any], longest: Mapping[str, int], where: str) -> Obj:
-    """An `interval` and its `interval_count`, 1 where it is left out; `longest` says how many there may be of each."""
+    """An `interval` and its `interval_count`, 1 by default; `longest` has the maximum of each."""
     count, most = given.get("interval_count", 1), longest[given["interval"]]
     if not 1 <= count <= most:
         raise refuse("out_of_range", param=f"{where}[interval_count]", rule=f"1 to {most}")
@@ -618,7 +618,7 @@ def duration(given: Mapping[str, Any], longest: Mapping[str, int], where: str) -
 
 
 def in_range(value: int, param: str) -> int:
-    """An instant that a calendar has: from 1970 to the end of the century."""
+    """A valid instant: from 1970 to the end of the century."""
     if not 0 <= value < LAST_MOMENT:
         raise refuse("timestamp_range", param=param)
     return value
@@ -632,7 +632,7 @@ def in_future(value: int, now: int, param: str) -> int:
 
 
 def trial_end(params: Mapping[str, Any], items: Sequence[Obj], known: Prices, now: int, prefix: str = "") -> int | None:
-    """When the trial that a request asks for ends; None without one. `now` ends one at once and gives None too."""
+    """When the requested trial ends; None without one. `now` ends one at once, and returns None too."""
     given = params.get("trial_end")
     if given is not None and params.get("trial_period_days") is not None:
         raise refuse("only_one", param=within(prefix, "trial_end"), names="trial_end, trial_period_days")
@@ -663,7 +663,7 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
     """`cancel_at` and `cancel_at_period_end`, the earliest of the items' ends; whether they changed."""
     first = min(item["current_period_end"] for item in subscription["items"]["data"])
     if subscription["cancel_at_period_end"]:
-        # The end goes along when the period's is moved.
+        # The end moves together with the period's end.
         subscription["cancel_at"] = first
     before = (subscription["cancel_at"], subscription["cancel_at_period_end"])
     if "cancel_at" in params and params.get("cancel_at_period_end"):
@@ -685,7 +685,7 @@ def schedule_end(subscription: Obj, params: Mapping[str, Any], now: int, prefix:
 
 
 def _cancel_at(subscription: Obj, given: Any, now: int, param: str) -> int | None:
-    """The instant that `cancel_at` gives, or names by the items' periods; "" takes it back.
+    """The instant of `cancel_at`, given or defined by the items' periods; "" removes it.
 
     https://docs.stripe.com/changelog/basil/2025-07-30/cancel-at-enums
     """
@@ -701,8 +701,8 @@ def _cancel_at(subscription: Obj, given: Any, now: int, param: str) -> int | Non
 
 
 def anchor_asked(call: Call, params: Mapping[str, Any], prefix: str = "") -> Any:
-    """`billing_cycle_anchor`: `now`, `unchanged` or a timestamp. From endive on all but a new subscription's is a hash
-    with a `type`, and before it none is.
+    """`billing_cycle_anchor`: `now`, `unchanged` or a timestamp. From endive on it is a hash with a `type`, except for
+    a new subscription, and before endive it never is.
 
     https://docs.stripe.com/changelog/endive/2026-09-30/polymorphic-billing-cycle-anchor
     """
@@ -723,7 +723,7 @@ def anchor_asked(call: Call, params: Mapping[str, Any], prefix: str = "") -> Any
 
 
 def proration_date(contract: Contract, params: Mapping[str, Any], now: int, prefix: str = "") -> int:
-    """The instant that prorations count from: `proration_date`, within the present period, or now."""
+    """The instant that prorations start from: `proration_date`, within the present period, or now."""
     given = params.get("proration_date")
     if given is None:
         return now

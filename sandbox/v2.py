@@ -1,4 +1,4 @@
-"""What differs under /v2: JSON errors of their own shape, and short-lived tokens for the meter event stream."""
+"""What differs under /v2: JSON errors in a different shape, and short-lived tokens for the meter event stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ declare(
 
 
 def error_body(error: StripeError) -> dict[str, Any]:
-    """A refusal in the shape of /v2: always a code, a type only where the error has one of its own."""
+    """A refusal in the shape of /v2: always with a code, with a type only if the error has its own."""
     otherwise = "internal_error" if error.status >= 500 else "invalid_fields"
     body: dict[str, Any] = {"code": error.code or _CODES.get(error.status, otherwise), "message": error.message}
     if error.type not in ("invalid_request_error", "api_error"):
@@ -37,7 +37,7 @@ _CODES: Final = {401: "unauthorized", 403: "forbidden", 404: "not_found", 429: "
 
 
 def session_caller(database: Database, request: Request, now: int) -> keys.Caller:
-    """The caller behind a session token; an unknown token is answered like an expired one."""
+    """The caller of a session token; an unknown token gets the same answer as an expired one."""
     token = keys.given(request) or ""
     with database.reading() as connection:
         row = connection.execute(

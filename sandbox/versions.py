@@ -1,11 +1,11 @@
-"""API versions: which of Stripe's a request may ask for, and since when each endpoint has the shape that it has here.
+"""API versions: which ones a request may ask for, and since when each endpoint has its present shape.
 
-Stripe answers every version that it ever had; this sandbox has one shape of each object, today's. An older version is
-taken wherever that is its shape too, and refused by name where it is not. What changed when is in Stripe's change log
+Stripe still answers every version it ever had; this sandbox has only the present shape of each object. It accepts an
+older version wherever the shape is the same, and refuses it by name elsewhere. Stripe's changelog lists the changes
 (https://docs.stripe.com/changelog): `basil` moved the periods of subscriptions to their items and gave invoice lines
-`pricing` and `parent`; `clover` moved the coupon of a discount and of a promotion code, and made flexible the billing
-mode of new subscriptions. Since then these endpoints have only been added to, but for `billing_cycle_anchor`, which
-`endive` made a hash (`terms.anchor_asked`).
+`pricing` and `parent`; `clover` moved the coupon of a discount and of a promotion code, and made flexible the default
+billing mode. Since then these endpoints have only gained fields, except `billing_cycle_anchor`, which `endive` made a
+hash (`terms.anchor_asked`).
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from .router import Route
 from .spec import API_VERSION
 
 _TABLE: Final = json.loads((Path(__file__).parent / "data" / "versions.json").read_bytes())
-#: The first and the last version of each release, oldest first. Before `acacia` a version was a date alone.
+#: The first and the last version of each release, oldest first. Before `acacia` a version was only a date.
 RELEASES: Final[dict[str, list[str]]] = _TABLE["releases"]
 BASIL: Final = "2025-03-31.basil"
 CLOVER: Final = "2025-09-30.clover"
 ENDIVE: Final = "2026-09-30.endive"
-#: Whoever asks for this or a later one gets every endpoint.
+#: From this version on, a request can use every endpoint.
 NEWEST_CHANGE: Final = "2025-11-17.clover"
-#: Endpoints (the longest prefix counts) whose objects had another shape before a version. All others are as they were.
+#: Endpoints (the longest prefix counts) whose objects had another shape before a version. All others are unchanged.
 SINCE: Final[dict[str, str]] = _TABLE["since"]
-#: Parameters that an older version has and today's has not: before which version, by operation.
+#: Parameters that only older versions have: before which version, by operation.
 GONE: Final[dict[str, dict[str, str]]] = _TABLE["gone"]
 
 _VERSION = re.compile(r"\A(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(?:\.([a-z]+))?\Z")
 
 
 def asked(header: str | None) -> str:
-    """The version that a request asks for, or the refusal of one that Stripe or this sandbox does not have."""
+    """The version that a request asks for; refuses one that Stripe or this sandbox does not have."""
     if not header:
         return API_VERSION
     match = _VERSION.match(header)
@@ -51,7 +51,7 @@ def asked(header: str | None) -> str:
 
 
 def check(version: str, route: Route, path: str, raw: Mapping[str, Any]) -> None:
-    """Refuse what has another shape in the version that a request asks for."""
+    """Refuse an operation whose shape differs in the requested version."""
     if version >= NEWEST_CHANGE:
         return
     operation = f"{route.method} {path}"
@@ -68,5 +68,5 @@ def check(version: str, route: Route, path: str, raw: Mapping[str, Any]) -> None
 
 
 def default_billing_mode(version: str) -> str:
-    """The billing mode of a subscription that is made without one."""
+    """The default billing mode of a subscription."""
     return "classic" if version < CLOVER else "flexible"

@@ -1,4 +1,4 @@
-"""What goes in and what comes out: `Request`, `Response`, objects, and the one way a connection can break."""
+"""Input and output: `Request`, `Response`, objects, and the error for a broken connection."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 Obj = dict[str, Any]
-"""An object of Stripe's as JSON; one that is stored has private fields beside, see `private.py`."""
+"""A Stripe object as JSON; a stored one also has private fields, see `private.py`."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request. `url` is path plus query (`/v1/prices?limit=3`); header names are matched without case."""
+    """One HTTP request. `url` is path plus query (`/v1/prices?limit=3`); header names are case-insensitive."""
 
     method: str
     url: str
@@ -21,7 +21,7 @@ class Request:
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """The value of a header; `name` is lower case, the client's spelling may be any."""
+        """The value of a header; `name` is lower case, however the client spells it."""
         return self._lower.get(name)
 
     @cached_property

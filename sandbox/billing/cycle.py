@@ -1,14 +1,14 @@
-"""The billing cycle of one subscription: what each moment of its life bills. Pure: the caller stores and sends.
+"""The billing cycle of one subscription: what each moment of its life bills. Pure functions: the caller stores.
 
 A `Contract` is a subscription (Stripe's JSON, its items with private `_usage_from` and `_debits`; `_billed` and
 `_counted` say what threshold invoices have billed of the usage since `_usage_from`, the last of them at
-`_threshold_at`; in the time of a trial offer an item's `price` is the offer's, and `_trial` holds its own and its
-next), the invoice items that wait for its next invoice, and where to look up prices, products and usage. Functions
-here change the contract in place and give back a `Draft` where an invoice is due. Previews run them on copies.
+`_threshold_at`; during a trial offer an item's `price` is the offer's, and `_trial` has its own and its next), the
+pending invoice items, and the place to look up prices, products and usage. The functions here change the contract in
+place and return a `Draft` if an invoice is due. Previews run them on copies.
 
 Licensed items bill in advance, metered items in arrears; each item has its own period, counted from one anchor.
-`_debits` is what has been charged for an item's current period; flexible billing mode credits from it, classic billing
-mode from the item's present price and quantity
+`_debits` are the charges for an item's current period. Flexible billing mode credits from them, classic billing mode
+from the item's present price and quantity
 (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
 """
 
@@ -42,10 +42,10 @@ from sandbox.wire import Obj
 
 
 class Catalog(Protocol):
-    """Where a contract looks things up."""
+    """The lookups of a contract."""
 
     def discounts(self, ids: Sequence[str]) -> list[Obj]:
-        """Those of the discounts that still apply, each its `id` and `coupon`."""
+        """The discounts that still apply, each as `id` and `coupon`."""
 
     def price(self, id: str) -> Obj:
         """A price with its tiers."""
@@ -59,7 +59,7 @@ class Catalog(Protocol):
 
 @dataclass
 class Draft:
-    """An invoice to be: its lines, why it came about, and the span that its usage and invoice items come from."""
+    """A future invoice: its lines, its reason, and the span of its usage and invoice items."""
 
     billing_reason: str
     period_start: int
@@ -67,7 +67,7 @@ class Draft:
     lines: list[Obj]
     #: The invoice items among the lines.
     taken: list[Obj] = field(default_factory=list)
-    #: What made it due, where a threshold did: `amount_gte` if that was reached, `items`: `usage_gte` by item id.
+    #: The threshold that made it due, if any: `amount_gte` if that was reached, `items`: `usage_gte` by item id.
     threshold: Obj | None = None
 
     @property
@@ -78,30 +78,30 @@ class Draft:
 
 @dataclass(frozen=True)
 class Fee:
-    """What an item costs for a whole period, in minor units, and what each discount takes off it, exactly."""
+    """An item's cost for a whole period, in minor units, and what each discount deducts, exactly."""
 
     gross: int
     off: Mapping[str, Decimal]
 
     @property
     def net(self) -> Decimal:
-        """What the discounts leave."""
+        """The cost after discounts."""
         return self.gross - sum(self.off.values(), Decimal(0))
 
 
 @dataclass
 class Contract:
-    """A subscription, the invoice items waiting for its next invoice, and where to look things up."""
+    """A subscription, its pending invoice items, and the lookups."""
 
     subscription: Obj
     pending: list[Obj]
     catalog: Catalog
     new_id: Callable[[str], str]
-    #: The present, from which `proration_date` can differ. Invoice items are made then: recorded.
+    #: The present time, which can differ from `proration_date`. Recorded: invoice items are created then.
     now: int
-    #: How many of `pending` were there before; those after them are new.
+    #: How many of `pending` existed before; the others are new.
     waiting: int = 0
-    #: Whether something was prorated of which Stripe's documentation contradicts itself: see `fee`.
+    #: Whether it prorated a case in which Stripe's documentation contradicts itself: see `fee`.
     unclear: bool = False
 
     @property
@@ -121,25 +121,25 @@ class Contract:
 
     @property
     def itemized(self) -> bool:
-        """Whether prorations show their discounts beside gross amounts."""
+        """Whether prorations show gross amounts with their discounts."""
         settings = self.subscription["billing_mode"].get("flexible") or {}
         return self.flexible and settings.get("proration_discounts") == "itemized"
 
     @property
     def anchor(self) -> Anchor:
-        """What billing periods are counted from."""
+        """The anchor that billing periods are counted from."""
         config = self.subscription["billing_cycle_anchor_config"]
         day = None if config is None else config["day_of_month"]
         return Anchor(self.subscription["billing_cycle_anchor"], day)
 
     @property
     def trialing(self) -> bool:
-        """Whether the present period is free, whatever the prices: trial offers bill theirs, be that 0."""
+        """Whether the present period is free, whatever the prices. Trial offers bill their own price, even 0."""
         return bool(self.subscription["status"] == "trialing") and not any(map(in_trial, self.items))
 
     def anchor_of(self, item: Obj) -> Anchor:
-        """What an item's periods are counted from: in the time of a trial offer its beginning, so that whole periods
-        are billed."""
+        """The anchor of an item's periods: during a trial offer the beginning of the offer, so that whole periods are
+        billed."""
         trial = item.get("current_trial")
         return self.anchor if trial is None else Anchor(trial["start_date"])
 
@@ -156,11 +156,11 @@ class Contract:
         return Interval.of(self.price(item)["recurring"])
 
     def fee(self, item: Obj, among: Sequence[Obj]) -> Fee:
-        """An item's fee for a whole period with its discounts, as prorations are net of them.
+        """An item's fee for a whole period with its discounts, because prorations are net of them.
 
         An `amount_off` of the subscription is weighed over the fees of the items `among` that bill together
-        (https://docs.stripe.com/billing/subscriptions/prorations#credit-prorations). In classic billing mode the same
-        page has it shared evenly in words and taken whole off each item in figures: `unclear` says that it came up.
+        (https://docs.stripe.com/billing/subscriptions/prorations#credit-prorations). For classic billing mode, the
+        page's text shares it evenly, but its figures deduct all of it from each item: `unclear` records that case.
         """
         together = [
             other
@@ -190,12 +190,12 @@ class Contract:
         return Fee(int(parts[place].amount), taken)
 
     def period_length(self, item: Obj, at: int) -> int:
-        """Seconds in the whole period that an instant falls in, which a share of the fee is a share of."""
+        """Seconds in the whole period around an instant, the denominator of a proration."""
         start, end = self.anchor_of(item).period_around(self.interval(item), at)
         return end - start
 
     def next_end(self, item: Obj, at: int) -> int:
-        """When an item's period that begins at `at` ends: the next boundary, or before it the end of all."""
+        """The end of an item's period that begins at `at`: the next boundary, or the subscription's end if earlier."""
         end = self.anchor_of(item).next_boundary(self.interval(item), at)
         cancel_at = self.subscription["cancel_at"]
         return end if cancel_at is None or self.subscription["cancel_at_period_end"] else min(end, cancel_at)
@@ -210,12 +210,12 @@ def renewal_due(contract: Contract) -> int:
 
 
 def in_trial(item: Obj) -> bool:
-    """Whether an item bills a trial offer's price for now."""
+    """Whether an item currently bills a trial offer's price."""
     return item.get("current_trial") is not None
 
 
 def own_price(item: Obj) -> str:
-    """The price that an item is shown with: a trial offer bills another one and leaves it as it is.
+    """The price that an item shows: a trial offer bills another one without changing it.
 
     https://docs.stripe.com/billing/subscriptions/trials
     """
@@ -223,7 +223,7 @@ def own_price(item: Obj) -> str:
 
 
 def put_in_trial(item: Obj, offer: Obj, price: Obj, at: int) -> None:
-    """Let an item bill `price`, a trial offer's, for as many whole intervals of it as the offer says."""
+    """Let an item bill `price`, a trial offer's, for the offer's number of whole intervals."""
     end = Anchor(at).boundary(Interval.of(price["recurring"]), offer["duration"]["relative"]["iterations"])
     item["_trial"] = {"price": item["price"], "next": offer["end_behavior"]["transition"]["price"]}
     item["price"] = price["id"]
@@ -242,7 +242,7 @@ def _is_over(item: Obj, at: int) -> bool:
 
 
 def leave_trials(contract: Contract, at: int) -> list[Obj]:
-    """Move the items whose trial offers are over to what comes then; those items as they were."""
+    """Move the items whose trial offers are over to their next price; returns those items as they were."""
     left = []
     for item in contract.items:
         if _is_over(item, at):
@@ -255,7 +255,7 @@ def leave_trials(contract: Contract, at: int) -> list[Obj]:
 
 
 def show_trials(contract: Contract, at: int) -> None:
-    """`trialing` is a subscription of nothing but free trial offers; one with any other item is not.
+    """A subscription is `trialing` if all its items are in free trial offers.
 
     https://docs.stripe.com/billing/subscriptions/trials#subscription-trialing-status-and-trial-offer
     """
@@ -271,7 +271,7 @@ def show_trials(contract: Contract, at: int) -> None:
 
 
 def bill_trials(contract: Contract, begun: Collection[str], at: int) -> Draft | None:
-    """Bill at once what the items whose trial offers have begun at `at` (by id) cost, and what waits.
+    """Bill at once the items (by id) whose trial offers have begun at `at`, and the pending items.
 
     Stripe: a paid trial needs an immediate payment to begin.
     """
@@ -284,7 +284,7 @@ def bill_trials(contract: Contract, begun: Collection[str], at: int) -> Draft | 
 
 
 def keeps_anchor(subscription: Obj) -> bool:
-    """Whether a trial's end leaves the anchor where it was before."""
+    """Whether a trial's end keeps the anchor from before."""
     settings = (subscription.get("trial_settings") or {}).get("end_behavior") or {}
     return bool(settings.get("billing_cycle_anchor") == "unchanged")
 
@@ -293,10 +293,10 @@ def keeps_anchor(subscription: Obj) -> bool:
 
 
 def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
-    """Set the first periods and bill them. None where the first invoice would be empty.
+    """Set the first periods and bill them. None if the first invoice would be empty.
 
-    The subscription carries its anchor, `start_date` (before `at` when backdated) and, in a trial, `trial_end`.
-    Flexible billing mode leaves metered items out; classic gives each its line of 0.
+    The subscription has its anchor, `start_date` (before `at` if backdated) and, in a trial, `trial_end`. Flexible
+    billing mode omits metered items; classic adds a line of 0 for each.
     """
     subscription = contract.subscription
     backdated = subscription["start_date"] < at
@@ -327,11 +327,11 @@ def begin(contract: Contract, at: int, proration_behavior: str) -> Draft | None:
 
 
 def _backdated(contract: Contract, item: Obj, at: int) -> list[Obj]:
-    """What is billed at `at` of the time from an earlier `start_date` on.
+    """What is billed at `at` for the time since an earlier `start_date`.
 
-    In flexible mode each period that is over, as if it had been billed at its end: fee or usage. In classic mode one
-    line for the fee up to the first whole period, counted in periods that begin with `start_date`; usage waits for the
-    next invoice (https://docs.stripe.com/billing/subscriptions/backdating,
+    In flexible mode, each ended period as if billed at its end: fee or usage. In classic mode, one line for the fee up
+    to the first whole period, in periods counted from `start_date`; usage waits for the next invoice
+    (https://docs.stripe.com/billing/subscriptions/backdating,
     https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing).
     """
     begun, present, interval = (
@@ -358,13 +358,13 @@ def _backdated(contract: Contract, item: Obj, at: int) -> list[Obj]:
         if whole > at:
             _remember(item, amount, begun, whole, {})
     for line in lines:
-        # Discounts count from the start too.
+        # Discounts apply from the start too.
         line["_as_of"] = line["period"]["start"]
     return lines
 
 
 def _used_lines(contract: Contract, item: Obj, start: int, end: int) -> list[Obj]:
-    """An item's usage from `start` to `end` as it is known now."""
+    """An item's usage from `start` to `end`, as known now."""
     _count_from(contract, item, start)
     return settled(_usage(contract, item, end))
 
@@ -381,11 +381,11 @@ def renew(
     used: list[tuple[Obj, list[Obj]]] | None = None,
     proration_behavior: str = "create_prorations",
 ) -> Draft | None:
-    """End the periods that are over at `at`, begin the next ones, and bill: past usage, then the next fees.
+    """End the periods that end by `at`, begin the next ones, and bill: past usage, then the next fees.
 
-    The end of a trial is a renewal too: usage during the trial is free, and has a line of 0. `after` are the items of
-    the next period where they differ (the next phase of a schedule): what ends is billed as it was, what begins as it
-    shall be. `used` are the lines of past usage where they are not those of the time before `at`.
+    The end of a trial is a renewal too: usage during the trial is free, with a line of 0. `after`: the items
+    of the next period, if they differ (the next phase of a schedule); past usage is billed by the old items, fees by
+    the new ones. `used`: the lines of past usage, if they are not those of the time before `at`.
     """
     was_trialing = contract.trialing
     if was_trialing:
@@ -406,21 +406,21 @@ def renew(
         if not is_metered(contract.price(item)):
             billed.append((item, _fee(contract, item, proration_behavior)))
     places = {item["id"]: place for place, item in enumerate(contract.items)}
-    # Stripe: subscription items in reverse chronological order; those made together keep theirs.
+    # Stripe: subscription items in reverse chronological order; those created together keep their order.
     billed.sort(key=lambda entry: (-entry[0]["created"], places.get(entry[0]["id"], -1)))
     return _draft(contract, billing_reason, past_start, at, [line for _, lines in billed for line in lines])
 
 
 def _put_after(contract: Contract, due: list[Obj], after: list[Obj]) -> list[Obj]:
-    """Put the items of the next period in place; those of them whose period begins, as that of the `due` ones ends."""
+    """Apply the items of the next period; returns those whose period begins when that of the `due` items ends."""
     ended, known = ({item["id"] for item in items} for items in (due, contract.items))
     contract.items = after
     return [item for item in after if item["id"] in ended or item["id"] not in known]
 
 
 def _end_trial_offers(contract: Contract, due: list[Obj], at: int, proration_behavior: str) -> dict[str, Obj]:
-    """Move items to what comes after their trial offers, and the other items to the anchor that this sets; those that
-    were moved as they were, by id."""
+    """Move items to the price after their trial offers, and the other items to the anchor that this sets; returns the
+    moved items as they were, by id."""
     left = {item["id"]: item for item in leave_trials(contract, at)}
     if left and not keeps_anchor(contract.subscription):
         _set_anchor(contract, at)
@@ -440,13 +440,13 @@ def is_ahead(item: Obj) -> bool:
 
 
 def spans_ahead(contract: Contract, item: Obj, until: int) -> list[tuple[int, int]]:
-    """The periods, the last one maybe in part, from where an item is billed until to `until`."""
+    """The periods (the last may be partial) from the end of what an item has been billed for to `until`."""
     start = max(item["current_period_end"], item.get("billed_until") or 0)
     return contract.anchor_of(item).spans(contract.interval(item), start, until)
 
 
 def bill_ahead(contract: Contract, proration_behavior: str) -> None:
-    """Debit the periods to come that `billing_schedules` ask for (each item's `_bill_until`)."""
+    """Debit the future periods that `billing_schedules` request (each item's `_bill_until`)."""
     for item in contract.items:
         until = item.pop("_bill_until", None) or 0
         for start, end in spans_ahead(contract, item, until):
@@ -455,7 +455,7 @@ def bill_ahead(contract: Contract, proration_behavior: str) -> None:
 
 
 def _fees_ahead(contract: Contract, item: Obj) -> list[Obj]:
-    """The fees of the periods to come on a first invoice, a line each."""
+    """The fees of future periods on a first invoice, a line each."""
     lines: list[Obj] = []
     for start, end in spans_ahead(contract, item, item.pop("_bill_until", None) or 0):
         fees = _fee_lines(contract, item, start, end)
@@ -469,7 +469,7 @@ def _fees_ahead(contract: Contract, item: Obj) -> list[Obj]:
 
 
 def accrued(contract: Contract, at: int) -> list[tuple[Obj, list[Obj]]]:
-    """Each metered item with the lines of its usage that no invoice has billed, that of the second `at` included."""
+    """Each metered item with the lines of its unbilled usage, including the second `at`."""
     found = []
     for item in contract.items:
         if is_metered(contract.price(item)):
@@ -481,16 +481,16 @@ def accrued(contract: Contract, at: int) -> list[tuple[Obj, list[Obj]]]:
 
 
 def used_since_billed(contract: Contract, item: Obj, at: int) -> Decimal:
-    """An item's units up to and including `at` that no invoice has billed: what `usage_gte` is compared with."""
+    """An item's unbilled units up to and including `at`, for comparison with `usage_gte`."""
     billed = item.get("_billed")
     return _used(contract, item, at + 1) - (Decimal(0) if billed is None else Decimal(billed["usage"]))
 
 
 def bill_accrued(contract: Contract, at: int) -> Draft | None:
-    """Bill what has accrued within the period, as reaching a threshold does.
+    """Bill the period's accrued usage, for a reached threshold.
 
-    The period goes on, its tiers too, unless `reset_billing_cycle_anchor`: then the period ends at `at` as if that were
-    its end, fees included, and what was used in that very second is not counted again.
+    The period and its tiers continue, unless `reset_billing_cycle_anchor` is set: then the period ends at `at`, fees
+    included, and usage in that second is not counted again.
     https://docs.stripe.com/billing/subscriptions/usage-based/thresholds
     """
     subscription = contract.subscription
@@ -515,10 +515,10 @@ def bill_accrued(contract: Contract, at: int) -> Draft | None:
 
 
 def change_items(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> None:
-    """Put other items in place of the present ones: credit what goes, debit what comes, for the rest of the period.
+    """Replace the present items: credit removed items and debit new ones for the rest of the period.
 
-    `after` holds the items as they shall be; those with the id of a present item take its place. In flexible mode the
-    usage of a metered price that goes becomes invoice items; in classic mode nobody bills it
+    `after` has the resulting items; one with a present item's id replaces it. In flexible mode the usage of a removed
+    metered price becomes invoice items; in classic mode it is not billed
     (https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup).
     """
     before = {item["id"]: item for item in contract.items}
@@ -537,9 +537,9 @@ def change_items(contract: Contract, after: list[Obj], at: int, proration_behavi
 
 
 def resets_anchor(contract: Contract, after: Sequence[Obj]) -> bool:
-    """Whether other items move the anchor to the moment of the change, though nobody asked for that.
+    """Whether a change of items moves the anchor to the moment of the change although the request does not ask for it.
 
-    In classic mode another interval does, and the first price that is not 0; in flexible mode nothing does
+    In classic mode a new interval does, and the first price that is not 0; in flexible mode nothing does
     (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
     """
     if contract.flexible:
@@ -550,10 +550,10 @@ def resets_anchor(contract: Contract, after: Sequence[Obj]) -> bool:
 
 
 def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
-    """Begin new periods at `at`, which becomes the anchor, with the items as they shall be; bill at once.
+    """Begin new periods at `at`, which becomes the anchor, with the resulting items; bill at once.
 
-    The end of a trial before its time does this, and in classic mode `billing_cycle_anchor=now` and `resets_anchor`.
-    With `always_invoice` classic mode leaves invoice items that wait already to the next invoice
+    The early end of a trial does this, and in classic mode `billing_cycle_anchor=now` and `resets_anchor`. With
+    `always_invoice`, classic mode leaves already pending invoice items to the next invoice
     (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
     """
     before = {item["id"]: item for item in contract.items}
@@ -581,10 +581,10 @@ def restart(contract: Contract, after: list[Obj], at: int, proration_behavior: s
 
 
 def move_anchor(contract: Contract, at: int, proration_behavior: str) -> None:
-    """Make `at` the anchor in flexible billing mode: new periods begin, and what they add to the old ones is debited.
+    """Make `at` the anchor in flexible billing mode: begin new periods, and debit what they add to the old ones.
 
-    Recorded: no invoice at once, and one pending "Remaining time" from the old period's end to the new one's. What is
-    paid for is not credited. Usage up to `at` becomes invoice items, as when its price goes.
+    Recorded: no immediate invoice, and one pending "Remaining time" from the old period's end to the new one's. Paid
+    time is not credited. Usage up to `at` becomes invoice items, as when its price is removed.
     """
     _set_anchor(contract, at)
     for item in contract.items:
@@ -608,7 +608,7 @@ def _follow_anchor(contract: Contract, item: Obj, at: int, proration_behavior: s
 
 
 def end_trial(contract: Contract, after: list[Obj], at: int, proration_behavior: str) -> Draft | None:
-    """End a trial before its time and leave the anchor: what is left of the period that `at` falls in is billed."""
+    """End a trial early and keep the anchor: bill the rest of the period around `at`."""
     for item in contract.items:
         item["current_period_end"] = at
     return renew(contract, at, billing_reason="subscription_update", after=after, proration_behavior=proration_behavior)
@@ -617,12 +617,12 @@ def end_trial(contract: Contract, after: list[Obj], at: int, proration_behavior:
 def begin_trial(
     contract: Contract, at: int, trial_end: int, proration_behavior: str, *, keep_anchor: bool = False
 ) -> Draft | None:
-    """Make the time from `at` to `trial_end` free and count periods from its end; credit what was paid for it.
+    """Make the time from `at` to `trial_end` free and count periods from its end; credit paid time.
 
-    With `keep_anchor` periods are counted as before, and what is left of one when the trial ends is billed in part.
+    With `keep_anchor` periods are counted as before, and the rest of a period at the trial's end is billed in part.
 
-    Recorded: an active subscription gets an invoice at once, of the credit and the zero line of the trial; one in a
-    trial already gets none.
+    Recorded: an active subscription gets an immediate invoice with the credit and the zero line of the trial; one that
+    is already in a trial gets none.
     """
     extends = contract.trialing
     past_start = min(item["current_period_start"] for item in contract.items)
@@ -637,7 +637,7 @@ def begin_trial(
         item["current_period_end"] = trial_end
     subscription = contract.subscription
     if not contract.trialing:
-        # Classic mode goes on showing when the first trial began.
+        # Classic mode keeps showing when the first trial began.
         first = at if contract.flexible else subscription["trial_start"] or at
         subscription.update(trial_start=first, _anchor=subscription["billing_cycle_anchor"])
     if not keep_anchor:
@@ -661,7 +661,7 @@ def credit_the_rest(contract: Contract, at: int) -> None:
 
 
 def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> None:
-    """Shorten or lengthen the present periods to where `cancel_at` now puts their ends, and prorate the difference."""
+    """Shorten or extend the present periods to the new `cancel_at`, and prorate the difference."""
     for item in contract.items:
         if contract.trialing:
             continue
@@ -681,7 +681,7 @@ def move_period_ends(contract: Contract, at: int, proration_behavior: str) -> No
 
 
 def _give_back_ahead(contract: Contract, item: Obj, proration_behavior: str) -> None:
-    """Credit what is billed of an item for the time after the subscription's end; a later renewal bills it again."""
+    """Credit an item's charges for the time after the subscription's end; a later renewal bills it again."""
     cancel_at = contract.subscription["cancel_at"]
     if cancel_at is not None and item["current_period_end"] <= cancel_at < item["billed_until"]:
         _credit(contract, item, cancel_at, proration_behavior)
@@ -693,7 +693,7 @@ def _give_back_ahead(contract: Contract, item: Obj, proration_behavior: str) -> 
 
 
 def close(contract: Contract, at: int) -> Draft | None:
-    """The last invoice: what waits, and the usage that nobody has billed yet."""
+    """The last invoice: pending items and unbilled usage."""
     lines: list[Obj] = []
     if not contract.trialing:
         for item in contract.items:
@@ -704,7 +704,7 @@ def close(contract: Contract, at: int) -> Draft | None:
 
 
 def bill_at(contract: Contract, at: int) -> Draft | None:
-    """What a contract bills at `at`: its end where that has come, a renewal, or before that the items that wait."""
+    """What a contract bills at `at`: its end if that is due, a renewal, or earlier the pending items."""
     cancel_at = contract.subscription["cancel_at"]
     if cancel_at is not None and cancel_at <= at:
         return close(contract, at)
@@ -714,8 +714,8 @@ def bill_at(contract: Contract, at: int) -> Draft | None:
 
 
 def recurring(contract: Contract) -> Draft:
-    """What a contract bills in a whole period of each item: fees, usage as if there were none, nothing that is owed
-    once. https://docs.stripe.com/api/invoices/create_preview (`preview_mode`)"""
+    """What a contract bills in a whole period of each item: fees, zero usage, no one-time amounts.
+    https://docs.stripe.com/api/invoices/create_preview (`preview_mode`)"""
     lines: list[Obj] = []
     periods = []
     for item in contract.items:
@@ -730,14 +730,14 @@ def recurring(contract: Contract) -> Draft:
 
 
 def take_pending(contract: Contract, billing_reason: str, at: int) -> Draft | None:
-    """An invoice of the waiting invoice items alone."""
+    """An invoice of the pending invoice items alone."""
     start = min(item["current_period_start"] for item in contract.items)
     return _draft(contract, billing_reason, start, at, [])
 
 
 def billed(contract: Contract, lines: list[Obj]) -> None:
-    """Remember of each debit just billed the lines it is on, and of each fee what its discounts left: a later credit
-    names those lines, and gives back no more than was charged."""
+    """Store with each debit just billed its lines, and with each fee the amount after discounts: a later credit names
+    those lines, and returns no more than was charged."""
     items = {item["id"]: item for item in contract.items}
     for line in lines:
         details = line["parent"]["subscription_item_details"]
@@ -750,7 +750,7 @@ def billed(contract: Contract, lines: list[Obj]) -> None:
                 continue
             debit["invoice"] = line["invoice"]
             debit["lines"].append(line["id"])
-            # A proration is net of its discounts already.
+            # A proration is already net of its discounts.
             for given in line["discount_amounts"] if waited is None else ():
                 debit["amount"] -= given["amount"]
                 debit["off"][given["discount"]] = debit["off"].get(given["discount"], 0) + given["amount"]
@@ -760,7 +760,7 @@ def billed(contract: Contract, lines: list[Obj]) -> None:
 
 
 def named_period(contract: Contract, named: Mapping[str, str], otherwise: tuple[int, int]) -> tuple[int, int]:
-    """A period of which one half or both are named for the periods of the contract's items.
+    """A period with one or both bounds defined by the periods of the contract's items.
 
     https://docs.stripe.com/api/subscriptions/create (`add_invoice_items.period`)
     """
@@ -773,7 +773,7 @@ def named_period(contract: Contract, named: Mapping[str, str], otherwise: tuple[
 
 
 def name_periods(contract: Contract, pending: Sequence[Obj]) -> None:
-    """Give added invoice items the period that they are named for (`_period`), once the items have theirs."""
+    """Set the periods of added invoice items that refer to the items' periods (`_period`), once those are known."""
     for item in pending:
         if "_period" in item:
             known = (item["period"]["start"], item["period"]["end"])
@@ -785,9 +785,9 @@ def name_periods(contract: Contract, pending: Sequence[Obj]) -> None:
 
 
 def settled(lines: list[Obj]) -> list[Obj]:
-    """Lines that take up no usage that comes after they were made.
+    """Make lines final: later usage does not change them.
 
-    Stripe: those of a threshold invoice, and of every other that neither a period's end nor that of a phase makes
+    Stripe: the lines of a threshold invoice, and of every other invoice not due to the end of a period or phase
     (https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period).
     """
     for line in lines:
@@ -803,7 +803,7 @@ def _draft(contract: Contract, billing_reason: str, start: int, end: int, lines:
     name_periods(contract, taken)
     if not taken and not lines:
         return None
-    # Stripe: pending invoice items in reverse chronological order, before what the subscription's items bill.
+    # Stripe: pending invoice items in reverse chronological order, before the subscription's items.
     taken = sorted(taken, key=lambda item: -int(item["date"]))
     return Draft(billing_reason, start, end, [*(line_of_invoice_item(item) for item in taken), *lines], taken)
 
@@ -817,10 +817,11 @@ def _same_terms(one: Obj, other: Obj) -> bool:
 
 
 def _fee(contract: Contract, item: Obj, proration_behavior: str) -> list[Obj]:
-    """Bill an item's present period, a part of one in proportion, and remember the debit.
+    """Bill an item's present period (a partial one in proportion) and record the debit.
 
-    What has been billed in advance is not billed again. Without proration a part is free, but in classic mode for one
-    that only the subscription's end cuts off (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
+    Periods billed in advance are not billed again. Without proration a partial period is free, except in classic mode
+    one cut off only by the subscription's end
+    (https://docs.stripe.com/billing/subscriptions/billing-mode/compare).
     """
     start, end = _period(item)
     if (item.get("billed_until") or 0) >= end:
@@ -845,7 +846,7 @@ def _fee_lines(contract: Contract, item: Obj, start: int, end: int) -> list[Obj]
 
 def _usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
     start = item["_usage_from"]
-    if start >= _usage_end(item, at):  # just added: nothing can have been used
+    if start >= _usage_end(item, at):  # just added: there can be no usage
         return []
     lines = usage_lines(item, contract.price(item), contract.product(item), _used(contract, item, at), (start, at))
     for line in lines:
@@ -859,21 +860,21 @@ def _trial_usage(contract: Contract, item: Obj, at: int) -> list[Obj]:
 
 
 def _used(contract: Contract, item: Obj, end: int) -> Decimal:
-    """What was used of an item since `_usage_from`, before `end`, less what the period before has billed of it."""
+    """An item's usage since `_usage_from`, before `end`, less the part that the previous period has billed."""
     counted = Decimal(item.get("_counted", "0"))
     start, end = item["_usage_from"], _usage_end(item, end)
     return contract.catalog.usage(contract.price(item), contract.subscription["customer"], start, end) - counted
 
 
 def _usage_end(item: Obj, end: int) -> int:
-    """`end`, or one second on where a threshold invoice has begun to bill that very second."""
+    """`end`, or one second later if a threshold invoice has begun to bill that second."""
     return end + 1 if item.get("_threshold_at") == end else end
 
 
 def _count_from(contract: Contract, item: Obj, at: int, was: Obj | None = None) -> None:
-    """Let an item's usage be counted, and its tiers filled, from `at` on, except for what is billed of that second.
+    """Count an item's usage, and fill its tiers, from `at` on, except for what is already billed of that second.
 
-    `was` is the item before, where it now has another price.
+    `was` is the item before, if its price changed.
     """
     item["_usage_from"], item["_billed"], item["_counted"] = at, None, "0"
     meters = {(contract.price(each)["recurring"] or {}).get("meter") for each in (item, was or item)}
@@ -883,7 +884,7 @@ def _count_from(contract: Contract, item: Obj, at: int, was: Obj | None = None) 
 
 def _zero_usage(contract: Contract, item: Obj) -> list[Obj]:
     lines = usage_lines(item, contract.price(item), contract.product(item), Decimal(0), _period(item))
-    # Nothing has been used yet: no flat fee either, and nothing to rate again.
+    # No usage yet: no flat fee either, and nothing to rate again.
     return [line for line in settled(lines) if line["amount"] == 0][:1]
 
 
@@ -896,7 +897,7 @@ def _let_go(contract: Contract, item: Obj, at: int, proration_behavior: str) -> 
 
 
 def _parting(contract: Contract, present: Obj | None, at: int) -> int:
-    """Where usage is parted by a change that is prorated from `at`: none is billed twice, none is left out."""
+    """Where a change that is prorated from `at` splits usage, so that all usage is billed exactly once."""
     parting = min(at, contract.now)
     return parting if present is None else max(parting, present["_usage_from"])
 
@@ -904,7 +905,7 @@ def _parting(contract: Contract, present: Obj | None, at: int) -> int:
 def _take_on(
     contract: Contract, item: Obj, present: Obj | None, after: Sequence[Obj], at: int, proration_behavior: str
 ) -> None:
-    """Begin an item's new terms at `at`, in the period that it replaces or in one of its own."""
+    """Begin an item's new terms at `at`, in the replaced item's period or a new one."""
     if in_trial(item) and (present is None or not in_trial(present)):
         begins = item["current_trial"]["start_date"]
         item["current_period_start"], item["current_period_end"] = begins, contract.next_end(item, begins)
@@ -921,14 +922,14 @@ def _take_on(
         start = at if twin is None else twin["current_period_start"]
         item["current_period_start"], item["current_period_end"] = start, contract.next_end(item, at)
     _count_from(contract, item, _parting(contract, present, at), present)
-    # What was debited and not credited stays creditable: a change with `none` leaves the old debit in place.
+    # Debits that were not credited can still be: a change with `none` keeps the old debit.
     item["_debits"] = [] if present is None else present["_debits"]
     if is_metered(contract.price(item)):
         item.pop("billed_until", None)
         return
     _debit(contract, item, at, item["current_period_end"], proration_behavior, among=after)
     if is_ahead(item) and proration_behavior != "none":
-        # All of it has been credited: what was billed in advance is billed in advance on the new terms.
+        # All of it was credited: periods billed in advance are billed in advance again on the new terms.
         until = item.pop("billed_until")
         for start, end in spans_ahead(contract, item, until):
             _debit(contract, item, start, end, proration_behavior, among=after)
@@ -936,7 +937,7 @@ def _take_on(
 
 
 def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, until: int | None = None) -> None:
-    """Give back what was charged for the time after `at`, up to `until` or the period's end."""
+    """Credit the charges for the time after `at`, up to `until` or the period's end."""
     if contract.trialing or proration_behavior == "none":
         return
     end = item["current_period_end"] if until is None else until
@@ -950,7 +951,7 @@ def _credit(contract: Contract, item: Obj, at: int, proration_behavior: str, *, 
 
 
 def _rest(debit: Debit, at: int) -> Obj:
-    """What stays charged of a debit once the time after `at` has been credited."""
+    """The rest of a debit after crediting the time after `at`."""
     given_back = credited_off(debit, at)
     off = {id: amount + given_back.get(id, 0) for id, amount in debit.off.items()}
     return asdict(replace(debit, amount=debit.amount + credit(debit, at), end=min(debit.end, at), off=off))
@@ -980,7 +981,7 @@ def _debit(
     amount = share(fee.net, part, length)
     off = {id: share(taken, part, length) for id, taken in fee.off.items()}
     waits = None
-    # A share that rounds to nothing is an invoice item all the same: recorded.
+    # Recorded: a share that rounds to 0 is still an invoice item.
     if fee.net or (contract.itemized and fee.gross):
         text = proration_text("Remaining", item["quantity"], contract.product(item), start)
         waits = _add(contract, item, amount, off, text, (start, end), item["quantity"])
@@ -1025,8 +1026,8 @@ def _add(
 
 
 def _credited_items(debit: Debit) -> Obj | None:
-    """What a credit names: the lines that its debit is on, the invoice item as which it waits; nothing in classic mode,
-    which credits no debit."""
+    """What a credit refers to: the lines of its debit, or its pending invoice item; nothing in classic mode, which does
+    not credit debits."""
     if debit.lines:
         details = {"invoice": debit.invoice, "invoice_line_items": list(debit.lines)}
         return {"type": "invoice_line_items", "invoice_line_item_details": details}
@@ -1034,7 +1035,7 @@ def _credited_items(debit: Debit) -> Obj | None:
 
 
 def _usage_items(contract: Contract, item: Obj, at: int, proration_behavior: str) -> None:
-    """Invoice items for an item's usage up to `at`; charges of nothing are left out."""
+    """Invoice items for an item's usage up to `at`, without charges of 0."""
     if contract.trialing or proration_behavior == "none":
         return
     price, start = contract.price(item), item["_usage_from"]

@@ -1,7 +1,7 @@
-"""Discounts: what coupons take off an invoice's lines, to the last minor unit, and off the fees that are prorated.
+"""Discounts: what coupons deduct from an invoice's lines, to the minor unit, and from prorated fees.
 
-Line item discounts apply before invoice discounts (https://docs.stripe.com/api/invoices/object), each list in its
-order: a percentage is taken of what the discounts before it have left, an amount at most of that.
+Line item discounts apply before invoice discounts (https://docs.stripe.com/api/invoices/object), each list in
+order: a percentage applies to what the earlier discounts have left, and an amount is at most that.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Discount = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """Something that discounts are taken off: an amount in minor units, its product, the discounts of its own."""
+    """A target of discounts: an amount in minor units, its product, its own discounts."""
 
     amount: Decimal
     product: str | None
     own: Sequence[Discount] = ()
-    #: The ids of the discounts of the whole that apply to it; None for all.
+    #: The ids of the invoice's discounts that apply to it; None for all.
     under: frozenset[str] | None = None
 
 
 def apply(lines: Sequence[Obj], whole: Sequence[Discount], currency: str) -> None:
-    """Set every line's `discount_amounts`: by its own discounts (`_discounts`), then by the `whole` invoice's.
+    """Set every line's `discount_amounts`: from its own discounts (`_discounts`), then from the `whole` invoice's.
 
-    Lines that give money back, and those not `discountable`, are left alone; prorations bring what they were
-    reduced by when they were made (`_prorated`).
+    Credit lines and lines that are not `discountable` get none; prorations keep the discounts from their creation
+    (`_prorated`).
     """
     parts = [
         Part(
@@ -53,17 +53,17 @@ def apply(lines: Sequence[Obj], whole: Sequence[Discount], currency: str) -> Non
 
 
 def reductions(parts: Sequence[Part], whole: Sequence[Discount], currency: str) -> list[dict[str, Decimal]]:
-    """What discounts take off fees of the same periods, exactly: by discount, for each part."""
+    """What discounts deduct from fees of the same periods, exactly: by discount, for each part."""
     return _take(parts, whole, currency, whole_units=False)
 
 
 def _take(
     parts: Sequence[Part], whole: Sequence[Discount], currency: str, *, whole_units: bool
 ) -> list[dict[str, Decimal]]:
-    """By discount, what is taken off each part.
+    """The deductions of each discount, for each part.
 
-    A discount that several parts have of their own, and one that is the invoice's too, is one: its amount is spent
-    once, and no part is reduced by it twice.
+    A discount of several parts, or of a part and the invoice, counts as one: its amount is spent once, and it reduces
+    no part twice.
     """
     left = [part.amount for part in parts]
     taken: list[dict[str, Decimal]] = [{} for _ in parts]
@@ -121,12 +121,12 @@ def covers(coupon: Mapping[str, Any], part: Part) -> bool:
 
 
 def percent(coupon: Mapping[str, Any]) -> Decimal:
-    """`percent_off` as the decimal that was asked for."""
+    """`percent_off` as the requested decimal."""
     return Decimal(str(coupon["percent_off"]))
 
 
 def end_of(coupon: Mapping[str, Any], start: int) -> int | None:
-    """When a discount that begins at `start` stops to apply; None for `once` (used up, not timed) and `forever`."""
+    """When a discount that begins at `start` stops applying; None for `once` (used up, not timed) and `forever`."""
     if coupon["duration"] != "repeating":
         return None
     return Anchor(start).boundary(Interval("month", coupon["duration_in_months"]), 1)

@@ -1,4 +1,4 @@
-"""Invoice lines and invoice items in Stripe's shape, ids of lines left out: they come with the invoice."""
+"""Invoice lines and invoice items in Stripe's shape; lines have no ids until they are on an invoice."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def fee_lines(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> l
 
 
 def usage_lines(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tuple[int, int]) -> list[Obj]:
-    """What a metered item's usage in a period costs, in arrears.
+    """A metered item's usage charges for a period, in arrears.
 
-    Each line remembers what it was rated from (`_usage`), so that a draft can be rated again when usage comes late.
-    An item of which a threshold invoice has billed a part is charged for the rest; those lines begin where that ended.
+    Each line records what it was rated from (`_usage`), so that a draft can be rated again when usage arrives late.
+    If a threshold invoice has billed a part of an item's usage, the lines cover the rest and begin where that ended.
     """
     lines = []
     billed = item.get("_billed")
@@ -49,7 +49,7 @@ def usage_lines(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tup
 
 
 def billed_charges(item: Obj) -> list[Charge]:
-    """What threshold invoices have billed of an item's usage in its present period."""
+    """The part of an item's usage in its present period that threshold invoices have billed."""
     billed = item.get("_billed")
     return [] if billed is None else [Charge.of(charge) for charge in billed["charges"]]
 
@@ -61,7 +61,7 @@ def trial_line(item: Obj, price: Obj, product: Obj, period: tuple[int, int]) -> 
 
 
 def trial_usage_line(item: Obj, price: Obj, product: Obj, usage: Decimal, period: tuple[int, int]) -> Obj:
-    """The zero line of what a metered item has used in a trial. Nobody has published Stripe's words for it."""
+    """The zero line of a metered item's usage in a trial. Stripe's words for it are not published."""
     text = f"Free trial for {decimal_text(usage)} × {product['name']}"
     return _item_line(item, price, text, period, 0, usage, Decimal(0))
 
@@ -73,7 +73,7 @@ def remaining_time_line(item: Obj, price: Obj, product: Obj, amount: int, period
 
 
 def proration_text(word: str, quantity: int | None, product: Obj, at: int) -> str:
-    """How Stripe words a proration: `Unused time on 3 × License after 16 Jan 2026`; one of a thing has no count."""
+    """How Stripe words a proration: `Unused time on 3 × License after 16 Jan 2026`; a quantity of one is omitted."""
     counted = product["name"] if quantity in {None, 1} else f"{quantity} × {product['name']}"
     return f"{word} time on {counted} after {day_text(at)}"
 
@@ -98,9 +98,9 @@ def invoice_item(
     metadata: dict[str, str] | None = None,
     tax_rates: Sequence[str] = (),
 ) -> Obj:
-    """An invoice item in Stripe's shape, pending until an invoice takes it up.
+    """An invoice item in Stripe's shape, pending until an invoice includes it.
 
-    `of` is the customer that it is for, or a subscription of that customer's, which says the currency then.
+    `of` is its customer, or a subscription of that customer, whose currency it then has.
     """
     parent: Obj | None = None
     if "customer" in of:
@@ -141,11 +141,10 @@ def invoice_item(
 
 
 def prorated_discounts(item: Obj, off: Mapping[str, int], *, itemized: bool) -> None:
-    """Show on a proration, whose amount is net, what discounts have taken off it, by id (minor units, less than 0 on a
-    credit).
+    """Show a proration's discounts, by id (minor units, negative on a credit). Its amount is net.
 
-    `included` leaves the amount net and names the discounts with an amount of 0; `itemized` shows the amount gross and
-    what each took (https://docs.stripe.com/changelog/clover/2025-09-30/itemize-proration-discount-amounts).
+    `included` keeps the amount net and lists the discounts with an amount of 0; `itemized` shows the gross amount and
+    each discount's amount (https://docs.stripe.com/changelog/clover/2025-09-30/itemize-proration-discount-amounts).
     """
     item["discounts"] = list(off)
     item["proration_details"] = {
@@ -154,12 +153,12 @@ def prorated_discounts(item: Obj, off: Mapping[str, int], *, itemized: bool) -> 
     }
     if itemized:
         item["amount"] += sum(off.values())
-    # What was really taken, whichever of the two is shown.
+    # The real discounts, whichever of the two is shown.
     item["_off"] = dict(off)
 
 
 def line_of_invoice_item(pending: Obj) -> Obj:
-    """The line that an invoice item becomes on the invoice that takes it up."""
+    """The line for an invoice item on its invoice."""
     subscription = subscription_item = None
     if pending["parent"] is not None:
         details = pending["parent"]["subscription_details"]
@@ -196,10 +195,10 @@ def line_of_invoice_item(pending: Obj) -> Obj:
 
 
 def charge_text(price: Obj, product: Obj, charge: Charge) -> str:
-    """A charge in Stripe's words: `31 credit × Usage (Tier 2 at $0.036 / month)`, a flat fee without the count.
+    """A charge in Stripe's words: `31 credit × Usage (Tier 2 at $0.036 / month)`; a flat fee has no count.
 
-    Packages, as two bills that Retell AI's customers published show them (April 2025, April 2026): the units used, and
-    `(at $0.10 per 60 units / month)`.
+    Packages follow two bills that Retell AI's customers published (April 2025, April 2026): the units used, and `(at
+    $0.10 per 60 units / month)`.
     """
     if charge.billed:
         return f"Amount previously billed (at {amount_text(charge.unit_amount, price['currency'])})"
@@ -230,7 +229,7 @@ def _item_line(
     *,
     proration: bool = False,
 ) -> Obj:
-    """A line of what a subscription item bills by itself."""
+    """A line for a subscription item itself."""
     details = {
         "invoice_item": None,
         "proration": proration,
@@ -295,9 +294,9 @@ def _line(
         "quantity_decimal": decimal_text(quantity),
         "subtotal": amount,
         "taxes": [],
-        # Not on the wire: live lines name their subscription in `parent` alone.
+        # Not on the wire: Stripe's real lines name their subscription only in `parent`.
         "_subscription": subscription,
-        # Ids of the rates that it bears whatever the invoice's own are, and what an exemption takes off its price.
+        # The ids of its own tax rates, which override the invoice's, and what an exemption deducts from its price.
         "_tax_rates": list(tax_rates),
         "_backed_out": 0,
     }

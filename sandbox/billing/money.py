@@ -1,4 +1,4 @@
-"""Minor units: exact decimals in, whole minor units out, and the way Stripe writes an amount in a sentence."""
+"""Minor units: rounds exact decimals to whole minor units, and words amounts as Stripe does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAST_CHARGES = {
 }  # fmt: skip
 _SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "krw": "₩", "brl": "R$"}
 
-# 120 digits: the longest quantity and amount that a request can name, times the seconds of a period, stay exact.
+# 120 digits: the longest quantity and amount in a request, times the seconds of a period, stay exact.
 EXACT = Context(prec=120)
 
 
@@ -22,8 +22,8 @@ def to_minor_units(amount: Decimal) -> int:
     """Round an exact amount in minor units to the whole minor unit, a half away from zero.
 
     Stripe rounds each line, not the total, and shows 1.5 cents becoming 2:
-    https://docs.stripe.com/billing/subscriptions/decimal-amounts. That fits rounding half up and half to even alike;
-    which of the two Stripe means has not been seen.
+    https://docs.stripe.com/billing/subscriptions/decimal-amounts. That fits both half up and half to even; no
+    recorded example tells which one Stripe uses.
     """
     return int(amount.quantize(Decimal(1), rounding=ROUND_HALF_UP, context=EXACT))
 
@@ -39,10 +39,10 @@ def amount_text(amount: Decimal | int, currency: str) -> str:
 
 
 def split(total: int, weights: Iterable[int]) -> list[int]:
-    """Share a whole amount out in proportion to weights: each share rounded down, what is left to the last.
+    """Split a whole amount in proportion to weights: each share is rounded down, and the rest goes to the last.
 
-    No share is more than its weight where the amount is not more than all of them: what the last cannot take goes to
-    the one before it.
+    If the amount is at most the sum of the weights, no share exceeds its weight: what the last cannot take goes to the
+    one before it.
 
     Stripe's example: 5.00 off 10.00 and 20.00 is 1.66 and 3.34 (https://docs.stripe.com/billing/subscriptions/coupons).
     """
@@ -61,5 +61,5 @@ def split(total: int, weights: Iterable[int]) -> list[int]:
 
 
 def least_charge(currency: str) -> int:
-    """The smallest amount that can be charged, in minor units; less than that waits on the customer's balance."""
+    """The smallest amount that can be charged, in minor units; a smaller amount goes to the customer's balance."""
     return _LEAST_CHARGES.get(currency, 50)

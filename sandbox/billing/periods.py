@@ -1,4 +1,4 @@
-"""Billing periods: boundaries that an anchor and an interval give, in UTC seconds."""
+"""Billing periods: boundaries from an anchor and an interval, in UTC seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 _MONTHS = {"month": 1, "year": 12}
 _DAYS = {"day": 1, "week": 7}
-# Where a month length is not fixed, intervals are compared by their longest form.
+# Months vary in length, so intervals are compared by their longest form.
 _LONGEST_DAYS = {"day": 1, "week": 7, "month": 31, "year": 366}
 # Three years, in each interval (https://docs.stripe.com/api/prices/create).
 LONGEST_INTERVAL_COUNTS = {"day": 1095, "week": 156, "month": 36, "year": 3}
@@ -54,9 +54,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Anchor:
-    """The instant that billing periods are counted from.
+    """The instant from which billing periods are counted.
 
-    `day_of_month` is the day that was asked for (`billing_cycle_anchor_config`), which a short month may have moved:
+    `day_of_month` is the requested day (`billing_cycle_anchor_config`), which a short month may have moved:
     an anchor on the 28th of February with `day_of_month` 31 bills on the 31st of March.
     """
 
@@ -66,8 +66,8 @@ class Anchor:
     def boundary(self, interval: Interval, number: int) -> int:
         """The boundary `number` intervals after the anchor, or before it when negative.
 
-        A day that a month does not have is its last day (https://docs.stripe.com/billing/subscriptions/billing-cycle).
-        Counted from the anchor, never from the boundary before, so the 31st comes back after a February.
+        A day that a month does not have becomes its last day (https://docs.stripe.com/billing/subscriptions/billing-cycle).
+        Counted from the anchor, never from the previous boundary, so the 31st comes back after February.
         """
         if interval.unit in _DAYS:
             return self.timestamp + number * interval.count * _DAYS[interval.unit] * 86_400
@@ -89,7 +89,7 @@ class Anchor:
             anchor, at = (datetime.fromtimestamp(moment, UTC) for moment in (self.timestamp, instant))
             months = (at.year - anchor.year) * 12 + at.month - anchor.month
             number = months // (interval.count * _MONTHS[interval.unit])
-        if self.boundary(interval, number) > instant:  # the boundary in the instant's own month is still to come
+        if self.boundary(interval, number) > instant:  # the boundary in the instant's own month is later
             number -= 1
         return self.boundary(interval, number), self.boundary(interval, number + 1)
 
@@ -106,10 +106,10 @@ class Anchor:
 def anchor_from_config(config: Mapping[str, Any], start: int, interval: Interval) -> Anchor:
     """The anchor that a `billing_cycle_anchor_config` names: the first boundary at or after `start` on its very day.
 
-    Where the first boundary is on the last day of a shorter month, that is a later one; the periods are the same
+    If the first boundary is on the last day of a shorter month, the anchor is a later one; the periods are the same
     (https://docs.stripe.com/billing/subscriptions/billing-cycle#new-subscriptions).
 
-    What the config leaves out (time of day, month) is taken from `start`, as
+    Omitted parts of the config (time of day, month) come from `start`, as
     https://docs.stripe.com/api/subscriptions/create#create_subscription-billing_cycle_anchor_config says.
     """
     begun = datetime.fromtimestamp(start, UTC)

@@ -10,10 +10,10 @@ from sandbox.billing.money import EXACT
 
 @dataclass(frozen=True)
 class Debit:
-    """An amount that was charged for `start` to `end`, which a later change may credit in part.
+    """A charge for `start` to `end`, which a later change may credit in part.
 
-    `amount` is net of discounts; `off` is what each of them took, by its id. It waits as the invoice item `item`, or is
-    on the lines `lines` of the invoice `invoice`.
+    `amount` is net of discounts; `off` has each one's deduction, by id. The debit is the pending invoice item `item`,
+    or the lines `lines` of the invoice `invoice`.
     """
 
     amount: int
@@ -31,8 +31,8 @@ def share(amount: int | Decimal, part: int, whole: int) -> int:
     """`amount` times `part` seconds of `whole`, rounded to the nearest minor unit, a half to the lower one.
 
     Recorded on 2026-08-26.dahlia (Kiln-AI/stripe_world, cassette 01): 4.5 becomes 4, 7.5 becomes 7, -2.5 becomes -3,
-    -666.67 becomes -667 and 333.33 becomes 333, each line by itself. A lower whole for every fraction would fit these
-    too; Stripe's own older sample, in which -166.35 becomes -166, does not.
+    -666.67 becomes -667 and 333.33 becomes 333, each line separately. Rounding every fraction down would fit these
+    too, but not Stripe's own older sample, in which -166.35 becomes -166.
     """
     if whole <= 0:
         return 0
@@ -41,7 +41,7 @@ def share(amount: int | Decimal, part: int, whole: int) -> int:
 
 
 def credit(debit: Debit, at: int) -> int:
-    """What a debit gives back for the time after `at`: 0 or less."""
+    """The credit from a debit for the time after `at`: 0 or less."""
     if at >= debit.end:
         return 0
     unused = debit.end - max(at, debit.start)
@@ -49,7 +49,7 @@ def credit(debit: Debit, at: int) -> int:
 
 
 def credited_off(debit: Debit, at: int) -> dict[str, int]:
-    """The share of a debit's discounts in what it gives back for the time after `at`: 0 or less each."""
+    """The shares of a debit's discounts in its credit for the time after `at`: 0 or less each."""
     if at >= debit.end:
         return {}
     unused = debit.end - max(at, debit.start)

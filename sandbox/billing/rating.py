@@ -1,4 +1,4 @@
-"""Rating: a price and a quantity in, the charges that Stripe writes as invoice lines out."""
+"""Rating: turns a price and a quantity into the charges that Stripe shows as invoice lines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Price = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Charge:
-    """One line's worth of money: `quantity` units at `unit_amount` minor units each, or the flat fee of a tier.
+    """One line's amount: `quantity` units at `unit_amount` minor units each, or the flat fee of a tier.
 
     `amount` is rounded to whole minor units; `tier` counts from 1 and is None for a price without tiers. A flat fee
-    has quantity 0, as on Stripe's own invoices. `billed` takes back what an earlier invoice of the period has billed.
+    has quantity 0, as on Stripe's own invoices. `billed` deducts what an earlier invoice of the period has billed.
     """
 
     quantity: Decimal
@@ -28,7 +28,7 @@ class Charge:
     billed: bool = False
 
     def stored(self) -> dict[str, Any]:
-        """The charge as JSON; `Charge.of` reads it."""
+        """The charge as JSON, for `Charge.of`."""
         return {
             "quantity": str(self.quantity),
             "unit_amount": str(self.unit_amount),
@@ -39,7 +39,7 @@ class Charge:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Charge:
-        """The charge that `stored` wrote."""
+        """The charge from `stored` JSON."""
         quantity, unit = Decimal(stored["quantity"]), Decimal(stored["unit_amount"])
         return cls(quantity, unit, stored["amount"], stored["tier"], stored["flat"])
 
@@ -47,8 +47,8 @@ class Charge:
 def rate(price: Price, quantity: Decimal | int) -> tuple[Charge, ...]:
     """What `quantity` units of a price cost in one period. A negative quantity (usage corrected below zero) is 0.
 
-    Tiered prices give one unit charge for each tier reached, the first always, and beside it one flat charge where the
-    tier has a `flat_amount` (0 included). Invoices recorded from Stripe look like that.
+    Tiered prices produce one unit charge for each tier reached (always for the first), and also a flat charge if the
+    tier has a `flat_amount` (0 included), as on recorded Stripe invoices.
     """
     units = max(Decimal(quantity), Decimal(0))
     if price["billing_scheme"] != "tiered":
@@ -59,10 +59,10 @@ def rate(price: Price, quantity: Decimal | int) -> tuple[Charge, ...]:
 
 
 def rate_since(price: Price, quantity: Decimal | int, billed: Sequence[Charge]) -> tuple[Charge, ...]:
-    """What `quantity` units of a period cost beyond what invoices within the period have billed for it.
+    """What `quantity` units of a period cost beyond what earlier invoices of the period have billed.
 
-    Tiers go on from invoice to invoice. Volume prices, and whatever has shrunk, are charged anew with "Amount
-    previously billed" taken off; the rest is charged for what has been added. All invoices of a period sum to `rate`.
+    Tiers continue from invoice to invoice. Volume prices, and usage that has shrunk, are charged again with "Amount
+    previously billed" deducted; otherwise only the added units are charged. All invoices of a period sum to `rate`.
     https://docs.stripe.com/billing/subscriptions/usage-based/thresholds
     """
     charges = rate(price, quantity)
@@ -96,13 +96,13 @@ def total(price: Price, quantity: Decimal | int) -> int:
 
 
 def is_free(price: Price) -> bool:
-    """Whether nothing of a price costs anything."""
+    """Whether a price is entirely free."""
     holders = price.get("tiers") or (price,)
     return not any(unit_amount(holder, stem) for holder in holders for stem in ("unit_amount", "flat_amount"))
 
 
 def unit_amount(holder: Mapping[str, Any], stem: str = "unit_amount") -> Decimal | None:
-    """The exact amount of a price or tier, whichever of `unit_amount` and `unit_amount_decimal` it was given."""
+    """The exact amount of a price or tier, from `unit_amount` or `unit_amount_decimal`."""
     for key in (f"{stem}_decimal", stem):
         value = holder.get(key)
         if value is not None:

@@ -1,8 +1,8 @@
-"""Tax on invoice lines: what tax rates add to a line or are held to be in it, after discounts, to the minor unit.
+"""Tax on invoice lines: exclusive tax added to a line or inclusive tax within it, after discounts, to the minor unit.
 
 The rules and worked examples are Stripe's (https://docs.stripe.com/billing/taxes/tax-rates, "Rounding", "Discounts",
-"Exemption status"): each line is rounded by itself, a half away from zero; discounts come off first; inclusive tax is
-taken out of what they leave, and exclusive tax is counted on the rest.
+"Exemption status"): each line is rounded separately, a half away from zero; discounts are deducted first; inclusive tax
+is extracted from the result, and exclusive tax is computed on the rest.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any, Final
 from sandbox.billing.money import EXACT, to_minor_units
 from sandbox.wire import Obj
 
-#: `customer.tax_exempt` -> why a line of such a customer bears no tax.
+#: `customer.tax_exempt` -> why such a customer's lines have no tax.
 EXEMPTIONS: Final = {"exempt": "customer_exempt", "reverse": "reverse_charge"}
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A tax rate: `percentage` is out of 100; an inclusive one is part of the price, an exclusive one comes on top."""
+    """A tax rate: `percentage` is out of 100; an inclusive one is part of the price, an exclusive one is added."""
 
     id: str
     percentage: Decimal
     inclusive: bool
-    #: Why it is charged or not, in Stripe's words; recorded: rates that somebody set have no reason to give.
+    #: Why it is charged or not, in Stripe's words. Recorded: manual rates have no reason.
     reason: str = "not_available"
 
 
 def apply(line: Obj, rates: Sequence[Rate], tax_exempt: str | None = None) -> None:
     """Set a line's `taxes`, its `subtotal` before any tax, and `_backed_out`.
 
-    A customer who is `exempt` or pays tax itself (`reverse`) is charged none; what an inclusive rate holds to be in
-    the price is then backed out of it: of 100.00 with 10 % included 90.91 is left to pay.
+    A customer who is `exempt` or pays tax itself (`reverse`) is charged none; the inclusive tax is then removed from
+    the price: of 100.00 including 10 %, 90.91 remain to pay.
     """
     net = line["amount"] - sum(given["amount"] for given in line["discount_amounts"])
     inclusive = [rate for rate in rates if rate.inclusive]
@@ -58,7 +58,7 @@ def apply(line: Obj, rates: Sequence[Rate], tax_exempt: str | None = None) -> No
 
 
 def _included(amount: int, rates: Sequence[Rate]) -> list[int]:
-    """What each of several inclusive rates has in an amount: their percentages add up."""
+    """The share of each inclusive rate in an amount: their percentages add up."""
     whole = EXACT.add(Decimal(100), sum((rate.percentage for rate in rates), Decimal(0)))
     return [to_minor_units(EXACT.divide(EXACT.multiply(Decimal(amount), rate.percentage), whole)) for rate in rates]
 
@@ -68,7 +68,7 @@ def _added(taxable: int, rate: Rate) -> int:
 
 
 def totals(lines: Iterable[Mapping[str, Any]]) -> list[Obj]:
-    """`total_taxes` of an invoice: the lines' taxes summed by rate and reason, in the order in which they come."""
+    """`total_taxes` of an invoice: the lines' taxes summed by rate and reason, in order of appearance."""
     summed: dict[tuple[str, str], Obj] = {}
     for line in lines:
         for tax in line["taxes"]:
@@ -81,6 +81,6 @@ def totals(lines: Iterable[Mapping[str, Any]]) -> list[Obj]:
 
 
 def change_of_total(line: Mapping[str, Any]) -> int:
-    """What tax makes of a line's price: exclusive tax is added, what an exemption backs out is taken away."""
+    """The effect of tax on a line's price: plus exclusive tax, minus what an exemption removes."""
     added = sum(tax["amount"] for tax in line["taxes"] if tax["tax_behavior"] == "exclusive")
     return int(added - line["_backed_out"])
