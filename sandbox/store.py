@@ -237,7 +237,7 @@ _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTO
 
 _inherited: list[sqlite3.Connection] = []
 
-#: The default sandbox file, in its own folder.
+#: The folder of the default sandbox file, for that file alone.
 DEFAULT_FOLDER: Final = ".stripe-sandbox"
 
 _making = threading.Lock()
