@@ -80,7 +80,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--accept", action="append", default=[], metavar="ID", help="go on in spite of its invoice")
     parser.add_argument("--locked-by", default=LOCK, metavar="KEY", help="metadata that locks one (%(default)s)")
     parser.add_argument("--test-clock", metavar="ID", help="the subscriptions of a test clock instead, in its time")
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="default: .pricing/<stack>/<version>.db")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="default: .pricing/<stack>/<plan>@<from>-<to>.db")
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None, account: Account | None = None) -> int:
@@ -183,7 +183,7 @@ def _opened(arguments: argparse.Namespace, account: Account | None) -> Iterator[
     stack = f"{project(folder)}/{arguments.stack}"
     old, new = moving.offers(account, plan, stack, numbers)
     rollout = f"rollout {old} to {new} in {stack}"
-    path = arguments.journal or folder / ".pricing" / arguments.stack / f"{new}.db"
+    path = arguments.journal or folder / ".pricing" / arguments.stack / f"{plan.name}@{old.number}-{new.number}.db"
     if not (arguments.apply or arguments.check or arguments.undo or arguments.accept) and not path.exists():
         path = None
     rules = Rules(

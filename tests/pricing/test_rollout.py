@@ -382,6 +382,16 @@ def test_undone_before_the_renewal_all_is_as_before(shop: Shop) -> None:
     assert shop.bills(acme) == [30_000, 30_000, 30_000]
 
 
+def test_some_are_taken_back_alone(shop: Shop) -> None:
+    acme, other = shop.subscribe(3), shop.subscribe(1)
+    shop.rollout("--apply")
+    file = shop.folder / "back.txt"
+    file.write_text(acme)
+    assert shop.rollout("--undo", "--only", str(file)).text.splitlines()[-1] == "1 subscription taken back."
+    shop.go("2026-02-02")
+    assert (shop.bills(acme)[-1], shop.bills(other)[-1]) == (30_000, 12_000)
+
+
 def test_undone_after_the_renewal_it_moves_back_at_the_next_one(shop: Shop) -> None:
     acme = shop.subscribe(3)
     shop.rollout("--apply")
@@ -478,7 +488,7 @@ def test_ctrl_c_finishes_what_is_begun_and_the_same_command_goes_on(shop: Shop) 
 
 
 def journal(shop: Shop) -> Path:
-    return shop.folder / ".pricing/dev/alpaca-ai@2.db"
+    return shop.folder / ".pricing/dev/alpaca-ai@1-2.db"
 
 
 ROLLOUT = "rollout alpaca-ai@1 to alpaca-ai@2 in shop/dev"
