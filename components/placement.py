@@ -22,7 +22,7 @@ class Place:
         paid: what the stack's last run has left of the subscription; None where it is new.
         versions: one of each plan.
         moves: the rollouts of the plans whose version is another than before.
-        waits: whether a move that an earlier run has declared may still wait for the renewal.
+        waits: whether a move that an earlier run has declared may still wait for the renewal, and shall.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Place:
             raise PricingError(
                 f"subscriber {self.name}: has one subscription, and its plans move {moves}; declare price_changes"
             )
-        return "at_renewal" if "at_renewal" in self.moves.values() or (self.waits and not self.moves) else None
+        return "at_renewal" if self.waits or "at_renewal" in self.moves.values() else None
 
     def record(self) -> dict[str, int] | None:
         """What the state says of the versions; nothing where an older one says nothing and all are the first."""
@@ -61,22 +61,23 @@ def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
     paid = _paid(name)
     versions: list[PlanVersion] = []
     moves: dict[str, Rollout] = {}
-    offered_at_renewal = False
+    waits = (paid or {}).get("price_changes") == "at_renewal"
     for each in plans:
-        if isinstance(each, PlanVersion):
-            versions.append(each)
-            continue
-        offered = each.offered
-        version = _version(name, each, _number(paid, each.name))
-        versions.append(version)
-        offered_at_renewal |= version is offered and offered.rollout == "at_renewal"
         before = _number(paid, each.name)
-        if before is not None and before != version.number and offered.rollout is not None:
-            moves[each.name] = offered.rollout
-        if before is not None and before != offered.number:
-            how = "stay" if version is not offered else str(offered.rollout)
-            this_run().followed.setdefault((each.name, offered.number), {}).setdefault(how, []).append(name)
-    waits = offered_at_renewal and (paid or {}).get("price_changes") == "at_renewal"
+        if isinstance(each, PlanVersion):
+            version = each
+        else:
+            offered = each.offered
+            version = _version(name, each, before)
+            if before is not None and before != version.number and offered.rollout is not None:
+                moves[each.name] = offered.rollout
+            if before is not None and before != offered.number:
+                rollout = "keep" if version is not offered else offered.rollout or "keep"
+                ways = this_run().followed.setdefault((each.name, offered.number), {})
+                ways.setdefault((rollout, before), []).append(name)
+            waits &= not (version is offered and offered.rollout == "now")
+        waits &= before == version.number
+        versions.append(version)
     return Place(name, paid, versions, moves, waits)
 
 
@@ -103,11 +104,12 @@ def _version(name: str, plan: PublishedPlan, before: int | None) -> PlanVersion:
     if before is None or before == offered.number:
         return offered
     if before not in plan.versions:
-        if offered.rollout in ("now", "at_renewal"):
+        # Its prices are archived in this run, which is refused while somebody pays them.
+        if offered.rollout == "now":
             return offered
         raise PricingError(
             f"subscriber {name} pays {plan.name} v{before}, which is not in the program: declare it until nobody is on "
-            f'it, or give v{offered.number} a rollout "at_renewal" or "now"'
+            f'it, or give v{offered.number} the rollout "now"'
         )
     if offered.rollout is None and before < offered.number:
         run = this_run()
@@ -133,13 +135,14 @@ def undecided(run: Run) -> str | None:
 def followed(run: Run) -> Iterator[str]:
     """What happens to the subscribers of a plan that offers another version than before: one sentence each."""
     for (plan, offered), ways in run.followed.items():
-        for way, names in ways.items():
-            shown = ", ".join(names[:_MOST_NAMES]) + (
-                f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
-            )
-            if way == "stay":
-                if run.resources().get(("PublishedPlan", plan), {}).get("offered") != offered:
-                    yield f"{plan} offers v{offered}: {shown} stay{'s' if len(names) == 1 else ''} on another version"
-            else:
-                when = "when the period ends" if way == "at_renewal" else "at once"
-                yield f"{plan} offers v{offered}: {shown} move{'s' if len(names) == 1 else ''} to it {when}"
+        for (rollout, before), names in ways.items():
+            if rollout == "keep" and run.resources().get(("PublishedPlan", plan), {}).get("offered") == offered:
+                # They stayed before this run.
+                continue
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            what = {
+                "keep": f"stay on v{before}",
+                "now": f"move from v{before} at once",
+                "at_renewal": f"move from v{before} when their periods end",
+            }[rollout]
+            yield f"{plan} offers v{offered}; these {what}: {', '.join(names[:_MOST_NAMES])}{more}"

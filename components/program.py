@@ -42,8 +42,7 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
     config = StackConfig(pulumi.runtime.get_config, pulumi.runtime.is_config_secret)
     if config.hint:
         pulumi.log.warn(config.hint)
-    # The stack's own registration is among them, and whatever is not of this program.
-    before = _tasks()
+    declared = _Withdrawable()
     try:
         settings = Settings.read(config, os.environ)
         for objection in objections(settings, project_folder(Path.cwd()), pulumi.get_stack(), os.environ):
@@ -65,34 +64,40 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             if not is_meant(finding, meant):
                 pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
     except (SettingsError, PricingError) as error:
-        _withdraw(_tasks() - before)
+        declared.withdraw()
         raise pulumi.RunError(str(error)) from None
     except ValidationError as error:
-        _withdraw(_tasks() - before)
+        declared.withdraw()
         raise pulumi.RunError("\n".join(validation_messages(error))) from None
 
 
-def _tasks() -> set[asyncio.Task[Any]]:
-    """What waits to be told to the engine; nothing where no engine runs this program."""
-    try:
-        return asyncio.all_tasks()
-    except RuntimeError:
-        return set()
-
-
-def _withdraw(tasks: set[asyncio.Task[Any]]) -> None:
-    """Take back what a program has declared before its mistake was found.
+class _Withdrawable:
+    """What a program declares from now on, as long as Pulumi's engine has not been told of it.
 
     Pulumi's SDK tells the engine of a resource after the program's body, also when that has failed: an `up` without a
-    preview would apply the part of the model that comes before the mistake.
+    preview would apply the part of the model that comes before a mistake.
     """
-    for task in tasks:
-        SETTINGS.outputs.discard(task)
-        task.cancel()
-    # What is exported would wait for ever for what is not registered.
-    root = get_root_resource()
-    if isinstance(root, Stack):
-        root.outputs.clear()
+
+    def __init__(self) -> None:
+        self._tasks, self._outputs = self._waiting(), set(SETTINGS.outputs)
+
+    def withdraw(self) -> None:
+        """Take it back."""
+        for task in self._waiting() - self._tasks:
+            task.cancel()
+        SETTINGS.outputs.intersection_update(self._outputs)
+        # What is exported would wait for ever for what is not registered.
+        root = get_root_resource()
+        if isinstance(root, Stack):
+            root.outputs.clear()
+
+    @staticmethod
+    def _waiting() -> set[asyncio.Task[Any]]:
+        try:
+            return asyncio.all_tasks()
+        except RuntimeError:
+            # No engine runs this program.
+            return set()
 
 
 def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:

@@ -33,7 +33,7 @@ class Run:
         subscribers: the names of the subscribers.
         undecided: subscribers that nothing says what to do about: by the plan and the version that it offers.
         gathers_undecided: whether somebody asks for them when everything is declared.
-        followed: by the plan and the version that it offers, what subscribers on another one do, and which.
+        followed: by the plan and the version that it offers, who follows which rollout, from which version.
     """
 
     def __init__(self, monitor: Any) -> None:
@@ -44,7 +44,7 @@ class Run:
         self.subscribers: set[str] = set()
         self.undecided: dict[tuple[str, int], dict[str, int]] = {}
         self.gathers_undecided = False
-        self.followed: dict[tuple[str, int], dict[str, list[str]]] = {}
+        self.followed: dict[tuple[str, int], dict[tuple[str, int], list[str]]] = {}
         self._states: dict[str, Mapping[str, Any] | StateUnreadable | None] = {}
         self._resources: dict[str, Resources] = {}
 

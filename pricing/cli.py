@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate` what a plan of this program bills, `rollout` a version of it."""
+"""The command `pricing`: `estimate` what a plan of this program bills, the `impact` of a version, its `rollout`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,8 +17,11 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import command
+from pricing import impact_command, rollout_command
 from pricing.program import ProgramError, plans
+
+#: The exit code of every mistake.
+ERROR: Final = 3
 
 
 class UsageError(Exception):
@@ -26,14 +30,13 @@ class UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the answer is the exit code."""
-    given = sys.argv[1:] if argv is None else argv
     try:
-        arguments = parser().parse_args(given)
+        arguments = parser().parse_args(argv)
     except SystemExit as end:
-        # A rollout that was halted ends with argparse's 2.
-        return command.FAILED if end.code == 2 and given[:1] == ["rollout"] else int(end.code or 0)
-    if arguments.command == "rollout":
-        return command.run(arguments)
+        # argparse's own 2 means here that something waits for a person: a limit that is exceeded, a rollout halted.
+        return ERROR if end.code == 2 else int(end.code or 0)
+    if "run" in arguments:
+        return int(arguments.run(arguments))
     try:
         title, plan = _plan(plans(Path.cwd(), arguments.stack), arguments.plan)
         used = {_charge(plan, name): units for name, units in arguments.usage}
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(str(error)) from None
     except (ProgramError, UsageError) as error:
         print(f"pricing: {error}", file=sys.stderr)
-        return 2
+        return ERROR
     console = Console()
     console.print(Text(f"{title}: {plan.price_text}"))
     for bill in due:
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pricing", description="What people do with a pricing model beside applying it."
+        prog="pricing", description="What people do with a pricing model besides applying it."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
@@ -69,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="whose settings the program reads (default: %(default)s)")
-    command.add(commands)
+    impact_command.add_to(commands)
+    rollout_command.add_to(commands)
     return parser
 
 

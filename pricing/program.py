@@ -118,8 +118,17 @@ def config(directory: Path, stack: str) -> Mapping[str, str]:
     Raises:
         ProgramError: there is no such stack.
     """
-    settings = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
-    return {name: text for name, value in settings.items() if (text := _as_text(value))}
+    return {name: text for name, value in configuration(directory, stack).items() if (text := _as_text(value))}
+
+
+def configuration(directory: Path, stack: str) -> Mapping[str, Any]:
+    """The config of a stack as its file has it; what is encrypted stays so.
+
+    Raises:
+        ProgramError: there is no such stack.
+    """
+    found = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
+    return found if isinstance(found, dict) else {}
 
 
 def _as_text(value: Any) -> str | None:

@@ -22,13 +22,11 @@ __all__ = sorted([*_HOMES, *_errors.__all__])
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in _HOMES:
         raise AttributeError(f"module 'usage' has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(f"usage.{home}"), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(f"usage.{_HOMES[name]}"), name)
     return value
 
 

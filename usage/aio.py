@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .client import Client
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from types import TracebackType
-    from typing import Self
+__all__ = ["AsyncClient"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,9 +23,6 @@ def _awaited(
 
     update_wrapper(call, method)
     return call
-
-
-__all__ = ["AsyncClient"]
 
 
 class AsyncClient:
@@ -58,7 +53,5 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 from . import spool
+from .destination import Destination
 from .errors import AuthenticationFailed, NotStripe, StripeError, Unreachable, redact
-from .http import HTTP, LostAnswer, NotSent
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from .destination import Destination
-    from .http import Reply
+from .http import HTTP
 
 USER_AGENT = "stripe-pricing-usage/0.2"
+CALL_SECONDS = 30.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 8.0
 LONGEST_WAIT = 60.0
@@ -35,62 +33,13 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 
 
-class Answer(NamedTuple):
-    """A successful answer: the JSON object (numbers with a point as Decimal) and Stripe's request id."""
-
-    data: dict[str, Any]
-    request_id: str | None
-
-
-class Pacer:
-    """Lets one call through every 1/rate seconds, whichever thread asks. No bursts: evenly spaced calls stay under a
-    limit however the server draws its seconds."""
-
-    def __init__(self, rate: float) -> None:
-        self.interval = 1 / rate if rate else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def reserve(self) -> float:
-        """Take the next place; returns the seconds until then."""
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self.interval
-        return at - now
-
-    def hold(self, seconds: float) -> None:
-        """Let nothing through for that long: the server asked for it."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-
-def paces(limits: str, share: int) -> dict[str, Pacer]:
-    """One pacer for each kind of call: `api`, `meter_events` (v1) and `stream`; in test mode they are the same one."""
-    if limits not in LIMITS:
-        raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
-    if share < 1:
-        raise ValueError("share is the number of workers that share the account's limits, at least 1")
-    rates = LIMITS[limits]
-    common = Pacer(rates.get("all", 0.0) / share)
-    return {kind: Pacer(rates[kind] / share) if kind in rates else common for kind in ("api", "meter_events", "stream")}
-
-
 class Api:
     """One destination's API. Thread-safe. `retries` and `limited` (429 and 409) count what it did.
 
     `halt` ends every wait between attempts: who closes the client does not wait for the backoff of a call.
     """
 
-    def __init__(
-        self,
-        destination: Destination,
-        *,
-        limits: str | None = None,
-        share: int = 1,
-        timeout: float = 30.0,
-        attempts: int = 6,
-    ) -> None:
+    def __init__(self, destination: Destination, limits: str | None = None, share: int = 1, attempts: int = 6) -> None:
         self.destination = destination
         self.halt = threading.Event()
         self.retries = 0
@@ -98,9 +47,15 @@ class Api:
         self.skew: float | None = None
         """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None: not known."""
         self._http: HTTP | None = None
-        self._paces = paces(limits or ("none" if destination.sandbox else destination.mode), share)
-        self._timeout = timeout
         self._attempts = attempts
+        limits = limits or ("none" if destination.sandbox else destination.mode)
+        if limits not in LIMITS:
+            raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
+        if share < 1:
+            raise ValueError("share is the number of workers that share the account's limits, at least 1")
+        self._intervals = {kind: share / rate for kind, rate in LIMITS[limits].items()}
+        self._next = dict.fromkeys([*self._intervals, "all"], 0.0)
+        self._pacing = threading.Lock()
 
     @property
     def http(self) -> HTTP:
@@ -117,22 +72,31 @@ class Api:
         path: str,
         *,
         pace: str = "api",
-        host: str = "api",
         query: Sequence[tuple[str, str]] = (),
         form: Sequence[tuple[str, str]] | None = None,
         json_body: bytes | None = None,
         token: str | None = None,
         idempotency: str | None = None,
         deadline: float | None = None,
-    ) -> Answer:
-        """Make one request until it is answered for good; `deadline` is on the monotonic clock.
+    ) -> dict[str, Any]:
+        """Make one request until it is answered for good; `deadline` is on the monotonic clock. Returns the JSON object
+        of the answer, its numbers with a point as Decimal.
 
         Raises StripeError (AuthenticationFailed for 401 and 403) when Stripe refuses, NotStripe when something else
         answers, Unreachable when no attempt got through, DestinationError when none can. 409, 429, 5xx and a broken
         connection are tried again, unless `Stripe-Should-Retry` says otherwise.
         """
+        import random
+        from urllib.parse import urlencode
+
         http = self.http
-        url, headers, body = self._request(http, path, query, form, json_body, token)
+        headers = {"Authorization": f"Bearer {token or self.destination.api_key}", "User-Agent": USER_AGENT}
+        headers["Stripe-Version"] = http.api_version
+        if json_body is not None or form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded" if json_body is None else "application/json"
+        body = json_body if json_body is not None else urlencode(form or ()).encode("ascii")
+        base = self.destination.meter_events_base if pace == "stream" else self.destination.api_base
+        url = f"{base or ''}{path}?{urlencode(query)}" if query else f"{base or ''}{path}"
         maybe_done = False
         last = "out of time"
         wait = 0.0
@@ -141,54 +105,55 @@ class Api:
                 self.retries += 1
                 # exponential, with jitter over the upper half
                 wait = max(wait, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2))
-            if not self._pause(max(wait, self._paces[pace].reserve()), deadline):
+            if not self._pause(max(wait, self._reserve(pace)), deadline):
                 break
             if idempotency is not None:
                 # A fresh suffix for every attempt: under a repeated key Stripe would replay a stored 500 for a day.
                 # What makes the attempt repeatable is the event's identifier.
                 headers["Idempotency-Key"] = f"{idempotency}/{os.urandom(4).hex()}"
-            left = self._timeout if deadline is None else min(self._timeout, max(0.05, deadline - time.monotonic()))
+            left = CALL_SECONDS if deadline is None else min(CALL_SECONDS, max(0.05, deadline - time.monotonic()))
             try:
-                reply = http.send(method, host, url, headers, body, left)
-            except (NotSent, LostAnswer) as problem:
+                status, answered, content = http.send(method, url, headers, body, left)
+            except Unreachable as problem:
                 wait, last = 0.0, str(problem)
-                maybe_done = maybe_done or isinstance(problem, LostAnswer)
+                maybe_done = maybe_done or problem.maybe_done
                 continue
-            self._learn(reply)
-            if 200 <= reply.status < 300:
-                data = _object(reply.body)
-                if data is None:
-                    raise NotStripe(self._not_stripe(reply), True)
-                return Answer(data, reply.headers.get("request-id"))
-            error = (_object(reply.body) or {}).get("error")
-            said = reply.headers.get("stripe-should-retry")
-            again = said == "true" or (said != "false" and (reply.status in (409, 429) or reply.status >= 500))
+            self._learn(answered)
+            data = _object(content)
+            if 200 <= status < 300 and data is not None:
+                return data
+            error = (data or {}).get("error")
+            said = answered.get("stripe-should-retry")
+            again = said == "true" or (said != "false" and (status in (409, 429) or status >= 500))
             if not again:
-                if not isinstance(error, dict) or (reply.status in (404, 405, 413) and "code" not in error):
-                    raise NotStripe(self._not_stripe(reply), maybe_done)
-                raise _refusal(reply, error, maybe_done)
+                strange = not isinstance(error, dict) or (status in (404, 405, 413) and "code" not in error)
+                if strange or error is None:
+                    raise NotStripe(self._not_stripe(status, answered, content), maybe_done or 200 <= status < 300)
+                raise _refusal(status, answered, error, maybe_done)
+            last = self._not_stripe(status, answered, content)
             if isinstance(error, dict):
-                last = str(error.get("message") or f"the server answered {reply.status}")
-            else:
-                last = self._not_stripe(reply)
-            wait = _retry_after(reply)
-            if reply.status >= 500:
+                last = str(error.get("message") or f"the server answered {status}")
+            wait = _retry_after(answered)
+            if status >= 500:
                 maybe_done = True
             else:
                 self.limited += 1
-                self._paces[pace].hold(min(wait, LONGEST_WAIT))
+                if wait:
+                    self._reserve(pace, min(wait, LONGEST_WAIT))
             if wait > LONGEST_WAIT:
                 last += f"; it asks to wait {wait:,.0f} seconds"
                 break
         raise Unreachable(f"{self.destination.label} could not be reached: {last}", maybe_done)
 
-    def pages(
-        self, path: str, query: Sequence[tuple[str, str]] = (), *, deadline: float | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def get(self, path: str, *query: tuple[str, str], deadline: float | None = None) -> dict[str, Any]:
+        """The object at a path."""
+        return self.call("GET", path, query=query, deadline=deadline)
+
+    def pages(self, path: str, *query: tuple[str, str], deadline: float | None = None) -> Iterator[dict[str, Any]]:
         """Every object of a v1 list, 100 a page."""
         cursor: list[tuple[str, str]] = []
         while True:
-            data = self.call("GET", path, query=[*query, ("limit", "100"), *cursor], deadline=deadline).data
+            data = self.get(path, *query, ("limit", "100"), *cursor, deadline=deadline)
             yield from data["data"]
             if not data.get("has_more") or not data["data"]:
                 return
@@ -205,11 +170,21 @@ class Api:
         self.cut_off()
 
     def close(self) -> None:
-        """Let go of connections and files; the next call opens them again."""
+        """Close connections and files; the next call opens them again."""
         with spool.IMPORTING:
             http, self._http = self._http, None
         if http is not None:
             http.close()
+
+    def _reserve(self, kind: str, hold: float = 0.0) -> float:
+        """Take the next place for a call of that kind; returns the seconds until then. No bursts: evenly spaced calls
+        stay under a limit however the server draws its seconds. hold: let nothing through for so long instead."""
+        kind = kind if kind in self._intervals else "all"
+        with self._pacing:
+            now = time.monotonic()
+            at = max(now + hold, self._next[kind])
+            self._next[kind] = at + (0.0 if hold else self._intervals.get(kind, 0.0))
+        return at - now
 
     def _pause(self, seconds: float, deadline: float | None) -> bool:
         """Wait; False when the deadline comes first or the call is halted."""
@@ -217,41 +192,21 @@ class Api:
             return False
         return not (self.halt.wait(seconds) if seconds else self.halt.is_set())
 
-    def _request(
-        self,
-        http: HTTP,
-        path: str,
-        query: Sequence[tuple[str, str]],
-        form: Sequence[tuple[str, str]] | None,
-        json_body: bytes | None,
-        token: str | None,
-    ) -> tuple[str, dict[str, str], bytes]:
-        from urllib.parse import urlencode
-
-        headers = {"Authorization": f"Bearer {token or self.destination.api_key}"}
-        headers |= {"Stripe-Version": http.api_version, "User-Agent": USER_AGENT}
-        if json_body is not None:
-            headers["Content-Type"] = "application/json"
-        elif form is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        body = json_body if json_body is not None else urlencode(form or ()).encode("ascii")
-        return f"{path}?{urlencode(query)}" if query else path, headers, body
-
-    def _learn(self, reply: Reply) -> None:
+    def _learn(self, headers: Mapping[str, str]) -> None:
         from email.utils import parsedate_to_datetime
 
         try:
-            self.skew = time.time() - parsedate_to_datetime(reply.headers["date"]).timestamp()
+            self.skew = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
         except (KeyError, ValueError, TypeError):
             pass  # the embedded sandbox has no Date, and no clock but ours
 
-    def _not_stripe(self, reply: Reply) -> str:
-        text = reply.body[:200].lstrip()
+    def _not_stripe(self, status: int, headers: Mapping[str, str], content: bytes) -> str:
+        text = content[:200].lstrip()
         what = "an empty body" if not text else "a page of HTML" if text.startswith(b"<") else "something else"
-        if 300 <= reply.status < 400:
-            what = f"a redirect to {reply.headers.get('location') or 'nowhere'}"
+        if 300 <= status < 400:
+            what = f"a redirect to {headers.get('location') or 'nowhere'}"
         where = self.destination.api_base or self.destination.label
-        return f"{where} answered {reply.status} with {what}, as a proxy does or an address that is not Stripe's API"
+        return f"{where} answered {status} with {what}, as a proxy does or an address that is not Stripe's API"
 
 
 def is_duplicate(problem: StripeError) -> bool:
@@ -264,29 +219,25 @@ def is_duplicate(problem: StripeError) -> bool:
     )
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
+def _object(content: bytes) -> dict[str, Any] | None:
     """The JSON object that an answer of Stripe's is, or None."""
-    import json
-    from decimal import Decimal
-
     try:
-        data = json.loads(body, parse_float=Decimal)
+        data = json.loads(content, parse_float=Decimal)
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
 
-def _refusal(reply: Reply, error: dict[str, Any], maybe_done: bool) -> StripeError:
-    kind = AuthenticationFailed if reply.status in (401, 403) else StripeError
-    message = redact(str(error.get("message") or f"the server answered {reply.status} without saying why"))
-    named = {"code": error.get("code"), "param": error.get("param"), "request_id": reply.headers.get("request-id")}
-    refusal = kind(message, status=reply.status, **named)
+def _refusal(status: int, headers: Mapping[str, str], error: dict[str, Any], maybe_done: bool) -> StripeError:
+    kind = AuthenticationFailed if status in (401, 403) else StripeError
+    message = redact(str(error.get("message") or f"the server answered {status} without saying why"))
+    refusal = kind(message, status=status, code=error.get("code"), request_id=headers.get("request-id"))
     refusal.maybe_done = maybe_done
     return refusal
 
 
-def _retry_after(reply: Reply) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
     try:
-        return max(0.0, float(reply.headers.get("retry-after") or 0))
+        return max(0.0, float(headers.get("retry-after") or 0))
     except ValueError:
         return 0.0

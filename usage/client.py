@@ -7,29 +7,22 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from decimal import Decimal
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
+from . import importing, reading, sqs, verifying
 from . import spool as spools
-from .background import Background
-from .destination import resolve
+from .api import Api
+from .cancelling import cancel as cancelled
+from .delivery import BUSY, Delivery, Sender, Tally
+from .destination import Destination, resolve
 from .errors import DestinationError, InvalidEvent, NotDelivered, SpoolFull, StripeError, UsageError
-from .events import make_event
+from .events import Event, Timestamp, Value, make_event
+from .results import Cancelled, Drained, Flush, Reports, Sent, Status
 from .spool import Spool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
-    from typing import IO, Any, Literal, Self
-
-    from . import results
-    from .api import Api
-    from .delivery import Delivery, Totals
-    from .destination import Destination
-    from .events import Event, Timestamp, Value
-    from .spool import DeadLetter
-    from .sqs import Queue
 
 __all__ = [
     "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
@@ -37,13 +30,25 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 EXIT_SECONDS = 5.0
 """How long the end of a script may wait for delivery; what is left stays in the spool for `usage flush`."""
+SLOWEST = 60.0
+"""The background waits longer after each problem, at most so many seconds."""
 UNASSIGNED = "unassigned"
 """How events are called that were recorded when nothing said where to deliver."""
 BACKGROUND_CHUNK = 1000
 """Events taken at a time in the background: `record` waits while they are taken."""
+
+
+def _through(part: str, method: Callable[Concatenate[U, P], T]) -> Callable[Concatenate[Client, P], T]:
+    """A method of the client that belongs to one of its parts."""
+
+    def call(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return method(getattr(self, part), *arguments, **options)
+
+    return update_wrapper(call, method)
 
 
 class Client:
@@ -57,15 +62,14 @@ class Client:
     background: deliver from a thread every `interval` seconds. `close` and the end of the script deliver what is left.
     on_error: called with a UsageError for whatever the background cannot deliver and nobody else is told of; without
         it the logger "usage" warns. Each problem is said once.
-    delivery: "stream" (v2, 100 events a call) or "v1" (one event a call, refusals at once).
     outbox: "sqs://..." hands batches to an Amazon SQS queue instead; `usage drain` delivers them.
     max_pending: bound of undelivered events; at the bound `record` raises SpoolFull, and nothing is ever dropped.
     durable: fsync every record (about 3 ms); without it a record survives any crash of the process, and a power cut
         only once a delivery or a checkpoint has synced it.
     create: whether the spool file may be made; without it SpoolMissing says that there is none.
     limits: "test", "live" or "none" (calls a second, `usage.api.LIMITS`); default by mode. share: number of workers
-        that share the account's limits. connections: calls of the stream under way at a time.
-    timeout, attempts: seconds for one call, and how often it is tried. patience: seconds to wait for a locked spool.
+        that share the account's limits. attempts: how often a call is tried.
+    patience: seconds to wait for a locked spool.
     """
 
     def __init__(
@@ -78,23 +82,17 @@ class Client:
         sandbox_file: str | None = None,
         background: bool = True,
         interval: float = 1.0,
-        exit_timeout: float = 30.0,
         on_error: Callable[[UsageError], object] | None = None,
-        delivery: Literal["stream", "v1"] = "stream",
         outbox: str | None = None,
         max_pending: int = 1_000_000,
         durable: bool = False,
         create: bool = True,
         limits: Literal["test", "live", "none"] | None = None,
         share: int = 1,
-        connections: int = 4,
-        timeout: float = 30.0,
         attempts: int = 6,
         patience: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if delivery not in ("stream", "v1"):
-            raise ValueError(f'delivery {delivery!r} is neither "stream" nor "v1"')
         self.clock = clock
         self._on_error = on_error
         self._said: set[str] = set()
@@ -104,45 +102,38 @@ class Client:
             durable=durable,
             patience=patience,
             create=create,
-            clock=clock,
+            clock=lambda: self.clock(),
             on_lost=lambda happened: self._say(UsageError(happened)),
         )
-        self._problem, where = "", None
+        self._problem, self._destination = "", None
         try:
-            where = resolve(mode=mode, api_key=api_key, api_base=api_base, sandbox_file=sandbox_file)
+            self._destination = resolve(mode=mode, api_key=api_key, api_base=api_base, sandbox_file=sandbox_file)
         except DestinationError as problem:
             if mode is not None or api_key is not None:
                 raise  # asked for by name: say it now, not at the first delivery
             self._problem = str(problem)
-        self._destination: Destination | None = where
-        self._mode = where.mode if where else ""
-        self._identity = where.identity if where and self._mode != "off" else ""
+        self._mode = self._destination.mode if self._destination else ""
+        self._identity = self._destination.identity if self._destination and self._mode != "off" else ""
         # in test mode and the sandbox Stripe's test clocks decide what is in the future
         self._future = self._mode not in ("test", "sandbox")
-        self._method = delivery
         self._background_wanted = background
         self._interval = interval
-        self._exit_timeout = exit_timeout
-        self._calls: dict[str, Any] = {"limits": limits, "share": share, "timeout": timeout, "attempts": attempts}
-        self._lanes = 1 if where and where.api_base is None else max(1, connections)
-        self._outbox_address = outbox
+        self._calls = (limits, share, attempts)
+        self._outbox = outbox
         if outbox is not None:
-            from .sqs import check_address
-
-            check_address(outbox)
+            sqs.check_address(outbox)
         self._reset_runtime()
         _CLIENTS.add(self)
 
     def _reset_runtime(self) -> None:
         self._lock = threading.RLock()
         self._foreground = 0
-        self._background: Background | None = None
-        self._api: Api | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._deadline: float | None = None
         self._delivery: Delivery | None = None
-        self._totals: Totals | None = None
-        self._queue: Queue | None = None
-
-    # -- where ---------------------------------------------------------------------------------------------------
+        self._outbox_sender: Sender | None = None
+        self._tally: Tally | None = None
 
     @property
     def destination(self) -> Destination:
@@ -154,42 +145,48 @@ class Client:
     @property
     def api(self) -> Api:
         """Paced and retried calls to the destination."""
-        where = self.destination
-        if where.mode == "off":
-            raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
-        with self._lock, spools.IMPORTING:
-            if self._api is None:
-                from .api import Api
-
-                self._api = Api(where, **self._calls)
-            return self._api
+        return self._deliverer.api
 
     @property
     def _deliverer(self) -> Delivery:
-        with self._lock, spools.IMPORTING:
+        if self.destination.mode == "off":
+            raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
+        with self._lock:
             if self._delivery is None:
-                from .delivery import Delivery
-
-                self._delivery = Delivery(self.spool, self.api, lambda: self.clock())
+                self._delivery = Delivery(self.spool, Api(self.destination, *self._calls), lambda: self.clock())
             return self._delivery
+
+    @property
+    def _sender(self) -> Sender:
+        """What takes events out of the spool: to Stripe, or to the outbox."""
+        if self._outbox is None:
+            return self._deliverer
+        with self._lock, spools.IMPORTING:
+            if self._outbox_sender is None:
+                self._outbox_sender = sqs.Outbox(self.spool, self._mine, sqs.Queue(self._outbox))
+            return self._outbox_sender
 
     def _mine(self) -> list[str]:
         """The identities whose events this client delivers."""
-        return self.spool.same_account(self._identity) if self._identity else [""] if self._outbox_address else []
+        return self.spool.same_account(self._identity) if self._identity else [""] if self._outbox else []
 
     def _where(self) -> tuple[str, bool]:
         """Label, and whether it is the sandbox, for results."""
-        return self._destination.label if self._destination else self._problem, self._mode == "sandbox"
+        label = self._destination.label if self._destination else self._problem
+        return f"the queue {self._outbox}" if self._outbox else label, self._mode == "sandbox"
 
-    def _mine_in(self, state: str) -> int:
-        """How many events of this destination are in that state."""
-        counts = self.spool.counts()
-        return sum(counts.get(name, {}).get(state, 0) for name in self._mine())
+    def _delivers(self) -> bool:
+        """Whether anything says where to deliver."""
+        return self._destination is not None or self._outbox is not None
 
-    def _held(self) -> int:
-        """Undelivered events of other destinations, or of none."""
+    def _left(self) -> tuple[int, int, int]:
+        """How many events are of unknown fate and undelivered here, and undelivered for others or for nobody."""
+        if self._mode == "off":
+            return 0, 0, 0
         counts, mine = self.spool.counts(), self._mine()
-        return sum(states.get("pending", 0) for name, states in counts.items() if name not in mine)
+        own = [counts.get(name, {}) for name in mine]
+        held = sum(states.get("pending", 0) for name, states in counts.items() if name not in mine)
+        return sum(one.get("unknown", 0) for one in own), sum(one.get("pending", 0) for one in own), held
 
     def _say(self, problem: UsageError) -> None:
         """Tell whoever listens, once."""
@@ -206,8 +203,6 @@ class Client:
         import logging
 
         logging.getLogger("usage").warning("usage: %s", text)
-
-    # -- recording -----------------------------------------------------------------------------------------------
 
     def record(
         self,
@@ -258,15 +253,12 @@ class Client:
             self._say(UsageError("STRIPE_MODE=off: usage is not recorded"))
             return 0
         new = self.spool.add(events, self._identity, timeless=timeless)
-        if self not in _OPEN:
-            _OPEN.add(self)
-        if self._destination is None and self._outbox_address is None:
+        _OPEN.add(self)
+        if not self._delivers():
             self._say(DestinationError(f"usage is recorded in {self.spool.path} and goes nowhere: {self._problem}"))
-        elif self._background_wanted and self._background is None:
+        elif self._background_wanted and self._thread is None:
             self._start()
         return new
-
-    # -- delivering ----------------------------------------------------------------------------------------------
 
     def send(
         self,
@@ -278,42 +270,40 @@ class Client:
         dimensions: Mapping[str, object] | None = None,
         *,
         correction: bool = False,
-        delivery: Literal["stream", "v1"] = "v1",
         timeout: float | None = 60.0,
-    ) -> results.Sent:
-        """Record one event, deliver it now and wait for the answer.
+    ) -> Sent:
+        """Record one event, deliver it now and wait for the answer: through v1, which answers for the event itself.
 
         Raises StripeError when Stripe refuses it (it is a dead letter then), NotDelivered when it did not get through
-        within `timeout` seconds (it stays in the spool), and what `record` raises. Sends through v1 unless told
-        otherwise, since v1 answers for the event itself.
+        within `timeout` seconds (it stays in the spool), and what `record` raises.
         """
-        from decimal import Decimal
-
-        from .results import Sent
-
         deadline = None if timeout is None else time.monotonic() + timeout
-        where = f"the queue {self._outbox_address}" if self._outbox_address else self.destination.label
+        if self._outbox is None:
+            _ = self.destination
         event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
-        name, sandbox = event.identifier, self._mode == "sandbox"
-        fixed = (event.event_name, event.customer, Decimal(event.value))
+        name = event.identifier
+
+        def sent(state: str, timestamp: int, duplicate: bool = False) -> Sent:
+            value = Decimal(event.value)
+            return Sent(*self._where(), name, event.event_name, event.customer, value, timestamp, duplicate, state)
+
         if self._mode == "off":
             self._add((event,), timeless=True)
-            return Sent(where, sandbox, name, *fixed, event.timestamp, False, "off")
+            return sent("off", event.timestamp)
         with self._in_foreground():
             new = self.spool.add((event,), self._identity, timeless=timestamp is None)
             before = None if new else self.spool.find(name)
             if before is not None and before.state == "dead":
                 name = self.spool.retry(identifiers=[name])[0]
-            totals = self._deliver(deadline, delivery, name)
+            tally = self._deliver(deadline, identifier=name)
         kept = self.spool.find(name)
         assert kept is not None
         if kept.state in ("delivered", "queued"):
-            again = bool(totals.duplicates) or (before is not None and before.state == kept.state)
-            return Sent(where, sandbox, name, *fixed, kept.event.timestamp, again, kept.state)
+            again = bool(tally.counts["duplicates"]) or (before is not None and before.state == kept.state)
+            return sent(kept.state, kept.timestamp, again)
         if kept.state == "dead":
-            (letter,) = self.spool.dead_letters(identifier=name)
-            raise StripeError(letter.message, status=letter.status, code=letter.code, request_id=letter.request_id)
-        reason = totals.stopped or {
+            raise StripeError(kept.message, status=kept.status, code=kept.code, request_id=kept.request_id)
+        reason = tally.stopped or {
             "unknown": "its fate has been unknown for more than 24 hours; compare with `usage verify`",
             "cancelled": "it was cancelled; a new event needs its own identifier",
             "cancelling": "it is being cancelled; a new event needs its own identifier",
@@ -321,7 +311,7 @@ class Client:
         }.get(kept.state, f"it is recorded for {kept.destination or 'no destination'}, and this is {self._identity}")
         raise NotDelivered(f"the event {name} is safe in {self.spool.path} and not delivered: {reason}", name)
 
-    def flush(self, timeout: float | None = None, *, take: str | None = None) -> results.Flush:
+    def flush(self, timeout: float | None = None, *, take: str | None = None) -> Flush:
         """Deliver everything recorded for this destination and say what happened; `timeout` in seconds.
 
         Safe at any moment and from any number of processes: one of them delivers, the others wait for it. Never raises
@@ -332,21 +322,21 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._mode == "off":
             return self._flushed(None)
-        if not self._outbox_address:
+        if self._outbox is None:
             _ = self.destination
         if take is not None:
             self.spool.hand_over("" if take == UNASSIGNED else take, self._identity)
         with self._in_foreground():
-            totals = self._deliver(deadline, self._method, None)
+            tally = self._deliver(deadline)
         with self._lock:
-            since, self._totals = self._totals, None
+            since, self._tally = self._tally, None
         if since is not None:
-            totals.merge(since)
-        return self._flushed(totals)
+            tally.merge(since)
+        return self._flushed(tally)
 
     @contextmanager
     def _in_foreground(self) -> Iterator[None]:
-        """While somebody waits for an answer, the background lets go of the delivery lock."""
+        """While somebody waits for an answer, the background frees the delivery lock."""
         with self._lock:
             self._foreground += 1
         try:
@@ -355,81 +345,54 @@ class Client:
             with self._lock:
                 self._foreground -= 1
 
-    def _deliver(self, deadline: float | None, method: str, identifier: str | None, **how: Any) -> Totals:
+    def _deliver(self, deadline: float | None, **how: Any) -> Tally:
         """One delivery, to Stripe or the outbox. A call that trickles on beyond the deadline is cut off."""
-        if self._outbox_address is not None:
-            from .sqs import hand_over
-
-            return hand_over(self.spool, self._outbox(), self._mine(), deadline)
-        deliverer = self._deliverer
+        sender = self._sender
         timer = None
-        if deadline is not None:
-            timer = threading.Timer(max(0.0, deadline - time.monotonic()), deliverer.api.cut_off)
+        if deadline is not None and self._delivery is not None:
+            timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._delivery.api.cut_off)
             timer.daemon = True
             try:
                 timer.start()
             except RuntimeError:
                 timer = None  # the interpreter ends; each call still has its own time
         try:
-            how.setdefault("lanes", self._lanes)
-            return deliverer.run(deadline, method=method, identifier=identifier, **how)
+            return sender.run(deadline, **how)
         finally:
             if timer is not None:
                 timer.cancel()
 
-    def _flushed(self, totals: Totals | None) -> results.Flush:
-        from .results import Flush
-
-        label, sandbox = self._where()
-        label = f"the queue {self._outbox_address}" if self._outbox_address else label
-        left = (0, 0, 0) if self._mode == "off" else (self._mine_in("unknown"), self._mine_in("pending"), self._held())
-        if totals is None:
-            return Flush(label, sandbox, 0, 0, (), 0, *left)
-        refused = (tuple(totals.refused), totals.refused_count)
-        return Flush(label, sandbox, totals.delivered, totals.duplicates, *refused, *left, totals.stopped)
-
-    def _outbox(self) -> Queue:
-        with self._lock:
-            if self._queue is None:
-                from .sqs import Queue
-
-                assert self._outbox_address is not None
-                self._queue = Queue(self._outbox_address)
-            return self._queue
+    def _flushed(self, tally: Tally | None) -> Flush:
+        done: dict[str, Any] = {}
+        if tally is not None:
+            done = {"refused": tally.refused, "stopped": tally.stopped, **tally.counts}
+        unknown, pending, held = self._left()
+        return Flush(*self._where(), unknown=unknown, pending=pending, held=held, **done)
 
     def drain(
         self,
-        queue: str | None = None,
+        queue: str,
         *,
-        max_messages: int | None = None,
         idle_seconds: float | None = None,
         visibility: int = 120,
         stop: threading.Event | None = None,
-    ) -> results.Drained:
+    ) -> Drained:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
 
         Any number of drains may work on one queue; give each `share=N` so that together they keep to the limits. A
         message is deleted only after all its events are settled; a killed drain's messages reappear after `visibility`
         seconds and their identifiers make the repeat harmless.
         """
-        from .sqs import Drain, Queue
+        drain = sqs.Drain(self._deliverer, sqs.Queue(queue), self.clock, visibility=visibility)
+        return drain.run(idle_seconds, stop)
 
-        address = queue or self._outbox_address
-        if address is None:
-            raise DestinationError('drain needs a queue: usage.Client(outbox="sqs://...") or --queue sqs://...')
-        _ = self.api
-        drain = Drain(self._deliverer, Queue(address), self._method, self._lanes, self.clock, visibility=visibility)
-        return drain.run(max_messages=max_messages, idle_seconds=idle_seconds, stop=stop)
-
-    # -- the spool by hand ---------------------------------------------------------------------------------------
-
-    def status(self) -> results.Status:
+    def status(self) -> Status:
         """What is in the spool, and where delivery would go. Makes no call."""
-        from .results import Status
-
-        off = self._mode == "off"
-        counts = {} if off else self.spool.counts()
-        oldest = None if off else self.spool.oldest_pending()
+        counts: dict[str, dict[str, int]] = {}
+        codes: dict[str, int] = {}
+        oldest = None
+        if self._mode != "off":
+            counts, codes, oldest = self.spool.counts(), self.spool.dead_by_code(), self.spool.oldest_pending()
         names = ("pending", "unknown", "cancelling", "dead", "delivered", "queued")
         amounts: dict[str, Any] = {name: sum(one.get(name, 0) for one in counts.values()) for name in names}
         return Status(
@@ -437,246 +400,160 @@ class Client:
             self.spool.path,
             self._destination is not None,
             **amounts,
-            held=self._held() if counts and self._destination is not None else 0,
+            held=self._left()[2] if counts and self._destination is not None else 0,
             oldest_pending_seconds=None if oldest is None else max(0, int(self.clock()) - oldest),
-            dead_by_code={} if off else self.spool.dead_letter_codes(),
+            dead_by_code=codes,
             by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
         )
 
-    def dead_letters(self, limit: int = -1) -> list[DeadLetter]:
-        """Events refused for good, newest refusal first."""
-        return self.spool.dead_letters(limit)
-
-    def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
-        """Put dead letters back among the pending (all of them, or those with these codes or identifiers).
-
-        Returns the identifiers they go out under: their own, or a new one for events that Stripe had accepted and
-        rejected later. The next flush sends them. An event of unknown fate is sent again only when it is named: do that
-        when you know that it did not arrive.
-        """
-        return self.spool.retry(codes=codes, identifiers=identifiers)
+    dead_letters = _through("spool", Spool.dead_letters)
+    retry = _through("spool", Spool.retry)
 
     def cancel(
         self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
-    ) -> results.Cancelled:
+    ) -> Cancelled:
         """Take an event back. Inside 24 hours of its delivery Stripe removes it from its totals.
 
         An event that was never sent, or was refused, will not be sent. After 24 hours raises StripeError, unless
         `correct=True`: then a negative event of the same time is recorded (`usage flush` delivers it). `event_name` is
         needed only for an event that this spool does not know. timeout: seconds to wait for a delivery under way.
         """
-        from .cancelling import cancel
-        from .results import Cancelled
-
-        how: dict[str, Any] = {"event_name": event_name, "correct": correct, "now": self.clock(), "patience": timeout}
         with self._in_foreground():
-            outcome, correction = cancel(self.spool, lambda: self.api, self._mine, identifier, **how)
-        return Cancelled(*self._where(), identifier, outcome, correction)
+            done = cancelled(self.spool, lambda: self.api, self._mine, identifier, event_name, correct, timeout)
+        return Cancelled(*self._where(), identifier, *done)
 
-    def error_report(self, report: str | bytes | Mapping[str, Any]) -> results.Reports:
+    def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
         """Take in one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
 
         Its sample errors find their events by identifier; those become dead letters with Stripe's code. A report taken
         before changes nothing. A thin notification without `data` is completed by a call to Stripe.
         """
-        from .reports import take
+        return verifying.take_report(self.spool, lambda: self.api, report)
 
-        return take(self.spool, lambda: self.api, report)
+    fetch_error_reports = _through("_deliverer", verifying.fetch_error_reports)
+    summaries = _through("_deliverer", reading.summaries)
+    preview_invoice = _through("_deliverer", reading.preview_invoice)
+    verify = _through("_deliverer", verifying.verify)
 
-    def fetch_error_reports(self) -> results.Reports:
-        """Ask Stripe for the error reports since the last one taken (its event list goes back 30 days)."""
-        from .reports import fetch
+    import_file = importing.import_file
 
-        return fetch(self.spool, self.api)
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    def summaries(
-        self,
-        meter: str,
-        customer: str | Sequence[str] | None = None,
-        start: Timestamp | None = None,
-        end: Timestamp | None = None,
-        *,
-        group: Literal["hour", "day"] | None = None,
-        subscription: str | None = None,
-    ) -> results.Summaries:
-        """Usage as Stripe aggregated it, for one customer or many.
-
-        meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
-        subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
-        asks for (minutes, or the group's hours or UTC days); the result's `window` and `aligned` say which it is.
-        Aggregation lags: events of the last minutes may be missing.
-        """
-        from .reading import summaries
-
-        window = (start, end)
-        return summaries(self.api, meter, customer, window, group, subscription, self.clock())
-
-    def preview_invoice(
-        self, *, subscription: str | None = None, customer: str | None = None
-    ) -> results.InvoicePreview:
-        """The next invoice of a subscription as it would be now, line by line, in minor units.
-
-        Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
-        """
-        from .reading import preview_invoice
-
-        return preview_invoice(self.api, subscription=subscription, customer=customer)
-
-    def verify(
-        self,
-        start: Timestamp | None = None,
-        end: Timestamp | None = None,
-        *,
-        event_name: str | None = None,
-        customers: Sequence[str] = (),
-        wait: float = 0.0,
-    ) -> results.Verification:
-        """Compare what the spool delivered with Stripe's hourly summaries, waiting up to `wait` seconds for its lag.
-
-        Reports and changes nothing. Without a window every event that the spool still has is compared, whatever time
-        its recorder's clock gave it.
-        """
-        from .verifying import verify
-
-        return verify(self.spool, self.api, self._mine(), (start, end), event_name, customers, wait)
-
-    # -- importing -----------------------------------------------------------------------------------------------
-
-    def import_file(
-        self,
-        source: str | os.PathLike[str] | IO[bytes],
-        *,
-        format: Literal["csv", "jsonl"] | None = None,
-        event_name: str | None = None,
-        import_id: str | None = None,
-        timestamp: Timestamp | Literal["now"] | None = None,
-        corrections: bool = False,
-        whole: bool = False,
-        dry_run: bool = False,
-        rejects: str | os.PathLike[str] | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> results.Imported:
-        """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
-
-        Bad lines are reported and left out, all others recorded; `flush` sends them. import_id: needed for rows without
-        timestamp and identifier, and tells apart equal rows of files that are different data. whole: take a last line
-        without a line break. rejects: a file that keeps the bad lines. progress: called with lines and rows so far.
-        """
-        from .importing import Rules, import_file
-
-        rules = Rules(event_name, import_id, timestamp, corrections, whole, self._future, self.clock)
-        add = None if dry_run else self._import_batch
-        return import_file(add, source, format, rules, rejects, progress)
-
-    def _import_batch(self, events: Sequence[Event], *, timeless: Collection[str]) -> int:
-        """Record a batch; a spool that is full is delivered first, where there is somewhere to."""
+    def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int:
+        """Record a batch of an import; a spool that is full is delivered first, where there is somewhere to."""
         while True:
             try:
                 return self._add(events, timeless=timeless)
             except SpoolFull as problem:
-                if self._destination is None and self._outbox_address is None:
+                if not self._delivers():
                     raise
                 with self._in_foreground():
-                    totals = self._deliver(None, self._method, None)
-                self._count(totals)
-                if totals.stopped is not None or not totals.delivered + totals.refused_count:
-                    raise SpoolFull(f"{problem}; delivery stopped: {totals.stopped or 'nothing can go out'}") from None
-
-    # -- life ----------------------------------------------------------------------------------------------------
+                    tally = self._deliver(None)
+                self._count(tally)
+                if tally.stopped is not None or not tally.counts.total():
+                    raise SpoolFull(f"{problem}; delivery stopped: {tally.stopped or 'nothing can go out'}") from None
 
     def _start(self) -> None:
         with self._lock:
-            if self._background is None:
-                background = Background(self._deliver_in_background, self._waiting, self._say, self._interval)
-                if background.start():
-                    self._background = background
+            thread = threading.Thread(target=self._run, name="usage-background", daemon=True)
+            if self._thread is None:
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # the interpreter ends and starts no more threads
+                self._thread = thread
 
-    def _waiting(self) -> bool:
-        return bool(self._mine_in("pending"))
-
-    def _deliver_in_background(self, deadline: float | None) -> UsageError | None:
-        background = self._background
+    def _run(self) -> None:
+        """Deliver every `interval` seconds while there is something; every problem is survived, and said."""
+        closing, wait, last = self._closing, self._interval, False
 
         def halted() -> bool:
-            return deadline is None and (self._foreground > 0 or (background is not None and background.closing()))
+            return not last and (self._foreground > 0 or closing.is_set())
 
-        from .delivery import BUSY
+        while not last:
+            last = closing.wait(wait)
+            problem: UsageError | None = None
+            try:
+                if self._left()[1]:
+                    patience = None if last else 0.0
+                    deadline = self._deadline if last else None
+                    tally = self._deliver(deadline, chunk=BACKGROUND_CHUNK, patience=patience, halted=halted)
+                    self._count(tally)
+                    if tally.stopped not in (None, BUSY):
+                        problem = UsageError(f"usage waits in {self.spool.path}: {tally.stopped}")
+            except UsageError as failure:
+                problem = failure
+            except Exception as failure:  # noqa: BLE001 - whatever an answer does to us, the next one is asked for
+                problem = UsageError(f"delivery in the background failed: {type(failure).__name__}: {failure}")
+            if problem is not None and not last:
+                self._say(problem)
+            wait = self._interval if problem is None else min(SLOWEST, max(wait, 0.1) * 2)
 
-        patience = 0.0 if deadline is None else None
-        how: dict[str, Any] = {"chunk": BACKGROUND_CHUNK, "patience": patience, "halted": halted}
-        totals = self._deliver(deadline, self._method, None, **how)
-        self._count(totals)
-        stopped = None if totals.stopped in (None, BUSY) else totals.stopped
-        return None if stopped is None else UsageError(f"usage waits in {self.spool.path}: {stopped}")
-
-    def _count(self, totals: Totals) -> None:
+    def _count(self, tally: Tally) -> None:
         """Keep what was done for the next flush to tell, and say of each cause of refusals one event."""
-        for one in totals.refused:
+        for one in tally.refused:
             if f"refused {one.code}" not in self._said:
                 self._said.add(f"refused {one.code}")
                 why = f"was refused and is not billed: {one.message}; `usage errors` lists all"
                 self._say(StripeError(f"the event {one.identifier} {why}", code=one.code, request_id=one.request_id))
         with self._lock:
-            if self._totals is None:
-                self._totals = totals
-            else:
-                self._totals.merge(totals)
-                self._totals.stopped = totals.stopped
+            if self._tally is not None:
+                tally.merge(self._tally)
+            self._tally = tally
 
-    def close(self, timeout: float | None = None) -> results.Flush | None:
-        """Deliver what is left, for up to `timeout` seconds (default `exit_timeout`), and let go of everything.
+    def close(self, timeout: float = 30.0) -> Flush | None:
+        """Deliver what is left, for up to `timeout` seconds, and close files and connections.
 
         Never raises for what cannot be delivered: that stays in the spool, and `on_error` or a warning says so. Returns
         what was delivered since the last flush, or None when this client has recorded nothing. It opens again when it
         is used again.
         """
-        return self._close(self._exit_timeout if timeout is None else timeout, deliver=True)
+        return self._close(timeout, deliver=True)
 
-    def _close(self, patience: float, *, deliver: bool) -> results.Flush | None:
+    def _close(self, patience: float, *, deliver: bool) -> Flush | None:
         deadline = time.monotonic() + patience
         result = None
         try:
-            if self._background is not None:
-                self._background.stop(deadline, self._abort)
-            elif deliver and self in _OPEN and (self._destination or self._outbox_address) and self._waiting():
-                totals = self._deliver(deadline, self._method, None)
-                self._count(totals)
+            if self._thread is not None:
+                self._stop(self._thread, deadline)
+            elif deliver and self in _OPEN and self._delivers() and self._left()[1]:
+                self._count(self._deliver(deadline))
             if self in _OPEN:
-                self._say_undelivered()
-                result = self._flushed(self._totals) if deliver else None  # its module costs 15 ms: not at every exit
+                left = self._left()[1]  # what goes nowhere was said when it was recorded
+                if left:
+                    why = (self._tally.stopped if self._tally else None) or "nobody delivered them"
+                    events = f"{left:,} event{'s' * (left != 1)}"
+                    waiting = f"waiting in {self.spool.path} for `usage flush`"
+                    self._say(UsageError(f"{events} not delivered, {waiting}: {why}"))
+                result = self._flushed(self._tally)
         except UsageError as failure:
             self._say(failure)
         finally:
             self._release()
         return result
 
-    def _abort(self) -> None:
-        if self._api is not None:
-            self._api.abort()
-
-    def _say_undelivered(self) -> None:
-        left = self._mine_in("pending")
-        if left:  # what goes nowhere was said when it was recorded
-            why = (self._totals.stopped if self._totals else None) or "nobody delivered them"
-            events = f"{left:,} event{'s' * (left != 1)}"
-            self._say(UsageError(f"{events} not delivered, waiting in {self.spool.path} for `usage flush`: {why}"))
+    def _stop(self, thread: threading.Thread, deadline: float) -> None:
+        """Let the background deliver once more, until `deadline`, and end it: a call that hangs beyond is cut off."""
+        self._deadline = deadline
+        self._closing.set()
+        if thread is threading.current_thread():
+            return  # closed by `on_error`
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            if self._delivery is not None:
+                self._delivery.api.abort()
+            thread.join(2.0)
 
     def _release(self) -> None:
         """Close files and connections, without delivering and without a word about what is left."""
         _OPEN.discard(self)
-        if self._api is not None:
-            self._api.close()
+        if self._delivery is not None:
+            self._delivery.api.close()
         self.spool.close()
         self._reset_runtime()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -705,7 +582,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-_DEFAULT_LOCK = threading.Lock()
 _default: Client | None = None
 
 
@@ -713,18 +589,10 @@ def client() -> Client:
     """The process's own client: the environment's destination and spool, delivering in the background."""
     global _default
     if _default is None:
-        with _DEFAULT_LOCK:
+        with spools.IMPORTING:  # no fork comes between
             if _default is None:
-                _default = Client(exit_timeout=EXIT_SECONDS)
+                _default = Client()
     return _default
-
-
-def reset() -> None:
-    """Close the process's client; the next call makes a new one from the environment as it is then."""
-    global _default
-    made, _default = _default, None
-    if made is not None:
-        made.close()
 
 
 def _shared(method: Callable[Concatenate[Client, P], T]) -> Callable[P, T]:

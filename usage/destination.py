@@ -19,27 +19,22 @@ MODES = ("sandbox", "test", "live", "off")
 
 
 class Destination:
-    """A resolved answer to "where": mode, key and addresses. Its repr and label never show the key."""
+    """A resolved answer to "where". Its repr and label never show the key.
 
-    __slots__ = ("_api_key", "api_base", "meter_events_base", "mode", "sandbox_file")
+    mode: "sandbox", "test", "live", or "off" (nothing is recorded; for tests). api_base: without a trailing slash; None
+    is the embedded sandbox, whose file is `sandbox_file`.
+    """
 
-    def __init__(
-        self, mode: str, api_key: str, api_base: str | None, meter_events_base: str | None, sandbox_file: str | None
-    ) -> None:
-        self.mode = mode  # `sandbox`, `test`, `live`, or `off`: nothing is recorded (for tests)
-        self._api_key = api_key
-        self.api_base = api_base  # without a trailing slash; None is the embedded sandbox
-        self.meter_events_base = meter_events_base
-        self.sandbox_file = sandbox_file  # of the embedded sandbox; None when there is an address
+    __slots__ = ("api_base", "api_key", "mode", "sandbox", "sandbox_file")
 
-    @property
-    def api_key(self) -> str:
-        return self._api_key
+    def __init__(self, mode: str, api_key: str = "", api_base: str | None = None, sandbox_file: str = "") -> None:
+        self.mode, self.api_key, self.api_base, self.sandbox_file = mode, api_key, api_base, sandbox_file
+        self.sandbox = mode == "sandbox"  # then nothing sent there can ever bill anybody
 
     @property
-    def sandbox(self) -> bool:
-        """True when nothing sent here can ever bill anybody."""
-        return self.mode == "sandbox"
+    def meter_events_base(self) -> str | None:
+        """The address of the stream: another host at Stripe itself."""
+        return STRIPE_METER_EVENTS if self.api_base == STRIPE_API else self.api_base
 
     @property
     def identity(self) -> str:
@@ -47,18 +42,18 @@ class Destination:
 
         Which keys belong to one account is only known once Stripe has been asked (`Spool.learn_account`).
         """
-        if self.mode == "sandbox":
-            return f"sandbox:{self.api_base or os.path.abspath(self.sandbox_file or SANDBOX_FILE)}"
+        if self.sandbox:
+            return f"sandbox:{self.api_base or os.path.abspath(self.sandbox_file)}"
         from .events import digest_of
 
-        return f"{self.mode}:key-{digest_of('key', self._api_key, self.api_base or '')[:12]}"
+        return f"{self.mode}:key-{digest_of('key', self.api_key, self.api_base or '')[:12]}"
 
     @property
     def label(self) -> str:
         """Where, in words, for every output."""
         if self.mode == "off":
             return "nowhere: STRIPE_MODE=off records nothing"
-        if self.mode == "sandbox":
+        if self.sandbox:
             return f"SANDBOX ({self.api_base or self.sandbox_file}): no real customer is billed"
         words = f"Stripe, {self.mode} mode"
         return words if self.api_base == STRIPE_API else f"{words}, through {self.api_base}"
@@ -73,7 +68,7 @@ def resolve(
     api_key: str | None = None,
     api_base: str | None = None,
     sandbox_file: str | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Destination:
     """The destination that the arguments, then the environment, ask for.
 
@@ -82,51 +77,45 @@ def resolve(
     STRIPE_API_BASE. STRIPE_MODE=off records nothing, whatever else is set. Raises DestinationError with what is missing
     or contradictory.
     """
-    env = os.environ if environment is None else environment
-    wanted = mode or (None if api_key else env.get("STRIPE_MODE")) or None
+    wanted = mode or (None if api_key else environment.get("STRIPE_MODE")) or None
     if wanted is not None and wanted not in MODES:
         raise DestinationError(f"the mode {wanted!r} is none of {', '.join(MODES)} (see STRIPE_MODE)")
     if wanted == "off":
-        return Destination("off", "", None, None, None)
-    base = _checked_base(api_base or env.get("STRIPE_API_BASE") or None)
-    key = api_key or env.get("STRIPE_API_KEY") or None
+        return Destination("off")
+    base = _checked_base(api_base or environment.get("STRIPE_API_BASE") or None)
+    key = api_key or environment.get("STRIPE_API_KEY") or None
     if wanted == "sandbox":
-        if key is not None and key != SANDBOX_KEY:
+        if key not in (None, SANDBOX_KEY):
             both = "both a Stripe key and sandbox mode are set (STRIPE_API_KEY and STRIPE_MODE=sandbox)"
             raise DestinationError(f"{both}; unset one of them, so that it is certain where usage goes")
-        if base is not None:
-            if base in (STRIPE_API, STRIPE_METER_EVENTS):
-                raise DestinationError("STRIPE_MODE=sandbox and STRIPE_API_BASE is Stripe itself; unset one of them")
-            return Destination("sandbox", SANDBOX_KEY, base, base, None)
-        path = sandbox_file or env.get("STRIPE_SANDBOX_FILE") or SANDBOX_FILE
-        return Destination("sandbox", SANDBOX_KEY, None, None, path)
+        if base in (STRIPE_API, STRIPE_METER_EVENTS):
+            raise DestinationError("STRIPE_MODE=sandbox and STRIPE_API_BASE is Stripe itself; unset one of them")
+        path = sandbox_file or environment.get("STRIPE_SANDBOX_FILE") or SANDBOX_FILE
+        return Destination("sandbox", SANDBOX_KEY, base, path)
     if key is None:
         ways = "STRIPE_API_KEY to deliver to Stripe, or STRIPE_MODE=sandbox to deliver to the local sandbox"
         raise DestinationError(f"nothing says where usage goes: set {ways}")
-    return _stripe(wanted, key, base)
+    return Destination(_mode_of(key, wanted), key, base or STRIPE_API)
 
 
-def _stripe(wanted: str | None, key: str, base: str | None) -> Destination:
+def _mode_of(key: str, wanted: str | None) -> str:
+    """ "test" or "live", as a key says and `wanted` allows. Raises DestinationError."""
     prefix, _, rest = key.partition("_")
-    of_key = rest.partition("_")[0]
-    strange = not key.isascii() or not key.isprintable() or " " in key
+    mode = rest.partition("_")[0]
     asked = f" (the mode asked for is {wanted})" if wanted is not None else ""
     by_name = f'ask for that by name: mode="live", --live or STRIPE_MODE=live{asked}'
+    forms = "sk_test_..., rk_test_..., sk_live_... or rk_live_..."
+    strange = not key.isascii() or not key.isprintable() or " " in key
     for wrong, why in (
         (strange, "has spaces, line breaks or characters that no Stripe key has"),
         (prefix == "pk", "is a publishable key (pk_...); usage needs a secret or restricted key"),
-        (
-            prefix not in ("sk", "rk") or of_key not in ("test", "live"),
-            "is not a secret key (sk_test_..., rk_test_..., sk_live_... or rk_live_...)",
-        ),
-        (of_key == "live" and wanted != "live", f"is a live key, and real customers would be billed; {by_name}"),
-        (of_key == "test" and wanted == "live", "is a test key, and live mode is asked for; nothing would be billed"),
+        (prefix not in ("sk", "rk") or mode not in ("test", "live"), f"is not a secret key ({forms})"),
+        (mode == "live" and wanted != "live", f"is a live key, and real customers would be billed; {by_name}"),
+        (mode == "test" and wanted == "live", "is a test key, and live mode is asked for; nothing would be billed"),
     ):
         if wrong:
             raise DestinationError(f"STRIPE_API_KEY {why}")
-    if base is None or base == STRIPE_API:
-        return Destination(of_key, key, STRIPE_API, STRIPE_METER_EVENTS, None)
-    return Destination(of_key, key, base, base, None)
+    return mode
 
 
 def _checked_base(base: str | None) -> str | None:

@@ -16,17 +16,23 @@ if TYPE_CHECKING:
 class UsageError(Exception):
     """Base of every error that this module raises on purpose."""
 
+    maybe_done = False
+    """Whether an attempt of the call may have been carried out, though no answer arrived."""
+
+    def __str__(self) -> str:
+        return redact(str(self.args[0])) if self.args else ""
+
 
 class InvalidEvent(UsageError, ValueError):
     """A meter event that Stripe would refuse or bill wrongly. `field` names the part that is wrong."""
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+        super().__init__(field, problem)
         self.field = field
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type[InvalidEvent], tuple[str, str]]:
-        return type(self), (self.field, self.problem)
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
 
 
 class IdentifierConflict(InvalidEvent):
@@ -61,31 +67,17 @@ class StripeError(UsageError):
     """Stripe (or the sandbox) refused a request for good."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        code: str | None = None,
-        param: str | None = None,
-        request_id: str | None = None,
+        self, message: str, *, status: int = 0, code: str | None = None, request_id: str | None = None
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.param = param
         self.request_id = request_id
-        self.maybe_done = False
-        """An earlier attempt of the same call lost its answer, so it may have been carried out before this refusal."""
-
-    def saying(self, message: str) -> StripeError:
-        """The same refusal in other words."""
-        return StripeError(message, status=self.status, code=self.code, param=self.param, request_id=self.request_id)
 
     def __str__(self) -> str:
-        details = [part for part in (f"HTTP {self.status}" if self.status else "", self.code or "") if part]
-        if self.request_id:
-            details.append(f"request {self.request_id}")
-        return redact(f"{self.args[0]} ({', '.join(details)})" if details else str(self.args[0]))
+        request = f"request {self.request_id}" if self.request_id else ""
+        details = ", ".join(filter(None, (f"HTTP {self.status}" if self.status else "", self.code, request)))
+        return redact(f"{self.args[0]} ({details})" if details else str(self.args[0]))
 
 
 class AuthenticationFailed(StripeError):
@@ -93,13 +85,10 @@ class AuthenticationFailed(StripeError):
 
 
 class Unreachable(UsageError):
-    """No usable answer until the patience ran out; what was to be sent stays where it was.
-
-    `maybe_done`: at least one attempt may have been carried out.
-    """
+    """No usable answer until the patience ran out; what was to be sent stays where it was."""
 
     def __init__(self, message: str, maybe_done: bool = False) -> None:
-        super().__init__(redact(message))
+        super().__init__(message, maybe_done)
         self.maybe_done = maybe_done
 
 
@@ -111,11 +100,8 @@ class NotDelivered(UsageError):
     """The event is recorded and safe, and not delivered yet. `identifier` names it."""
 
     def __init__(self, message: str, identifier: str) -> None:
-        super().__init__(message)
+        super().__init__(message, identifier)
         self.identifier = identifier
-
-    def __reduce__(self) -> tuple[type[NotDelivered], tuple[str, str]]:
-        return (type(self), (str(self.args[0]), self.identifier))
 
 
 class ImportFailed(UsageError):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from operator import index
+from typing import Any, NamedTuple, SupportsIndex
 
 from .errors import InvalidEvent
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
-    from decimal import Decimal
-    from typing import Any, SupportsIndex
-
-    Value = SupportsIndex | str | Decimal
-    Timestamp = int | float | str | datetime
+Value = SupportsIndex | str | Decimal
+Timestamp = int | float | str | datetime
 
 
 class Event(NamedTuple):
@@ -30,15 +29,12 @@ class Event(NamedTuple):
     dimensions: str | None  # further payload keys as a JSON object with sorted keys
 
 
-MAX_EVENT_NAME = 100  # https://docs.stripe.com/api/billing/meter-event/create
-MAX_IDENTIFIER = 100
+MAX_NAME = 100  # of event names and identifiers: https://docs.stripe.com/api/billing/meter-event/create
 MAX_DIGITS = 15  # significant digits, since 2026-04-22.dahlia
 MAX_PLACES = 12
 PAST_SECONDS = 35 * 86_400  # "within the past 35 calendar days"
 FUTURE_SECONDS = 300  # "or up to 5 minutes in the future", for clock drift only
-
-DEFAULT_CUSTOMER_KEY = "stripe_customer_id"
-DEFAULT_VALUE_KEY = "value"
+CUSTOMER_KEY, VALUE_KEY = "stripe_customer_id", "value"  # payload keys of a meter that names no others
 
 
 def decimal_text(value: Value, *, correction: bool = False) -> str:
@@ -48,57 +44,41 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
     Stripe does. Floats are refused: they lose units silently. A negative value reduces what a customer is billed, so it
     has to be declared with `correction=True`. Raises InvalidEvent.
     """
-    from decimal import Context, Decimal
-
-    number, shown = _number(value)
-    huge = abs(number.adjusted()) > 40  # 1E+999999 would be expanded digit by digit
-    plain = "0" if huge or not number else format(Context(prec=10_000).normalize(number), "f")
-    digits = plain.replace(".", "").lstrip("-0")
-    negative = number < Decimal(0) and not correction
-    for wrong, why in (
-        ((huge and number) or len(digits) > MAX_DIGITS, f"has more than {MAX_DIGITS} digits, which Stripe refuses"),
-        (len(plain.partition(".")[2]) > MAX_PLACES, f"has more than {MAX_PLACES} decimal places, which Stripe refuses"),
-        (negative, "is negative; if it corrects earlier usage, say correction=True"),
-    ):
-        if wrong:
-            raise InvalidEvent("value", f"{shown} {why}")
-    return plain
-
-
-def _number(value: Value) -> tuple[Decimal, str]:
-    """The value as a Decimal, and as an error may show it. Raises InvalidEvent."""
-    from decimal import Decimal, InvalidOperation
-    from operator import index
-
     if isinstance(value, (float, bool)):
-        advice = "floats lose units silently" if isinstance(value, float) else f"{value} is no number of units"
+        advice = "floats lose units silently" if isinstance(value, float) else f"{value} is not a number of units"
         kind = type(value).__name__
         raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
     try:
         if isinstance(value, (str, Decimal)):
-            shown = _shown(str(value).strip())
+            text = shown(str(value).strip())
             number = Decimal(str(value).strip())
         else:
             whole = index(value)
             # checked before it is written out: a number of thousands of digits is refused, not printed
             huge = abs(whole) >= 10**40
-            number, shown = Decimal("1e41" if huge else whole), "the number" if huge else str(whole)
+            text, number = ("the number", Decimal("1e41")) if huge else (str(whole), Decimal(whole))
     except TypeError:
         raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite():
-        raise InvalidEvent("value", f"{shown} is not a number")
-    return number, shown
+        raise InvalidEvent("value", f"{text} is not a number")
+    huge = bool(number) and abs(number.adjusted()) > 40  # 1E+999999 would be expanded digit by digit
+    plain = "0" if huge or not number else format(Context(prec=10_000).normalize(number), "f")
+    if huge or len(plain.replace(".", "").lstrip("-0")) > MAX_DIGITS:
+        raise InvalidEvent("value", f"{text} has more than {MAX_DIGITS} digits, which Stripe refuses")
+    if len(plain.partition(".")[2]) > MAX_PLACES:
+        raise InvalidEvent("value", f"{text} has more than {MAX_PLACES} decimal places, which Stripe refuses")
+    if number < 0 and not correction:
+        raise InvalidEvent("value", f"{text} is negative; if it corrects earlier usage, pass correction=True")
+    return plain
 
 
-def exact_sum(values: Iterable[str]) -> Decimal:
-    """The sum of decimal texts, exact however many there are."""
-    from decimal import Context, Decimal
-
+def exact_sum(values: Iterable[str | Decimal]) -> Decimal:
+    """The sum of decimal numbers or their texts, exact however many there are."""
     wide, total = Context(prec=60), Decimal(0)
-    for text in values:
-        total = wide.add(total, Decimal(text))
+    for value in values:
+        total = wide.add(total, Decimal(value))
     return total
 
 
@@ -108,42 +88,31 @@ def utc_seconds(timestamp: Timestamp) -> int:
     Takes Unix seconds (int, or float as `time.time()` gives it), an aware datetime, or an ISO 8601 string with an
     offset. A time without a zone is refused: it would bill into another period on a machine in another zone.
     """
-    kind = type(timestamp)
-    if kind is int or kind is float:
-        if timestamp != timestamp or timestamp in (float("inf"), float("-inf")):
-            raise InvalidEvent("timestamp", f"{timestamp!r} is not a time")
-        seconds = int(timestamp)  # type: ignore[arg-type]
-        if seconds > 100_000_000_000:
-            raise InvalidEvent("timestamp", f"{_shown(str(timestamp))} looks like milliseconds; pass seconds")
-        return seconds
-    from datetime import datetime
-
     if isinstance(timestamp, str):
         text = timestamp.strip()
-        if text.isascii() and text.isdigit():
-            return utc_seconds(int(text)) if len(text) < 20 else _not_a_time(text)
         try:
-            moment = datetime.fromisoformat(text)
+            moment: Any = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+            moment = datetime.fromisoformat(text) if moment is None else moment
         except ValueError:
-            return _not_a_time(text)
-    elif isinstance(timestamp, datetime):
-        moment = timestamp
+            why = f"{shown(text)} is neither Unix seconds nor ISO 8601 with an offset"
+            raise InvalidEvent("timestamp", why) from None
     else:
-        from operator import index
-
+        moment = timestamp
+    if not isinstance(moment, datetime):
         try:
-            return utc_seconds(index(timestamp))  # type: ignore[arg-type] # numpy's whole numbers
+            seconds = int(moment) if isinstance(moment, float) else index(moment)  # numpy's whole numbers, too
         except TypeError:
-            advice = "pass Unix seconds, an aware datetime or ISO 8601 text"
-            raise InvalidEvent("timestamp", f"is a {kind.__name__}; {advice}") from None
+            why = f"is a {type(moment).__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
+            raise InvalidEvent("timestamp", why) from None
+        except (ValueError, OverflowError):
+            raise InvalidEvent("timestamp", f"{moment!r} is not a time") from None
+        if seconds > 100_000_000_000:
+            raise InvalidEvent("timestamp", f"{shown(str(timestamp))} looks like milliseconds; pass seconds")
+        return seconds
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
     # floored before it becomes a float, so that an event never moves into the second after it
     return int(moment.replace(microsecond=0).timestamp() // 1)
-
-
-def _not_a_time(text: str) -> int:
-    raise InvalidEvent("timestamp", f"{_shown(text)} is neither Unix seconds nor ISO 8601 with an offset")
 
 
 def check_window(timestamp: int, now: float, *, future: bool = True) -> None:
@@ -151,12 +120,11 @@ def check_window(timestamp: int, now: float, *, future: bool = True) -> None:
 
     future: whether our clock may judge what is in the future; in test mode Stripe's test clocks do.
     """
-    why = ""
     if future and timestamp > now + FUTURE_SECONDS:
         why = "is in the future; Stripe accepts at most 5 minutes of clock drift"
+        raise InvalidEvent("timestamp", f"{iso(timestamp)} {why}")
     if timestamp < now - PAST_SECONDS:
         why = f"is {int((now - timestamp) // 86_400)} days old; Stripe accepts meter events of the past 35 days"
-    if why:
         raise InvalidEvent("timestamp", f"{iso(timestamp)} {why}")
 
 
@@ -168,11 +136,12 @@ def _name(field: str, text: object, limit: int) -> str:
     if len(text) > limit:
         raise InvalidEvent(field, f"has {len(text)} characters; at most {limit} are allowed")
     if not text.isprintable() or text != text.strip():
-        raise InvalidEvent(field, f"{_shown(text)} has characters that cannot be printed, or spaces around it")
+        raise InvalidEvent(field, f"{shown(text)} has characters that cannot be printed, or spaces around it")
     return text
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text as an error shows it: quoted, and not too long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
@@ -180,21 +149,16 @@ def dimensions_json(dimensions: Mapping[str, object] | None) -> str | None:
     """Further payload keys as JSON with sorted keys, or None. Values become strings, as Stripe's payload wants them."""
     if not dimensions:
         return None
-    import json
-
     if not hasattr(dimensions, "items"):
         raise InvalidEvent("dimensions", f"is a {type(dimensions).__name__}; pass a mapping")
     checked: dict[str, str] = {}
     for key, value in dimensions.items():
-        name = _name("dimensions", key, 100)
-        if name in (DEFAULT_CUSTOMER_KEY, DEFAULT_VALUE_KEY):
-            why = "is the payload key of the customer or the value; pass those by name"
-            raise InvalidEvent(f"dimensions[{name}]", why)
-        if type(value) is int:
-            value = str(value)
-        if type(value) is not str:
-            raise InvalidEvent(f"dimensions[{name}]", f"is a {type(value).__name__}; pass a str or an int")
-        checked[name] = _name(f"dimensions[{name}]", value, 500)
+        field = f"dimensions[{_name('dimensions', key, 100)}]"
+        if key in (CUSTOMER_KEY, VALUE_KEY):
+            raise InvalidEvent(field, "is the payload key of the customer or the value; pass those by name")
+        if type(value) not in (int, str):
+            raise InvalidEvent(field, f"is a {type(value).__name__}; pass a str or an int")
+        checked[key] = _name(field, str(value), 500)
     return json.dumps(checked, sort_keys=True, separators=(",", ":"))
 
 
@@ -212,21 +176,16 @@ def make_event(
 ) -> Event:
     """A checked Event. `now` is UTC seconds; `future` as in `check_window`. Raises InvalidEvent for the first field
     that is wrong."""
-    _name("event_name", event_name, MAX_EVENT_NAME)
+    _name("event_name", event_name, MAX_NAME)
     _name("customer", customer, 255)
-    if type(value) is int and 0 <= value < 10**MAX_DIGITS:
-        text = str(value)
-    else:
-        text = decimal_text(value, correction=correction)
+    simple = type(value) is int and 0 <= value < 10**MAX_DIGITS
+    text = str(value) if simple else decimal_text(value, correction=correction)
     if timestamp is None:
         seconds = int(now)
     else:
         seconds = utc_seconds(timestamp)
         check_window(seconds, now, future=future)
-    if identifier is None:
-        identifier = new_identifier()
-    else:
-        _name("identifier", identifier, MAX_IDENTIFIER)
+    identifier = new_identifier() if identifier is None else _name("identifier", identifier, MAX_NAME)
     return Event(identifier, event_name, customer, text, seconds, dimensions_json(dimensions) if dimensions else None)
 
 
@@ -240,19 +199,13 @@ def new_identifier(clock: Callable[[], float] = time.time) -> str:
 
 def digest_of(*parts: str) -> str:
     """160 bits of blake2b over the parts, in hex. They are length-prefixed, so ("ab", "c") and ("a", "bc") differ."""
-    from hashlib import blake2b
+    from hashlib import blake2b  # loads OpenSSL
 
     digest = blake2b(digest_size=20)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
+        digest.update(b"%d:%b" % (len(data), data))
     return digest.hexdigest()
-
-
-def derived_identifier(kind: str, *parts: str) -> str:
-    """An identifier that the same parts always give: `kind` and their digest."""
-    return f"{kind}-{digest_of(*parts)}"
 
 
 @lru_cache(1024)  # a batch has few different seconds
@@ -264,30 +217,18 @@ def iso(timestamp: int) -> str:
         return str(timestamp)
 
 
-def payload(event: Event, customer_key: str, value_key: str) -> dict[str, str]:
-    """Stripe's `payload`: every value a string. The two keys are the meter's own."""
+def v2_object(event: Event, customer_key: str, value_key: str) -> dict[str, Any]:
+    """One member of POST /v2/billing/meter_event_stream `events`. The two keys are the meter's own, of its payload."""
     body: dict[str, str] = {}
     if event.dimensions:
-        import json
-
         body.update(json.loads(event.dimensions))
-    body[customer_key] = event.customer
-    body[value_key] = event.value
-    return body
+    body[customer_key], body[value_key] = event.customer, event.value
+    when = iso(event.timestamp)
+    return {"event_name": event.event_name, "identifier": event.identifier, "timestamp": when, "payload": body}
 
 
 def v1_form(event: Event, customer_key: str, value_key: str) -> list[tuple[str, str]]:
-    """POST /v1/billing/meter_events: form fields, the timestamp in Unix seconds."""
+    """The same as form fields of POST /v1/billing/meter_events, the timestamp in Unix seconds."""
     fields = [("event_name", event.event_name), ("identifier", event.identifier), ("timestamp", str(event.timestamp))]
-    fields += [(f"payload[{key}]", text) for key, text in payload(event, customer_key, value_key).items()]
-    return fields
-
-
-def v2_object(event: Event, customer_key: str, value_key: str) -> dict[str, Any]:
-    """One member of POST /v2/billing/meter_event_stream `events`: JSON, the timestamp as RFC 3339 text."""
-    return {
-        "event_name": event.event_name,
-        "identifier": event.identifier,
-        "timestamp": iso(event.timestamp),
-        "payload": payload(event, customer_key, value_key),
-    }
+    payload = v2_object(event, customer_key, value_key)["payload"]
+    return [*fields, *((f"payload[{key}]", text) for key, text in payload.items())]

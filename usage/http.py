@@ -7,36 +7,16 @@ call, a redirect that is seen and not followed, and a way to end a call that han
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from .errors import DestinationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .destination import Destination
+from .destination import Destination
+from .errors import DestinationError, Unreachable
 
 CONNECT_SECONDS = 3.0
 """At most so long for a connection: it cannot be cut off, and the end of a script gives it no more than 5 seconds."""
-
-
-class Reply(NamedTuple):
-    """An HTTP answer; header names are found in any case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class NotSent(Exception):
-    """The request certainly did not reach the server."""
-
-
-class LostAnswer(Exception):
-    """The request may have been carried out; no complete answer arrived."""
 
 
 class HTTP:
@@ -47,7 +27,6 @@ class HTTP:
 
         self.api_version: str = stripe.api_version
         self._lost: type[Exception] = stripe.APIConnectionError
-        self._bases = {"api": destination.api_base or "", "meter_events": destination.meter_events_base or ""}
         self._limit = threading.local()
         self._live: weakref.WeakSet[Any] = weakref.WeakSet()
         self._client: Any
@@ -57,7 +36,7 @@ class HTTP:
             from sandbox.client import SandboxHTTPClient
 
             try:
-                self._client = SandboxHTTPClient(destination.sandbox_file or "")
+                self._client = SandboxHTTPClient(destination.sandbox_file)
             except SandboxFileError as problem:
                 raise DestinationError(str(problem)) from None
         else:
@@ -66,28 +45,32 @@ class HTTP:
             self._session.trust_env = not local  # a proxy of the environment has no way to this machine's own ports
             self._client = stripe.RequestsClient(session=self._session)
 
-    def send(self, method: str, host: str, url: str, headers: dict[str, str], body: bytes, timeout: float) -> Reply:
-        """One attempt. `host` is "api" or "meter_events", `url` path and query, `timeout` in seconds.
+    def send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes, timeout: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """One attempt, of up to `timeout` seconds; returns status, headers (found in any case) and body.
 
-        Raises NotSent, LostAnswer, or DestinationError when trying again is of no use.
+        Raises Unreachable, whose `maybe_done` says whether the request may have been carried out, or DestinationError
+        when trying again is of no use.
         """
         self._limit.timeout = (min(timeout, CONNECT_SECONDS), timeout)
         try:
-            content, status, answered = self._client.request(method.lower(), self._bases[host] + url, headers, body)
+            content, status, answered = self._client.request(method.lower(), url, headers, body)
         except self._lost as problem:
-            raise _explained(self._bases[host], problem) from None
-        return Reply(status, answered, content.encode() if isinstance(content, str) else content)
+            raise _explained(url, problem.__cause__) from None
+        return status, answered, content.encode() if isinstance(content, str) else content
 
     def abort(self) -> None:
-        """End the calls that are under way in other threads: their connections are shut, and they raise LostAnswer."""
+        """End the calls that are under way in other threads: their connections are shut, and they raise Unreachable."""
+        from socket import SHUT_RDWR
+
         for connection in list(self._live):
-            sock = getattr(connection, "sock", None)
-            if sock is not None:
+            if connection.sock is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    connection.sock.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files."""
         (self._session or self._client).close()
 
 
@@ -97,31 +80,18 @@ def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
 
     from requests import Session
     from requests.adapters import HTTPAdapter
-    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-    from urllib3.connection import HTTPConnection, HTTPSConnection
 
-    def listed(pool: Any, connection: Any) -> Any:
-        """The pool, whose connections are in `live` once they connect."""
-
-        def connect(self: Any) -> None:
+    class Listed:
+        def connect(self) -> None:
             live.add(self)
-            connection.connect(self)
-
-        kind = type(connection.__name__, (connection,), {"connect": connect})
-        return type(pool.__name__, (pool,), {"ConnectionCls": kind})
-
-    pools = {"http": listed(HTTPConnectionPool, HTTPConnection), "https": listed(HTTPSConnectionPool, HTTPSConnection)}
+            super().connect()  # type: ignore[misc]
 
     class Adapter(HTTPAdapter):  # type: ignore[misc, unused-ignore]
-        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-            super().init_poolmanager(*arguments, **options)
-            self.poolmanager.pool_classes_by_scheme = pools
-
-        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-            manager = super().proxy_manager_for(proxy, **options)
-            if not proxy.lower().startswith("socks"):  # SOCKS has connections of its own
-                manager.pool_classes_by_scheme = pools
-            return manager
+        def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+            pool = super().get_connection_with_tls_context(*arguments, **options)
+            if not issubclass(pool.ConnectionCls, Listed):
+                pool.ConnectionCls = type("Connection", (Listed, pool.ConnectionCls), {})
+            return pool
 
     class Bounded(Session):  # type: ignore[misc, unused-ignore]
         def request(self, method: Any, url: Any, *arguments: Any, **options: Any) -> Any:
@@ -136,34 +106,29 @@ def _session(limit: threading.local, live: weakref.WeakSet[Any]) -> Any:
     return session
 
 
-def _explained(base: str, problem: Exception) -> Exception:
-    """What stripe-python's APIConnectionError means for the request: not sent, perhaps carried out, or hopeless."""
-    cause = problem.__cause__
+def _explained(url: str, cause: BaseException | None) -> DestinationError | Unreachable:
+    """What the cause of stripe-python's APIConnectionError means: not sent, perhaps carried out, or hopeless."""
     kinds = {kind.__name__ for kind in type(cause).__mro__}
-    host = base.partition("//")[2].partition("/")[0] or "the sandbox"
+    host = url.partition("//")[2].partition("/")[0] or "the sandbox"
     if "SandboxFileError" in kinds:
         return DestinationError(str(cause))
-    if "ConnectionDropped" in kinds:
-        return LostAnswer(f"{host}: the connection broke ({cause})")
     if "SSLError" in kinds:
         return DestinationError(f"the certificate of {host} cannot be verified, so nothing was sent: {_reason(cause)}")
     if kinds & {"InvalidSchema", "InvalidURL", "MissingSchema", "InvalidHeader", "InvalidProxyURL", "UnicodeError"}:
         return DestinationError(f"{host} cannot be called: {_reason(cause)}")
     if kinds & {"ConnectTimeout", "ProxyError"} or "NewConnectionError" in repr(cause):
-        return NotSent(f"no connection to {host}: {_reason(cause)}")
+        return Unreachable(f"no connection to {host}: {_reason(cause)}")
     if "Timeout" in kinds or "ReadTimeoutError" in repr(cause):
-        return LostAnswer(f"{host}: no answer in time")
-    return LostAnswer(f"{host}: the connection broke ({_reason(cause)})")
+        return Unreachable(f"{host}: no answer in time", True)
+    return Unreachable(f"{host}: the connection broke ({_reason(cause)})", True)
 
 
 def _reason(cause: BaseException | None) -> str:
     """The innermost cause in a few words, without the addresses of objects."""
-    while True:
-        inner = getattr(cause, "reason", None) or next(
-            (one for one in getattr(cause, "args", ()) if isinstance(one, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            break
+    inner = cause
+    while inner is not None:
         cause = inner
+        causes = (getattr(cause, "reason", None), *cause.args)
+        inner = next((one for one in causes if isinstance(one, BaseException)), None)
     text = str(cause).partition("object at 0x")[2].partition(": ")[2] or str(cause)
     return (text or type(cause).__name__)[:200]

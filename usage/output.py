@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import sys
 import textwrap
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from money import format_minor
 
 from .events import iso
+from .results import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import results
-    from .spool import DeadLetter
-
-    Columns = Sequence[tuple[str, str]]
+    from .spool import Kept
 
 
 def number(value: Decimal) -> str:
@@ -33,17 +35,9 @@ def count(amount: int, noun: str = "event") -> str:
     return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
 
 
-def age(seconds: float) -> str:
-    """A length of time in words: 45 s, 12 min, 3 h, 2 days."""
-    for size, length, unit in ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
-
-
 def print_json(data: Any) -> None:
     """One JSON document."""
-    print(json.dumps(data, indent=2, default=str))
+    print(json.dumps(plain(data), indent=2, default=str))
 
 
 def say(*sentences: tuple[object, str]) -> None:
@@ -53,43 +47,38 @@ def say(*sentences: tuple[object, str]) -> None:
             print(sentence)
 
 
-def table(title: str, columns: Columns, rows: Sequence[Sequence[str]], caption: str = "") -> None:
-    """A table on standard output, in the width of the terminal (80 elsewhere); columns are (heading, kind).
+def table(title: str, columns: str, rows: Sequence[Sequence[str]], caption: str = "") -> None:
+    """A table on standard output, in the width of the terminal (80 elsewhere).
 
-    kind: "text" may be wrapped, "right" is a number, "whole" an identifier. Only text is wrapped; where the others
-    alone are too wide, each row is written as a block of lines instead, so that an identifier can be copied.
+    columns: the headings, separated by "|"; one that ends with ">" is of numbers, one that ends with "~" of text, which
+    may be wrapped. Where the others alone are too wide, each row is written as a block of lines instead, so that an
+    identifier can be copied.
     """
-    headings = [heading for heading, _ in columns]
+    kinds = [heading[-1] for heading in columns.split("|")]
+    headings = [heading.rstrip("~>") for heading in columns.split("|")]
     widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
-    over = sum(widths) + 2 * (len(columns) - 1) - shutil.get_terminal_size((80, 24)).columns
-    text = next((place for place, (_, kind) in enumerate(columns) if kind == "text"), None)
-    if over > 0 and text is not None:
-        narrower = max(min(widths[text], 16), widths[text] - over)
-        over -= widths[text] - narrower
-        widths[text] = narrower
+    over = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size((80, 24)).columns
+    for place, kind in enumerate(kinds):
+        if kind == "~" and over > 0:
+            narrower = max(min(widths[place], 16), widths[place] - over)
+            over -= widths[place] - narrower
+            widths[place] = narrower
     print(title)
-    if over > 0:
-        for row in rows:
-            print()
-            say(*((cell, f"  {heading}: {cell}") for heading, cell in zip(headings, row, strict=True)))
-    else:
+    for row in rows if over > 0 else ():
+        print()
+        say(*((cell, f"  {heading}: {cell}") for heading, cell in zip(headings, row, strict=True)))
+    if over <= 0:
         print()
         for row in (headings, *rows):
-            _print_row(columns, widths, row)
+            shown = list(zip(row, widths, kinds, strict=True))
+            cells = [textwrap.wrap(cell, width) if kind == "~" else [cell] for cell, width, kind in shown]
+            for line in range(max(map(len, cells))):
+                parts = [cell[line] if line < len(cell) else "" for cell in cells]
+                aligned = zip(parts, widths, kinds, strict=True)
+                print(
+                    "  ".join(f"{part:{'>' if kind == '>' else '<'}{width}}" for part, width, kind in aligned).rstrip()
+                )
     say((caption, f"\n{caption}"))
-
-
-def _print_row(columns: Columns, widths: Sequence[int], row: Sequence[str]) -> None:
-    cells = [
-        textwrap.wrap(cell, width) or [""] if kind == "text" else [cell]
-        for cell, width, (_, kind) in zip(row, widths, columns, strict=True)
-    ]
-    for line in range(max(map(len, cells))):
-        shown = []
-        for cell, width, (_, kind) in zip(cells, widths, columns, strict=True):
-            part = cell[line] if line < len(cell) else ""
-            shown.append(part.rjust(width) if kind == "right" else part.ljust(width))
-        print("  ".join(shown).rstrip())
 
 
 def show_sent(sent: results.Sent) -> None:
@@ -100,24 +89,25 @@ def show_sent(sent: results.Sent) -> None:
     print(f"identifier {sent.identifier}\nto {sent.destination}")
 
 
-def _again(duplicates: int) -> str:
-    return f" ({duplicates:,} were there already)" if duplicates else ""
-
-
 def show_flush(flush: results.Flush) -> None:
-    """What a delivery did, in a few lines."""
-    print(f"{count(flush.delivered)} delivered{_again(flush.duplicates)} to {flush.destination}")
+    """What a delivery did, or a drain."""
+    again = f" ({flush.duplicates:,} were there already)" if flush.duplicates else ""
+    messages = getattr(flush, "messages", 0)
+    of = f" of {count(messages, 'message')}" if messages else ""
+    print(f"{count(flush.delivered)}{of} delivered{again} to {flush.destination}")
     for refused in flush.refused:
         request = f", request {refused.request_id}" if refused.request_id else ""
         print(f"  refused {refused.identifier}: {refused.message} [{refused.code}{request}]")
     more = flush.refused_count - len(flush.refused)
     held = "recorded for another account or mode, or for none, and never sent here by itself:\n"
     held += "  `usage status` names them, and `usage flush --take NAME` takes them if you know that they belong here"
+    returned = getattr(flush, "returned", 0)
     say(
         (more > 0, f"  ... and {more:,} more refused; `usage errors` lists them"),
         (flush.unknown, f"  {count(flush.unknown)} of unknown fate for more than 24 hours: `usage verify` compares"),
         (flush.held, f"  {count(flush.held)} {held}"),
         (flush.pending, f"  {count(flush.pending)} still to be delivered: `usage flush` again"),
+        (returned, f"  {count(returned, 'message')} given back to the queue"),
         (flush.stopped, f"  stopped: {flush.stopped}"),
     )
 
@@ -140,7 +130,7 @@ def show_status(status: results.Status) -> None:
         parts = ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
         print(f"  {destination.replace('sandbox:', 'SANDBOX:', 1)}: {parts}")
     if status.oldest_pending_seconds is not None:
-        print(f"the oldest has been waiting for {age(status.oldest_pending_seconds)}")
+        print(f"the oldest has been waiting for {timedelta(seconds=status.oldest_pending_seconds)}")
     for code, amount in status.dead_by_code.items():
         print(f"  refused with {code}: {amount:,}")
 
@@ -153,8 +143,17 @@ def show_summaries(result: results.Summaries) -> None:
     if result.aligned:
         caption += f"\nthe window was widened to {result.group or 'minute'} boundaries, as Stripe asks for"
     title = f"{result.event_name} ({result.meter})\n{result.window}: {iso(result.start)} to {iso(result.end)}"
-    columns = [("customer", "whole"), ("from (UTC)", "whole"), ("to (UTC)", "whole"), ("usage", "right")]
-    table(title, columns, rows, caption)
+    table(title, "customer|from (UTC)|to (UTC)|usage>", rows, caption)
+
+
+def print_csv(result: results.Summaries) -> None:
+    """The rows as CSV with a header; times in RFC 3339, and a column that tells the sandbox from Stripe."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("event_name", "customer", "start", "end", "value", "destination"))
+    for row in result.rows:
+        value = format(row.value.normalize(), "f") if row.value else "0"
+        where = "sandbox" if result.sandbox else "stripe"
+        writer.writerow((result.event_name, row.customer, iso(row.start), iso(row.end), value, where))
 
 
 def show_preview(preview: results.InvoicePreview) -> None:
@@ -174,23 +173,22 @@ def _show_invoice(preview: results.InvoicePreview) -> None:
     for line in preview.lines:
         period = f"{iso(line.start)[:10]} to {iso(line.end)[:10]}"
         rows.append((line.description, period, number(line.quantity), money(line.unit_amount), money(line.amount)))
-    total = preview.subtotal - preview.discounts - preview.credits + preview.taxes
+    other = preview.total - (preview.subtotal - preview.discounts - preview.credits + preview.taxes)
+    balance = preview.amount_due - preview.total
     steps = [
         ("subtotal", preview.subtotal, preview.subtotal != preview.total),
         ("discounts", -preview.discounts, preview.discounts),
         ("credit grants", -preview.credits, preview.credits),
         ("taxes", preview.taxes, preview.taxes),
-        ("other", preview.total - total, preview.total != total),
+        ("other", other, other),
         ("total", preview.total, True),
-        ("from the customer's balance", preview.amount_due - preview.total, preview.amount_due != preview.total),
-        ("amount due", preview.amount_due, preview.amount_due != preview.total),
+        ("from the customer's balance", balance, balance),
+        ("amount due", preview.amount_due, balance),
     ]
     rows += [(words, "", "", "", money(amount)) for words, amount, shown in steps if shown]
     caption = f"taxes of {money(preview.taxes_included)} are included" if preview.taxes_included else ""
-    columns = [("line", "text"), ("period", "whole")]
-    columns += [(heading, "right") for heading in ("quantity", "unit price", "amount")]
     whose = " of ".join(part for part in (preview.subscription, preview.customer) if part)
-    table(f"next invoice of {whose}", columns, rows, caption)
+    table(f"next invoice of {whose}", "line~|period|quantity>|unit price>|amount>", rows, caption)
 
 
 _ADVICE = {
@@ -204,14 +202,12 @@ _ADVICE = {
 def show_verification(result: results.Verification) -> None:
     """How spool and Stripe compare."""
     compared = result.checked or result.unchecked
+    totals = count(result.unchecked, "hourly total")
     say(
         (not compared, f"nothing to compare: this spool has delivered nothing to {result.destination} in that window"),
         (compared, f"{result.matching:,} of {count(result.checked, 'hourly total')} agree with {result.destination}"),
         (result.clock, f"{result.clock}"),
-        (
-            result.unchecked,
-            f"{count(result.unchecked, 'hourly total')} cannot be compared (inactive or pre-aggregated meter)",
-        ),
+        (result.unchecked, f"{totals} cannot be compared (inactive or pre-aggregated meter)"),
         (result.unknown, f"{count(result.unknown)} of unknown fate; nothing is resent on a guess"),
     )
     if result.differences:
@@ -219,11 +215,10 @@ def show_verification(result: results.Verification) -> None:
             (row.event_name, row.customer, iso(row.hour), number(row.expected), number(row.found), row.verdict)
             for row in result.differences[:50]
         ]
-        columns = [("event", "whole"), ("customer", "whole"), ("hour (UTC)", "whole"), ("spool", "right")]
-        columns += [("Stripe", "right"), ("verdict", "whole")]
         kinds = {row.verdict for row in result.differences}
         advice = [f"{kind}: {words}" for kind, words in _ADVICE.items() if kind in kinds]
-        table("", columns, rows, "\n".join([count(len(result.differences), "difference"), *advice]))
+        caption = "\n".join([count(len(result.differences), "difference"), *advice])
+        table("", "event|customer|hour (UTC)|spool>|Stripe>|verdict", rows, caption)
 
 
 def show_cancelled(result: results.Cancelled) -> None:
@@ -256,26 +251,13 @@ def show_imported(result: results.Imported, where: str) -> None:
     )
 
 
-def show_drained(result: results.Drained) -> None:
-    """What a drain did."""
-    messages = count(result.messages, "message")
-    print(f"{count(result.delivered)} of {messages} delivered{_again(result.duplicates)} to {result.destination}")
-    say(
-        (result.refused, f"  {count(result.refused)} refused, now in this worker's spool: `usage errors`"),
-        (result.unknown, f"  {count(result.unknown)} of unknown fate for more than 24 hours: `usage verify`"),
-        (result.returned, f"  {count(result.returned, 'message')} given back to the queue"),
-        (result.stopped, f"  stopped: {result.stopped}"),
-    )
-
-
-def show_letters(letters: Sequence[DeadLetter]) -> None:
+def show_letters(letters: Sequence[Kept]) -> None:
     """Refused events, a block each."""
-    for letter in letters:
-        event = letter.event
-        request = f", request {letter.request_id}" if letter.request_id else ""
-        where = ", SANDBOX" if letter.destination.startswith("sandbox") else ""
-        print(f"{event.identifier}\n  {event.event_name} {event.value} for {event.customer} at {iso(event.timestamp)}")
-        print(f"  {letter.code}: {letter.message} (refused {iso(letter.refused_at)}{request}{where})")
+    for one in letters:
+        details = f"refused {iso(one.settled_at or 0)}{f', request {one.request_id}' if one.request_id else ''}"
+        where = ", SANDBOX" if one.destination.startswith("sandbox") else ""
+        print(f"{one.identifier}\n  {one.event_name} {one.value} for {one.customer} at {iso(one.timestamp)}")
+        print(f"  {one.code}: {one.message} ({details}{where})")
     print(f"\n{count(len(letters))} refused; after the fix: usage retry [--code CODE]; to give one up: usage cancel ID")
 
 

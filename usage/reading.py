@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 from urllib.parse import quote
 
-from .delivery import meter_of
+from .api import Api
+from .delivery import Delivery
 from .errors import DestinationError, InvalidEvent, StripeError, UsageError
-from .events import utc_seconds
+from .events import Timestamp, exact_sum, utc_seconds
 from .results import InvoicePreview, PreviewLine, Summaries, Summary
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal
-
-    from .api import Api
-    from .delivery import Meter
-    from .events import Timestamp
 
 # https://docs.stripe.com/api/billing/meter-event-summary/list: boundaries of start_time and end_time, in seconds
 ALIGNMENT: dict[str | None, int] = {None: 60, "hour": 3600, "day": 86_400}
 
 
-def find_meter(api: Api, meter: str) -> Meter:
-    """A meter by id or by event name, an active one first. Raises StripeError when there is none."""
-    if meter.startswith("mtr_"):
-        return meter_of(api.call("GET", f"/v1/billing/meters/{quote(meter, safe='')}").data)
-    inactive = None
-    names: list[str] = []
-    for data in api.pages("/v1/billing/meters"):
-        found = meter_of(data)
-        if found.event_name == meter:
-            if found.status == "active":
-                return found
-            inactive = inactive or found
-        names.append(found.event_name)
-    if inactive is not None:
-        return inactive
-    known = ", ".join(sorted(set(names))[:8]) or "none"
-    raise StripeError(f'no meter has the event name "{meter}" at {api.destination.label} (there are: {known})')
-
-
 def month_start(now: float) -> int:
     """Start of the UTC month that holds `now`, in UTC seconds."""
-    from datetime import UTC, datetime
-
     return int(datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
 
 
@@ -59,61 +33,66 @@ def aligned(start: int, end: int, group: str | None) -> tuple[int, int]:
 
 
 def summaries(
-    api: Api,
+    at: Delivery,
+    /,
     meter: str,
-    customer: str | Sequence[str] | None,
-    asked: tuple[Timestamp | None, Timestamp | None],
-    group: Literal["hour", "day"] | None,
-    subscription: str | None,
-    now: float,
+    customer: str | Sequence[str] | None = None,
+    start: Timestamp | None = None,
+    end: Timestamp | None = None,
+    *,
+    group: Literal["hour", "day"] | None = None,
+    subscription: str | None = None,
 ) -> Summaries:
-    """See `Client.summaries`."""
-    start, end = asked
+    """Usage as Stripe aggregated it, for one customer or many.
+
+    meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
+    subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
+    asks for (minutes, or the group's hours or UTC days); the result's `window` and `aligned` say which it is.
+    Aggregation lags: events of the last minutes may be missing.
+    """
     if group not in ALIGNMENT:
         raise ValueError(f'group {group!r} is neither "hour" nor "day"')
-    window = "this UTC month so far" if start is None and end is None else "the window asked for"
-    first, last = month_start(now), int(now) + 1
+    found = at.meters.find(meter)
+    where = at.api.destination
+    if found is None:
+        why = f"(there are: {at.meters.names()})"
+        raise StripeError(f'no meter has the event name "{meter}" at {where.label} {why}')
+    asked, now = (start, end), at.clock()
+    window = "this UTC month so far" if asked == (None, None) else "the window asked for"
+    period = (month_start(now), int(now) + 1)
     if subscription is not None:
-        owner, first, last = _billing_period(api, subscription, find_meter(api, meter).id)
         window = f"the billing period of {subscription}"
+        owner, period = _billing_period(at.api, subscription, found["id"])
         if customer not in (None, owner, [owner], (owner,)):
             raise InvalidEvent("customer", f"is not the customer of {subscription}, {owner}")
         customer = owner
     customers = [customer] if isinstance(customer, str) else list(customer or ())
     if not customers:
         raise InvalidEvent("customer", "is missing: Stripe summarises one customer at a time")
-    if start is not None:
-        first = utc_seconds(start)
-    if end is not None:
-        last = utc_seconds(end)
-    if last <= first:
+    wanted = [usual if given is None else utc_seconds(given) for given, usual in zip(asked, period, strict=True)]
+    if wanted[1] <= wanted[0]:
         raise InvalidEvent("end", "is not after start")
-    wanted = (first, last)
-    first, last = aligned(first, last, group)
-    found = find_meter(api, meter)
+    first, last = aligned(wanted[0], wanted[1], group)
     rows: list[Summary] = []
     for name in dict.fromkeys(customers):
-        mine = sorted(customer_summaries(api, found.id, name, first, last, group), key=lambda row: row.start)
-        if not mine and group is None:
-            mine = [Summary(name, first, last, Decimal(0))]
-        rows += mine
-    moved = (start is not None or subscription is not None) and first != wanted[0]
-    moved = moved or ((end is not None or subscription is not None) and last != wanted[1])
-    where = api.destination
-    return Summaries(
-        where.label, where.sandbox, found.id, found.event_name, first, last, group, tuple(rows), window, aligned=moved
-    )
+        mine = sorted(customer_summaries(at.api, found["id"], name, first, last, group), key=lambda row: row.start)
+        rows += mine or ([Summary(name, first, last, Decimal(0))] if group is None else [])
+    chosen = [subscription is not None or given is not None for given in asked]
+    moved = (chosen[0] and first != wanted[0]) or (chosen[1] and last != wanted[1])
+    total = exact_sum(row.value for row in rows)
+    names = (where.label, where.sandbox, found["id"], found["event_name"])
+    return Summaries(*names, first, last, group, tuple(rows), window, moved, total)
 
 
-def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, int, int]:
+def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, tuple[int, int]]:
     """Customer, start and end of the current period: of the item that bills this meter, else of any item."""
-    data = api.call("GET", f"/v1/subscriptions/{quote(subscription, safe='')}").data
+    data = api.get(f"/v1/subscriptions/{quote(subscription, safe='')}")
     items = (data.get("items") or {}).get("data") or []
     metered = [item for item in items if ((item.get("price") or {}).get("recurring") or {}).get("meter") == meter_id]
     if not items:
         raise UsageError(f"{subscription} has no items, so it has no billing period")
     item = (metered or items)[0]
-    return str(data["customer"]), int(item["current_period_start"]), int(item["current_period_end"])
+    return str(data["customer"]), (int(item["current_period_start"]), int(item["current_period_end"]))
 
 
 def customer_summaries(
@@ -125,18 +104,22 @@ def customer_summaries(
         query.append(("value_grouping_window", group))
     return [
         Summary(customer, int(data["start_time"]), int(data["end_time"]), Decimal(data["aggregated_value"]))
-        for data in api.pages(f"/v1/billing/meters/{meter_id}/event_summaries", query)
+        for data in api.pages(f"/v1/billing/meters/{meter_id}/event_summaries", *query)
     ]
 
 
-def preview_invoice(api: Api, *, subscription: str | None, customer: str | None) -> InvoicePreview:
-    """See `Client.preview_invoice`."""
+def preview_invoice(at: Delivery, /, *, subscription: str | None = None, customer: str | None = None) -> InvoicePreview:
+    """The next invoice of a subscription as it would be now, line by line, in minor units.
+
+    Of a customer: the lines and sums of all its subscriptions, and in `each` the preview of each.
+    """
+    api = at.api
     if subscription:
         return _preview(api, subscription)
     if not customer:
         raise DestinationError("a preview needs a subscription (sub_...) or a customer (cus_...)")
     # Stripe refuses a preview by customer alone, so each subscription is previewed
-    found = [str(data["id"]) for data in api.pages("/v1/subscriptions", [("customer", customer)])]
+    found = [str(data["id"]) for data in api.pages("/v1/subscriptions", ("customer", customer))]
     if not found:
         raise StripeError(f"{customer} has no subscription at {api.destination.label}, so no next invoice")
     each = tuple(_preview(api, name) for name in found)
@@ -153,33 +136,27 @@ def preview_invoice(api: Api, *, subscription: str | None, customer: str | None)
 
 
 def _preview(api: Api, subscription: str) -> InvoicePreview:
-    form = [("subscription", subscription)]
     try:
-        invoice = api.call("POST", "/v1/invoices/create_preview", form=form).data
+        invoice = api.call("POST", "/v1/invoices/create_preview", form=[("subscription", subscription)])
     except StripeError as problem:
         if problem.code == "invoice_upcoming_none":
-            raise problem.saying(f"{subscription} has no next invoice: {problem.args[0]}") from None
+            problem.args = (f"{subscription} has no next invoice: {problem.args[0]}",)
         raise
-    lines = _lines(api, invoice)
     parent = (invoice.get("parent") or {}).get("subscription_details") or {}
-
-    def total(listed: str, key: str, value: str, *, other: bool = False) -> int:
-        found = [one for one in invoice.get(listed) or () if (one.get(key) == value) is not other]
-        return sum(int(one["amount"]) for one in found)
-
-    where = api.destination
+    taxes = [(int(tax["amount"]), tax.get("tax_behavior") == "inclusive") for tax in invoice.get("total_taxes") or ()]
+    credited = invoice.get("total_pretax_credit_amounts") or ()
     return InvoicePreview(
-        destination=where.label,
-        sandbox=where.sandbox,
+        destination=api.destination.label,
+        sandbox=api.destination.sandbox,
         customer=str(invoice.get("customer") or ""),
         subscription=parent.get("subscription") or subscription,
         currency=str(invoice["currency"]),
-        lines=tuple(_line(line) for line in lines),
+        lines=tuple(map(_line, _lines(api, invoice))),
         subtotal=int(invoice["subtotal"]),
         discounts=sum(int(one["amount"]) for one in invoice.get("total_discount_amounts") or ()),
-        credits=total("total_pretax_credit_amounts", "type", "credit_balance_transaction"),
-        taxes=total("total_taxes", "tax_behavior", "inclusive", other=True),
-        taxes_included=total("total_taxes", "tax_behavior", "inclusive"),
+        credits=sum(int(one["amount"]) for one in credited if one.get("type") == "credit_balance_transaction"),
+        taxes=sum(amount for amount, inclusive in taxes if not inclusive),
+        taxes_included=sum(amount for amount, inclusive in taxes if inclusive),
         total=int(invoice["total"]),
         amount_due=int(invoice.get("amount_due", invoice["total"])),
         period_start=invoice.get("period_start"),
@@ -194,16 +171,13 @@ def _lines(api: Api, invoice: dict[str, Any]) -> list[dict[str, Any]]:
     page = invoice["lines"]
     if not page.get("has_more"):
         return list(page["data"])
-    page = api.call("GET", page["url"], query=[("limit", "100")]).data
-    lines = list(page["data"])
+    lines: list[dict[str, Any]] = []
     try:
-        while page.get("has_more") and page["data"]:
-            query = [("limit", "100"), ("starting_after", str(lines[-1]["id"]))]
-            page = api.call("GET", invoice["lines"]["url"], query=query).data
-            lines += page["data"]
+        for line in api.pages(page["url"]):
+            lines.append(line)  # noqa: PERF402 - the lines before a refusal are counted
     except StripeError as problem:
-        why = f"Stripe gave {len(lines)} lines of this preview and not the rest: {problem.args[0]}"
-        raise problem.saying(why) from None
+        problem.args = (f"Stripe gave {len(lines)} lines of this preview and not the rest: {problem.args[0]}",)
+        raise
     if sum(int(line["amount"]) for line in lines) != int(invoice["subtotal"]):
         given = f"the {len(lines)} lines that Stripe gave of this preview"
         raise StripeError(f"{given} do not add up to its subtotal; try again")

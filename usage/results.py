@@ -7,28 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .spool import Kept
 
 
 class Result:
-    """A value with `as_json()`: only str, int, bool, None, lists and objects; Decimals as strings."""
+    """A value with `as_json()`. Some have a verdict: `complete` is false when something is not delivered, refused, of
+    unknown fate, left out, or does not agree."""
 
     def as_json(self) -> dict[str, Any]:
-        """The value as JSON-ready data: its attributes, and its verdict `complete` where it has one."""
-        data = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
+        """The value as JSON-ready data: only str, int, bool, None, lists and objects; Decimals as strings."""
+        data = {item.name: plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
         return {**data, "complete": self.complete} if hasattr(self, "complete") else data
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Any value of this module as JSON-ready data."""
     if isinstance(value, Result):
         return value.as_json()
     if isinstance(value, Decimal):
         return format(value, "f")
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
@@ -40,34 +45,33 @@ class Placed(Result):
 
 
 @dataclass(frozen=True)
-class Refused(Result):
-    """One event that Stripe refuses for good; it is in the dead-letter table."""
-
-    identifier: str
-    event_name: str
-    customer: str
-    code: str
-    message: str
-    request_id: str | None = None
-
-
-@dataclass(frozen=True)
 class Flush(Placed):
     """What was delivered since the last flush of this client, in the background too, and what is left."""
 
-    delivered: int  # events that Stripe has now, duplicates included
-    duplicates: int  # of those, events that Stripe already had from an earlier attempt whose answer was lost
-    refused: tuple[Refused, ...]  # the first 20 refusals
-    refused_count: int
-    unknown: int  # events set aside: nobody could say inside Stripe's 24 hours whether they arrived (`usage verify`)
-    pending: int  # events still to be delivered here
-    held: int  # events recorded for another account or mode, or for none; they are never sent here
+    delivered: int = 0  # events that Stripe has now, duplicates included
+    duplicates: int = 0  # of those, events that Stripe already had from an earlier attempt whose answer was lost
+    refused: tuple[Kept, ...] = ()  # the first 20 refused events, with `code` and `message`
+    refused_count: int = 0
+    unknown: int = 0  # events set aside: nobody could say inside Stripe's 24 hours whether they arrived
+    pending: int = 0  # events still to be delivered here
+    held: int = 0  # events recorded for another account or mode, or for none; they are never sent here
     stopped: str | None = None  # why delivery ended early, in one sentence
 
     @property
     def complete(self) -> bool:
-        """True when nothing is left undelivered."""
         return not (self.refused_count or self.unknown or self.pending or self.held or self.stopped)
+
+
+@dataclass(frozen=True)
+class Drained(Flush):
+    """What one drain worker did. `returned`: messages given back to the queue, to be tried again."""
+
+    messages: int = 0
+    returned: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return super().complete and not self.returned
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,10 @@ class Status(Placed):
 
     @property
     def complete(self) -> bool:
-        """True when everything recorded is delivered (or queued, or cancelled)."""
         return not (self.pending or self.unknown or self.cancelling or self.dead or self.held)
 
 
-@dataclass(frozen=True)
-class Summary(Result):
+class Summary(NamedTuple):
     """Usage of one customer in [start, end), as Stripe aggregated it, exact."""
 
     customer: str
@@ -128,6 +130,7 @@ class Summaries(Placed):
     rows: tuple[Summary, ...]
     window: str = ""  # which window this is, in words: "this UTC month so far", "the billing period of sub_123"
     aligned: bool = False  # true when the window was widened to the boundaries that Stripe asks for
+    total: Decimal = Decimal(0)  # over all rows (meaningful for `sum` and `count` meters)
 
     def __iter__(self) -> Any:
         return iter(self.rows)
@@ -135,33 +138,8 @@ class Summaries(Placed):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def total(self) -> Decimal:
-        """Sum over all rows (meaningful for `sum` and `count` meters)."""
-        return sum((row.value for row in self.rows), Decimal(0))
 
-    def as_json(self) -> dict[str, Any]:
-        return {**super().as_json(), "total": format(self.total, "f")}
-
-    def as_csv(self) -> str:
-        """The rows as CSV with a header; times in RFC 3339, and a column that tells the sandbox from Stripe."""
-        import csv
-        import io
-
-        from .events import iso
-
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("event_name", "customer", "start", "end", "value", "destination"))
-        where = "sandbox" if self.sandbox else "stripe"
-        for row in self.rows:
-            value = format(row.value.normalize(), "f") if row.value else "0"
-            writer.writerow((self.event_name, row.customer, iso(row.start), iso(row.end), value, where))
-        return text.getvalue()
-
-
-@dataclass(frozen=True)
-class PreviewLine(Result):
+class PreviewLine(NamedTuple):
     """One line of an invoice preview. `unit_amount` is exact, None where there is no price."""
 
     description: str
@@ -191,15 +169,13 @@ class InvoicePreview(Placed):
     amount_due: int
     period_start: int | None
     period_end: int | None
-    each: tuple[InvoicePreview, ...] = ()
-    """Of a customer: one preview for each subscription; the amounts above are their sums."""
+    each: tuple[InvoicePreview, ...] = ()  # of a customer: one for each subscription; the amounts above are their sums
 
     def __iter__(self) -> Any:
         return iter(self.lines)
 
 
-@dataclass(frozen=True)
-class Difference(Result):
+class Difference(NamedTuple):
     """Where the spool and Stripe disagree, for one event name, customer and UTC hour.
 
     verdict: "short" (Stripe has less), "over" (it has more), "arrived" or "missing" (what the `unknown` events of
@@ -229,8 +205,7 @@ class Verification(Placed):
 
     @property
     def complete(self) -> bool:
-        """True when every total agrees and no fate is unknown."""
-        return not self.differences and not self.unknown and not self.clock
+        return not (self.differences or self.unknown or self.clock)
 
 
 @dataclass(frozen=True)
@@ -243,16 +218,14 @@ class Cancelled(Placed):
     correction: str | None = None
 
 
-@dataclass(frozen=True)
-class LineError(Result):
+class LineError(NamedTuple):
     """A line of an imported file that is not an event."""
 
     line: int
     problem: str
 
 
-@dataclass(frozen=True)
-class EventTotals(Result):
+class EventTotals(NamedTuple):
     """What a file holds for one event name."""
 
     event_name: str
@@ -276,6 +249,10 @@ class Imported(Result):
     totals: tuple[EventTotals, ...]
     held_back: str | None = None  # why the last line was not taken, in a sentence: it may still be being written
 
+    @property
+    def complete(self) -> bool:
+        return not (self.bad or self.held_back)
+
 
 @dataclass(frozen=True)
 class Reports(Result):
@@ -286,21 +263,6 @@ class Reports(Result):
     matched: int  # events of this spool that the reports name; they are dead letters now
     strangers: tuple[str, ...] = ()  # identifiers that this spool does not know
 
-
-@dataclass(frozen=True)
-class Drained(Placed):
-    """What one drain worker did. `returned`: messages given back to the queue, to be tried again."""
-
-    queue: str
-    messages: int
-    delivered: int
-    duplicates: int
-    refused: int
-    unknown: int
-    returned: int
-    stopped: str | None = None
-
     @property
     def complete(self) -> bool:
-        """True when everything received was delivered."""
-        return not (self.refused or self.unknown or self.returned or self.stopped)
+        return not self.errors

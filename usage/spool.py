@@ -8,68 +8,49 @@ file locks must not be inherited.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from .errors import IdentifierConflict, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked, SpoolMissing
-from .events import Event, derived_identifier, exact_sum
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import Any
-
-
-class Claimed(NamedTuple):
-    """An event taken for sending. `perhaps_since`: when an earlier attempt may have reached Stripe, or None."""
-
-    id: int
-    event: Event
-    perhaps_since: int | None
+from .events import Event, digest_of
 
 
 class Kept(NamedTuple):
-    """What the spool knows of one event. Times are UTC seconds."""
+    """What the spool knows of one event: its fields, and what became of it. Times are UTC seconds."""
 
+    identifier: str
+    event_name: str
+    customer: str
+    value: str
+    timestamp: int
+    dimensions: str | None
     id: int
-    event: Event
     destination: str
     state: str
     recorded_at: int
-    unknown_since: int | None
-    settled_at: int | None
+    unknown_since: int | None = None  # when an attempt that has had no answer may have reached Stripe
+    settled_at: int | None = None
+    code: str = ""  # why it was refused; "duplicate" of an event that Stripe had already
+    message: str = ""
+    status: int = 0  # of HTTP; 0 when it was refused here
+    request_id: str | None = None
+    reported: bool = False  # refused later, in an asynchronous error report
 
-
-class Refusal(NamedTuple):
-    """Why an event was refused for good."""
-
-    code: str
-    message: str
-    status: int
-    request_id: str | None
-
-
-class DeadLetter(NamedTuple):
-    """An event that was refused for good, and why."""
-
-    event: Event
-    destination: str
-    code: str
-    message: str
-    status: int
-    request_id: str | None
-    refused_at: int
-    reported: bool
-    """True when the refusal came later, in an asynchronous error report."""
+    def refused(self, code: str, message: str, status: int = 0, request_id: str | None = None) -> Kept:
+        """The event, refused for good."""
+        return self._replace(state="dead", code=code, message=message, status=status, request_id=request_id)
 
 
 PATH_VARIABLE = "STRIPE_USAGE_SPOOL"
 
-VERSION = 2
+VERSION = 3
 UNIQUENESS_SECONDS = 24 * 3600
 """Stripe holds identifiers unique for "at least 24 hours"; after that a resend could bill twice."""
 RESEND_MARGIN = 900
@@ -77,24 +58,17 @@ RESEND_MARGIN = 900
 KEEP_SECONDS = 40 * 86_400
 """Settled events are kept longer than Stripe takes their timestamps (35 days), so that a repeat is still recognised."""
 
-# What an event can be: to be delivered; of unknown fate for too long; refused; being taken back; or settled.
+# What an event can be: pending; of unknown fate for too long; dead (refused); cancelling; or settled.
 SETTLED = ("delivered", "queued", "cancelled", "replaced")
-REJECTABLE = ("delivered", "unknown", "pending", "queued")  # what an error report can still turn into a dead letter
 
 _SCHEMA = """
 CREATE TABLE events (
-    id INTEGER PRIMARY KEY,
-    identifier TEXT NOT NULL,
-    event_name TEXT NOT NULL,
-    customer TEXT NOT NULL,
-    value TEXT NOT NULL,
-    timestamp INTEGER NOT NULL,
-    dimensions TEXT,
-    destination TEXT NOT NULL,
-    state TEXT NOT NULL,
-    recorded_at INTEGER NOT NULL,
-    unknown_since INTEGER,
-    settled_at INTEGER
+    identifier TEXT NOT NULL, event_name TEXT NOT NULL, customer TEXT NOT NULL, value TEXT NOT NULL,
+    timestamp INTEGER NOT NULL, dimensions TEXT,
+    id INTEGER PRIMARY KEY, destination TEXT NOT NULL, state TEXT NOT NULL,
+    recorded_at INTEGER NOT NULL, unknown_since INTEGER, settled_at INTEGER,
+    code TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '', status INTEGER NOT NULL DEFAULT 0,
+    request_id TEXT, reported INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX events_identifier ON events (identifier);
 CREATE INDEX events_pending ON events (id) WHERE state = 'pending';
@@ -111,26 +85,20 @@ WHEN OLD.state <> NEW.state OR OLD.destination <> NEW.destination BEGIN
     UPDATE counters SET events = events - 1 WHERE destination = OLD.destination AND state = OLD.state;
     INSERT INTO counters VALUES (NEW.destination, NEW.state, 1)
         ON CONFLICT (destination, state) DO UPDATE SET events = events + 1;
-    DELETE FROM dead_letters WHERE id = NEW.id AND OLD.state = 'dead';
 END;
 CREATE TRIGGER forgotten AFTER DELETE ON events BEGIN
     UPDATE counters SET events = events - 1 WHERE destination = OLD.destination AND state = OLD.state;
 END;
-CREATE TABLE dead_letters (
-    id INTEGER PRIMARY KEY REFERENCES events (id),
-    code TEXT NOT NULL, message TEXT NOT NULL, status INTEGER NOT NULL, request_id TEXT,
-    refused_at INTEGER NOT NULL, reported INTEGER NOT NULL
-) STRICT;
 CREATE TABLE error_reports (id TEXT PRIMARY KEY, created TEXT, received_at INTEGER NOT NULL) STRICT;
 CREATE TABLE accounts (destination TEXT PRIMARY KEY, account TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-_EVENT = "identifier, event_name, customer, value, timestamp, dimensions"
+_EVENT = ", ".join(Event._fields)
+_KEPT = ", ".join(Kept._fields)
 _INSERT = (
     f"INSERT INTO events ({_EVENT}, destination, state, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (identifier) DO NOTHING"
 )
-_KEPT = f"SELECT id, destination, state, recorded_at, unknown_since, settled_at, {_EVENT} FROM events"
 
 _SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
 
@@ -152,25 +120,8 @@ class _Connection(sqlite3.Connection):
     its spool is taken apart in any order: only the connection itself can be in time."""
 
     def __del__(self) -> None:
-        try:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it never opened
             self.close()
-        except sqlite3.ProgrammingError:
-            pass  # it never opened
-
-
-class _ExactSum:
-    """SQLite's own sum() makes floats of our texts."""
-
-    def __init__(self) -> None:
-        self.values: list[str] = []
-
-    def step(self, value: str) -> None:
-        self.values.append(value)
-        if len(self.values) > 1000:
-            self.values = [str(exact_sum(self.values))]
-
-    def finalize(self) -> str:
-        return str(exact_sum(self.values))
 
 
 class Spool:
@@ -193,15 +144,14 @@ class Spool:
     ) -> None:
         if max_pending < 1:
             raise ValueError("max_pending must be at least 1")
-        given = os.fspath(path) if path is not None else os.environ.get(PATH_VARIABLE) or default_path()
         # absolute now: a service that changes its working directory keeps its spool
-        self.path = os.path.abspath(given)
+        self.path = os.path.abspath(path if path is not None else os.environ.get(PATH_VARIABLE) or default_path())
         self.max_pending = max_pending
-        self.durable = durable
         self.patience = patience
-        self.create = create
         self.clock = clock
-        self.on_lost = on_lost
+        self._create = create
+        self._on_lost = on_lost
+        self._sync = "FULL" if durable else "NORMAL"
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -210,15 +160,14 @@ class Spool:
         with _FORKING:  # a spool that a fork does not know of would leave the child an open file without its locks
             _SPOOLS.add(self)
 
-    # -- the connection ------------------------------------------------------------------------------------------
-
     def _open(self) -> sqlite3.Connection:
         try:
-            fresh = not os.path.exists(self.path)
-            if fresh and not self.create:
-                why = "nothing was recorded there (--spool names another)"
-                raise SpoolMissing(f"there is no spool at {self.path}: {why}")
-            if fresh:
+            if not os.path.exists(self.path):
+                if self._gone:
+                    raise SpoolMissing(f"the spool {self.path} was deleted")
+                if not self._create:
+                    why = "nothing was recorded there (--spool names another)"
+                    raise SpoolMissing(f"there is no spool at {self.path}: {why}")
                 os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
                 # Usage figures and customer ids are nobody else's business. Exclusively: to close a file that another
                 # spool of this process has open would drop SQLite's locks on it.
@@ -235,53 +184,40 @@ class Spool:
             advice = f"set {PATH_VARIABLE} to another file"
             raise SpoolError(f"the spool {self.path} cannot be opened: {problem}; {advice}") from None
         deadline = time.monotonic() + self.patience
-        try:
-            while True:
-                try:
-                    self._set_up(connection)
-                    break
-                except sqlite3.OperationalError as problem:
-                    # SQLite does not wait, whatever its timeout, where several processes make one new file at once.
-                    if not _is_busy(problem) or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.002)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection, self._file = connection, self._identity()
+        while self._connection is None:
+            try:
+                self._prepare(connection)
+                self._connection, self._file = connection, self._identity()
+            except BaseException as problem:
+                # SQLite does not wait, whatever its timeout, where several processes make one new file at once.
+                busy = isinstance(problem, sqlite3.OperationalError) and _is_busy(problem)
+                if not busy or time.monotonic() > deadline:
+                    connection.close()
+                    raise
+                time.sleep(0.002)
         return connection
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
-        connection.create_aggregate("exact_sum", 1, _ExactSum)  # type: ignore[arg-type, unused-ignore]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        look = "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
+        version, tables = connection.execute(look).fetchone()
+        if version == 0 and tables:
+            raise SpoolDamaged(f"{self.path} is a SQLite file of something else, not a spool")
+        if version not in (0, VERSION):
+            raise SpoolError(
+                f"the spool {self.path} was written by another version of this module ({version}, not {VERSION}): "
+                f"deliver what is in it with that version's `usage flush`, then move it aside"
+            )
+        if version == 0:
             # half the usual page: a commit writes and checksums whole pages, and ours touches four
             connection.execute("PRAGMA page_size = 2048")
-            self._prepare(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            with _committing(connection):
+                if connection.execute(look).fetchone() == (0, 0):  # no other process was first
+                    for statement in _SCHEMA.split("\nCREATE ")[1:]:
+                        connection.execute(f"CREATE {statement}")
+                    connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = " + ("FULL" if self.durable else "NORMAL"))
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
-            if version == 0:
-                if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                    raise SpoolDamaged(f"{self.path} is a SQLite file of something else, not a spool")
-                for statement in _SCHEMA.split(";\nCREATE "):
-                    text = statement.strip().removesuffix(";")
-                    connection.execute(text if text.startswith("CREATE ") else f"CREATE {text}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
-                raise SpoolError(
-                    f"the spool {self.path} was written by another version of this module ({version}, not {VERSION}): "
-                    f"deliver what is in it with that version's `usage flush`, then move it aside"
-                )
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+        connection.execute(f"PRAGMA synchronous = {self._sync}")
 
     def close(self) -> None:
         """Close the file. The spool opens it again when it is used again."""
@@ -297,60 +233,53 @@ class Spool:
             return None
         return found.st_dev, found.st_ino
 
-    def _check_file(self, connection: sqlite3.Connection, recording: bool) -> sqlite3.Connection:
-        """The connection, to the file that is at the path now: one that was deleted or replaced is not written to, and
-        only a new record makes a deleted one again."""
+    def _check_file(self, connection: sqlite3.Connection) -> None:
+        """Close a file that was deleted or replaced, and say so: it is not written to."""
         now = self._identity()
         if now == self._file:
-            return connection
+            return
         try:
-            left = connection.execute("SELECT events FROM counters WHERE state = 'pending'").fetchall()
-            lost = f"{sum(row[0] for row in left):,} undelivered events were in the old one"
+            left = connection.execute("SELECT sum(events) FROM counters WHERE state = 'pending'").fetchone()[0]
+            lost = f"{left or 0:,} undelivered events were in the old one"
         except sqlite3.Error:
             lost = "what was in the old one cannot be read any more"
         self.close()
-        happened = "was deleted" if now is None else "was replaced"
-        self._gone = now is None and not recording
-        self.on_lost(f"the spool {self.path} {happened} while this process had it open; {lost}. Recording goes on")
-        return self._opened(recording)
-
-    def _opened(self, recording: bool) -> sqlite3.Connection:
-        self._gone = self._gone and not recording
-        if self._gone and not os.path.exists(self.path):
-            raise SpoolMissing(f"the spool {self.path} was deleted")
-        return self._open()
+        self._gone = now is None
+        happened = "was deleted" if self._gone else "was replaced"
+        self._on_lost(f"the spool {self.path} {happened} while this process had it open; {lost}. Recording continues")
 
     @contextlib.contextmanager
     def _use(self, recording: bool = False) -> Iterator[sqlite3.Connection]:
-        """The open connection, with SQLite's errors turned into sentences."""
+        """The open connection, with SQLite's errors turned into sentences. Only a new record makes a deleted file."""
         with self._lock:
             try:
-                connection = self._connection
-                yield self._check_file(connection, recording) if connection else self._opened(recording)
+                if self._connection is not None:
+                    self._check_file(self._connection)
+                self._gone = self._gone and not recording
+                yield self._connection or self._open()
             except sqlite3.Error as problem:
                 raise self._explained(problem) from None
-
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
-        with self._use() as connection:
-            return connection.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self, *, synced: bool = False, recording: bool = False) -> Iterator[sqlite3.Connection]:
         with self._use(recording) as connection:
-            if synced and not self.durable:
+            if synced:
                 connection.execute("PRAGMA synchronous = FULL")
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
+                with _committing(connection):
                     yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
             finally:
-                if synced and not self.durable:
-                    connection.execute("PRAGMA synchronous = NORMAL")
+                if synced:
+                    connection.execute(f"PRAGMA synchronous = {self._sync}")
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._use() as connection:
+            return connection.execute(query, values).fetchall()
+
+    def _change(self, statement: str, *values: object) -> int:
+        """One statement in a transaction of its own; returns how many rows it changed."""
+        with self._transaction() as connection:
+            return connection.execute(statement, values).rowcount
 
     def _explained(self, problem: sqlite3.Error) -> SpoolError:
         name = getattr(problem, "sqlite_errorname", "") or ""
@@ -362,12 +291,10 @@ class Spool:
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             self.close()
             return SpoolDamaged(
-                f"the spool {self.path} is damaged ({problem}); move it aside to go on recording, "
+                f"the spool {self.path} is damaged ({problem}); move it aside to continue recording, "
                 f"and docs/usage.md says how SQLite's .recover takes the readable events out of it"
             )
         return SpoolError(f"the spool {self.path} cannot be used: {problem}")
-
-    # -- recording -----------------------------------------------------------------------------------------------
 
     def add(self, events: Sequence[Event], destination: str, *, timeless: bool | Collection[str] = False) -> int:
         """Record events in one commit; returns how many are new.
@@ -379,10 +306,7 @@ class Spool:
         """
         tail = (destination, "pending", int(self.clock()))
         with self._transaction(recording=True) as connection:
-            if len(events) == 1:
-                new = connection.execute(_INSERT, (*events[0], *tail)).rowcount
-            else:
-                new = connection.executemany(_INSERT, [(*event, *tail) for event in events]).rowcount
+            new = connection.executemany(_INSERT, [(*event, *tail) for event in events]).rowcount
             pending = connection.execute("SELECT sum(events) FROM counters WHERE state = 'pending'").fetchone()[0] or 0
             if new and pending > self.max_pending:
                 raise SpoolFull(
@@ -390,161 +314,104 @@ class Spool:
                     f"{self.max_pending}; nothing was recorded: deliver with `usage flush`, or raise max_pending"
                 )
             if new < len(events):
-                self._check_repeats(connection, events, timeless)
-        return int(new)
+                for event in events:
+                    query = f"SELECT {_EVENT} FROM events WHERE identifier = ?"
+                    kept = Event(*connection.execute(query, (event.identifier,)).fetchone())
+                    if timeless is True or (timeless and event.identifier in timeless):
+                        kept = kept._replace(timestamp=event.timestamp)
+                    if kept != event:
+                        raise _conflict(kept, event)
+        return new
 
-    def _check_repeats(
-        self, connection: sqlite3.Connection, events: Sequence[Event], timeless: bool | Collection[str]
-    ) -> None:
-        for event in events:
-            query = f"SELECT {_EVENT} FROM events WHERE identifier = ?"
-            kept = Event(*connection.execute(query, (event.identifier,)).fetchone())
-            if timeless is True or (timeless and event.identifier in timeless):
-                kept = kept._replace(timestamp=event.timestamp)
-            if kept != event:
-                field = next(name for name, a, b in zip(Event._fields, kept, event, strict=True) if a != b)
-                raise IdentifierConflict(
-                    "identifier",
-                    f"{event.identifier!r} is already recorded with another {field} "
-                    f"({getattr(kept, field)!r}, now {getattr(event, field)!r}); a new event needs a new one",
-                )
+    def take_in(self, rows: Sequence[Kept]) -> None:
+        """Keep events that came from a queue, refused or of unknown fate, unless they are here already."""
+        now = int(self.clock())
+        query = f"INSERT OR IGNORE INTO events ({_KEPT}) VALUES ({_marks(Kept._fields)})"
+        new: dict[str, Any] = {"id": None, "recorded_at": now}
+        taken = [row._replace(settled_at=now if row.state == "dead" else None, **new) for row in rows]
+        with self._transaction() as connection:
+            connection.executemany(query, taken)
 
-    # -- sending -------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def delivering(self, patience: float, given_up: Callable[[], bool] = bool) -> Iterator[bool]:
+        """Whether this thread alone delivers from the file, after up to `patience` seconds of trying.
+
+        The kernel frees the lock when the process dies. A second deliverer would be harmless for billing (identifiers),
+        and make work twice.
+        """
+        self.counts()  # makes the file, so that the lock has a folder to be in
+        deadline = time.monotonic() + patience
+        while (handle := _locked(self.path + ".deliver")) is None:
+            if time.monotonic() >= deadline or given_up():
+                break
+            time.sleep(min(0.02, max(0.001, deadline - time.monotonic())))
+        try:
+            yield handle is not None
+        finally:
+            with _FORKING:
+                if handle is not None and handle in _LOCKS:
+                    _LOCKS.remove(handle)
+                    os.close(handle)
 
     def claim(
         self, destinations: Sequence[str], limit: int, *, after: int = 0, identifier: str | None = None
-    ) -> list[Claimed]:
+    ) -> list[Kept]:
         """Take up to `limit` events for `destinations`, in the order of recording, with ids above `after`.
 
         Before anything is sent, each is marked as possibly sent, on disk (fsynced): a crash between here and the answer
         leaves an event that is resent with its identifier inside Stripe's uniqueness window, and that is set aside as
-        `unknown` after it. Only one deliverer may claim at a time (DeliveryLock).
+        `unknown` after it; those come back as such. The `unknown_since` of what comes back is that of an earlier
+        attempt. Only one deliverer may claim at a time (`delivering`).
         """
         now = int(self.clock())
         too_late = now - UNIQUENESS_SECONDS + RESEND_MARGIN
-        query = (
-            f"SELECT id, unknown_since, {_EVENT} FROM events {'' if identifier else 'INDEXED BY events_pending'}"
-            f" WHERE state = 'pending' AND id > ? AND destination IN ({_marks(destinations)})"
-        )
-        values: list[object] = [after, *destinations]
-        if identifier is not None:
-            query, values = query + " AND identifier = ?", [*values, identifier]
+        which = "INDEXED BY events_pending WHERE id > ?" if identifier is None else "WHERE identifier = ?"
+        query = f"{which} AND state = 'pending' AND destination IN ({_marks(destinations)}) ORDER BY id LIMIT ?"
+        values = (after if identifier is None else identifier, *destinations, limit)
         with self._transaction(synced=True) as connection:
-            rows = connection.execute(query + " ORDER BY id LIMIT ?", [*values, limit]).fetchall()
-            expired = {row[0] for row in rows if row[1] is not None and row[1] < too_late}
+            rows = list(map(Kept._make, connection.execute(f"SELECT {_KEPT} FROM events {query}", values).fetchall()))
+            fresh = [(now, row.id) for row in rows if row.unknown_since is None]
+            connection.executemany("UPDATE events SET unknown_since = ? WHERE id = ?", fresh)
+            expired = {row.id for row in rows if row.unknown_since is not None and row.unknown_since < too_late}
             connection.executemany("UPDATE events SET state = 'unknown' WHERE id = ?", [(id_,) for id_ in expired])
-            connection.executemany(
-                "UPDATE events SET unknown_since = ? WHERE id = ?", [(now, row[0]) for row in rows if row[1] is None]
-            )
-        return [Claimed(row[0], Event(*row[2:]), row[1]) for row in rows if row[0] not in expired]
+        return [row._replace(state="unknown") if row.id in expired else row for row in rows]
 
-    def settle(
-        self,
-        *,
-        delivered: Sequence[int] = (),
-        refused: Sequence[tuple[int, Refusal, bool]] = (),
-        released: Sequence[int] = (),
-        state: str = "delivered",
-    ) -> None:
-        """Write down what became of claimed events (row ids), in one commit.
-
-        `released` events certainly did not reach Stripe: their fate is known again and they stay pending. `state` is
-        "delivered", or "queued" when they were handed to an outbox queue. The last member of a refusal says whether it
-        is certain that no earlier attempt was carried out; if not, a retry after 24 hours is not made on a guess.
-        """
+    def settle(self, rows: Sequence[Kept]) -> None:
+        """Write down what became of claimed events, in one commit: their states, refusals, and since when their fate is
+        unknown. Of one that was possibly sent and is still pending there is nothing to write."""
         now = int(self.clock())
         with self._transaction() as connection:
             connection.executemany(
-                "UPDATE events SET state = ?, settled_at = ?, unknown_since = NULL WHERE id = ? AND state = 'pending'",
-                [(state, now, id_) for id_ in delivered],
-            )
-            for id_, refusal, certain in refused:
-                self._bury(connection, id_, refusal, ["pending"], certain=certain)
-            connection.executemany(
-                "UPDATE events SET unknown_since = NULL WHERE id = ? AND state = 'pending'",
-                [(id_,) for id_ in released],
-            )
-
-    def _moved(
-        self,
-        connection: sqlite3.Connection,
-        id_: int,
-        before: Collection[str],
-        after: str,
-        settles: bool,
-        certain: bool,
-    ) -> bool:
-        """Whether an event could be moved from one of the states `before`. settles: notes that its fate is decided now;
-        certain: nothing is left of an earlier attempt without an answer."""
-        return bool(
-            connection.execute(
-                "UPDATE events SET state = ?, settled_at = CASE WHEN ? THEN ? ELSE settled_at END,"
-                " unknown_since = CASE WHEN ? THEN NULL ELSE unknown_since END"
-                f" WHERE id = ? AND state IN ({_marks(before)})",
-                (after, settles, int(self.clock()), certain, id_, *before),
-            ).rowcount
-        )
-
-    def _bury(
-        self,
-        connection: sqlite3.Connection,
-        id_: int,
-        why: Refusal,
-        before: Collection[str],
-        *,
-        certain: bool = True,
-        reported: bool = False,
-    ) -> bool:
-        done = self._moved(connection, id_, before, "dead", True, certain)
-        if done:
-            connection.execute(
-                "INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (id_, why.code, why.message, why.status, why.request_id, int(self.clock()), int(reported)),
-            )
-        return done
-
-    def take_in(self, events: Sequence[Event], destination: str, since: int | None, refusal: Refusal | None) -> int:
-        """Keep events that came from a queue: refused ones, or such whose fate is unknown since `since`; returns how
-        many are new here."""
-        new = 0
-        with self._transaction() as connection:
-            for event in events:
-                cursor = connection.execute(_INSERT, (*event, destination, "unknown", int(self.clock())))
-                if cursor.rowcount:
-                    new += 1
-                    id_ = cursor.lastrowid
-                    assert id_ is not None
-                    connection.execute("UPDATE events SET unknown_since = ? WHERE id = ?", (since, id_))
-                    if refusal is not None:
-                        self._bury(connection, id_, refusal, ["unknown"])
-        return new
-
-    # -- whose events they are -----------------------------------------------------------------------------------
+                "UPDATE events SET state = ?, unknown_since = ?, settled_at = ?, code = ?, message = ?, status = ?,"
+                " request_id = ? WHERE id = ? AND state = 'pending'",
+                [
+                    (
+                        row.state, row.unknown_since, None if row.state == "pending" else now,
+                        row.code, row.message, row.status, row.request_id, row.id,
+                    )
+                    for row in rows
+                ],
+            )  # fmt: skip
 
     def learn_account(self, destination: str, account: str) -> None:
         """Note which Stripe account a key (by its identity) belongs to."""
-        with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (destination, account))
+        self._change("INSERT OR REPLACE INTO accounts VALUES (?, ?)", destination, account)
 
     def same_account(self, destination: str) -> list[str]:
         """The identity itself, and those of keys of the same account and mode that this spool has seen."""
         mode = destination.partition(":")[0]
         rows = self._rows(
             "SELECT other.destination FROM accounts own JOIN accounts other USING (account) WHERE own.destination = ?",
-            (destination,),
+            destination,
         )
         return [destination, *(name for (name,) in rows if name != destination and name.startswith(f"{mode}:"))]
 
     def hand_over(self, before: str, after: str) -> int:
         """Bind the undelivered events of one destination to another, because somebody said so; returns how many."""
-        with self._transaction() as connection:
-            return connection.execute(
-                "UPDATE events SET destination = ? WHERE destination = ? AND state = 'pending'"
-                " AND unknown_since IS NULL",
-                (after, before),
-            ).rowcount
-
-    # -- reading -------------------------------------------------------------------------------------------------
+        query = (
+            "UPDATE events SET destination = ? WHERE destination = ? AND state = 'pending' AND unknown_since IS NULL"
+        )
+        return self._change(query, after, before)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of events by destination ("" is not known) and state."""
@@ -560,54 +427,33 @@ class Spool:
 
     def find(self, identifier: str) -> Kept | None:
         """What the spool knows of the event with that identifier, or None."""
-        rows = self._rows(_KEPT + " WHERE identifier = ?", (identifier,))
-        return _kept(rows[0]) if rows else None
+        rows = self._rows(f"SELECT {_KEPT} FROM events WHERE identifier = ?", identifier)
+        return Kept(*rows[0]) if rows else None
 
-    def with_state(self, state: str, destinations: Sequence[str]) -> list[Kept]:
-        """The events in that state (meant for the few that are unknown), in the order of recording."""
-        where = f" WHERE state = ? AND destination IN ({_marks(destinations)}) ORDER BY id"
-        return [_kept(row) for row in self._rows(_KEPT + where, (state, *destinations))]
+    def with_state(self, state: str, limit: int = -1) -> list[Kept]:
+        """Events in that state, those settled or recorded last first (meant for the few that are unknown or dead)."""
+        query = f"SELECT {_KEPT} FROM events WHERE state = ? ORDER BY settled_at DESC, id DESC LIMIT ?"
+        return list(map(Kept._make, self._rows(query, state, limit)))
 
-    def dead_letters(self, limit: int = -1, identifier: str | None = None) -> list[DeadLetter]:
-        """Events refused for good, newest refusal first; all of them, the newest `limit`, or one."""
-        rows = self._rows(
-            f"SELECT destination, code, message, status, request_id, refused_at, reported, {_EVENT}"
-            " FROM dead_letters JOIN events USING (id) WHERE state = 'dead' AND (?1 IS NULL OR identifier = ?1)"
-            " ORDER BY refused_at DESC, id DESC LIMIT ?2",
-            (identifier, limit),
-        )
-        return [DeadLetter(Event(*row[7:]), *row[:6], bool(row[6])) for row in rows]  # type: ignore[call-arg]
+    def dead_letters(self, limit: int = -1) -> list[Kept]:
+        """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""
+        return self.with_state("dead", limit)
 
-    def dead_letter_codes(self) -> dict[str, int]:
-        """Number of dead letters by code."""
-        return dict(self._rows("SELECT code, count(*) FROM dead_letters GROUP BY code ORDER BY 2 DESC"))
+    def dead_by_code(self) -> dict[str, int]:
+        """Number of refused events by code."""
+        return dict(self._rows("SELECT code, count(*) FROM events WHERE state = 'dead' GROUP BY 1 ORDER BY 2 DESC"))
 
     def totals(
-        self,
-        destinations: Sequence[str],
-        start: int | None,
-        end: int | None,
-        *,
-        event_name: str | None = None,
-        customers: Sequence[str] = (),
-    ) -> list[tuple[str, str, int, str, int, str]]:
-        """What was delivered, by UTC hour: (event_name, customer, hour start, sum, count, value of the latest).
-
-        start and end are UTC seconds; None is no bound.
-        """
-        query = (
-            "SELECT event_name, customer, timestamp - timestamp % 3600 AS hour, exact_sum(value), count(*),"
-            " value, max(timestamp) FROM events WHERE state = 'delivered'"
-            f" AND destination IN ({_marks(destinations)}) AND timestamp >= ? AND timestamp < ?"
-        )
-        values: list[Any] = [*destinations, -(2**60) if start is None else start, 2**60 if end is None else end]
-        if event_name is not None:
-            query, values = query + " AND event_name = ?", [*values, event_name]
-        if customers:
-            query, values = query + f" AND customer IN ({_marks(customers)})", [*values, *customers]
-        return [row[:6] for row in self._rows(query + " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3", values)]
-
-    # -- settling by hand ----------------------------------------------------------------------------------------
+        self, destinations: Sequence[str], start: int | None, end: int | None
+    ) -> list[tuple[str, str, int, str, str, int, int]]:
+        """What was delivered and what is unknown, by UTC hour: (event_name, customer, hour start, state, value, how
+        many have it, latest timestamp). start and end are UTC seconds; None is no bound."""
+        return self._rows(
+            "SELECT event_name, customer, timestamp - timestamp % 3600, state, value, count(*), max(timestamp)"
+            f" FROM events WHERE state IN ('delivered', 'unknown') AND destination IN ({_marks(destinations)})"
+            " AND timestamp >= ? AND timestamp < ? GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3",
+            *destinations, -(2**60) if start is None else start, 2**60 if end is None else end,
+        )  # fmt: skip
 
     def withdraw(self, identifier: str) -> bool:
         """Decide, in one statement, that an event will never be sent: True when no attempt to send it is under way, was
@@ -615,76 +461,82 @@ class Spool:
 
         Delivery claims with a statement of its own, so that one of the two comes first and the other sees it.
         """
-        with self._transaction() as connection:
-            done = connection.execute(
+        return bool(
+            self._change(
                 "UPDATE events SET state = 'cancelled', settled_at = ? WHERE identifier = ?"
                 " AND state IN ('pending', 'dead') AND unknown_since IS NULL",
-                (int(self.clock()), identifier),
-            ).rowcount
-        return bool(done)
+                int(self.clock()),
+                identifier,
+            )
+        )
 
-    def move(self, id_: int, before: Collection[str], after: str) -> bool:
-        """Move one event from one of the states `before` to another; False when it is in none of them.
-
-        A pending event keeps the time since when its fate is unknown, unless it goes to a settled state.
-        """
-        settled = after in SETTLED
-        with self._transaction() as connection:
-            return self._moved(connection, id_, before, after, settled, settled)
+    def move(self, id_: int, before: str, after: str) -> bool:
+        """Move one event from one state to another; False when it is not in the first. A pending event keeps the time
+        since when its fate is unknown, unless it goes to a settled state."""
+        return bool(
+            self._change(
+                "UPDATE events SET state = ?1, settled_at = iif(?2, coalesce(settled_at, ?3), settled_at),"
+                " unknown_since = iif(?2, NULL, unknown_since) WHERE id = ?4 AND state = ?5",
+                after, after in SETTLED, int(self.clock()), id_, before,
+            )
+        )  # fmt: skip
 
     def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
-        """Put dead letters back among the pending, and events of unknown fate that are named; returns the identifiers
-        they go out under.
+        """Put dead letters back among the pending (all of them, or those with these codes or identifiers).
 
-        An event that was refused at once goes out under its own identifier: Stripe never took it. One that Stripe took
-        and rejected later gets a new identifier, since the old one may count as used there. An event of unknown fate is
-        only sent again when somebody who knows that it did not arrive names it.
+        Returns the identifiers they go out under: their own, or a new one for events that Stripe had accepted and
+        rejected later, since it may hold the old one as used. The next flush sends them. An event of unknown fate is
+        sent again only when it is named: do that when you know that it did not arrive.
         """
-        now = int(self.clock())
         wanted: list[str] = []
         with self._transaction() as connection:
-            rows = connection.execute(
-                f"SELECT id, state, code, reported, destination, {_EVENT} FROM events LEFT JOIN dead_letters USING (id)"
-                " WHERE state IN ('dead', 'unknown') ORDER BY id"
-            ).fetchall()
-            for id_, state, code, reported, destination, *fields in rows:
-                event = Event(*fields)
-                named = event.identifier in identifiers
-                if (codes and code not in codes) or ((identifiers or state == "unknown") and not named):
+            query = f"SELECT {_KEPT} FROM events WHERE state IN ('dead', 'unknown') ORDER BY id"
+            for kept in map(Kept._make, connection.execute(query).fetchall()):
+                known = kept.state == "unknown"
+                named = kept.identifier in identifiers
+                if (codes and kept.code not in codes) or ((identifiers or known) and not named):
                     continue
-                if reported:
-                    again = event._replace(identifier=derived_identifier("retry", event.identifier))
-                    connection.execute(_INSERT, (*again, destination, "pending", now))
-                    connection.execute("UPDATE events SET state = 'replaced' WHERE id = ?", (id_,))
-                    wanted.append(again.identifier)
+                name = kept.identifier
+                if kept.reported:
+                    name = f"retry-{digest_of(name)}"
+                    again = Event(name, *kept[1:6])
+                    connection.execute(_INSERT, (*again, kept.destination, "pending", int(self.clock())))
+                    connection.execute("UPDATE events SET state = 'replaced' WHERE id = ?", (kept.id,))
                 else:
                     connection.execute(
-                        "UPDATE events SET state = 'pending', settled_at = NULL,"
-                        " unknown_since = CASE WHEN state = 'unknown' THEN NULL ELSE unknown_since END WHERE id = ?",
-                        (id_,),
+                        "UPDATE events SET state = 'pending', settled_at = NULL, code = '', message = '',"
+                        " status = 0, request_id = NULL, unknown_since = ? WHERE id = ?",
+                        (None if known else kept.unknown_since, kept.id),
                     )
-                    wanted.append(event.identifier)
+                wanted.append(name)
         return wanted
 
     def report(
-        self, report_id: str, created: str | None, samples: Sequence[tuple[Sequence[str], Refusal]]
+        self, report_id: str, created: str | None, samples: Sequence[tuple[Sequence[str], str, str]]
     ) -> tuple[int, list[str]]:
-        """Take one asynchronous error report and bury the events it names: (events matched, identifiers unknown here).
+        """Take one asynchronous error report: the events it names become dead letters. Returns how many, and the
+        identifiers that are unknown here.
 
-        Each sample has the names under which the event may be known. A report that was already taken changes nothing.
+        Each sample has the names under which the event may be known, a code and a message. A report that was already
+        taken changes nothing.
         """
-        matched, strangers = 0, []
-        taken = (report_id, created, int(self.clock()))
+        matched, strangers, now = 0, [], int(self.clock())
         with self._transaction() as connection:
+            taken = (report_id, created, now)
             new = connection.execute("INSERT OR IGNORE INTO error_reports VALUES (?, ?, ?)", taken).rowcount
-            for names, refusal in samples if new else ():
-                row = None
-                for name in names:
-                    row = row or connection.execute("SELECT id FROM events WHERE identifier = ?", (name,)).fetchone()
-                if row is None:
+            for names, code, message in samples if new else ():
+                found = connection.execute(
+                    f"SELECT id FROM events WHERE identifier IN ({_marks(names)})", names
+                ).fetchone()
+                if found is None:
                     strangers.append(names[0])
-                elif self._bury(connection, row[0], refusal, REJECTABLE, reported=True):
-                    matched += 1
+                    continue
+                matched += connection.execute(
+                    "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL, code = ?, message = ?,"
+                    " status = 0, request_id = ?, reported = 1"
+                    " WHERE id = ? AND state IN ('delivered', 'unknown', 'pending', 'queued')",
+                    (now, code, message, report_id, found[0]),
+                ).rowcount
         return matched, strangers
 
     def last_report(self) -> str | None:
@@ -699,95 +551,45 @@ class Spool:
         may hold events that cannot be forgotten yet.
         """
         before = int(self.clock()) - KEEP_SECONDS
-        oldest = self._rows("SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", (self._pruned_to,))
+        oldest = self._rows("SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", self._pruned_to)
         if not oldest or oldest[0][0] >= before:
             self._pruned_to = 0  # what could not be forgotten then may have been settled since
             return 0
-        with self._transaction() as connection:
-            last = connection.execute(
-                "SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)", (self._pruned_to, limit)
-            ).fetchone()[0]
-            removed = connection.execute(
-                f"DELETE FROM events WHERE id > ? AND id <= ? AND settled_at < ? AND state IN ({_marks(SETTLED)})",
-                (self._pruned_to, last, before, *SETTLED),
-            ).rowcount
-        self._pruned_to = last
-        return int(removed)
+        page = "SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)"
+        first, self._pruned_to = self._pruned_to, self._rows(page, self._pruned_to, limit)[0][0]
+        query = f"DELETE FROM events WHERE id > ? AND id <= ? AND settled_at < ? AND state IN ({_marks(SETTLED)})"
+        return self._change(query, first, self._pruned_to, before, *SETTLED)
 
 
-def _kept(row: Sequence[Any]) -> Kept:
-    return Kept(row[0], Event(*row[6:]), *row[1:6])
+def _conflict(kept: Event, given: Event) -> IdentifierConflict:
+    field = next(name for name, a, b in zip(Event._fields, kept, given, strict=True) if a != b)
+    return IdentifierConflict(
+        "identifier",
+        f"{given.identifier!r} is already recorded with another {field} "
+        f"({getattr(kept, field)!r}, now {getattr(given, field)!r}); a new event needs a new one",
+    )
 
 
 def _marks(values: Collection[object]) -> str:
     return ",".join("?" * len(values))
 
 
-class DeliveryLock:
-    """Held by the one process and thread that delivers from a spool; the kernel frees it when the process dies.
-
-    A second deliverer would be harmless for billing (identifiers), but would break the rule of one call in flight for
-    each customer and meter.
-    """
-
-    def __init__(self, spool_path: str) -> None:
-        self.path = spool_path + ".deliver"
-        self._file: int | None = None
-
-    def acquire(self, patience: float, given_up: Callable[[], bool] = bool) -> bool:
-        """Try for up to `patience` seconds; True when held."""
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                with _FORKING:  # a child must not inherit a lock that nobody has noted yet
-                    handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-                    if _lock_file(handle):
-                        self._file = handle
-                        _LOCKS.add(self)
-                        return True
-                    os.close(handle)
-            except OSError as problem:
-                raise SpoolError(
-                    f"the lock file {self.path} cannot be opened ({problem.strerror}): another user made it; "
-                    f"delete it, or deliver as that user"
-                ) from None
-            if time.monotonic() >= deadline or given_up():
-                return False
-            time.sleep(min(0.02, max(0.001, deadline - time.monotonic())))
-
-    def release(self) -> None:
-        """Let the next deliverer in."""
-        with _FORKING:
-            self._drop()
-
-    def _drop(self) -> None:
-        handle, self._file = self._file, None
-        _LOCKS.discard(self)
-        if handle is not None:
-            os.close(handle)
-
-
-_LOCKS: set[DeliveryLock] = set()
-
-
-def _lock_file(handle: int) -> bool:
+@contextlib.contextmanager
+def _committing(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        import fcntl
-    except ImportError:  # Windows: the same promise from its own lock
-        import msvcrt
-
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
+# -- locks and forks -------------------------------------------------------------------------------------------------
+
+_LOCKS: set[int] = set()
+"""Descriptors of the delivery locks that this process holds."""
 _FORKING = threading.Lock()
 """One fork at a time: each takes the locks of all spools, and two that do so in turns would wait for each other."""
 _FROZEN: list[Spool] = []
@@ -797,6 +599,34 @@ IMPORTING = threading.RLock()
 half of either hangs in its own."""
 
 
+def _locked(path: str) -> int | None:
+    """A descriptor that holds the lock file, or None when somebody else does."""
+    try:
+        with _FORKING:  # a child must not inherit a lock that nobody has noted yet
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            try:
+                try:
+                    from fcntl import LOCK_EX, LOCK_NB, flock
+
+                    flock(handle, LOCK_EX | LOCK_NB)
+                except ImportError:  # Windows: the same promise from its own lock
+                    from msvcrt import LK_NBLCK, locking  # type: ignore[attr-defined,unused-ignore]
+
+                    locking(handle, LK_NBLCK, 1)
+            except OSError as problem:
+                os.close(handle)
+                if problem.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                    return None
+                raise
+            _LOCKS.add(handle)
+            return handle
+    except OSError as problem:
+        raise SpoolError(
+            f"the lock file {path} cannot be opened or locked ({problem.strerror}): delete it if another user made it, "
+            f"or deliver as that user; keep the spool on a local disk"
+        ) from None
+
+
 def _before_fork() -> None:
     """Close every spool, with its lock held, so that a child inherits neither SQLite's state nor a half transaction."""
     _FORKING.acquire()
@@ -804,9 +634,7 @@ def _before_fork() -> None:
     for spool in list(_SPOOLS):
         spool._lock.acquire()
         _FROZEN.append(spool)
-        connection, spool._connection = spool._connection, None
-        if connection is not None:
-            connection.close()
+        spool.close()
 
 
 def _after_fork_in_parent() -> None:
@@ -822,9 +650,9 @@ def _after_fork_in_child() -> None:
     _FROZEN.clear()
     for spool in list(_SPOOLS):
         spool._lock = threading.RLock()
-    # the parent still holds its delivery lock through its own descriptor; ours only has to go
-    for lock in list(_LOCKS):
-        lock._drop()
+    # the parent still holds its delivery locks through its own descriptors; ours only have to go
+    while _LOCKS:
+        os.close(_LOCKS.pop())
 
 
 if hasattr(os, "register_at_fork"):

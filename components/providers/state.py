@@ -88,9 +88,9 @@ def runs_under_engine() -> bool:
 def _exports(stack: str) -> list[list[str]]:
     """The commands that export the state of the stack that the CLI works on, the next for where one fails.
 
-    By the CLI that started this process, which need not be on PATH, and as it was told which stack: `dev` alone is one of
-    one's default organization, which on Pulumi Cloud need not be that of `pulumi up --stack acme/dev`. Told nothing, it
-    works on the selected stack; where none is selected, it has asked.
+    By the CLI that started this process, which need not be on PATH, and as it was told which stack: `dev` alone is a
+    stack of the default organization, which on Pulumi Cloud need not be that of `pulumi up --stack acme/dev`. Told
+    nothing, the CLI works on the selected stack; where none is selected, it has asked for one.
 
     Raises:
         StateUnreadable: there is no CLI.

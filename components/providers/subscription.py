@@ -528,7 +528,8 @@ class Subscriptions(Reconciler):
         after = [(prices.read(str(item.get("price"))), item.get("quantity", 1)) for item in declared]
         was = paid.recurring_text([(item.get("price"), item.get("quantity", 1)) for item in listed])
         now = paid.recurring_text(after)
-        return f"what recurs by quantity: {was} => {now}" if was != now else ""
+        when = " at its renewal" if new.get("price_changes") == AT_RENEWAL else ""
+        return f"what recurs by quantity: {was} => {now}{when}" if was != now else ""
 
     # -- update -------------------------------------------------------------------------------------------------
 
@@ -557,7 +558,7 @@ class Subscriptions(Reconciler):
                 "warning", f"{self.subject(new, id_)}: ends before its renewal, so its prices do not move any more"
             )
             return remote
-        return self._schedules.make(plan, remote) if plan.waits else remote
+        return self._schedules.make(plan, self._with_all_items(remote)) if plan.waits else remote
 
     def _apply_now(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
         """Change the subscription; what moves between prices that cost the same does so apart, and nobody pays for it.

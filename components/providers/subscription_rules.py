@@ -181,3 +181,8 @@ def price_changes(inputs: Inputs) -> Iterator[Problem]:
                     (*path, name),
                     "cannot be combined with price_changes at_renewal: declare a Price, and link it by its id",
                 )
+        if rules.given(item, "current_trial"):
+            yield (
+                (*path, "current_trial"),
+                "cannot be combined with price_changes at_renewal: Stripe schedules no trial offers",
+            )

@@ -478,6 +478,17 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         once({"price": "price_1", "discounts": [TWICE]}),
         "add_invoice_items[0].discounts[0]: needs",
     ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "items": {"a": {"plan": "price_1"}}, "price_changes": "at_renewal"},
+        "items.a.plan: cannot be combined with price_changes at_renewal",
+    ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "items": {"a": {"current_trial": {"trial_offer": "x"}}}, "price_changes": "at_renewal"},
+        "items.a.current_trial: cannot be combined with price_changes at_renewal",
+    ),
+    (SubscriptionProvider, {**SUBSCRIPTION, "price_changes": "later"}, "price_changes: "),
     (SubscriptionProvider, {**SUBSCRIPTION, "discounts": [TWICE]}, "discounts[0]: needs one of coupon, promotion_code"),
     (
         SubscriptionProvider,

@@ -624,3 +624,21 @@ def test_a_balance_is_reported(world: World, said: set[str]) -> None:
     provider.diff(customer.id, customer.outs, as_pulumi_sends({**customer.inputs, "balance": 200}))
     [line] = said
     assert "gets a debt of 200 minor units (balance)" in line
+
+
+@pytest.mark.parametrize(
+    ("on_delete", "sentence"),
+    [("delete", "is deleted permanently, with its subscriptions"), ("keep", r"stays in Stripe \(on_delete=keep\)")],
+)
+def test_a_customer_that_is_replaced_says_what_becomes_of_the_old_one(
+    world: World, said: set[str], on_delete: str, sentence: str
+) -> None:
+    old = world.customer(on_delete=on_delete)
+    # What the next one would say does not count.
+    new = {**old.inputs, "on_delete": "keep" if on_delete == "delete" else "delete"}
+    run = world.process().provider(CustomerProvider)
+    run.diff(old.id, old.outs, new)
+    assert not any("customer is created" in line for line in said)
+    run.diff(old.id, old.outs, {**new, "test_clock": "clock_1"})
+    [line] = [line for line in said if "customer is created" in line]
+    assert re.search(sentence, line)

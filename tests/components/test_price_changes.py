@@ -300,6 +300,21 @@ def test_nothing_moves_while_the_renewals_invoice_is_a_draft(acme: Acme, more: d
     acme.up({"seats": {"price": acme.new, "quantity": 3}}, **more)
 
 
+def test_a_key_that_may_not_read_invoices_moves_no_price_in_the_hour_after_a_renewal(world: World) -> None:
+    key = "rk_" + "test_no_invoices"
+    world.control("keys", key=key, lacks=["rak_invoice_read", "rak_invoice_write"])
+    product = world.product().id
+    old, new = (world.price(product, name, unit_amount_decimal=amount).id for name, amount in (("a", "1"), ("b", "2")))
+    arguments = invoiced(world.customer().id)
+    process = world.process(mode="test", apiKey=key)
+    state = world.up(SubscriptionProvider, "acme", {**arguments, "items": {"seats": {"price": old}}}, process=process)
+    # Nothing of a first period is a draft.
+    state = world.up(SubscriptionProvider, "acme", {**arguments, "items": {"seats": {"price": new}}}, state, process)
+    world.control("clock", advance=MONTH + 60)
+    with pytest.raises(ProviderError, match="still a draft"):
+        world.up(SubscriptionProvider, "acme", {**arguments, "items": {"seats": {"price": old}}}, state, process)
+
+
 # -- between prices that cost the same ------------------------------------------------------------------------------
 
 

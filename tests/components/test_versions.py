@@ -21,6 +21,7 @@ from tests.mocked import event_loop
 from tests.stack import Stack
 
 Program = Callable[[], Any]
+JANUARY, DAY = 1_767_225_600, 86_400
 AUTH = {"authorization": "Bearer sk_test_sandbox"}
 
 
@@ -222,12 +223,48 @@ def test_who_is_on_an_older_version_follows_the_rollout(
     stack.up(sold(versions, "acme", "globex"))
     assert fee_of(stack, "acme") == paid
     assert fee_of(stack, "globex") == "Price alpaca-ai-v2-license"
-    said = {"keep": "acme stays on another version", "now": "acme moves to it at once"}[rollout]
-    assert f"alpaca-ai offers v2: {said}" in caplog.messages
+    said = {"keep": "stay on v1", "now": "move from v1 at once"}[rollout]
+    assert f"alpaca-ai offers v2; these {said}: acme" in caplog.messages
     caplog.clear()
     stack.up(sold(versions, "acme", "globex"))
     assert stack.done == []
     assert caplog.messages == []
+
+
+def test_a_move_that_waits_for_the_renewal_is_taken_back_by_a_pin(stack: Stack) -> None:
+    def body(*, pinned: bool) -> Program:
+        def run() -> None:
+            with program():
+                published = alpaca({1: V1, 2: Version(V2, rollout="at_renewal")})
+                subscriber("acme", published.version(1) if pinned else published)
+
+        return run
+
+    stack.world.control("clock", frozen=JANUARY)
+    stack.up(sold(V1, "acme"))
+    stack.up(body(pinned=False))
+    assert fee_of(stack, "acme") == "Price alpaca-ai-license"
+    stack.up(body(pinned=True))
+    stack.world.control("clock", advance=40 * DAY)
+    assert fee_of(stack, "acme") == "Price alpaca-ai-license"
+    stack.up(body(pinned=False))
+    stack.world.control("clock", advance=40 * DAY)
+    assert fee_of(stack, "acme") == "Price alpaca-ai-v2-license"
+    stack.up(body(pinned=False))
+    assert stack.done == []
+
+
+@pytest.mark.parametrize("offers", ['{"alpaca-ai": 1}', '{"alpaca-ai": 2}'])
+def test_a_move_that_waits_goes_on_waiting_when_the_offer_or_its_rollout_is_taken_back(
+    stack: Stack, offers: str
+) -> None:
+    stack.world.control("clock", frozen=JANUARY)
+    stack.up(sold(V1, "acme"))
+    stack.up(sold({1: V1, 2: Version(V2, rollout="at_renewal")}, "acme"))
+    stack.up(sold({1: V1, 2: Version(V2, rollout="keep")}, "acme"), **{"stripe-pricing:offers": offers})
+    assert fee_of(stack, "acme") == "Price alpaca-ai-license"
+    stack.up(sold({1: V1, 2: Version(V2, rollout="now")}, "acme"))
+    assert fee_of(stack, "acme") == "Price alpaca-ai-v2-license"
 
 
 def test_a_move_at_renewal_is_asked_of_the_subscription_until_another_rollout(stack: Stack) -> None:
@@ -300,13 +337,24 @@ def test_an_offer_that_is_taken_back_moves_nobody_unless_it_says_so(stack: Stack
 def test_a_version_that_somebody_pays_is_not_taken_out(stack: Stack) -> None:
     stack.up(sold(V1, "acme"))
     stack.up(sold({1: V1, 2: Version(V2, rollout="keep")}, "acme"))
-    assert refused(stack, sold({2: Version(V2, rollout="keep")}, "acme")) == (
-        "subscriber acme pays alpaca-ai v1, which is not in the program: declare it until nobody is on it, "
-        'or give v2 a rollout "at_renewal" or "now"'
-    )
+    for rollout in ("keep", "at_renewal"):
+        assert refused(stack, sold({2: Version(V2, rollout=rollout)}, "acme")) == (
+            "subscriber acme pays alpaca-ai v1, which is not in the program: declare it until nobody is on it, "
+            'or give v2 the rollout "now"'
+        )
     stack.up(sold({2: Version(V2, rollout="now")}, "acme"))
     assert fee_of(stack, "acme") == "Price alpaca-ai-v2-license"
     assert stack.done[-1].startswith("delete Price alpaca-ai-")
+
+
+def test_a_version_that_is_taken_out_is_said_in_the_preview(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    stack.up(sold({1: V1, 2: V2}))
+    stack.preview(sold({2: V2}))
+    assert caplog.messages == [
+        f"Price 'alpaca-ai-{key}' is no longer in the program: it is archived in Stripe, which is refused while a "
+        "subscription or a schedule is on it"
+        for key in ("license", "usage")
+    ]
 
 
 def test_one_more_plan_is_taken_in_the_version_that_it_offers(stack: Stack) -> None:

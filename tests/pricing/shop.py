@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pricing import cli, command
+from pricing import cli, rollout_command
 from tests.components.world import Process, Sent, World
 from tests.mocked import event_loop
 from tests.sandbox.bills import at
@@ -104,7 +104,7 @@ class Shop:
         self.world.forget_calls()
         with chdir(self.folder):
             arguments = cli.parser().parse_args(argv)
-            code = command.run(arguments, Console(file=text, width=80), account)
+            code = rollout_command.run(arguments, Console(file=text, width=80), account)
         return Answer(code, text.getvalue(), list(self.world.sent))
 
 

@@ -45,7 +45,7 @@ def test_the_bill_of_the_example() -> None:
 )
 def test_what_cannot_be_estimated_is_one_sentence(arguments: list[str], message: str) -> None:
     done = estimate(*arguments)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith(message)
 
@@ -55,7 +55,7 @@ def test_a_program_that_refuses_itself_says_so_in_its_own_words(tmp_path: Path) 
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "__main__.py").write_text((ROOT / "__main__.py").read_text().replace('Fee("100.00")', "Fee(100.00)"))
     done = estimate("alpaca-ai", folder=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert done.stderr.startswith("pricing: Fee.amount: 100.0 is a float")
     assert "Traceback" not in done.stderr
 

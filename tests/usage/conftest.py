@@ -43,7 +43,9 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr("usage.api.BACKOFF_FIRST", 0.001)
     monkeypatch.setattr("usage.api.BACKOFF_MOST", 0.01)
     yield
-    usage.client.reset()
+    made, usage.client._default = usage.client._default, None
+    if made is not None:
+        made.close(5)
 
 
 @dataclass

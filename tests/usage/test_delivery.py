@@ -13,8 +13,6 @@ from usage.client import Client
 
 from .conftest import EVENT, World
 
-METHODS = ("stream", "v1")
-
 
 def client(**options: Any) -> Client:
     options.setdefault("limits", "none")
@@ -22,11 +20,8 @@ def client(**options: Any) -> Client:
     return Client(**options)
 
 
-@pytest.mark.parametrize("delivery", METHODS)
-def test_everything_recorded_is_delivered_once(
-    served: str, world: World, meter: str, customer: str, delivery: Any
-) -> None:
-    with client(delivery=delivery) as sender:
+def test_everything_recorded_is_delivered_once(served: str, world: World, meter: str, customer: str) -> None:
+    with client() as sender:
         sender.record_many({"event_name": EVENT, "customer": customer, "value": value} for value in range(1, 251))
         result = sender.flush()
         again = sender.flush()
@@ -44,7 +39,7 @@ def test_the_stream_carries_a_hundred_events_a_call(served: str, world: World, m
     assert paths.count("/v2/billing/meter_event_session") == 1
 
 
-@pytest.mark.parametrize("delivery", METHODS)
+@pytest.mark.parametrize("path", ["/v2/billing/meter_event_stream", "/v1/billing/meter_events"])
 @pytest.mark.parametrize(
     "fault",
     [
@@ -60,15 +55,18 @@ def test_the_stream_carries_a_hundred_events_a_call(served: str, world: World, m
     ids=lambda fault: "-".join(f"{key}={value}" for key, value in fault.items() if key != "body"),
 )
 def test_a_lost_answer_or_a_passing_refusal_bills_once(
-    served: str, world: World, meter: str, customer: str, delivery: Any, fault: dict[str, Any]
+    served: str, world: World, meter: str, customer: str, path: str, fault: dict[str, Any]
 ) -> None:
-    path = "/v2/billing/meter_event_stream" if delivery == "stream" else "/v1/billing/meter_events"
     world.control("faults", method="POST", path=path, count=2, **fault)
-    with client(delivery=delivery) as sender:
-        sender.record_many({"event_name": EVENT, "customer": customer, "value": 3} for _ in range(5))
+    with client() as sender:
+        sender.record_many({"event_name": EVENT, "customer": customer, "value": 3} for _ in range(4))
+        if path.startswith("/v1"):
+            sender.send(EVENT, customer, 3)
+        else:
+            sender.record(EVENT, customer, 3)
         result = sender.flush()
         assert result.complete
-        assert result.delivered == 5
+        assert sender.status().delivered == 5
         assert sender.api.retries >= 1
     assert world.total(meter, customer) == 15
 
@@ -83,22 +81,10 @@ def test_a_duplicate_is_delivered_and_counted(served: str, world: World, meter: 
 
 def test_a_whole_replay_fails_nothing(served: str, world: World, meter: str, customer: str) -> None:
     now = int(time.time())
-    for spool in ("one.db", "two.db"):
-        with client(spool=spool, delivery="v1") as sender:
-            sender.record_many(
-                {
-                    "event_name": EVENT,
-                    "customer": customer,
-                    "value": 1,
-                    "identifier": f"fact-{number}",
-                    "timestamp": now,
-                }
-                for number in range(20)
-            )
-            result = sender.flush()
-        assert result.complete
-        assert result.delivered == 20
-    assert result.duplicates == 20
+    for duplicate in (False, True):
+        with client(spool=f"{duplicate}.db") as sender:
+            sent = [sender.send(EVENT, customer, 1, now, f"fact-{number}") for number in range(20)]
+            assert {one.duplicate for one in sent} == {duplicate}
     assert world.total(meter, customer) == 20
 
 
@@ -137,6 +123,18 @@ def test_an_unknown_fate_is_not_resent_after_24_hours(served: str, world: World,
         assert kept is not None
         assert kept.state == "unknown"
     assert world.total(meter, customer) == 7  # the sandbox had taken it; a resend would have made 14
+
+
+def test_events_of_unknown_fate_do_not_keep_those_behind_them_waiting(
+    served: str, world: World, meter: str, customer: str
+) -> None:
+    with client() as sender:
+        sender.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(10))
+        with sender.spool._transaction() as connection:
+            connection.execute("UPDATE events SET unknown_since = 1 WHERE id <= 5")
+        sender._deliver(None, chunk=5)  # what it takes first has been unknown for too long, all of it
+        status = sender.status()
+        assert (status.unknown, status.delivered, status.pending) == (5, 5, 0)
 
 
 def test_an_event_that_certainly_was_not_taken_is_sent_after_24_hours(
@@ -188,31 +186,29 @@ def test_a_session_is_renewed_before_its_fifteen_minutes(
     with client() as sender:
         sender.record(EVENT, customer, 1)
         sender.flush()
-        monkeypatch.setattr(sender._deliverer.sender("stream"), "_token_at", time.monotonic() - 14 * 60 - 1)
+        monkeypatch.setattr(sender._deliverer, "_token_at", time.monotonic() - 14 * 60 - 1)
         sender.record(EVENT, customer, 1)
         sender.flush()
     assert [entry["status"] for entry in world.log()].count(401) == 0
     assert sum(entry["path"] == "/v2/billing/meter_event_session" for entry in world.log()) == 2
 
 
-@pytest.mark.parametrize("delivery", METHODS)
 def test_a_key_revoked_in_the_middle_keeps_the_rest(
-    served: str, world: World, meter: str, customer: str, delivery: Any, monkeypatch: pytest.MonkeyPatch
+    served: str, world: World, meter: str, customer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "sk_test_revokedSoon123456"
     monkeypatch.setenv("STRIPE_API_KEY", key)
-    total = 500 if delivery == "stream" else 30
-    path = "/v2/billing/meter_event_stream" if delivery == "stream" else "/v1/billing/meter_events"
+    total = 500
     world.control(
         "faults",
-        path=path,
+        path="/v2/billing/meter_event_stream",
         skip=2,
         count=None,
         status=401,
         message=f"Expired API Key provided: {key}",
         code="api_key_expired",
     )
-    with client(delivery=delivery, connections=1) as sender:
+    with client() as sender:
         sender.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(total))
         result = sender.flush()
         assert result.stopped is not None
@@ -236,7 +232,7 @@ def test_one_bad_event_does_not_spoil_its_batch(served: str, world: World, meter
         result = sender.flush()
         assert (result.delivered, result.refused_count, result.pending) == (59, 1, 0)
         letter = sender.dead_letters()[0]
-        assert letter.event.identifier == "x" * 101
+        assert letter.identifier == "x" * 101
         assert letter.status == 400
         assert letter.request_id is not None
     assert world.total(meter, customer) == 59
@@ -286,41 +282,34 @@ def test_a_restricted_key_that_cannot_read_meters_still_delivers(
     world.control("keys", key=key, status="restricted", allow=["POST /v1/billing/meter_events", "POST /v2/billing"])
     monkeypatch.setenv("STRIPE_API_KEY", key)
     with client() as sender:
-        assert sender.send(EVENT, customer, 5).state == "delivered"
+        for _ in range(3):
+            assert sender.send(EVENT, customer, 5).state == "delivered"
+    assert [entry["status"] for entry in world.log() if entry["path"] == "/v1/billing/meters"] == [200, 403]
 
 
-@pytest.mark.parametrize("delivery", METHODS)
+@pytest.mark.parametrize("single", [False, True])
 def test_no_call_is_refused_for_rate_or_concurrency(
-    served: str, world: World, meter: str, customer: str, delivery: Any
+    served: str, world: World, meter: str, customer: str, single: bool
 ) -> None:
     """Stripe's own limits, enforced: 25 calls a second in test mode, one call at a time for a customer and meter."""
     world.control("rate_limits", stripe=True)
     customers = [customer, *(world.customer() for _ in range(5))]
     time.sleep(0.5)  # the catalog's own calls have used some of this second
-    with client(delivery=delivery, limits="test", connections=6) as sender:
-        count = 70 if delivery == "v1" else 4000
+    with client(limits="test") as sender:
+        count = 70 if single else 4000
+        if single:
+            for number in range(count):
+                sender.send(EVENT, customers[number % 6], 1)
         sender.record_many(
-            {"event_name": EVENT, "customer": customers[number % 6], "value": 1} for number in range(count)
+            {"event_name": EVENT, "customer": customers[number % 6], "value": 1}
+            for number in range(0 if single else count)
         )
-        result = sender.flush()
-        assert result.complete
+        assert sender.flush().complete
         assert sender.api.limited == 0
     refused = [entry for entry in world.log() if entry["status"] in (409, 429)]
     assert refused == []
     world.control("rate_limits", test=None, live=None)
     assert sum(world.total(meter, name) for name in customers) == count
-
-
-def test_v1_keeps_one_call_in_flight_for_a_pair_and_several_for_many(
-    served: str, world: World, meter: str, customer: str
-) -> None:
-    world.control("faults", method="POST", path="/v1/billing/meter_events", delay=0.01, count=None)
-    customers = [customer, *(world.customer() for _ in range(7))]
-    with client(delivery="v1", connections=8) as sender:
-        sender.record_many({"event_name": EVENT, "customer": customers[number % 8], "value": 1} for number in range(64))
-        assert sender.flush().complete
-        assert sender.api.limited == 0
-    assert all(world.total(meter, name) == 8 for name in customers)
 
 
 def test_events_recorded_for_another_mode_are_held_not_sent(
@@ -348,7 +337,7 @@ def test_an_unreachable_server_is_a_sentence_and_loses_nothing(monkeypatch: pyte
     assert result.pending == 1
     assert result.stopped is not None
     assert "could not be reached" in result.stopped
-    (kept,) = sender.spool.with_state("pending", sender._mine())
+    (kept,) = sender.spool.with_state("pending")
     assert kept.unknown_since is None  # it certainly did not arrive
 
 
@@ -414,20 +403,20 @@ def test_retry_after_is_kept_even_without_a_pace(served: str, world: World, mete
 def test_closing_interrupts_the_background_and_keeps_what_it_had_in_hand(
     served: str, world: World, meter: str, customer: str
 ) -> None:
-    world.control("faults", method="POST", path="/v1/billing/meter_events", delay=0.05, count=None)
-    sender = client(delivery="v1", background=True, interval=0.01, exit_timeout=0.5)
-    sender.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(200))
+    world.control("faults", method="POST", path="/v2/billing/meter_event_stream", delay=0.3, count=None)
+    sender = client(background=True, interval=0.01)
+    sender.record_many({"event_name": EVENT, "customer": customer, "value": 1} for _ in range(4000))
     for _ in range(200):
         if sender.status().delivered:
             break
         time.sleep(0.02)
     sender.close(0.2)
     left = sender.status()
-    assert left.delivered + left.pending == 200
+    assert left.delivered + left.pending == 4000
     assert left.pending > 0
     world.sandbox.handle(request("DELETE", "/_sandbox/faults"))
     assert sender.flush().complete
-    assert world.total(meter, customer) == 200
+    assert world.total(meter, customer) == 4000
     sender.close()
 
 
@@ -436,8 +425,8 @@ def test_a_refusal_after_a_lost_answer_is_not_taken_as_proof_that_nothing_arrive
 ) -> None:
     """Delivered, answer lost, meter deactivated, so refused: a retry days later must not bill it again."""
     now = time.time()
-    world.control("faults", method="POST", path="/v1/billing/meter_events", when="after", drop=True, count=1)
-    sender = client(delivery="v1", attempts=1, clock=lambda: now)
+    world.control("faults", method="POST", path="/v2/billing/meter_event_stream", when="after", drop=True, count=1)
+    sender = client(attempts=1, clock=lambda: now)
     sender.record(EVENT, customer, 7, identifier="doubtful")
     assert sender.flush().pending == 1
     world.call("POST", f"/v1/billing/meters/{meter}/deactivate")

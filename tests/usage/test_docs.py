@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import usage.client
+
 from .conftest import EVENT, World
 from .test_reading import subscribe
 from .test_sqs import aws, sqs
@@ -50,9 +52,7 @@ def test_every_snippet_runs(embedded: World, meter: str, customer: str, sqs: Any
                 assert done.returncode == 0, (command, done.stdout, done.stderr)
                 assert done.stdout, command
     assert min(ran.values()) >= 1
-    import usage.client
-
-    usage.client.reset()
+    usage.client.client().close()
     assert embedded.total(meter, customer) == Decimal("1200") + Decimal("800.5") - 200 + 500 + 3 + 7 + 1200 + 460 + 7
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -360,7 +361,7 @@ def test_pruning_goes_on_behind_what_cannot_be_pruned(embedded: World) -> None:
     client = Client(background=False, clock=lambda: now[0])
     client.record_many({"event_name": EVENT, "customer": "cus_1", "identifier": f"{number}"} for number in range(30))
     claimed = client.spool.claim(client._mine(), 100)
-    client.spool.settle(delivered=[one.id for one in claimed[10:]])
+    client.spool.settle([one._replace(state="delivered") for one in claimed[10:]])
     now[0] += 41 * 86_400
     assert [client.spool.prune(10) for _ in range(3)] == [0, 10, 10]
     client._release()
@@ -537,7 +538,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_stripe(run: Run, monkeypatch: pyte
     monkeypatch.setenv("STRIPE_API_KEY", "sk_test_1")
     with http_server(Handler) as address:
         monkeypatch.setenv("STRIPE_API_BASE", address)
-        with Client(background=False, exit_timeout=0) as client:
+        with Client(background=False) as client:
             client.record_many({"event_name": EVENT, "customer": "cus_1"} for _ in range(500))
             client._release()
         command = [sys.executable, "-m", "usage.cli", "flush"]
@@ -591,7 +592,7 @@ def self_signed() -> str:
 def test_the_background_survives_every_answer(
     served: str, world: World, meter: str, customer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage.background.SLOWEST", 0.02)
+    monkeypatch.setattr("usage.client.SLOWEST", 0.02)
     html: dict[str, Any] = {"body": "<html></html>", "count": 1, "path": "/v2/billing/meter_event_stream"}
     for answer in ({"status": 200, "body": ""}, {"status": 302}, {"status": 413}, {"status": 401}, {"status": 500}):
         world.control("faults", **{**html, **answer})
@@ -611,7 +612,7 @@ def test_close_ends_every_thread_also_when_nobody_answers(monkeypatch: pytest.Mo
     with answering(200, {}, b"", hang=True) as address:
         client = Client(api_base=address, api_key="sk_test_1", interval=0.01, on_error=listen)
         client.record(EVENT, "cus_1")
-        wait_for(lambda: client._api is not None and client._api._http is not None)
+        wait_for(lambda: client.api._http is not None)
         client.close(0.3)
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("usage")] == []
     assert "1 event not delivered" in told[-1]
@@ -621,7 +622,19 @@ def test_a_lock_that_cannot_be_opened_is_a_sentence(embedded: World, meter: str,
     run(*send("--no-wait", "--spool", "spool.db"))
     Path("spool.db.deliver").mkdir()  # as good as one that root made: it cannot be opened
     code, text = run("flush", "--spool", "spool.db")
-    assert (code, "spool.db.deliver cannot be opened" in text) == (1, True)
+    assert (code, "spool.db.deliver cannot be opened or locked" in text) == (1, True)
+
+
+def test_a_file_system_without_locks_is_a_sentence(
+    embedded: World, meter: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    run(*send("--no-wait"))
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    code, text = run("flush")
+    assert (code, "keep the spool on a local disk" in text) == (1, True), text
 
 
 # -- reading and values ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from usage.client import Client
 from usage.errors import IdentifierConflict, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked
 from usage.events import Event, make_event
-from usage.spool import DeliveryLock, Refusal, Spool
+from usage.spool import Spool
 
 from .conftest import EVENT
 
@@ -206,25 +206,25 @@ def test_a_child_records_safely_after_its_parent_closed_the_spool() -> None:
 
 def test_only_one_delivers_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     path = str(tmp_path / "spool.db")
-    first, second = DeliveryLock(path), DeliveryLock(path)
-    assert first.acquire(0)
-    assert not second.acquire(0.02)
-    first.release()
-    assert second.acquire(0)
-    second.release()
+    first, second = Spool(path), Spool(path)
+    with first.delivering(0) as alone, second.delivering(0.02) as other:
+        assert (alone, other) == (True, False)
+    with second.delivering(0) as alone:
+        assert alone
     program = (
-        "import sys, time; from usage.spool import DeliveryLock\n"
-        f"lock = DeliveryLock({path!r}); assert lock.acquire(0); print('held', flush=True); time.sleep(60)"
+        "import sys, time; from usage.spool import Spool\n"
+        f"with Spool({path!r}).delivering(0) as alone: print('held' if alone else '', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    assert not first.acquire(0)
+    with first.delivering(0) as alone:
+        assert not alone
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert first.acquire(5)
-    first.release()
+    with first.delivering(5) as alone:
+        assert alone
 
 
 def test_a_locked_spool_is_a_sentence_and_nothing_is_lost() -> None:
@@ -283,6 +283,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         Client(spool=path).record(EVENT, "cus_1", 1)
     with sqlite3.connect(path) as check:
         assert check.execute("SELECT name FROM sqlite_schema").fetchall() == [("users",)]
+        assert check.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     check.close()
 
 
@@ -297,15 +298,12 @@ def test_counters_agree_with_the_rows_after_everything() -> None:
     spool = Spool(clock=lambda: now[0])
     spool.add([event(identifier=f"fact-{number}") for number in range(20)], "test")
     claimed = spool.claim(["test"], 10)
-    spool.settle(
-        delivered=[one.id for one in claimed[:5]],
-        refused=[(claimed[5].id, Refusal("no_meter", "none", 400, None), True)],
-        released=[claimed[6].id],
-    )
+    delivered = [one._replace(state="delivered") for one in claimed[:5]]
+    spool.settle([*delivered, claimed[5].refused("no_meter", "none", 400), claimed[6]])
     now[0] += 25 * 3600
     spool.claim(["test"], 3, after=claimed[6].id)  # three whose fate is unknown for too long
     spool.retry()
-    spool.retry(identifiers=[claimed[7].event.identifier])
+    spool.retry(identifiers=[claimed[7].identifier])
     now[0] += 41 * 86_400
     spool.prune()
     with spool._use() as connection:
@@ -322,7 +320,7 @@ def test_settled_events_are_forgotten_only_after_stripe_could_not_take_them_any_
     spool = Spool(clock=lambda: now[0])
     spool.add([event(identifier="fact")], "test")
     (claimed,) = spool.claim(["test"], 1)
-    spool.settle(delivered=[claimed.id])
+    spool.settle([claimed._replace(state="delivered")])
     now[0] += 35 * 86_400
     assert spool.prune() == 0
     now[0] += 6 * 86_400

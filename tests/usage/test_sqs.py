@@ -1,4 +1,4 @@
-"""Fleets over SQS, against moto's real server: several processes, a killed worker, redelivery and redrive."""
+"""Fleets over SQS, against moto's real server: several processes, a killed worker, redelivery and dead letters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,10 @@ def test_refused_events_are_dead_letters_of_the_drain(embedded: World, meter: st
         producer.record("no_such_meter", customer, 1, identifier="stray")
         producer.record(EVENT, customer, 1)
     result = drain()
-    assert (result.delivered, result.refused, result.returned, result.complete) == (1, 1, 0, False)
+    assert (result.delivered, result.refused_count, result.returned, result.complete) == (1, 1, 0, False)
     assert depth(sqs) == 0
     with Client(spool="drain.db") as worker:
-        assert [letter.event.identifier for letter in worker.dead_letters()] == ["stray"]
+        assert [letter.identifier for letter in worker.dead_letters()] == ["stray"]
 
 
 def test_a_revoked_key_stops_the_drain_and_leaves_the_queue(
@@ -161,22 +162,30 @@ def test_a_message_that_may_have_been_sent_a_day_ago_is_not_resent(
         assert (result.delivered, result.unknown, result.complete) == (0, 5, False)
         assert worker.status().unknown == 5
         assert [row.verdict for row in worker.verify().differences] == ["missing"]
-        names = [kept.event.identifier for kept in worker.spool.with_state("unknown", worker._mine())]
+        names = [kept.identifier for kept in worker.spool.with_state("unknown")]
         assert len(worker.retry(identifiers=names)) == 5  # by somebody who knows that nothing had arrived
         assert worker.flush().complete
     assert embedded.total(meter, customer) == 5
 
 
-def test_redrive_brings_dead_messages_back_with_their_age(embedded: World, meter: str, customer: str, sqs: Any) -> None:
-    put(5, customer)
+def later(seconds: int) -> float:
+    return time.time() + seconds
+
+
+def test_a_dead_letter_queue_is_drained_like_any_other_and_keeps_the_age_of_its_messages(
+    embedded: World, meter: str, customer: str, sqs: Any
+) -> None:
     url = sqs.get_queue_url(QueueName="usage")["QueueUrl"]
-    for _ in range(4):
-        sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
-    assert (depth(sqs), depth(sqs, "usage-dead")) == (0, 1)
-    assert Queue(QUEUE).redrive() == 1
-    (message,) = sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)["Messages"]
-    assert abs(json.loads(message["Body"])["since"] - time.time()) < 60
-    assert drain().delivered == 5
+    for delivered in (5, 0):
+        put(5, customer)
+        for _ in range(4):
+            sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+        assert (depth(sqs), depth(sqs, "usage-dead")) == (0, 1)
+        ahead = 0 if delivered else 25 * 3600
+        with Client(spool="drain.db", background=False, clock=partial(later, ahead)) as worker:
+            result = worker.drain("sqs://usage-dead", idle_seconds=0)
+            assert (result.delivered, result.unknown) == (delivered, 5 - delivered)
+    assert depth(sqs, "usage-dead") == 0
     assert embedded.total(meter, customer) == 5
 
 
@@ -186,13 +195,23 @@ def test_messages_of_another_mode_and_of_strangers_stay(
     url = sqs.get_queue_url(QueueName="usage")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="hello")
     sqs.send_message(
-        QueueUrl=url, MessageBody=json.dumps({"usage": 2, "destination": "live:key-1", "since": None, "events": []})
+        QueueUrl=url, MessageBody=json.dumps({"usage": 3, "destination": "live:key-1", "events": [], "sent": []})
     )
     result = drain()
     assert result.stopped is not None
     assert "recorded for live" in result.stopped
     assert result.delivered == 0
     assert depth(sqs) == 2
+
+
+def test_a_few_very_long_events_are_packed_apart(embedded: World, meter: str, customer: str, sqs: Any) -> None:
+    dimensions = {f"key{number}": "x" * 490 for number in range(300)}
+    with Client(spool="producer.db", outbox=QUEUE) as producer:
+        producer.record_many(
+            {"event_name": EVENT, "customer": customer, "value": 1, "dimensions": dimensions} for _ in range(3)
+        )
+        assert producer.flush().complete
+    assert depth(sqs) == 3
 
 
 def test_long_events_are_packed_into_more_messages(embedded: World, meter: str, customer: str, sqs: Any) -> None:
@@ -211,8 +230,7 @@ def test_an_unreachable_queue_loses_nothing(
 ) -> None:
     producer = Client(spool="producer.db", outbox=QUEUE)
     producer.record(EVENT, customer, 5)
-    queue = producer._outbox()
-    assert queue is not None
+    queue = producer._sender.queue  # type: ignore[attr-defined]
     url, queue.url = queue.url, queue.url + "-gone"
     result = producer.flush()
     assert result.pending == 1
@@ -243,7 +261,7 @@ def test_a_queue_that_does_not_exist_is_a_sentence(embedded: World, sqs: Any) ->
 
 def test_a_full_address_names_the_queue(sqs: Any, aws: dict[str, str]) -> None:
     host = aws["AWS_ENDPOINT_URL_SQS"].removeprefix("http://")
-    assert Queue(f"sqs://{host}/123456789012/usage").take(1, 0) == []
+    assert Queue(f"sqs://{host}/123456789012/usage").take(1, 0) is None
 
 
 def test_messages_stay_hidden_for_as_long_as_their_delivery_takes(
@@ -253,17 +271,17 @@ def test_messages_stay_hidden_for_as_long_as_their_delivery_takes(
     extended = threading.Event()
     monkeypatch.setattr(Queue, "hide", lambda *_: extended.set())
     with Client(spool="drain.db") as worker:
-        slow = worker._deliverer.sender("stream")
+        slow = worker._deliverer
         send = slow.send
 
-        def wait_then_send(*arguments: Any) -> None:
+        def wait_then_send(*arguments: Any, **options: Any) -> None:
             assert extended.wait(60)  # the heartbeat comes while the delivery is under way
-            send(*arguments)
+            send(*arguments, **options)
 
         monkeypatch.setattr(slow, "send", wait_then_send)
-        drain = Drain(worker._deliverer, Queue(QUEUE), "stream", 1, time.time, visibility=10)
+        drain = Drain(worker._deliverer, Queue(QUEUE), time.time, visibility=10)
         drain.visibility = 1
-        assert drain.run(max_messages=1, idle_seconds=0, stop=None).delivered == 10
+        assert drain.run(0, None).delivered == 10
     assert extended.is_set()
 
 

@@ -54,8 +54,8 @@ COLUMNS: Final = (
 )
 
 
-def add(commands: Any) -> None:
-    """Give the command `pricing` this one."""
+def add_to(commands: Any) -> None:
+    """Add the command to those of `pricing`."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "rollout",
         help="move subscriptions that were made elsewhere to another version, at their renewal",
@@ -81,6 +81,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--locked-by", default=LOCK, metavar="KEY", help="metadata that locks one (%(default)s)")
     parser.add_argument("--test-clock", metavar="ID", help="the subscriptions of a test clock instead, in its time")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="default: .pricing/<stack>/<plan>@<from>-<to>.db")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None, account: Account | None = None) -> int:

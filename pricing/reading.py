@@ -1,0 +1,554 @@
+"""Where the closed invoices of an impact come from: the account, an export of it, or a sample that was saved before.
+
+Whatever the source, what is kept is hashed: no name, no e-mail address, no id of a customer reaches the disk.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from components.account import Account
+from components.providers.inventory import OWNER_KEY
+from components.publication import price_name
+from pricing.impact import Standing
+from pricing.invoices import CLOSED, Billed, BilledLine, Catalogue, Charged, LayoutError, all_prices, billed, hashed
+
+SAMPLE: Final = "stripe-pricing invoice sample"
+_FORMAT: Final = 1
+#: A month is kept once it is this long over: its drafts are final, and most of what is voided has been.
+_SETTLED: Final = 3 * 86_400
+#: What an export must name, and how exports call it: Stripe's Sigma and data pipeline
+#: (https://docs.stripe.com/stripe-data/schema, table invoice_line_items), and the headings of spreadsheets made of it.
+_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "invoice": ("invoice_id", "invoice"),
+    "subscription": ("subscription_id", "subscription"),
+    "price": ("price_id", "price"),
+    "quantity": ("quantity_decimal", "quantity"),
+    "amount": ("amount", "line_item_amount", "invoice_line_item_amount"),
+    "currency": ("currency",),
+    "start": ("period_start", "line_item_period_start"),
+    "end": ("period_end", "line_item_period_end"),
+}
+_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "customer": ("customer_id", "customer"),
+    "item": ("subscription_item_id", "subscription_item"),
+    "unit_amount": ("unit_amount_decimal", "price_unit_amount_decimal"),
+    "proration": ("proration",),
+    "type": ("type", "source_type"),
+    "status": ("status", "invoice_status"),
+    "created": ("invoice_date", "invoice_created", "date", "created"),
+}
+
+Progress = Callable[[str], None]
+
+
+class ExportError(Exception):
+    """A file is not an export that can be read; one line that says why."""
+
+
+@dataclass
+class Read:
+    """What has been read so far.
+
+    Attributes:
+        seen: invoices of the account or export, those of other plans included.
+        not_closed: how many of them are drafts or void.
+        unknown_layouts: how many could not be read, by why.
+    """
+
+    seen: int = 0
+    not_closed: int = 0
+    unknown_layouts: dict[str, int] = field(default_factory=dict)
+
+    def one(
+        self, invoice: Mapping[str, Any], catalogue: Catalogue, lines: Iterable[Mapping[str, Any]]
+    ) -> Billed | None:
+        """One invoice as what the plan billed on it; None where that is nothing, or where it cannot be told."""
+        self.seen += 1
+        if invoice.get("status", "paid") not in CLOSED:
+            self.not_closed += 1
+            return None
+        try:
+            return billed(invoice, list(lines), catalogue)
+        except LayoutError as problem:
+            self.unknown_layouts[str(problem)] = self.unknown_layouts.get(str(problem), 0) + 1
+            return None
+
+
+# -- the account ------------------------------------------------------------------------------------------------------
+
+
+def catalogue_of(
+    account: Account, name: str, versions: Mapping[int, Iterable[str]], current: int
+) -> dict[str, tuple[int, str]]:
+    """Which version and charge each of a plan's prices is, archived ones included: one call for a hundred prices.
+
+    Args:
+        versions: the keys of the charges of each version.
+        current: the version whose prices have the lookup keys where the prices do not say.
+    """
+    names = {price_name(name, number, key): (number, key) for number, keys in versions.items() for key in keys}
+    lookup_keys = {f"{name}:{key}": (current, key) for key in versions[current]}
+    found: dict[str, tuple[int, str]] = {}
+    for page, _ in account.pages("/v1/prices", {}, subject="the account's prices"):
+        for price in page:
+            metadata = price.get("metadata") or {}
+            version = str(metadata.get("version", ""))
+            if metadata.get("plan") == name and version.isdecimal():
+                found[price["id"]] = (int(version), str(metadata.get("charge")))
+            elif (resource := str(metadata.get(OWNER_KEY, "")).rpartition("/")[2]) in names:
+                found[price["id"]] = names[resource]
+            elif price.get("lookup_key") in lookup_keys:
+                found[price["id"]] = lookup_keys[price["lookup_key"]]
+    return found
+
+
+def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, Standing]:
+    """What each subscription of the plan is like now, by its hash: a hundred a call.
+
+    Args:
+        lock: the key of the metadata that locks a subscription.
+    """
+    found: dict[str, Standing] = {}
+    for where in _subscriptions(account):
+        asked = {**where, "expand": ["data.schedule"]}
+        for page, _ in account.pages("/v1/subscriptions", asked, subject="the account's subscriptions"):
+            for subscription in page:
+                if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"]):
+                    found[hashed(subscription["id"], "s")] = Standing(_stays(subscription, lock))
+    return found
+
+
+def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
+    """The lists that hold all subscriptions: those on a test clock are in none but their clock's."""
+    yield {}
+    if not account.livemode:
+        for page, _ in account.pages("/v1/test_helpers/test_clocks", {}, subject="the account's test clocks"):
+            for clock in page:
+                yield {"test_clock": clock["id"]}
+
+
+def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:
+    """Why a subscription is not moved; None where it is."""
+    schedule = subscription.get("schedule")
+    if schedule is not None and not (isinstance(schedule, Mapping) and OWNER_KEY in (schedule.get("metadata") or {})):
+        return "with a schedule that somebody else made"
+    if (subscription.get("metadata") or {}).get(lock):
+        return f"locked by metadata ({lock})"
+    status = {"trialing": "in its trial", "past_due": "past due", "unpaid": "past due"}.get(subscription["status"])
+    if status is not None:
+        return status
+    if subscription.get("pause_collection"):
+        return "paused (pause_collection)"
+    return "about to end" if subscription.get("cancel_at") or subscription.get("cancel_at_period_end") else None
+
+
+def from_account(
+    account: Account,
+    catalogue: Catalogue,
+    first: int,
+    until: int,
+    *,
+    read: Read,
+    cache: Cache | None,
+    progress: Progress,
+) -> Iterator[Billed]:
+    """The closed invoices made from `first` to before `until`, UTC seconds, one calendar month after the other.
+
+    Args:
+        read: what has been read so far is written there.
+
+    Raises:
+        AccountError: Stripe refused, or could not be reached.
+    """
+    for start, end in months(first, until):
+        kept = cache.month(start, end) if cache else None
+        if kept is not None:
+            for invoice in kept:
+                read.seen += 1
+                yield invoice
+            continue
+        unknown_before = sum(read.unknown_layouts.values())
+        created = {"gte": start, "lt": end}
+        for page, _ in account.pages("/v1/invoices", {"created": created}, subject="the account's invoices"):
+            for raw in page:
+                billed_on = read.one(raw, catalogue, _lines(account, raw))
+                if billed_on is not None:
+                    if cache is not None:
+                        cache.add(start, billed_on)
+                    yield billed_on
+            progress(f"{read.seen:,} invoices read, {account.calls:,} calls")
+        if cache is not None:
+            cache.close_month(start, end, complete=unknown_before == sum(read.unknown_layouts.values()))
+
+
+def _lines(account: Account, invoice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every line of an invoice: a list shows the first ten, and is read on where there are more."""
+    shown = invoice.get("lines")
+    if not isinstance(shown, Mapping) or not isinstance(shown.get("data"), list):
+        raise LayoutError("it has no list of lines")
+    if not shown.get("has_more"):
+        yield from shown["data"]
+        return
+    for page, _ in account.pages(f"/v1/invoices/{invoice['id']}/lines", {}, subject="an invoice's lines"):
+        yield from page
+
+
+def months(first: int, until: int) -> Iterator[tuple[int, int]]:
+    """The calendar months, UTC, from one moment to another, the newest first; the ends cut to those moments."""
+    end = until
+    while end > first:
+        last = datetime.fromtimestamp(end - 1, UTC)
+        start = int(datetime(last.year, last.month, 1, tzinfo=UTC).timestamp())
+        yield max(start, first), end
+        end = start
+
+
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+class Cache:
+    """Months that are over, in a file that only its owner reads; hashed, so that it holds no customer's id.
+
+    Args:
+        scope: what the rows are of: the account, the plan and its prices. Other rows are not seen.
+    """
+
+    def __init__(self, path: Path, scope: str) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.chmod(0o600)
+        self.scope = scope
+        self._file = sqlite3.connect(path, isolation_level=None)
+        self._file.executescript(
+            "PRAGMA journal_mode = WAL;"
+            "CREATE TABLE IF NOT EXISTS months (scope TEXT, start INTEGER, finish INTEGER, PRIMARY KEY (scope, start));"
+            "CREATE TABLE IF NOT EXISTS invoices (scope TEXT, start INTEGER, body TEXT);"
+            "CREATE INDEX IF NOT EXISTS invoices_of_month ON invoices (scope, start);"
+        )
+        # What a run that was cut short has left is read again.
+        self._file.execute(
+            "DELETE FROM invoices WHERE scope = ? AND start NOT IN (SELECT start FROM months WHERE scope = ?)",
+            (scope, scope),
+        )
+        self._file.execute("BEGIN")
+
+    def month(self, start: int, end: int) -> Iterator[Billed] | None:
+        """The invoices of a month; None where it is not kept."""
+        known = self._file.execute(
+            "SELECT 1 FROM months WHERE scope = ? AND start = ? AND finish = ?", (self.scope, start, end)
+        ).fetchone()
+        return self._rows(start) if known else None
+
+    def _rows(self, start: int) -> Iterator[Billed]:
+        rows = self._file.execute(
+            "SELECT body FROM invoices WHERE scope = ? AND start = ? ORDER BY rowid", (self.scope, start)
+        )
+        for (body,) in rows:
+            yield unpacked(json.loads(body))
+
+    def add(self, start: int, invoice: Billed) -> None:
+        self._file.execute("INSERT INTO invoices VALUES (?, ?, ?)", (self.scope, start, json.dumps(packed(invoice))))
+
+    def close_month(self, start: int, end: int, *, complete: bool) -> None:
+        """All of a month has been added; it stays where it is whole and over."""
+        if complete and end + _SETTLED <= time.time():
+            self._file.execute("INSERT OR REPLACE INTO months VALUES (?, ?, ?)", (self.scope, start, end))
+        else:
+            self._file.execute("DELETE FROM invoices WHERE scope = ? AND start = ?", (self.scope, start))
+        self._file.execute("COMMIT")
+        self._file.execute("BEGIN")
+
+    def close(self) -> None:
+        """Close the file; an open month is dropped with the next start."""
+        if self._file.in_transaction:
+            self._file.execute("ROLLBACK")
+        self._file.close()
+
+
+def packed(invoice: Billed) -> list[Any]:
+    """An invoice as plain data."""
+    return [
+        invoice.invoice,
+        invoice.customer,
+        invoice.subscription,
+        invoice.currency,
+        invoice.created,
+        dict(invoice.aside),
+        [
+            [
+                charged.version,
+                charged.key,
+                charged.start,
+                charged.end,
+                [
+                    [
+                        str(line.quantity),
+                        line.amount,
+                        None if line.unit_amount is None else str(line.unit_amount),
+                        line.off,
+                    ]
+                    for line in charged.lines
+                ],
+            ]
+            for charged in invoice.charged
+        ],
+    ]
+
+
+def unpacked(row: Any) -> Billed:
+    """The invoice that `packed` has made a row of.
+
+    Raises:
+        ExportError: it is no such row.
+    """
+    try:
+        invoice, customer, subscription, currency, created, aside, charges = row
+        charged = tuple(
+            Charged(
+                int(version),
+                str(key),
+                int(start),
+                int(end),
+                tuple(
+                    BilledLine(Decimal(quantity), int(amount), None if unit is None else Decimal(unit), int(off))
+                    for quantity, amount, unit, off in lines
+                ),
+            )
+            for version, key, start, end, lines in charges
+        )
+        return Billed(str(invoice), str(customer), str(subscription), str(currency), int(created), charged, dict(aside))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ExportError("a row is not what --save writes") from error
+
+
+class Sample:
+    """Writes invoices to a file that can be committed: a line each, hashed."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._write({"kind": SAMPLE, "format": _FORMAT, "plan": name})
+
+    def add(self, invoice: Billed) -> None:
+        self._write(packed(invoice))
+
+    def standings(self, found: Mapping[str, Standing]) -> None:
+        """What the subscriptions are like, at the end."""
+        self._write({"standings": {name: standing.stays for name, standing in found.items()}})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, row: Any) -> None:
+        self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+class File:
+    """An export of Stripe's invoice lines (CSV), of its invoices (JSON, a list or a line each), or a sample.
+
+    Attributes:
+        standings: what a sample says of the subscriptions; None where the file says nothing.
+    """
+
+    def __init__(self, path: Path, plan: str) -> None:
+        self.path, self.plan = path, plan
+        self.read = Read()
+        self.standings: dict[str, Standing] | None = None
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                start = file.read(4096)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ExportError(
+                f"{path.name} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+            ) from None
+        if not start.strip():
+            raise ExportError(f"{path.name} is empty")
+        self.is_sample = SAMPLE in start.partition("\n")[0]
+        self._is_json = start.lstrip()[0] in "[{"
+
+    def prices(self) -> set[str]:
+        """The ids of the prices that it names."""
+        return {price for raw, lines in self._raw() for price in _prices(lines)}
+
+    def invoices(self, catalogue: Catalogue) -> Iterator[Billed]:
+        """Its closed invoices of the plan.
+
+        Raises:
+            ExportError: something in it cannot be read.
+        """
+        if self.is_sample:
+            yield from self._sample()
+            return
+        seen: set[str] = set()
+        for raw, lines in self._raw():
+            id = str(raw.get("id"))
+            if id in seen:
+                raise ExportError(
+                    f"{self.path.name} has lines of an invoice in two places: sort it by invoice, and leave out "
+                    "what is there twice"
+                )
+            seen.add(id)
+            invoice = self.read.one(raw, catalogue, lines)
+            if invoice is not None:
+                yield invoice
+
+    def _raw(self) -> Iterator[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]:
+        return self._json() if self._is_json else self._csv()
+
+    def _sample(self) -> Iterator[Billed]:
+        for number, row in enumerate(self._json_lines(), start=1):
+            if number == 1:
+                if row.get("format") != _FORMAT:
+                    raise ExportError(f"{self.path.name} is of format {row.get('format')}; save it again")
+                if row.get("plan") != self.plan:
+                    raise ExportError(f"{self.path.name} is a sample of {row.get('plan')}, not of {self.plan}")
+            elif isinstance(row, dict):
+                self.standings = {name: Standing(stays) for name, stays in (row.get("standings") or {}).items()}
+            else:
+                self.read.seen += 1
+                yield unpacked(row)
+
+    def _json(self) -> Iterator[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]:
+        for row in self._json_rows():
+            if not isinstance(row, Mapping) or row.get("object", "invoice") != "invoice":
+                raise ExportError(f"{self.path.name} holds something that is no invoice of Stripe's API")
+            lines = row.get("lines")
+            rows = lines.get("data") if isinstance(lines, Mapping) else lines
+            if not isinstance(rows, list) or (isinstance(lines, Mapping) and lines.get("has_more")):
+                yield row, _unreadable("it does not hold all of its lines")
+            else:
+                yield row, rows
+
+    def _json_rows(self) -> Iterator[Any]:
+        try:
+            whole = json.loads(self.path.read_text(encoding="utf-8-sig"))
+        except ValueError:
+            # A line each is not one value.
+            yield from self._json_lines()
+            return
+        if isinstance(whole, Mapping) and isinstance(whole.get("data"), list):
+            whole = whole["data"]
+        yield from whole if isinstance(whole, list) else [whole]
+
+    def _json_lines(self) -> Iterator[Any]:
+        with self.path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        yield json.loads(line)
+                    except ValueError:
+                        raise ExportError(f"{self.path.name}, line {number}: is not JSON; is the file whole?") from None
+
+    def _csv(self) -> Iterator[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            columns = self._columns(next(reader, []))
+            invoice: dict[str, Any] = {}
+            lines: list[dict[str, Any]] = []
+            for row in reader:
+                if not any(row):
+                    continue
+                if len(row) <= max(columns.values()):
+                    raise ExportError(
+                        f"{self.path.name}, line {reader.line_num}: has too few columns; is the file whole?"
+                    )
+                try:
+                    head, line = _from_row({name: row[place].strip() for name, place in columns.items()})
+                except ValueError as error:
+                    raise ExportError(f"{self.path.name}, line {reader.line_num}: {error}") from None
+                if invoice and head["id"] != invoice["id"]:
+                    yield invoice, lines
+                    lines = []
+                invoice = head
+                lines.append(line)
+            if invoice:
+                yield invoice, lines
+
+    def _columns(self, heading: list[str]) -> dict[str, int]:
+        there = {
+            name.strip().lower().removesuffix("(utc)").strip().replace(" ", "_"): place
+            for place, name in enumerate(heading)
+        }
+        found = {
+            name: there[alias]
+            for name, aliases in (*_COLUMNS.items(), *_OPTIONAL.items())
+            for alias in reversed(aliases)
+            if alias in there
+        }
+        missing = [aliases[0] for name, aliases in _COLUMNS.items() if name not in found]
+        if missing:
+            raise ExportError(
+                f"{self.path.name} is no export of invoice lines that is known here: it has no column "
+                f"{', '.join(missing)}"
+            )
+        return found
+
+
+def _from_row(row: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A row of an export as an invoice and a line of it, laid out as the API does."""
+    amount = row["amount"]
+    if not amount.lstrip("-").isdecimal():
+        raise ValueError(f"amount is {amount!r}; it must be whole minor units (cents), as Stripe's own tables have it")
+    proration = row.get("proration", "").lower() in ("true", "1", "t")
+    manual = row.get("type", "").lower() in ("invoiceitem", "invoice_item")
+    kind = "invoice_item_details" if manual else "subscription_item_details"
+    line = {
+        "amount": int(amount),
+        "quantity_decimal": row["quantity"] or "0",
+        "period": {"start": _moment(row["start"]), "end": _moment(row["end"])},
+        "parent": {
+            "type": kind,
+            kind: {"proration": proration, "subscription_item": row.get("item")},
+        },
+        "pricing": {
+            "price_details": {"price": row["price"] or None},
+            "unit_amount_decimal": row.get("unit_amount") or None,
+        },
+    }
+    subscription = row["subscription"]
+    head = {
+        "id": row["invoice"],
+        "status": row.get("status", "").lower() or "paid",
+        # Who pays is told apart by the subscription where an export has no customers.
+        "customer": row.get("customer") or subscription,
+        "subscription": subscription or None,
+        "currency": row["currency"],
+        "created": _moment(row["created"]) if row.get("created") else line["period"]["start"],  # type: ignore[index]
+    }
+    return head, line
+
+
+def _moment(text: str) -> int:
+    """UTC seconds of a date, a date and time, or UTC seconds."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a date") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _unreadable(why: str) -> Iterator[Mapping[str, Any]]:
+    raise LayoutError(why)
+    yield {}
+
+
+def _prices(lines: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    try:
+        yield from all_prices(lines)
+    except LayoutError:
+        return
