@@ -461,6 +461,13 @@ def mismatches(invoice: StripeObject, predicted: Prediction, rules: Rules) -> It
     """
     currency = str(invoice["currency"])
     lines = mapping(invoice.get("lines")).get("data", [])
+
+    def named(price: str) -> str:
+        for offer in (rules.new, rules.old):
+            if (key := offer.key_of(price)) is not None:
+                return f"{key} of {offer} ({price})"
+        return price
+
     billed: dict[str, int] = {}
     units: dict[str, Decimal] = {}
     for line in lines:
@@ -474,12 +481,12 @@ def mismatches(invoice: StripeObject, predicted: Prediction, rules: Rules) -> It
             expected[price] = _amount(plan, plan.charge(key), units[price], currency)
     for price in sorted({*expected, *billed} - set(predicted.kept)):
         if price not in expected and price not in predicted.gone and price not in rules.old.ids:
-            yield f"{price}, which it had no item of, is billed with {money.format_minor(billed[price], currency)}"
+            yield f"{named(price)}, which it had no item of, is billed with {money.format_minor(billed[price], currency)}"
         elif expected.get(price, 0) != billed.get(price, 0):
             was, is_ = (money.format_minor(each.get(price, 0), currency) for each in (expected, billed))
-            yield f"{price}: {was} was predicted, and {is_} is billed"
+            yield f"{named(price)}: {was} was predicted, and {is_} is billed"
     for price in sorted(set(predicted.usage) - billed.keys()):
-        yield f"{price}: its usage is not billed"
+        yield f"{named(price)}: its usage is not billed"
     yield from _discount_mismatches(invoice, predicted, lines, currency)
 
 

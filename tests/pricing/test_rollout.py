@@ -66,7 +66,7 @@ def test_a_dry_run_sends_nothing_that_changes_anything_and_keeps_no_journal(shop
         "Nothing was changed. To do it, run the same with --apply.",
     ]
     assert [line.split() for line in done.text.splitlines() if line.startswith(acme)] == [
-        [acme, "2026-03-01", "310.00", "372.75"]
+        [acme, "2026-03-01", "month", "310.00", "372.75"]
     ]
     assert max(map(len, done.text.splitlines())) <= 80
 
@@ -196,7 +196,7 @@ def test_a_subscription_in_a_currency_that_the_new_version_has_not_stays(tmp_pat
     with opened(tmp_path, both) as shop:
         euro, dollar = shop.subscribe(2, currency="eur"), shop.subscribe(2)
         done = shop.rollout("--apply")
-        assert f"{euro}  2026-02-01  180.00 EUR a month  220.00 EUR a month" in done.text
+        assert f"{euro}  2026-02-01  month  180.00 EUR  220.00 EUR" in done.text
         shop.go("2026-02-02")
         assert (shop.bills(euro), shop.bills(dollar)) == ([18_000, 22_000], [20_000, 24_000])
 
@@ -210,6 +210,54 @@ def test_nothing_acts_while_the_invoice_of_a_renewal_is_a_draft(shop: Shop) -> N
     assert done.writes == []
     shop.go("2026-02-02")
     assert len(shop.rollout("--apply").writes) == 3
+
+
+YEARLY = PROGRAM.replace('Fee("100.00")', 'Fee("1000.00", interval="year")').replace(
+    'Fee("120.00")', 'Fee("1200.00", interval="year")'
+)
+
+
+def test_a_yearly_fee_and_a_monthly_overage_move_each_at_its_own_renewal(tmp_path: Path) -> None:
+    """1,000.00; monthly 1,000 x 0.0004 once more, then 1,500 x 0.0005; after a year 1,200.00 beside it."""
+    with opened(tmp_path, YEARLY) as shop:
+        acme = shop.subscribe()
+        done = shop.rollout("--apply")
+        rows = [line.split() for line in done.text.splitlines() if line.rstrip().endswith(".00")]
+        assert rows == [
+            [acme, "2026-02-01", "month", "0.00", "0.00"],
+            ["2027-01-01", "year", "1,000.00", "1,200.00"],
+        ]
+        for month, bill in ((2, 40), (3, 75), (4, 75)):
+            shop.use(acme, 2_000)
+            shop.go(f"2026-{month:02}-02")
+            assert shop.bills(acme)[-1] == bill
+        assert shop.rollout("--check").text.endswith("0 first invoices as predicted; 1 not there yet.\n")
+        shop.go("2026-12-20")
+        shop.use(acme, 2_000)
+        shop.go("2027-01-02")
+        assert shop.bills(acme)[-1] == 120_075
+        assert shop.rollout("--check").text.endswith("1 first invoice as predicted; 0 not there yet.\n")
+
+
+OTHER_CHARGES = PROGRAM.replace(
+    'fees=Fee("120.00"), usage=dearer', 'fees=[Fee("120.00"), Fee("50.00", key="support", per="subscription")]'
+)
+
+
+def test_a_charge_that_comes_begins_at_the_renewal_and_one_that_goes_is_billed_once_more(tmp_path: Path) -> None:
+    """3 x 100.00; then 3 x 120.00 + 50.00 + 1,000 x 0.0004; then 3 x 120.00 + 50.00."""
+    with opened(tmp_path, OTHER_CHARGES) as shop:
+        acme = shop.subscribe(3)
+        shop.rollout("--apply")
+        shop.use(acme, 2_000)
+        shop.go("2026-03-02")
+        assert shop.bills(acme) == [30_000, 41_040, 41_000]
+        assert shop.prices(acme) == {"v2-license", "v2-support"}
+        assert shop.rollout("--check").code == 0
+        assert f"{acme}: moves back on 2026-04-01" in shop.rollout("--undo").text
+        shop.go("2026-04-02")
+        assert shop.bills(acme)[-1] == 30_000
+        assert shop.prices(acme) == {"license", "usage"}
 
 
 # -- which part -----------------------------------------------------------------------------------------------------
@@ -336,7 +384,8 @@ def test_a_first_invoice_that_differs_by_a_cent_halts_until_somebody_has_looked(
     halted = shop.rollout("--apply")
     assert (halted.code, halted.writes) == (2, [])
     text = " ".join(halted.text.split())
-    assert "360.01 USD was predicted, and 360.00 USD is billed" in text
+    price = shop.price("v2-license")
+    assert f"license of alpaca-ai@2 ({price}): 360.01 USD was predicted, and 360.00 USD is billed" in text
     assert f"go on with --accept {acme}" in text
     assert shop.rollout("--check").code == 2
     assert shop.rollout("--apply", "--accept", other).code == 3
@@ -348,7 +397,7 @@ def test_a_coupon_that_a_renewal_has_lost_halts(shop: Shop) -> None:
     coupon = shop.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
     acme = shop.subscribe(2, discounts=[{"coupon": coupon}])
     done = shop.rollout("--apply")
-    assert [line.split()[2:] for line in done.text.splitlines() if line.startswith(acme)] == [["160.00", "192.00"]]
+    assert [line.split()[3:] for line in done.text.splitlines() if line.startswith(acme)] == [["160.00", "192.00"]]
     # As Bitwarden lost them: the schedule made again without.
     schedule = shop.world.stripe("get", f"/v1/subscription_schedules/{shop.remote(acme)['schedule']}")
     phases = [
