@@ -481,7 +481,8 @@ def mismatches(invoice: StripeObject, predicted: Prediction, rules: Rules) -> It
             expected[price] = _amount(plan, plan.charge(key), units[price], currency)
     for price in sorted({*expected, *billed} - set(predicted.kept)):
         if price not in expected and price not in predicted.gone and price not in rules.old.ids:
-            yield f"{named(price)}, which it had no item of, is billed with {money.format_minor(billed[price], currency)}"
+            amount = money.format_minor(billed[price], currency)
+            yield f"{named(price)}, which it had no item of, is billed with {amount}"
         elif expected.get(price, 0) != billed.get(price, 0):
             was, is_ = (money.format_minor(each.get(price, 0), currency) for each in (expected, billed))
             yield f"{named(price)}: {was} was predicted, and {is_} is billed"

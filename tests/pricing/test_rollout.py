@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
-from pricing import cli
+from pricing import cli, moving
 from pricing.journal import Journal
+from pricing.program import plans
+from pricing.rollout import Prediction, Rules, mismatches
 from sandbox import keys
 from sandbox.server import serving
 from tests.components.test_permissions import accesses, names, table
@@ -418,6 +420,46 @@ def test_a_coupon_that_a_renewal_has_lost_halts(shop: Shop) -> None:
     halted = shop.rollout("--check")
     assert halted.code == 2
     assert "its discounts are gone" in " ".join(halted.text.split())
+
+
+def test_whatever_else_an_invoice_bills_than_was_predicted_is_said(shop: Shop) -> None:
+    coupon = shop.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
+    acme = shop.subscribe(2, discounts=[{"coupon": coupon}])
+    shop.rollout("--apply")
+    shop.use(acme, 3_500)
+    shop.go("2026-02-02")
+    [invoice] = shop.world.stripe("get", "/v1/invoices", subscription=acme, limit=1)["data"]
+    [entry] = entries(shop)
+    predicted, rules = Prediction.of_data(entry.prediction), rules_of(shop)
+    lines = invoice["lines"]["data"]
+    usage, seats = shop.price("usage"), shop.price("v2-license")
+
+    def said(**changed: Any) -> list[str]:
+        return list(mismatches({**invoice, **changed}, predicted, rules))
+
+    def without(price: str) -> list[Any]:
+        return [each for each in lines if each["pricing"]["price_details"]["price"] != price]
+
+    other = {**lines[0], "amount": 700, "pricing": {**lines[0]["pricing"], "price_details": {"price": "price_other"}}}
+    assert said() == []
+    assert f"usage of alpaca-ai@1 ({usage}): its usage is not billed" in said(lines={"data": without(usage)})
+    assert said(lines={"data": without(seats)})[0] == (
+        f"license of alpaca-ai@2 ({seats}): 240.00 USD was predicted, and 0.00 USD is billed"
+    )
+    assert "price_other, which it had no item of, is billed with 7.00 USD" in said(lines={"data": [*lines, other]})
+    assert said(total_discount_amounts=[]) == [
+        "its discounts are gone",
+        "discounts of 48.20 USD were predicted, and 0.00 USD are given",
+    ]
+    less = [{"amount": 4_819, "discount": "di_1"}]
+    assert said(total_discount_amounts=less) == ["discounts of 48.20 USD were predicted, and 48.19 USD are given"]
+
+
+def rules_of(shop: Shop) -> Rules:
+    account = shop.world.process().account
+    plan = plans(shop.folder, "dev")["alpaca-ai"]
+    old, new = moving.offers(account, plan, "shop/dev", (1, 2))
+    return Rules(old, new, "shop/dev", "owner", shop.now(), moving.coupons_of(account))
 
 
 def test_undone_before_the_renewal_all_is_as_before(shop: Shop) -> None:
