@@ -191,13 +191,13 @@ class Impact:
 class _Sum:
     """What one charge of a subscription has billed: the sums over its periods, and its newest period."""
 
-    __slots__ = ("after", "before", "end", "newest", "periods", "start", "units")
+    __slots__ = ("after", "before", "end", "newest", "periods", "units")
 
     def __init__(self) -> None:
         self.before = self.after = 0
         self.units = self.newest = Decimal(0)
         self.periods = 0
-        self.start = self.end = -1
+        self.end = -1
 
 
 class _Subscription:
@@ -328,9 +328,7 @@ class Comparison:
         kept = there.charges.setdefault(key, _Sum())
         if charged.end > kept.end:
             kept.end, kept.newest = charged.end, charged.quantity
-        if charged.start != kept.start:
-            kept.start = charged.start
-            kept.periods += 1
+        kept.periods += 1
         kept.units += charged.quantity
         kept.before += self._amount(self.old, key, there.currency, charged.quantity)
         if (ours := self._match.get(key)) is not None:
@@ -621,6 +619,10 @@ class Comparison:
             found.append(
                 f"what {self.name} says it costs and what was billed differ in "
                 f"{', '.join(list(self.calibration.mismatches)[:_MOST_EXAMPLES])}"
+            )
+        if parts := self.calibration.others["threshold"]:
+            found.append(
+                f"{parts:,} lines are of periods that billing thresholds had billed in part: their usage is left out"
             )
         for layout, count in self.unknown_layouts.most_common():
             found.append(f"{count:,} invoices are laid out in an unknown way and are left out: {layout}")

@@ -11,11 +11,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from components.account import Account
 from components.providers.inventory import OWNER_KEY
@@ -50,6 +51,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 class ExportError(Exception):
@@ -180,7 +182,8 @@ def from_account(
             continue
         unknown_before = sum(read.unknown_layouts.values())
         created = {"gte": start, "lt": end}
-        for page, _ in account.pages("/v1/invoices", {"created": created}, subject="the account's invoices"):
+        pages = account.pages("/v1/invoices", {"created": created}, subject="the account's invoices")
+        for page, _ in _ahead(pages):
             for raw in page:
                 billed_on = read.one(raw, catalogue, _lines(account, raw))
                 if billed_on is not None:
@@ -190,6 +193,15 @@ def from_account(
             progress(f"{read.seen:,} invoices read, {account.calls:,} calls")
         if cache is not None:
             cache.close_month(start, end, complete=unknown_before == sum(read.unknown_layouts.values()))
+
+
+def _ahead(pages: Iterator[T]) -> Iterator[T]:
+    """The same pages, the next one asked for while the last is rated."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, pages, None)
+        while (page := following.result()) is not None:
+            following = thread.submit(next, pages, None)
+            yield page
 
 
 def _lines(account: Account, invoice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -146,6 +146,15 @@ def test_too_few_reproduced_lines_are_no_figures_to_trust() -> None:
     )
 
 
+def test_a_period_that_a_threshold_has_billed_in_part_is_said() -> None:
+    """40,000 tokens, of which 30,000 had been billed before."""
+    rest = tokens((1_000, "0", 0), (39_000, "0.04", 1_560), (0, "1160", -1_160), start="2026-09-15", end="2026-10-15")
+    fees = fee(1, 10_000, "2026-10-15", "2026-11-15")
+    impact = compared([invoice("tom", "2026-10-15", fees, rest), BEN])
+    assert impact.calibration.others == {"threshold": 3}
+    assert "3 lines are of periods that billing thresholds had billed in part: their usage is left out" in impact.doubts
+
+
 def test_a_trial_is_no_period_of_a_bill() -> None:
     trial = Charged(
         1, "license", seconds("2026-09-15"), seconds("2026-10-15"), (BilledLine(Decimal(1), 0, Decimal(0)),)
@@ -168,9 +177,16 @@ def test_who_is_not_moved_is_told_apart_and_small_groups_are_put_together() -> N
     assert len(impact.currencies[0].customers) == 6
 
 
-def test_who_pays_another_version_is_not_moved() -> None:
-    moved = invoice("ada", "2026-11-15", fee(1, 12_000, "2026-11-15", "2026-12-15", version=2))
-    impact = compared([ADA, moved, BEN])
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_who_pays_another_version_is_not_moved(newest_first: bool) -> None:
+    """The invoice of the move has the new fee, and the usage before it at the old price."""
+    moved = invoice(
+        "ada",
+        "2026-11-15",
+        fee(1, 12_000, "2026-11-15", "2026-12-15", version=2),
+        tokens((900, "0", 0), start="2026-10-15", end="2026-11-15"),
+    )
+    impact = compared([moved, ADA, BEN] if newest_first else [ADA, moved, BEN])
     assert impact.stay == {"already on alpaca-ai@2": 1}
     assert [each.customer for each in impact.currencies[0].customers] == ["c-ben"]
     assert impact.calibration.share == 1
