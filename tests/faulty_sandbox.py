@@ -17,7 +17,7 @@ from sandbox import ConnectionDropped, Request, Response, Sandbox, control
 #: A stalled answer is held back until the client has hung up, at most for this long.
 STALL_SECONDS: Final = 20.0
 
-_ID: Final = re.compile(r"(?<=/)(?:acct|cus|mtr|price|prod|si|sub)_\w+")
+_ID: Final = re.compile(r"(?<=/)(?:acct|cus|in|mtr|price|prod|si|sub)_\w+")
 
 
 @dataclass(frozen=True)

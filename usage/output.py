@@ -112,6 +112,9 @@ def show_flush(flush: results.Flush) -> None:
     )
 
 
+_WORDS = {"pending": "to be delivered", "dead": "refused", "unknown": "of unknown fate"}
+
+
 def show_status(status: results.Status) -> None:
     """What is in the spool."""
     print(f"spool        {status.spool}\ndestination  {status.destination}")
@@ -127,7 +130,7 @@ def show_status(status: results.Status) -> None:
         if amount or words in ("delivered", "to be delivered"):
             print(f"{amount:>11,}  {words}" + (f" ({advice})" if amount and advice else ""))
     for destination, states in sorted(status.by_destination.items()):
-        parts = ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
+        parts = ", ".join(f"{amount:,} {_WORDS.get(state, state)}" for state, amount in sorted(states.items()))
         print(f"  {destination.replace('sandbox:', 'SANDBOX:', 1)}: {parts}")
     if status.oldest_pending_seconds is not None:
         print(f"the oldest has been waiting for {timedelta(seconds=status.oldest_pending_seconds)}")

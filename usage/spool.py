@@ -433,7 +433,8 @@ class Spool:
     def with_state(self, state: str, limit: int = -1) -> list[Kept]:
         """Events in that state, those settled or recorded last first (meant for the few that are unknown or dead)."""
         query = f"SELECT {_KEPT} FROM events WHERE state = ? ORDER BY settled_at DESC, id DESC LIMIT ?"
-        return list(map(Kept._make, self._rows(query, state, limit)))
+        rows = map(Kept._make, self._rows(query, state, limit))
+        return [row._replace(reported=bool(row.reported)) for row in rows]
 
     def dead_letters(self, limit: int = -1) -> list[Kept]:
         """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""

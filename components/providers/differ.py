@@ -29,7 +29,7 @@ def is_declared(kind: Kind, there: Inputs, wanted: Inputs) -> bool:
     """
     before, after = (kind.comparable({**kind.defaults, **each}) for each in (there, wanted))
     different = {path.partition(".")[0] for path in unequal(before, after)}
-    fixed = {name for name in different & (kind.create_only | kind.paid) if name in wanted or name not in kind.once}
+    fixed = different & (kind.create_only | kind.paid)
     return there.get("owner") == wanted.get("owner") and not kind.replaces(there, wanted, fixed)
 
 

@@ -62,6 +62,18 @@ is an argument, and `check` validates it against Stripe's own types before anyth
   the stack's last state. Only the engine knows of a replacement that `replace_on_changes` asks for.
 - **Amounts in warnings** are the declared prices times the quantity, without discounts, taxes and usage. No
   amount is shown for a price that is not part of the run (`--target`, or a literal id).
+- **Prices at the renewal**: with `price_changes="at_renewal"` on a subscription, items come, go and move to another
+  price when their period ends, through a subscription schedule that carries everything else over; nothing is
+  prorated. Until then a refresh shows what is declared, and `billed_until_then` what is billed. A quantity that
+  changes together with its price waits with it. Anything else, a quantity alone too, changes now. The old price in
+  the program before the renewal takes the move back, and an end of the subscription (`cancel_at_period_end`) comes
+  before it. While a schedule is there, Stripe refuses cancellations from the API and from its customer portal. A
+  schedule that somebody else made is never touched: what it holds is refused by name. No price moves while the
+  invoice of a renewal is a draft, about an hour.
+- **Prices that cost the same**: a move between them is never prorated and never invoiced, whatever
+  `proration_behavior` is. Usage is billed with the next invoice.
+- **Retired prices**: `archive_when_unused=True` on a price refuses to remove it while a subscription is on it or a
+  schedule names it. Stripe accepts no schedule that names an archived price.
 - **Only changes are sent**: what somebody else set in Stripe stays until a refresh has shown it. An item whose price
   changes keeps the quantity that it has in Stripe.
 """

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from components.providers.inventory import OWNER_KEY
 from components.providers.kind import Problem, Rule
+from components.providers.schedules import MARK
 from components.providers.shapes import Path
 from components.providers.values import Inputs, decimal_string, is_unknown
 
@@ -328,6 +329,8 @@ def _metadata_at(values: Mapping[str, Any], path: Path) -> Iterator[Problem]:
         at: Path = (*path, key)
         if key == OWNER_KEY:
             yield at, "is reserved: the providers store the owner there; use another key"
+        elif key == MARK:
+            yield at, "is reserved: the providers mark subscriptions whose prices wait for a renewal; use another key"
         elif len(key) > 40:
             yield at, f"has a key of {len(key)} characters; Stripe takes at most 40"
         elif "[" in key or "]" in key:

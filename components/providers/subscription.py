@@ -12,15 +12,16 @@ from typing import Any, Final, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from components.account import Account, StripeRefusal
+from components.account import Account
 from components.providers import discounts as discounts_of
 from components.providers import paid, rules, subscription_items, subscription_rules, subscription_schedules
+from components.providers import subscription_already as already
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
-from components.providers.inventory import StripeObject, is_gone, owner_of
+from components.providers.inventory import StripeObject, owner_of
 from components.providers.kind import Change, Declarations, Kind, TakesBack
-from components.providers.lifecycle import CHANGES_KEY, StripeProvider, changes_made
+from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
 from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
@@ -33,7 +34,6 @@ from components.providers.subscription_schedules import AT_RENEWAL, Schedules
 from components.providers.values import (
     MISSING,
     Inputs,
-    decimal_string,
     fingerprint,
     id_of,
     is_unknown,
@@ -441,42 +441,7 @@ class Subscriptions(Reconciler):
                 )
 
     def make(self, new: Inputs) -> StripeObject:
-        return super().make(self._unspent(new))
-
-    def _unspent(self, new: Inputs) -> Inputs:
-        """The arguments without what an earlier subscription of this name has already billed to the customer.
-
-        A subscription that is replaced, or was cancelled in Stripe, is created again; one-time charges are not.
-        """
-        if not new.get("customer") or not (new.get("add_invoice_items") or new.get("backdate_start_date")):
-            return new
-        customer, subject = {"customer": new["customer"]}, self.subject(new)
-        pages = self.account.pages(self.kind.path, {**customer, "status": "canceled"}, subject=subject)
-        earlier = [each for page, _ in pages for each in page if owner_of(each) == new["owner"]]
-        if not earlier:
-            return new
-        result, start = dict(new), new.get("backdate_start_date")
-        billed = next((each["id"] for each in earlier if start and each.get("start_date", start + 1) <= start), None)
-        if billed:
-            del result["backdate_start_date"]
-            self.run.tell(
-                "warning", f"{subject}: starts now, since {billed} was billed from {paid.date(int(start or 0))} on"
-            )
-        if new.get("add_invoice_items"):
-            ids = {each["id"] for each in earlier}
-            pages = self.account.pages("/v1/invoiceitems", customer, subject=subject)
-            charged = [each for page, _ in pages for each in page if _subscription_of(each) in ids]
-            fresh = _not_charged(new["add_invoice_items"], charged)
-            result["add_invoice_items"] = fresh
-            if len(fresh) < len(new["add_invoice_items"]):
-                self.run.tell(
-                    "warning",
-                    f"{subject}: {len(new['add_invoice_items']) - len(fresh)} of add_invoice_items are not charged "
-                    f"again: {' and '.join(sorted(ids))} charged them",
-                )
-            if not fresh:
-                del result["add_invoice_items"]
-        return result
+        return super().make(already.uncharged(self, new))
 
     def create_params(self, new: Inputs) -> Inputs:
         params = super().create_params(new)
@@ -537,7 +502,8 @@ class Subscriptions(Reconciler):
         """Change the subscription now, and have its prices move at the renewal where the program says so."""
         if not subscription_schedules.touched(old, new) and old.get("price_changes") == new.get("price_changes"):
             return super().apply(id_, old, new, remote)
-        remote = self.inventory.fetch(id_)
+        of_this_moment = any(old.get(name) != new.get(name) for name in ("discounts", "items", "price_changes"))
+        remote = self.inventory.fetch(id_) if of_this_moment else self.inventory.read(id_, new.get("owner"))
         if remote is None:
             raise ProviderError(f"{self.subject(new, id_)}: is gone from Stripe; run pulumi refresh")
         remote = self._with_all_items(remote)
@@ -570,16 +536,23 @@ class Subscriptions(Reconciler):
         licensed = {key for key, is_metered in same.items() if not is_metered}
         # Not prorated, the usage of a metered item would never be billed; at once, it would be billed in the middle.
         metered = same.keys() - licensed if new.get("proration_behavior") == "always_invoice" else set()
-        before = old
+        before, rest = old, {**new, "items": _with_prices(new, old, metered)} if metered else new
         if licensed:
-            moved = {**old, "items": _with_prices(old, new, licensed), "proration_behavior": "none"}
-            remote = super().apply(id_, before, moved, remote) or remote
-            before = moved
-        if not metered:
-            return super().apply(id_, before, new, remote) or remote
-        rest = {**new, "items": _with_prices(new, old, metered), CHANGES_KEY: changes_made(old)}
+            remote = self._move(id_, licensed, old, new, "none") or remote
+            before = {**old, "items": _with_prices(old, new, licensed)}
         remote = super().apply(id_, before, rest, remote) or remote
-        return super().apply(id_, rest, {**new, "proration_behavior": "create_prorations"}, remote) or remote
+        return (self._move(id_, metered, old, new, "create_prorations") if metered else None) or remote
+
+    def _move(self, id_: str, keys: set[str], old: Inputs, new: Inputs, behavior: str) -> StripeObject | None:
+        """Move some items to the prices that they shall have, and change nothing else of them."""
+        there = self._present_items(self._now(id_), new["items"])
+        moves = [
+            {"id": found["id"], "price": price} | ({"quantity": found["quantity"]} if found.get("quantity") else {})
+            for key in sorted(keys)
+            if (found := there.get(key)) and found["price"]["id"] != (price := new["items"][key]["price"])
+        ]
+        params = {"items": moves, "proration_behavior": behavior, **self.expanded()}
+        return self.post(id_, params, new, fingerprint("same money", old), {}) if moves else None
 
     def _same_money(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, bool]:
         """The items that move between prices that cost the same, and whether those are metered."""
@@ -744,13 +717,13 @@ class Subscriptions(Reconciler):
         match name:
             case "items":
                 there = self._items(remote, value if isinstance(value, Mapping) else {})
-                used_up = self._used_up(remote)
+                used_up = already.used_up(self, remote)
                 return {
                     key: subscription_items.projection(_item_struct(), mapping(value).get(key), item, used_up)
                     for key, item in there.items()
                 }
             case "discounts":
-                return discounts_of.projection(value, remote.get("discounts"), self._used_up(remote))
+                return discounts_of.projection(value, remote.get("discounts"), already.used_up(self, remote))
             case "trial_end" if value == "now":
                 return value
             case "cancel_at" if remote.get("cancel_at_period_end"):
@@ -759,58 +732,6 @@ class Subscriptions(Reconciler):
             case "cancel_at" if isinstance(value, str):
                 return value if remote.get("cancel_at") else MISSING
         return super().returned(name, value, remote)
-
-    def _used_up(self, remote: StripeObject) -> discounts_of.UsedUp:
-        """Tells whether a declared discount that Stripe no longer has was used up.
-
-        Only then does it read the coupon, and the invoices that it reduced.
-        """
-
-        def used_up(declared: Inputs) -> bool:
-            if "discount" in declared:
-                # It has ended, and nothing grants it again.
-                return True
-            try:
-                coupon = self._coupon(declared)
-                if coupon is None:
-                    return True
-                starts = [
-                    int(each["start"])
-                    for each in self._discounts_billed(str(remote["id"]))
-                    if discounts_of.as_declared(each) == declared
-                ]
-            except StripeRefusal as refusal:
-                if refusal.status != 403:
-                    raise
-                # A restricted key may not be allowed to read them. To grant it twice is worse than not to show drift.
-                return True
-            ends = [int(item.get("current_period_end") or 0) for item in (remote.get("items") or {}).get("data", [])]
-            return discounts_of.is_over(coupon, starts, int(remote.get("start_date") or 0), max(ends, default=0))
-
-        return used_up
-
-    def _coupon(self, declared: Inputs) -> StripeObject | None:
-        """The coupon behind a declared discount; None where it is deleted."""
-        name = declared.get("coupon")
-        if name is None:
-            codes = self.run.inventory_at("/v1/promotion_codes", "promotion code")
-            code = codes.known(str(declared["promotion_code"])) or codes.fetch(str(declared["promotion_code"]))
-            promotion = (code or {}).get("promotion") or {}
-            name = id_of(promotion.get("coupon") or (code or {}).get("coupon"))
-        if name is None:
-            return None
-        coupons = self.run.inventory_at("/v1/coupons", "coupon")
-        found = coupons.known(name) or coupons.fetch(name)
-        return None if found is None or is_gone(found) else found
-
-    def _discounts_billed(self, id_: str) -> list[StripeObject]:
-        """The discounts on the invoices of a subscription, those of its items too."""
-        params = {"subscription": id_, "expand": ["data.total_discount_amounts.discount"]}
-        pages = self.account.pages("/v1/invoices", params, subject=f"invoices of {id_}")
-        amounts = [
-            each for page, _ in pages for invoice in page for each in invoice.get("total_discount_amounts") or ()
-        ]
-        return [each["discount"] for each in amounts if isinstance(each.get("discount"), Mapping)]
 
     def outputs(self, arguments: Inputs, remote: StripeObject) -> Inputs:
         there = self._items(remote, arguments.get("items", {}))
@@ -922,33 +843,6 @@ def _item_struct() -> Struct:
     assert isinstance(shape, Map)
     assert isinstance(shape.item, Struct)
     return shape.item
-
-
-def _subscription_of(invoice_item: Mapping[str, Any]) -> Any:
-    return rules.find(invoice_item, "parent", "subscription_details", "subscription")
-
-
-def _not_charged(declared: list[Any], charged: list[StripeObject]) -> list[Any]:
-    """The entries of `add_invoice_items` that no invoice item is of."""
-    rest, fresh = list(charged), []
-    for entry in declared:
-        found = next((each for each in rest if _is_charge_of(entry, each)), None)
-        if found is None:
-            fresh.append(entry)
-        else:
-            rest.remove(found)
-    return fresh
-
-
-def _is_charge_of(entry: Mapping[str, Any], item: StripeObject) -> bool:
-    data, details = mapping(entry.get("price_data")), rules.find(item, "pricing", "price_details") or {}
-    if item.get("quantity") != entry.get("quantity", 1):
-        return False
-    if not data:
-        return bool(details.get("price") == entry.get("price"))
-    amount = decimal_string(str(rules.find(item, "pricing", "unit_amount_decimal")))
-    same = decimal_string(data.get("unit_amount_decimal", data.get("unit_amount")))
-    return (details.get("product"), item.get("currency"), amount) == (data.get("product"), data.get("currency"), same)
 
 
 def _resets(anchor: Any) -> bool:

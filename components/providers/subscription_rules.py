@@ -12,12 +12,14 @@ from components.providers.kind import Declarations, Problem
 from components.providers.price import PRICE
 from components.providers.shapes import Path
 from components.providers.subscription_items import SOURCES
-from components.providers.values import Inputs, decimal_string, decimals, is_unknown
+from components.providers.values import Inputs, decimal_string, decimals, is_unknown, mapping
 
 #: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
 MOST_LINES: Final = 250
 #: The longest that each interval lasts, in seconds.
 INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
+#: Of Stripe's 50 keys one names the owner, and one marks a subscription whose prices wait.
+MOST_METADATA: Final = 48
 QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
 #: Stripe takes these and trial offers for the same thing.
 TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
@@ -174,6 +176,8 @@ def price_changes(inputs: Inputs) -> Iterator[Problem]:
     """A schedule moves items to prices that exist."""
     if inputs.get("price_changes") != "at_renewal":
         return
+    if len(mapping(inputs.get("metadata"))) > MOST_METADATA:
+        yield ("metadata",), f"has more than {MOST_METADATA} keys; price_changes at_renewal needs one of Stripe's 50"
     for path, item in rules.each(inputs, "items.*"):
         for name in ("price_data", "plan"):
             if rules.given(item, name):

@@ -488,6 +488,12 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         {**SUBSCRIPTION, "items": {"a": {"current_trial": {"trial_offer": "x"}}}, "price_changes": "at_renewal"},
         "items.a.current_trial: cannot be combined with price_changes at_renewal",
     ),
+    (
+        SubscriptionProvider,
+        {**SUBSCRIPTION, "metadata": {str(n): "x" for n in range(49)}, "price_changes": "at_renewal"},
+        "metadata: has more than 48 keys",
+    ),
+    (SubscriptionProvider, {**SUBSCRIPTION, "metadata": {"pulumi_at_renewal": "x"}}, "metadata.pulumi_at_renewal: is"),
     (SubscriptionProvider, {**SUBSCRIPTION, "price_changes": "later"}, "price_changes: "),
     (SubscriptionProvider, {**SUBSCRIPTION, "discounts": [TWICE]}, "discounts[0]: needs one of coupon, promotion_code"),
     (

@@ -179,6 +179,16 @@ def test_undo_before_the_renewal_restores_what_was(acme: Acme, again: int) -> No
     assert acme.bills() == [3000, 3000]
 
 
+def test_undo_needs_no_mark(acme: Acme) -> None:
+    """Somebody has taken it out of the subscription's metadata."""
+    acme.move(acme.new)
+    acme.world.stripe("post", f"/v1/subscriptions/{acme.state.id}", metadata={schedules.MARK: ""})
+    acme.move(acme.old)
+    assert acme.running() == []
+    acme.until(RENEWED)
+    assert acme.bills() == [3000, 3000]
+
+
 def test_another_target_rewrites_what_waits(acme: Acme) -> None:
     acme.move(acme.new)
     [first] = acme.running()
@@ -204,6 +214,7 @@ def test_now_takes_what_waits_at_once(acme: Acme) -> None:
         {"description": "Acme's"},
         {"days_until_due": 14},
         {"invoice_settings": {"footer": "Thanks"}},
+        {"payment_settings": {"save_default_payment_method": "on_subscription"}},
     ],
 )
 def test_what_else_changes_while_it_waits_holds_before_and_after(acme: Acme, more: dict[str, Any]) -> None:
@@ -355,6 +366,31 @@ def test_usage_is_billed_once_and_not_in_the_middle_where_the_prices_cost_the_sa
     acme.use(10)
     acme.until(RENEWED)
     assert sum(acme.bills()) == 3000 + seat + 4000 + 110 * 2
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_such_a_move_that_is_cut_short_charges_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """With a seat more and another item, both invoiced at once, and usage that goes on."""
+    killing = Killing(monkeypatch)
+    for number in range(1, 20):
+        world = World(tmp_path / f"{number}.db")
+        acme = Acme(world)
+        again, usage_again = acme.price("again", PRICES["seats-10"]), acme.usage_price("usage-again", 2)
+        acme.up({**acme.arguments["items"], "usage": {"price": acme.usage}})
+        acme.use(7)
+        items = {"seats": {"price": again, "quantity": 4}, "usage": {"price": usage_again}, "x": {"price": acme.newer}}
+        wanted = partial(acme.up, items, proration_behavior="always_invoice")
+        was_killed = killing.at(number, wanted, after=after)
+        wanted()
+        assert acme.refreshed().inputs == acme.state.inputs
+        acme.until(RENEWED)
+        assert sorted(acme.bills()) == sorted([3000, 1000 + 2000, 7 * 2 + 4000 + 2000]), number
+        world.sandbox.close()
+        if not was_killed:
+            return
+    pytest.fail("a change of one subscription takes 20 calls")
 
 
 # -- schedules of others --------------------------------------------------------------------------------------------
@@ -647,3 +683,18 @@ def test_the_preview_says_what_becomes_of_what_waits(acme: Acme, said: set[str])
     acme.move(acme.newer, 12)
     said.clear()
     assert lines(acme.newer, 13) == {f"item seats: quantity 12 => 13 with its move at the renewal ({day})"}
+
+
+def test_the_preview_says_what_is_paid_before_and_after(world: World, said: set[str]) -> None:
+    product = world.product().id
+    prices = {
+        name: world.price(product, name, unit_amount_decimal=amount) for name, amount in (("a", "1000"), ("b", "1500"))
+    }
+    state = world.subscription(world.customer().id, {"seats": {"price": prices["a"].id, "quantity": 3}})
+    process = world.process()
+    for price in prices.values():
+        process.provider(PriceProvider).diff(price.id, {**price.outs, **PULUMI}, {**price.inputs, **PULUMI})
+    inputs = {**state.inputs, "items": {"seats": {"price": prices["b"].id, "quantity": 3}}, **AT_RENEWAL}
+    process.provider(SubscriptionProvider).diff(state.id, {**state.outs, **PULUMI}, {**inputs, **PULUMI})
+    moves = "moves from Price 'a' to Price 'b', 30.00 USD a month => 45.00 USD a month at its renewal"
+    assert any(f"item seats {moves}; {REST}" in line for line in said), said

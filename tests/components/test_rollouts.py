@@ -50,6 +50,14 @@ class Model:
             now.quantity = quantity
         self.declared[key].quantity = quantity
 
+    def settled(self) -> dict[str, Item]:
+        """What is billed now once the program has run: the quantity of what it declares at the price of now."""
+        billed = copied(self.billed)
+        for key, item in self.declared.items():
+            if key in billed and billed[key].version == item.version:
+                billed[key].quantity = item.quantity
+        return billed
+
     def bill(self, then: dict[str, Item]) -> int:
         """The bill of a renewal after which some items are billed: their fees, and usage as it was billed before."""
         fees = sum(AMOUNTS[key][item.version] * item.quantity for key, item in then.items() if key not in METERED)
@@ -125,6 +133,10 @@ class History:
         late = self.draw.random() < 0.2
         if late:
             self.move(model)
+        if late and model.settled() != model.billed:
+            # What changes now may have changed or not.
+            late, model.declared = False, copied(before)
+        if late:
             number, after = self.draw.randint(1, 8), self.draw.random() < 0.5
             self.killing.at(number, partial(self.acme.up, self.items()), after=after)
         self.acme.until(renewal + 2 * DAY)
@@ -135,6 +147,7 @@ class History:
         assert new == [model.bill(then)]
         model.renew(then)
         if late:
+            model.billed = model.settled()
             self.acme.up(self.items())
         self.matches()
 
@@ -182,6 +195,7 @@ class History:
 
     def up(self, **more: Any) -> None:
         """A run of the program, which is sometimes cut short and run again."""
+        self.model.billed = self.model.settled()
         if self.draw.random() < 0.4:
             number, after = self.draw.randint(1, 8), self.draw.random() < 0.5
             self.killing.at(number, partial(self.acme.up, self.items(), **more), after=after)

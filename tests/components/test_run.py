@@ -214,3 +214,21 @@ def test_a_line_is_told_once_a_run(world: World, monkeypatch: pytest.MonkeyPatch
     for message in ("one", "one", "two"):
         run.tell("warning", message)
     assert shown == [("warning", "one"), ("warning", "two")]
+
+
+def test_nothing_is_taken_back_where_nothing_is_replaced_or_the_object_is_still_the_resource_s(world: World) -> None:
+    """The state is not read for that."""
+
+    def unread(stack: str) -> StackState | None:
+        raise AssertionError
+
+    run = Run(world.process().account, unread)
+    assert not run.takes_back(PRICE, "x")
+    compare(run, "y", B)
+    assert not run.takes_back(PRICE, "x")
+    compare(run, "x", A, is_replaced=True)
+    assert not run.takes_back(PRICE, "x")
+    # Without a state that says so, neither.
+    run = run_on(world)
+    compare(run, "z", A, is_replaced=True)
+    assert not run.takes_back(PRICE, "x")

@@ -151,8 +151,15 @@ def test_everything_that_is_agreed_is_carried_over(shop: Shop) -> None:
         days_until_due=14,
     )
     before = shop.get(acme)
-    shop.move(acme, {"license": Move(shop.price(1000))})
+    schedule = shop.move(acme, {"license": Move(shop.price(1000))})
     assert terms_of(shop.get(acme)) == terms_of(before)
+    # In the phases themselves, whatever a schedule takes over by its defaults.
+    for phase in schedule["phases"]:
+        assert [each["id"] for each in phase["default_tax_rates"]] == [rate]
+        assert (phase["collection_method"], phase["description"]) == ("send_invoice", "Acme's")
+        assert phase["billing_thresholds"] == before["billing_thresholds"]
+        printed = {**before["invoice_settings"], "days_until_due": 14}
+        assert phase["invoice_settings"] == printed
     shop.until(START + MONTH)
     after = shop.get(acme)
     assert terms_of(after) == terms_of(before)
@@ -200,7 +207,8 @@ def test_usage_of_the_period_that_ends_is_billed_at_the_old_price(shop: Shop, mo
 
 def test_a_trial_stays_and_the_move_comes_with_its_end(shop: Shop) -> None:
     acme = shop.subscribe({"license": {"price": shop.price(1000)}}, trial_period_days=14)
-    shop.move(acme, {"license": Move(shop.price(1500))})
+    schedule = shop.move(acme, {"license": Move(shop.price(1500))})
+    assert [phase["trial_end"] for phase in schedule["phases"]] == [START + 14 * DAY, None]
     assert shop.get(acme)["status"] == "trialing"
     assert shop.get(acme)["trial_end"] == START + 14 * DAY
     shop.until(START + 16 * DAY)

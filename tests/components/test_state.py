@@ -135,3 +135,10 @@ def test_a_second_way_is_tried_where_the_first_fails(engine: Path, monkeypatch: 
     exports(engine, f"[ $# = 1 ] || exit 255; echo '{json.dumps(EXPORT)}'")
     monkeypatch.setattr(state, "_exports", lambda stack: [[str(engine)], [str(engine), stack], [str(engine), "x", "y"]])
     assert read_state("dev") == HELD
+
+
+def test_a_command_line_names_its_stack() -> None:
+    assert state._stack_in(["pulumi", "up", "--stack", "acme/dev", "--yes"]) == "acme/dev"
+    assert state._stack_in(["pulumi", "-s", "acme/dev", "up"]) == "acme/dev"
+    assert state._stack_in(["pulumi", "up", "--stack=acme/a=b"]) == "acme/a=b"
+    assert state._stack_in(["pulumi", "up", "--yes", ""]) is None

@@ -231,6 +231,32 @@ def test_who_is_on_an_older_version_follows_the_rollout(
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize(
+    ("rollout", "bills"),
+    [
+        ("keep", [30_000, 30_000, 30_000]),
+        ("at_renewal", [30_000, 36_000, 36_000]),
+        # 21 of 31 days: 360.00 - 203.23 + 243.87.
+        ("now", [30_000, 40_064, 36_000]),
+    ],
+)
+def test_the_invoices_of_each_rollout_are_those_of_the_page(stack: Stack, rollout: Rollout, bills: list[int]) -> None:
+    def body(versions: Any) -> Program:
+        def run() -> None:
+            with program():
+                subscriber("acme", alpaca(versions), seats=3)
+
+        return run
+
+    stack.world.control("clock", frozen=JANUARY)
+    stack.up(body(V1))
+    stack.world.control("clock", advance=10 * DAY)
+    stack.up(body({1: V1, 2: Version(V2, rollout=rollout)}))
+    stack.world.control("clock", advance=50 * DAY)
+    found = stack.world.stripe("get", "/v1/invoices", customer=stack.id("Customer acme"))["data"]
+    assert [each["total"] for each in found][::-1] == bills
+
+
 def test_a_move_that_waits_for_the_renewal_is_taken_back_by_a_pin(stack: Stack) -> None:
     def body(*, pinned: bool) -> Program:
         def run() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pulumi.output import UNKNOWN
 
 from components.account import AccountError
 from tests.components.stack import Failed, Resource, Stack, program
@@ -183,3 +184,9 @@ def test_seats_of_a_fee_that_becomes_metered_are_refused_in_the_preview(world: W
         return {**found, "items": {**found["items"], "license": {"price": ids["license"]}}}
 
     assert stack.preview([*rest, replace(bill, arguments=without_seats)])["subscription"] == "update"
+
+
+def test_items_that_are_not_known_yet_are_neither_refused_nor_a_way_back(refused: Stack) -> None:
+    *rest, bill = program(**CLASSIC)
+    unknown = replace(bill, arguments=lambda ids: {**bill.arguments(ids), "items": UNKNOWN})
+    assert refused.preview([*rest, unknown])["subscription"] == "update"

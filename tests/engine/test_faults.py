@@ -37,6 +37,7 @@ CREATE: Final = (
 )
 CHANGE: Final = (
     "GET /v1/account",
+    "GET /v1/invoices/*",
     "GET /v1/prices",
     "GET /v1/subscriptions/*",
     "POST /v1/prices alpaca-ai-v2-license",
@@ -52,6 +53,7 @@ DESTROY: Final = (
     "GET /v1/billing/meters/*",
     "GET /v1/products/*",
     "GET /v1/subscriptions",
+    "GET /v1/subscriptions/*",
     "POST /v1/billing/meters/*/deactivate",
     "POST /v1/prices/*",
     "POST /v1/prices/* #2",
@@ -313,7 +315,7 @@ def test_a_provider_killed_at_a_call_leaves_nothing_that_the_next_run_does_not_f
     [
         ("create", "POST /v1/prices alpaca-ai-usage"),
         ("create", "POST /v1/subscriptions alpaca-ai-first-customer"),
-        ("change", "POST /v1/prices alpaca-ai-license"),
+        ("change", "POST /v1/prices alpaca-ai-v2-license"),
         ("change", "POST /v1/subscriptions/*"),
     ],
 )
@@ -335,7 +337,7 @@ def test_a_call_whose_answers_are_all_lost_fails_cleanly_and_the_next_run_finds_
     [
         ("create", "POST /v1/products alpaca-ai-product"),
         ("create", "POST /v1/billing/meters"),
-        ("change", "POST /v1/prices alpaca-ai-license"),
+        ("change", "POST /v1/prices alpaca-ai-v2-license"),
         ("destroy", "DELETE /v1/subscriptions/*"),
     ],
 )
@@ -364,7 +366,7 @@ def test_a_run_interrupted_once_keeps_what_it_did_in_the_state(
     ("name", "title"),
     [
         ("create", "POST /v1/subscriptions alpaca-ai-first-customer"),
-        ("change", "POST /v1/prices/*"),
+        ("change", "POST /v1/subscriptions/*"),
         ("destroy", "POST /v1/billing/meters/*/deactivate"),
     ],
 )

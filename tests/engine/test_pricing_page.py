@@ -46,5 +46,5 @@ def run(project: Project, command: str) -> Result:
     script, *words = shlex.split(command)
     assert script == "script/pulumi"
     result = project.pulumi(*words)
-    assert "Traceback" not in result.text
+    assert "Traceback" not in result.text, result.text
     return result

@@ -91,7 +91,7 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
     # A sandbox that is emptied under its stack.
     bash("script/up; source .venv/bin/activate; sandbox reset")
     stopped = bash("! script/up")
-    advice = re.search(r"start anew: (script/pulumi .*?), then script/up", " ".join(stopped.split()))
+    advice = re.search(r"start over: (script/pulumi .*?), then script/up", " ".join(stopped.split()))
     assert advice, stopped
     bash(f"{advice[1]}; script/up")
     assert (checkout.folder / "Pulumi.dev.yaml").exists()

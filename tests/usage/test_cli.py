@@ -190,7 +190,10 @@ def test_refused_events_are_listed_retried_and_given_up(
     assert run("errors") == 1
     assert "no_meter" in run.out
     assert "one" in run.out
-    assert [row["identifier"] for row in run.json("errors")["errors"]] == ["two", "one"]
+    assert [(row["identifier"], row["reported"]) for row in run.json("errors")["errors"]] == [
+        ("two", False),
+        ("one", False),
+    ]
     late = embedded.meter("late_tokens")
     assert run("retry", "--code", "no_meter") == 1  # one is still refused
     assert run("cancel", "two") == 0

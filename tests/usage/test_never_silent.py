@@ -594,7 +594,7 @@ def test_the_background_survives_every_answer(
 ) -> None:
     monkeypatch.setattr("usage.client.SLOWEST", 0.02)
     html: dict[str, Any] = {"body": "<html></html>", "count": 1, "path": "/v2/billing/meter_event_stream"}
-    for answer in ({"status": 200, "body": ""}, {"status": 302}, {"status": 413}, {"status": 401}, {"status": 500}):
+    for answer in ({"status": 200, "body": "\n"}, {"status": 302}, {"status": 413}, {"status": 401}, {"status": 500}):
         world.control("faults", **{**html, **answer})
     world.control("faults", path="/v2/billing/meter_event_stream", half_body=True, when="after", count=1)
     told, listen = problems()
