@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from components.plan import PlanVersion, PublishedPlan
 from components.pricing import ROLLOUTS, PricingError, Rollout
+from components.resources import Price
 from components.this_run import Run, StateUnreadable, this_run
 
 #: How many subscribers a sentence about a rollout names.
@@ -22,6 +23,7 @@ class Place:
         paid: what the stack's last run has left of the subscription; None where it is new.
         versions: one of each plan.
         moves: the rollouts of the plans whose version is another than before.
+        leaves: the prices that it has paid until now, of the versions that it moves from.
         waits: whether a move that an earlier run has declared may still wait for the renewal, and shall.
     """
 
@@ -29,6 +31,7 @@ class Place:
     paid: Mapping[str, Any] | None
     versions: list[PlanVersion]
     moves: dict[str, Rollout]
+    leaves: list[Price]
     waits: bool
 
     def price_changes(self) -> Literal["now", "at_renewal"] | None:
@@ -61,6 +64,7 @@ def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
     paid = _paid(name)
     versions: list[PlanVersion] = []
     moves: dict[str, Rollout] = {}
+    leaves: list[Price] = []
     waits = (paid or {}).get("price_changes") == "at_renewal"
     for each in plans:
         before = _number(paid, each.name)
@@ -78,7 +82,10 @@ def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
             waits &= not (version is offered and offered.rollout == "now")
         waits &= before == version.number
         versions.append(version)
-    return Place(name, paid, versions, moves, waits)
+        former = this_run().plans[each.name].versions.get(before)
+        if former is not None and former is not version:
+            leaves += former.prices.values()
+    return Place(name, paid, versions, moves, leaves, waits)
 
 
 def _paid(name: str) -> Mapping[str, Any] | None:

@@ -155,7 +155,9 @@ class Subscriber(pulumi.ComponentResource):
             terms["price_changes"] = price_changes
         if (versions := placed.record()) is not None:
             terms["plan_versions"] = versions
-        self.subscription = Subscription(name, opts=kept, **terms)
+        # A preview names the prices that it leaves once those are compared.
+        after = pulumi.ResourceOptions(depends_on=placed.leaves)
+        self.subscription = Subscription(name, opts=pulumi.ResourceOptions.merge(kept, after), **terms)
         self.register_outputs({})
 
 

@@ -247,7 +247,7 @@ def _take(comparison: Comparison, sample: Sample | None, invoice: Billed) -> Non
 
 def _catalogue(job: _Job, account: Account) -> dict[str, tuple[int, str]]:
     keys = {number: [charge.key for charge in version.plan.charges] for number, version in job.versions.items()}
-    found = catalogue_of(account, job.name, keys, job.old) | _given_prices(job)
+    found = catalogue_of(account, job.name, keys.get(1, ()), (job.old, keys[job.old])) | _given_prices(job)
     if not any(number == job.old for number, _ in found.values()):
         raise CommandError(
             f"the account has no price of {job.name}@{job.old}: apply it there first, or name its prices (--price)"

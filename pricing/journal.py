@@ -1,7 +1,8 @@
 """The journal of a rollout: what was begun, done and predicted for each subscription, so that it can be stopped and
 resumed, checked and undone. Ids and amounts only: no name, no e-mail address.
 
-One SQLite file a rollout, readable by its owner alone, `.pricing/<stack>/<plan>@<version>.db` in the project's folder.
+One SQLite file a rollout, readable by its owner alone: `.pricing/<stack>/<plan>@<from>-<to>.db` in the project's
+folder.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from components.providers.values import Inputs, decimal_string, mapping
 from components.publication import price_name
 from components.terms import price_parameters
 from pricing import rollout
-from pricing.journal import Entry, Journal, State
+from pricing.journal import Entry, Journal
 from pricing.rollout import Offer, Placed, Prediction, RolloutError, Rules
 
 _EXPANDED: Final = ("discounts", "items.data.discounts", "latest_invoice", "schedule")
@@ -262,14 +262,16 @@ class Rollout:
     # -- undoing ------------------------------------------------------------------------------------------------
 
     def begun(self) -> list[str]:
-        """The subscriptions that this rollout has touched or told, by the journal and by whose schedules they have."""
-        states: tuple[State, ...] = ("noticed", "moving", "scheduled", "verified", "mismatch", "accepted", "returning")
-        known = [entry.subscription for entry in self.journal.entries(*states)]
+        """The subscriptions of the cohort that this rollout has touched or told: by the journal, and by whose schedules
+        they have."""
+        known = {entry.subscription for entry in self.journal.entries() if entry.state != "undone"}
+        found = []
         for subscription in self.subscriptions():
             schedule = rollout.running(subscription)
-            if schedule is not None and self._is_ours(subscription, schedule):
-                known.append(str(subscription["id"]))
-        return sorted(set(known))
+            ours = schedule is not None and self._is_ours(subscription, schedule)
+            if (ours or subscription["id"] in known) and self.rules.cohort.has(subscription):
+                found.append(str(subscription["id"]))
+        return sorted(found)
 
     def undo(self, id_: str) -> tuple[Placed, str]:
         """Take a move back: before the renewal as if it had not been, afterwards at the next renewal.

@@ -8,8 +8,8 @@ import os
 import runpy
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import chdir
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +62,45 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
 
 
 def _run(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     name, settings = project(directory), dict(config(directory, stack))
-    pulumi.runtime.set_mocks(_NoEngine(), project=name, stack=stack, preview=True)
-    pulumi.runtime.set_all_config(settings)
-
-    @pulumi.runtime.test  # type: ignore[untyped-decorator]
-    def program() -> None:
-        runpy.run_path("__main__.py", run_name="__main__")
-
     sys.path.insert(0, os.fspath(directory))
     try:
-        with chdir(directory):
+        with _event_loop(), chdir(directory):
+            pulumi.runtime.set_mocks(_NoEngine(), project=name, stack=stack, preview=True)
+            pulumi.runtime.set_all_config(settings)
+
+            @pulumi.runtime.test  # type: ignore[untyped-decorator]
+            def program() -> None:
+                runpy.run_path("__main__.py", run_name="__main__")
+
             program()
+            return dict(this_run().plans)
     except pulumi.RunError as error:
         raise ProgramError(str(error)) from None
     finally:
         sys.path.remove(os.fspath(directory))
+
+
+@contextmanager
+def _event_loop() -> Iterator[None]:
+    """The thread's event loop, closed in the end with those that Pulumi makes in its worker threads."""
+    make, made = asyncio.new_event_loop, list[asyncio.AbstractEventLoop]()
+
+    def kept() -> asyncio.AbstractEventLoop:
+        made.append(make())
+        return made[-1]
+
+    asyncio.new_event_loop = kept
+    loop = kept()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = make
+        asyncio.set_event_loop(None)
         loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-    return dict(this_run().plans)
+        for each in made:
+            each.close()
 
 
 def project(directory: Path) -> str:

@@ -18,8 +18,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from components.account import Account
-from components.providers.inventory import OWNER_KEY
+from components.account import Account, StripeRefusal
+from components.providers.inventory import OWNER_KEY, owner_of
 from components.publication import price_name
 from pricing.impact import Standing
 from pricing.invoices import CLOSED, Billed, BilledLine, Catalogue, Charged, LayoutError, all_prices, billed, hashed
@@ -91,26 +91,27 @@ class Read:
 
 
 def catalogue_of(
-    account: Account, name: str, versions: Mapping[int, Iterable[str]], current: int
+    account: Account, name: str, keys: Iterable[str], current: tuple[int, Iterable[str]]
 ) -> dict[str, tuple[int, str]]:
     """Which version and charge each of a plan's prices is, archived ones included: one call for a hundred prices.
 
     Args:
-        versions: the keys of the charges of each version.
-        current: the version whose prices have the lookup keys where the prices do not say.
+        keys: of the charges of version 1, whose prices say whose they are and not which version.
+        current: the version, with its charges, whose prices have the lookup keys where no owner is known.
     """
-    names = {price_name(name, number, key): (number, key) for number, keys in versions.items() for key in keys}
-    lookup_keys = {f"{name}:{key}": (current, key) for key in versions[current]}
+    first = {price_name(name, 1, key): (1, key) for key in keys}
+    lookup_keys = {f"{name}:{key}": (current[0], key) for key in current[1]}
     found: dict[str, tuple[int, str]] = {}
     for page, _ in account.pages("/v1/prices", {}, subject="the account's prices"):
         for price in page:
-            metadata = price.get("metadata") or {}
+            metadata, owner = price.get("metadata") or {}, owner_of(price)
             version = str(metadata.get("version", ""))
-            if metadata.get("plan") == name and version.isdecimal():
-                found[price["id"]] = (int(version), str(metadata.get("charge")))
-            elif (resource := str(metadata.get(OWNER_KEY, "")).rpartition("/")[2]) in names:
-                found[price["id"]] = names[resource]
-            elif price.get("lookup_key") in lookup_keys:
+            if "plan" in metadata and version.isdecimal():
+                if metadata["plan"] == name:
+                    found[price["id"]] = (int(version), str(metadata.get("charge")))
+            elif owner is not None and owner.rpartition("/")[2] in first:
+                found[price["id"]] = first[owner.rpartition("/")[2]]
+            elif owner is None and price.get("lookup_key") in lookup_keys:
                 found[price["id"]] = lookup_keys[price["lookup_key"]]
     return found
 
@@ -134,10 +135,16 @@ def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, St
 def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
     """The lists that hold all subscriptions: those on a test clock are in none but their clock's."""
     yield {}
-    if not account.livemode:
+    if account.livemode:
+        return
+    try:
         for page, _ in account.pages("/v1/test_helpers/test_clocks", {}, subject="the account's test clocks"):
             for clock in page:
                 yield {"test_clock": clock["id"]}
+    except StripeRefusal as refusal:
+        # A key that may not read them can still read who is on none.
+        if refusal.status != 403:
+            raise
 
 
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:

@@ -118,7 +118,9 @@ class Rules:
     @property
     def back(self) -> Rules:
         """The rules by which a rollout is undone that has come into effect."""
-        return replace(self, old=self.new, new=self.old, owner=self.owner + _BACK, notice=0, cohort=Cohort())
+        return replace(
+            self, old=self.new, new=self.old, owner=self.owner + _BACK, notice=0, within=None, cohort=Cohort()
+        )
 
 
 @dataclass(frozen=True)
@@ -392,6 +394,7 @@ class Prediction:
     Attributes:
         fees: by price, the amount (minor units) of what is billed in advance from then on.
         rates: by price, (which version's, key) of what is rated by the usage that the invoice names.
+        usage: the prices whose usage must be there, be it 0: moved otherwise, it would be on no invoice.
         kept: the prices of items that do not move.
         gone: the prices that nothing bills any more from then on.
         discounts: the coupons that must have been applied; None where it is not known what they take off.
@@ -399,6 +402,7 @@ class Prediction:
 
     fees: Mapping[str, int]
     rates: Mapping[str, tuple[Literal["old", "new"], str]]
+    usage: Collection[str]
     kept: Collection[str]
     gone: Collection[str]
     discounts: Sequence[Inputs] | None
@@ -408,6 +412,7 @@ class Prediction:
         return {
             "fees": dict(self.fees),
             "rates": {price: list(of) for price, of in self.rates.items()},
+            "usage": sorted(self.usage),
             "kept": sorted(self.kept),
             "gone": sorted(self.gone),
             "discounts": None if self.discounts is None else list(self.discounts),
@@ -440,6 +445,7 @@ def predict(placed: Placed, subscription: StripeObject, rules: Rules) -> Predict
     return Prediction(
         fees,
         rates,
+        [price for price, (whose, _) in rates.items() if whose == "old" and due.get(price) == placed.complete],
         [price for price in due if price not in ours],
         [rules.old.prices[fee.key]["id"] for fee in rules.old.plan.fees if rules.old.prices[fee.key]["id"] not in fees],
         None if placed.discounts is None else [{name: each.get(name) for name in names} for each in placed.discounts],
@@ -455,6 +461,13 @@ def mismatches(invoice: StripeObject, predicted: Prediction, rules: Rules) -> It
     """
     currency = str(invoice["currency"])
     lines = mapping(invoice.get("lines")).get("data", [])
+
+    def named(price: str) -> str:
+        for offer in (rules.new, rules.old):
+            if (key := offer.key_of(price)) is not None:
+                return f"{key} of {offer} ({price})"
+        return price
+
     billed: dict[str, int] = {}
     units: dict[str, Decimal] = {}
     for line in lines:
@@ -468,10 +481,13 @@ def mismatches(invoice: StripeObject, predicted: Prediction, rules: Rules) -> It
             expected[price] = _amount(plan, plan.charge(key), units[price], currency)
     for price in sorted({*expected, *billed} - set(predicted.kept)):
         if price not in expected and price not in predicted.gone and price not in rules.old.ids:
-            yield f"{price}, which it had no item of, is billed with {money.format_minor(billed[price], currency)}"
+            amount = money.format_minor(billed[price], currency)
+            yield f"{named(price)}, which it had no item of, is billed with {amount}"
         elif expected.get(price, 0) != billed.get(price, 0):
             was, is_ = (money.format_minor(each.get(price, 0), currency) for each in (expected, billed))
-            yield f"{price}: {was} was predicted, and {is_} is billed"
+            yield f"{named(price)}: {was} was predicted, and {is_} is billed"
+    for price in sorted(set(predicted.usage) - billed.keys()):
+        yield f"{named(price)}: its usage is not billed"
     yield from _discount_mismatches(invoice, predicted, lines, currency)
 
 

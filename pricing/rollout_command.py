@@ -80,7 +80,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--accept", action="append", default=[], metavar="ID", help="go on in spite of its invoice")
     parser.add_argument("--locked-by", default=LOCK, metavar="KEY", help="metadata that locks one (%(default)s)")
     parser.add_argument("--test-clock", metavar="ID", help="the subscriptions of a test clock instead, in its time")
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="default: .pricing/<stack>/<version>.db")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="default: .pricing/<stack>/<plan>@<from>-<to>.db")
     parser.set_defaults(run=run)
 
 
@@ -184,7 +184,7 @@ def _opened(arguments: argparse.Namespace, account: Account | None) -> Iterator[
     stack = f"{project(folder)}/{arguments.stack}"
     old, new = moving.offers(account, plan, stack, numbers)
     rollout = f"rollout {old} to {new} in {stack}"
-    path = arguments.journal or folder / ".pricing" / arguments.stack / f"{new}.db"
+    path = arguments.journal or folder / ".pricing" / arguments.stack / f"{plan.name}@{old.number}-{new.number}.db"
     if not (arguments.apply or arguments.check or arguments.undo or arguments.accept) and not path.exists():
         path = None
     rules = Rules(
@@ -315,16 +315,18 @@ def _heading(asked: Rollout, arguments: argparse.Namespace) -> Text:
 def _show(placed: Sequence[Placed], rules: Rules, console: Console) -> None:
     moving_ = [each for each in placed if each.fate == "moves" or (each.fate == "waits" and each.new)]
     if moving_:
-        units = {(bill.currency, _every(bill)) for each in moving_ for bill in (*each.old, *each.new)}
-        alone = len(units) == 1 and all(len(each.old) == len(each.new) == 1 for each in moving_)
-        of = f", {next(iter(units))[0].upper()} {next(iter(units))[1]}" if alone else ""
+        currencies = {each.currency for each in moving_}
+        of = f", {next(iter(currencies)).upper()}" if len(currencies) == 1 else ""
         table = Table(box=None, pad_edge=False, show_edge=False)
-        for heading, right in (("subscription", False), ("on", False), (f"now{of}", True), (f"then{of}", True)):
-            table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=heading == "on")
+        for heading in ("subscription", "on", "every"):
+            table.add_column(heading, overflow="fold", no_wrap=heading == "on")
+        for heading in (f"now{of}", f"then{of}"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for each in moving_[:SHOWN]:
-            amounts = [_bills(bills, each) for bills in (each.old, each.new)]
-            amounts = [each.partition(" ")[0] for each in amounts] if alone else amounts
-            table.add_row(each.subscription, day(each.effect or 0), *amounts)
+            for number, (every, amounts) in enumerate(_rows(each).items()):
+                shown = [_amount(amount, each.currency, alone=bool(of)) for amount in amounts]
+                begins = each.complete if number else each.effect
+                table.add_row("" if number else each.subscription, day(begins or each.effect or 0), every, *shown)
         console.print()
         console.print(table)
         if len(moving_) > SHOWN:
@@ -367,11 +369,20 @@ def _sums(placed: Sequence[Placed]) -> Iterator[str]:
         first = " " * len(first)
 
 
-def _bills(bills: Sequence[Bill], placed: Placed) -> str:
-    """What is paid: `310.00 USD a month`."""
-    return " + ".join(
-        f"{money.format_minor(_due(bill, bills, placed), bill.currency)} {_every(bill)}" for bill in bills
-    )
+def _rows(placed: Placed) -> dict[str, tuple[int | None, int | None]]:
+    """By interval, what is paid on the old and on the new version."""
+    old, new = ({_interval(bill): _due(bill, bills, placed) for bill in bills} for bills in (placed.old, placed.new))
+    return {every: (old.get(every), new.get(every)) for every in {**old, **new}}
+
+
+def _interval(bill: Bill) -> str:
+    return bill.interval if bill.interval_count == 1 else f"{bill.interval_count} {bill.interval}s"
+
+
+def _amount(minor: int | None, currency: str, *, alone: bool) -> str:
+    """An amount with its currency, or without where the heading has it."""
+    text = "" if minor is None else money.format_minor(minor, currency)
+    return text.partition(" ")[0] if alone else text
 
 
 def _due(bill: Bill, bills: Sequence[Bill], placed: Placed) -> int:
@@ -381,7 +392,7 @@ def _due(bill: Bill, bills: Sequence[Bill], placed: Placed) -> int:
 
 
 def _every(bill: Bill) -> str:
-    return f"a {bill.interval}" if bill.interval_count == 1 else f"every {bill.interval_count} {bill.interval}s"
+    return f"a {bill.interval}" if bill.interval_count == 1 else f"every {_interval(bill)}"
 
 
 def _export(path: Path, placed: Sequence[Placed], rules: Rules) -> None:

@@ -558,6 +558,9 @@ class Subscriptions(Reconciler):
         """The items that move between prices that cost the same, and whether those are metered."""
         found = {}
         for key in old.keys() & new.keys():
+            if any("current_trial" in mapping(each[key]) for each in (old, new)):
+                # The trial offer says what the item bills, and from when on.
+                continue
             was, now = (mapping(each[key]).get("price") for each in (old, new))
             if isinstance(was, str) and isinstance(now, str) and was != now and self._cost_the_same_prices(was, now):
                 found[key] = subscription_items.is_metered({"price": self.run.inventory(PRICE).read(now)})

@@ -63,7 +63,7 @@ usage.record("calls", customer="cus_1", value=1200)
 Fee(99.95)  # incompatible type "float"
 Plan("Llama", fee="10.00")  # did you mean "fees"?
 Subscriber("acme", alpaca, seat=3)  # did you mean "seats"?
-PublishedPlan("llama", "Llama")  # expected "Plan"
+PublishedPlan("llama", "Llama")  # expected "Plan |
 Price("a", product=product.id, currency="usd", unit_amount_decimal=0.04)  # incompatible type "float"
 Price("b", product=product.id, unit_amount_decimal="4")  # Missing named argument "currency"
 Price("c", product=product.id, currency="usd", unit_amout=4)  # did you mean "unit_amount"?

@@ -266,9 +266,15 @@ def test_a_read_that_stripe_refuses_halfway_is_no_figure_to_trust(few: Billing) 
     assert few.impact(*READ, "--no-cache").returncode == 0
 
 
+def test_a_key_that_may_not_read_test_clocks_is_enough(few: Billing) -> None:
+    """The customers here are all on one, so that none is known to be there still."""
+    fault(few, path="/v1/test_helpers/test_clocks", status=403, message="no such permission")
+    done = few.impact(*READ)
+    assert "| 12 | no subscription any more |" in done.stdout, done.stderr
+
+
 def test_a_key_that_may_read_nothing_is_one_sentence(few: Billing) -> None:
-    body = json.dumps({"path": "/v1/prices", "count": 1, "status": 403, "message": "no such permission"}).encode()
-    few.sandbox.handle(Request("POST", "/_sandbox/faults", {}, body))
+    fault(few, path="/v1/prices", status=403, message="no such permission")
     done = few.impact(*READ)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("pricing: the account's prices: no such permission")

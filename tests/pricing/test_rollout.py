@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
-from pricing import cli
+from pricing import cli, moving
 from pricing.journal import Journal
+from pricing.program import plans
+from pricing.rollout import Prediction, Rules, mismatches
 from sandbox import keys
 from sandbox.server import serving
 from tests.components.test_permissions import accesses, names, table
@@ -66,7 +68,7 @@ def test_a_dry_run_sends_nothing_that_changes_anything_and_keeps_no_journal(shop
         "Nothing was changed. To do it, run the same with --apply.",
     ]
     assert [line.split() for line in done.text.splitlines() if line.startswith(acme)] == [
-        [acme, "2026-03-01", "310.00", "372.75"]
+        [acme, "2026-03-01", "month", "310.00", "372.75"]
     ]
     assert max(map(len, done.text.splitlines())) <= 80
 
@@ -196,7 +198,7 @@ def test_a_subscription_in_a_currency_that_the_new_version_has_not_stays(tmp_pat
     with opened(tmp_path, both) as shop:
         euro, dollar = shop.subscribe(2, currency="eur"), shop.subscribe(2)
         done = shop.rollout("--apply")
-        assert f"{euro}  2026-02-01  180.00 EUR a month  220.00 EUR a month" in done.text
+        assert f"{euro}  2026-02-01  month  180.00 EUR  220.00 EUR" in done.text
         shop.go("2026-02-02")
         assert (shop.bills(euro), shop.bills(dollar)) == ([18_000, 22_000], [20_000, 24_000])
 
@@ -210,6 +212,54 @@ def test_nothing_acts_while_the_invoice_of_a_renewal_is_a_draft(shop: Shop) -> N
     assert done.writes == []
     shop.go("2026-02-02")
     assert len(shop.rollout("--apply").writes) == 3
+
+
+YEARLY = PROGRAM.replace('Fee("100.00")', 'Fee("1000.00", interval="year")').replace(
+    'Fee("120.00")', 'Fee("1200.00", interval="year")'
+)
+
+
+def test_a_yearly_fee_and_a_monthly_overage_move_each_at_its_own_renewal(tmp_path: Path) -> None:
+    """1,000.00; monthly 1,000 x 0.0004 once more, then 1,500 x 0.0005; after a year 1,200.00 beside it."""
+    with opened(tmp_path, YEARLY) as shop:
+        acme = shop.subscribe()
+        done = shop.rollout("--apply")
+        rows = [line.split() for line in done.text.splitlines() if line.rstrip().endswith(".00")]
+        assert rows == [
+            [acme, "2026-02-01", "month", "0.00", "0.00"],
+            ["2027-01-01", "year", "1,000.00", "1,200.00"],
+        ]
+        for month, bill in ((2, 40), (3, 75), (4, 75)):
+            shop.use(acme, 2_000)
+            shop.go(f"2026-{month:02}-02")
+            assert shop.bills(acme)[-1] == bill
+        assert shop.rollout("--check").text.endswith("0 first invoices as predicted; 1 not there yet.\n")
+        shop.go("2026-12-20")
+        shop.use(acme, 2_000)
+        shop.go("2027-01-02")
+        assert shop.bills(acme)[-1] == 120_075
+        assert shop.rollout("--check").text.endswith("1 first invoice as predicted; 0 not there yet.\n")
+
+
+OTHER_CHARGES = PROGRAM.replace(
+    'fees=Fee("120.00"), usage=dearer', 'fees=[Fee("120.00"), Fee("50.00", key="support", per="subscription")]'
+)
+
+
+def test_a_charge_that_comes_begins_at_the_renewal_and_one_that_goes_is_billed_once_more(tmp_path: Path) -> None:
+    """3 x 100.00; then 3 x 120.00 + 50.00 + 1,000 x 0.0004; then 3 x 120.00 + 50.00."""
+    with opened(tmp_path, OTHER_CHARGES) as shop:
+        acme = shop.subscribe(3)
+        shop.rollout("--apply")
+        shop.use(acme, 2_000)
+        shop.go("2026-03-02")
+        assert shop.bills(acme) == [30_000, 41_040, 41_000]
+        assert shop.prices(acme) == {"v2-license", "v2-support"}
+        assert shop.rollout("--check").code == 0
+        assert f"{acme}: moves back on 2026-04-01" in shop.rollout("--undo").text
+        shop.go("2026-04-02")
+        assert shop.bills(acme)[-1] == 30_000
+        assert shop.prices(acme) == {"license", "usage"}
 
 
 # -- which part -----------------------------------------------------------------------------------------------------
@@ -336,7 +386,8 @@ def test_a_first_invoice_that_differs_by_a_cent_halts_until_somebody_has_looked(
     halted = shop.rollout("--apply")
     assert (halted.code, halted.writes) == (2, [])
     text = " ".join(halted.text.split())
-    assert "360.01 USD was predicted, and 360.00 USD is billed" in text
+    price = shop.price("v2-license")
+    assert f"license of alpaca-ai@2 ({price}): 360.01 USD was predicted, and 360.00 USD is billed" in text
     assert f"go on with --accept {acme}" in text
     assert shop.rollout("--check").code == 2
     assert shop.rollout("--apply", "--accept", other).code == 3
@@ -348,7 +399,7 @@ def test_a_coupon_that_a_renewal_has_lost_halts(shop: Shop) -> None:
     coupon = shop.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
     acme = shop.subscribe(2, discounts=[{"coupon": coupon}])
     done = shop.rollout("--apply")
-    assert [line.split()[2:] for line in done.text.splitlines() if line.startswith(acme)] == [["160.00", "192.00"]]
+    assert [line.split()[3:] for line in done.text.splitlines() if line.startswith(acme)] == [["160.00", "192.00"]]
     # As Bitwarden lost them: the schedule made again without.
     schedule = shop.world.stripe("get", f"/v1/subscription_schedules/{shop.remote(acme)['schedule']}")
     phases = [
@@ -371,6 +422,46 @@ def test_a_coupon_that_a_renewal_has_lost_halts(shop: Shop) -> None:
     assert "its discounts are gone" in " ".join(halted.text.split())
 
 
+def test_whatever_else_an_invoice_bills_than_was_predicted_is_said(shop: Shop) -> None:
+    coupon = shop.world.stripe("post", "/v1/coupons", percent_off=20, duration="forever")["id"]
+    acme = shop.subscribe(2, discounts=[{"coupon": coupon}])
+    shop.rollout("--apply")
+    shop.use(acme, 3_500)
+    shop.go("2026-02-02")
+    [invoice] = shop.world.stripe("get", "/v1/invoices", subscription=acme, limit=1)["data"]
+    [entry] = entries(shop)
+    predicted, rules = Prediction.of_data(entry.prediction), rules_of(shop)
+    lines = invoice["lines"]["data"]
+    usage, seats = shop.price("usage"), shop.price("v2-license")
+
+    def said(**changed: Any) -> list[str]:
+        return list(mismatches({**invoice, **changed}, predicted, rules))
+
+    def without(price: str) -> list[Any]:
+        return [each for each in lines if each["pricing"]["price_details"]["price"] != price]
+
+    other = {**lines[0], "amount": 700, "pricing": {**lines[0]["pricing"], "price_details": {"price": "price_other"}}}
+    assert said() == []
+    assert f"usage of alpaca-ai@1 ({usage}): its usage is not billed" in said(lines={"data": without(usage)})
+    assert said(lines={"data": without(seats)})[0] == (
+        f"license of alpaca-ai@2 ({seats}): 240.00 USD was predicted, and 0.00 USD is billed"
+    )
+    assert "price_other, which it had no item of, is billed with 7.00 USD" in said(lines={"data": [*lines, other]})
+    assert said(total_discount_amounts=[]) == [
+        "its discounts are gone",
+        "discounts of 48.20 USD were predicted, and 0.00 USD are given",
+    ]
+    less = [{"amount": 4_819, "discount": "di_1"}]
+    assert said(total_discount_amounts=less) == ["discounts of 48.20 USD were predicted, and 48.19 USD are given"]
+
+
+def rules_of(shop: Shop) -> Rules:
+    account = shop.world.process().account
+    plan = plans(shop.folder, "dev")["alpaca-ai"]
+    old, new = moving.offers(account, plan, "shop/dev", (1, 2))
+    return Rules(old, new, "shop/dev", "owner", shop.now(), moving.coupons_of(account))
+
+
 def test_undone_before_the_renewal_all_is_as_before(shop: Shop) -> None:
     acme = shop.subscribe(3)
     before = shop.remote(acme)
@@ -380,6 +471,16 @@ def test_undone_before_the_renewal_all_is_as_before(shop: Shop) -> None:
     assert {**shop.remote(acme), "schedule": None} == before
     shop.go("2026-03-02")
     assert shop.bills(acme) == [30_000, 30_000, 30_000]
+
+
+def test_some_are_taken_back_alone(shop: Shop) -> None:
+    acme, other = shop.subscribe(3), shop.subscribe(1)
+    shop.rollout("--apply")
+    file = shop.folder / "back.txt"
+    file.write_text(acme)
+    assert shop.rollout("--undo", "--only", str(file)).text.splitlines()[-1] == "1 subscription taken back."
+    shop.go("2026-02-02")
+    assert (shop.bills(acme)[-1], shop.bills(other)[-1]) == (30_000, 12_000)
 
 
 def test_undone_after_the_renewal_it_moves_back_at_the_next_one(shop: Shop) -> None:
@@ -478,7 +579,7 @@ def test_ctrl_c_finishes_what_is_begun_and_the_same_command_goes_on(shop: Shop) 
 
 
 def journal(shop: Shop) -> Path:
-    return shop.folder / ".pricing/dev/alpaca-ai@2.db"
+    return shop.folder / ".pricing/dev/alpaca-ai@1-2.db"
 
 
 ROLLOUT = "rollout alpaca-ai@1 to alpaca-ai@2 in shop/dev"
