@@ -17,6 +17,8 @@ from pricing.impact import Comparison, Impact
 WIDTH, HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 24, 64, 74
 _STEPS = 240
+#: What a quarter of an axis is, times a power of ten.
+_ROUND = tuple(map(Decimal, ("1", "1.5", "2", "2.5", "3", "4", "5", "6", "8", "10")))
 #: How many marks a rug has at most: beyond, each stands for several customers.
 _RUG = 400
 
@@ -71,9 +73,9 @@ def _end(rug: Sequence[Decimal], crossings: Sequence[Decimal]) -> Decimal:
 
 
 def _nice(value: Decimal) -> Decimal:
-    """A round number of at least this."""
-    power = Decimal(10) ** (len(str(int(value))) - 1)
-    return next(power * step / 2 for step in range(1, 100) if power * step / 2 >= value)
+    """A number of at least this whose quarters are round: they are labelled."""
+    power = Decimal(10) ** (value / 4).adjusted()
+    return next(4 * power * step for step in _ROUND if 4 * power * step >= value)
 
 
 def svg(impact: Impact, drawn: Curve) -> str:

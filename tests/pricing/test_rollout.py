@@ -189,8 +189,20 @@ def test_who_does_not_move_is_named_with_the_reason_and_untouched(shop: Shop, wh
     assert "v2-license" not in shop.prices(id_)
 
 
-def test_a_subscription_in_a_currency_that_the_new_version_has_not_stays(tmp_path: Path) -> None:
-    """The program refuses such a version where it is the next one; a rollout can skip one."""
+def test_a_subscription_in_a_currency_that_the_new_version_is_not_sold_in_stays(shop: Shop) -> None:
+    """The program refuses such a version, but somebody may have given the old price a currency in Stripe."""
+    for price in shop.world.stripe("get", "/v1/prices", limit=100)["data"]:
+        if not price["metadata"].get("version"):
+            amount = {"tiers": [{"up_to": 1000, "unit_amount": 0}, {"up_to": "inf", "unit_amount_decimal": "0.04"}]}
+            euro = {"unit_amount": 9_000} if price["billing_scheme"] == "per_unit" else amount
+            shop.world.stripe("post", f"/v1/prices/{price['id']}", currency_options={"eur": euro})
+    shop.subscribe(2, currency="eur")
+    done = shop.rollout("--apply")
+    assert "in a currency that alpaca-ai@2 is not sold in" in " ".join(done.text.split())
+    assert done.writes == []
+
+
+def test_a_subscription_in_another_currency_of_both_versions_is_billed_in_it(tmp_path: Path) -> None:
     both = PROGRAM.replace('Fee("100.00")', 'Fee({"usd": "100.00", "eur": "90.00"})')
     both = both.replace('Overage("0.04", per=100)', 'Overage({"usd": "0.04", "eur": "0.04"}, per=100)')
     both = both.replace('Fee("120.00")', 'Fee({"usd": "120.00", "eur": "110.00"})')
