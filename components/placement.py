@@ -1,4 +1,4 @@
-"""Which version of each plan a subscriber is on: what it pays since the last run, and what a rollout does to that."""
+"""Which version of each plan a subscriber is on: the one from the last run, changed by a rollout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.pricing import ROLLOUTS, PricingError, Rollout
 from components.resources import Price
 from components.this_run import Run, StateUnreadable, this_run
 
-#: How many subscribers a sentence about a rollout names.
+#: The maximum number of subscribers that a sentence about a rollout names.
 _MOST_NAMES: Final = 5
 
 
@@ -20,11 +20,11 @@ class Place:
     """The versions that a subscriber is on from now on.
 
     Attributes:
-        paid: what the stack's last run has left of the subscription; None where it is new.
-        versions: one of each plan.
-        moves: the rollouts of the plans whose version is another than before.
-        leaves: the prices that it has paid until now, of the versions that it moves from.
-        waits: whether a move that an earlier run has declared may still wait for the renewal, and shall.
+        paid: the subscription in the stack's state; None if it is new.
+        versions: one for each plan.
+        moves: the rollouts of the plans whose version changes.
+        leaves: the old prices, of the versions that it moves from.
+        waits: whether a move from an earlier run may still wait for the renewal, and should.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Place:
 
 
 def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
-    """Find the version of each plan that a subscriber is on from now on.
+    """Find a subscriber's version of each plan from now on.
 
     Raises:
-        PricingError: nothing says what happens to it.
+        PricingError: no rollout says what happens to it.
     """
     paid = _paid(name)
     versions: list[PlanVersion] = []
@@ -93,12 +93,12 @@ def _paid(name: str) -> Mapping[str, Any] | None:
         there = this_run().resources().get(("Subscription", name))
     except StateUnreadable as problem:
         raise PricingError(f"what subscriber {name} pays cannot be told: {problem}") from None
-    # One that has ended is made again, as a new one.
+    # A subscription that has ended is created again, as a new one.
     return None if there is None or there.get("has_ended") else there
 
 
 def _number(paid: Mapping[str, Any] | None, plan: str) -> int | None:
-    """The version of a plan that is paid; None for none. What older states do not say is version 1."""
+    """The version of a plan that is paid; None for none. Older states without a version have version 1."""
     if paid is None:
         return None
     number: int | None = (paid.get("plan_versions") or {plan: 1}).get(plan)
@@ -106,17 +106,17 @@ def _number(paid: Mapping[str, Any] | None, plan: str) -> int | None:
 
 
 def _version(name: str, plan: PublishedPlan, before: int | None) -> PlanVersion:
-    """The version of a plan for a subscriber that is on another one of it, or on none."""
+    """The version of a plan for a subscriber on another version of it, or on none."""
     offered = plan.offered
     if before is None or before == offered.number:
         return offered
     if before not in plan.versions:
-        # Its prices are archived in this run, which is refused while somebody pays them.
+        # This run archives its prices, which is refused while a subscription pays them.
         if offered.rollout == "now":
             return offered
         raise PricingError(
-            f"subscriber {name} pays {plan.name} v{before}, which is not in the program: declare it until nobody is on "
-            f'it, or give v{offered.number} the rollout "now"'
+            f"subscriber {name} pays {plan.name} v{before}, which is not in the program: declare it until no "
+            f'subscriber is on it, or give v{offered.number} the rollout "now"'
         )
     if offered.rollout is None and before < offered.number:
         run = this_run()
@@ -128,19 +128,19 @@ def _version(name: str, plan: PublishedPlan, before: int | None) -> PlanVersion:
 
 
 def undecided(run: Run) -> str | None:
-    """What to say of the subscribers that nothing says what to do about; None where there are none."""
+    """The sentence about subscribers without a rollout; None if there are none."""
     for (plan, offered), subscribers in run.undecided.items():
         on: dict[int, list[str]] = {}
         for name, before in subscribers.items():
             on.setdefault(before, []).append(name)
         who = "; ".join(f"on v{before}: {', '.join(names)}" for before, names in sorted(on.items()))
         choices = ", ".join(f'"{rollout}" ({means})' for rollout, means in ROLLOUTS.items())
-        return f"{plan} v{offered} needs a rollout, since there are subscribers {who}; choose one of {choices}"
+        return f"{plan} v{offered} needs a rollout, because there are subscribers {who}; choose one of {choices}"
     return None
 
 
 def followed(run: Run) -> Iterator[str]:
-    """What happens to the subscribers of a plan that offers another version than before: one sentence each."""
+    """What happens to the subscribers of a plan with a newly offered version: one sentence each."""
     for (plan, offered), ways in run.followed.items():
         for (rollout, before), names in ways.items():
             if rollout == "keep" and run.resources().get(("PublishedPlan", plan), {}).get("offered") == offered:

@@ -1,7 +1,8 @@
-"""`PublishedPlan`: a plan in its versions, turned into the Stripe objects that sell it.
+"""`PublishedPlan`: a plan and its versions as the Stripe objects that sell it.
 
-A product, a meter for each thing that is counted, and for each version a licensed price for each fee and a metered one
-for each usage charge. One version is offered: its prices have the lookup keys and the product's default price.
+It creates a product, a meter for each metered quantity, and for each version a licensed price for each fee and a
+metered price for each usage charge. One version is offered: its prices have the lookup keys and the product's default
+price.
 Source of the model: https://docs.stripe.com/billing/subscriptions/usage-based/use-cases/flat-fee-and-overages
 """
 
@@ -23,15 +24,15 @@ from components.this_run import this_run
 
 @dataclass(frozen=True, eq=False)
 class PlanVersion:
-    """One version of a published plan. `Subscriber("acme", alpaca.version(1))` stays on it, whatever is offered.
+    """One version of a published plan. `Subscriber("acme", alpaca.version(1))` stays on it, whichever is offered.
 
     Attributes:
-        name: the plan's.
-        number: which version.
+        name: the plan's name.
+        number: the version's number.
         plan: what it costs.
-        rollout: what happens to subscribers on another version when this one is offered.
+        rollout: what happens to subscribers on other versions when this one is offered.
         products, prices, meters: by the key of the charge.
-        subscribers: the names of those of this program that are on it.
+        subscribers: the names of this program's subscribers on it.
     """
 
     name: str
@@ -52,28 +53,28 @@ class PublishedPlan(pulumi.ComponentResource):
     """A plan and the Stripe objects that sell it.
 
     Example: `PublishedPlan("alpaca-ai", Plan("Alpaca.ai", ...), event_name="alpaca_ai_tokens")`.
-    In versions: `PublishedPlan("alpaca-ai", {1: Plan(...), 2: Version(Plan(...), rollout="at_renewal")}, ...)`.
+    With versions: `PublishedPlan("alpaca-ai", {1: Plan(...), 2: Version(Plan(...), rollout="at_renewal")}, ...)`.
 
-    A version that is applied to a stack costs the same there for ever; another price is another version. The newest is
-    offered, or the one that `stripe-pricing:offers` of the stack's config names.
+    Once applied to a stack, a version always costs the same there; a new price needs a new version. The newest version
+    is offered, or the one that `stripe-pricing:offers` in the stack's config names.
 
     Args:
-        name: names every resource, and the lookup keys `<name>:<key of the charge>`; keep it for ever.
+        name: names every resource, and the lookup keys `<name>:<key of the charge>`; never change it.
         plan: what it costs, or each of its versions by number; a plan alone is version 1.
-        event_name: what meter events are sent under; unique among an account's active meters. A mapping from the key
-            of the usage charge where the plan has several meters of its own. All versions share them.
-        meters: the meters that the plan shares with others, by the `meter` of its usage charges.
+        event_name: the event name of meter events; unique among an account's active meters. If the plan has several
+            meters of its own, a mapping from the key of each usage charge. All versions share them.
+        meters: meters that the plan shares with other plans, by the `meter` of its usage charges.
         protect: whether Pulumi refuses to delete or replace the plan's meters.
 
     Attributes:
-        versions: every version by number; `offered` is the one that new subscribers get.
+        versions: every version by number; `offered` is the version for new subscribers.
         plan, prices, products, meters, lookup_keys: those of the offered version, by the key of the charge.
-        product: the plan's; charges with a product name have one of their own.
+        product: the plan's; a charge with a product name has its own.
         event_names: those of the plan's own meters, by the key of the charge.
 
     Raises:
-        PricingError: a meter or an event name is missing; a published version is not as it was; the stack's config
-            offers a version that there is not, or one that the stack which it is promoted from has not applied.
+        PricingError: a meter or an event name is missing; a published version has changed; the stack's config offers a
+            version that does not exist, or one that the stack's `promotedFrom` stack has not applied.
     """
 
     product: Product
@@ -101,8 +102,8 @@ class PublishedPlan(pulumi.ComponentResource):
         assert_as_published(name, declared)
         assert_promoted(name, number, offered.plan, config("promotedFrom"))
         former = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_="stripe-pricing:index:FlatFeeWithOverages")])
-        # The model in money, above the objects that make it up. One property, because the engine prints a component's
-        # other properties beside the changed one, and a reviewer shall read old -> new and nothing else.
+        # The model in money, above its objects. One property, because the engine prints a component's other properties
+        # with a changed one, and a reviewer should see only old -> new.
         super().__init__(
             "stripe-pricing:index:PublishedPlan",
             name,
@@ -115,7 +116,7 @@ class PublishedPlan(pulumi.ComponentResource):
             each: PlanVersion(name, each, version.plan, version.rollout) for each, version in declared.items()
         }
         self.offered = self.versions[number]
-        # The offered version first: its product names are what customers read, and the others' prices wait for its.
+        # The offered version first: customers read its product names, and the other versions' prices wait for its own.
         in_order = [self.offered, *(each for each in self.versions.values() if each is not self.offered)]
         self._make_meters(in_order, meters or {}, protect)
         self._make_products(in_order)
@@ -132,8 +133,8 @@ class PublishedPlan(pulumi.ComponentResource):
             )
         made = [price.id for version in in_order for price in version.prices.values()]
         content = {str(each): terms(version.plan) for each, version in declared.items()}
-        # Of the run that has made all of it, and of no other: the next run, and a stack that is promoted from this
-        # one, take it for what is published.
+        # Only a run that has created everything sets it: the next run, and a stack that is promoted from this one, read
+        # it as what is published.
         self.register_outputs(
             {
                 "offered": pulumi.Output.all(*made).apply(lambda _: number),
@@ -142,7 +143,7 @@ class PublishedPlan(pulumi.ComponentResource):
         )
 
     def version(self, number: int) -> PlanVersion:
-        """One version, to pin a subscriber to.
+        """One version, to pin a subscriber to it.
 
         Raises:
             PricingError: there is no such version.
@@ -153,9 +154,9 @@ class PublishedPlan(pulumi.ComponentResource):
 
     @property
     def catalogue(self) -> dict[str, Any]:
-        """Every version by its number: what it costs, its prices, and who is on it.
+        """Every version by its number: its costs, its prices, and its subscribers.
 
-        `status` is `offered`; `kept` where subscribers of this program stay on it; else `retired`. Take it when all
+        `status` is `offered`; `kept` if subscribers of this program stay on it; else `retired`. Read it after all
         subscribers are declared.
         """
         return {
@@ -192,7 +193,7 @@ class PublishedPlan(pulumi.ComponentResource):
                 version.meters[usage.key] = own[usage.key]
 
     def _meter_name(self, key: str) -> str:
-        """The resource's; the only meter of a plan keeps its name when a later version has more."""
+        """The resource's name; a plan's only meter keeps its name when a later version has more."""
         alone = f"{self.name}-meter"
         there = last_run().get(("Meter", alone))
         first = next(iter(self.versions.values()))
@@ -216,7 +217,7 @@ class PublishedPlan(pulumi.ComponentResource):
     def _make_prices(self, version: PlanVersion) -> None:
         offered = version is self.offered
         of_version = "" if version.number == 1 else f" v{version.number}"
-        # It has let go of the lookup keys when those of the offered version have them.
+        # It has released the lookup keys once the offered version's prices have them.
         waits_for = None if offered else list(self.offered.prices.values())
         for charge in version.plan.charges:
             arguments: PriceArguments = price_parameters(version.plan, charge, version.meter_id(charge.key))
@@ -241,10 +242,10 @@ def _numbers(versions: Iterable[int]) -> str:
 
 
 def _own_usage(versions: Mapping[int, Version], meters: Mapping[str, Meter]) -> list[str]:
-    """The keys of the usage charges that have a meter of their own, in any version.
+    """The keys of the usage charges with their own meter, in any version.
 
     Raises:
-        PricingError: a meter that charges share is not given.
+        PricingError: a shared meter is missing.
     """
     own: list[str] = []
     for version in versions.values():
@@ -260,10 +261,10 @@ def _own_usage(versions: Mapping[int, Version], meters: Mapping[str, Meter]) -> 
 
 
 def event_names(plan: str, own: list[str], given: str | Mapping[str, str] | None) -> dict[str, str]:
-    """What events are sent under, for each usage charge with a meter of its own, by the charge's key.
+    """The event name of each usage charge with its own meter, by the charge's key.
 
     Raises:
-        PricingError: one has none.
+        PricingError: one is missing.
     """
     if isinstance(given, str):
         if len(own) != 1:

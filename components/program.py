@@ -1,4 +1,4 @@
-"""What surrounds a Pulumi program here: settings in, mistakes out as one line each instead of a traceback."""
+"""The frame of a Pulumi program here: reads settings, and reports mistakes as one line each instead of a traceback."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from components.this_run import this_run
 
 @contextmanager
 def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
-    """Run the body of a program with its stack's settings, then warn of what its plans surely do not mean
-    and of what has left it since the last run.
+    """Run the body of a program with its stack's settings, then warn of suspicious prices and of resources that were
+    removed since the last run.
 
     Args:
-        meant: the names of warnings that are meant, as the warnings give them.
+        meant: the names of warnings to silence, as the warnings show them.
 
     Raises:
-        pulumi.RunError: for a setting or a pricing value that cannot be meant, or a live stack that is kept where
-            none should be (a preview warns of that); Pulumi prints it as it is, and nothing is applied.
+        pulumi.RunError: a setting or a pricing value is invalid, or a live stack has an unsafe backend (a preview only
+            warns of that); Pulumi prints the message unchanged, and nothing is applied.
     """
     config = StackConfig(pulumi.runtime.get_config, pulumi.runtime.is_config_secret)
     if config.hint:
@@ -72,21 +72,21 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
 
 
 class _Withdrawable:
-    """What a program declares from now on, as long as Pulumi's engine has not been told of it.
+    """The resources that a program declares from now on, before Pulumi's engine knows them.
 
-    Pulumi's SDK tells the engine of a resource after the program's body, also when that has failed: an `up` without a
-    preview would apply the part of the model that comes before a mistake.
+    Pulumi's SDK registers resources after the program's body, even if that has failed: an `up` without a preview would
+    apply the part of the model before a mistake.
     """
 
     def __init__(self) -> None:
         self._tasks, self._outputs = self._waiting(), set(SETTINGS.outputs)
 
     def withdraw(self) -> None:
-        """Take it back."""
+        """Drop the resources."""
         for task in self._waiting() - self._tasks:
             task.cancel()
         SETTINGS.outputs.intersection_update(self._outputs)
-        # What is exported would wait for ever for what is not registered.
+        # Exports would wait forever for resources that are never registered.
         root = get_root_resource()
         if isinstance(root, Stack):
             root.outputs.clear()
@@ -101,10 +101,10 @@ class _Withdrawable:
 
 
 def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
-    """What plans surely do not mean, in the versions that are offered and in newer ones.
+    """Suspicious prices of plans, in the offered versions and in newer ones.
 
-    Each version is compared with the one before it, and what is offered with what else is offered. A version that is
-    older than the offered one is not told again: it is as it is.
+    Each version is compared with the previous one, and each offered version with the other offers. Versions older than
+    the offered one are not reported again: they cannot change.
     """
     plans: dict[str, Plan] = {}
     before: dict[str, str] = {}
@@ -122,18 +122,18 @@ def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
 
 
 def is_meant(finding: Finding, meant: Collection[str]) -> bool:
-    """Whether a warning is acknowledged; what was said of a plan with one version goes on to be true of its first."""
+    """Whether a warning is acknowledged; an acknowledgement for a plan without versions also holds for version 1."""
     return finding.name in meant or re.sub(r"@1(?!\d)", "", finding.name) in meant
 
 
 def project_folder(inside: Path) -> Path:
-    """The folder with Pulumi.yaml that a program runs in (`main:` there may name one below it)."""
+    """The folder with Pulumi.yaml (a program runs there, or in a folder below that `main:` names)."""
     folders = (inside, *inside.parents)
     return next((each for each in folders if (each / "Pulumi.yaml").is_file()), inside)
 
 
 def validation_messages(error: ValidationError) -> list[str]:
-    """One line for each thing wrong, with the path of the field: `Plan.overage.per: Input should be ...`."""
+    """One line for each mistake, with the path of the field: `Plan.overage.per: Input should be ...`."""
     return [_message(error.title, detail) for detail in error.errors(include_url=False, include_context=False)]
 
 

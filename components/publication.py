@@ -1,4 +1,4 @@
-"""What a stack has published of a plan: immutable there, and all that a stack which is promoted from it may offer."""
+"""The published versions of a plan in a stack: immutable, and the only ones that a stack promoted from it may offer."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def price_name(plan: str, version: int, key: str) -> str:
 
 
 def published(there: Resources, name: str, number: int, keys: Iterable[str]) -> tuple[dict[str, Terms], bool]:
-    """What a state has of a version, by the key of the charge, and whether that is all of it.
+    """A version in a state, by the key of the charge, and whether that is all of it.
 
-    Prices are what is paid. What they do not say, and whether they are all, is in what the component has recorded.
+    The prices are what customers pay. The rest, and whether all prices exist, is recorded on the component.
     """
     plan = there.get(("PublishedPlan", name), {})
     record = (plan.get("versions") or {}).get(str(number)) or {}
@@ -58,12 +58,12 @@ def assert_as_published(name: str, versions: Mapping[int, Version]) -> None:
 
 
 def assert_promoted(name: str, number: int, plan: Plan, source: str | None) -> None:
-    """What the stack offers is what another stack has applied, where its config says that it is promoted from one."""
+    """If the stack's config says `promotedFrom`, check that the other stack has applied what this one offers."""
     if not source:
         return
     stack = pulumi.get_stack()
     if source == stack:
-        raise PricingError(f"stripe-pricing:promotedFrom is {source}, which is this stack; name another one")
+        raise PricingError(f"stripe-pricing:promotedFrom is {source}, which is this stack; name another stack")
     try:
         if this_run().state(source) is None:
             return

@@ -1,4 +1,4 @@
-"""`Subscriber`: a customer with any number of plans, on one subscription."""
+"""`Subscriber`: a customer with any number of plans on one subscription."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.terms import price_parameters
 from components.this_run import this_run
 
 Seats = int | str
-"""A whole number, or its text as a CSV has it."""
+"""A whole number, or its text as in a CSV."""
 
 
 class SubscriberArguments(TypedDict, total=False):
@@ -37,36 +37,36 @@ class SubscriberArguments(TypedDict, total=False):
 
 
 class Subscriber(pulumi.ComponentResource):
-    """A customer, new or one that exists, and one subscription with the plans that it pays.
+    """A new or existing customer, and one subscription with the plans that it pays.
 
     Example: `Subscriber("pacas-inc", alpaca, customer_name="Pacas Inc.", email="billing@example.com", seats=3)`.
-    Another plan, other seats, one more plan, a coupon: each is an update in place of the one subscription.
+    Another plan, one more plan, other seats, a coupon: each updates the one subscription in place.
 
-    A new subscriber gets the version that a plan offers. One that the stack has on another version follows the
-    `rollout` of the offered one. Where the offered version is older and has no rollout, who is on a later one stays.
+    A new subscriber gets the version that a plan offers. A subscriber that the stack has on another version follows the
+    `rollout` of the offered one. If the offered version is older and has no rollout, subscribers on a later one stay.
     `Subscriber("acme", alpaca.version(1))` stays on that version.
 
-    Without a stored payment method Stripe refuses a subscription that charges automatically, so invoices are sent by
-    e-mail, due in `days_until_due` days.
+    Stripe refuses to charge automatically without a stored payment method, so invoices are sent by e-mail, due in
+    `days_until_due` days.
 
     Args:
-        name: names the resources; keep it for ever.
-        plans: what is paid, published plans or one version of them. The keys of their charges must differ, since they
-            name the subscription's items.
-        seats: quantity of the fees that are per seat; a mapping by the key of the fee where they differ.
-        customer: the id of a customer that exists; then `customer_name` and `email` are left out.
-        customer_name, email: of a new customer; may be Outputs, secret ones too, which the state then encrypts.
-        own: charges of this subscriber alone in place of the plan's of the same key: a fee or an allowance that was
-            agreed. They become prices of their own on the plan's product.
+        name: names the resources; never change it.
+        plans: what it pays: published plans, or one version of them. The keys of their charges must differ, because
+            they name the subscription's items.
+        seats: quantity of the fees that are per seat; a mapping by the key of the fee if they differ.
+        customer: the id of an existing customer; then omit `customer_name` and `email`.
+        customer_name, email: of a new customer; can be Outputs, also secret ones, which the state encrypts.
+        own: charges for this subscriber alone, which replace the plan's with the same key: an agreed fee or allowance.
+            They become separate prices on the plan's product.
         coupon: the id of a coupon.
-        trial_days: days before the first fee, when the subscription is made; by default the plan's.
+        trial_days: days before the first fee of a new subscription; by default the plan's.
         currency: one of the plans'; by default their first.
         proration: how Stripe bills a change within a period; by default it prorates on the next invoice.
-        price_changes: when other prices than before take effect, whatever a rollout says: `now` or `at_renewal`.
+        price_changes: when new prices take effect, whatever a rollout says: `now` or `at_renewal`.
         protect: whether Pulumi refuses to delete or replace the customer and the subscription.
 
     Raises:
-        PricingError: the plans do not fit together, or an argument cannot be meant.
+        PricingError: the plans cannot be combined, or an argument is invalid.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Subscriber(pulumi.ComponentResource):
         **given: Unpack[SubscriberArguments],
     ) -> None:
         for unknown in given.keys() - SubscriberArguments.__annotations__.keys():
-            # Passed over, a misspelled `seats` would bill one seat.
+            # If it were ignored, a misspelled `seats` would bill one seat.
             raise PricingError(f"subscriber {name}: {unknown_argument(unknown, SubscriberArguments.__annotations__)}")
         if name in this_run().subscribers:
             raise PricingError(f"subscriber {name} is declared twice")
@@ -106,7 +106,7 @@ class Subscriber(pulumi.ComponentResource):
         customer_name, email, exists = given.get("customer_name"), given.get("email"), given.get("customer")
         if exists is not None:
             if customer_name is not None or email is not None:
-                raise PricingError(f"subscriber {name}: customer is one that exists; leave customer_name and email out")
+                raise PricingError(f"subscriber {name}: customer is an existing one; omit customer_name and email")
             self.customer_id = exists
         else:
             details: CustomerArguments = {}
@@ -134,8 +134,8 @@ class Subscriber(pulumi.ComponentResource):
                 items[key]["quantity"] = seats.get(key, 1)
         terms: SubscriptionArguments = {
             "customer": self.customer_id,
-            # Left out it is the prices' own, and a plan in another currency then fails halfway: Stripe changes no
-            # subscription's currency. Declared, it makes a new subscription, and the preview says so.
+            # If omitted, it is the prices' own, and a plan in another currency would fail halfway: Stripe cannot change
+            # a subscription's currency. Declared, it replaces the subscription, and the preview says so.
             "currency": currency,
             "billing_mode": {"type": given.get("billing_mode", "flexible")},
             "collection_method": "send_invoice",
@@ -155,7 +155,7 @@ class Subscriber(pulumi.ComponentResource):
             terms["price_changes"] = price_changes
         if (versions := placed.record()) is not None:
             terms["plan_versions"] = versions
-        # A preview names the prices that it leaves once those are compared.
+        # A preview can name the prices that it moves from only after comparing them.
         after = pulumi.ResourceOptions(depends_on=placed.leaves)
         self.subscription = Subscription(name, opts=pulumi.ResourceOptions.merge(kept, after), **terms)
         self.register_outputs({})
@@ -164,7 +164,7 @@ class Subscriber(pulumi.ComponentResource):
 def _charges(
     name: str, plans: Sequence[PlanVersion], own: Mapping[str, Fee | Usage]
 ) -> dict[str, tuple[PlanVersion, Fee | Usage]]:
-    """Each charge by its key, with the plan that it is from."""
+    """Each charge by its key, with its plan."""
     if not plans:
         raise PricingError(f"subscriber {name}: needs at least one plan")
     charges: dict[str, tuple[PlanVersion, Fee | Usage]] = {}
@@ -185,7 +185,7 @@ def _charges(
 
 
 def _with(plan: Plan, charge: Fee | Usage) -> Plan:
-    """The plan with one charge in place of its own of that key; sold in the charge's currencies alone."""
+    """The plan with one charge replaced; sold only in the new charge's currencies."""
     fees = charge if isinstance(charge, Fee) else ()
     usage = charge if isinstance(charge, Usage) else ()
     return Plan(plan.name, fees=fees, usage=usage, currency=plan.currency)

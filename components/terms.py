@@ -1,4 +1,4 @@
-"""What a plan costs as the parameters of Stripe's prices, and how two of the same version differ. Pure."""
+"""A plan's costs as parameters of Stripe's prices, and how two copies of one version differ. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from components.providers.price import comparable
 from money import decimal_text
 
 Terms = Mapping[str, Any]
-"""What a charge costs, as the parameters of its price say it, and whether it is per seat."""
+"""A charge's cost as the parameters of its price, and whether it is per seat."""
 
 
 def terms(plan: Plan) -> dict[str, Terms]:
-    """What a plan costs, by the key of the charge: what may not change once it is published."""
+    """A plan's costs by the key of the charge, which may not change once published."""
     return {
         charge.key: {
             **terms_of(price_parameters(plan, charge, None)),
@@ -29,7 +29,7 @@ def terms(plan: Plan) -> dict[str, Terms]:
 
 
 def terms_of(price: Mapping[str, Any]) -> Terms:
-    """What a price costs, as its arguments say it: without what it is called and what it links to."""
+    """A price's cost from its arguments, without its labels and links."""
     there = comparable(dict(price))
     names = ("currency", "currency_options", "unit_amount_decimal", "tiers", "tiers_mode", "transform_quantity")
     recurring = there.get("recurring") or {}
@@ -39,7 +39,7 @@ def terms_of(price: Mapping[str, Any]) -> Terms:
 
 
 def _exact(value: Any, name: str = "") -> Any:
-    """With one spelling for a number."""
+    """Values with numbers in one spelling."""
     if isinstance(value, Mapping):
         return {key: _exact(each, key) for key, each in value.items()}
     if isinstance(value, list):
@@ -48,12 +48,12 @@ def _exact(value: Any, name: str = "") -> Any:
 
 
 def differences(old: Mapping[str, Terms], new: Mapping[str, Terms], *, is_whole: bool = True) -> list[str]:
-    """What the same version has otherwise in two places: `license 100.00 USD -> 120.00 USD`.
+    """How a version differs in two places: `license 100.00 USD -> 120.00 USD`.
 
-    A currency that comes to it is no difference, since nobody pays in it yet.
+    An added currency is not a difference, because no customer pays in it yet.
 
     Args:
-        is_whole: whether `old` has all that there is.
+        is_whole: whether `old` is complete.
     """
     found = [f"{key} is gone" for key in old if key not in new]
     found += [f"{key} is new" for key in new if key not in old and is_whole]
@@ -65,7 +65,7 @@ def differences(old: Mapping[str, Terms], new: Mapping[str, Terms], *, is_whole:
         for path in sorted({*before, *after}):
             one, other = before.get(path), after.get(path)
             added = path.startswith("currency_options.") and path.split(".")[1] not in known
-            # An older state does not say what a fee is per.
+            # An older state does not say whether a fee is per seat.
             unsaid = path == "per" and one is None
             if one != other and not added and not unsaid:
                 code = path.split(".")[1] if path.startswith("currency_options.") else str(old[key]["currency"])
@@ -92,11 +92,11 @@ def _shown(path: str, value: Any, currency: str) -> str:
     return money.format_minor(Decimal(value), currency) if path.endswith("_decimal") else str(value)
 
 
-# -- what Stripe is told ----------------------------------------------------------------------------------------------
+# -- parameters for Stripe --------------------------------------------------------------------------------------------
 
 
 def price_parameters(plan: Plan, charge: Fee | Usage, meter: Input[str] | None) -> Any:
-    """The parameters of a price that say what a charge costs, in minor units, in every currency of the plan."""
+    """The parameters of a price for a charge's cost, in minor units, in every currency of the plan."""
     first, *others = plan.currencies
     rate = plan.rate(charge, first)
     recurring: dict[str, Any] = {"interval": charge.interval, "usage_type": "licensed"}

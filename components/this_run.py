@@ -1,4 +1,4 @@
-"""What a program knows while it runs: what it has declared so far, and what a stack's last run has left."""
+"""What a program knows while it runs: its declarations so far, and a stack's state from the last run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pulumi
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import get_monitor
 
-#: The engine's own function: the outputs of a stack's resources as its last run has left them.
+#: The engine's own function: the outputs of a stack's resources from its last run.
 _READ_STATE: Final = "pulumi:pulumi:readStackResourceOutputs"
 
 #: The types of our resources and components.
@@ -20,20 +20,20 @@ Resources = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 class StateUnreadable(Exception):
-    """The state of a stack cannot be read; one line that says why."""
+    """The state of a stack cannot be read; the message is one line."""
 
 
 class Run:
     """One run of a program.
 
     Attributes:
-        declared: the resources of ours, by kind and name, under names that they had before too.
-        knows_what_it_declares: whether those are all of them.
+        declared: our resources, by kind and name, including their earlier names.
+        knows_what_it_declares: whether that is all of them.
         plans: the published plans, by name.
         subscribers: the names of the subscribers.
-        undecided: subscribers that nothing says what to do about: by the plan and the version that it offers.
-        gathers_undecided: whether somebody asks for them when everything is declared.
-        followed: by the plan and the version that it offers, who follows which rollout, from which version.
+        undecided: subscribers without a rollout, by the plan and the version that it offers.
+        gathers_undecided: whether they are collected until everything is declared.
+        followed: by the plan and its offered version, which subscribers follow which rollout, from which version.
     """
 
     def __init__(self, monitor: Any) -> None:
@@ -49,13 +49,13 @@ class Run:
         self._resources: dict[str, Resources] = {}
 
     def state(self, stack: str | None = None) -> Mapping[str, Any] | None:
-        """By URN, `{"type": ..., "outputs": ...}` of each resource that the last run of a stack has left; read once.
+        """By URN, `{"type": ..., "outputs": ...}` of each resource in a stack's state; read once.
 
         Args:
             stack: another stack of the same project and backend.
 
         Returns:
-            None where a mock stands in the engine's place: it has no state.
+            None under a mock, which has no state.
 
         Raises:
             StateUnreadable: there is no such stack, or its secrets cannot be decrypted.
@@ -73,7 +73,7 @@ class Run:
         return found
 
     def resources(self, stack: str | None = None) -> Resources:
-        """The outputs of each resource that the last run of a stack has left; nothing under a mock.
+        """The outputs of each resource in a stack's state; empty under a mock.
 
         Raises:
             StateUnreadable: as `state`.
@@ -84,16 +84,16 @@ class Run:
         return self._resources[name]
 
     def _read(self, stack: str) -> Mapping[str, Any] | None:
-        # Not `pulumi.runtime.invoke`, which takes a second to make Python objects of a thousand subscriptions.
+        # Not `pulumi.runtime.invoke`, which takes a second to build Python objects for a thousand subscriptions.
         request = resource_pb2.ResourceInvokeRequest(tok=_READ_STATE)
         request.args["stackName"] = f"{pulumi.get_organization()}/{pulumi.get_project()}/{stack}"
         found: Any = getattr(self.monitor.Invoke(request), "return")
-        # A Struct of protobuf's has no `get`.
+        # A protobuf Struct has no `get`.
         return found["outputs"] if "outputs" in found else None  # noqa: SIM401
 
 
 class _Resources(Mapping[tuple[str, str], Mapping[str, Any]]):
-    """The resources of a state by kind and name, each made plain when it is asked for."""
+    """The resources of a state by kind and name, each converted to plain data on demand."""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self._state = state
@@ -114,7 +114,7 @@ class _Resources(Mapping[tuple[str, str], Mapping[str, Any]]):
 def kind_and_name(urn: str) -> tuple[str, str] | None:
     """`urn:pulumi:dev::project::parent$pulumi-python:dynamic/stripe:Price::name` -> `("Price", "name")`.
 
-    None for what is not of this project's kinds and components: other providers have prices too.
+    None for other types: other providers have prices too.
     """
     _, _, types, name = urn.split("::", 3)
     home, _, kind = types.rpartition("$")[2].rpartition(":")
@@ -122,7 +122,7 @@ def kind_and_name(urn: str) -> tuple[str, str] | None:
 
 
 def plain(value: Any) -> Any:
-    """A value of the engine's as plain data; its numbers are whole where they can be."""
+    """An engine value as plain data, with whole numbers as int."""
     if isinstance(value, Mapping):
         return {key: plain(value[key]) for key in value}
     if isinstance(value, float) and value.is_integer():
@@ -136,7 +136,7 @@ _run = Run(None)
 
 
 def this_run() -> Run:
-    """The run of this process's program; under a mock, a process may run several, one after the other."""
+    """The run of this process's program; under a mock, a process can have several consecutive runs."""
     global _run
     monitor = get_monitor()
     if monitor is not _run.monitor:

@@ -130,7 +130,7 @@ COUPON = Kind(
     searchable=False,
     natural_key="a chosen `id`, else the owner in its metadata",
     when_deleted="Deleted: nobody can redeem it any more, and its promotion codes are no longer valid. Existing "
-    "discounts go on for as long as it said. Only one coupon can have a chosen id, so a change that would replace it "
+    "discounts continue on its terms. Only one coupon can have a chosen id, so a change that would replace it "
     "is refused in the preview.",
     when_gone="A deleted coupon is created again; customers who had it keep the discount of the old one.",
     fields={

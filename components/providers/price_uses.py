@@ -1,4 +1,4 @@
-"""Who still pays a price, or is about to: asked before a price is archived that the program keeps until nobody does."""
+"""Which subscriptions pay a price or will: checked before archiving a price with `archive_when_unused`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from components.providers.inventory import StripeObject
 from components.providers.schedules import RUNNING
 from components.providers.values import id_of
 
-#: Subscriptions that bill nothing any more.
+#: The statuses of subscriptions that no longer bill.
 ENDED: Final = ("canceled", "incomplete_expired")
-#: Stripe lists schedules by no price. So many pages of the newest are read, of 100 each.
+#: Stripe cannot list schedules by price, so this many pages of the newest are read, 100 each.
 MOST_PAGES: Final = 10
 
 
 def of(account: Account, price: str, subject: str) -> list[str]:
-    """The subscriptions on a price, or to come to it by a schedule: the ids of the first that are found, at most 100.
+    """The subscriptions that pay a price, or will through a schedule: the ids of the first ones found, at most 100.
 
-    One call where somebody pays it; else up to ten more for schedules and, in test mode, one a test clock: Stripe lists
-    the subscriptions of a clock only where it is named.
+    One call if one pays it; else up to ten more for schedules and, in test mode, one for each test clock: Stripe lists
+    the subscriptions of a clock only if the request names it.
     """
     for page, _ in account.pages("/v1/subscriptions", {"price": price}, subject=subject):
         if users := [each["id"] for each in page if each.get("status") not in ENDED]:
@@ -48,7 +48,7 @@ def _bills(subscription: StripeObject, price: str) -> bool:
 
 
 def _names(schedule: Any, price: str) -> bool:
-    """Whether a schedule that runs names a price in a phase that is not over."""
+    """Whether a running schedule names a price in its current or a later phase."""
     if not isinstance(schedule, Mapping) or schedule.get("status") not in RUNNING:
         return False
     begun = (schedule.get("current_phase") or {}).get("start_date", 0)

@@ -74,11 +74,11 @@ def _fixed(restrictions: Mapping[str, Any]) -> Inputs:
 def warnings(change: Change) -> Iterator[str]:
     if change.replaces:
         again = " under the same code, redeemed 0 times" if change.old.get("code") == change.new.get("code") else ""
-        yield f"is deactivated and another one is created{again}; existing discounts go on"
+        yield f"is deactivated and another one is created{again}; existing discounts continue"
     elif change.new.get("active", True) is not change.old.get("active", True):
         is_off = change.new.get("active", True) is False
         yield (
-            "can no longer be redeemed; existing discounts go on"
+            "can no longer be redeemed; existing discounts continue"
             if is_off
             else f"can be redeemed again: {_terms(change.new, change.declaration)}"
         )
@@ -114,7 +114,7 @@ PROMOTION_CODE = Kind(
     own=OwnArguments,
     searchable=False,
     natural_key="`code`, and the owner in its metadata",
-    when_deleted="Deactivated: Stripe cannot delete a promotion code. Existing discounts go on. One that is replaced "
+    when_deleted="Deactivated: Stripe cannot delete a promotion code. Existing discounts continue. One that is replaced "
     "under the same code is deactivated right before the new one is created.",
     when_gone="An inactive code shows as `active: false`, except one that has expired, has reached its maximum of "
     "redemptions, or whose coupon can no longer be redeemed: that is not drift.",
@@ -208,7 +208,9 @@ class PromotionCodes(Reconciler):
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         left = self._switch(id_, known, active=False)
-        self.run.tell("info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it, and existing discounts go on")
+        self.run.tell(
+            "info", f"{self.subject(known, id_)}: deactivated; Stripe keeps it, and existing discounts continue"
+        )
         return left
 
     def _switch(self, id_: str, known: Inputs, *, active: bool) -> StripeObject:

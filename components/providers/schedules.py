@@ -1,17 +1,17 @@
 """Price changes at a subscription's renewal, as the phases of a subscription schedule. Pure: no account, no Pulumi.
 
 Stripe changes a price between two periods through a schedule (https://docs.stripe.com/billing/subscriptions/
-subscription-schedules). Making one takes two calls, and an update of its phases replaces them whole: what is not sent
-again is lost. So:
+subscription-schedules). Creating one takes two calls, and an update of its phases replaces all of them: anything not
+sent again is lost. So:
 
-1. `POST /v1/subscription_schedules` with `{"from_subscription": id}` alone: Stripe takes nothing beside it.
+1. `POST /v1/subscription_schedules` with `{"from_subscription": id}` alone: Stripe accepts no other parameter with it.
 2. `POST /v1/subscription_schedules/<id>` with `update_params(subscription, schedule, moves, ...)`.
 
-`classify` tells what a schedule is that a subscription has already, and `planned` what will be billed once it is over.
+`classify` says whose an existing schedule is, and `planned` says what will be billed once it is over.
 
-A subscription is Stripe's object with all its items; its discounts may be ids or expanded. Expanded is better: one that
-is over by the renewal is then left out. The coupons of items that move are given beside it (`coupons_of` names them),
-since Stripe expands nothing as deep as that. Moments are UTC seconds.
+A subscription is Stripe's object with all its items; its discounts can be ids or expanded. Expanded is better: then
+discounts that end by the renewal are omitted. The coupons of moving items are a separate argument (`coupons_of` names
+them), because Stripe does not expand that deep. Moments are UTC seconds.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from components.providers.inventory import OWNER_KEY, StripeObject
 from components.providers.subscription_items import is_metered, key_of
 from components.providers.values import Inputs, id_of
 
-#: In the metadata of a subscription from before its schedule is made until the prices have moved.
+#: In a subscription's metadata from before its schedule is created until the prices have moved.
 MARK: Final = "pulumi_at_renewal"
-#: How long a schedule outlives the move. A last phase must last; what is longer only keeps portals from cancelling.
+#: How long a schedule outlives the move. A last phase needs a duration; a longer one only blocks cancelling in portals.
 AFTERWARDS: Final = 86_400
 #: The states in which Stripe runs a schedule.
 RUNNING: Final = ("active", "not_started")
-#: The subscriptions that go on to a renewal.
+#: The statuses of subscriptions that will renew.
 RENEWED: Final = ("active", "trialing", "past_due", "unpaid")
-#: The same in a subscription and in a phase, as plain values.
+#: Fields that a subscription and a phase share, with plain values.
 _SAME: Final = ("application_fee_percent", "collection_method", "description")
 _PRINTED: Final = ("account_tax_ids", "custom_fields", "description", "footer")
 
@@ -44,7 +44,7 @@ class CannotMove(Exception):
 
 
 class SameQuantity:
-    """The quantity that an item has."""
+    """An item's quantity."""
 
 
 SAME_QUANTITY: Final = SameQuantity()
@@ -56,7 +56,7 @@ class Move:
 
     Attributes:
         price: the id of its price.
-        quantity: how many; None for a metered price, which has none.
+        quantity: None for a metered price, which has none.
     """
 
     price: str
@@ -64,20 +64,20 @@ class Move:
 
 
 Moves = Mapping[str, Move | None]
-"""By an item's key (in its metadata) or its id: what it bills from the renewal on; None where it goes."""
+"""By an item's key (in its metadata) or its id: what it bills from the renewal on; None if it is removed."""
 
 
 def classify(schedule: Mapping[str, Any], owners: Collection[str], *, marked: bool) -> Owner:
-    """Whose a schedule is that runs.
+    """Whose a running schedule is.
 
     Args:
-        owners: what our schedules have in `metadata[pulumi]`.
-        marked: whether the subscription has `MARK`, which is set right before a schedule is made.
+        owners: the values of `metadata[pulumi]` of our schedules.
+        marked: whether the subscription has `MARK`, which is set right before a schedule is created.
 
     Returns:
-        `ours`: its metadata says so, or it is bare and the subscription is marked: a run was cut short between the two
-        calls. `bare`: made from the subscription, never updated, so that it changes nothing; somebody's. `foreign`:
-        anything else, which nobody but its maker may change.
+        `ours`: its metadata says so, or it is bare and the subscription is marked: a run was interrupted between the
+        two calls. `bare`: created from the subscription and never updated, so it changes nothing; somebody else's.
+        `foreign`: anything else, which only its creator may change.
     """
     owner = (schedule.get("metadata") or {}).get(OWNER_KEY)
     if owner is not None:
@@ -88,7 +88,7 @@ def classify(schedule: Mapping[str, Any], owners: Collection[str], *, marked: bo
 
 
 def is_bare(schedule: Mapping[str, Any]) -> bool:
-    """Whether a schedule is as `from_subscription` makes it: one phase, the present period, and then released."""
+    """Whether a schedule is as `from_subscription` creates it: one phase, the present period, and then released."""
     phases = schedule.get("phases") or []
     return len(phases) == 1 and not schedule.get("metadata") and schedule.get("end_behavior") == "release"
 
@@ -100,12 +100,12 @@ def find(items: Sequence[StripeObject], name: str) -> StripeObject | None:
 
 
 def renewals(subscription: StripeObject, moves: Moves) -> list[int]:
-    """When the items that move are renewed, the first first; all of a subscription's, where only others are added.
+    """When the moving items renew, in order; if items are only added, when all of the subscription's items renew.
 
-    A yearly fee and a monthly overage on one subscription are renewed at different moments.
+    A yearly fee and a monthly overage on one subscription renew at different moments.
 
     Raises:
-        CannotMove: an item is not there.
+        CannotMove: an item is missing.
     """
     items = _items(subscription)
     moved = [_found(items, name) for name in moves] or items
@@ -122,24 +122,24 @@ def update_params(
     prices: Mapping[str, StripeObject] | None = None,
     coupons: Mapping[str, StripeObject] | None = None,
 ) -> Inputs:
-    """What to send to `POST /v1/subscription_schedules/<id>` so that prices move at the renewal and nothing else does.
+    """What to send to `POST /v1/subscription_schedules/<id>` so that only prices change, at the renewal.
 
-    The phase that runs is sent as the subscription is now, every later one with what has moved by then. Each item moves
-    when its own period ends; what is added begins when all have moved. Nothing is prorated, and the schedule is
-    released a day after the last move.
+    The current phase is sent as the subscription is now, each later one with the items that have moved by then. Each
+    item moves when its own period ends; added items begin when all have moved. Nothing is prorated, and the schedule
+    is released a day after the last move.
 
     Args:
         subscription: with all its items.
-        schedule: its schedule, whose present phase says from when it runs.
+        schedule: its schedule, whose current phase has the start.
         moves: what changes.
-        added: items that begin then, as a phase takes them: `{"price": ..., "quantity": ..., "metadata": {...}}`.
-        metadata: what the schedule carries; `{"pulumi": owner}` makes it ours.
-        prices: the new prices by id: a metered one has no quantity, and one with another interval begins all periods
-            anew when it comes. Without that Stripe keeps the billing cycle that it has, and bills it late.
-        coupons: those that `coupons_of` names, by id.
+        added: items that begin then, in the shape of a phase: `{"price": ..., "quantity": ..., "metadata": {...}}`.
+        metadata: the schedule's metadata; `{"pulumi": owner}` makes it ours.
+        prices: the new prices by id: a metered one has no quantity, and one with a new interval restarts all periods
+            when it begins; otherwise Stripe would keep the present billing cycle and bill it late.
+        coupons: the coupons from `coupons_of`, by id.
 
     Raises:
-        CannotMove: Stripe has no such move, or would give or lose something with it.
+        CannotMove: Stripe has no such move, or it would change something else.
     """
     _check(subscription)
     items = _items(subscription)
@@ -175,7 +175,7 @@ def update_params(
         if _intervals_change(items, moves, added if is_last else (), moment, known):
             phase["billing_cycle_anchor"] = "phase_start"
         if is_last:
-            # Stripe unsets what a phase's metadata has empty when the phase begins.
+            # When a phase begins, Stripe unsets the keys that are empty in its metadata.
             phase["metadata"] = {MARK: ""}
         phases.append(phase)
     return {
@@ -187,14 +187,14 @@ def update_params(
 
 
 def coupons_of(subscription: StripeObject, moves: Moves) -> set[str]:
-    """The coupons of the items that move: Stripe takes a discount's id for the same price alone."""
+    """The coupons of the moving items: Stripe accepts a discount's id only for the same price."""
     moved = [item for item in _items(subscription) if _move_of(item, moves)[1] is not None]
     named = [_coupon_of(each) for item in moved for each in item.get("discounts") or ()]
     return {name for name in named if name is not None}
 
 
 def planned(schedule: Mapping[str, Any] | None) -> list[Inputs] | None:
-    """The items of a schedule's last phase, as it has them; None where nothing is to change any more."""
+    """The items of a schedule's last phase; None if nothing will change any more."""
     if schedule is None or schedule.get("status") not in RUNNING:
         return None
     phases, current = schedule.get("phases") or [], schedule.get("current_phase")
@@ -204,13 +204,13 @@ def planned(schedule: Mapping[str, Any] | None) -> list[Inputs] | None:
 
 
 def moved_at(schedule: Mapping[str, Any]) -> int:
-    """When the first phase after the present one begins."""
+    """When the phase after the current one begins."""
     begun = int((schedule.get("current_phase") or schedule["phases"][0])["start_date"])
     return min(int(phase["start_date"]) for phase in schedule["phases"] if int(phase["start_date"]) > begun)
 
 
 def same_plan(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two lists of phases, as sent or as Stripe has them, bill the same items from the same moments on."""
+    """Whether two lists of phases, as sent or from Stripe, bill the same items from the same moments on."""
 
     def plan(phases: Sequence[Mapping[str, Any]]) -> list[Any]:
         return [
@@ -232,12 +232,12 @@ def _check(subscription: StripeObject) -> None:
     if status not in RENEWED:
         raise CannotMove(f"is {status}, and has no renewal")
     if end:
-        raise CannotMove("is to end (cancel_at), and a schedule would take that end away")
+        raise CannotMove("is to end (cancel_at), and a schedule would remove that end")
     if subscription.get("billing_schedules"):
-        raise CannotMove("is billed in advance (billing_schedules), which goes with no schedule")
+        raise CannotMove("is billed in advance (billing_schedules), which cannot be combined with a schedule")
     for item in _items(subscription):
         if item.get("current_trial"):
-            raise CannotMove("is in the time of a trial offer, which goes with no schedule")
+            raise CannotMove("is in a trial offer, which cannot be combined with a schedule")
 
 
 def _items(subscription: StripeObject) -> list[StripeObject]:
@@ -265,7 +265,7 @@ def _intervals_change(
     moment: int,
     prices: Mapping[str, StripeObject],
 ) -> bool:
-    """Whether something is billed at another interval from a moment on than anything has been.
+    """Whether a new interval begins at a moment.
 
     Raises:
         CannotMove: another item's period does not end then, and would be cut short.
@@ -281,8 +281,8 @@ def _intervals_change(
     late = [item for item in items if int(item["current_period_end"]) != moment]
     if late:
         raise CannotMove(
-            f"would be billed for {other[0]} at another interval, which begins all periods anew, in the middle of that "
-            f"of its item {key_of(late[0]) or late[0]['id']}"
+            f"would be billed for {other[0]} at a new interval, which restarts all periods, in the middle of the "
+            f"period of its item {key_of(late[0]) or late[0]['id']}"
         )
     return True
 
@@ -299,7 +299,7 @@ def _after(
     prices: Mapping[str, StripeObject],
     coupons: Mapping[str, StripeObject],
 ) -> Inputs | None:
-    """An item as a phase has it that begins at a moment; None where it has gone by then."""
+    """An item in a phase that begins at a moment; None if it is removed by then."""
     is_moved, move = _move_of(item, moves)
     if not is_moved or int(item["current_period_end"]) > moment:
         return _item(item, at=moment)
@@ -315,7 +315,7 @@ def _after(
 
 
 def _item(item: StripeObject, at: int | None = None) -> Inputs:
-    """An item as a phase takes it."""
+    """An item in the shape of a phase."""
     sent: Inputs = {"price": id_of(item["price"]), **_discounts(item, at=at)}
     if item.get("quantity") is not None:
         sent["quantity"] = item["quantity"]
@@ -329,19 +329,19 @@ def _item(item: StripeObject, at: int | None = None) -> Inputs:
 
 
 def _discounts(holder: StripeObject, at: int | None = None) -> Inputs:
-    """The discounts of a subscription or an item by their ids, so that none begins anew; those only that go on `at`.
+    """The discounts of a subscription or an item by their ids, so that none restarts; only those that still apply `at`.
 
-    None are left out and not sent empty: then the customer's own go on.
+    An empty list is omitted, not sent: then the customer's own discounts still apply.
     """
     held = [each for each in holder.get("discounts") or () if not _is_over(each, at)]
     return {"discounts": [{"discount": id_of(each)} for each in held]} if held else {}
 
 
 def _anew(item: StripeObject, moment: int, coupons: Mapping[str, StripeObject]) -> Inputs:
-    """The discounts of an item that moves, by their coupons: Stripe takes a discount's id for the same price alone.
+    """The discounts of a moving item, by their coupons: Stripe accepts a discount's id only for the same price.
 
     Raises:
-        CannotMove: a coupon that begins anew gives more, or less, than is left of it.
+        CannotMove: a restarted coupon would give more, or less, than is left of it.
     """
     sent = []
     for each in item.get("discounts") or ():
@@ -351,8 +351,8 @@ def _anew(item: StripeObject, moment: int, coupons: Mapping[str, StripeObject]) 
         coupon = coupons.get(name or "", {})
         if coupon.get("duration") != "forever" or not coupon.get("valid", True):
             raise CannotMove(
-                f"has the coupon {name or id_of(each)} on an item that moves, which Stripe would begin anew or not at "
-                "all; put it on the subscription, or take it off the item"
+                f"has the coupon {name or id_of(each)} on an item that moves, which Stripe would restart or "
+                "drop; put it on the subscription, or remove it from the item"
             )
         sent.append({"coupon": name})
     return {"discounts": sent} if sent else {}
@@ -371,7 +371,7 @@ def _is_over(discount: Any, at: int | None) -> bool:
 
 
 def _terms(subscription: StripeObject) -> Inputs:
-    """What a subscription and a phase both say beside items, discounts and time."""
+    """The fields that a subscription and a phase share, except items, discounts and time."""
     sent: Inputs = {name: subscription[name] for name in _SAME if subscription.get(name) is not None}
     for name in ("default_payment_method", "on_behalf_of"):
         if subscription.get(name):

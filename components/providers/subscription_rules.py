@@ -1,4 +1,4 @@
-"""What is wrong with a declared subscription that Stripe's types cannot say. Pure."""
+"""Mistakes in a declared subscription that Stripe's types cannot express. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from components.providers.values import Inputs, decimal_string, decimals, is_unk
 
 #: https://docs.stripe.com/billing/subscriptions/backdating: "more than 250 line items, which is the default limit".
 MOST_LINES: Final = 250
-#: The longest that each interval lasts, in seconds.
+#: The maximum length of each interval, in seconds.
 INTERVALS: Final = {"day": 86_400, "week": 7 * 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
-#: Of Stripe's 50 keys one names the owner, and one marks a subscription whose prices wait.
+#: Of Stripe's 50 keys, one names the owner, and one marks a subscription with waiting prices.
 MOST_METADATA: Final = 48
-QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; leave it out"
-#: Stripe takes these and trial offers for the same thing.
+QUANTITY_OF_METERED: Final = "has no meaning for a metered price, which bills the usage; omit it"
+#: Stripe treats these like trial offers.
 TRIALS: Final = ("trial_end", "trial_from_plan", "trial_period_days")
 
 
@@ -35,7 +35,7 @@ def items(inputs: Inputs) -> Iterator[Problem]:
     if is_unknown(declared):
         return
     if not isinstance(declared, Mapping) or not declared:
-        yield ("items",), 'is required: at least one item by a key of your choice, {"license": {"price": ...}}'
+        yield ("items",), 'is required: at least one item, with a key of your choice, {"license": {"price": ...}}'
         return
     seen: dict[str, str] = {}
     for key, item in declared.items():
@@ -52,7 +52,7 @@ def items(inputs: Inputs) -> Iterator[Problem]:
             yield (*path, sources[1]), f"cannot be combined with {sources[0]}: an item has one price"
         price = item.get("price")
         if isinstance(price, str) and price in seen:
-            yield (*path, "price"), f"is that of items.{seen[price]} too; Stripe takes a price once a subscription"
+            yield (*path, "price"), f"is also that of items.{seen[price]}; Stripe allows a price once per subscription"
         elif isinstance(price, str):
             seen[price] = key
         yield from _one_discount(item.get("discounts"), (*path, "discounts"))
@@ -69,27 +69,27 @@ def items(inputs: Inputs) -> Iterator[Problem]:
 def _trial_alone(inputs: Inputs, item: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     """https://docs.stripe.com/billing/subscriptions/trials#limitations"""
     if rules.given(item, "price_data"):
-        yield path, "cannot be combined with price_data: the trial offer says which price comes when it is over"
+        yield path, "cannot be combined with price_data: the trial offer says which price follows"
     if rules.find(inputs, "billing_mode", "type") == "classic":
         yield path, "needs billing_mode type flexible"
     for name in TRIALS:
         if rules.given(inputs, name):
-            yield path, f"cannot be combined with {name}: Stripe takes one of the two"
+            yield path, f"cannot be combined with {name}: Stripe accepts only one of them"
 
 
 def invoice_items(inputs: Inputs) -> Iterator[Problem]:
     for path, item in rules.each(inputs, "add_invoice_items.*"):
         sources = [name for name in ("price", "price_data") if rules.given(item, name)]
         if isinstance(item, Mapping) and len(sources) != 1:
-            yield path, "needs one of price and price_data"
+            yield path, "needs price or price_data"
         data = rules.find(item, "price_data")
         if data is not None and rules.given(data, "unit_amount") == rules.given(data, "unit_amount_decimal"):
-            yield (*path, "price_data"), "needs one of unit_amount and unit_amount_decimal"
+            yield (*path, "price_data"), "needs unit_amount or unit_amount_decimal"
         yield from _one_discount(rules.find(item, "discounts"), (*path, "discounts"))
 
 
 def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]:
-    """What the items' prices say, as far as the program declares them and this process has compared them."""
+    """Mistakes in the items' prices, if the program declares them and this process has compared them."""
     recurring: list[Any] = []
     for path, item in rules.each(inputs, "items.*"):
         linked = declaration(PRICE, str(rules.find(item, "price")))
@@ -100,7 +100,7 @@ def linked_rules(inputs: Inputs, declaration: Declarations) -> Iterator[Problem]
             one, other = linked.arguments["currency"], inputs["currency"]
             yield (*path, "price"), f"is in {one}, and currency is {other}: declare a price in {other}"
     customer = declaration(CUSTOMER, str(inputs.get("customer")))
-    # On a test clock it is another day.
+    # A test clock has its own date.
     if not (customer and customer.arguments.get("test_clock")):
         yield from _backdating(inputs, recurring)
 
@@ -131,7 +131,7 @@ def _backdating(inputs: Inputs, items: list[Any]) -> Iterator[Problem]:
             lines += int(time.time() - start) // (INTERVALS[interval] * count)
     if lines > MOST_LINES:
         what = f"makes a first invoice of more than {MOST_LINES} lines, one for each period since then"
-        yield ("backdate_start_date",), f"{what}, which is the most that Stripe takes; choose a later date"
+        yield ("backdate_start_date",), f"{what}, Stripe's maximum; choose a later date"
 
 
 def discounts(inputs: Inputs) -> Iterator[Problem]:
@@ -142,11 +142,11 @@ def _one_discount(values: Any, path: Path) -> Iterator[Problem]:
     for index, each in enumerate(values if isinstance(values, list) else ()):
         names = [name for name in ("coupon", "promotion_code", "discount") if rules.given(each, name)]
         if isinstance(each, Mapping) and len(names) != 1:
-            yield (*path, index), "needs one of coupon, promotion_code and discount"
+            yield (*path, index), "needs one of coupon, promotion_code or discount"
 
 
 def collection(inputs: Inputs) -> Iterator[Problem]:
-    """An invoice that is sent has a due date; a charge has none."""
+    """A sent invoice has a due date; a charge has none."""
     method = inputs.get("collection_method", "charge_automatically")
     if method == "send_invoice" and not rules.given(inputs, "days_until_due"):
         yield ("days_until_due",), "is required with collection_method send_invoice"
@@ -169,11 +169,11 @@ def fee_percent(inputs: Inputs) -> Iterator[Problem]:
             yield path, "must be 0 to 100 with at most 2 decimals"
     share = ("transfer_data", "amount_percent")
     if rules.given(inputs, "application_fee_percent") and rules.find(inputs, *share) is not None:
-        yield share, "cannot be combined with application_fee_percent: they say the same in two ways"
+        yield share, "cannot be combined with application_fee_percent: they are two ways to say the same"
 
 
 def price_changes(inputs: Inputs) -> Iterator[Problem]:
-    """A schedule moves items to prices that exist."""
+    """A schedule moves items only to existing prices."""
     if inputs.get("price_changes") != "at_renewal":
         return
     if len(mapping(inputs.get("metadata"))) > MOST_METADATA:

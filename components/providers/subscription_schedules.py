@@ -1,14 +1,14 @@
-"""Price changes of a subscription that wait for its renewal: found, planned, made and taken back in Stripe.
+"""Price changes that wait for a subscription's renewal: finds, plans, creates and withdraws them in Stripe.
 
-What a schedule holds is in `schedules.py`. Here is what surrounds it, so that a run can be cut short at every call:
+`schedules.py` builds the content of a schedule. This module makes the calls, so that a run can stop after any of them:
 
-1. the subscription is marked (`schedules.MARK`), in the update that makes what else changes now;
-2. a schedule is made from it, which changes nothing;
-3. the schedule gets the phases, in which prices move at the renewal; with that Stripe takes the mark away.
+1. the subscription is marked (`schedules.MARK`), in the update that makes the immediate changes;
+2. a schedule is created from it, which changes nothing;
+3. the schedule gets the phases, in which prices move at the renewal; that also removes the mark.
 
-A run that finds the mark goes on from there. While it waits, what Stripe bills and what the program declares differ by
-what is planned, and nothing else. A change of anything else takes the schedule away first and makes it again, since
-Stripe would split its phases; a schedule that somebody else made is never touched.
+A run that finds the mark continues from there. While it waits, Stripe's subscription differs from the declared one only
+by what is planned. Any other change releases the schedule first and creates it again, because Stripe would split its
+phases; a schedule that somebody else made is never touched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from components.providers.values import Inputs, mapping
 
 AT_RENEWAL: Final = "at_renewal"
 PATH: Final = "/v1/subscription_schedules"
-#: What no phase holds and Stripe changes beside any schedule.
+#: Fields outside of phases, which Stripe can change despite a schedule.
 BESIDE: Final = frozenset(
     [
         "add_invoice_items",
@@ -53,7 +53,7 @@ BESIDE: Final = frozenset(
         "trial_settings",
     ]
 )
-#: Why Stripe makes the invoice of a renewal.
+#: Stripe's `billing_reason` of a renewal's invoice.
 RENEWAL: Final = "subscription_cycle"
 #: Stripe finalizes it after an hour, and waits for webhooks up to three days.
 LONGEST_DRAFT: Final = 4 * 86_400
@@ -61,15 +61,15 @@ LONGEST_DRAFT: Final = 4 * 86_400
 
 @dataclass
 class Plan:
-    """An update with its prices apart.
+    """An update, split by when it takes effect.
 
     Attributes:
-        remote: the subscription as Stripe has it.
-        schedule: the schedule of ours that it has.
-        old, new: what changes now; both say what is billed until the renewal of what moves then.
-        moves, added: what moves then.
-        waits: whether something is to move later, so that the subscription is marked.
-        ends: whether it ends before that, so that nothing moves unless the end is taken back.
+        remote: the subscription in Stripe.
+        schedule: our schedule on it.
+        old, new: what changes now; for items that move later, both have what is billed until the renewal.
+        moves, added: what changes at the renewal.
+        waits: whether something moves later, so that the subscription is marked.
+        ends: whether it ends before that, so that nothing moves unless the end is withdrawn.
     """
 
     remote: StripeObject
@@ -87,17 +87,17 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is no schedule, and none to be made."""
+        """Whether there is no schedule and none is needed."""
         return self.schedule is None and not self.waits and not self.is_marked
 
 
 def touched(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """The arguments that change, but for those that no schedule is concerned with."""
+    """The changed arguments, except those that do not affect a schedule."""
     return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)} - BESIDE
 
 
 def refusal(change: Change) -> str | None:
-    """Why an update is refused that the state already knows to meet somebody else's schedule."""
+    """Why an update is refused if the state already has somebody else's schedule."""
     schedule = change.outputs.get("schedule")
     if not isinstance(schedule, str) or change.outputs.get("moves_at") or change.replaces:
         return None
@@ -108,8 +108,8 @@ def refusal(change: Change) -> str | None:
 def foreign_text(schedule: str, names: list[str]) -> str:
     """The sentence about a schedule that is not ours."""
     return (
-        f"is managed by the subscription schedule {schedule}, which this program did not make and does not touch, and "
-        f"Stripe would rewrite it for a change of {', '.join(names)}; ask who made it, who can change the schedule or "
+        f"is managed by the subscription schedule {schedule}, which this program did not create and does not change, "
+        f"but Stripe would rewrite it for a change of {', '.join(names)}; ask its creator to change the schedule or "
         "release it in Stripe, then run pulumi refresh and up again"
     )
 
@@ -117,7 +117,7 @@ def foreign_text(schedule: str, names: list[str]) -> str:
 def planned_items(
     items: list[StripeObject], planned: list[Inputs], priced: Mapping[str, StripeObject]
 ) -> list[StripeObject]:
-    """A subscription's items as they will be once what is planned has come."""
+    """A subscription's items after the planned changes."""
     rest = list(planned)
     result = []
     for item in items:
@@ -149,7 +149,7 @@ class Schedules:
     # -- looking ------------------------------------------------------------------------------------------------
 
     def running(self, remote: StripeObject) -> StripeObject | None:
-        """The schedule that a subscription has; None for none."""
+        """A subscription's schedule; None for none."""
         schedule = remote.get("schedule")
         if isinstance(schedule, str):
             schedule = self._reconciler.call(
@@ -158,17 +158,17 @@ class Schedules:
         return schedule if isinstance(schedule, dict) and schedule.get("status") in schedules.RUNNING else None
 
     def is_ours(self, schedule: StripeObject, remote: StripeObject, *arguments: Mapping[str, Any]) -> bool:
-        """Whether this program made a schedule, or a run of it that was cut short."""
+        """Whether this program created a schedule, possibly in an interrupted run."""
         owners = {str(owner) for owner in (owner_of(remote), *(each.get("owner") for each in arguments)) if owner}
         return schedules.classify(schedule, owners, marked=is_marked(remote)) == "ours"
 
     def of(self, remote: StripeObject, *arguments: Mapping[str, Any]) -> StripeObject | None:
-        """The schedule of ours that a subscription has."""
+        """Our schedule on a subscription."""
         schedule = self.running(remote)
         return schedule if schedule is not None and self.is_ours(schedule, remote, *arguments) else None
 
     def as_planned(self, remote: StripeObject, items: list[StripeObject], declared: Mapping[str, Any]) -> Any:
-        """A subscription's items with what is only waiting for the renewal as if it had come."""
+        """A subscription's items as if the changes that wait for the renewal had happened."""
         schedule = self.of(remote)
         if schedule is None:
             return self._as_declared(remote, items, declared)
@@ -179,7 +179,7 @@ class Schedules:
         return planned_items(items, planned, self.prices(prices))
 
     def _as_declared(self, remote: StripeObject, items: list[StripeObject], declared: Mapping[str, Any]) -> Any:
-        """The items of a subscription that ends before they move: that they do not is no drift."""
+        """The items of a subscription that ends before they move: not moving is no drift."""
         if not (is_marked(remote) and remote.get("cancel_at")):
             return items
         wanted = [_added(key, item) for key, item in declared.items() if isinstance(mapping(item).get("price"), str)]
@@ -188,21 +188,21 @@ class Schedules:
         return [*rest, *planned_items([item for item in items if item not in rest], wanted, self.prices(prices))]
 
     def prices(self, ids: set[str]) -> dict[str, StripeObject]:
-        """Prices by their ids, as far as Stripe has them."""
+        """The prices by id that Stripe has."""
         inventory = self._run.inventory(PRICE)
         found = {id_: inventory.read(id_) for id_ in sorted(ids)}
         return {id_: price for id_, price in found.items() if price is not None}
 
     def outputs(self, remote: StripeObject, planned: Mapping[str, StripeObject]) -> Inputs:
-        """What the state says of a schedule: its id, and of ours when its prices move and what is billed until then.
+        """A schedule for the state: its id, and for ours when its prices move and what is billed until then.
 
         Args:
-            planned: the items as they will be, by the program's keys.
+            planned: the future items, by the program's keys.
         """
         schedule = self.running(remote)
         ours = schedule is not None and self.is_ours(schedule, remote)
         if schedule is None or (ours and schedules.planned(schedule) is None):
-            # One of ours that has done its work is released within a day.
+            # A completed schedule of ours is released within a day.
             return {"schedule": None, "moves_at": None, "billed_until_then": {}}
         if not ours:
             return {"schedule": schedule["id"], "moves_at": None, "billed_until_then": {}}
@@ -222,13 +222,13 @@ class Schedules:
     # -- planning -----------------------------------------------------------------------------------------------
 
     def plan(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject, items: Mapping[str, StripeObject]) -> Plan:
-        """An update taken apart into what changes now and what at the renewal.
+        """Split an update into what changes now and what changes at the renewal.
 
         Args:
-            items: Stripe's items of this moment, by the keys of `new`.
+            items: Stripe's present items, by the keys of `new`.
 
         Raises:
-            ProviderError: somebody else's schedule is in the way, or Stripe has no such move.
+            ProviderError: there is somebody else's schedule, or Stripe has no such move.
         """
         subject = self._reconciler.subject(new, id_)
         schedule = self.running(remote)
@@ -279,7 +279,7 @@ class Schedules:
         plan.old["items"], plan.new["items"] = before, after
 
     def _check(self, plan: Plan, old: Inputs, new: Inputs) -> None:
-        """Find out before anything is sent whether the prices can move.
+        """Check before anything is sent that the prices can move.
 
         Raises:
             CannotMove: they cannot.
@@ -290,8 +290,8 @@ class Schedules:
         for item in (plan.remote.get("items") or {}).get("data", []):
             if item["price"].get("active") is False:
                 raise CannotMove(
-                    f"pays {item['price']['id']}, which is archived, and Stripe takes no schedule that names it (make "
-                    "it active again, and declare archive_when_unused=True on it)"
+                    f"pays {item['price']['id']}, which is archived, and Stripe refuses a schedule that names it "
+                    "(activate it again, and declare archive_when_unused=True on it)"
                 )
         start = min(item["current_period_start"] for item in plan.remote["items"]["data"])
         self._params({**plan.remote, "cancel_at": None}, {"phases": [{"start_date": start}]}, plan)
@@ -311,10 +311,10 @@ class Schedules:
         )
 
     def refuse_in_draft(self, new: Inputs, remote: StripeObject) -> None:
-        """Return when no invoice of a renewal is still a draft, which a move would change after it was announced.
+        """Refuse to move while a renewal's invoice is still a draft, which the move would change.
 
         Raises:
-            ProviderError: one is; with the moment from which on it is not.
+            ProviderError: there is a draft; the message says when to run again.
         """
         invoice = remote.get("latest_invoice")
         items = (remote.get("items") or {}).get("data", [])
@@ -328,7 +328,7 @@ class Schedules:
         except StripeRefusal as refusal:
             if refusal.status != 403:
                 raise
-            # A restricted key need not be allowed to look: its invoice is a draft for an hour, as a rule.
+            # A restricted key may not be allowed to look: an invoice is usually a draft for an hour.
             found = {"status": "draft", "auto_advance": renewed and time.time() < begun + 3600}
             found |= {"billing_reason": RENEWAL, "automatically_finalizes_at": begun + 3600}
         if found.get("status") != "draft" or not found.get("auto_advance") or found.get("billing_reason") != RENEWAL:
@@ -344,12 +344,12 @@ class Schedules:
     # -- acting -------------------------------------------------------------------------------------------------
 
     def release(self, schedule: StripeObject, remote: StripeObject, subject: str) -> StripeObject:
-        """Take a schedule of ours away: the subscription goes on as it is now."""
+        """Release a schedule of ours: the subscription continues unchanged."""
         params: Inputs = {}
         try:
             self._reconciler.call("post", f"{PATH}/{schedule['id']}/release", params, subject=subject)
         except StripeRefusal as refused:
-            # Its last phase may have ended in between.
+            # Its last phase may have ended in the meantime.
             current = self._reconciler.call("get", f"{PATH}/{schedule['id']}", {}, subject=subject).data
             if current.get("status") in schedules.RUNNING:
                 raise refused from None
@@ -368,13 +368,13 @@ class Schedules:
             return remote
         if not self.is_ours(schedule, remote, known):
             raise ProviderError(
-                f"{subject}: is managed by the subscription schedule {schedule['id']}, which this program did not make "
-                "and which would end with it; ask who made it, who can release or cancel it in Stripe, then run again"
+                f"{subject}: is managed by the subscription schedule {schedule['id']}, which this program did not "
+                "create and which would end with it; ask its creator to release or cancel it in Stripe, then run again"
             )
         return self.release(schedule, remote, subject)
 
     def make(self, plan: Plan, remote: StripeObject) -> StripeObject:
-        """Give a subscription the schedule by which its prices move; returns the subscription with it."""
+        """Create the schedule that moves a subscription's prices; returns the subscription with it."""
         subject = self._reconciler.subject(plan.new, remote["id"])
         schedule = self.of(remote, plan.old, plan.new)
         if schedule is None:
@@ -389,7 +389,7 @@ class Schedules:
 
 
 def is_marked(remote: Mapping[str, Any]) -> bool:
-    """Whether prices of a subscription are to move at its renewal: planned, or about to be."""
+    """Whether prices of a subscription will move at its renewal: planned, or about to be."""
     return MARK in mapping(remote.get("metadata"))
 
 
@@ -399,12 +399,12 @@ def is_marked(remote: Mapping[str, Any]) -> bool:
 def _part(
     plan: Plan, key: str, item: Mapping[str, Any], found: StripeObject, before: Inputs, after: Inputs, *, waiting: bool
 ) -> None:
-    """Take an item that Stripe has apart into what changes of it now and what at the renewal.
+    """Split the change of an existing item into what changes now and what changes at the renewal.
 
-    A quantity that changes with the price goes with it: nobody has declared it at the price of now.
+    A quantity that changes together with the price moves with it: it was not declared at the present price.
     """
     was, present, declared = before.get(key), found["price"]["id"], item.get("price")
-    # The state says what Stripe does not bill yet; of the quantity too, where the two differ.
+    # The state has the planned price, which Stripe does not bill yet, and the planned quantity if it differs.
     planned = waiting and isinstance(was, Mapping) and was.get("price") != present
     in_step = found.get("quantity") == mapping(was).get("quantity", found.get("quantity") and 1)
     moves = isinstance(declared, str) and declared != present and (planned or declared != mapping(was).get("price"))
@@ -418,7 +418,7 @@ def _part(
 
 
 def _at(price: str, item: Mapping[str, Any], counted: Mapping[str, Any]) -> Inputs:
-    """A declared item at another price, with the quantity of something."""
+    """A declared item at another price, with another quantity."""
     rest = {name: value for name, value in item.items() if name not in (*SOURCES, "quantity")}
     return {**rest, "price": price, **_quantity_of(counted)}
 
@@ -428,14 +428,14 @@ def _quantity_of(item: Mapping[str, Any]) -> Inputs:
 
 
 def _quantity(was: Any, item: Mapping[str, Any]) -> int | schedules.SameQuantity:
-    """How many an item bills after its move: as declared, else as Stripe has it."""
+    """An item's quantity after its move: the declared one, else Stripe's."""
     if item.get("quantity") is not None:
         return int(item["quantity"])
     return 1 if mapping(was).get("quantity") is not None else schedules.SAME_QUANTITY
 
 
 def _added(key: str, item: Mapping[str, Any]) -> Inputs:
-    """A declared item as a phase takes it."""
+    """A declared item in the shape of a phase."""
     taken = ("price", "quantity", "discounts", "tax_rates", "billing_thresholds", "metadata")
     return subscription_items.branded(key, {name: item[name] for name in taken if name in item})
 
@@ -448,23 +448,23 @@ def _ends(remote: StripeObject, moves: schedules.Moves, old: Mapping[str, Any], 
     """Whether a subscription ends before anything moves.
 
     Raises:
-        CannotMove: it ends later, and a schedule would take that end away.
+        CannotMove: it ends later, and a schedule would remove that end.
     """
     asked = [new.get(name) for name in ("cancel_at", "cancel_at_period_end")]
     before = [old.get(name) for name in ("cancel_at", "cancel_at_period_end")]
     end: Any = new.get("cancel_at")
     if not any(asked):
-        # An end that the program takes back with this update is none; one that somebody gave it in Stripe is.
+        # An end that this update withdraws does not count; an end that was set in Stripe does.
         end = None if any(before) else remote.get("cancel_at")
         if end is None:
             return False
     if isinstance(end, int) and end > max(schedules.renewals(remote, moves)):
-        raise CannotMove(f"ends on {paid.date(end)}, after its renewal, and a schedule would take that end away")
+        raise CannotMove(f"ends on {paid.date(end)}, after its renewal, and a schedule would remove that end")
     return True
 
 
 def _coming(schedule: StripeObject) -> list[Inputs]:
-    """The phases of a schedule that are not over."""
+    """The current and later phases of a schedule."""
     current = schedule.get("current_phase") or schedule["phases"][0]
     return [phase for phase in schedule["phases"] if phase["start_date"] >= current["start_date"]]
 

@@ -358,7 +358,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         {**SUBSCRIPTION, "items": {"a": {"price": "price_1"}, "b": {"price": "price_1"}}},
-        "items.b.price: is that of items.a too; Stripe takes a price once a subscription",
+        "items.b.price: is also that of items.a; Stripe allows a price once per subscription",
     ),
     (
         SubscriptionProvider,
@@ -457,11 +457,11 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
         one_item(price=None, price_data={**PRICE_DATA, "unit_amount_decimal": "1"}),
         "items.a.price_data.unit_amount_decimal: repeats unit_amount",
     ),
-    (SubscriptionProvider, once({}), "add_invoice_items[0]: needs one of price and price_data"),
+    (SubscriptionProvider, once({}), "add_invoice_items[0]: needs price or price_data"),
     (
         SubscriptionProvider,
         once({"price": "price_1", "price_data": ONCE}),
-        "add_invoice_items[0]: needs one of price and",
+        "add_invoice_items[0]: needs price or",
     ),
     (
         SubscriptionProvider,
@@ -471,7 +471,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         once({"price_data": {**ONCE, "unit_amount_decimal": "1"}}),
-        "add_invoice_items[0].price_data: needs one of unit_amount and unit_amount_decimal",
+        "add_invoice_items[0].price_data: needs unit_amount or unit_amount_decimal",
     ),
     (
         SubscriptionProvider,
@@ -850,7 +850,7 @@ def test_a_quantity_of_a_metered_item_is_refused(world: World) -> None:
     items = {"license": {"price": fee.id, "quantity": 2}, "usage": {"price": usage.id}}
     made = world.subscription(customer, items)
     wrong = {**made.inputs, "items": {**items, "usage": {"price": usage.id, "quantity": 1}}}
-    sentence = "items.usage.quantity: has no meaning for a metered price, which bills the usage; leave it out"
+    sentence = "items.usage.quantity: has no meaning for a metered price, which bills the usage; omit it"
 
     run = world.process()
     run.provider(PriceProvider).diff(usage.id, usage.outs, usage.inputs)

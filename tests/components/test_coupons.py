@@ -233,7 +233,7 @@ def test_switching_a_code_off_and_on_is_said(world: World, said: set[str]) -> No
     off = code(world, state, active=False)
     on = code(world, off)
     assert on.id == off.id == state.id
-    assert any("can no longer be redeemed; existing discounts go on" in line for line in said)
+    assert any("can no longer be redeemed; existing discounts continue" in line for line in said)
     assert any(
         "can be redeemed again: anybody who enters SUMMER gets what its coupon takes off" in line for line in said
     )
@@ -319,8 +319,8 @@ def test_what_leaves_the_program_says_what_it_leaves_behind(world: World, caplog
         assert caplog.messages == []
         stack.preview(second)
     gone, given = "is no longer in the program: ", "customers who have it keep 20 % off for 3 months"
-    over = "SUMMER can no longer be redeemed; existing discounts go on"
+    over = "SUMMER can no longer be redeemed; existing discounts continue"
     assert caplog.messages == [
-        f"Coupon 'loyalty' {gone}deleting it is for good; {given}, and its promotion codes are no longer valid",
+        f"Coupon 'loyalty' {gone}deleting it is permanent; {given}, and its promotion codes are no longer valid",
         f"PromotionCode 'summer' {gone}{over}",
     ]

@@ -436,7 +436,9 @@ def test_a_schedule_that_somebody_else_made_is_untouched_byte_for_byte(
         {"cancel_at_period_end": True},
     ]
     for more in refused:
-        with pytest.raises(ProviderError, match=f"{schedule['id']}, which this program did not make.* ask who made it"):
+        with pytest.raises(
+            ProviderError, match=f"{schedule['id']}, which this program did not create.* ask its creator"
+        ):
             acme.up(**more)
     for when in ("now", "period_end"):
         state = State(acme.state.id, acme.state.inputs, {**acme.state.outs, "cancel": {"when": when}})

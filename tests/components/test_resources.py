@@ -194,7 +194,7 @@ def test_seats_may_be_read_from_a_csv(recorder: Recorder, seats: Any) -> None:
         ({"seats": "three"}, "subscriber one: seats is 'three'; must be a whole number of at least 1"),
         ({"seats": 0}, "subscriber one: seats is 0; must be a whole number"),
         ({"seat": 3}, "subscriber one: there is no argument seat; did you mean seats?"),
-        ({"customer": "cus_1", "email": "a@example.com"}, "subscriber one: customer is one that exists"),
+        ({"customer": "cus_1", "email": "a@example.com"}, "subscriber one: customer is an existing one"),
         (
             {"own": [Fee("1", key="support")]},
             "subscriber one: no plan has a charge 'support'; they have license, usage",

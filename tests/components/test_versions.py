@@ -326,7 +326,7 @@ def test_without_a_rollout_all_who_are_on_an_older_version_are_named(stack: Stac
     ids = {key: state.id for key, state in stack.states.items()}
     said = refused(stack, body({1: V1, 2: V2}))
     assert said == (
-        "alpaca-ai v2 needs a rollout, since there are subscribers on v1: acme, globex; choose one of "
+        "alpaca-ai v2 needs a rollout, because there are subscribers on v1: acme, globex; choose one of "
         '"keep" (they stay on it), "at_renewal" (each moves when its period ends), "now" (they move at once, prorated)'
     )
     assert {key: state.id for key, state in stack.states.items()} == ids
@@ -365,7 +365,7 @@ def test_a_version_that_somebody_pays_is_not_taken_out(stack: Stack) -> None:
     stack.up(sold({1: V1, 2: Version(V2, rollout="keep")}, "acme"))
     for rollout in ("keep", "at_renewal"):
         assert refused(stack, sold({2: Version(V2, rollout=rollout)}, "acme")) == (
-            "subscriber acme pays alpaca-ai v1, which is not in the program: declare it until nobody is on it, "
+            "subscriber acme pays alpaca-ai v1, which is not in the program: declare it until no subscriber is on it, "
             'or give v2 the rollout "now"'
         )
     stack.up(sold({2: Version(V2, rollout="now")}, "acme"))
@@ -463,7 +463,7 @@ def test_what_is_promoted_has_equal_content(stack: Stack, prod: Stack) -> None:
     ("source", "message"),
     [
         ("qa", 'prod is promoted from qa, whose state cannot be read: unknown stack "qa"'),
-        ("prod", "stripe-pricing:promotedFrom is prod, which is this stack; name another one"),
+        ("prod", "stripe-pricing:promotedFrom is prod, which is this stack; name another stack"),
     ],
 )
 def test_a_stack_that_cannot_be_read_promotes_nothing(prod: Stack, source: str, message: str) -> None:

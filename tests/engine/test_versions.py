@@ -98,7 +98,7 @@ def test_what_a_preview_refuses(basic: Project) -> None:
     there = ids(basic)
     for old, new, sentence in (
         ('Fee("100.00")', 'Fee("110.00")', "basic v1 is published in dev; add v2 (license 100.00 USD -> 110.00 USD)"),
-        ("{1: first}", "{1: first, 2: second}", "basic v2 needs a rollout, since there are subscribers on v1: acme;"),
+        ("{1: first}", "{1: first, 2: second}", "basic v2 needs a rollout, because there are subscribers on v1: acme;"),
     ):
         basic.edit(old, new)
         for result in (basic.preview(), basic.up()):

@@ -49,13 +49,13 @@ def test_what_leaves_the_program_is_reported_in_the_preview_and_nothing_else(app
     assert sorted(lines) == [
         "Customer 'kept' is no longer in the program: it stays in Stripe (on_delete=keep)",
         (
-            "Customer 'second' is no longer in the program: deleting it is for good, with its balance, payment "
-            'methods and subscriptions, and what it has not paid can no longer be charged (on_delete="keep" keeps it)'
+            "Customer 'second' is no longer in the program: deleting it is permanent, with its balance, payment "
+            'methods and subscriptions, and unpaid amounts can no longer be charged (on_delete="keep" keeps it)'
         ),
         (
             "Subscription 'second' is no longer in the program: deleting it cancels it now, with a final invoice "
-            "for its usage, unused time is not credited, and 200.00 USD a month is not billed any more; if it has "
-            "another name now, give it an alias"
+            "for its usage, unused time is not credited, and 200.00 USD a month is no longer billed; if it "
+            "only has a new name, give it an alias"
         ),
     ]
     assert ids(applied) == before
