@@ -1,1 +1,1 @@
-"""What people do with a pricing model besides applying it; the command is `pricing`."""
+"""Tools for a pricing model besides applying it; the command is `pricing`."""

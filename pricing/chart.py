@@ -19,18 +19,18 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 24, 64, 74
 _STEPS = 240
 #: What a quarter of an axis is, times a power of ten.
 _ROUND = tuple(map(Decimal, ("1", "1.5", "2", "2.5", "3", "4", "5", "6", "8", "10")))
-#: How many marks a rug has at most: beyond, each stands for several customers.
+#: The maximum number of marks of a rug: with more customers, each mark stands for several.
 _RUG = 400
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn, in minor units a month.
+    """The data of the chart, in minor units a month.
 
     Attributes:
-        along: the usage charge along the axis; None for seats.
+        along: the usage charge on the axis; None for seats.
         points: (units, old, new).
-        break_even: units at which the two cost the same.
+        break_even: units at which both versions cost the same.
         rug: the customers' units, sorted.
     """
 
@@ -44,9 +44,9 @@ class Curve:
 
 
 def curve(comparison: Comparison, impact: Impact) -> Curve | None:
-    """What to draw: the currency with the most customers, along the first usage charge or, without one, along seats.
+    """The data to draw: the currency with the most customers, by the first usage charge or, without one, by seats.
 
-    None where nobody is moved.
+    None if no customer moves.
     """
     if not impact.currencies:
         return None
@@ -57,7 +57,7 @@ def curve(comparison: Comparison, impact: Impact) -> Curve | None:
     rug = sorted(each.seats if along is None else each.usage.get(along, Decimal(0)) for each in most.customers)
     crossings = most.break_even.get(along, ()) if along is not None else ()
     end = _end(rug, crossings)
-    # Corners of the tiers are drawn where they are, not where a step happens to fall.
+    # Draw the corners of tiers exactly, not at the nearest step.
     places = {end * step / _STEPS for step in range(_STEPS + 1)} | {each for each in crossings if each <= end}
     places |= {each for each in (comparison.corners(along, most.currency) if along else ()) if each <= end}
     if along is None:
@@ -67,7 +67,7 @@ def curve(comparison: Comparison, impact: Impact) -> Curve | None:
 
 
 def _end(rug: Sequence[Decimal], crossings: Sequence[Decimal]) -> Decimal:
-    """How far the axis goes: nearly all customers, and the first break-even."""
+    """The end of the axis: it includes nearly all customers and the first break-even."""
     most = rug[min(len(rug) - 1, len(rug) * 97 // 100)]
     return _nice(max(most * Decimal("1.1"), crossings[0] * Decimal("1.4") if crossings else Decimal(0), Decimal(10)))
 
@@ -79,7 +79,7 @@ def _nice(value: Decimal) -> Decimal:
 
 
 def svg(impact: Impact, drawn: Curve) -> str:
-    """The picture; in the dark where its reader prefers that."""
+    """The picture, with a dark variant for readers who prefer it."""
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     end = drawn.points[-1][0]
     top = _nice(max(max(old, new) for _, old, new in drawn.points) * Decimal("1.05") + 1)
@@ -149,7 +149,7 @@ _STYLE = (
 
 
 def html(impact: Impact, drawn: Curve) -> str:
-    """A page with the picture's data: seats and usage to set, the bill of both versions line by line. No network."""
+    """A page with the same data: set seats and usage, and see both versions' bills line by line. No network."""
     code = drawn.currency
     most = impact.currencies[0]
     data = {
@@ -188,7 +188,7 @@ def html(impact: Impact, drawn: Curve) -> str:
     }
     page = resources.files("pricing").joinpath("explore.html").read_text(encoding="utf-8")
     title = f"{impact.old} → {impact.new}"
-    # `<` would end the script.
+    # `<` could end the script.
     return page.replace("{{title}}", escape(title)).replace("{{data}}", json.dumps(data).replace("<", "\\u003c"))
 
 

@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate` what a plan of this program bills, the `impact` of a version, its `rollout`."""
+"""The command `pricing`: the `estimate` of a plan's bill, the `impact` of a version, its `rollout`."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ERROR: Final = 3
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; one line that says why."""
+    """An invalid request; the message is one line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the answer is the exit code."""
+    """Run the command; returns the exit code."""
     try:
         arguments = parser().parse_args(argv)
     except SystemExit as end:
-        # argparse's own 2 means here that something waits for a person: a limit that is exceeded, a rollout halted.
+        # argparse exits with 2, which means here that a person must act: an exceeded limit, a halted rollout.
         return ERROR if end.code == 2 else int(end.code or 0)
     if "run" in arguments:
         return int(arguments.run(arguments))
@@ -55,12 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pricing", description="What people do with a pricing model besides applying it."
-    )
+    parser = argparse.ArgumentParser(prog="pricing", description="Tools for a pricing model besides applying it.")
     commands = parser.add_subparsers(dest="command", required=True)
     estimate = commands.add_parser("estimate", help="the bill of a plan, line by line as Stripe bills it")
-    estimate.add_argument("plan", help="the name that the program gives it; alpaca-ai@2 is its version 2")
+    estimate.add_argument("plan", help="its name in the program; alpaca-ai@2 is version 2")
     estimate.add_argument("--seats", type=_seats, default=1, help="default: %(default)s")
     estimate.add_argument(
         "--usage",
@@ -71,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         help="by charge or unit: tokens=26000",
     )
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
-    estimate.add_argument("--stack", default="dev", help="whose settings the program reads (default: %(default)s)")
+    estimate.add_argument("--stack", default="dev", help="the stack whose settings to use (default: %(default)s)")
     impact_command.add_to(commands)
     rollout_command.add_to(commands)
     return parser
@@ -95,7 +93,7 @@ def _usage(given: str) -> tuple[str, Decimal]:
 
 
 def _plan(declared: Mapping[str, PublishedPlan], given: str) -> tuple[str, Plan]:
-    """The plan that a person means by `alpaca-ai` (what the stack offers) or `alpaca-ai@2`, and what to call it."""
+    """The plan named `alpaca-ai` (the version that the stack offers) or `alpaca-ai@2`, and its full name."""
     name, at, version = given.partition("@")
     if name not in declared:
         raise UsageError(f"there is no plan {name}; this program has {', '.join(sorted(declared)) or 'none'}")
@@ -111,7 +109,7 @@ def _plan(declared: Mapping[str, PublishedPlan], given: str) -> tuple[str, Plan]
 
 
 def _charge(plan: Plan, name: str) -> str:
-    """The key of the usage charge that a person means by its key or its units."""
+    """The key of the usage charge with a key or unit name."""
     matches = [charge.key for charge in plan.usage if name in (charge.key, charge.unit, charge.units)]
     if len(matches) != 1:
         known = ", ".join(f"{charge.key} ({charge.units})" for charge in plan.usage) or "none"

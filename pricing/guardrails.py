@@ -1,4 +1,4 @@
-"""Limits on what a change may do to bills, from the stack's config, and who has said that going past one is meant.
+"""Limits on how a change may affect bills, from the stack's config, and acknowledgements of exceeded ones.
 
 stripe-pricing:guardrails:
   largestIncrease: 25%        # of one customer's bill
@@ -21,12 +21,12 @@ from pricing.impact import CurrencyImpact, Impact
 
 
 class GuardrailError(ValueError):
-    """The stack's config holds a limit that cannot be meant; one line that says why."""
+    """The stack's config has an invalid limit; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Exceeded:
-    """A limit that the change goes past; `name` acknowledges it."""
+    """An exceeded limit; `name` acknowledges it."""
 
     name: str
     sentence: str
@@ -54,13 +54,13 @@ _LIMITS: Final[Mapping[str, tuple[str, Callable[[CurrencyImpact], Decimal]]]] = 
 
 
 def exceeded(impact: Impact, config: Mapping[str, Any]) -> list[Exceeded]:
-    """The limits that a change goes past.
+    """The limits that a change exceeds.
 
     Args:
-        config: of the stack, as its file has it.
+        config: the stack's, as in its file.
 
     Raises:
-        GuardrailError: a limit or an acknowledgement that cannot be meant.
+        GuardrailError: a limit or an acknowledgement is invalid.
     """
     limits, meant = _limits(config), _acknowledged(config)
     found = []
@@ -80,7 +80,7 @@ def exceeded(impact: Impact, config: Mapping[str, Any]) -> list[Exceeded]:
 
 
 def idle_acknowledgements(impact: Impact, config: Mapping[str, Any], found: list[Exceeded]) -> list[str]:
-    """Acknowledgements for this version of limits that it does not go past: they would hide the next one."""
+    """Acknowledgements for this version of limits that it does not exceed: they would hide the next one."""
     names = {each.name for each in found}
     return sorted(name for name in _acknowledged(config) if name.split(" ")[0] == impact.new and name not in names)
 

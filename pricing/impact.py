@@ -1,7 +1,7 @@
-"""Who pays what when a plan's version takes the place of another: closed invoices, rated again with both. Pure.
+"""Who pays what when one version of a plan replaces another: closed invoices, rated again with both. Pure.
 
-Each charge's lines are first rated with the version that they were billed on. What that does not give to the cent is
-counted by its reason, so that a reader knows how far the figures can be trusted. Seats and usage are held as they were.
+Each charge's lines are first rated with the version that billed them. Lines that this does not reproduce to the cent
+are counted by reason, so that a reader knows how far to trust the figures. Seats and usage stay unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from components.prover import MONTHS, cost
 from components.rating import Line, rate_lines
 from pricing.invoices import Billed, Charged
 
-#: Groups of fewer customers than this are shown together: a group of one is a customer.
+#: Smaller groups of customers are shown together: a group of one would show a customer.
 LEAST_GROUP: Final = 5
 #: The share of lines that must be reproduced to the cent.
 CALIBRATED: Final = Decimal("0.99")
@@ -38,10 +38,10 @@ _MOST_PACKAGES: Final = 1_000
 
 @dataclass(frozen=True)
 class Standing:
-    """What a subscription is like now.
+    """The present state of a subscription.
 
     Attributes:
-        stays: why it is not moved; None where it is.
+        stays: why it does not move; None if it moves.
     """
 
     stays: str | None
@@ -52,10 +52,10 @@ class Calibration:
     """How well the plan's versions reproduce what was billed.
 
     Attributes:
-        lines: how many were compared or set aside; `reproduced` of them to the cent.
+        lines: how many were compared or skipped; `reproduced` of them to the cent.
         others: the rest by reason: `coupon`, `manual`, `proration`, `trial`, `other price`, `amount`, ...
-        mismatches: by the charge and tier that does not give what was billed, how often and an example.
-        unreached: charges and tiers of the versions that no invoice reaches, so that nothing was compared.
+        mismatches: by charge and tier, how often the result differs from the invoice, and an example.
+        unreached: charges and tiers of the versions that no invoice reaches, so they could not be compared.
     """
 
     lines: int = 0
@@ -66,7 +66,7 @@ class Calibration:
 
     @property
     def share(self) -> Decimal:
-        """Of the lines, those that are reproduced; 0 to 1."""
+        """The share of reproduced lines; 0 to 1."""
         return Decimal(self.reproduced) / self.lines if self.lines else Decimal(0)
 
     @property
@@ -81,7 +81,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CustomerImpact:
-    """What one customer pays a month, in minor units, before discounts and tax; `usage` are units a month by charge."""
+    """One customer's bill a month, in minor units, before discounts and tax; `usage` is units a month by charge."""
 
     customer: str
     before: int
@@ -95,13 +95,13 @@ class CustomerImpact:
 
     @property
     def percent(self) -> Decimal | None:
-        """None where there was no bill before."""
+        """None if there was no bill before."""
         return Decimal(100) * self.change / self.before if self.before else None
 
 
 @dataclass(frozen=True)
 class Month:
-    """How bills of one calendar month differ: `2027-01`, minor units, and how many customers' prices begin in it."""
+    """The change of one calendar month's bills: `2027-01`, minor units, and how many customers' prices begin then."""
 
     name: str
     change: int
@@ -113,10 +113,10 @@ class CurrencyImpact:
     """The effect in one currency.
 
     Attributes:
-        customers: who is moved, the largest increase first.
-        months: the months ahead, each with the change of what is billed in it.
-        seats: the median number, for which `break_even` is.
-        break_even: by usage charge, the units at which the two versions cost the same.
+        customers: those who move, the largest increase first.
+        months: the coming months, each with the change of its bills.
+        seats: the median number of seats, which `break_even` assumes.
+        break_even: by usage charge, the units at which both versions cost the same.
     """
 
     currency: str
@@ -135,7 +135,7 @@ class CurrencyImpact:
 
     @property
     def more(self) -> int:
-        """How many pay more; then the same, then less."""
+        """How many pay more; similarly `same` and `less`."""
         return sum(each.change > 0 for each in self.customers)
 
     @property
@@ -147,27 +147,27 @@ class CurrencyImpact:
         return sum(each.change < 0 for each in self.customers)
 
     def change_at(self, share: Decimal) -> int:
-        """The change of bill, minor units a month, that this share of the customers is not above."""
+        """The quantile of the change of bills, in minor units a month."""
         changes = sorted(each.change for each in self.customers)
         return changes[_rank(len(changes), share)]
 
     def percent_at(self, share: Decimal) -> Decimal | None:
-        """The same in percent of the bill before; customers without one are left out."""
+        """The same in percent of the old bill; without customers who had none."""
         known = sorted(each.percent for each in self.customers if each.percent is not None)
         return known[_rank(len(known), share)] if known else None
 
 
 @dataclass(frozen=True)
 class Impact:
-    """What a change does.
+    """The effect of a change.
 
     Attributes:
-        old, new: what the versions are called; `plans` are the two.
-        invoices: how many were read; `first` and `last` are when the oldest and the newest was made, UTC seconds.
+        old, new: the names of the versions; `plans` are the two plans.
+        invoices: how many were read; `first` and `last` are the creation times of the oldest and newest, UTC seconds.
         currencies: the effect in each, the one with the most customers first.
-        stay: how many customers are not moved, by the reason.
-        doubts: sentences about why a figure must not be trusted.
-        notes: sentences about what the figures hold and do not hold.
+        stay: how many customers do not move, by reason.
+        doubts: reasons not to trust the figures, as sentences.
+        notes: what the figures include and omit, as sentences.
     """
 
     old: str
@@ -184,12 +184,12 @@ class Impact:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether there is nothing to say: nobody's bill changes, and the figures can be trusted."""
+        """Whether there is nothing to report: no bill changes, and the figures can be trusted."""
         return not self.doubts and all(each.more == each.less == 0 for each in self.currencies)
 
 
 class _Sum:
-    """What one charge of a subscription has billed: the sums over its periods, and its newest period."""
+    """The bills of one charge of a subscription: sums over its periods, and its newest period."""
 
     __slots__ = ("after", "before", "end", "newest", "periods", "units")
 
@@ -211,13 +211,13 @@ class _Subscription:
 
 
 class Comparison:
-    """Takes closed invoices one by one, and keeps sums for each subscription and nothing else.
+    """Rates closed invoices one by one, and keeps only sums for each subscription.
 
     Args:
-        name: the plan's, as in `name@1`.
-        versions: every version that invoices may have been billed on.
-        old, new: the two that are compared.
-        share: of the lines, those that must be reproduced to the cent for the figures to be trusted.
+        name: the plan's name, as in `name@1`.
+        versions: every version that may have billed the invoices.
+        old, new: the two versions to compare.
+        share: the share of lines that must be reproduced to the cent for the figures to be trusted.
     """
 
     def __init__(
@@ -237,10 +237,10 @@ class Comparison:
         self._match = _matches(versions[old], versions[new])
         self._came = {ours: theirs for theirs, ours in self._match.items()}
 
-    # -- taking invoices ------------------------------------------------------------------------------------------
+    # -- reading invoices -----------------------------------------------------------------------------------------
 
     def add(self, invoice: Billed) -> None:
-        """Rate one invoice again, with the version that it was billed on and with the two that are compared."""
+        """Rate one invoice again, with the version that billed it and with the two to compare."""
         self.invoices += 1
         self._first = invoice.created if self._first is None else min(self._first, invoice.created)
         self._last = invoice.created if self._last is None else max(self._last, invoice.created)
@@ -252,14 +252,14 @@ class Comparison:
             there = self._subscriptions[invoice.subscription] = _Subscription(invoice.customer, invoice.currency)
         if invoice.created >= there.created:
             there.created = invoice.created
-            # After a move the invoice still has the usage of the version before.
+            # After a move, the invoice still has usage of the previous version.
             there.version = max(charged.version for charged in invoice.charged)
         for charged in invoice.charged:
             if self._calibrate(charged, invoice.currency):
                 self._sum(there, charged)
 
     def _calibrate(self, charged: Charged, currency: str) -> bool:
-        """Compare one charge's lines with what its version gives; whether they are a whole period's."""
+        """Compare one charge's lines with its version; returns whether they cover a whole period."""
         self.calibration.lines += len(charged.lines)
         plan = self.versions.get(charged.version)
         if plan is None or all(charge.key != charged.key for charge in plan.charges):
@@ -335,7 +335,7 @@ class Comparison:
             kept.after += self._amount(self.new, ours, there.currency, self._quantity(key, ours, charged.quantity))
 
     def _quantity(self, key: str, ours: str, quantity: Decimal) -> Decimal:
-        """What a quantity of the old version's charge is in the new one's."""
+        """Convert a quantity of the old version's charge to the new one's."""
         was, now = self.versions[self.old].charge(key), self.versions[self.new].charge(ours)
         if isinstance(now, Fee):
             return quantity if now.per == "seat" else Decimal(1)
@@ -352,7 +352,7 @@ class Comparison:
     def _amount(self, version: int, key: str, currency: str, quantity: Decimal) -> int:
         return sum(line.amount for line in self._rated(version, key, currency, quantity))
 
-    # -- the answer -----------------------------------------------------------------------------------------------
+    # -- the result -----------------------------------------------------------------------------------------------
 
     def result(
         self,
@@ -362,13 +362,13 @@ class Comparison:
         stays: str | None = None,
         cut_short: str | None = None,
     ) -> Impact:
-        """What the invoices so far say.
+        """The effect according to the invoices so far.
 
         Args:
-            now: UTC seconds; the months ahead begin with its own.
-            standings: what each subscription is like now, by its hash; None where that is not known.
-            stays: why nobody is moved, where the rollout says so.
-            cut_short: why not all invoices were read, where that is so.
+            now: UTC seconds; the coming months begin with its own.
+            standings: the present state of each subscription, by its hash; None if unknown.
+            stays: why no customer moves, if the rollout says so.
+            cut_short: why not all invoices were read, if so.
         """
         moved: dict[tuple[str, str], list[_Subscription]] = {}
         stay: dict[str, set[str]] = {}
@@ -474,7 +474,7 @@ class Comparison:
         return Decimal(1)
 
     def _months_ahead(self, subscriptions: Iterable[_Subscription], now: int) -> list[Month]:
-        """What is billed otherwise, by calendar month: fees from the renewal on, usage from the one after it."""
+        """The change of bills by calendar month: fees from the renewal on, usage from the one after it."""
         first = _month_of(now)
         # By the first month that differs, and how many months lie between two bills.
         series: dict[tuple[int, int], Fraction] = {}
@@ -497,7 +497,7 @@ class Comparison:
                 while month < 0 or (month == 0 and _in_month(last) < _in_month(now)):
                     month += every
                 starts = min(starts, month)
-                # What was used before the renewal is billed at the old price.
+                # Usage before the renewal is billed at the old price.
                 where = (month + (every if usage else 0), every)
                 series[where] = series.get(where, Fraction(0)) + (will - was) * every
             if subscription.customer not in begun and starts < MONTHS_AHEAD:
@@ -513,7 +513,7 @@ class Comparison:
         ]
 
     def break_even(self, key: str, currency: str, seats: Decimal, usage: Mapping[str, Decimal]) -> list[Decimal]:
-        """The units a month of one charge at which the dearer version becomes the cheaper one, other usage as given."""
+        """The units a month of one charge at which the more expensive version changes, with the other usage fixed."""
         curve = self.curve(currency, seats, key, usage)
         pairs = ((self.old, key), (self.new, self._match[key]))
         rates = [self._rate(version, name, currency) for version, name in pairs]
@@ -523,7 +523,7 @@ class Comparison:
                 length = _decimal(_months(self.versions[version].charge(name)))
                 packages = (Decimal(number * rate.divide_by) for number in range(_MOST_PACKAGES))
                 points |= {each / length for package in packages for each in (package, package + 1)}
-        # Beyond the last tier the difference is a line: two points of it say where it crosses.
+        # Beyond the last tier the difference is a straight line: two points show where it crosses zero.
         step = Decimal(lcm(*(rate.divide_by if rate.round else 1 for rate in rates)))
         last = max(points)
         points |= {last + step, last + 2 * step}
@@ -545,7 +545,7 @@ class Comparison:
         return found
 
     def curve(self, currency: str, seats: Decimal, key: str | None, usage: Mapping[str, Decimal]) -> Any:
-        """A function from units a month of one charge (seats, where `key` is None) to (units, before, after), exact
+        """A function from units a month of one charge (seats if `key` is None) to (units, before, after), in exact
         minor units a month."""
 
         # What changes with the units: the rate, units for each of them, months that it is for. The rest stands still.
@@ -591,7 +591,7 @@ class Comparison:
                 found |= {Decimal(band.up_to or 0) / length, Decimal((band.up_to or 0) + 1) / length}
         return found
 
-    # -- what is said of it ---------------------------------------------------------------------------------------
+    # -- doubts and notes -----------------------------------------------------------------------------------------
 
     def _unreached(self) -> Iterator[str]:
         plan = self.versions[self.old]
@@ -606,36 +606,36 @@ class Comparison:
     def _doubts(self, currencies: Sequence[CurrencyImpact], cut_short: str | None) -> list[str]:
         found = []
         if cut_short is not None:
-            found.append(f"reading was cut short ({cut_short}): whoever was not read is missing from every figure")
+            found.append(f"reading was cut short ({cut_short}): unread customers are missing from every figure")
         if not self.invoices:
-            found.append(f"no closed invoice of {self.name} was found: there is nothing to say who pays what")
+            found.append(f"no closed invoice of {self.name} was found: it cannot be told who pays what")
         elif not currencies:
-            found.append(f"nobody on {self.name}@{self.old} was found to move: the totals are of nobody")
+            found.append(f"no customer on {self.name}@{self.old} was found to move: the totals are empty")
         if self.calibration.lines and self.calibration.share < self.share:
             found.append(
-                f"{self.calibration.share:.1%} of the lines are reproduced to the cent, and {self.share:.1%} must be"
+                f"{self.calibration.share:.1%} of the lines are reproduced to the cent, but {self.share:.1%} must be"
             )
         if self.calibration.mismatches:
             found.append(
-                f"what {self.name} says it costs and what was billed differ in "
+                f"the prices of {self.name} and the invoices differ in "
                 f"{', '.join(list(self.calibration.mismatches)[:_MOST_EXAMPLES])}"
             )
         if parts := self.calibration.others["threshold"]:
             found.append(
-                f"{parts:,} lines are of periods that billing thresholds had billed in part: their usage is left out"
+                f"{parts:,} lines are for periods that billing thresholds had billed in part: their usage is omitted"
             )
         for layout, count in self.unknown_layouts.most_common():
-            found.append(f"{count:,} invoices are laid out in an unknown way and are left out: {layout}")
+            found.append(f"{count:,} invoices have an unknown layout and are omitted: {layout}")
         for currency, count in self._not_sold.items():
             found.append(
                 f"{count:,} charges were billed in {currency}, which {self.name}@{self.old} and @{self.new} are not "
-                "both sold in: whoever pays in it is missing"
+                "both sold in: customers who pay in it are missing"
             )
         unknown = [usage.key for usage in self.versions[self.new].usage if usage.key not in self._came]
         if unknown:
             found.append(
-                f"{self.name}@{self.new} bills usage that no invoice shows ({', '.join(unknown)}): it is not in the "
-                "bills after the change"
+                f"{self.name}@{self.new} bills usage that no invoice shows ({', '.join(unknown)}): the bills after the "
+                "change do not include it"
             )
         return found
 
@@ -648,7 +648,7 @@ class Comparison:
     ) -> list[str]:
         found = [_HELD]
         if len({currency for _, currency in moved}) > 1:
-            found.append("Currencies are never added up: each has figures of its own.")
+            found.append("Currencies are never added up: each has its own figures.")
         if bare:
             found.append(
                 f"{_customers(len(bare))} without usage on any invoice (no period has closed yet): only the fees are "
@@ -657,9 +657,9 @@ class Comparison:
         if idle:
             found.append(f"Subscriptions that used nothing in any period: {idle:,}.")
         if self.calibration.others["coupon"]:
-            found.append("Who has a coupon pays less than what is shown here.")
+            found.append("Customers with a coupon pay less than shown here.")
         if self.calibration.unreached:
-            found.append(f"Not calibrated, because no invoice reaches it: {'; '.join(self.calibration.unreached)}.")
+            found.append(f"Not checked, because no invoice reaches it: {'; '.join(self.calibration.unreached)}.")
         gone = [charge.key for charge in self.versions[self.old].charges if charge.key not in self._match]
         if gone:
             found.append(f"{self.name}@{self.new} no longer bills {', '.join(gone)}: it is 0 after the change.")
@@ -668,17 +668,17 @@ class Comparison:
             if isinstance(now, Usage) and _months(was) != _months(now):
                 found.append(f"The period of {new} changes its length: usage is scaled to it.")
             if isinstance(was, Fee) and isinstance(now, Fee) and was.per != now.per and now.per == "seat":
-                found.append(f"{new} is per seat and was per subscription: the quantity that was billed is its seats.")
+                found.append(f"{new} is per seat and was per subscription: the billed quantity counts as its seats.")
         if standings is None:
             found.append(
-                "Subscriptions were not read: who has left, is in a trial, locked or on a schedule of somebody else's "
-                "is counted as moved."
+                "Subscriptions were not read: customers who have left, are in a trial, locked, or on somebody else's "
+                "schedule count as moving."
             )
         return found
 
 
 def merged(groups: Mapping[str, int], name: str) -> dict[str, int]:
-    """Groups by size, those under five customers put together."""
+    """Groups by size, with groups under five customers combined."""
     large = {group: count for group, count in groups.items() if count >= LEAST_GROUP}
     small = {group: count for group, count in groups.items() if count < LEAST_GROUP}
     if len(small) == 1 and not large:
@@ -690,7 +690,7 @@ def merged(groups: Mapping[str, int], name: str) -> dict[str, int]:
 
 
 def _matches(old: Plan, new: Plan) -> dict[str, str]:
-    """The new version's charge in the place of each of the old one's: of the same key, else on the same meter."""
+    """The new version's charge that replaces each old one: with the same key, else on the same meter."""
     found: dict[str, str] = {}
     for charge in old.charges:
         for other in new.charges:
@@ -723,7 +723,7 @@ def _half_up(value: Fraction) -> int:
 
 
 def _rank(count: int, share: Decimal) -> int:
-    """Where the value at a share of sorted ones is, by nearest rank."""
+    """The index of a quantile in sorted values, by nearest rank."""
     return min(max(0, ceil(share * count) - 1), count - 1)
 
 
@@ -743,7 +743,7 @@ def _month_of(at: int) -> int:
 
 
 def _in_month(at: int) -> tuple[int, int]:
-    """How far into its month a moment is: day, second."""
+    """A moment's position in its month: day, second."""
     return datetime.fromtimestamp(at, UTC).day, at % 86_400
 
 

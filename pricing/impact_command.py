@@ -1,4 +1,4 @@
-"""`pricing impact alpaca-ai@1 alpaca-ai@2`: who pays what when one version takes the place of another."""
+"""`pricing impact alpaca-ai@1 alpaca-ai@2`: who pays what when one version replaces another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pricing.invoices import Billed, Catalogue
 from pricing.program import ProgramError, configuration, plans
 from pricing.reading import Cache, ExportError, File, Read, Sample, catalogue_of, from_account, standings
 
-#: Exit codes: nothing to say against it; past a limit that nobody has acknowledged; an error, or no figure to trust.
+#: Exit codes: no objection; an unacknowledged exceeded limit; an error, or no trustworthy figures.
 NOTHING, PAST_A_LIMIT, ERROR = 0, 2, 3
 CACHE: Final = Path(".stripe-pricing/impact.db")
 LOCK: Final = "price_lock"
@@ -33,46 +33,46 @@ _PRICE: Final = re.compile(r"(\w+)=(\d+):([a-z0-9][a-z0-9_-]*)")
 
 
 class CommandError(Exception):
-    """What was asked for makes no sense; one line that says why."""
+    """An invalid request; the message is one line."""
 
 
 def add_to(commands: Any) -> None:
-    """Add the command to those of `pricing`."""
+    """Add the command to `pricing`."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "impact",
-        help="who pays what when one version takes the place of another, from closed invoices",
-        description="Exit codes: 0 nothing to say against it, 2 past a guardrail that nobody has acknowledged, 3 an "
-        "error or no figure to trust. It only reads: a restricted key with read access to prices, invoices and "
+        help="who pays what when one version replaces another, from closed invoices",
+        description="Exit codes: 0 no objection, 2 an exceeded guardrail without acknowledgement, 3 an error or "
+        "no trustworthy figures. It only reads: a restricted key with read access to prices, invoices and "
         "subscriptions is enough (STRIPE_API_KEY).",
     )
-    parser.add_argument("old", help="the version that is paid, such as alpaca-ai@1")
-    parser.add_argument("new", help="the version that takes its place, such as alpaca-ai@2")
+    parser.add_argument("old", help="the present version, such as alpaca-ai@1")
+    parser.add_argument("new", help="the new version, such as alpaca-ai@2")
     parser.add_argument("--stack", default="dev", help="whose account and limits (default: %(default)s)")
-    parser.add_argument("--months", default="3", help="how many whole calendar months are read (default: %(default)s)")
-    parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last one that is over)")
+    parser.add_argument("--months", default="3", help="how many whole calendar months to read (default: %(default)s)")
+    parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last complete one)")
     parser.add_argument(
         "--from", dest="file", type=Path, metavar="FILE", help="an export or a saved sample instead of the account"
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write what was read, hashed, to be read with --from")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the hashed data, for --from")
     parser.add_argument(
         "--price",
         action="append",
         default=[],
         metavar="ID=VERSION:CHARGE",
-        help="what a price of an export is, where no key can tell: price_1=1:license",
+        help="a price of an export, if no key can look it up: price_1=1:license",
     )
     parser.add_argument(
         "--calibration",
         default=f"{CALIBRATED * 100:f}",
         metavar="PERCENT",
-        help="of the lines, those that must be reproduced to the cent (default: %(default)s)",
+        help="the share of lines to reproduce to the cent (default: %(default)s)",
     )
     parser.add_argument(
         "--locked-by",
         metavar="KEY",
         dest="lock",
         default=LOCK,
-        help="the metadata of a subscription that is not to be moved (default: %(default)s)",
+        help="the metadata key of a subscription that must not move (default: %(default)s)",
     )
     parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
     parser.add_argument(
@@ -84,7 +84,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; the answer is the exit code."""
+    """Run the command; returns the exit code."""
     try:
         return _run(arguments)
     except (ProgramError, CommandError, ExportError, AccountError, SettingsError, GuardrailError) as error:
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class _Job:
-    """What was asked for, once it makes sense."""
+    """A validated request."""
 
     name: str
     versions: Mapping[int, Version]
@@ -150,7 +150,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _job(arguments: argparse.Namespace) -> _Job:
     (name, old), (other, new) = _named(arguments.old), _named(arguments.new)
     if name != other:
-        raise CommandError(f"{arguments.old} and {arguments.new} are of two plans; compare two versions of one")
+        raise CommandError(
+            f"{arguments.old} and {arguments.new} are of different plans; compare two versions of one plan"
+        )
     if old == new:
         raise CommandError(f"{arguments.old} is compared with itself; name two versions")
     declared = plans(Path.cwd(), arguments.stack)
@@ -175,7 +177,7 @@ def _named(given: str) -> tuple[str, int]:
 
 
 def _window(months: str, through: str | None, now: datetime) -> tuple[int, int]:
-    """The whole calendar months that are read, as UTC seconds: from the first's start to before the last's end."""
+    """The whole calendar months to read, as UTC seconds: the first's start and the last's end."""
     if not months.isdecimal() or not 1 <= int(months) <= 36:
         raise CommandError(f"--months is {months!r}; it must be a number from 1 to 36")
     after = now.year * 12 + now.month - 1
@@ -203,7 +205,7 @@ def _share(given: str) -> Decimal:
 
 
 def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | None, str | None]:
-    """Read all invoices into a comparison: what subscriptions are like now, and why it was cut short if it was."""
+    """Read all invoices into a comparison; returns the state of subscriptions, and why reading was cut short, if so."""
     path: Path | None = job.arguments.save
     sample = Sample(path, job.name) if path else None
     known: dict[str, Standing] | None = None
@@ -266,7 +268,7 @@ def _catalogue_of_export(job: _Job, file: File) -> Catalogue:
     except (AccountError, SettingsError) as problem:
         few = ", ".join(sorted(file.prices())[:5])
         raise CommandError(
-            f"what the prices of {file.path.name} are ({few}, ...) cannot be looked up, so name those of {job.name} "
+            f"the prices of {file.path.name} ({few}, ...) cannot be looked up, so name those of {job.name} "
             f"(--price ID=VERSION:CHARGE): {problem}"
         ) from None
 
@@ -287,7 +289,7 @@ def _given_prices(job: _Job) -> dict[str, tuple[int, str]]:
 def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison: Comparison) -> Iterator[Billed]:
     cache = None
     if not job.arguments.no_cache:
-        # Of other prices the same invoices say something else.
+        # With other prices, the same invoices mean something else.
         digest = sha256(repr((account.id, job.name, sorted(catalogue.items()))).encode()).hexdigest()
         cache = Cache(CACHE, digest)
     said = time.monotonic()
@@ -306,7 +308,7 @@ def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison:
             cache.close()
         comparison.unknown_layouts.update(read.unknown_layouts)
         print(
-            f"pricing: {read.seen:,} invoices read, {read.not_closed:,} of them not closed and left out; "
+            f"pricing: {read.seen:,} invoices read, {read.not_closed:,} of them not closed and omitted; "
             f"{account.calls:,} calls",
             file=sys.stderr,
         )
@@ -321,7 +323,7 @@ def _write(arguments: argparse.Namespace, impact: Impact, drawn: chart.Curve | N
             if path is not None:
                 path.write_text(made(impact, drawn), encoding="utf-8")
     elif arguments.svg or arguments.html:
-        print("pricing: there is nothing to draw, since nobody is moved", file=sys.stderr)
+        print("pricing: there is nothing to draw, because no customer moves", file=sys.stderr)
     if arguments.markdown is not None:
         arguments.markdown.write_text(text, encoding="utf-8")
     else:

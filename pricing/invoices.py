@@ -1,4 +1,4 @@
-"""Stripe's invoices as what a plan's charges have billed: quantities, rates and amounts, without who paid. Pure."""
+"""What a plan's charges have billed on Stripe's invoices: quantities, rates and amounts, without customers. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
 Catalogue = Mapping[str, tuple[int, str]]
-"""The version and the key of the charge that each of a plan's prices is, by the id of the price."""
+"""The version and the key of the charge of each price of a plan, by the id of the price."""
 Aside = Literal["manual", "proration", "other price"]
-"""Why a line of an invoice is not what a charge of the plan bills for a period."""
+"""Why an invoice line is not a charge of the plan for a period."""
 
 #: The statuses of invoices whose amounts are final: https://docs.stripe.com/invoicing/overview
 CLOSED: Final = frozenset(["open", "paid", "uncollectible"])
 
 
 class LayoutError(ValueError):
-    """An invoice is not laid out as any that is known here; one line that says what is missing."""
+    """An invoice has an unknown layout; the message is one line that says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class BilledLine:
     Attributes:
         quantity: seats or units; 0 for a flat amount.
         amount: whole minor units, before discounts and tax.
-        unit_amount: minor units for each; None where the invoice does not say.
-        off: whole minor units that discounts take off.
+        unit_amount: minor units for each; None if the invoice does not say.
+        off: whole minor units that discounts deduct.
     """
 
     quantity: Decimal
@@ -57,11 +57,11 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """A closed invoice of a plan; whose it is says only a hash.
+    """A closed invoice of a plan; only a hash identifies the customer.
 
     Attributes:
         created: UTC seconds.
-        aside: how many of its lines are none of `charged`, by the reason.
+        aside: how many of its lines are not in `charged`, by reason.
     """
 
     invoice: str
@@ -74,22 +74,22 @@ class Billed:
 
 
 def hashed(id: str, kind: str) -> str:
-    """What an id is called in everything that is written: `c-` and the first ten digits of its SHA-256.
+    """The pseudonym of an id in all output: `c-` and the first ten digits of its SHA-256.
 
-    Stripe's ids are random, so nobody gets from the hash to the id; who can read the account finds it again.
+    Stripe's ids are random, so the hash does not reveal the id; a person who can read the account can find it again.
     """
     return f"{kind}-{hashlib.sha256(id.encode()).hexdigest()[:10]}"
 
 
 def billed(invoice: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], catalogue: Catalogue) -> Billed | None:
-    """What a plan's prices billed on one invoice; None where that is nothing.
+    """What a plan's prices billed on one invoice; None if nothing.
 
     Args:
-        invoice: as Stripe answers it, of the present API or of one that still had `line.price`.
+        invoice: Stripe's object, from the present API or from one that still had `line.price`.
         lines: all of them.
 
     Raises:
-        LayoutError: it is laid out in another way.
+        LayoutError: it has an unknown layout.
     """
     groups: dict[tuple[str, Any, int, int], list[BilledLine]] = {}
     aside: Counter[str] = Counter()
@@ -126,7 +126,7 @@ def all_prices(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _source(line: Mapping[str, Any]) -> tuple[str | None, Any, Aside | None]:
-    """The price and the subscription item of a line, and why it is no charge for a period."""
+    """The price and the subscription item of a line, or why it is not a charge for a period."""
     parent, pricing = line.get("parent"), line.get("pricing")
     if isinstance(parent, Mapping):
         kind = parent.get("type")
@@ -148,7 +148,7 @@ def _source(line: Mapping[str, Any]) -> tuple[str | None, Any, Aside | None]:
             return _optional_id(price), None, "manual"
         if price is not None:
             return _id(price), line.get("subscription_item"), None
-    raise LayoutError("a line names no price where one is looked for (pricing.price_details.price, price.id)")
+    raise LayoutError("a line has no price in a known place (pricing.price_details.price, price.id)")
 
 
 def _line(line: Mapping[str, Any]) -> BilledLine:
@@ -170,7 +170,7 @@ def _subscription(invoice: Mapping[str, Any]) -> str:
     details = (invoice.get("parent") or {}).get("subscription_details") or {}
     found = details.get("subscription") or invoice.get("subscription")
     if found is None:
-        raise LayoutError("it bills a subscription's item and names no subscription")
+        raise LayoutError("it bills a subscription's item but names no subscription")
     return _id(found)
 
 

@@ -1,7 +1,7 @@
-"""The journal of a rollout: what was begun, done and predicted for each subscription, so that it can be stopped and
-resumed, checked and undone. Ids and amounts only: no name, no e-mail address.
+"""The journal of a rollout: what was started, done and predicted for each subscription, so that it can be stopped,
+resumed, checked and undone. It has only ids and amounts: no name, no e-mail address.
 
-One SQLite file a rollout, readable by its owner alone: `.pricing/<stack>/<plan>@<from>-<to>.db` in the project's
+Each rollout has one SQLite file, readable by its owner alone: `.pricing/<stack>/<plan>@<from>-<to>.db` in the project's
 folder.
 """
 
@@ -20,20 +20,20 @@ from typing import Any, Literal, Self
 from pricing.rollout import RolloutError
 
 State = Literal["noticed", "moving", "scheduled", "verified", "mismatch", "accepted", "returning", "undone"]
-"""`noticed`: told, waits; `moving`: calls have begun; `scheduled`: its schedule stands; `verified`: its first invoice
-is as predicted; `mismatch`: it is not, and nothing goes on; `accepted`: somebody has looked; `returning`: is moved back
-at its renewal; `undone`: as before."""
+"""`noticed`: notice given, waiting; `moving`: the calls have started; `scheduled`: it has its schedule; `verified`: its
+first invoice is as predicted; `mismatch`: it is not, and the rollout is halted; `accepted`: a person has checked it;
+`returning`: it moves back at its renewal; `undone`: as before."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the journal knows of a subscription.
+    """What the journal knows about a subscription.
 
     Attributes:
-        not_before: what its customer was told: nothing takes effect before (UTC seconds).
+        not_before: the earliest effect, as announced to its customer (UTC seconds).
         effect: when all its prices have moved (UTC seconds).
-        prediction: what its first invoice then bills.
-        note: what to say of it.
+        prediction: what its first invoice after that bills.
+        note: a remark for the output.
     """
 
     subscription: str
@@ -45,13 +45,13 @@ class Entry:
 
 
 class Journal:
-    """The entries of one rollout. Only one process works on it at a time.
+    """The entries of one rollout. Only one process can use it at a time.
 
     Args:
-        path: the file; None for one that nobody keeps.
+        path: the file; None for a temporary journal.
 
     Raises:
-        RolloutError: another process has it, or it is of another rollout.
+        RolloutError: another process uses it, or it belongs to another rollout.
     """
 
     def __init__(self, path: Path | None, rollout: str) -> None:
@@ -70,7 +70,7 @@ class Journal:
             self._connection.execute("INSERT INTO about VALUES (?)", (rollout,))
         elif found[0] != rollout:
             self.close()
-            raise RolloutError(f"{path} is the journal of {found[0]}, and this is {rollout}; name another --journal")
+            raise RolloutError(f"{path} is the journal of {found[0]}, but this is {rollout}; name another --journal")
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +95,7 @@ class Journal:
                 yield found
 
     def write(self, entry: Entry) -> None:
-        """Keep an entry in place of the subscription's former one; on disk when this returns."""
+        """Store an entry instead of the subscription's old one; it is on disk when this returns."""
         data = {name: value for name, value in vars(entry).items() if name != "subscription"}
         self._connection.execute(
             "INSERT INTO entries VALUES (?, ?) ON CONFLICT (subscription) DO UPDATE SET entry = excluded.entry",
@@ -104,13 +104,13 @@ class Journal:
 
 
 def _locked(path: Path) -> int:
-    """The lock of a journal, held until it is closed; makes the file where there is none."""
+    """The lock of a journal, held until it is closed; creates the file if missing."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise RolloutError(f"another pricing rollout works on {path}; wait until it has ended") from None
+        raise RolloutError(f"another pricing rollout is using {path}; wait until it has ended") from None
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     return lock

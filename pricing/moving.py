@@ -1,4 +1,4 @@
-"""A rollout in Stripe: reads subscriptions, gives them their schedules, checks their first invoices, undoes it."""
+"""A rollout in Stripe: reads subscriptions, creates their schedules, checks their first invoices, undoes moves."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SCHEDULES: Final = "/v1/subscription_schedules"
 
 
 def offers(account: Account, plan: PublishedPlan, stack: str, numbers: tuple[int, int]) -> list[Offer]:
-    """Versions of a plan with the prices that the stack has made of them.
+    """Versions of a plan with the stack's prices for them.
 
     Args:
         stack: `<project>/<stack>`.
 
     Raises:
-        RolloutError: a price is not in Stripe, or costs something else there.
+        RolloutError: a price is not in Stripe, or has different costs there.
     """
     made = {owner_of(price): price for price in run_of(account).inventory(PRICE).owned() if price["active"]}
     found = []
@@ -48,7 +48,7 @@ def offers(account: Account, plan: PublishedPlan, stack: str, numbers: tuple[int
                 raise RolloutError(f"{plan.name}@{number}: Stripe has no active price {name} of {stack}; run pulumi up")
             if _costs(price) != _costs(price_parameters(version, charge, None)):
                 raise RolloutError(
-                    f"{plan.name}@{number}: the price {name} in Stripe costs something else than the program says; run "
+                    f"{plan.name}@{number}: the price {name} in Stripe differs from the program; run "
                     "pulumi up, or pulumi preview to see what is different"
                 )
             prices[charge.key] = price
@@ -61,7 +61,7 @@ class Rollout:
     """One rollout on one account.
 
     Attributes:
-        test_clock: the clock whose subscriptions are meant; None for those that time passes for.
+        test_clock: the clock of the subscriptions to move; None for those without a clock.
     """
 
     account: Account
@@ -84,7 +84,7 @@ class Rollout:
                         yield self._whole(each)
 
     def subscription(self, id_: str) -> StripeObject | None:
-        """One as it is now; None where there is none."""
+        """A subscription as it is now; None if it does not exist."""
         try:
             asked = {"expand": list(_EXPANDED)}
             found = self.account.request("get", f"{SUBSCRIPTIONS}/{id_}", asked, subject=f"subscription {id_}").data
@@ -95,16 +95,16 @@ class Rollout:
         return self._whole(found)
 
     def place(self, subscription: StripeObject) -> Placed:
-        """What becomes of it, as far as the journal knows too."""
+        """What happens to a subscription, including what the journal knows."""
         entry = self.journal.entry(str(subscription["id"]))
         return rollout.place(subscription, self.rules, entry.not_before if entry else None)
 
     def placed(self) -> list[Placed]:
-        """What becomes of each, in an order that stays."""
+        """What happens to each subscription, in a stable order."""
         return sorted((self.place(each) for each in self.subscriptions()), key=lambda each: each.subscription)
 
     def _whole(self, subscription: StripeObject) -> StripeObject:
-        """A subscription with all items, and all lines of its last invoice."""
+        """A subscription with all items, and its last invoice with all lines."""
         items = subscription["items"]
         if items.get("has_more"):
             asked = {"subscription": subscription["id"], "expand": ["data.discounts"]}
@@ -125,10 +125,10 @@ class Rollout:
     # -- moving -------------------------------------------------------------------------------------------------
 
     def move(self, id_: str) -> Placed:
-        """Give one subscription the schedule by which it moves; what a run that was cut short began is finished.
+        """Create the schedule that moves one subscription; finishes what an interrupted run has started.
 
         Returns:
-            What becomes of it, as it is in Stripe now: it may have changed since it was listed.
+            What happens to it, from its present state in Stripe: it may have changed since it was listed.
         """
         subscription = self.subscription(id_)
         if subscription is None:
@@ -153,9 +153,9 @@ class Rollout:
         return placed
 
     def _follow(self, subscription: StripeObject, placed: Placed, entry: Entry | None) -> Placed:
-        """Keep a schedule of ours with its subscription: the seats that it bills then, and whether it moves at all.
+        """Update a schedule of ours to its subscription: its seats at the move, and whether it still moves.
 
-        A run that was cut short before it wrote that the schedule stands comes here too.
+        This also handles a run that was interrupted before it recorded the schedule.
         """
         schedule = rollout.running(subscription)
         if schedule is None or prices_of(subscription) & self.rules.new.ids:
@@ -176,7 +176,7 @@ class Rollout:
         not_before = entry.not_before if entry else None
         to_come = Entry(placed.subscription, "moving", not_before, wanted.complete, prediction)
         if not same:
-            # Before the call: a run that is cut short after it would keep the old prediction.
+            # Before the call: a run that is interrupted after it would keep the old prediction.
             self.journal.write(to_come)
             subject = f"subscription {placed.subscription}"
             self.account.request("post", f"{SCHEDULES}/{schedule['id']}", params, subject=subject)
@@ -203,7 +203,7 @@ class Rollout:
         return placed
 
     def _release(self, subscription: StripeObject, schedule: StripeObject | None) -> None:
-        """Take a schedule of ours away; the subscription goes on as it is."""
+        """Release a schedule of ours; the subscription continues unchanged."""
         id_, subject = subscription["id"], f"subscription {subscription['id']}"
         if schedule is not None:
             try:
@@ -221,7 +221,7 @@ class Rollout:
         """Compare the first invoice of each that has moved with its prediction.
 
         Returns:
-            Those that differ and that nobody has accepted.
+            Those that differ and have not been accepted.
         """
         waiting = {entry.subscription: entry for entry in self.journal.entries("scheduled")}
         for subscription in self.subscriptions() if waiting else ():
@@ -237,7 +237,7 @@ class Rollout:
         return list(self.journal.entries("mismatch"))
 
     def accept(self, ids: list[str]) -> None:
-        """Go on although the first invoices of these were not as predicted.
+        """Continue although the first invoices of these subscriptions were not as predicted.
 
         Raises:
             RolloutError: one of them is not halted.
@@ -262,8 +262,8 @@ class Rollout:
     # -- undoing ------------------------------------------------------------------------------------------------
 
     def begun(self) -> list[str]:
-        """The subscriptions of the cohort that this rollout has touched or told: by the journal, and by whose schedules
-        they have."""
+        """The subscriptions of the cohort that this rollout has changed or notified: from the journal, and from their
+        schedules."""
         known = {entry.subscription for entry in self.journal.entries() if entry.state != "undone"}
         found = []
         for subscription in self.subscriptions():
@@ -274,10 +274,10 @@ class Rollout:
         return sorted(found)
 
     def undo(self, id_: str) -> tuple[Placed, str]:
-        """Take a move back: before the renewal as if it had not been, afterwards at the next renewal.
+        """Undo a move: before the renewal without a trace, afterwards at the next renewal.
 
         Returns:
-            What becomes of it, and what was done; "" for nothing.
+            What happens to it, and what was done; "" for nothing.
         """
         back = self.rules.back
         subscription = self.subscription(id_)
@@ -313,7 +313,7 @@ class Rollout:
 
 
 def coupons_of(account: Account) -> Callable[[str], StripeObject | None]:
-    """Answers a coupon by its id, asked once."""
+    """Looks up a coupon by its id, once."""
     inventory = run_of(account).inventory(COUPON)
     asked: dict[str, StripeObject | None] = {}
 
@@ -326,7 +326,7 @@ def coupons_of(account: Account) -> Callable[[str], StripeObject | None]:
 
 
 def _costs(price: Mapping[str, Any]) -> Any:
-    """What a price costs in its own currency, in one spelling: of Stripe's, or of the parameters of one."""
+    """A price's cost in its own currency, in one spelling: from Stripe's object or from parameters."""
 
     def amount(of: Mapping[str, Any], name: str) -> str | None:
         value = of.get(f"{name}_decimal")

@@ -1,4 +1,4 @@
-"""The plans that a program declares: the program is run as it is, against no engine and no Stripe."""
+"""The plans that a program declares: runs the program unchanged, without an engine and without Stripe."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from components.this_run import this_run
 
 
 class ProgramError(Exception):
-    """A program cannot be read; one line that says why."""
+    """A program cannot be read; the message is one line."""
 
 
 class _NoEngine(pulumi.runtime.Mocks):
-    """Takes every resource and makes nothing."""
+    """Accepts every resource and creates nothing."""
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[Any, Any]]:
         return "", args.inputs
@@ -49,10 +49,10 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     def run() -> None:
         try:
             found.append(_run(directory, stack))
-        except Exception as problem:  # noqa: BLE001 - raised below, by the thread that asked
+        except Exception as problem:  # noqa: BLE001 - raised again below, by the calling thread
             problems.append(problem)
 
-    # Pulumi takes the thread's event loop, and leaves what it has not awaited to whoever looks after that.
+    # Pulumi uses the thread's event loop, and leaves unfinished tasks in it.
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
@@ -83,7 +83,7 @@ def _run(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
 
 @contextmanager
 def _event_loop() -> Iterator[None]:
-    """The thread's event loop, closed in the end with those that Pulumi makes in its worker threads."""
+    """The thread's event loop, closed at the end, as are those that Pulumi creates in its worker threads."""
     make, made = asyncio.new_event_loop, list[asyncio.AbstractEventLoop]()
 
     def kept() -> asyncio.AbstractEventLoop:
@@ -113,7 +113,7 @@ def project(directory: Path) -> str:
 
 
 def config(directory: Path, stack: str) -> Mapping[str, str]:
-    """A stack's config as Pulumi gives it to a program, without what is encrypted.
+    """A stack's config as a program sees it, without encrypted values.
 
     Raises:
         ProgramError: there is no such stack.
@@ -122,7 +122,7 @@ def config(directory: Path, stack: str) -> Mapping[str, str]:
 
 
 def configuration(directory: Path, stack: str) -> Mapping[str, Any]:
-    """The config of a stack as its file has it; what is encrypted stays so.
+    """The config of a stack as in its file; encrypted values stay encrypted.
 
     Raises:
         ProgramError: there is no such stack.
@@ -132,7 +132,7 @@ def configuration(directory: Path, stack: str) -> Mapping[str, Any]:
 
 
 def _as_text(value: Any) -> str | None:
-    """A value of a stack's config as Pulumi gives it to a program; None for one that is encrypted."""
+    """A value of a stack's config as a program sees it; None for an encrypted one."""
     if isinstance(value, str):
         return value
     return None if isinstance(value, dict) and value.keys() == {"secure"} else json.dumps(value)

@@ -1,6 +1,6 @@
-"""Where the closed invoices of an impact come from: the account, an export of it, or a sample that was saved before.
+"""Reads closed invoices for an impact: from the account, from an export, or from a saved sample.
 
-Whatever the source, what is kept is hashed: no name, no e-mail address, no id of a customer reaches the disk.
+Whatever the source, stored data is hashed: no name, e-mail address or customer id reaches the disk.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pricing.invoices import CLOSED, Billed, BilledLine, Catalogue, Charged, Lay
 
 SAMPLE: Final = "stripe-pricing invoice sample"
 _FORMAT: Final = 1
-#: A month is kept once it is this long over: its drafts are final, and most of what is voided has been.
+#: A month is stored this long after its end: its drafts are final by then, and most voided invoices are void.
 _SETTLED: Final = 3 * 86_400
-#: What an export must name, and how exports call it: Stripe's Sigma and data pipeline
+#: The required columns of an export and their names: those of Stripe's Sigma and data pipeline
 #: (https://docs.stripe.com/stripe-data/schema, table invoice_line_items), and the headings of spreadsheets made of it.
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "invoice": ("invoice_id", "invoice"),
@@ -55,17 +55,17 @@ T = TypeVar("T")
 
 
 class ExportError(Exception):
-    """A file is not an export that can be read; one line that says why."""
+    """A file is not a readable export; the message is one line."""
 
 
 @dataclass
 class Read:
-    """What has been read so far.
+    """The progress of reading.
 
     Attributes:
-        seen: invoices of the account or export, those of other plans included.
+        seen: invoices of the account or export, including those of other plans.
         not_closed: how many of them are drafts or void.
-        unknown_layouts: how many could not be read, by why.
+        unknown_layouts: how many could not be read, by reason.
     """
 
     seen: int = 0
@@ -75,7 +75,7 @@ class Read:
     def one(
         self, invoice: Mapping[str, Any], catalogue: Catalogue, lines: Iterable[Mapping[str, Any]]
     ) -> Billed | None:
-        """One invoice as what the plan billed on it; None where that is nothing, or where it cannot be told."""
+        """What the plan billed on one invoice; None if nothing, or if it has an unknown layout."""
         self.seen += 1
         if invoice.get("status", "paid") not in CLOSED:
             self.not_closed += 1
@@ -93,11 +93,11 @@ class Read:
 def catalogue_of(
     account: Account, name: str, keys: Iterable[str], current: tuple[int, Iterable[str]]
 ) -> dict[str, tuple[int, str]]:
-    """Which version and charge each of a plan's prices is, archived ones included: one call for a hundred prices.
+    """The version and charge of each price of a plan, including archived ones: one call for a hundred prices.
 
     Args:
-        keys: of the charges of version 1, whose prices say whose they are and not which version.
-        current: the version, with its charges, whose prices have the lookup keys where no owner is known.
+        keys: the keys of the charges of version 1, whose prices name their owner but not a version.
+        current: the version, with its charges, of prices that have the lookup keys but no known owner.
     """
     first = {price_name(name, 1, key): (1, key) for key in keys}
     lookup_keys = {f"{name}:{key}": (current[0], key) for key in current[1]}
@@ -117,10 +117,10 @@ def catalogue_of(
 
 
 def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, Standing]:
-    """What each subscription of the plan is like now, by its hash: a hundred a call.
+    """The present state of each subscription of the plan, by its hash: a hundred per call.
 
     Args:
-        lock: the key of the metadata that locks a subscription.
+        lock: the metadata key that locks a subscription.
     """
     found: dict[str, Standing] = {}
     for where in _subscriptions(account):
@@ -133,7 +133,7 @@ def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, St
 
 
 def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
-    """The lists that hold all subscriptions: those on a test clock are in none but their clock's."""
+    """The lists that contain all subscriptions: those on a test clock are only in their clock's list."""
     yield {}
     if account.livemode:
         return
@@ -142,13 +142,13 @@ def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
             for clock in page:
                 yield {"test_clock": clock["id"]}
     except StripeRefusal as refusal:
-        # A key that may not read them can still read who is on none.
+        # A key that may not read test clocks can still read subscriptions without one.
         if refusal.status != 403:
             raise
 
 
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:
-    """Why a subscription is not moved; None where it is."""
+    """Why a subscription does not move; None if it does."""
     schedule = subscription.get("schedule")
     if schedule is not None and not (isinstance(schedule, Mapping) and OWNER_KEY in (schedule.get("metadata") or {})):
         return "with a schedule that somebody else made"
@@ -172,10 +172,10 @@ def from_account(
     cache: Cache | None,
     progress: Progress,
 ) -> Iterator[Billed]:
-    """The closed invoices made from `first` to before `until`, UTC seconds, one calendar month after the other.
+    """The closed invoices created from `first` to before `until`, UTC seconds, month by month.
 
     Args:
-        read: what has been read so far is written there.
+        read: gets the progress.
 
     Raises:
         AccountError: Stripe refused, or could not be reached.
@@ -203,7 +203,7 @@ def from_account(
 
 
 def _ahead(pages: Iterator[T]) -> Iterator[T]:
-    """The same pages, the next one asked for while the last is rated."""
+    """The same pages, with the next one requested while the last is rated."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, pages, None)
         while (page := following.result()) is not None:
@@ -212,7 +212,7 @@ def _ahead(pages: Iterator[T]) -> Iterator[T]:
 
 
 def _lines(account: Account, invoice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every line of an invoice: a list shows the first ten, and is read on where there are more."""
+    """Every line of an invoice: a list has the first ten, and the rest is requested."""
     shown = invoice.get("lines")
     if not isinstance(shown, Mapping) or not isinstance(shown.get("data"), list):
         raise LayoutError("it has no list of lines")
@@ -224,7 +224,7 @@ def _lines(account: Account, invoice: Mapping[str, Any]) -> Iterator[Mapping[str
 
 
 def months(first: int, until: int) -> Iterator[tuple[int, int]]:
-    """The calendar months, UTC, from one moment to another, the newest first; the ends cut to those moments."""
+    """The calendar months, UTC, between two moments, newest first, clipped to those moments."""
     end = until
     while end > first:
         last = datetime.fromtimestamp(end - 1, UTC)
@@ -237,10 +237,10 @@ def months(first: int, until: int) -> Iterator[tuple[int, int]]:
 
 
 class Cache:
-    """Months that are over, in a file that only its owner reads; hashed, so that it holds no customer's id.
+    """Complete months, hashed, in a file that only its owner can read.
 
     Args:
-        scope: what the rows are of: the account, the plan and its prices. Other rows are not seen.
+        scope: identifies the account, the plan and its prices. Other rows are ignored.
     """
 
     def __init__(self, path: Path, scope: str) -> None:
@@ -255,7 +255,7 @@ class Cache:
             "CREATE TABLE IF NOT EXISTS invoices (scope TEXT, start INTEGER, body TEXT);"
             "CREATE INDEX IF NOT EXISTS invoices_of_month ON invoices (scope, start);"
         )
-        # What a run that was cut short has left is read again.
+        # Incomplete months of an interrupted run are read again.
         self._file.execute(
             "DELETE FROM invoices WHERE scope = ? AND start NOT IN (SELECT start FROM months WHERE scope = ?)",
             (scope, scope),
@@ -263,7 +263,7 @@ class Cache:
         self._file.execute("BEGIN")
 
     def month(self, start: int, end: int) -> Iterator[Billed] | None:
-        """The invoices of a month; None where it is not kept."""
+        """The invoices of a month; None if it is not stored."""
         known = self._file.execute(
             "SELECT 1 FROM months WHERE scope = ? AND start = ? AND finish = ?", (self.scope, start, end)
         ).fetchone()
@@ -280,7 +280,7 @@ class Cache:
         self._file.execute("INSERT INTO invoices VALUES (?, ?, ?)", (self.scope, start, json.dumps(packed(invoice))))
 
     def close_month(self, start: int, end: int, *, complete: bool) -> None:
-        """All of a month has been added; it stays where it is whole and over."""
+        """Finish a month: keep it if it is whole and over."""
         if complete and end + _SETTLED <= time.time():
             self._file.execute("INSERT OR REPLACE INTO months VALUES (?, ?, ?)", (self.scope, start, end))
         else:
@@ -326,10 +326,10 @@ def packed(invoice: Billed) -> list[Any]:
 
 
 def unpacked(row: Any) -> Billed:
-    """The invoice that `packed` has made a row of.
+    """The invoice from a row of `packed`.
 
     Raises:
-        ExportError: it is no such row.
+        ExportError: it is not such a row.
     """
     try:
         invoice, customer, subscription, currency, created, aside, charges = row
@@ -352,7 +352,7 @@ def unpacked(row: Any) -> Billed:
 
 
 class Sample:
-    """Writes invoices to a file that can be committed: a line each, hashed."""
+    """Writes hashed invoices to a file that can be committed, one per line."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._file = path.open("w", encoding="utf-8")
@@ -362,7 +362,7 @@ class Sample:
         self._write(packed(invoice))
 
     def standings(self, found: Mapping[str, Standing]) -> None:
-        """What the subscriptions are like, at the end."""
+        """Append the state of the subscriptions."""
         self._write({"standings": {name: standing.stays for name, standing in found.items()}})
 
     def close(self) -> None:
@@ -376,10 +376,10 @@ class Sample:
 
 
 class File:
-    """An export of Stripe's invoice lines (CSV), of its invoices (JSON, a list or a line each), or a sample.
+    """An export of Stripe's invoice lines (CSV) or invoices (JSON, as a list or one per line), or a sample.
 
     Attributes:
-        standings: what a sample says of the subscriptions; None where the file says nothing.
+        standings: a sample's state of the subscriptions; None if the file has none.
     """
 
     def __init__(self, path: Path, plan: str) -> None:
@@ -399,7 +399,7 @@ class File:
         self._is_json = start.lstrip()[0] in "[{"
 
     def prices(self) -> set[str]:
-        """The ids of the prices that it names."""
+        """The ids of its prices."""
         return {price for raw, lines in self._raw() for price in _prices(lines)}
 
     def invoices(self, catalogue: Catalogue) -> Iterator[Billed]:
@@ -416,8 +416,7 @@ class File:
             id = str(raw.get("id"))
             if id in seen:
                 raise ExportError(
-                    f"{self.path.name} has lines of an invoice in two places: sort it by invoice, and leave out "
-                    "what is there twice"
+                    f"{self.path.name} has lines of an invoice in two places: sort it by invoice, and remove duplicates"
                 )
             seen.add(id)
             invoice = self.read.one(raw, catalogue, lines)
@@ -443,11 +442,11 @@ class File:
     def _json(self) -> Iterator[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]:
         for row in self._json_rows():
             if not isinstance(row, Mapping) or row.get("object", "invoice") != "invoice":
-                raise ExportError(f"{self.path.name} holds something that is no invoice of Stripe's API")
+                raise ExportError(f"{self.path.name} contains something that is not an invoice of Stripe's API")
             lines = row.get("lines")
             rows = lines.get("data") if isinstance(lines, Mapping) else lines
             if not isinstance(rows, list) or (isinstance(lines, Mapping) and lines.get("has_more")):
-                yield row, _unreadable("it does not hold all of its lines")
+                yield row, _unreadable("it does not have all of its lines")
             else:
                 yield row, rows
 
@@ -455,7 +454,7 @@ class File:
         try:
             whole = json.loads(self.path.read_text(encoding="utf-8-sig"))
         except ValueError:
-            # A line each is not one value.
+            # One JSON value per line is not one document.
             yield from self._json_lines()
             return
         if isinstance(whole, Mapping) and isinstance(whole.get("data"), list):
@@ -469,7 +468,9 @@ class File:
                     try:
                         yield json.loads(line)
                     except ValueError:
-                        raise ExportError(f"{self.path.name}, line {number}: is not JSON; is the file whole?") from None
+                        raise ExportError(
+                            f"{self.path.name}, line {number}: is not JSON; is the file complete?"
+                        ) from None
 
     def _csv(self) -> Iterator[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
@@ -482,7 +483,7 @@ class File:
                     continue
                 if len(row) <= max(columns.values()):
                     raise ExportError(
-                        f"{self.path.name}, line {reader.line_num}: has too few columns; is the file whole?"
+                        f"{self.path.name}, line {reader.line_num}: has too few columns; is the file complete?"
                     )
                 try:
                     head, line = _from_row({name: row[place].strip() for name, place in columns.items()})
@@ -510,17 +511,16 @@ class File:
         missing = [aliases[0] for name, aliases in _COLUMNS.items() if name not in found]
         if missing:
             raise ExportError(
-                f"{self.path.name} is no export of invoice lines that is known here: it has no column "
-                f"{', '.join(missing)}"
+                f"{self.path.name} is not a known export of invoice lines: it has no column {', '.join(missing)}"
             )
         return found
 
 
 def _from_row(row: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row of an export as an invoice and a line of it, laid out as the API does."""
+    """A row of an export as an invoice and one of its lines, in the API's layout."""
     amount = row["amount"]
     if not amount.lstrip("-").isdecimal():
-        raise ValueError(f"amount is {amount!r}; it must be whole minor units (cents), as Stripe's own tables have it")
+        raise ValueError(f"amount is {amount!r}; it must be whole minor units (cents), as in Stripe's own tables")
     proration = row.get("proration", "").lower() in ("true", "1", "t")
     manual = row.get("type", "").lower() in ("invoiceitem", "invoice_item")
     kind = "invoice_item_details" if manual else "subscription_item_details"
@@ -541,7 +541,7 @@ def _from_row(row: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     head = {
         "id": row["invoice"],
         "status": row.get("status", "").lower() or "paid",
-        # Who pays is told apart by the subscription where an export has no customers.
+        # An export without customers is grouped by subscription.
         "customer": row.get("customer") or subscription,
         "subscription": subscription or None,
         "currency": row["currency"],

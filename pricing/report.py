@@ -1,4 +1,4 @@
-"""An impact as Markdown: the money first, then who, then how far it can be trusted. Bounded, whatever went in."""
+"""An impact as Markdown: first the money, then who pays, then how far to trust it. Its length is bounded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from components.pricing import Plan
 from pricing.guardrails import Exceeded
 from pricing.impact import LEAST_GROUP, TOP, CurrencyImpact, Impact, Month
 
-#: GitHub takes 65,536 characters in a comment.
+#: A GitHub comment has at most 65,536 characters.
 LONGEST = 60_000
-#: Of all charges' prices together; how many usage charges the customers' table and the break-evens name.
+#: Limits of the text of all prices, and of the usage charges in the customers' table and the break-evens.
 _LONGEST_PRICES = 20_000
 _MOST_USAGE = 5
 _MOST_MISMATCHES = 25
@@ -25,12 +25,12 @@ def markdown(
     """The report.
 
     Args:
-        guardrails: the limits that the change goes past; `idle` are acknowledgements of limits that it does not.
-        chart: the address of the picture, for a report that shows it.
+        guardrails: the exceeded limits; `idle` are acknowledgements of limits that are not exceeded.
+        chart: the address of the picture to show.
     """
     parts = [f"## Pricing impact: {impact.old} → {impact.new}", *_doubts(impact), *_headlines(impact)]
     parts += [_guardrail(each) for each in guardrails]
-    parts += [f"`{name}` is acknowledged and not exceeded: take it out of the stack's config." for name in idle]
+    parts += [f"`{name}` is acknowledged but not exceeded: remove it from the stack's config." for name in idle]
     if chart:
         parts.append(f"![Bill against usage, {impact.old} and {impact.new}]({chart})")
     parts.append(_prices(impact))
@@ -41,10 +41,10 @@ def markdown(
 
 
 def bounded(text: str, longest: int = LONGEST) -> str:
-    """A text that a comment takes; what is cut off is said."""
+    """A text that fits into a comment; says if it was cut off."""
     if len(text) <= longest:
         return text
-    end = "\n\n**The rest is cut off: a comment takes no more.**\n"
+    end = "\n\n**The rest is cut off: a comment cannot be longer.**\n"
     return text[: longest - len(end)].rpartition("\n")[0] + end
 
 
@@ -64,14 +64,14 @@ def _headlines(impact: Impact) -> Iterator[str]:
             f"{each.less:,} less."
         )
     if not impact.currencies:
-        yield "**Nobody was found whose bill could change.**"
+        yield "**No customer was found whose bill could change.**"
 
 
 def _guardrail(exceeded: Exceeded) -> str:
     if exceeded.acknowledged:
-        return f"⚠️ Past a limit, and acknowledged: {exceeded.sentence}."
+        return f"⚠️ Exceeds a limit (acknowledged): {exceeded.sentence}."
     return (
-        f"⛔ **Past a limit**: {exceeded.sentence}. If that is meant, add `{exceeded.name}` to "
+        f"⛔ **Exceeds a limit**: {exceeded.sentence}. If that is intended, add `{exceeded.name}` to "
         "`stripe-pricing:acknowledged` in the stack's config."
     )
 
@@ -84,13 +84,13 @@ def _prices(impact: Impact) -> str:
 
 
 def _charge(plan: Plan, key: str, longest: int) -> str:
-    """What a charge costs in words, shortened where its tiers are many."""
+    """A charge's price in words, shortened if it has many tiers."""
     text = next((plan.charge_text(charge) for charge in plan.charges if charge.key == key), "—")
     return text if len(text) <= longest else text[:longest] + " …"
 
 
 def _shown(impact: Impact) -> list[CurrencyImpact]:
-    """The currencies that are shown: a small group only where there is no larger one."""
+    """The currencies to show: a small group only if there is no larger one."""
     large = [each for each in impact.currencies if len(each.customers) >= LEAST_GROUP]
     return large or list(impact.currencies[:1])
 
@@ -136,7 +136,7 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
             yield _break_even(impact, each, key, units[key], crossings)
     yield f"### By month{title}\n\n" + _table(
         [
-            ("month", "billed otherwise", "customers whose new price begins"),
+            ("month", "billed otherwise", "customers with a new price"),
             *((name, _signed(change, code), f"{begin:,}") for name, change, begin in _months(each.months)),
         ]
     )
@@ -145,13 +145,13 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
 def _break_even(impact: Impact, each: CurrencyImpact, key: str, units: str, crossings: Sequence[Decimal]) -> str:
     seats = f"With {_number(each.seats)} {'seat' if each.seats == 1 else 'seats'} (the median)"
     if not crossings:
-        return f"{seats} there is no break-even in {units}: the same version is the dearer one at every usage."
+        return f"{seats} there is no break-even in {units}: one version is more expensive at every usage."
     at = " and ".join(f"{_number(units_)}" for units_ in crossings)
     return f"{seats} the break-even is at {at} {units} a month: there {impact.old} and {impact.new} cost the same."
 
 
 def _months(months: Sequence[Month]) -> Iterator[tuple[str, int, int]]:
-    """The rows of the months: fewer than five customers together with the next month, equal months in one row."""
+    """The rows of months: fewer than five customers join the next month, and equal months share a row."""
     rows: list[tuple[str, str, int, int, bool]] = []
     first, change, begin = "", 0, 0
     for place, month in enumerate(months):
@@ -171,8 +171,8 @@ def _months(months: Sequence[Month]) -> Iterator[tuple[str, int, int]]:
 
 def _stay(impact: Impact) -> Iterator[str]:
     if impact.stay:
-        rows = [("customers", "not moved, because"), *((f"{count:,}", why) for why, count in impact.stay.items())]
-        yield "### Who is not moved\n\n" + _table(rows, right=0)
+        rows = [("customers", "do not move because"), *((f"{count:,}", why) for why, count in impact.stay.items())]
+        yield "### Who does not move\n\n" + _table(rows, right=0)
 
 
 def _trust(impact: Impact) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _trust(impact: Impact) -> Iterator[str]:
     read = f"{impact.invoices:,} closed invoices"
     if impact.first is not None and impact.last is not None:
         read += f", {_day(impact.first)} to {_day(impact.last)}"
-    lines = [f"{read}. Rated with the version that each was billed on: {calibration.sentence}."]
+    lines = [f"{read}. Rated with the version that billed each: {calibration.sentence}."]
     lines += [
         f"{where} ({count:,} times): {example}."
         for where, (count, example) in list(calibration.mismatches.items())[:_MOST_MISMATCHES]

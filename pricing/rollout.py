@@ -1,8 +1,8 @@
-"""Who moves from one version of a plan to another, who does not and why, and what each pays before and after. Pure.
+"""Which subscriptions move from one version of a plan to another, which do not and why, and their bills. Pure.
 
-For subscriptions that were made elsewhere (Checkout, an app): `pulumi up` moves those that the program declares. A move
-happens when a subscription's period ends, through a schedule (components/providers/schedules.py): nothing is prorated,
-and nothing is invoiced that would not have been. Subscriptions are Stripe's objects, as `moving.py` reads them.
+For subscriptions that were created elsewhere (Checkout, an app): `pulumi up` moves those that the program declares. A
+subscription moves when its period ends, through a schedule (components/providers/schedules.py): nothing is prorated,
+and there is no extra invoice. Subscriptions are Stripe's objects, as `moving.py` reads them.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from components.providers.subscription_items import key_of, prices_of
 from components.providers.values import Inputs, id_of, mapping
 from components.rating import Bill, Line, bills_of, rate_lines
 
-#: What keeps a subscription from being moved, in its metadata, unless `--locked-by` names another key.
+#: The metadata key that keeps a subscription from moving, unless `--locked-by` names another.
 LOCK: Final = "price_lock"
 DAY: Final = 86_400
-#: What the owner of a schedule ends in that moves a subscription back.
+#: The end of the owner of a schedule that moves a subscription back.
 _BACK: Final = " undone"
 _SECONDS: Final = {"day": DAY, "week": 7 * DAY}
 Quantities = Mapping[str, int | Decimal]
 """Seats or units of each charge, by its key."""
 
 Fate = Literal["moves", "waits", "on its way", "there", "outside", "stays"]
-"""What becomes of a subscription: it moves now; later, since its notice runs; it has its schedule; it is on the new
+"""What happens to a subscription: it moves now; it moves later, after its notice; it has its schedule; it is on the new
 version; it is not in the cohort; it does not move."""
 
 
 class RolloutError(Exception):
-    """A rollout cannot be done as it is asked for; one line that says why."""
+    """A rollout cannot be done as requested; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One version of a plan as Stripe has it.
+    """One version of a plan in Stripe.
 
     Attributes:
         prices: Stripe's prices by the key of the charge.
@@ -69,12 +69,12 @@ class Offer:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Which part of the subscriptions is moved.
+    """The part of the subscriptions that moves.
 
     Attributes:
-        percent: of the customers, by a hash that stays: who is in 10 % is in 20 %.
+        percent: the share of customers, by a stable hash: the first 10 % are also in the first 20 %.
         only: the ids of subscriptions or customers; None for all.
-        seed: what the hash is of beside the customer, so that not the same people are always the first.
+        seed: also part of the hash, so that each rollout begins with different customers.
     """
 
     percent: Decimal = Decimal(100)
@@ -91,17 +91,17 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a rollout goes by.
+    """The rules of a rollout.
 
     Attributes:
-        stack: `<project>/<stack>`; what the program declares there is `pulumi up`'s to move.
-        owner: what our schedules have in `metadata[pulumi]`.
-        lock: the key of the metadata that keeps a subscription where it is.
+        stack: `<project>/<stack>`; `pulumi up` moves the subscriptions that its program declares.
+        owner: `metadata[pulumi]` of our schedules.
+        lock: the metadata key that keeps a subscription from moving.
         notice: seconds between notice and effect.
-        within: a schedule is made when the renewal is so many seconds away; None for at once. Until it is there, the
-            app changes seats and cancels as ever.
+        within: a schedule is created when the renewal is at most this many seconds away; None for at once. Until then
+            the app can change seats and cancel as usual.
         now: UTC seconds.
-        coupon: answers a coupon of Stripe's by its id, with what it applies to.
+        coupon: looks up a coupon in Stripe by its id, with `applies_to`.
     """
 
     old: Offer
@@ -117,7 +117,7 @@ class Rules:
 
     @property
     def back(self) -> Rules:
-        """The rules by which a rollout is undone that has come into effect."""
+        """The rules to undo a rollout that has taken effect."""
         return replace(
             self, old=self.new, new=self.old, owner=self.owner + _BACK, notice=0, within=None, cohort=Cohort()
         )
@@ -125,17 +125,17 @@ class Rules:
 
 @dataclass(frozen=True)
 class Placed:
-    """What becomes of one subscription.
+    """What happens to one subscription.
 
     Attributes:
-        why: the reason where it does not move, the same words for all of a kind; `detail` is its own.
-        effect: when the first of its prices moves (UTC seconds); `complete`: when all have, which is later where a
-            yearly fee and a monthly overage are on one subscription.
-        not_before: until when its notice runs.
-        moves, added: what its schedule changes, as `schedules.update_params` takes it.
-        before, after: the quantities that are billed on the old and on the new version.
+        why: the reason if it does not move, the same words for all of a kind; `detail` is specific.
+        effect: when the first of its prices moves (UTC seconds); `complete`: when all have, which is later if a yearly
+            fee and a monthly overage are on one subscription.
+        not_before: the end of its notice.
+        moves, added: what its schedule changes, as arguments of `schedules.update_params`.
+        before, after: the quantities billed on the old and the new version.
         old, new: the bills of each interval, before discounts and tax.
-        discounts: the coupons that still apply then; None where what they take off is not worked out here.
+        discounts: the coupons that still apply then; None if their deduction is not computed here.
     """
 
     subscription: str
@@ -157,11 +157,10 @@ class Placed:
 
 
 def place(subscription: StripeObject, rules: Rules, not_before: int | None = None) -> Placed:
-    """What becomes of a subscription.
+    """Decide what happens to a subscription.
 
     Args:
-        not_before: what its customer was told: nothing takes effect before (UTC seconds). It holds whatever notice the
-            rules name now.
+        not_before: the earliest effect, as announced to its customer (UTC seconds), whatever the rules now say.
     """
     about = (str(subscription["id"]), str(id_of(subscription["customer"])), str(subscription["currency"]))
     try:
@@ -193,7 +192,7 @@ def _stays(why: str, detail: str = "") -> _Settled:
 
 
 def _assert_free(subscription: StripeObject, rules: Rules) -> None:
-    """Return where nothing speaks against moving it that is not about its items."""
+    """Return if it can move as far as its items are not concerned."""
     owner = owner_of(subscription)
     if owner is not None:
         declared = stack_of(owner) == rules.stack
@@ -234,7 +233,7 @@ def _assert_free(subscription: StripeObject, rules: Rules) -> None:
 
 
 def _charges(subscription: StripeObject, old: Offer) -> dict[str, StripeObject]:
-    """The item of each charge, by its key in the metadata, else by the old version's price; never by product."""
+    """The item of each charge, by the key in its metadata, else by the old version's price; never by product."""
     found: dict[str, StripeObject] = {}
     keys = {charge.key for charge in old.plan.charges}
     for item in items_of(subscription):
@@ -263,7 +262,7 @@ def _move(subscription: StripeObject, charges: Mapping[str, StripeObject], rules
         before[charge.key] = usage_of(subscription, str(item["price"]["id"])) if is_usage else item["quantity"]
         price = rules.new.prices.get(charge.key)
         same = price is not None and isinstance(new.charge(charge.key), Usage) == is_usage
-        # What is a fee in one and usage in the other is another item: nobody has a quantity of it.
+        # A fee in one version and usage in the other is a different item without a known quantity.
         moves[item["id"]] = schedules.Move(price["id"]) if price is not None and same else None
     seats = next((before[fee.key] for fee in old.fees if fee.per == "seat"), 1)
     after: dict[str, int | Decimal] = {}
@@ -280,7 +279,7 @@ def _move(subscription: StripeObject, charges: Mapping[str, StripeObject], rules
         added.append(entry)
     try:
         effect, *_, complete = (*(times := schedules.renewals(subscription, moves)), times[-1])
-        # All that it could refuse: the phases are made again from what Stripe says of the schedule.
+        # This checks everything; the phases are built again from Stripe's answer about the schedule.
         phases_of(subscription, None, moves, added, rules)
     except CannotMove as problem:
         raise _stays("not movable at its renewal", str(problem)) from None
@@ -309,10 +308,10 @@ def phases_of(
     added: Sequence[Inputs],
     rules: Rules,
 ) -> Inputs:
-    """What to send to a schedule so that the prices move.
+    """The parameters of a schedule that moves the prices.
 
     Args:
-        schedule: the subscription's; None where there is none yet.
+        schedule: the subscription's; None if there is none yet.
 
     Raises:
         CannotMove: Stripe has no such move.
@@ -335,7 +334,7 @@ def phases_of(
 
 
 def usage_of(subscription: StripeObject, price: str) -> Decimal:
-    """The units that a subscription's last invoice bills of a metered price: its last period's; 0 in the first."""
+    """The units of a metered price on a subscription's last invoice, which are its last period's; 0 in the first."""
     invoice = mapping(subscription.get("latest_invoice"))
     return sum((Decimal(str(line["quantity"] or 0)) for line in lines_of(invoice, price)), Decimal(0))
 
@@ -346,7 +345,7 @@ def lines_of(invoice: Mapping[str, Any], price: str) -> list[Mapping[str, Any]]:
 
 
 def price_of(line: Mapping[str, Any]) -> str | None:
-    """The price that a line bills for a period; None for a proration, and for what is no item of a subscription."""
+    """The price that a line bills for a period; None for a proration, and for a line without a subscription item."""
     details = mapping(mapping(line.get("parent")).get("subscription_item_details"))
     if not details or details.get("proration"):
         return None
@@ -355,7 +354,7 @@ def price_of(line: Mapping[str, Any]) -> str | None:
 
 
 def discounted(total: int, discounts: Sequence[StripeObject] | None, currency: str) -> int | None:
-    """What is left of an invoice's total; None where that is not worked out here."""
+    """An invoice's total after discounts; None if it is not computed here."""
     if discounts is None:
         return None
     rest = total
@@ -371,7 +370,7 @@ def discounted(total: int, discounts: Sequence[StripeObject] | None, currency: s
 
 
 def _coupons(subscription: StripeObject, moment: int, rules: Rules) -> tuple[StripeObject, ...] | None:
-    """The coupons that a subscription has then, in their order; None where some are for a part of the bill."""
+    """A subscription's coupons at that time, in order; None if some apply to only a part of the bill."""
     if any(item.get("discounts") for item in items_of(subscription)):
         return None
     found = []
@@ -380,7 +379,7 @@ def _coupons(subscription: StripeObject, moment: int, rules: Rules) -> tuple[Str
         if end is not None and int(end) <= moment:
             continue
         coupon = rules.coupon(str(id_of(mapping(mapping(discount).get("source")).get("coupon"))))
-        # A deleted one goes on, and nobody tells any more what it takes off.
+        # A deleted coupon still applies, but its products can no longer be looked up.
         if coupon is None or mapping(coupon.get("applies_to")).get("products"):
             return None
         found.append(coupon)
@@ -392,12 +391,12 @@ class Prediction:
     """What the first invoice after a move bills.
 
     Attributes:
-        fees: by price, the amount (minor units) of what is billed in advance from then on.
-        rates: by price, (which version's, key) of what is rated by the usage that the invoice names.
-        usage: the prices whose usage must be there, be it 0: moved otherwise, it would be on no invoice.
+        fees: by price, the amount (minor units) billed in advance from then on.
+        rates: by price, the (version, key) that rates the usage on the invoice.
+        usage: the prices whose usage must be on the invoice, even if it is 0: otherwise no invoice would have it.
         kept: the prices of items that do not move.
-        gone: the prices that nothing bills any more from then on.
-        discounts: the coupons that must have been applied; None where it is not known what they take off.
+        gone: the prices that no item bills from then on.
+        discounts: the coupons that must be applied; None if their deduction is unknown.
     """
 
     fees: Mapping[str, int]
@@ -425,7 +424,7 @@ class Prediction:
 
 
 def predict(placed: Placed, subscription: StripeObject, rules: Rules) -> Prediction:
-    """What the first invoice of a subscription that moves bills."""
+    """What the first invoice of a moving subscription bills."""
     fees: dict[str, int] = {}
     rates: dict[str, tuple[Literal["old", "new"], str]] = {}
     due = {str(item["price"]["id"]): int(item["current_period_end"]) for item in items_of(subscription)}
@@ -438,7 +437,7 @@ def predict(placed: Placed, subscription: StripeObject, rules: Rules) -> Predict
             if was is None or due.get(was["id"], placed.complete) == placed.complete:
                 fees[price] = _amount(rules.new.plan, charge, placed.after[charge.key], placed.currency)
     for usage in rules.old.plan.usage:
-        # Usage is billed when its period is over: the first invoice still has the old version's.
+        # Usage is billed after its period: the first invoice still has the old version's usage.
         rates.setdefault(rules.old.prices[usage.key]["id"], ("old", usage.key))
     ours = rules.old.ids | rules.new.ids
     names = ("id", "percent_off", "amount_off", "currency", "currency_options")
@@ -454,7 +453,7 @@ def predict(placed: Placed, subscription: StripeObject, rules: Rules) -> Predict
 
 
 def mismatches(invoice: StripeObject, predicted: Prediction, rules: Rules) -> Iterator[str]:
-    """Where the first invoice after a move bills something else than was predicted, in words and amounts.
+    """How the first invoice after a move differs from its prediction, in words and amounts.
 
     Args:
         invoice: with all its lines.
@@ -520,7 +519,7 @@ def items_of(subscription: StripeObject) -> list[StripeObject]:
 
 
 def running(subscription: StripeObject) -> StripeObject | None:
-    """The schedule that a subscription has now."""
+    """A subscription's present schedule."""
     schedule = subscription.get("schedule")
     if isinstance(schedule, Mapping) and schedule.get("status") in schedules.RUNNING:
         return dict(schedule)
@@ -537,9 +536,9 @@ def day(moment: int) -> str:
 
 
 def _renewal_after(subscription: StripeObject, moment: int) -> int:
-    """When a subscription's first item is first renewed at or after a moment.
+    """The first renewal of a subscription's items at or after a moment.
 
-    https://docs.stripe.com/billing/subscriptions/billing-cycle: a month's last day stands for one that it has not.
+    https://docs.stripe.com/billing/subscriptions/billing-cycle: in a shorter month it is the last day.
     """
     item = items_of(subscription)[0]
     recurring = mapping(item["price"]["recurring"])
@@ -552,7 +551,7 @@ def _renewal_after(subscription: StripeObject, moment: int) -> int:
 
 
 def _boundary(anchor: int, interval: str, count: int) -> int:
-    """The moment so many intervals after another."""
+    """The moment a number of intervals after another."""
     if interval in _SECONDS:
         return anchor + _SECONDS[interval] * count
     begun = datetime.fromtimestamp(anchor, UTC)

@@ -1,4 +1,4 @@
-"""`pricing rollout`: moves subscriptions that were made elsewhere to another version, at their renewal."""
+"""`pricing rollout`: moves subscriptions that were created elsewhere to another version, at their renewal."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from pricing.program import ProgramError, config, plans, project
 from pricing.rollout import DAY, LOCK, Cohort, Placed, RolloutError, Rules, day, discounted
 
 DONE, HALTED, FAILED = 0, 2, 3
-#: So many are moved between two looks at first invoices.
+#: How many subscriptions move between two checks of first invoices.
 BATCH: Final = 100
-#: So many are shown of those that move; a file has all.
+#: How many moving subscriptions are shown; the export has all.
 SHOWN: Final = 20
 COLUMNS: Final = (
     "subscription",
@@ -55,37 +55,41 @@ COLUMNS: Final = (
 
 
 def add_to(commands: Any) -> None:
-    """Add the command to those of `pricing`."""
+    """Add the command to `pricing`."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "rollout",
-        help="move subscriptions that were made elsewhere to another version, at their renewal",
-        description="Moves the subscriptions on a version of a plan that Checkout or an app has made (those that the "
-        "program declares move with pulumi up). Without --apply nothing is changed. Exit: 0 done, 2 stopped, or "
+        help="move subscriptions that were created elsewhere to another version, at their renewal",
+        description="Moves the subscriptions on a version of a plan that Checkout or an app has created (those that "
+        "the program declares move with pulumi up). Without --apply it changes nothing. Exit: 0 done, 2 stopped, or "
         "halted because a first invoice was not as predicted, 3 an error.",
     )
-    parser.add_argument("version", help="where to: alpaca-ai@2")
-    parser.add_argument(
-        "--from", dest="old", type=int, metavar="N", help="from which version (default: the one before)"
-    )
-    parser.add_argument("--stack", default="dev", help="the stack whose prices and account are meant (%(default)s)")
+    parser.add_argument("version", help="the new version, such as alpaca-ai@2")
+    parser.add_argument("--from", dest="old", type=int, metavar="N", help="the old version (default: the one before)")
+    parser.add_argument("--stack", default="dev", help="the stack with the prices and the account (%(default)s)")
     act = parser.add_mutually_exclusive_group()
-    act.add_argument("--apply", action="store_true", help="give notice, and move those that may be")
+    act.add_argument("--apply", action="store_true", help="give notice, and move those that can move")
     act.add_argument("--check", action="store_true", help="only compare first invoices with their predictions")
-    act.add_argument("--undo", action="store_true", help="take the moves back")
-    parser.add_argument("--percent", type=_percent, default=Decimal(100), help="so many of the customers, 10 say")
-    parser.add_argument("--only", type=Path, metavar="FILE", help="the ids in a file, of subscriptions or customers")
+    act.add_argument("--undo", action="store_true", help="undo the moves")
+    parser.add_argument(
+        "--percent", type=_percent, default=Decimal(100), help="this share of the customers, such as 10"
+    )
+    parser.add_argument("--only", type=Path, metavar="FILE", help="only these ids of subscriptions or customers")
     parser.add_argument("--notice-days", type=_days, default=0, metavar="N", help="days between notice and effect")
-    parser.add_argument("--within-days", type=_days, metavar="N", help="schedule only renewals that are so near")
+    parser.add_argument("--within-days", type=_days, metavar="N", help="schedule only renewals within this time")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write every old and new bill as CSV")
-    parser.add_argument("--accept", action="append", default=[], metavar="ID", help="go on in spite of its invoice")
-    parser.add_argument("--locked-by", default=LOCK, metavar="KEY", help="metadata that locks one (%(default)s)")
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="ID", help="continue despite this subscription's invoice"
+    )
+    parser.add_argument(
+        "--locked-by", default=LOCK, metavar="KEY", help="metadata key that locks a subscription (%(default)s)"
+    )
     parser.add_argument("--test-clock", metavar="ID", help="the subscriptions of a test clock instead, in its time")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="default: .pricing/<stack>/<plan>@<from>-<to>.db")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace, console: Console | None = None, account: Account | None = None) -> int:
-    """Run it; the answer is the exit code."""
+    """Run the command; returns the exit code."""
     console = console or Console()
     try:
         with _opened(arguments, account) as asked:
@@ -107,8 +111,8 @@ def _run(asked: Rollout, arguments: argparse.Namespace, console: Console) -> int
             console.print(Text(f"{entry.subscription}: {entry.note}", style="red"))
         console.print(
             Text(
-                f"Halted: {_count(len(wrong), 'first invoice')} not as predicted. Nothing else is moved. Look at them, "
-                f"then go on with --accept {wrong[0].subscription}, or take the rollout back with --undo."
+                f"Halted: {_count(len(wrong), 'first invoice')} not as predicted. Nothing more moves. Check them, "
+                f"then continue with --accept {wrong[0].subscription}, or undo the rollout with --undo."
             )
         )
         if not arguments.undo:
@@ -130,7 +134,7 @@ def _run(asked: Rollout, arguments: argparse.Namespace, console: Console) -> int
         console.print(f"\nEvery bill is in {arguments.export}.")
     if not arguments.apply:
         if any(each.fate in ("moves", "waits") for each in placed):
-            console.print("\nNothing was changed. To do it, run the same with --apply.")
+            console.print("\nNothing was changed. To do it, run the same command with --apply.")
         return DONE
     return _apply(asked, placed, console)
 
@@ -151,11 +155,11 @@ def _apply(asked: Rollout, placed: Sequence[Placed], console: Console) -> int:
             if found.fate == "stays":
                 console.print(Text(f"{id_}: {found.why}{f' ({found.detail})' if found.detail else ''}"))
             if interrupted():
-                console.print(f"Stopped after {number + 1} of {len(due)}. Run the same again: it goes on from there.")
+                console.print(f"Stopped after {number + 1} of {len(due)}. Run the same command again to continue.")
                 return HALTED
     console.print(f"{_count(moved, 'subscription')} scheduled to move at the renewal.")
     if waiting:
-        console.print(f"{_count(waiting, 'subscription')} waiting. Run the same again every day, until none is.")
+        console.print(f"{_count(waiting, 'subscription')} waiting. Run the same command every day until none is left.")
     return DONE
 
 
@@ -167,13 +171,13 @@ def _undo(asked: Rollout, console: Console) -> int:
             console.print(Text(f"{id_}: {what or f'{placed.why} {placed.detail}'.strip()}"))
             done += bool(what)
             if interrupted():
-                console.print("Stopped. Run the same again: it goes on from there.")
+                console.print("Stopped. Run the same command again to continue.")
                 return HALTED
     console.print(f"{_count(done, 'subscription')} taken back.")
     return DONE
 
 
-# -- what is asked for ----------------------------------------------------------------------------------------------
+# -- the request ----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -206,24 +210,24 @@ def _opened(arguments: argparse.Namespace, account: Account | None) -> Iterator[
 def _versions(
     declared: Mapping[str, PublishedPlan], arguments: argparse.Namespace
 ) -> tuple[PublishedPlan, tuple[int, int]]:
-    """The plan that is meant, and the versions from which and to which."""
+    """The plan, and its old and new version."""
     name, _, number = str(arguments.version).partition("@")
     if name not in declared:
         raise RolloutError(f"there is no plan {name}; this program has {', '.join(sorted(declared)) or 'none'}")
     plan = declared[name]
     known = ", ".join(f"{name}@{each}" for each in plan.versions)
     if not number.isdecimal() or int(number) not in plan.versions:
-        raise RolloutError(f"{arguments.version} is no version; say one of {known}")
+        raise RolloutError(f"{arguments.version} is not a version; name one of {known}")
     new = int(number)
     before = [each for each in plan.versions if each < new]
     old = arguments.old if arguments.old is not None else max(before, default=0)
     if old not in plan.versions or old == new:
-        raise RolloutError(f"say with --from which version to move from; {name} has {known}")
+        raise RolloutError(f"name the old version with --from; {name} has {known}")
     return plan, (old, new)
 
 
 def _settings(folder: Path, stack: str) -> Settings:
-    """Where Stripe is, as the stack's config and the environment say; a key that is encrypted there is not read."""
+    """The settings of Stripe from the stack's config and the environment; an encrypted key is not read."""
     found = config(folder, stack)
     settings = Settings.read(StackConfig(found.get), os.environ)
     if settings.api_key is None:
@@ -248,7 +252,7 @@ def _ids(path: Path | None) -> frozenset[str] | None:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         word = line.partition("#")[0].strip()
         if word and not word.startswith(("sub_", "cus_")):
-            raise RolloutError(f"{path}, line {number}: is no id of a subscription (sub_...) or customer (cus_...)")
+            raise RolloutError(f"{path}, line {number}: is not an id of a subscription (sub_...) or customer (cus_...)")
         found |= {word} - {""}
     if not found:
         raise RolloutError(f"{path} has no ids")
@@ -281,7 +285,7 @@ def _days(given: str) -> int:
 
 @contextmanager
 def _until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Answers whether somebody has pressed Ctrl-C: what is begun is finished first. The second one ends it at once."""
+    """Whether Ctrl-C was pressed: the current step is finished first. A second Ctrl-C ends it at once."""
     pressed: list[int] = []
 
     def press(number: int, frame: Any) -> None:
@@ -299,7 +303,7 @@ def _until_interrupted() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-# -- what a person sees -----------------------------------------------------------------------------------------------
+# -- the output -------------------------------------------------------------------------------------------------------
 
 
 def _heading(asked: Rollout, arguments: argparse.Namespace) -> Text:
@@ -335,7 +339,7 @@ def _show(placed: Sequence[Placed], rules: Rules, console: Console) -> None:
         for line in _sums(moving_):
             console.print(Text(line))
         if rules.old.plan.usage:
-            console.print("Usage is that of the last invoice; there is none in a first period.")
+            console.print("Usage is from the last invoice; there is none in a first period.")
     else:
         console.print("\nNobody moves.")
     rest: dict[str, list[Placed]] = {}
@@ -356,7 +360,7 @@ def _show(placed: Sequence[Placed], rules: Rules, console: Console) -> None:
 
 
 def _sums(placed: Sequence[Placed]) -> Iterator[str]:
-    """What all of them pay together, before and after: a line for each currency and interval."""
+    """The total bills before and after: a line for each currency and interval."""
     totals: dict[tuple[str, str], list[int]] = {}
     for each in placed:
         for side, bills in enumerate((each.old, each.new)):
@@ -370,7 +374,7 @@ def _sums(placed: Sequence[Placed]) -> Iterator[str]:
 
 
 def _rows(placed: Placed) -> dict[str, tuple[int | None, int | None]]:
-    """By interval, what is paid on the old and on the new version."""
+    """By interval, the bill on the old and the new version."""
     old, new = ({_interval(bill): _due(bill, bills, placed) for bill in bills} for bills in (placed.old, placed.new))
     return {every: (old.get(every), new.get(every)) for every in {**old, **new}}
 
@@ -380,13 +384,13 @@ def _interval(bill: Bill) -> str:
 
 
 def _amount(minor: int | None, currency: str, *, alone: bool) -> str:
-    """An amount with its currency, or without where the heading has it."""
+    """An amount with its currency, or without if the heading has it."""
     text = "" if minor is None else money.format_minor(minor, currency)
     return text.partition(" ")[0] if alone else text
 
 
 def _due(bill: Bill, bills: Sequence[Bill], placed: Placed) -> int:
-    """What is paid of a bill, in minor units: after discounts, where they are worked out."""
+    """The amount of a bill, in minor units: after discounts, if they are computed."""
     after = discounted(bill.total, placed.discounts, placed.currency) if len(bills) == 1 else None
     return bill.total if after is None else after
 
@@ -421,7 +425,7 @@ def _amounts(placed: Placed, old: int | None, new: int | None, alone: bool) -> l
         )
 
     def after(minor: int | None) -> int | None:
-        # An amount is taken off one invoice, and which of two intervals' it meets is not told.
+        # An amount off applies to one invoice, and it is unknown to which interval's.
         exact = minor is not None and (alone or not placed.discounts)
         return discounted(minor, placed.discounts, placed.currency) if exact and minor is not None else None
 

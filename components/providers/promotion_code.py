@@ -114,8 +114,8 @@ PROMOTION_CODE = Kind(
     own=OwnArguments,
     searchable=False,
     natural_key="`code`, and the owner in its metadata",
-    when_deleted="Deactivated: Stripe cannot delete a promotion code. Existing discounts continue. One that is replaced "
-    "under the same code is deactivated right before the new one is created.",
+    when_deleted="Deactivated: Stripe cannot delete a promotion code. Existing discounts continue. One that is "
+    "replaced under the same code is deactivated right before the new one is created.",
     when_gone="An inactive code shows as `active: false`, except one that has expired, has reached its maximum of "
     "redemptions, or whose coupon can no longer be redeemed: that is not drift.",
     fields={

@@ -466,7 +466,7 @@ MISTAKES: list[tuple[type[StripeProvider], dict[str, Any], str]] = [
     (
         SubscriptionProvider,
         once({"price_data": without(ONCE, "unit_amount")}),
-        "add_invoice_items[0].price_data: needs one",
+        "add_invoice_items[0].price_data: needs unit_amount",
     ),
     (
         SubscriptionProvider,

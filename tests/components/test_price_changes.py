@@ -442,7 +442,7 @@ def test_a_schedule_that_somebody_else_made_is_untouched_byte_for_byte(
             acme.up(**more)
     for when in ("now", "period_end"):
         state = State(acme.state.id, acme.state.inputs, {**acme.state.outs, "cancel": {"when": when}})
-        with pytest.raises(ProviderError, match=f"{schedule['id']}, which this program did not make"):
+        with pytest.raises(ProviderError, match=f"{schedule['id']}, which this program did not create"):
             acme.world.destroy(SubscriptionProvider, state)
     assert (json.dumps(acme.world.stripe("get", path)), json.dumps(acme.remote())) == before
     # What no phase holds is nobody else's business.
