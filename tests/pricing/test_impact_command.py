@@ -12,7 +12,8 @@ from random import Random
 
 import pytest
 
-from sandbox import Request
+from sandbox import Request, keys
+from tests.components.test_permissions import accesses, table
 from tests.pricing.billed import V1, Billing, seconds
 
 READ = ("--through", "2026-08")
@@ -397,3 +398,11 @@ def test_an_unknown_layout_is_named_and_no_figure_to_trust(few: Billing) -> None
     done = few.impact("--from", "strange.json")
     assert done.returncode == 3
     assert "1 invoices are laid out in an unknown way and are left out: a line names no price" in done.stdout
+
+
+def test_the_page_has_what_its_requests_need(few: Billing) -> None:
+    few.sandbox.handle(Request("DELETE", "/_sandbox/requests", {}, b""))
+    assert few.impact(*READ).returncode == 0
+    log = json.loads(few.sandbox.handle(Request("GET", "/_sandbox/requests", {}, b"")).body)
+    needed = {keys.permission(each["method"], each["url"].partition("?")[0]) for each in log["data"]}
+    assert accesses(needed - {"rak_test_clock_read"}) == table()["pricing impact"]
