@@ -135,7 +135,7 @@ def test_too_few_reproduced_lines_are_no_figures_to_trust() -> None:
     wrong = october("eve", 1, ((1_000, "0", 0), (25_000, "0.05", 1_250)))
     impact = compared([ADA, wrong])
     assert impact.doubts == [
-        "83.3% of the lines are reproduced to the cent, and 99.0% must be",
+        "83.3% of the lines are reproduced to the cent, but 99.0% must be",
         "what alpaca-ai says it costs and what was billed differ in alpaca-ai@1 usage, tier 2",
     ]
     [(count, example)] = impact.calibration.mismatches.values()
@@ -152,7 +152,7 @@ def test_a_period_that_a_threshold_has_billed_in_part_is_said() -> None:
     fees = fee(1, 10_000, "2026-10-15", "2026-11-15")
     impact = compared([invoice("tom", "2026-10-15", fees, rest), BEN])
     assert impact.calibration.others == {"threshold": 3}
-    assert "3 lines are of periods that billing thresholds had billed in part: their usage is left out" in impact.doubts
+    assert "3 lines are for periods that billing thresholds had billed in part: their usage is omitted" in impact.doubts
 
 
 def test_a_trial_is_no_period_of_a_bill() -> None:
@@ -211,7 +211,7 @@ def test_currencies_are_never_added_up() -> None:
     dollar = invoice("ada", "2026-10-15", fee(1, 10_000, "2026-10-15", "2026-11-15"))
     impact = compared([euro, dollar], old, new)
     assert {each.currency: each.after for each in impact.currencies} == {"eur": 9_000, "usd": 11_000}
-    assert "Currencies are never added up: each has figures of its own." in impact.notes
+    assert "Currencies are never added up: each has its own figures." in impact.notes
 
 
 def test_a_currency_that_a_version_is_not_sold_in_is_no_zero() -> None:
@@ -237,7 +237,7 @@ def test_a_fee_that_comes_to_it_is_in_the_bill_after() -> None:
 
 def test_no_invoice_at_all_is_not_a_zero() -> None:
     impact = compared([])
-    assert impact.doubts == ["no closed invoice of alpaca-ai was found: there is nothing to say who pays what"]
+    assert impact.doubts == ["no closed invoice of alpaca-ai was found: it cannot be told who pays what"]
 
 
 @pytest.mark.parametrize(

@@ -141,13 +141,13 @@ def test_a_limit_is_code_2_until_the_change_acknowledges_it_by_name(few: Billing
     idle = few.impact(*READ)
     few.program()
     assert past.returncode == of_another.returncode == 2
-    assert "⛔ **Past a limit**: one customer pays 2" in past.stdout
+    assert "⛔ **Exceeds a limit**: one customer pays 2" in past.stdout
     assert (
-        "stripe-pricing:guardrails allows largestIncrease 10%. If that is meant, add `alpaca-ai@2 larg" in past.stdout
+        "stripe-pricing:guardrails allows largestIncrease 10%. If that is intended, add `alpaca-ai@2 larg" in past.stdout
     )
     assert meant.returncode == idle.returncode == 0
-    assert "⚠️ Past a limit, and acknowledged: one customer pays" in meant.stdout
-    assert "`alpaca-ai@2 revenueUp` is acknowledged and not exceeded" in idle.stdout
+    assert "⚠️ Exceeds a limit (acknowledged): one customer pays" in meant.stdout
+    assert "`alpaca-ai@2 revenueUp` is acknowledged but not exceeded" in idle.stdout
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_limits_that_cannot_be_meant_are_one_sentence(few: Billing, config: str,
     ("arguments", "sentence"),
     [
         (["alpaca-ai@1", "alpaca-ai@9"], "alpaca-ai has no version 9; it has alpaca-ai@1, alpaca-ai@2"),
-        (["alpaca-ai@1", "llama@2"], "alpaca-ai@1 and llama@2 are of two plans; compare two versions of one"),
+        (["alpaca-ai@1", "llama@2"], "alpaca-ai@1 and llama@2 are of different plans; compare two versions of one plan"),
         (["alpaca-ai@1", "alpaca-ai@1"], "alpaca-ai@1 is compared with itself; name two versions"),
         (["llama@1", "llama@2"], "there is no plan llama; this program has alpaca-ai"),
         (["alpaca-ai@1", "2"], "'2' is not a version of a plan, such as alpaca-ai@1"),
@@ -240,10 +240,10 @@ def test_coupons_and_manual_items_are_counted_by_name(tmp_path: Path) -> None:
     # A fee and the first tier of each of six; the free tier bears the coupon without an amount.
     assert "11 of 13 lines reproduced to the cent; 2 not: 1 manual, 1 coupon" in done.stdout, done.stdout
     assert done.returncode == 0
-    assert "Who has a coupon pays less than what is shown here." in done.stdout
+    assert "Customers with a coupon pay less than shown here." in done.stdout
     strict = billing.impact("--through", "2026-06", "--months", "1")
     assert strict.returncode == 3
-    assert "84.6% of the lines are reproduced to the cent, and 99.0% must be" in strict.stdout
+    assert "84.6% of the lines are reproduced to the cent, but 99.0% must be" in strict.stdout
     billing.sandbox.close()
 
 
@@ -335,7 +335,7 @@ def test_an_export_needs_no_key_where_its_prices_are_named(few: Billing) -> None
     named = few.impact("--from", "lines.csv", "--price", f"{few.license}=1:license", "--price", f"{few.usage}=1:usage")
     stack.write_text(before)
     assert without.returncode == 3
-    assert without.stderr.startswith("pricing: what the prices of lines.csv are (price_")
+    assert without.stderr.startswith("pricing: the prices of lines.csv (price_")
     assert named.returncode == 0
 
 
@@ -345,17 +345,17 @@ def test_an_export_that_was_cut_short_is_no_figure_to_trust(few: Billing) -> Non
     done = few.impact("--from", "cut.jsonl")
     assert done.returncode == 3
     assert "> - reading was cut short (cut.jsonl, line 1" in done.stdout
-    assert "whoever was not read is missing from every figure" in done.stdout
+    assert "unread customers are missing from every figure" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("", "is empty"),
-        ("invoice_id,amount\nin_1,5\n", "is no export of invoice lines that is known here: it has no column subscr"),
-        ("\x00\x01", "is no export of invoice lines"),
-        ('{"object": "customer", "id": "cus_1"}', "holds something that is no invoice of Stripe's API"),
-        ('[{"id": "in_1"', "line 1: is not JSON; is the file whole?"),
+        ("invoice_id,amount\nin_1,5\n", "is not a known export of invoice lines: it has no column subscr"),
+        ("\x00\x01", "is not a known export of invoice lines"),
+        ('{"object": "customer", "id": "cus_1"}', "contains something that is not an invoice of Stripe's API"),
+        ('[{"id": "in_1"', "line 1: is not JSON; is the file complete?"),
         (
             '{"kind": "stripe-pricing invoice sample", "format": 9, "plan": "alpaca-ai"}\n',
             "is of format 9; save it again",
@@ -374,7 +374,7 @@ def test_an_export_that_was_cut_short_is_no_figure_to_trust(few: Billing) -> Non
         ),
         (
             HEADING + "in_1,sub_1,price_1,1\n",
-            "line 2: has too few columns; is the file whole?",
+            "line 2: has too few columns; is the file complete?",
         ),
         (
             HEADING + "".join(f"in_{n},sub_1,price_1,1,1000,usd,2026-06-01,2026-07-01\n" for n in (1, 2, 1)),
@@ -397,7 +397,7 @@ def test_an_unknown_layout_is_named_and_no_figure_to_trust(few: Billing) -> None
     (few.folder / "strange.json").write_text(json.dumps(strange))
     done = few.impact("--from", "strange.json")
     assert done.returncode == 3
-    assert "1 invoices are laid out in an unknown way and are left out: a line names no price" in done.stdout
+    assert "1 invoices have an unknown layout and are omitted: a line has no price" in done.stdout
 
 
 def test_the_page_has_what_its_requests_need(few: Billing) -> None:

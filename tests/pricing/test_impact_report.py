@@ -77,7 +77,7 @@ def test_the_report_of_fifty_charges_of_twenty_tiers_is_one_comment() -> None:
 def test_what_a_comment_does_not_take_is_cut_off_and_said() -> None:
     text = bounded("a line of text\n" * 10_000)
     assert len(text) <= LONGEST
-    assert text.endswith("a line of text\n\n**The rest is cut off: a comment takes no more.**\n")
+    assert text.endswith("a line of text\n\n**The rest is cut off: a comment cannot be longer.**\n")
 
 
 def test_a_month_in_which_few_customers_begin_is_shown_with_the_next() -> None:

@@ -63,9 +63,9 @@ def test_a_dry_run_sends_nothing_that_changes_anything_and_keeps_no_journal(shop
     assert done.text.splitlines()[-5:] == [
         "",
         "1 subscription: 310.00 USD => 372.75 USD a month, before tax",
-        "Usage is that of the last invoice; there is none in a first period.",
+        "Usage is from the last invoice; there is none in a first period.",
         "",
-        "Nothing was changed. To do it, run the same with --apply.",
+        "Nothing was changed. To do it, run the same command with --apply.",
     ]
     assert [line.split() for line in done.text.splitlines() if line.startswith(acme)] == [
         [acme, "2026-03-01", "month", "310.00", "372.75"]
@@ -317,7 +317,7 @@ def test_notice_runs_from_the_first_run_and_the_bills_are_there_to_be_told(shop:
     words = ("--notice-days", "30", "--apply")
     done = shop.rollout(*words, "--export", str(file))
     assert done.writes == []
-    assert done.text.splitlines()[-1] == "1 subscription waiting. Run the same again every day, until none is."
+    assert done.text.splitlines()[-1] == "1 subscription waiting. Run the same command every day until none is left."
     [row] = rows(file)
     assert row == {
         "subscription": acme,
@@ -400,7 +400,7 @@ def test_a_first_invoice_that_differs_by_a_cent_halts_until_somebody_has_looked(
     text = " ".join(halted.text.split())
     price = shop.price("v2-license")
     assert f"license of alpaca-ai@2 ({price}): 360.01 USD was predicted, and 360.00 USD is billed" in text
-    assert f"go on with --accept {acme}" in text
+    assert f"continue with --accept {acme}" in text
     assert shop.rollout("--check").code == 2
     assert shop.rollout("--apply", "--accept", other).code == 3
     assert shop.rollout("--apply", "--accept", acme).code == 0
@@ -580,7 +580,7 @@ def test_ctrl_c_finishes_what_is_begun_and_the_same_command_goes_on(shop: Shop) 
     process.account._send = one  # type: ignore[assignment,method-assign]
     stopped = shop.rollout("--apply", process=process)
     assert stopped.code == 2
-    assert stopped.text.splitlines()[-1] == "Stopped after 1 of 3. Run the same again: it goes on from there."
+    assert stopped.text.splitlines()[-1] == "Stopped after 1 of 3. Run the same command again to continue."
     assert len(stopped.writes) == 3
     assert len(shop.rollout("--apply").writes) == 6
     shop.go("2026-02-02")
@@ -624,7 +624,7 @@ def test_two_do_not_work_on_a_rollout_at_once(shop: Shop, capsys: pytest.Capture
     shop.subscribe()
     with Journal(journal(shop), ROLLOUT):
         assert shop.rollout("--apply").code == 3
-    assert "another pricing rollout works on" in capsys.readouterr().err
+    assert "another pricing rollout is using" in capsys.readouterr().err
 
 
 def test_a_lost_journal_loses_predictions_and_moves_nobody_twice(shop: Shop) -> None:
@@ -644,12 +644,12 @@ def test_a_lost_journal_loses_predictions_and_moves_nobody_twice(shop: Shop) -> 
     ("words", "sentence"),
     [
         (["alpaca@2"], "there is no plan alpaca; this program has alpaca-ai"),
-        (["alpaca-ai@3"], "alpaca-ai@3 is no version; say one of alpaca-ai@1, alpaca-ai@2"),
-        (["alpaca-ai"], "alpaca-ai is no version; say one of alpaca-ai@1, alpaca-ai@2"),
-        (["alpaca-ai@1"], "say with --from which version to move from; alpaca-ai has alpaca-ai@1, alpaca-ai@2"),
+        (["alpaca-ai@3"], "alpaca-ai@3 is not a version; name one of alpaca-ai@1, alpaca-ai@2"),
+        (["alpaca-ai"], "alpaca-ai is not a version; name one of alpaca-ai@1, alpaca-ai@2"),
+        (["alpaca-ai@1"], "name the old version with --from; alpaca-ai has alpaca-ai@1, alpaca-ai@2"),
         (["alpaca-ai@2", "--percent", "0"], "'0' is not a percentage above 0, such as 10"),
         (["alpaca-ai@2", "--notice-days", "x"], "'x' is not a number of days, 730 at most"),
-        (["alpaca-ai@2", "--only", "names.txt"], "names.txt, line 1: is no id of a subscription"),
+        (["alpaca-ai@2", "--only", "names.txt"], "names.txt, line 1: is not an id of a subscription"),
         (["alpaca-ai@2", "--stack", "none"], "there is no Pulumi.none.yaml in"),
     ],
 )
@@ -713,7 +713,7 @@ def test_a_program_that_is_not_what_is_applied_is_refused(shop: Shop, capsys: py
     program = shop.folder / "__main__.py"
     program.write_text(PROGRAM.replace("120.00", "130.00"))
     assert shop.rollout().code == 3
-    said = "alpaca-ai@2: the price alpaca-ai-v2-license in Stripe costs something else than the program says"
+    said = "alpaca-ai@2: the price alpaca-ai-v2-license in Stripe differs from the program"
     assert said in capsys.readouterr().err
 
 
