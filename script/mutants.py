@@ -1,13 +1,13 @@
-"""Mutation testing of chosen modules: which changes of the code does no test notice?
+"""Mutation testing of chosen modules: which changes of the code do no tests notice?
 
-A mutant is a module with one thing changed: a comparison, a connective, a constant, a condition, a statement taken out.
-Sentences are left alone. Nothing on disk is touched: each mutant is tested in a fork that imports the changed source.
-A first run, not mutated, writes down which test calls which function; a mutant is then tested by those tests that call
-the function it is in, the quickest first, until one fails. A mutant outside of functions is tested by all of them.
+A mutant is a module with one change: a comparison, a connective, a constant, a condition, or a removed statement.
+Sentences are not changed. No file is changed: each mutant is tested in a fork that imports the changed source. A first
+run on the unchanged code records which test calls which function; a mutant is then tested by the tests that call its
+function, the fastest first, until one fails. A mutant outside of functions is tested by all of them.
 
-The exit code is 0 whatever survives: the list is for a person to judge. `--every N` tests every N-th mutant alone;
-behind a module's name stands what of it is changed, `:120-180` (its lines) or `::takes_back` (a function or class).
-One recording serves all modules of a command.
+The exit code is 0 even if mutants survive: the list is for a person to judge. `--every N` tests every N-th mutant.
+A suffix of a module limits the changes: `:120-180` (lines) or `::takes_back` (a function or class). One recording
+serves all modules of a command.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 #: What can be mutated.
 ROOMS = ("components", "money", "pricing", "sandbox", "usage")
-#: Whose import takes long: each fork finds it there.
+#: Slow imports: loaded before the forks.
 PRELOADED = (
     "pulumi.dynamic",
     "stripe._stripe_client",
@@ -54,7 +54,7 @@ class Mutant:
 
     path: Path
     line: int
-    #: The first lines of the functions it is in, the innermost first.
+    #: The first lines of its enclosing functions, the innermost first.
     functions: tuple[int, ...]
     start: int
     end: int
@@ -92,7 +92,7 @@ COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Is: "is not",
     ast.IsNot: "is",
 }
-#: Names of fields and words of Stripe's, and no sentences.
+#: Names of fields and Stripe's terms, but no sentences.
 WORD = re.compile(r"\A[a-z][a-z_.]*\Z")
 
 
@@ -124,7 +124,7 @@ class Finder(ast.NodeVisitor):
         self.found.append(Mutant(self.path, node.lineno, tuple(reversed(self.functions)), start, end, text, what))
 
     def between(self, node: ast.AST, left: ast.AST, right: ast.AST, old: str, new: str) -> None:
-        """Change an operator, which has no position of its own."""
+        """Change an operator, which has no own position."""
         start, end = self.span(left)[1], self.span(right)[0]
         gap = self.bytes[start:end].decode()
         if old in gap:
@@ -236,7 +236,7 @@ class Finder(ast.NodeVisitor):
 
 
 def mutants_of(path: Path) -> list[Mutant]:
-    """Every mutant of a module that is still Python, in the order of its lines."""
+    """Every mutant of a module that is valid Python, in the order of lines."""
     finder = Finder(path)
     finder.visit(ast.parse(finder.bytes))
     found = []
@@ -251,7 +251,7 @@ def lines_of(module: str) -> tuple[Path, range]:
     """What `MODULE`, `MODULE:A-B` or `MODULE::NAME` names: the file, and which of its lines.
 
     Raises:
-        ValueError: there is no such module, or nothing of that name in it; one sentence.
+        ValueError: there is no such module, or it has no such name; one sentence.
     """
     name, _, part = module.partition(":")
     path = Path(name).resolve()
@@ -292,7 +292,7 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def in_fork(work: Callable[[], int], seconds: float) -> int | None:
-    """The exit code of some work in a process of its own; None where it takes longer than that."""
+    """The exit code of some work in its own process; None if it takes longer than the limit."""
     pid = os.fork()
     if not pid:
         os.setsid()
@@ -316,7 +316,7 @@ def in_fork(work: Callable[[], int], seconds: float) -> int | None:
 
 
 class Recorder:
-    """A pytest plugin that writes down which functions of some files each test calls."""
+    """A pytest plugin that records which functions of some files each test calls."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = {str(path) for path in paths}
@@ -342,7 +342,7 @@ class Recorder:
 
 
 def record(paths: Sequence[Path], tests: Sequence[str]) -> Calls:
-    """Run the tests on the code as it is.
+    """Run the tests on the unchanged code.
 
     Raises:
         SystemExit: they fail.
@@ -363,7 +363,7 @@ def record(paths: Sequence[Path], tests: Sequence[str]) -> Calls:
 
 
 def tests_for(mutant: Mutant, calls: Calls) -> list[str]:
-    """The tests that call the function that a mutant is in, the quickest first; all of them where it is in none."""
+    """The tests that call a mutant's function, the fastest first; all tests for a mutant outside of functions."""
     of_module = calls.tests.get(str(mutant.path), {})
     chosen = next((of_module[line] for line in mutant.functions if line in of_module), [])
     if not mutant.functions:
@@ -372,12 +372,12 @@ def tests_for(mutant: Mutant, calls: Calls) -> list[str]:
 
 
 def survives(mutant: Mutant, tests: Sequence[str], seconds: float) -> bool:
-    """Whether all of some tests pass on it."""
+    """Whether all given tests pass on it."""
 
     def work() -> int:
         changed = Changed(mutant)
         if changed.name in sys.modules:
-            # It was preloaded, and whatever imported it holds the unchanged one.
+            # It was preloaded, and modules that imported it hold the unchanged one.
             for name in [name for name in sys.modules if name.partition(".")[0] in ROOMS]:
                 del sys.modules[name]
         sys.meta_path.insert(0, changed)
@@ -392,7 +392,7 @@ def main() -> None:
         "modules", nargs="+", metavar="MODULE[:A-B|::NAME]", help="components/providers/differ.py::is_declared"
     )
     parser.add_argument("--tests", nargs="+", default=["tests/components"], help="files or folders (tests/components)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="test every N-th mutant alone")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="test only every N-th mutant")
     parser.add_argument("--seconds", type=float, default=120, help="a mutant that takes longer is killed (120)")
     given = parser.parse_args()
     os.chdir(ROOT)

@@ -24,14 +24,14 @@ from tests.faulty_sandbox import RECOVERABLE, Call, FaultySandbox, Spoiled, name
 
 
 class Killed(BaseException):
-    """The provider process is no more."""
+    """The provider process has died."""
 
 
 KILLED_BEFORE: Final = "killed before Stripe acts"
 KILLED_AFTER: Final = "killed after Stripe has acted"
 REMEMBERED: Final = Spoiled("500 that the idempotency key remembers", status=500, stored=True)
 
-# -- what is run, and what it should come to --------------------------------------------------------------------------
+# -- the runs, and their expected results -----------------------------------------------------------------------------
 
 
 def create(stack: Stack) -> None:
@@ -43,17 +43,17 @@ def another_fee(stack: Stack) -> None:
 
 
 def another_meter(stack: Stack) -> None:
-    """It replaces meter, price and item."""
+    """Replaces meter, price and item."""
     stack.up(program(meter={"event_name": "characters"}))
 
 
 def another_aggregation(stack: Stack) -> None:
-    """Under the same event name, which two active meters cannot have."""
+    """With the same event name, which two active meters cannot share."""
     stack.up(program(meter={"default_aggregation": {"formula": "count"}}))
 
 
 def migrate(stack: Stack) -> None:
-    """Back to classic there is no way: the subscription is replaced."""
+    """There is no way back to classic: the subscription is replaced."""
     stack.up(program(subscription={"billing_mode": {"type": "classic"}}))
 
 
@@ -72,7 +72,7 @@ PHASES: Final[dict[str, Callable[[Stack], None]]] = {
 
 
 def picture(stack: Stack) -> list[str]:
-    """Everything in Stripe, archived things too, without ids and times."""
+    """Everything in Stripe, including archived objects, without ids and times."""
     scopes = json.loads(stack.world.sandbox.handle(Request("GET", "/_sandbox/state")).body)["objects"]
     (kinds,) = scopes.values()
     found = []
@@ -92,7 +92,7 @@ def picture(stack: Stack) -> list[str]:
 
 
 def alive(stack: Stack) -> set[str]:
-    """The ids of what is in use in Stripe."""
+    """The ids of the objects in use in Stripe."""
     scopes = json.loads(stack.world.sandbox.handle(Request("GET", "/_sandbox/state")).body)["objects"]
     (kinds,) = scopes.values()
     in_use: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -114,11 +114,11 @@ def in_state(stack: Stack) -> set[str]:
 
 
 class KillableSandbox(FaultySandbox):
-    """One whose requests can also end the process that sent them."""
+    """A sandbox whose requests can also end the process that sent them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        # In process nobody hangs up: a stall is what the client makes of it, at once.
+        # In process, no connection breaks: a stall becomes the client's error at once.
         self.closing.set()
         self.kill: tuple[str, str] | None = None
 
@@ -144,7 +144,7 @@ class KillableSandbox(FaultySandbox):
 
 @dataclass(frozen=True)
 class Phase:
-    """A run to be broken.
+    """A run to break.
 
     Attributes:
         file, state: the sandbox and the stack's state from which it starts; only ever copied.
@@ -166,12 +166,12 @@ class Phase:
 
 @pytest.fixture(scope="module", params=PHASES)
 def phase(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Phase:
-    """Each of the phases, run once without a fault."""
+    """Each phase, run once without a fault."""
     run = PHASES[request.param]
     folder = tmp_path_factory.mktemp("start")
     sandbox = KillableSandbox(folder / "stripe.db")
     stack = Stack(World(sandbox))
-    # Bills depend on the time: it stands still, except between the phases.
+    # Bills depend on the time: the clock is frozen, except between the phases.
     stack.world.control("clock", frozen=1_800_000_000)
     if run is not create:
         create(stack)
@@ -213,7 +213,7 @@ def test_whatever_happens_to_whichever_call_the_next_run_converges(
 def test_a_failure_that_the_idempotency_key_remembers_is_no_dead_end(
     phase: Phase, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Stripe answers every retry with the stored 500: only another key can get through, now or with the next run."""
+    """Stripe answers every retry with the stored 500: only another key can succeed, now or in the next run."""
     for title in phase.titles:
         if not title.startswith("POST "):
             continue

@@ -1,4 +1,4 @@
-"""What the providers of one process know together: no answer depends on which resource came first."""
+"""What the providers of one process know together: no answer depends on the order of resources."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ A, B = "project/dev/a", "project/dev/b"
 
 
 def run_on(world: World, held: Counter[ObjectName] | None = None) -> Run:
-    """A run on a stack whose state has these holders; None where no engine runs it."""
+    """A run on a stack whose state has these holders; None without an engine."""
     state = None if held is None else StackState(held)
     return Run(world.process().account, lambda stack: state if stack == "dev" else None)
 
@@ -89,7 +89,7 @@ def test_the_state_is_read_once_whoever_asks(world: World) -> None:
     assert not run.state_holds(PRICE, "other", A)
     assert not run.release(PRICE, "x", A)
     assert asked == ["dev"]
-    # An older version's state need not say whose an object is.
+    # The state of an older version may not say whose an object is.
     Run(world.process().account, read).release(PRICE, "x", None)
     assert asked == ["dev", ""]
 
@@ -145,13 +145,13 @@ def test_an_object_has_a_keeper_while_the_program_has_it(world: World) -> None:
     assert run.keeper(PRODUCT, "x") is None
     compare(run, "x", A, is_replaced=True)
     assert (run.keeper(PRICE, "x"), run.kept(PRICE)) == (None, {})
-    # Made or taken over by another resource, it is that one's.
+    # If another resource created or adopted it, it belongs to that one.
     run.holds(PRICE, B, "x")
     assert run.keeper(PRICE, "x") == B
 
 
 def test_one_that_the_engine_replaces_by_itself_is_not_kept(world: World) -> None:
-    """It is checked as what it is, and then as a new one."""
+    """It is checked unchanged, and then as a new one."""
     run = run_on(world)
     assert not run.is_named_twice(PRICE, A, is_new=False)
     compare(run, "x", A)
@@ -217,7 +217,7 @@ def test_a_line_is_told_once_a_run(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 def test_nothing_is_taken_back_where_nothing_is_replaced_or_the_object_is_still_the_resource_s(world: World) -> None:
-    """The state is not read for that."""
+    """That does not read the state."""
 
     def unread(stack: str) -> StackState | None:
         raise AssertionError
@@ -228,7 +228,7 @@ def test_nothing_is_taken_back_where_nothing_is_replaced_or_the_object_is_still_
     assert not run.takes_back(PRICE, "x")
     compare(run, "x", A, is_replaced=True)
     assert not run.takes_back(PRICE, "x")
-    # Without a state that says so, neither.
+    # Nor without a state that says so.
     run = run_on(world)
     compare(run, "z", A, is_replaced=True)
     assert not run.takes_back(PRICE, "x")

@@ -1,4 +1,4 @@
-"""Who else holds an object, from the stack's own state: how an export is read, and what is said if it fails."""
+"""Which other resources hold an object, from the stack's own state: how an export is read, and how it can fail."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ HELD = StackState(Counter({("Price", "price_1"): 2}), {("Price", "price_1"): {"o
             {"deployment": {"resources": [PRICE, {**PRICE, "id": "price_2"}]}},
             StackState(Counter({("Price", "price_1"): 1, ("Price", "price_2"): 1})),
         ),
-        # A stack that was never applied.
+        # A stack that has never been applied.
         ({"version": 3, "deployment": None}, StackState()),
         ({"deployment": {"resources": None}}, StackState()),
     ],
 )
 def test_each_resource_of_an_export_holds_its_object(export: dict[str, Any], held: StackState) -> None:
-    """What a replacement has yet to delete holds it too; the stack itself holds nothing."""
+    """A resource that a replacement has yet to delete also holds it; the stack itself holds nothing."""
     assert state_in(export) == held
 
 
@@ -115,7 +115,7 @@ def test_a_cli_that_is_nowhere_is_said(engine: Path, monkeypatch: pytest.MonkeyP
         (["up", "--stack", "acme/pricing/dev", "--yes"], [["--stack", "acme/pricing/dev"]]),
         (["up", "-s", "acme/dev"], [["--stack", "acme/dev"]]),
         (["destroy", "--stack=acme/dev"], [["--stack", "acme/dev"]]),
-        # The selected one; or it has asked, and then the name alone is all that there is.
+        # The selected stack; or the CLI has asked, and only the name is known.
         (["up", "--yes"], [[], ["--stack", "dev"]]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Adopting objects that exist in Stripe: by name, or when that changes nothing that anyone pays."""
+"""Adopting existing objects in Stripe: explicitly, or if that does not change what customers pay."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METER = {"display_name": "T", "event_name": "tokens", "default_aggregation": {"f
 
 
 def of_another_stack(world: World, provider: type[StripeProvider], declared: dict[str, Any]) -> str:
-    """The id of an object that another stack of the account has made."""
+    """The id of an object that another stack of the account has created."""
     run = world.process().provider(provider)
     return run.create({**run.check({}, {**declared, "owner": "project/prod/n"}).inputs}).id
 
@@ -39,7 +39,7 @@ def catalog(world: World) -> dict[str, str]:
 
 
 def begun(world: World, catalog: dict[str, str], **more: Any) -> str:
-    """A subscription of ten seats that somebody has made by hand: 98.00 USD a month."""
+    """A subscription with ten seats that was created by hand: 98.00 USD a month."""
     items = [{"price": catalog["seat"], "quantity": 10}]
     params = {**invoiced(catalog["customer"]), "items": items, **more}
     return str(world.stripe("post", "/v1/subscriptions", **params)["id"])
@@ -126,7 +126,7 @@ def test_a_resource_that_is_something_already_is_not_made_another(world: World, 
     run = world.process().provider(PriceProvider)
     with pytest.raises(ProviderError, match=f"adopt is {catalog['dear']}, but this resource already is {fee.id}"):
         run.diff(fee.id, fee.outs, {**fee.inputs, "adopt": catalog["dear"]})
-    # Nor what the program has as another resource.
+    # Nor an object that is another resource of the program.
     run.diff(fee.id, fee.outs, fee.inputs)
     with pytest.raises(ProviderError, match=f"adopt is {fee.id}, which already is Price 'fee' of this program"):
         run.create({**licensed(catalog["product"]), "adopt": fee.id, "owner": "project/dev/second"})
@@ -189,7 +189,7 @@ def test_what_is_found_and_pays_otherwise_is_refused_with_both_values(
     assert world.stripe("get", f"/v1/subscriptions/{live}") == before
     assert len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
     if name not in ("collection", "tax"):
-        # What the refusal says to do.
+        # The fix from the refusal.
         assert world.up(SubscriptionProvider, "acme", {**arguments, "adopt": live}).id == live
 
 
@@ -203,7 +203,7 @@ def test_what_is_found_and_pays_the_same_is_taken_over(world: World, catalog: di
 def test_a_price_made_again_at_the_same_cost_is_the_same_bill(
     world: World, catalog: dict[str, str], amount: str, taken_over: bool
 ) -> None:
-    """A destroyed stack archives its prices; a subscription that goes on to its end is declared again on new ones."""
+    """A destroyed stack archives its prices; a subscription that runs to its end is declared again on new ones."""
     item = {"price": catalog["seat"], "quantity": 10, "metadata": {"pulumi": "seat"}}
     params = {**invoiced(catalog["customer"]), "items": [item], **MINE}
     live = world.stripe("post", "/v1/subscriptions", **params)["id"]
@@ -225,7 +225,7 @@ def test_two_stacks_never_share_a_meter_unless_it_is_declared(world: World, said
         world.up(MeterProvider, "tokens", METER)
     ours = world.up(MeterProvider, "tokens", {**METER, "adopt": theirs})
     assert ours.id == theirs
-    # Their prices bill by it: it stays when this stack lets it go, and is deactivated once they are gone.
+    # Their prices bill by it: it stays when this stack removes it, and is deactivated once they are gone.
     product = world.product().id
     recurring = {"interval": "month", "usage_type": "metered", "meter": theirs}
     price = world.stripe("post", "/v1/prices", product=product, currency="usd", unit_amount=1, recurring=recurring)
@@ -242,7 +242,7 @@ def test_two_stacks_never_share_a_meter_unless_it_is_declared(world: World, said
 
 
 def test_a_meter_that_the_state_holds_under_another_name_is_taken_over(world: World) -> None:
-    """The resource was renamed: Pulumi makes the new one, and then deletes the old one, which is the same meter."""
+    """The resource was renamed: Pulumi creates the new one, and then deletes the old one, which is the same meter."""
     old: State = world.meter("tokens", display_name="T")
     process = world.process()
     held = StackState(Counter({("Meter", old.id): 1}))

@@ -1,4 +1,4 @@
-"""Every pair of a way a run can stop and a way an object changes its URN: what the program declares is never deleted.
+"""Every pair of a way a run can stop and a way a URN can change: declared objects are never deleted.
 
 The engine's part is played by `Engine`, which keeps a state as Pulumi does, by URN; tests/engine/test_never_deleted.py
 takes the real one through some of the pairs.
@@ -64,12 +64,12 @@ def program(prefix: str = "", parent: str = "") -> list[Resource]:
 
 
 class Stopped(Exception):
-    """The run is no more."""
+    """The run has died."""
 
 
 @dataclass
 class Engine:
-    """A stack's state by URN, and what a run of the CLI does with it."""
+    """A stack's state by URN, and the runs of the CLI on it."""
 
     world: World
     state: dict[str, tuple[type[StripeProvider], State]] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class Engine:
                 self.state[urn] = (provider, after)
 
     def delete(self, urns: list[str], process: Process | None = None, *, stop: str = "") -> None:
-        """The deletes of an `up`; or, in a process of their own, a `destroy`."""
+        """The deletes of an `up`; or, in their own process, a `destroy`."""
         process = process or self.process()
         for urn in reversed(urns):
             provider, old = self.state[urn]
@@ -165,7 +165,7 @@ class Engine:
         process.provider(provider).delete(old.id, {**old.outs, **PULUMI})
 
     def assert_all_there(self, declared: list[Resource]) -> None:
-        """Every object that the program declares is in the state and as it should be in Stripe."""
+        """Every declared object is in the state, and correct in Stripe."""
         ids = {resource.what: self.state[resource.urn][1].id for resource in declared}
         stripe = self.world.stripe
         assert stripe("get", f"/v1/billing/meters/{ids['meter']}")["status"] == "active"
@@ -177,7 +177,7 @@ class Engine:
         assert stripe("get", f"/v1/subscriptions/{ids['bill']}")["status"] == "active"
 
 
-#: How the run stops in which URNs change; a targeted run ends well and leaves the old ones where they are.
+#: How the run in which URNs change stops; a targeted run succeeds and keeps the old ones.
 STOPS = [
     "the program or a neighbour fails",
     *(f"killed at {resource.what}" for resource in program()),
@@ -216,14 +216,14 @@ def test_what_the_program_declares_is_never_deleted(world: World, stop: str, cha
     engine.up(before)
     engine.assert_all_there(before)
     if change == "forgotten":
-        # `pulumi state delete` of some, whichever hold them.
+        # `pulumi state delete` of some, whichever resources hold them.
         for urn in list(engine.state)[1::2]:
             del engine.state[urn]
     new = {resource.urn for resource in after}
     half = {resource.urn for resource in after[: len(after) // 2]}
     targets = {"only the new ones are targeted": new, "only half of the new ones are targeted": half}
     aim = targets.get(stop)
-    # Refused is another way to stop.
+    # A refusal is another way to stop.
     with suppress(Stopped, AccountError):
         engine.up(
             after,
@@ -252,7 +252,7 @@ def test_what_the_program_declares_is_never_deleted(world: World, stop: str, cha
     if then == "up twice":
         engine.up(after)
         engine.assert_all_there(final)
-    # With its last holder each goes. What a killed run made under a name that the program took back is in no state.
+    # Each is deleted with its last holder. Objects of a killed run under a withdrawn name are in no state.
     orphaned = final is before and stop.startswith("killed") and change.startswith("renamed")
     assert orphaned or len(world.stripe("get", "/v1/subscriptions")["data"]) == 1
     engine.delete(list(engine.state))
