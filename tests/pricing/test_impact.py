@@ -136,7 +136,7 @@ def test_too_few_reproduced_lines_are_no_figures_to_trust() -> None:
     impact = compared([ADA, wrong])
     assert impact.doubts == [
         "83.3% of the lines are reproduced to the cent, but 99.0% must be",
-        "what alpaca-ai says it costs and what was billed differ in alpaca-ai@1 usage, tier 2",
+        "the prices of alpaca-ai and the invoices differ in alpaca-ai@1 usage, tier 2",
     ]
     [(count, example)] = impact.calibration.mismatches.values()
     assert count == 1
