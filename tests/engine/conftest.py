@@ -148,6 +148,8 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Proje
             # Plugins are looked up in the home folder: one of the test's own keeps parallel runs apart.
             "PULUMI_HOME": str(folder / "home"),
             "STRIPE_SANDBOX_FILE": str(folder / "stripe.db"),
+            # Where `usage` keeps its spool.
+            "XDG_STATE_HOME": str(folder / "spools"),
         }
         project = Project(folder, environ, stack)
         project.write(program)

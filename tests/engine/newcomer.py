@@ -50,13 +50,17 @@ class Checkout:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env={**kept, "NO_COLOR": "1", "PULUMI_HOME": str(self.folder / "pulumi-home"), **environ},
+            env={**kept, "NO_COLOR": "1", **self._homes(), **environ},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
             check=False,
         )
+
+    def _homes(self) -> dict[str, str]:
+        """Where Pulumi keeps plugins and `usage` its spool: the checkout's own."""
+        return {"PULUMI_HOME": str(self.folder / "pulumi-home"), "XDG_STATE_HOME": str(self.folder / "spools")}
 
     def bash(self, command: str, **environ: str) -> str:
         """What a command that must work prints on standard output."""

@@ -76,7 +76,7 @@ def test_what_a_stopped_run_moved_stays_when_only_the_old_ones_are_deleted(moved
     """No program runs, and nothing else is compared: the state says who else holds each object."""
     old = [each["urn"] for each in moved.state() if "Shop$" not in each["urn"]]
     done = moved.destroy(*(part for urn in old for part in ("--target", urn))).ok()
-    assert "another resource of this stack has it" in done.text
+    assert "another resource of this stack still holds it" in done.text
     assert_all_there(moved)
     # A whole destroy deletes each object with its last holder.
     moved.destroy().ok()

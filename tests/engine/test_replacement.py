@@ -108,7 +108,7 @@ def test_a_lookup_key_moves_to_the_version_on_offer_and_never_from_another_stack
     assert refused.code != 0
     assert (
         f"Price 'seat-v1': lookup_key 'basic:seat' belongs to {known['Price seat-v1']}, which "
-        "stripe-pricing/dev/seat-v1 made"
+        "stripe-pricing/dev/seat-v1 created"
     ) in refused.text
     assert "Traceback" not in refused.text
     assert not [call for call in log.calls() if "transfer_lookup_key" in call.params]
