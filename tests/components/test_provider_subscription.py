@@ -642,7 +642,7 @@ def test_one_whose_first_payment_was_never_made_ends_now(world: World) -> None:
 def test_one_that_a_schedule_manages_says_what_to_do(world: World) -> None:
     acme = Acme(world, cancel={"when": "period_end"})
     schedule = world.stripe("post", "/v1/subscription_schedules", from_subscription=acme.state.id)["id"]
-    with pytest.raises(ProviderError, match=f"{schedule}, which this program did not make .* then run again"):
+    with pytest.raises(ProviderError, match=f"{schedule}, which this program did not create .* then run again"):
         world.destroy(SubscriptionProvider, acme.state)
     world.stripe("post", f"/v1/subscription_schedules/{schedule}/release")
     world.destroy(SubscriptionProvider, acme.state)
