@@ -178,7 +178,7 @@ class Spool:
             elif not os.access(self.path, os.W_OK):
                 raise SpoolError(f"the spool {self.path} is read-only; set {PATH_VARIABLE} to a writable file")
             connection = sqlite3.connect(
-                self.path, self.patience, isolation_level=None, check_same_thread=False, factory=_Connection
+                self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, factory=_Connection
             )
         except (OSError, sqlite3.Error) as problem:
             advice = f"set {PATH_VARIABLE} to another file"
