@@ -290,6 +290,16 @@ def test_a_coupon_that_cannot_be_is_refused_in_the_preview(
             "restrictions.minimum_amount: is required with currency_options",
         ),
         (
+            {
+                "restrictions": {
+                    "minimum_amount": 5,
+                    "minimum_amount_currency": "eur",
+                    "currency_options": {"eur": {"minimum_amount": 5}},
+                }
+            },
+            "restrictions.currency_options.eur: is the code's own currency; its amount is minimum_amount",
+        ),
+        (
             {"customer": "cus_1", "customer_account": "acct_1"},
             "customer_account: cannot be combined with customer: a code is for one payer, or for everybody",
         ),

@@ -186,6 +186,14 @@ def test_a_coupon_that_ends_before_the_renewal_is_not_given_again(shop: Shop) ->
     assert shop.world.stripe("get", f"/v1/coupons/{coupon}")["times_redeemed"] == 1
 
 
+def test_a_coupon_of_an_item_that_ends_before_the_renewal_does_not_hinder_the_move(shop: Shop) -> None:
+    coupon = shop.post("coupons", percent_off=50, duration="repeating", duration_in_months=1)["id"]
+    acme = shop.subscribe({"license": {"price": shop.price(1000), "discounts": [{"coupon": coupon}]}})
+    shop.move(acme, {"license": Move(shop.price(1200))})
+    shop.until(START + MONTH + 2 * DAY)
+    assert shop.bills(acme) == [500, 1200]
+
+
 def test_a_coupon_of_an_item_that_would_begin_anew_is_refused(shop: Shop) -> None:
     coupon = shop.post("coupons", percent_off=50, duration="repeating", duration_in_months=6)["id"]
     acme = shop.subscribe({"license": {"price": shop.price(1000), "discounts": [{"coupon": coupon}]}})
