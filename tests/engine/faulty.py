@@ -56,9 +56,7 @@ def branch(project: Project, folder: Path) -> Project:
 class Run:
     """A running `pulumi up` or `destroy`, which a plan can interrupt; `more` are arguments of the command."""
 
-    def __init__(
-        self, project: Project, verb: str, *more: str, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, project: Project, verb: str, *more: str, env: Mapping[str, str] | None = None) -> None:
         self.verb = verb
         arguments = [verb, "--stack", project.stack, "--yes", "--skip-preview", "--suppress-progress", *more]
         self.process = subprocess.Popen(

@@ -132,7 +132,9 @@ class Expectation:
     def _price(self, thing: Thing) -> None:
         one = self._own(thing, "unit_amount", "product", "nickname", "lookup_key")
         if one:
-            self._equal(f"{thing.name}.meter", one["recurring"]["meter"], self._id(thing.arguments["recurring"].get("meter")))
+            self._equal(
+                f"{thing.name}.meter", one["recurring"]["meter"], self._id(thing.arguments["recurring"].get("meter"))
+            )
 
     def _defaultprice(self, thing: Thing) -> None:
         product, price = self._id(thing.arguments["product"]), self._id(thing.arguments["price"])
@@ -241,9 +243,7 @@ def lost(before: Expectation, after: Expectation, variants: list[Model]) -> Iter
             yield from _other(before, after, (kind, name), (kind, name))
 
 
-def _other(
-    before: Expectation, after: Expectation, then: tuple[str, str], now: tuple[str, str]
-) -> Iterator[str]:
+def _other(before: Expectation, after: Expectation, then: tuple[str, str], now: tuple[str, str]) -> Iterator[str]:
     old, new = before.ids.get(then), after.ids.get(now)
     if old is not None and old != new:
         yield f"{' '.join(now)} was {old} and is {new} now, although it was declared all the time"

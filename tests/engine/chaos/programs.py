@@ -518,7 +518,15 @@ ALWAYS: Final[tuple[Edit, ...]] = (
     add_something,
     remove,
 )
-OF_PARTS: Final[tuple[Edit, ...]] = (*ALWAYS, rename, substitute, substitute, substitute, another_customer, another_item)
+OF_PARTS: Final[tuple[Edit, ...]] = (
+    *ALWAYS,
+    rename,
+    substitute,
+    substitute,
+    substitute,
+    another_customer,
+    another_item,
+)
 OF_PLANS: Final[tuple[Edit, ...]] = (*ALWAYS, add_version, add_version, add_version, drop_version, quantity)
 
 
