@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 
 import pulumi
 from pulumi import Input
+from pulumi.runtime.resource import collapse_alias_to_urn
 
 from components.placement import place
 from components.plan import PlanVersion, PublishedPlan
@@ -223,9 +224,9 @@ def _formerly(name: str, opts: pulumi.ResourceOptions | None) -> dict[str, Input
     found: dict[str, Input[str]] = {}
     for alias in (opts.aliases if opts else None) or ():
         if isinstance(alias, pulumi.Alias):
-            before = name if alias.name is ... else alias.name
-            if before is not None:
-                found[before] = pulumi.resource.collapse_alias_to_urn(alias, name, _TYPE, opts.parent if opts else None)
+            given: Any = alias.name
+            before = name if given is ... else given
+            found[before] = collapse_alias_to_urn(alias, name, _TYPE, opts.parent if opts else None)
         elif isinstance(alias, str):
             found[alias.rpartition("::")[2]] = alias
     return found

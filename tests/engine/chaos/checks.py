@@ -1,4 +1,4 @@
-"""What must be true after a cycle, read from the sandbox's SQLite file and from the state, not through the providers."""
+"""What must hold after a cycle, read from the sandbox's SQLite file and from the state, not through the providers."""
 
 from __future__ import annotations
 
