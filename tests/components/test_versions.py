@@ -383,7 +383,7 @@ def test_a_subscriber_with_another_name_under_an_alias_is_the_same_one_on_the_sa
     caplog.clear()
     stack.up(body("renamed", pulumi.ResourceOptions(aliases=[alias])))
     assert [stack.id(f"{each} renamed") for each in ("Customer", "Subscription")] == before
-    assert stack.done == ["update Customer renamed", "update Price renamed-license", "update Subscription renamed"]
+    assert sorted(stack.done) == [f"update {each}" for each in sorted(stack.states) if "renamed" in each]
     assert stack.states["Subscription renamed"].outs["plan_versions"] == {"alpaca-ai": 1}
     assert "no longer in the program" not in caplog.text
 
