@@ -293,10 +293,20 @@ class Session:
         self.project.write(model.source(NEIGHBOUR.format(last) if trouble.neighbour else ""))
         more: list[str] = []
         if trouble.targets and trouble.verb == "up":
-            urns = [each["urn"] for each in self.backend.deployment().get("resources", ())][1:]
+            urns = self._urns_of_both(model)
             chosen = [urn for urn in urns if draw.random() < trouble.targets] or urns[:1]
             more = [part for urn in chosen for part in ("--target", urn)]
         self._strike_run(trouble, trouble.verb, *more)
+
+    def _urns_of_both(self, model: Model) -> list[str]:
+        """What can be targeted: the URNs of the state that the program still has. Any other is deleted as asked."""
+        gone = [
+            each.name
+            for key, each in self.model.things.items()
+            if key not in model.things or (each.name, each.parent) != (model.things[key].name, model.things[key].parent)
+        ]
+        urns = [each["urn"] for each in self.backend.deployment().get("resources", ())][1:]
+        return [urn for urn in urns if not urn.rpartition("::")[2].startswith(tuple(gone))]
 
     def _strike_run(self, trouble: Trouble, verb: str, *more: str) -> None:
         begun = time.monotonic()
