@@ -21,6 +21,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor
 
 from components.plan import PublishedPlan
+from components.settings import Settings, StackConfig
 from components.this_run import READ_STATE, this_run
 
 _OURS: Final = "pulumi-python:dynamic/stripe:"
@@ -138,9 +139,9 @@ class _Monitor(MockMonitor):
         super().__init__(mocks)
         self.ignored: dict[tuple[str, str], tuple[str, ...]] = {}
 
-    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name of Pulumi's service
+    def RegisterResource(self, request: Any) -> Any:
         self.ignored[request.type, request.name] = tuple(request.ignoreChanges)
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
 def _in_a_thread(work: Callable[[], T]) -> T:
@@ -236,6 +237,22 @@ def configuration(directory: Path, stack: str) -> Mapping[str, Any]:
     """
     found = _read(directory / f"Pulumi.{stack}.yaml").get("config") or {}
     return found if isinstance(found, dict) else {}
+
+
+def settings_of(directory: Path, stack: str) -> Settings:
+    """The settings of Stripe from a stack's config and the environment; an encrypted key is not read.
+
+    Raises:
+        ProgramError: there is no such stack, or no key.
+        SettingsError: a setting is invalid.
+    """
+    settings = Settings.read(StackConfig(config(directory, stack).get), os.environ)
+    if settings.api_key is None:
+        raise ProgramError(
+            f"needs a key of stack {stack}: set STRIPE_API_KEY, from the stack's config with "
+            f'STRIPE_API_KEY="$(pulumi config get stripe-pricing:apiKey --stack {stack})"'
+        )
+    return settings
 
 
 def _as_text(value: Any) -> str | None:
