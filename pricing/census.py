@@ -87,9 +87,10 @@ def _amount(subscription: StripeObject, item: StripeObject, price: Mapping[str, 
     if not paid.is_metered(price):
         return paid.fee(price, item.get("quantity"), subscription["currency"])
     invoice = subscription.get("latest_invoice")
-    if not isinstance(invoice, Mapping):
+    if isinstance(invoice, str):
+        # The key may not read it.
         return None
-    lines = mapping(invoice.get("lines")).get("data") or ()
+    lines = mapping(mapping(invoice).get("lines")).get("data") or ()
     return Decimal(sum(int(line["amount"]) for line in lines if _bills(line, item)))
 
 

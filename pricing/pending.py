@@ -76,9 +76,9 @@ def changes(
     for phase in coming:
         after = _billed(phase)
         if after != before:
-            gone = [_shown(each, before, named) for each in before if before.get(each) != after.get(each)]
-            new = [_shown(each, after, named) for each in after if before.get(each) != after.get(each)]
-            what = f"{', '.join(gone) or 'nothing'} => {', '.join(new) or 'nothing'}"
+            gone = [_shown(price, before, named) for price, _ in before.items() - after.items()]
+            new = [_shown(price, after, named) for price, _ in after.items() - before.items()]
+            what = f"{', '.join(sorted(gone)) or 'nothing'} => {', '.join(sorted(new)) or 'nothing'}"
             yield Pending(*about, int(phase["start_date"]), what, by, frozenset(after))
         before = after
     if schedule.get("end_behavior") == "cancel" and phases and phases[-1].get("end_date"):

@@ -41,6 +41,22 @@ from pricing.program import Declared, ProgramError, resources
 Progress = Callable[[str], None]
 What = Literal["missing", "differs", "left", "schedule"]
 SECRET: Final = "[secret]"
+#: What omitting an argument means, by kind, where a bill depends on it.
+_USUAL: Final[Mapping[str, Inputs]] = {
+    "Customer": {"tax_exempt": "none"},
+    "Price": {"tax_behavior": "unspecified"},
+    "Subscription": {
+        "automatic_tax": {"enabled": False},
+        "collection_method": "charge_automatically",
+        "default_tax_rates": [],
+        "discounts": [],
+    },
+}
+_USUAL_ITEM: Final[Inputs] = {"discounts": [], "quantity": 1}
+_USUALLY_NONE: Final[Mapping[str, tuple[str, ...]]] = {
+    "Price": ("lookup_key",),
+    "Subscription": ("application_fee_percent", "billing_thresholds", "pending_invoice_item_interval", "transfer_data"),
+}
 _BY_NAME: Final = {kind.name: kind for kind in KINDS}
 
 
@@ -175,6 +191,8 @@ class _Work:
         self._found.differences += self._left(counterparts)
         self._default_prices(counterparts)
         self._pending(counterparts)
+        subjects = list(dict.fromkeys(each.subject for each in self._found.differences))
+        self._found.differences.sort(key=lambda each: subjects.index(each.subject))
         kinds = {each.kind for each in first}
         for name, refusal in self._refused.items():
             self._found.unread.append(Unread(name, str(refusal), name in kinds))
@@ -404,14 +422,26 @@ class _Work:
     def _unequal(self, each: _Counterpart, remote: StripeObject) -> dict[str, tuple[Any, Any]]:
         """By dotted path: (in Stripe, declared)."""
         kind, arguments, reconciler = each.kind, each.arguments, self._reconcilers[each.kind.name]
-        found = dict(reconciler.drift(remote, arguments))
+        said = dict(differ.leaves(arguments))
+        found = {
+            path: (there, wanted)
+            for path, (there, wanted) in reconciler.drift(remote, _with_usual(kind, arguments)).items()
+            if there is not MISSING or path in said
+        }
         known = {path.partition(".")[0] for path in found}
         for name, (there, wanted) in reconciler.different(remote, arguments).items():
             if name not in known:
                 found |= differ.unequal({name: there}, {name: wanted})
         if kind.has_metadata and owner_of(remote) != arguments["owner"]:
             found["metadata.pulumi"] = (owner_of(remote) or MISSING, arguments["owner"])
-        return {**found, **_added(kind, arguments, remote)}
+        usual = kind.drift_from
+        found |= {
+            path: (there, usual[path]) for path, (there, wanted) in found.items() if wanted is MISSING and path in usual
+        }
+        for name in _USUALLY_NONE.get(kind.name, ()):
+            if name not in arguments and (there := reconciler.returned(name, None, remote)) is not MISSING:
+                found[name] = (there, MISSING)
+        return {**found, **_added_currencies(kind, arguments, remote)}
 
     def _left(self, counterparts: Iterable[_Counterpart]) -> Iterator[Difference]:
         """What Stripe has of this stack beyond what the program declares."""
@@ -487,14 +517,17 @@ def _model(plans: Mapping[str, PublishedPlan], counterparts: Iterable[_Counterpa
     }
 
 
-def _added(kind: Kind, arguments: Inputs, remote: StripeObject) -> dict[str, tuple[Any, Any]]:
-    """What was added to an object in Stripe and sells it otherwise: a lookup key, a tax behavior, currencies."""
+def _with_usual(kind: Kind, arguments: Inputs) -> Inputs:
+    """The arguments, with what a bill depends on and omitting it means: somebody may have set it in Stripe."""
+    found = {**_USUAL.get(kind.name, {}), **arguments}
+    if kind is SUBSCRIPTION and isinstance(arguments.get("items"), Mapping):
+        found["items"] = {key: {**_USUAL_ITEM, **mapping(item)} for key, item in arguments["items"].items()}
+    return found
+
+
+def _added_currencies(kind: Kind, arguments: Inputs, remote: StripeObject) -> dict[str, tuple[Any, Any]]:
+    """The currencies that a price or a coupon has in Stripe alone."""
     found: dict[str, tuple[Any, Any]] = {}
-    if kind is PRICE:
-        if remote.get("lookup_key") and "lookup_key" not in arguments:
-            found["lookup_key"] = (remote["lookup_key"], MISSING)
-        if remote.get("tax_behavior") in ("inclusive", "exclusive") and "tax_behavior" not in arguments:
-            found["tax_behavior"] = (remote["tax_behavior"], MISSING)
     if kind in (PRICE, COUPON):
         there, wanted = mapping(remote.get("currency_options")), mapping(arguments.get("currency_options"))
         for code in sorted(there.keys() - wanted.keys() - {remote.get("currency")}):
