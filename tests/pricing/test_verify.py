@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -21,7 +22,7 @@ from rich.console import Console
 from pricing import cli, verify_command
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
-from tests.components.world import Process, World
+from tests.components.world import LIVE_KEY, Process, World
 from tests.mocked import event_loop
 from tests.stack import Stack
 
@@ -79,17 +80,24 @@ with program():
 class Verified:
     """A stack `shop/dev` that is applied, and what `pricing verify` says of it."""
 
-    def __init__(self, folder: Path, program: str = PROGRAM) -> None:
-        self.folder = folder / "shop"
-        self.folder.mkdir()
-        self.write(program)
-        (self.folder / "Pulumi.yaml").write_text("name: shop\nruntime: python\n")
-        config = f"config:\n  stripe-pricing:mode: sandbox\n  stripe-pricing:sandboxFile: {folder / 'stripe.db'}\n"
-        (self.folder / "Pulumi.dev.yaml").write_text(config)
-        self.file = folder / "stripe.db"
+    def __init__(self, folder: Path, program: str = PROGRAM, like: Verified | None = None) -> None:
+        """Apply the program in a folder, or take over what another one has applied."""
+        self.folder, self.file = folder / "shop", folder / "stripe.db"
+        if like is not None:
+            shutil.copytree(like.folder.parent, folder, dirs_exist_ok=True)
+        else:
+            self.folder.mkdir()
+            self.write(program)
+            (self.folder / "Pulumi.yaml").write_text("name: shop\nruntime: python\n")
+            config = "config:\n  stripe-pricing:mode: sandbox\n  stripe-pricing:sandboxFile: ../stripe.db\n"
+            (self.folder / "Pulumi.dev.yaml").write_text(config)
         self.world = World(self.file)
         self.stack = Stack(self.world, project="shop")
-        self.stack.up(self.folder / "__main__.py")
+        if like is not None:
+            self.stack.states, self.stack.urns = dict(like.stack.states), dict(like.stack.urns)
+            self.stack.components = dict(like.stack.components)
+        else:
+            self.stack.up(self.folder / "__main__.py")
 
     def write(self, program: str) -> None:
         (self.folder / "__main__.py").write_text(program)
@@ -134,10 +142,18 @@ class Verified:
         ]
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Verified]:
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Verified:
     with event_loop():
-        made = Verified(tmp_path)
+        made = Verified(tmp_path_factory.mktemp("applied"))
+    made.world.sandbox.close()
+    return made
+
+
+@pytest.fixture
+def shop(applied: Verified, tmp_path: Path) -> Iterator[Verified]:
+    with event_loop():
+        made = Verified(tmp_path, like=applied)
         yield made
         made.world.sandbox.close()
 
@@ -733,5 +749,12 @@ def test_an_unknown_stack_and_a_missing_key_are_said(shop: Verified, capsys: pyt
 
 def test_customers_that_stay_on_a_live_stack_are_only_mentioned(shop: Verified) -> None:
     """`on_delete` is `keep` there, so an offboarded customer keeps its owner."""
-    shop.post("/v1/customers", name="Gone", metadata={"pulumi": "shop/dev/gone"})
-    assert ("left", "Customer gone", "", None, None) in shop.differences()
+    gone = {"name": "Gone", "metadata": {"pulumi": "shop/dev/gone"}}
+    shop.post("/v1/customers", **gone)
+    assert shop.differences() == [("left", "Customer gone", "", None, None)]
+    shop.world.mode = "live"
+    customer = shop.post("/v1/customers", **gone)["id"]
+    shop.write("from components.program import program\n\nwith program():\n    pass\n")
+    found = shop.found(process=shop.world.process(mode="live", apiKey=LIVE_KEY))
+    assert (found["code"], found["differences"]) == (0, [])
+    assert found["notes"] == [f"Customer 'gone' ({customer}) stays in Stripe; the program does not have it"]
