@@ -77,13 +77,18 @@ def price_of(item: Mapping[str, Any]) -> str:
 class Expectation:
     """A program compared with an account.
 
+    Args:
+        held: the objects that the state holds, by kind and id: of two with one owner, that one is the resource's.
+
     Attributes:
         ids: the object of each resource, by kind and name.
         wrong: what is not as the program declares it.
+        orphans: what is in use and nobody declares: (kind, id, name).
     """
 
-    def __init__(self, model: Model, account: Account) -> None:
-        self.model, self.account = model, account
+    def __init__(self, model: Model, account: Account, held: set[tuple[str, str]]) -> None:
+        self.model, self.account, self.held = model, account, held
+        self.orphans: list[tuple[str, str, str]] = []
         self.ids: dict[tuple[str, str], str] = {}
         self.by_key: dict[str, str] = {}
         self.wrong: list[str] = []
@@ -94,6 +99,8 @@ class Expectation:
     # -- kinds --------------------------------------------------------------------------------------------------
 
     def _one(self, kind: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+        if len(found) > 1:
+            found = [each for each in found if (kind, each["id"]) in self.held] or found
         if len(found) != 1:
             self.wrong.append(f"{kind} {name}: {len(found)} in use: {[each['id'] for each in found]}")
             return {}
@@ -219,8 +226,8 @@ class Expectation:
         for kind in KINDS:
             for id_, each in self.account.alive[kind].items():
                 if (kind, id_) not in declared:
-                    owner = (each.get("metadata") or {}).get("pulumi", each.get("event_name"))
-                    self.wrong.append(f"orphan: {kind} {id_} ({owner})")
+                    owner = (each.get("metadata") or {}).get("pulumi") or each.get("event_name") or "nobody's"
+                    self.orphans.append((kind, id_, owner.rpartition("/")[2]))
 
 
 def lost(before: Expectation, after: Expectation, variants: list[Model]) -> Iterator[str]:
@@ -261,6 +268,24 @@ def made_twice(before: Account, after: Account, variants: list[Model]) -> Iterat
         made = count - before.history[object_type, owner]
         if made > allowed[name]:
             yield f"{' '.join(name)} was created {made} times, {allowed[name]} expected"
+
+
+def held_by(deployment: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What a state holds, by kind and id."""
+    return {
+        (each["type"].rpartition(":")[2], each["id"])
+        for each in deployment.get("resources") or ()
+        if each["type"].startswith("pulumi-python:dynamic/stripe:")
+    }
+
+
+def is_left(orphan: tuple[str, str, str], variants: list[Model]) -> bool:
+    """Whether an object belongs to a program that was taken back before its run had ended."""
+    kind, _, name = orphan
+    if len(variants) < 3:
+        return False
+    broken, last = variants[1].objects(), variants[2].objects()
+    return (kind, name) in broken and ((kind, name) not in last or broken[kind, name] != last[kind, name])
 
 
 def state_problems(deployment: Mapping[str, Any], expectation: Expectation) -> Iterator[str]:
