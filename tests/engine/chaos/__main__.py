@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 import time
 from collections import Counter
 
 from tests.engine.chaos.backends import s3_server
-from tests.engine.chaos.session import Wrong, run_session
+from tests.engine.chaos.session import Tally, Wrong, run_session
 
 
 def main() -> int:
@@ -33,17 +35,22 @@ def main() -> int:
     counts: Counter[str] = Counter()
     failed: list[int] = []
     cycles, seconds, seed = 0, 0.0, given.first_seed if given.seed is None else given.seed
-    with s3_server() as server:
+    # A run that is ended cleans up and counts, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), s3_server() as server:
         while cycles < given.cycles and time.monotonic() < until:
             say(f"session {seed}")
             wanted = given.per_session if given.seed is not None else min(given.per_session, given.cycles - cycles)
-            tally, wrong = run_session(seed, wanted, server, say, keep=given.keep, until=until)
-            cycles, seconds = cycles + tally.cycles, seconds + tally.seconds
-            counts += tally.counts
+            tally = Tally()
+            try:
+                wrong = run_session(seed, wanted, server, say, tally, keep=given.keep, until=until)
+            finally:
+                cycles, seconds = cycles + tally.cycles, seconds + tally.seconds
+                counts += tally.counts
             if wrong is not None:
                 failed.append(seed)
                 cycles += 1
-                _show(seed, wrong, say, whole=given.seed is not None)
+                _show(seed, wrong, whole=given.seed is not None)
             if given.seed is not None:
                 break
             seed += 1
@@ -54,7 +61,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _show(seed: int, wrong: Wrong, say: object, *, whole: bool) -> None:
+def _show(seed: int, wrong: Wrong, *, whole: bool) -> None:
     print(f"FAILED: script/chaos --seed {seed}", flush=True)
     for line in wrong.found:
         print(f"  {line}", flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 
 #: Components that resources can be moved into, with their own parents; "" is the stack.
@@ -543,8 +544,17 @@ def is_refused(variants: list[Model]) -> bool:
     """Whether a program asks in one go for a new URN and for other prices or quantities.
 
     To Pulumi, a resource with another URN is a new one. `create` finds its object and refuses to change what is paid:
-    the preview has shown a creation. A person does one after the other.
+    the preview has shown a creation. A person does one after the other. So do we with seats and a move at the renewal,
+    with which they would wait.
     """
+    for old, new in pairwise(variants):
+        for key, thing in new.things.items():
+            if thing.kind != "Subscriber" or key not in old.things:
+                continue
+            before, after = old.things[key].arguments, thing.arguments
+            moves = before["placed"] != after["placed"] and after["placed"].billed != after["placed"].declared
+            if moves and before["seats"] != after["seats"]:
+                return True
     for key in {key for each in variants for key in each.things}:
         urns = {each.urn(key) if key in each.things else None for each in variants}
         if len(urns) > 1 and len({repr(each.paid(key)) for each in variants if key in each.things}) > 1:

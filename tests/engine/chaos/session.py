@@ -181,7 +181,9 @@ class Tally:
 class Session:
     """One stack, from its first `up` to its destruction. All of it is drawn from the seed."""
 
-    def __init__(self, seed: int, folder: Path, s3: tuple[str, int] | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, seed: int, folder: Path, s3: tuple[str, int] | None, say: Callable[[str], None], tally: Tally
+    ) -> None:
         self.seed, self.say = seed, say
         draw = random.Random(seed)
         self.folder = folder
@@ -191,7 +193,7 @@ class Session:
         on_s3 = draw.random() < 0.5 and s3 is not None
         self.backend: Backend = Bucket(self.project, s3, f"chaos-{seed}") if on_s3 and s3 else Folder(self.project)
         self.sandbox = Watched(self.project.sandbox_file)
-        self.tally = Tally()
+        self.tally = tally
         self.runs: list[Result] = []
         self.usual_seconds = 3.0
         self._left_over: set[int] = set()
@@ -401,7 +403,9 @@ class Session:
     # -- recovering ---------------------------------------------------------------------------------------------
 
     def _end_what_is_left(self, orphans: list[tuple[str, str, str]]) -> None:
-        """What a killed run has created for a program that was taken back: `pricing verify` names it, a person ends it."""
+        """What a killed run has created for a program that was taken back: `pricing verify` names it, and a person
+        ends it.
+        """
         command = [sys.executable, "-c", "from pricing.cli import main; raise SystemExit(main())", "verify", "--json"]
         done = subprocess.run(
             command, cwd=self.folder, env=self.project.environ, capture_output=True, text=True, timeout=120, check=False
@@ -454,14 +458,15 @@ def run_session(
     cycles: int,
     s3: tuple[str, int] | None,
     say: Callable[[str], None],
+    tally: Tally,
     *,
     keep: bool = False,
     until: float = float("inf"),
-) -> tuple[Tally, Wrong | None]:
+) -> Wrong | None:
     """One session in a temporary folder; `until` (of `time.monotonic`) no more cycles are begun."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
     wrong: Wrong | None = None
-    session = Session(seed, folder, s3, say)
+    session = Session(seed, folder, s3, say, tally)
     try:
         with session.opened():
             try:
@@ -478,4 +483,4 @@ def run_session(
             say(f"  kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    return session.tally, wrong
+    return wrong
