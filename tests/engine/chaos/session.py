@@ -350,6 +350,8 @@ class Session:
         except subprocess.TimeoutExpired as error:
             raise Wrong([f"it hung: {error}"], self.runs) from None
         finally:
+            if runs[0].process.poll() is None:
+                runs[0].kill_everything()
             for each in (timer, self._timer):
                 if each is not None:
                     each.cancel()
