@@ -259,7 +259,7 @@ def _other(before: Expectation, after: Expectation, then: tuple[str, str], now: 
 def made_twice(before: Account, after: Account, variants: list[Model]) -> Iterator[str]:
     """What was created more often than the programs ask for, even if it is gone again."""
     allowed: Counter[tuple[str, str]] = Counter()
-    for old, new in pairwise(each.objects() for each in variants):
+    for old, new in pairwise(each.objects(named=len(variants) > 2) for each in variants):
         for name, object_ in new.items():
             if name not in old or old[name] != object_:
                 allowed[name] += 1

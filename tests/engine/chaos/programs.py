@@ -185,12 +185,13 @@ class Model:
                 return []
         return self.same_object(key)
 
-    def objects(self) -> dict[tuple[str, str], Any]:
-        """What the program makes in Stripe: (kind, name) and what tells one object from the next."""
+    def objects(self, *, named: bool = False) -> dict[tuple[str, str], Any]:
+        """What the program makes in Stripe: (kind, name) and what tells one object from the next, as `same_object`."""
         found: dict[tuple[str, str], Any] = {}
         for key, thing in self.things.items():
             if thing.kind == "Subscriber":
-                found["Customer", thing.name] = found["Subscription", thing.name] = self.same_object(key)
+                of_both = self.same_object(key, named=named)
+                found["Customer", thing.name] = found["Subscription", thing.name] = of_both
             elif thing.kind == "PublishedPlan":
                 for number in thing.arguments["versions"]:
                     for charge in ("license", "usage"):
@@ -198,7 +199,7 @@ class Model:
                         found["Price", f"{thing.name}-{version}{charge}"] = None
                 found["Product", f"{thing.name}-product"] = None
             elif thing.kind not in ("Meter", "DefaultPrice"):
-                found[thing.kind, thing.name] = self.same_object(key)
+                found[thing.kind, thing.name] = self.same_object(key, named=named)
         return found
 
     # -- the source ---------------------------------------------------------------------------------------------
@@ -477,6 +478,9 @@ def remove(model: Model, draw: random.Random) -> str:
 
 def add_version(model: Model, draw: random.Random) -> str:
     for plan in model.of("PublishedPlan"):
+        if any(said.startswith("version ") for said in model.said):
+            # The rollout of a version that is never on offer moves nobody.
+            break
         versions = dict(plan.arguments["versions"])
         newest = max(versions) + 1
         rollout = draw.choice(["keep", "at_renewal", "now"])
@@ -488,7 +492,7 @@ def add_version(model: Model, draw: random.Random) -> str:
                 placed = Placed(newest if rollout == "now" else placed.billed, newest)
             model.things[thing.key] = thing.given(placed=placed)
         return f"version {newest} of {plan.name}, {rollout}"
-    return text(model, draw)
+    return quantity(model, draw)
 
 
 def drop_version(model: Model, draw: random.Random) -> str:
