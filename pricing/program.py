@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import runpy
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 
 import pulumi
 import yaml
+from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.settings import get_root_resource
 
 from components.plan import PublishedPlan
-from components.this_run import this_run
+from components.this_run import Run, this_run
 
 
 class ProgramError(Exception):
@@ -62,19 +65,41 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
 
 
 def _run(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
+    return run(directory, stack, _NoEngine()).plans
+
+
+def run(
+    directory: Path,
+    stack: str,
+    mocks: pulumi.runtime.Mocks,
+    *,
+    monitor: MockMonitor | None = None,
+    logger: logging.Logger | None = None,
+) -> Run:
+    """Run the program in a folder under mocks, as a preview; returns what it declares.
+
+    Args:
+        logger: gets the program's warnings.
+
+    Raises:
+        ProgramError: there is no such program or stack, or the program refuses to run.
+    """
     name, settings = project(directory), dict(config(directory, stack))
     sys.path.insert(0, os.fspath(directory))
     try:
-        with _event_loop(), chdir(directory):
-            pulumi.runtime.set_mocks(_NoEngine(), project=name, stack=stack, preview=True)
+        with _event_loop() as loop, chdir(directory):
+            pulumi.runtime.set_mocks(mocks, project=name, stack=stack, preview=True, monitor=monitor, logger=logger)
             pulumi.runtime.set_all_config(settings)
+            if (root := get_root_resource()) is not None:
+                # A program that fails cancels what was begun after it, and the end waits for the stack itself.
+                loop.run_until_complete(root.urn.future())
 
             @pulumi.runtime.test  # type: ignore[untyped-decorator]
             def program() -> None:
                 runpy.run_path("__main__.py", run_name="__main__")
 
             program()
-            return dict(this_run().plans)
+            return this_run()
     except pulumi.RunError as error:
         raise ProgramError(str(error)) from None
     finally:
@@ -82,7 +107,7 @@ def _run(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
 
 
 @contextmanager
-def _event_loop() -> Iterator[None]:
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """The thread's event loop, closed at the end, as are those that Pulumi creates in its worker threads."""
     make, made = asyncio.new_event_loop, list[asyncio.AbstractEventLoop]()
 
@@ -94,7 +119,7 @@ def _event_loop() -> Iterator[None]:
     loop = kept()
     asyncio.set_event_loop(loop)
     try:
-        yield
+        yield loop
     finally:
         asyncio.new_event_loop = make
         asyncio.set_event_loop(None)
