@@ -202,7 +202,7 @@ def _with_amounts(said: Sequence[Sentence], steps: Sequence[Step], objects: Obje
     fuller: dict[str, list[str]] = {}
     superseded: dict[str, set[str]] = {}
     for step in steps:
-        if step.kind != SUBSCRIPTION.name or step.op not in ("update", "replace") or step.name not in of:
+        if step.kind != SUBSCRIPTION.name or step.op in ("same", "delete"):
             continue
         plain = set(_asked(step, step.new, objects))
         # The provider says what it knows, and says it again once it has compared the prices.
@@ -216,10 +216,16 @@ def _with_amounts(said: Sequence[Sentence], steps: Sequence[Step], objects: Obje
             yield sentence
         for text in fuller.pop(sentence.name, ()) if is_old else ():
             yield replace(sentence, text=text)
+    for name, texts in fuller.items():
+        yield from (Sentence(text, SUBSCRIPTION.name, name) for text in texts)
 
 
 def _asked(step: Step, new: Inputs, declaration: Any) -> list[str]:
-    return list(differ.warnings(differ.compare(SUBSCRIPTION, step.id, step.outputs, new, declaration)))
+    """What the provider says of a subscription."""
+    said = list(SUBSCRIPTION.remarks(new, step.op != "update", declaration))
+    if step.op in ("update", "replace"):
+        said += differ.warnings(differ.compare(SUBSCRIPTION, step.id, step.outputs, new, declaration))
+    return said
 
 
 # -- money ------------------------------------------------------------------------------------------------------------
@@ -252,7 +258,7 @@ def fees(step: Step, objects: Objects) -> Fees:
     bill = Bill(step.outputs, old, new, objects)
     before, whole = _recurring(bill, after=False)
     after, also_whole = _recurring(bill, after=True)
-    return Fees(step, before, after, bill.is_later, not (whole and also_whole))
+    return Fees(step, before, after, bill.is_later and step.op == "update", not (whole and also_whole))
 
 
 def _recurring(bill: Bill, *, after: bool) -> tuple[Recurring, bool]:

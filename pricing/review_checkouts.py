@@ -184,7 +184,7 @@ def _sentences(steps: list[Step], objects: Objects) -> list[str]:
         if (kind := KIND.get(step.kind)) is None or step.op == "delete":
             continue
         about = subject(kind.name, step.new)
-        is_new = step.op in ("create", "adopt")
+        is_new = step.op in ("create", "adopt", "replace")
         said |= {f"{about}: {remark}": None for remark in kind.remarks(step.new, is_new, objects)}
         if step.op in ("update", "replace"):
             change = _change(kind, step, objects)

@@ -112,7 +112,7 @@ def _doubt(found: Mapping[str, Any]) -> str | None:
 def _is_whole(found: Mapping[str, Any]) -> bool:
     """Whether what stays the same is listed too (--show-sames)."""
     steps = sum(each.get("op") == "same" for each in found.get("steps") or ())
-    return steps >= int((found.get("changeSummary") or {}).get("same") or 0)
+    return bool(steps >= int((found.get("changeSummary") or {}).get("same") or 0))
 
 
 def _steps(given: list[Mapping[str, Any]]) -> list[Step]:

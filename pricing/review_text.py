@@ -63,7 +63,8 @@ _PRIVATE: Final = ("Customer", "Subscription")
 _AMOUNT: Final = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)? (?=[A-Z]{3}\b)")
 _QUANTITY: Final = re.compile(r"\bquantity \S+ => \d+")
 _DATE: Final = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
-_MAIL: Final = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+")
+_WORD: Final = re.compile(r"\w+")
+_MAIL: Final = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _SUM, _ONE, _DAY, _COUNT = "\x01", "\x02", "\x03", "\x04"
 
 
@@ -168,7 +169,13 @@ def _sections(preview: Preview, private: Private, impacts: Sequence[tuple[Sequen
     of_plans, others = _of_plans(preview, sentences)
     final = [each for each in others if each.is_final]
     leaving = [each for each in others if each.leaves and not each.is_final]
-    who = [each for each in others if each.kind == "Subscription" and not each.leaves and not each.is_final]
+    # Subscriptions that move to the price that replaces another are told of under that.
+    replaced = {(step.kind, step.name) for step in preview.steps if step.kind == "Price" and step.op == "replace"}
+    who = [
+        each
+        for each in others
+        if (each.kind == "Subscription" or (each.kind, each.name) in replaced) and not each.leaves and not each.is_final
+    ]
     told = {id(each) for each in (*final, *leaving, *who)}
     rest = [each for each in others if id(each) not in told]
     line = ("entry", "entries")
@@ -206,12 +213,13 @@ def _money(all_fees: Sequence[Fees], *, is_whole: bool) -> Iterator[str]:
     if not all_fees:
         yield "**No subscription is declared in the program**, so nobody's bill changes with it."
         return
-    keys = sorted({key for each in all_fees for key in (*each.before, *each.after)})
+    known = [each for each in all_fees if not each.unknown]
+    keys = sorted({key for each in known for key in (*each.before, *each.after)})
     zero = Decimal(0)
     lines = []
     for key in keys:
         currency, every = key
-        pairs = [(each, each.before.get(key, zero), each.after.get(key, zero)) for each in all_fees]
+        pairs = [(each, each.before.get(key, zero), each.after.get(key, zero)) for each in known]
         before, after = sum((was for _, was, _ in pairs), zero), sum((will for _, _, will in pairs), zero)
         changed = [(each, was, will) for each, was, will in pairs if was != will]
         if not changed:
@@ -223,14 +231,15 @@ def _money(all_fees: Sequence[Fees], *, is_whole: bool) -> Iterator[str]:
             f"{money.format_minor(after, currency)}{every} instead of {money.format_minor(before, currency)}{every}. "
             f"{'; '.join(_who(key, pairs))}."
         )
-    unknown = sum(each.unknown for each in all_fees)
-    held = f" Without {unknown:,} whose price the program does not tell." if unknown else ""
-    if not lines:
-        lines = [f"**The fees of {_count(len(all_fees), 'Subscription')} stay the same.**"]
+    unknown = len(all_fees) - len(known)
+    held = f" Without {_count(unknown, 'Subscription')} whose prices are not known here." if unknown else ""
+    if not lines and known:
+        lines = [f"**The fees of {_count(len(known), 'Subscription')} stay the same.**"]
     if len(lines) > _MOST_CURRENCIES:
         left = len(lines) - _MOST_CURRENCIES
         lines = [*lines[:_MOST_CURRENCIES], f"{left:,} more currencies and intervals change."]
-    yield "\n\n".join(lines)
+    if lines:
+        yield "\n\n".join(lines)
     yield f"_Fees by quantity, before usage, discounts, trials and tax.{held}_"
 
 
@@ -260,12 +269,10 @@ def _who(key: tuple[str, str], pairs: Sequence[tuple[Fees, Decimal, Decimal]]) -
         if change := sum((change for _, change in found), Decimal(0)):
             told += f" ({_signed(change, key[0])})"
         later = sum(each.later for each, change in found if change)
-        if later:
-            told += (
-                ", from the renewal"
-                if later == len(found) == 1
-                else f", {'each' if later == len(found) else f'{later:,} of them'} from its renewal"
-            )
+        if later == len(found):
+            told += ", from its renewal" if later == 1 else ", each from its renewal"
+        elif later:
+            told += f", {later:,} of them from the renewal"
         yield told
 
 
@@ -280,7 +287,7 @@ def _begins(preview: Preview, private: Private) -> Iterator[str]:
 def _totals(all_fees: Iterable[Fees]) -> str:
     found: dict[tuple[str, str], Decimal] = {}
     for each in all_fees:
-        for key, amount in each.after.items():
+        for key, amount in each.after.items() if not each.unknown else ():
             found[key] = found.get(key, Decimal(0)) + amount
     texts = [f"{money.format_minor(amount, code)}{every}" for (code, every), amount in sorted(found.items())]
     return f", {' and '.join(texts[:3])}" if texts else ""
@@ -401,12 +408,16 @@ class Private:
             for name in ("name", "email", "phone", "individual_name", "business_name")
             if isinstance(value := props.get(name), str) and len(value) > 1 and value != SECRET
         }
-        self._values = sorted(values, key=len, reverse=True)
+        self._by_word: dict[str, list[str]] = defaultdict(list)
+        for value in values:
+            if word := _WORD.search(value):
+                self._by_word[word[0]].append(value)
 
     def __call__(self, text: str) -> str:
         """The text without them."""
         text = _MAIL.sub("[e-mail address]", text)
-        for value in self._values:
+        found = {each for word in {*_WORD.findall(text)} & self._by_word.keys() for each in self._by_word[word]}
+        for value in sorted(found, key=len, reverse=True):
             if value in text:
                 text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "[customer]", text)
         return text
@@ -452,7 +463,7 @@ def _group(kind: str, masked: str, members: Sequence[Sentence], private: Private
     text = text.replace(_DAY, span).replace(_ONE, "its own")
     text = text.replace(_COUNT, quantities.pop() if len(quantities) == 1 else "quantity changes")
     examples = "; ".join(f"{private.name(each.name)}{_own(each)}" for each in members[:EXAMPLES])
-    return f"- **{_count(len(members), kind)}**: {_plain(text)}. For example {examples}."
+    return f"- **{_count(len(members), kind)}**, each: {_plain(text)}. For example {examples}."
 
 
 def _own(sentence: Sentence) -> str:
