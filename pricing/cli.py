@@ -1,4 +1,4 @@
-"""The command `pricing`: the `estimate` of a plan's bill, the `impact` of a version, its `rollout`."""
+"""The command `pricing`: the `estimate` of a plan's bill, the `impact` of a version, its `rollout` and `rehearse`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import impact_command, rollout_command
+from pricing import impact_command, rehearse_command, rollout_command
 from pricing.program import ProgramError, plans
 
 #: The exit code of every mistake.
@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     estimate.add_argument("--stack", default="dev", help="the stack whose settings to use (default: %(default)s)")
     impact_command.add_to(commands)
     rollout_command.add_to(commands)
+    rehearse_command.add_to(commands)
     return parser
 
 

@@ -22,7 +22,7 @@ from components.providers.price_uses import ENDED
 from components.providers.schedules import MARK, RUNNING
 from components.providers.values import id_of, mapping
 from pricing import lists
-from pricing.invoices import CLOSED
+from pricing.invoices import CLOSED, hashed
 
 _EXPANDED: Final = ("discounts", "items.data.discounts", "schedule")
 #: Ids that Stripe mints. Those of products and coupons can also be chosen.
@@ -115,6 +115,7 @@ class Shape:
         subscriptions: with items and discounts, as they are now; schedules are expanded.
         usage: the periods of each customer and meter, oldest first.
         meters: by id.
+        names: the pseudonym of each customer and subscription, by which a person who can read the account finds it.
         left_out: how many subscriptions are not copied, by reason.
     """
 
@@ -125,6 +126,7 @@ class Shape:
     usage: dict[tuple[str, str], list[Used]] = field(default_factory=dict)
     meters: dict[str, StripeObject] = field(default_factory=dict)
     prices: dict[str, StripeObject] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -170,6 +172,8 @@ def shape_of(
             shape.prices.setdefault(price["id"], price)
         copied = _subscription(subscription, ids, lock)
         shape.subscriptions.append(copied)
+        shape.names[copied["id"]] = hashed(subscription["id"], "s")
+        shape.names[copied["customer"]] = hashed(str(id_of(subscription["customer"])), "c")
         shape.customers[copied["customer"]] = {
             "id": copied["customer"],
             "object": "customer",

@@ -80,6 +80,16 @@ class Copy:
         """An answer of the copy's API."""
         return self._answer(Request("GET", url, {"authorization": "Bearer sk_test_rehearsal"}, b""))
 
+    def every(self, path: str, query: str = "") -> Iterator[dict[str, Any]]:
+        """Every object of a list, newest first."""
+        after = ""
+        while True:
+            page = self.get(f"{path}?limit=100{after}{'&' if query else ''}{query}")
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = f"&starting_after={page['data'][-1]['id']}"
+
     def post(self, path: str, body: bytes) -> dict[str, Any]:
         """Send a form."""
         headers = {

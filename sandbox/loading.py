@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from . import customers, life, settings, spec, subscription_schedules, subscriptions
+from . import customers, life, prices, settings, spec, subscription_schedules, subscriptions
 from .errors import StripeError
 from .gateway import Sandbox
 from .router import Call
@@ -59,6 +59,14 @@ def _with(**defaults: Any) -> Callable[[Call, Obj], None]:
         call.store.put({**head, **({"updated": head["created"]} if "updated" in head else {}), **given})
 
     return put
+
+
+def _price(call: Call, given: Obj) -> None:
+    _with(tax_behavior="unspecified", metadata={})(call, given)
+    price = call.fetch("price", given["id"])
+    # The list of an account shows its own currency without tiers.
+    options = {**(price.get("currency_options") or {}), price["currency"]: prices.own_option(price)}
+    call.store.put({**price, "currency_options": options})
 
 
 def _customer(call: Call, given: Obj) -> None:
@@ -144,8 +152,8 @@ def _schedule(call: Call, given: Obj) -> None:
 
 _LOADERS: Final[Mapping[str, Callable[[Call, Obj], None]]] = {
     "billing.meter": _with(status="active", status_transitions={"deactivated_at": None}),
-    "product": _with(attributes=[], images=[], marketing_features=[], metadata={}, type="service"),
-    "price": _with(tax_behavior="unspecified", currency_options={}, metadata={}),
+    "product": _with(attributes=[], images=[], marketing_features=[], metadata={}, tax_details=None, type="service"),
+    "price": _price,
     "coupon": _with(applies_to={"products": []}, currency_options={}, metadata={}, valid=True),
     "customer": _customer,
     "subscription": _subscription,
