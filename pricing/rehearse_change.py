@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from components.account import Account, AccountError
 from components.plan import PublishedPlan
@@ -17,14 +18,30 @@ from pricing.journal import Journal
 from pricing.moving import Rollout
 from pricing.reading import catalogue_of
 from pricing.rehearse_check import Course, Declared, Finding, How
-from pricing.rehearse_engine import ApplyError, Engine
+from pricing.rehearse_engine import ApplyError
 from pricing.rehearse_sandbox import Copy
 from pricing.rehearse_walk import DRAFT
-from pricing.rollout import Placed, RolloutError, Rules
+from pricing.rollout import DAY, RolloutError, Rules
 
 _SUBSCRIPTION = "pulumi-python:dynamic/stripe:Subscription"
 #: Inputs of a declared subscription that its plan's version decides, and no difference of the model.
 _BY_VERSION = frozenset({"items", "plan_versions", "price_changes"})
+
+
+class Applies(Protocol):
+    """The engine on the copy's stack.
+
+    Attributes:
+        changes: how many resources the last `up` changed, by operation.
+    """
+
+    changes: Counter[str]
+
+    def up(self) -> None:
+        """Apply the checkout; raises ApplyError."""
+
+    def resources(self) -> list[dict[str, Any]]:
+        """The state's resources, as `pulumi stack export` shows them."""
 
 
 class NotApplied(Exception):
@@ -40,18 +57,17 @@ class PullRequest:
         declared: what it declares, as it becomes known.
         notes: what happened, in sentences.
         found: what went wrong when it was applied.
-        move: moves one subscription of a rollout.
     """
 
-    engine: Engine
+    engine: Applies
     stack: str
     plans: Mapping[str, PublishedPlan]
     lock: str
     declared: Declared = field(default_factory=lambda: Declared(0))
     notes: list[str] = field(default_factory=list)
     found: list[Finding] = field(default_factory=list)
-    move: Callable[[Rollout, str], Placed] = Rollout.move
-    _moved: set[tuple[str, str]] = field(default_factory=set)
+    _moved: Counter[str] = field(default_factory=Counter)
+    _stays: dict[str, Counter[str]] = field(default_factory=dict)
     _rollouts: list[Rollout] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
     _halted: set[str] = field(default_factory=set)
@@ -137,7 +153,10 @@ class PullRequest:
         self._rollouts.append(Rollout(account, rules, journal))
 
     def again(self, copy: Copy, now: int) -> None:
-        """`pricing rollout --apply` for each: first invoices are checked, then who can move is moved."""
+        """`pricing rollout --apply` for each: first invoices are checked, then who can move is moved.
+
+        It is run twice, a day apart, for those that had just renewed; after that, first invoices are only checked.
+        """
         for begun in self._rollouts:
             rules = replace(begun.rules, now=now)
             one = replace(begun, rules=rules)
@@ -151,26 +170,29 @@ class PullRequest:
                         detail = f"{name}: {entry.note}"
                         self.found.append(Finding("rollout halted", entry.subscription, now, detail))
                     continue
-                for placed in one.placed():
-                    if placed.fate not in ("moves", "on its way"):
-                        continue
-                    if self.move(one, placed.subscription).fate in ("moves", "on its way"):
-                        self._moved.add((name, placed.subscription))
-                        course = Course(rules.old.number, rules.new.number, "at_renewal", now)
-                        self.declared.courses.setdefault(placed.subscription, {}).setdefault(rules.new.name, course)
+                if now <= self.declared.at + DAY:
+                    self._move(one, now)
             except (AccountError, RolloutError) as problem:
                 self._halted.add(name)
                 self.found.append(Finding("rollout halted", "", now, f"{name}: {problem}"))
 
-    def rollouts(self) -> Iterator[tuple[str, int, dict[str, int]]]:
+    def _move(self, one: Rollout, now: int) -> None:
+        """Move who can move, each by the rollout's own hand."""
+        rules = one.rules
+        stays = self._stays[str(rules.new)] = Counter()
+        for placed in one.placed():
+            if placed.fate == "stays":
+                stays[placed.why] += 1
+            elif placed.fate == "moves" and one.move(placed.subscription).fate == "moves":
+                self._moved[str(rules.new)] += 1
+                course = Course(rules.old.number, rules.new.number, "at_renewal", now)
+                self.declared.courses.setdefault(placed.subscription, {})[rules.new.name] = course
+
+    def rollouts(self) -> Iterator[tuple[str, int, Mapping[str, int]]]:
         """Each rollout as a command, how many it has moved, and how many it has not, by reason."""
         for begun in self._rollouts:
-            moved = sum(name == str(begun.rules.new) for name, _ in self._moved)
-            stays: dict[str, int] = {}
-            for placed in begun.placed():
-                if placed.fate == "stays":
-                    stays[placed.why] = stays.get(placed.why, 0) + 1
-            yield f"pricing rollout {begun.rules.new} --apply", moved, stays
+            name = str(begun.rules.new)
+            yield f"pricing rollout {name} --apply", self._moved[name], self._stays.get(name, {})
 
 
 def account_of(copy: Copy) -> Account:

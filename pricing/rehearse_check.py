@@ -63,7 +63,7 @@ class Course:
 
     Attributes:
         old, new: the version before and after.
-        at: when the move was applied, UTC seconds: `at_renewal`, periods that begin later are on the new version.
+        at: when the move was applied, UTC seconds: periods that begin later are on the new version.
     """
 
     old: int
@@ -142,6 +142,8 @@ class _Subscription:
         self.id, self.before, self.after, self.declared = id_, before, after, declared
         self.currency = str((*before, *after)[0]["currency"]) if (*before, *after) else "usd"
         self.courses = declared.courses.get(id_, {})
+        #: When the invoices were made that were there before the change.
+        self.earlier = {made for each in before if (made := int(each["created"])) <= declared.at}
 
     def findings(self) -> Iterator[Finding]:
         expected: dict[tuple[str, str, int, int], _Charge] = {}
@@ -221,33 +223,33 @@ class _Subscription:
 
     def _version(self, charge: _Charge) -> int:
         course = self.courses.get(charge.plan)
-        if course is None or course.how == "stays" or charge.start < course.at:
+        if course is None or course.how == "stays" or charge.start <= course.at:
             return charge.version
         return course.new
 
     def _taken(
         self, wanted: _Charge, where: tuple[str, str, int, int], there: dict[tuple[str, str, int, int], list[_Charge]]
     ) -> list[_Charge]:
-        """The charges that are this one; of usage, also those for parts of the period, if its price moved within."""
+        """The charges that are this one; of usage, also those for parts of its period."""
         found = there.pop(where, [])
-        course = self.courses.get(wanted.plan)
-        if course is not None and course.how == "now" and wanted.start < course.at < wanted.end:
-            for other in [each for each in there if each[:2] == where[:2]]:
-                if where[2] <= other[2] and other[3] <= where[3]:
-                    found += there.pop(other)
+        if self._is_usage(wanted):
+            plan, key, start, end = where
+            for other in [each for each in there if each[:2] == (plan, key) and start <= each[2] < each[3] <= end]:
+                found += there.pop(other)
         return found
 
+    def _is_usage(self, charge: _Charge) -> bool:
+        plan = self.declared.plans[charge.plan].get(charge.version)
+        return plan is not None and any(each.key == charge.key for each in plan.usage)
+
     def _compared(self, wanted: _Charge, found: list[_Charge]) -> Iterator[Finding]:
-        plan = self.declared.plans[wanted.plan].get(wanted.version)
-        charge = None if plan is None else next((each for each in plan.charges if each.key == wanted.key), None)
-        is_usage = isinstance(charge, Usage)
+        is_usage = self._is_usage(wanted)
         label = f"{wanted.key} of {wanted.plan}@{wanted.version}, {_span(wanted)}"
         billed = sum(each.amount for each in found)
         quantity = sum((each.quantity for each in found), Decimal(0))
-        late = self._was_a_draft(wanted)
 
         def finding(name: Name, detail: str) -> Finding:
-            name = "draft hour" if late else name
+            name = self._or_draft(name, wanted.created)
             return Finding(name, self.id, wanted.created, f"{label}: {detail}", billed - wanted.amount, self.currency)
 
         if not found:
@@ -276,13 +278,13 @@ class _Subscription:
 
     def _allowed(self, wanted: _Charge) -> set[int]:
         course = self.courses.get(wanted.plan)
-        if course is not None and course.how == "now" and wanted.start < course.at < wanted.end:
+        if course is not None and course.how == "now" and wanted.start <= course.at < wanted.end:
             return {course.old, course.new}
         return {wanted.version}
 
-    def _was_a_draft(self, wanted: _Charge) -> bool:
-        """Whether today's invoice of a charge was there already when the pull request was applied."""
-        return wanted.created <= self.declared.at
+    def _or_draft(self, name: Name, created: int) -> Name:
+        """The name of a finding: on an invoice that was there before the change, that is what is wrong."""
+        return "draft hour" if created in self.earlier else name
 
     def _surplus(self, charge: _Charge, expected: Iterable[_Charge]) -> Finding:
         """A charge that nothing explains: twice for the same time, or of what it should not have."""
@@ -297,7 +299,8 @@ class _Subscription:
         amount = money.format_minor(charge.amount, self.currency)
         detail = f"{charge.key} of {charge.plan}@{charge.version}, {_span(charge)}: {amount} is billed for "
         detail += "time that is billed already" if same else "what it should not have"
-        return Finding(name, self.id, charge.created, detail, charge.amount, self.currency)
+        named = self._or_draft(name, charge.created)
+        return Finding(named, self.id, charge.created, detail, charge.amount, self.currency)
 
     # -- prorations ---------------------------------------------------------------------------------------------
 
@@ -318,7 +321,7 @@ class _Subscription:
                 if course is None or course.how != "now":
                     amount = money.format_minor(total, self.currency)
                     yield Finding(
-                        "double charge",
+                        self._or_draft("double charge", invoice),
                         self.id,
                         at,
                         f"{amount} is prorated, and no proration is declared",
@@ -339,7 +342,7 @@ class _Subscription:
         if old is None or new is None or any(_coupons(invoice) for invoice in self.before):
             return None
         for charge in self._charges(self.before):
-            if charge.plan != plan or not charge.start < course.at < charge.end:
+            if charge.plan != plan or not charge.start <= course.at < charge.end:
                 continue
             if any(isinstance(each, Fee) and each.key == charge.key for each in old.charges):
                 if all(each.key != charge.key for each in new.fees):
@@ -357,19 +360,21 @@ class _Subscription:
         for where in sorted(before.keys() | after.keys()):
             was, now = before.get(where, 0), after.get(where, 0)
             if was != now:
-                price, start, end = where
+                created, price, start, end = where
                 texts = (money.format_minor(each, self.currency) for each in (now, was))
-                detail = f"{price}, {_day(start)} to {_day(end)}: {' in place of '.join(texts)}"
-                name: Name = "wrong item" if not was else "not explained"
-                yield Finding(name, self.id, start, detail, now - was, self.currency)
+                about = "a line without a price" if price == "None" else price
+                detail = f"{about}, {_day(start)} to {_day(end)}: {' in place of '.join(texts)}"
+                name = self._or_draft("wrong item" if not was else "not explained", created)
+                yield Finding(name, self.id, created, detail, now - was, self.currency)
 
-    def _others(self, invoices: Invoices) -> dict[tuple[str, int, int], int]:
-        found: dict[tuple[str, int, int], int] = {}
+    def _others(self, invoices: Invoices) -> dict[tuple[int, str, int, int], int]:
+        found: dict[tuple[int, str, int, int], int] = {}
         for invoice in invoices:
             for line in invoice["lines"]["data"]:
                 price = _price_of(line)
                 if price not in self.declared.catalogue and not _is_proration(line):
-                    where = (str(price), int(line["period"]["start"]), int(line["period"]["end"]))
+                    period = line["period"]
+                    where = (int(invoice["created"]), str(price), int(period["start"]), int(period["end"]))
                     found[where] = found.get(where, 0) + int(line["amount"])
         return found
 
@@ -385,7 +390,7 @@ class _Subscription:
                 continue
             for coupon in sorted(given.keys() - now.keys()):
                 off = money.format_minor(given[coupon], self.currency)
-                name: Name = "draft hour" if int(invoice["created"]) <= self.declared.at else "lost coupon"
+                name = self._or_draft("lost coupon", int(invoice["created"]))
                 detail = f"{coupon} takes off {off} today, and nothing then"
                 yield Finding(name, self.id, int(invoice["created"]), detail, given[coupon], self.currency)
             for coupon in sorted(now.keys() - given.keys()):

@@ -279,13 +279,14 @@ def _metadata(of: Mapping[str, Any], ids: Ids, *more: str) -> dict[str, str]:
 
 
 def _meter(meter: StripeObject, ids: Ids) -> StripeObject:
+    formula = meter["default_aggregation"]["formula"]
     return {
         "id": ids.text(meter["id"]),
         "object": "billing.meter",
         "display_name": "meter",
         "event_name": ids.word(meter["event_name"]),
-        # A rehearsal sends a period's usage in two events, whatever the account counts by.
-        "default_aggregation": {"formula": "sum"},
+        # A rehearsal sends a period's usage in two events, not in as many as a counting meter has counted.
+        "default_aggregation": {"formula": "sum" if formula == "count" else formula},
         **_fields(meter, ("created", "customer_mapping", "status", "value_settings")),
     }
 

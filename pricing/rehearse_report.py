@@ -12,7 +12,7 @@ from pricing.impact import LEAST_GROUP, TOP
 from pricing.rehearse_check import Finding
 from pricing.report import bounded, signed, table
 
-#: How many bills are shown of one kind of finding.
+#: How many subscriptions are shown with one kind of finding.
 _MOST: Final = 10
 _WORDS: Final[Mapping[str, str]] = {
     "lost coupon": "a coupon of today's bill is gone",
@@ -44,12 +44,12 @@ class Bills:
 
     @classmethod
     def of(cls, invoices: Mapping[str, Sequence[Mapping[str, Any]]], since: int) -> Bills:
-        """The bills made from a moment on, UTC seconds."""
+        """The bills made after a moment, UTC seconds."""
         amounts: dict[str, dict[tuple[str, str], int]] = {}
         count = 0
         for each in invoices.values():
             for invoice in each:
-                if int(invoice["created"]) >= since:
+                if int(invoice["created"]) > since:
                     count += 1
                     of = amounts.setdefault(str(invoice["currency"]), {})
                     where = (str(invoice["customer"]), _month(int(invoice["created"])))
@@ -109,8 +109,8 @@ def _headline(rehearsal: Rehearsal) -> Iterator[str]:
         yield f"✅ **Every difference is explained by the declared versions.** {who}."
     else:
         count = len(rehearsal.findings)
-        bills = "1 bill is" if count == 1 else f"{count:,} bills are"
-        yield f"⛔ **{bills} not explained by the declared versions.** {who}."
+        what = "1 difference is" if count == 1 else f"{count:,} differences are"
+        yield f"⛔ **{what} not explained by the declared versions.** {who}."
 
 
 def _findings(rehearsal: Rehearsal) -> Iterator[str]:
@@ -123,15 +123,23 @@ def _findings(rehearsal: Rehearsal) -> Iterator[str]:
         (f"**{name}**", _WORDS[name], f"{len(some):,}", _amounts(some))
         for name, some in sorted(by_name.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     ]
-    yield "### Findings\n\n" + table([("finding", "what it is", "bills", "too much, or too little"), *rows], right=2)
+    yield "### Findings\n\n" + table([("finding", "what it is", "times", "too much, or too little"), *rows], right=2)
     for name, some in by_name.items():
-        lines = []
-        for each in some[:_MOST]:
-            who = f"`{rehearsal.names.get(each.subscription, each.subscription)}`, " if each.subscription else ""
-            lines.append(f"- {who}{_day(each.at)}: {_pseudonymous(each.detail, rehearsal.names)}.")
-        if len(some) > _MOST:
-            lines.append(f"- and {len(some) - _MOST:,} more.")
+        by_subscription: dict[str, list[Finding]] = {}
+        for each in some:
+            by_subscription.setdefault(each.subscription, []).append(each)
+        lines = [_line(each, rehearsal.names) for each in list(by_subscription.values())[:_MOST]]
+        if (rest := len(by_subscription) - _MOST) > 0:
+            lines.append(f"- and {rest:,} more subscriptions.")
         yield f"**{name}**\n\n" + "\n".join(lines)
+
+
+def _line(some: Sequence[Finding], names: Mapping[str, str]) -> str:
+    """The findings of a name on one subscription: the first of them in words."""
+    first = some[0]
+    who = f"`{names.get(first.subscription, 'new')}`, " if first.subscription else ""
+    more = f" And {len(some) - 1:,} more until {_day(some[-1].at)}." if len(some) > 1 else ""
+    return f"- {who}{_day(first.at)}: {_pseudonymous(first.detail, names).removesuffix('.')}.{more}"
 
 
 def _pseudonymous(text: str, names: Mapping[str, str]) -> str:

@@ -102,8 +102,10 @@ def _events_of(
     spans = periods(subscription, item, shape.prices[item["price"]], end_of(shape))
     for number, (start, end) in enumerate(spans):
         units = history[number % len(history)].units
-        half = (units / 2).to_integral_value()
-        for at, part in ((start + 60, half), (end - (end - start) // 4, units - half)):
+        # Of a meter that bills by the last value, both are the whole.
+        last = shape.meters[meter]["default_aggregation"]["formula"] == "last"
+        half, rest = (units, units) if last else (half := (units / 2).to_integral_value(), units - half)
+        for at, part in ((start + 60, half), (end - (end - start) // 4, rest)):
             if part:
                 yield MeterEvent(
                     max(at, shape.now - OLDEST), _form(shape.meters[meter], customer, part, max(at, shape.now - OLDEST))
@@ -151,10 +153,12 @@ def walk(
 
 
 def bills(copy: Copy) -> dict[str, list[dict[str, Any]]]:
-    """Every invoice of each subscription with all of its lines and the coupons that it had, oldest first."""
+    """Every invoice of each subscription that is not void, with all of its lines and its coupons, oldest first."""
     found: dict[str, list[dict[str, Any]]] = {}
     expand = "expand[]=data.total_discount_amounts.discount.source.coupon"
     for invoice in copy.every("/v1/invoices", expand):
+        if invoice["status"] == "void":
+            continue
         if invoice["lines"]["has_more"]:
             invoice["lines"] = {"data": list(copy.every(f"/v1/invoices/{invoice['id']}/lines"))}
         subscription = invoice["parent"]["subscription_details"]["subscription"] if invoice.get("parent") else ""
