@@ -100,9 +100,11 @@ class PullRequest:
 
     def _up(self, copy: Copy, now: int) -> int:
         """Apply the checkout; returns when it was applied."""
+        total: Counter[str] = Counter()
         try:
             self.engine.up()
         except ApplyError as refused:
+            total = self.engine.changes
             # A price does not move at once while the invoice of a renewal is a draft: the message says to wait.
             now += DRAFT
             copy.set_clock(now)
@@ -111,9 +113,10 @@ class PullRequest:
                 self.engine.up()
             except ApplyError as again:
                 raise NotApplied(str(again)) from None
-            self.notes.append(f"The first pulumi up was refused, and an hour later it was not: {refused}")
-        changes = ", ".join(f"{count} {name}" for name, count in sorted(self.engine.changes.items()))
-        self.notes.append(f"pulumi up: {changes or 'nothing to change'}.")
+            self.notes.append(f"The first `pulumi up` stopped, and the next one, an hour later, did not: {refused}.")
+        total = total + self.engine.changes
+        changes = ", ".join(f"{count:,} {name.removesuffix('e')}ed" for name, count in sorted(total.items()))
+        self.notes.append(f"`pulumi up`: {changes or 'nothing to change'}.")
         return now
 
     def _declared_courses(self, before: list[dict[str, Any]], after: list[dict[str, Any]], now: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pricing.report import bounded, signed, table
 
 #: How many subscriptions are shown with one kind of finding.
 _MOST: Final = 10
+_ID: Final = re.compile(r"\b(?:cus|sub)_\w+")
 _WORDS: Final[Mapping[str, str]] = {
     "lost coupon": "a coupon of today's bill is gone",
     "coupon given again": "a coupon applies that today's bill does not have",
@@ -94,7 +96,8 @@ def markdown(rehearsal: Rehearsal) -> str:
             parts += _currency(rehearsal, rehearsal.then, currency, alone=len(currencies) == 1)
     for title, lines in (("What was done", rehearsal.done), ("How far to trust this", rehearsal.trust)):
         if lines:
-            parts.append(f"### {title}\n\n" + "\n".join(f"- {line}" for line in lines))
+            listed = "\n".join(f"- {_pseudonymous(line, rehearsal.names)}" for line in lines)
+            parts.append(f"### {title}\n\n{listed}")
     return bounded("\n\n".join(parts) + "\n")
 
 
@@ -143,8 +146,8 @@ def _line(some: Sequence[Finding], names: Mapping[str, str]) -> str:
 
 
 def _pseudonymous(text: str, names: Mapping[str, str]) -> str:
-    """A sentence whose ids of the copy are those that a person can find again."""
-    return " ".join(names.get(word.strip(":,;."), word) if word.startswith("sub_") else word for word in text.split())
+    """A sentence whose ids of the copy are those by which a person can find the customer."""
+    return _ID.sub(lambda match: names.get(match[0], match[0]), text)
 
 
 def _amounts(findings: Sequence[Finding]) -> str:
