@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate`, `impact` and `rollout` of a plan's versions, `verify` of a whole stack."""
+"""The command `pricing`: what people do with a model besides applying it, from `estimate` to `verify`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import impact_command, review_command, rollout_command, verify_command
+from pricing import impact_command, rehearse_command, review_command, rollout_command, verify_command
 from pricing.program import ProgramError, plans
 
 #: The exit code of every mistake.
@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     review_command.add_to(commands)
     rollout_command.add_to(commands)
     verify_command.add_to(commands)
+    rehearse_command.add_to(commands)
     return parser
 
 
