@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components import leaving, pricing
+from components.adopted import project_folder
 from components.placement import followed, undecided
 from components.plan import PublishedPlan
 from components.pricing import Plan, PricingError, unknown_argument
@@ -124,12 +125,6 @@ def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
 def is_meant(finding: Finding, meant: Collection[str]) -> bool:
     """Whether a warning is acknowledged; an acknowledgement for a plan without versions also holds for version 1."""
     return finding.name in meant or re.sub(r"@1(?!\d)", "", finding.name) in meant
-
-
-def project_folder(inside: Path) -> Path:
-    """The folder with Pulumi.yaml (a program runs there, or in a folder below that `main:` names)."""
-    folders = (inside, *inside.parents)
-    return next((each for each in folders if (each / "Pulumi.yaml").is_file()), inside)
 
 
 def validation_messages(error: ValidationError) -> list[str]:

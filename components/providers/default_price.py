@@ -54,6 +54,10 @@ DEFAULT_PRICE = Kind(
 
 class DefaultPrices(Reconciler):
     def create(self, new: Inputs) -> StripeObject:
+        there = self.inventory.known(new["product"])
+        # Stripe has just returned an adopted product, and it has this default price already.
+        if there is not None and self.returned("price", None, there) == new["price"]:
+            return there
         return self._set(new["product"], new)
 
     def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:
