@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components import leaving, pricing
-from components.adopted import project_folder
+from components.adopted import file_name, project_folder
 from components.placement import followed, undecided
 from components.plan import PublishedPlan
 from components.pricing import Plan, PricingError, unknown_argument
@@ -59,6 +59,12 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             known = ", ".join(sorted(run.plans)) or "none"
             raise PricingError(f"{NAMESPACE}:offers names {name}, and there is no such plan; this program has {known}")
         leaving.say()
+        for kind, names in (run.adopted or {}).items():
+            for each in sorted(name for name in names if (kind, name) not in run.declared):
+                pulumi.log.warn(
+                    f"{file_name(pulumi.get_stack())} names {kind} '{each}', which the program does not declare: "
+                    f"{names[each]} is not adopted"
+                )
         for sentence in followed(run):
             pulumi.log.warn(sentence)
         for finding in doubts(run.plans):
