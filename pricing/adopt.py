@@ -46,6 +46,7 @@ PROVIDERS: Final[Mapping[str, type[StripeProvider]]] = {
 }
 IMPORTS: Final = {
     "PublishedPlan": "components.plan",
+    "Subscriber": "components.subscriber",
     **dict.fromkeys(("Fee", "Overage", "Plan", "Tier", "Usage", "Version"), "components.pricing"),
     **dict.fromkeys((*PROVIDERS, "DefaultPrice"), "components.resources"),
 }
@@ -54,6 +55,14 @@ _CHOSEN: Final[Mapping[str, Callable[[str], bool]]] = {
     "Product": lambda id_: not id_.startswith("prod_"),
     "Coupon": lambda id_: not (len(id_) == 8 and id_.isalnum() and id_ != id_.upper() and id_ != id_.lower()),
 }
+#: What a subscriber declares of a subscription, or leaves to Stripe.
+_SAID_BY_SUBSCRIBER: Final = frozenset(
+    [
+        *("automatic_tax", "billing_mode", "billing_schedules", "cancel_at_period_end", "cancellation_details"),
+        *("collection_method", "currency", "customer", "days_until_due", "invoice_settings", "payment_settings"),
+        *("trial_end", "trial_settings"),
+    ]
+)
 _ENDED: Final = ("canceled", "incomplete", "incomplete_expired")
 
 
@@ -133,11 +142,22 @@ class _Adopting:
         self._account, self._stack, self._reconciler = account, stack, reconciler
         self._before = {(kind, id_) for kind, names in stack.before.items() for id_ in names.values()}
         self._done = Adoption()
+        self._price_by_id = {each["id"]: each for each in account.prices}
+        self._meter_by_id = {each["id"]: each for each in account.meters}
         self._names: dict[str, set[str]] = {kind: set() for kind in (*PROVIDERS, "DefaultPrice")}
         self._plans: set[str] = set()
         self._variables: set[str] = {"program", *IMPORTS}
+        #: The plan, version and key of the charge that a price is, by its id.
+        self._places: dict[str, tuple[str, int, str]] = {}
+        #: How a later statement names a version of a plan, and the currency that it has first.
+        self._versions: dict[tuple[str, int], str] = {}
+        self._currencies: dict[tuple[str, int], str] = {}
         #: How a later statement links to an object, by its id.
         self._links: dict[str, str] = {}
+        self._by_lookup_key: dict[str, list[StripeObject]] = {}
+        for price in account.prices:
+            if price.get("lookup_key"):
+                self._by_lookup_key.setdefault(price["lookup_key"], []).append(price)
         self._paid: Counter[str] = Counter()
         self._together: dict[str, set[str]] = {}
         for each in account.subscriptions or ():
@@ -158,7 +178,7 @@ class _Adopting:
             if meter["id"] in apart:
                 self._meter(meter, apart[meter["id"]])
         around = Around(
-            {each["id"]: each for each in self._account.meters},
+            self._meter_by_id,
             self._paid,
             self._together,
             self._plans,
@@ -175,6 +195,7 @@ class _Adopting:
         self._promotion_codes(coupons)
         self._customers()
         self._release_unused_names()
+        self._done.statements = source.shared(self._done.statements, self._variable)
         return self._done
 
     # -- what is left alone ---------------------------------------------------------------------------------------
@@ -274,7 +295,6 @@ class _Adopting:
         Raises:
             NoPlan: that would change something.
         """
-        by_id = {each["id"]: each for each in self._account.prices}
         offered = max(plan.versions)
         ids: dict[tuple[str, str], str] = {("Product", f"{plan.name}-product"): plan.product}
         self._assert_same("Product", product, {"name": product["name"]})
@@ -287,12 +307,11 @@ class _Adopting:
                 **({"lookup_key": plan.lookup_keys[key]} if number == offered and key in plan.lookup_keys else {}),
                 **({"active": False} if version.archived else {}),
             }
-            self._assert_same("Price", by_id[id_], arguments)
+            self._assert_same("Price", self._price_by_id[id_], arguments)
             ids["Price", price_name(plan.name, number, key)] = id_
         # As PublishedPlan names them: a plan's only meter is the plan's.
         first = plan.versions[min(plan.versions)].plan
         own = [usage.key for usage in first.usage if usage.meter is None]
-        meters = {each["id"]: each for each in self._account.meters}
         for key, id_ in plan.own_meter.items():
             ids["Meter", f"{plan.name}-meter" if own == [key] else f"{plan.name}-{key}-meter"] = id_
         taken = {name for kind, name in ids if name in self._names[kind]}
@@ -303,7 +322,7 @@ class _Adopting:
             raise NoPlan("its meter is left alone")
         keywords: dict[str, Any] = {}
         if plan.own_meter:
-            events = {key: str(meters[id_]["event_name"]) for key, id_ in plan.own_meter.items()}
+            events = {key: str(self._meter_by_id[id_]["event_name"]) for key, id_ in plan.own_meter.items()}
             keywords["event_name"] = next(iter(events.values())) if len(events) == 1 else events
         if plan.shared:
             keys = {usage.key: str(usage.meter) for each in plan.versions.values() for usage in each.plan.usage}
@@ -323,6 +342,9 @@ class _Adopting:
         for (number, key), id_ in plan.prices.items():
             of = variable if number == offered else f"{variable}.version({number})"
             self._links[id_] = f"{of}.prices[{source.text(key)}].id"
+            self._places[id_] = (plan.name, number, key)
+            self._versions[plan.name, number] = of
+            self._currencies[plan.name, number] = plan.versions[number].plan.currencies[0]
         self._done.plans += 1
         self._done.versions += len(plan.versions) - 1
         self._add(variable, Call("PublishedPlan", [plan.name, source.versions(plan.versions)], keywords))
@@ -339,7 +361,7 @@ class _Adopting:
     ) -> None:
         """Declare a product and its prices one by one."""
         for price in prices:
-            meter = (price.get("recurring") or {}).get("meter")
+            meter = str((price.get("recurring") or {}).get("meter"))
             if meter in meters and meter not in self._links:
                 name = unique(slug(str(meters[meter]["event_name"]), "meter")[:40], self._names["Meter"])
                 self._meter(meters[meter], name)
@@ -396,7 +418,7 @@ class _Adopting:
 
     def _claims(self, price: StripeObject, key: str) -> bool:
         """Whether a price is the one that declares its lookup key: the active one, else the newest."""
-        same = [each for each in self._account.prices if each.get("lookup_key") == key]
+        same = self._by_lookup_key[key]
         return max(same, key=lambda each: (bool(each["active"]), _age(each))) is price
 
     def _price_name(self, price: StripeObject, of: str) -> str:
@@ -463,7 +485,12 @@ class _Adopting:
     def _customers(self) -> None:
         if self._account.customers is None:
             return
-        named: dict[str, str] = {}
+        of: dict[str, list[StripeObject]] = {}
+        for each in sorted(self._account.subscriptions or (), key=_age):
+            if each["status"] in _ENDED:
+                self._leave([each], "subscriptions that have ended or never began")
+            elif self._is_free("Subscription", each):
+                of.setdefault(str(id_of(each["customer"])), []).append(each)
         for customer in sorted(self._account.customers, key=_age):
             if customer.get("deleted") or not self._is_free("Customer", customer):
                 continue
@@ -474,15 +501,76 @@ class _Adopting:
                 del arguments["tax_exempt"]
             label = customer.get("name") or customer.get("email") or customer["id"]
             name = unique(slug(str(label), "customer"), self._names["Customer"])
-            if self._declare("Customer", name, customer, arguments):
-                named[str(customer["id"])] = name
-        for each in sorted(self._account.subscriptions or (), key=_age):
-            if each["status"] in _ENDED:
-                self._leave([each], "subscriptions that have ended or never began")
-            elif self._is_free("Subscription", each):
-                self._subscription(each, named)
+            theirs = of.pop(str(customer["id"]), [])
+            if len(theirs) == 1 and self._subscriber(name, customer, arguments, theirs[0]):
+                continue
+            if not self._declare("Customer", name, customer, arguments):
+                self._leave(theirs, "subscriptions of customers that are left alone")
+                continue
+            for each in theirs:
+                self._subscription(each, name)
+        for theirs in of.values():
+            for each in theirs:
+                self._subscription(each, slug(str(each["id"])))
 
-    def _subscription(self, there: StripeObject, named: Mapping[str, str]) -> None:
+    def _subscriber(self, name: str, customer: StripeObject, details: Inputs, there: StripeObject) -> bool:
+        """Declare a customer and its subscription as a subscriber of plans, if that says all of it."""
+        items = there["items"]["data"]
+        places = [self._places.get(item["price"]["id"]) for item in items]
+        whole = {place[:2] for place in places if place is not None}
+        charges = {charge for charge, place in self._places.items() if place[:2] in whole}
+        fees = {int(item["quantity"]) for item in items if item.get("quantity") is not None}
+        if (
+            not all(places)
+            or charges != {item["price"]["id"] for item in items}
+            or len(items) != len(charges)
+            or len(fees) > 1
+            or details.keys() - {"name", "email"}
+            or there.get("schedule")
+            or there.get("cancel_at_period_end")
+            or mapping(there.get("automatic_tax")).get("enabled")
+            or any(_metadata(each) for each in (there, *items))
+            or name in self._names["Subscription"]
+            or mapping(self._projected("Subscription", there)).keys() - _SAID_BY_SUBSCRIBER
+        ):
+            return False
+        seats = fees.pop() if fees else 1
+        mode = str(mapping(there.get("billing_mode")).get("type", "flexible"))
+        arguments = {
+            "customer": customer["id"],
+            "currency": there["currency"],
+            "billing_mode": {"type": mode},
+            "collection_method": "send_invoice",
+            "days_until_due": there.get("days_until_due") or 30,
+            "items": {
+                place[2]: _present({"price": item["price"]["id"], "quantity": item.get("quantity")})
+                for item, place in zip(items, places, strict=True)
+                if place is not None
+            },
+        }
+        try:
+            self._assert_same("Customer", customer, details)
+            self._assert_same("Subscription", there, arguments)
+        except NoPlan:
+            return False
+        versions = sorted(whole)
+        plans = [Name(self._versions[plan, number]) for plan, number in versions]
+        keywords: dict[str, Any] = _present({"customer_name": details.get("name"), "email": details.get("email")})
+        if seats != 1:
+            keywords["seats"] = seats
+        if arguments["days_until_due"] != 30:
+            keywords["days_until_due"] = arguments["days_until_due"]
+        if there["currency"] != self._currencies[versions[0]]:
+            keywords["currency"] = there["currency"]
+        if mode != "flexible":
+            keywords["billing_mode"] = mode
+        for kind, remote in (("Customer", customer), ("Subscription", there)):
+            self._names[kind].add(name)
+            self._done.ids.setdefault(kind, {})[name] = str(remote["id"])
+        self._add(None, Call("Subscriber", [name, plans[0] if len(plans) == 1 else plans], keywords))
+        return True
+
+    def _subscription(self, there: StripeObject, of: str) -> None:
         if there.get("schedule"):
             self._leave([there], "subscriptions with a schedule, which its maker manages")
             return
@@ -507,7 +595,7 @@ class _Adopting:
             arguments.pop("cancel_at", None)
         if mapping(arguments.get("billing_mode")).get("type"):
             arguments["billing_mode"] = {"type": arguments["billing_mode"]["type"]}
-        name = unique(named.get(str(arguments["customer"]), slug(str(there["id"]))), self._names["Subscription"])
+        name = unique(of, self._names["Subscription"])
         self._declare("Subscription", name, there, arguments)
 
     # -- declaring ------------------------------------------------------------------------------------------------
@@ -520,7 +608,7 @@ class _Adopting:
             self._names[kind].discard(name)
             self._leave([remote], str(difference))
             return False
-        variable = self._variable(name if kind in ("Meter", "Product", "Customer") else f"{name}-{kind.lower()}")
+        variable = self._variable(name if kind in ("Product", "Customer") else f"{name}-{kind.lower()}")
         self._done.ids.setdefault(kind, {})[name] = str(remote["id"])
         self._links[str(remote["id"])] = f"{variable}.id"
         self._add(

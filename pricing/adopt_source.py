@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -11,6 +12,8 @@ import money
 from components.pricing import Amounts, Fee, Overage, Plan, Tier, Usage, Version
 
 WIDTH: Final = 120
+#: A shorter charge is written out wherever it is.
+_LONG: Final = 40
 _INDENT: Final = " " * 4
 
 
@@ -64,6 +67,53 @@ def program(title: str, statements: Iterable[Statement], imports: Mapping[str, s
 
 def _wrapped(title: str) -> list[str]:
     return [f'"""{title}"""']
+
+
+def shared(statements: Sequence[Statement], variable: Callable[[str], str]) -> list[Statement]:
+    """The statements with each long usage charge that several plans or versions have in a variable of its own.
+
+    Args:
+        variable: a free variable for a name.
+    """
+    times = Counter(text for _, call in statements for text, _ in _usages(call))
+    of_text: dict[str, str] = {}
+    found: list[Statement] = []
+    for assigned, call in statements:
+        for text, usage in _usages(call):
+            if times[text] > 1 and len(text) > _LONG and text not in of_text:
+                of_text[text] = variable(str(usage.keywords.get("units") or f"{usage.arguments[0]}s"))
+                found.append((of_text[text], usage))
+        found.append((assigned, _replaced(call, of_text)))
+    return found
+
+
+def _usages(value: Any) -> Iterator[tuple[str, Call]]:
+    match value:
+        case Call(function="Usage"):
+            yield _flat(value), value
+        case Call():
+            for each in (*value.arguments, *value.keywords.values()):
+                yield from _usages(each)
+        case Mapping():
+            for each in value.values():
+                yield from _usages(each)
+        case list():
+            for each in value:
+                yield from _usages(each)
+
+
+def _replaced(value: Any, of_text: Mapping[str, str]) -> Any:
+    match value:
+        case Call(function="Usage") if (name := of_text.get(_flat(value))) is not None:
+            return Name(name)
+        case Call():
+            keywords = {key: _replaced(each, of_text) for key, each in value.keywords.items()}
+            return Call(value.function, [_replaced(each, of_text) for each in value.arguments], keywords)
+        case Mapping():
+            return {key: _replaced(each, of_text) for key, each in value.items()}
+        case list():
+            return [_replaced(each, of_text) for each in value]
+    return value
 
 
 def _import(module: str, names: Sequence[str]) -> Iterator[str]:

@@ -54,8 +54,8 @@ DEFAULT_PRICE = Kind(
 
 class DefaultPrices(Reconciler):
     def create(self, new: Inputs) -> StripeObject:
-        there = self.inventory.known(new["product"])
-        # Stripe has just returned an adopted product, and it has this default price already.
+        # An adopted product may have this default price already. One that this run has made or adopted is known.
+        there = self.inventory.known(new["product"]) or self.inventory.fetch(new["product"])
         if there is not None and self.returned("price", None, there) == new["price"]:
             return there
         return self._set(new["product"], new)

@@ -1,4 +1,4 @@
-"""An account that nobody has declared: products, prices and subscriptions as years of dashboards and scripts leave them."""
+"""An account that nobody has declared: products, prices and subscriptions as years of scripts leave them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ class Made:
         fee = self.price(product, unit_amount=self.random.randrange(1_000, 9_000), recurring={"interval": "month"})
         self.post(f"/v1/products/{product}", default_price=fee)
         free = self.random.randrange(1, 100) * 100
-        tiers = [{"up_to": free, "unit_amount": 0}, {"up_to": "inf", "unit_amount_decimal": "0.04"}]
+        tiers: list[dict[str, Any]] = [
+            {"up_to": free, "unit_amount": 0},
+            {"up_to": "inf", "unit_amount_decimal": "0.04"},
+        ]
         self._metered(product, self.meter(f"{name} tokens"), tiers)
 
     def tiers(self, name: str) -> None:
@@ -90,7 +93,7 @@ class Made:
         self._metered(product, self.meter(f"{name} API calls"), tiers, **more)
 
     def grandfathered(self, name: str) -> None:
-        """A fee that has risen twice; who paid before goes on, on prices that are archived or only no longer offered."""
+        """A fee that has risen twice; who paid before goes on, on prices that are archived or no longer offered."""
         product = self.product(name)
         amounts = sorted(self.random.sample(range(1_000, 50_000), 3))
         prices = [self.price(product, unit_amount=each, recurring={"interval": "month"}) for each in amounts]
