@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace, account: Account | None) -> int:
     held, unread = _held(stack)
     if unread:
         notes.append(unread)
-    found = adopt.adopt(there, adopt.Stack(f"{project(folder)}/{stack}", held, before), _reconcilers(account))
+    found = adopt.adopt(there, adopt.Stack(f"{project(folder)}/{stack}", held, before), reconcilers(account))
     for sentence in (*notes, *found.notes):
         _say(sentence)
     for why, ids in sorted(found.left.items(), key=lambda entry: (-len(entry[1]), entry[0])):
@@ -195,7 +195,7 @@ def _held(stack: str) -> tuple[frozenset[tuple[str, str]], str | None]:
     return frozenset(), f"the state of {stack} is unknown, so owners in metadata tell alone what it has: {why}"
 
 
-def _reconcilers(account: Account) -> Callable[[str], Any]:
+def reconcilers(account: Account) -> Callable[[str], Any]:
     made: dict[str, Any] = {}
 
     def reconciler(kind: str) -> Any:
