@@ -113,7 +113,7 @@ def test_amounts_keep_every_digit(world: World) -> None:
         {"up_to": 1_000, "unit_amount": None, "unit_amount_decimal": "0.100000000001", "flat_amount": None},
         {"up_to": None, "unit_amount": None, "unit_amount_decimal": "12345678.5", "flat_amount": 0},
     ]
-    how = {"billing_scheme": "tiered", "tiers_mode": "volume", "tiers": tiers, "unit_amount": None}
+    how: dict[str, Any] = {"billing_scheme": "tiered", "tiers_mode": "volume", "tiers": tiers, "unit_amount": None}
     metered = price(recurring=METERED, unit_amount_decimal=None, **how)
     text = decided(world, [product()], [metered], meters=[METER]).text("")
     assert 'Tier("0.00100000000001", up_to=1_000)' in text
@@ -136,7 +136,7 @@ def test_what_a_plan_cannot_say_is_a_price(world: World, of: dict[str, Any], why
 
 def test_older_prices_become_versions_with_the_usage_that_is_paid_beside_them(world: World) -> None:
     """Version 1 has a fee and usage of its own, which one subscription pays; both are archived."""
-    usage = {"recurring": METERED, "unit_amount": 5, "unit_amount_decimal": "5"}
+    usage: dict[str, Any] = {"recurring": METERED, "unit_amount": 5, "unit_amount_decimal": "5"}
     old = [price("price_1", active=False), price("price_2", active=False, created=9_000, **usage)]
     new = [price("price_3", created=10_000, unit_amount=2_000, unit_amount_decimal="2000")]
     both = [{"id": "sub_1", "status": "active", "items": {"data": [{"price": {"id": each["id"]}} for each in old]}}]
