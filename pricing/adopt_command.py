@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,17 +13,16 @@ from typing import Any, Final, TypeVar
 
 from components.account import Account, AccountError, StripeRefusal
 from components.adopted import Ids, file_name, read
-from components.providers.state import state_in
 from components.settings import Settings, SettingsError, StackConfig
 from pricing import adopt, lists
 from pricing.adopt import PROVIDERS, Adoption
+from pricing.held import in_state
 from pricing.program import ProgramError, config, project
 
 #: Exit codes: done, or nothing to do; a file that somebody must decide about; an error.
 DONE, DECIDE, ERROR = 0, 2, 3
 #: How many ids a line names.
 _NAMED: Final = 3
-_EXPORT_SECONDS: Final = 60
 
 T = TypeVar("T")
 
@@ -80,10 +77,12 @@ def _run(arguments: argparse.Namespace, account: Account | None) -> int:
     ids_file = folder / file_name(stack)
     before: Ids = read(ids_file) if ids_file.is_file() else {}
     there, notes = _read(account, customers=arguments.customers)
-    held, unread = _held(stack)
+    held, unread = in_state(stack)
     if unread:
         notes.append(unread)
-    found = adopt.adopt(there, adopt.Stack(f"{project(folder)}/{stack}", held, before), reconcilers(account))
+    found = adopt.adopt(
+        there, adopt.Stack(f"{project(folder)}/{stack}", held or frozenset(), before), reconcilers(account)
+    )
     for sentence in (*notes, *found.notes):
         _say(sentence)
     for why, ids in sorted(found.left.items(), key=lambda entry: (-len(entry[1]), entry[0])):
@@ -177,22 +176,6 @@ def _counting(what: str, objects: Iterable[T], clock: Callable[[], float]) -> It
             said = clock()
             _say(f"{number:,} {what} read")
         yield each
-
-
-def _held(stack: str) -> tuple[frozenset[tuple[str, str]], str | None]:
-    """The objects in the stack's state, by kind and id, and why they are unknown."""
-    pulumi = shutil.which("pulumi")
-    why = "there is no pulumi on PATH"
-    if pulumi is not None:
-        command = [pulumi, "stack", "export", "--non-interactive", "--stack", stack]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_EXPORT_SECONDS, check=False)
-            if done.returncode == 0:
-                return frozenset(state_in(json.loads(done.stdout)).holders), None
-            why = " ".join(done.stderr.split())[-200:]
-        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-            why = str(error)
-    return frozenset(), f"the state of {stack} is unknown, so owners in metadata tell alone what it has: {why}"
 
 
 def reconcilers(account: Account) -> Callable[[str], Any]:

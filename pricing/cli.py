@@ -17,7 +17,7 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import adopt_command, impact_command, rollout_command
+from pricing import adopt_command, export_command, impact_command, rollout_command
 from pricing.program import ProgramError, plans
 
 #: The exit code of every mistake.
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="the stack whose settings to use (default: %(default)s)")
     adopt_command.add_to(commands)
+    export_command.add_to(commands)
     impact_command.add_to(commands)
     rollout_command.add_to(commands)
     return parser

@@ -77,7 +77,7 @@ class Made:
             {"up_to": free, "unit_amount": 0},
             {"up_to": "inf", "unit_amount_decimal": "0.04"},
         ]
-        self._metered(product, self.meter(f"{name} tokens"), tiers)
+        self.metered(product, self.meter(f"{name} tokens"), tiers)
 
     def tiers(self, name: str) -> None:
         """Usage in tiers, some with amounts of twelve decimals, a flat amount, and other currencies."""
@@ -90,7 +90,7 @@ class Made:
         more: dict[str, Any] = {"tiers_mode": self.random.choice(["graduated", "volume"])}
         if self.random.random() < 0.5:
             more["currency_options"] = {"eur": {"tiers": [{**tier, "unit_amount_decimal": "2.25"} for tier in tiers]}}
-        self._metered(product, self.meter(f"{name} API calls"), tiers, **more)
+        self.metered(product, self.meter(f"{name} API calls"), tiers, **more)
 
     def grandfathered(self, name: str) -> None:
         """A fee that has risen twice; who paid before goes on, on prices that are archived or no longer offered."""
@@ -140,7 +140,7 @@ class Made:
         )
         return str(made["id"])
 
-    def _metered(self, product: str, meter: str, tiers: list[dict[str, Any]], **more: Any) -> str:
+    def metered(self, product: str, meter: str, tiers: list[dict[str, Any]], **more: Any) -> str:
         recurring = {"interval": "month", "usage_type": "metered", "meter": meter}
         how = {"billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": tiers, **more}
         return self.price(product, recurring=recurring, **how)
@@ -161,3 +161,34 @@ class Made:
 
 
 WORDS = ("Alpaca", "Llama", "Vicuna", "Guanaco", "Camel", "Dromedary")
+
+
+def of_the_page(world: World) -> None:
+    """The account of docs/adopt.md."""
+    made = Made(world, 0)
+    month = {"recurring": {"interval": "month"}}
+    team = str(made.post("/v1/products", name="Team")["id"])
+    old = made.price(team, unit_amount=1_500, **month)
+    now = made.price(team, unit_amount=2_000, lookup_key="team_monthly", **month)
+    made.post(f"/v1/products/{team}", default_price=now)
+    made.subscribe(old)
+    made.post(f"/v1/prices/{old}", active=False)
+    meter = made.post(
+        "/v1/billing/meters",
+        display_name="Robot API calls",
+        event_name="robot_calls",
+        default_aggregation={"formula": "sum"},
+    )
+    robot = str(made.post("/v1/products", name="Robot")["id"])
+    fee = made.price(robot, unit_amount=10_000, **month)
+    made.post(f"/v1/products/{robot}", default_price=fee)
+    tiers: list[dict[str, Any]] = [
+        {"up_to": 1_000, "unit_amount": 0},
+        {"up_to": "inf", "unit_amount_decimal": "0.04"},
+    ]
+    made.metered(robot, str(meter["id"]), tiers)
+    course = str(made.post("/v1/products", name="Course", description="Two days, on site")["id"])
+    made.price(course, unit_amount=90_000)
+    gone = str(made.post("/v1/products", name="Fax", active=False)["id"])
+    made.price(gone, unit_amount=300, active=False, **month)
+    made.post("/v1/coupons", id="WELCOME", name="Welcome", percent_off=20, duration="once")

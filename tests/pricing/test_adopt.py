@@ -2,102 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import pytest
 
-from pricing import adopt_command, cli
 from tests.components.world import World
-from tests.mocked import event_loop
 from tests.pricing.an_account import Made
+from tests.pricing.existing import WRITTEN, Existing, opened
 from tests.stack import Stack
-
-CONFIG = "config:\n  stripe-pricing:mode: sandbox\n"
-
-
-class Shop:
-    """A project `shop` with a stack `dev`, and an account that may have anything."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "shop"
-        self.folder.mkdir()
-        (self.folder / "Pulumi.yaml").write_text("name: shop\nruntime: python\n")
-        (self.folder / "Pulumi.dev.yaml").write_text(CONFIG)
-        self.world = World(folder / "stripe.db")
-        self.stack = Stack(self.world, project="shop")
-        self.said = ""
-
-    @property
-    def program(self) -> Path:
-        return self.folder / "__main__.py"
-
-    @property
-    def ids(self) -> dict[str, dict[str, str]]:
-        found: dict[str, dict[str, str]] = json.loads((self.folder / "adopted.dev.json").read_text())
-        return found
-
-    def adopt(self, *words: str, out: str | None = "__main__.py") -> int:
-        """`pricing adopt` in the project's folder, in this process."""
-        account = self.world.process().account
-        arguments = cli.parser().parse_args(["adopt", *(["--out", out] if out else []), *words])
-        self.world.forget_calls()
-        text = io.StringIO()
-        with chdir(self.folder), redirect_stderr(text), redirect_stdout(text):
-            code = adopt_command.run(arguments, account)
-        self.said = text.getvalue()
-        assert not self.writes()
-        return code
-
-    def up(self) -> list[str]:
-        """Apply the program; what it has written, without reads: `POST /v1/prices/price_1 metadata[pulumi]`."""
-        self.world.forget_calls()
-        with chdir(self.folder):
-            self.stack.up(self.program)
-        return self.writes()
-
-    def writes(self) -> list[str]:
-        return [
-            f"{each} {' '.join(name for name, _ in parse_qsl(each.body) if not name.startswith('expand'))}"
-            for each in self.world.sent
-            if each.method != "GET"
-        ]
-
-    def adopts(self) -> None:
-        """The whole way: adopt, an `up` that writes owners only, one that does nothing, and a second adoption."""
-        assert self.adopt() == 0, self.said
-        writes = self.up()
-        assert not [each for each in writes if not re.fullmatch(r"POST /v1/[\w/]+ metadata\[pulumi\]", each)]
-        owned = sum(len(names) for kind, names in self.ids.items() if kind != "Meter")
-        assert len(writes) == owned
-        assert {f"{kind} {name}" for kind, names in self.ids.items() for name in names} <= self.stack.states.keys()
-        assert not self.up()
-        assert not self.stack.done
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with event_loop():
-        made = Shop(tmp_path)
+def shop(tmp_path: Path) -> Iterator[Existing]:
+    with opened(tmp_path) as made:
         yield made
-        made.world.sandbox.close()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_generated_account_is_adopted_with_nothing_written_but_owners(shop: Shop, seed: int) -> None:
+def test_a_generated_account_is_adopted_with_nothing_written_but_owners(shop: Existing, seed: int) -> None:
     made = Made(shop.world, seed).products(32)
     shop.adopts()
     assert set(made.paid_archived) >= {id_ for id_ in shop.ids["Price"].values() if id_ in made.paid_archived}
 
 
-def test_the_text_is_as_ruff_formats_it(shop: Shop) -> None:
+def test_the_text_is_as_ruff_formats_it(shop: Existing) -> None:
     Made(shop.world, 7).products(48)
     assert shop.adopt() == 0
     command = [
@@ -117,42 +49,6 @@ def test_the_text_is_as_ruff_formats_it(shop: Shop) -> None:
 
 # -- what a person wrote ----------------------------------------------------------------------------------------------
 
-WRITTEN = """\
-from components.plan import PublishedPlan
-from components.pricing import Fee, Overage, Plan, Tier, Usage, Version
-from components.program import program
-from components.resources import Coupon, DefaultPrice, Meter, Price, Product, PromotionCode
-
-with program():
-    tokens = Usage("token", included=1_000, overage=Overage("0.04", per=100))
-    PublishedPlan(
-        "alpaca-ai",
-        {
-            1: Plan("Alpaca.ai", fees=Fee("100.00"), usage=tokens),
-            2: Version(Plan("Alpaca.ai", fees=Fee("120.00"), usage=tokens), rollout="keep"),
-        },
-        event_name="alpaca_ai_tokens",
-    )
-    PublishedPlan("team", Plan("Team", fees=Fee({"usd": "20.00", "eur": "19.00"})))
-    PublishedPlan("yearly", Plan("Yearly", fees=Fee("1000.00", interval="year"), currency="eur"))
-    calls = Meter(
-        "calls", display_name="API calls", event_name="api_calls", default_aggregation={"formula": "sum"}
-    )
-    called = Usage(
-        "API call",
-        meter="calls",
-        tiers=[Tier("0.10", up_to=1_000), Tier("0.05", up_to=50_000), Tier("2.00", per=100)],
-        tiers_mode="volume",
-    )
-    PublishedPlan("small", Plan("Small", fees=Fee("10.00"), usage=called), meters={"calls": calls})
-    PublishedPlan("large", Plan("Large", fees=Fee("90.00"), usage=called), meters={"calls": calls})
-    setup = Product("setup", name="Setup", description="Once, when you begin")
-    once = Price("setup-once", product=setup.id, currency="usd", unit_amount=50_000)
-    DefaultPrice("setup-default", product=setup.id, price=once.id)
-    welcome = Coupon("welcome", id="WELCOME", percent_off="20", duration="repeating", duration_in_months=3)
-    PromotionCode("hello", code="HELLO", promotion={"type": "coupon", "coupon": welcome.id})
-"""
-
 
 def of_nobody(world: World) -> None:
     """Take the owners out of all metadata, as in an account that no program has made."""
@@ -161,7 +57,7 @@ def of_nobody(world: World) -> None:
             world.stripe("post", f"/v1/{kind}/{each['id']}", metadata={"pulumi": ""})
 
 
-def written(shop: Shop, program: str = WRITTEN) -> int:
+def written(shop: Existing, program: str = WRITTEN) -> int:
     """Apply what a person wrote, and forget that a program did: its lines as ruff formats them."""
     shop.program.write_text(program)
     subprocess.run([sys.executable, "-m", "ruff", "format", "-q", "--isolated", "--line-length=120", shop.program])
@@ -173,14 +69,17 @@ def written(shop: Shop, program: str = WRITTEN) -> int:
     return lines
 
 
-def test_the_program_is_hardly_longer_than_what_a_person_wrote(shop: Shop) -> None:
+def test_the_program_is_hardly_longer_than_what_a_person_wrote(shop: Existing) -> None:
     of_a_person = written(shop)
     shop.adopts()
     assert len(shop.program.read_text().splitlines()) <= 1.3 * of_a_person
     assert 'Fee("1000.00", interval="year"), currency="eur"' in shop.program.read_text()
 
 
-def test_what_this_program_made_is_left_alone(shop: Shop) -> None:
+@pytest.mark.parametrize("has_engine", [True, False])
+def test_what_this_program_made_is_left_alone(shop: Existing, has_engine: bool) -> None:
+    """Meters have no owner: the state tells, and without a pulumi the owner of the prices that bill by them."""
+    shop.has_engine = has_engine
     shop.program.write_text(WRITTEN)
     shop.up()
     assert shop.adopt(out="adopted.py") == 0
@@ -194,14 +93,14 @@ def test_what_this_program_made_is_left_alone(shop: Shop) -> None:
 # -- customers --------------------------------------------------------------------------------------------------------
 
 
-def with_customers(shop: Shop) -> Made:
+def with_customers(shop: Existing) -> Made:
     made = Made(shop.world, 3)
     for number in range(4):
         made.grandfathered(f"Plan {number}")
     return made
 
 
-def test_customers_and_subscriptions_are_adopted_on_request(shop: Shop) -> None:
+def test_customers_and_subscriptions_are_adopted_on_request(shop: Existing) -> None:
     with_customers(shop)
     assert shop.adopt("--customers", out=None) == 0
     assert 'Subscriber("customer-1", plan_0.version(1), customer_name="Customer 1", email="c@example.com"' in shop.said
@@ -215,7 +114,7 @@ def test_customers_and_subscriptions_are_adopted_on_request(shop: Shop) -> None:
 # -- again, and after a failure ---------------------------------------------------------------------------------------
 
 
-def test_adopting_twice_changes_nothing(shop: Shop) -> None:
+def test_adopting_twice_changes_nothing(shop: Existing) -> None:
     Made(shop.world, 5).products(8)
     shop.adopts()
     before = (shop.program.read_text(), shop.ids)
@@ -224,7 +123,7 @@ def test_adopting_twice_changes_nothing(shop: Shop) -> None:
     assert (shop.program.read_text(), shop.ids) == before
 
 
-def test_what_is_new_since_is_told_from_what_was_adopted(shop: Shop) -> None:
+def test_what_is_new_since_is_told_from_what_was_adopted(shop: Existing) -> None:
     made = Made(shop.world, 5).products(8)
     shop.adopts()
     made.fee("Newcomer")
@@ -237,7 +136,7 @@ def test_what_is_new_since_is_told_from_what_was_adopted(shop: Shop) -> None:
     assert not shop.up()
 
 
-def test_an_up_that_failed_is_continued(shop: Shop) -> None:
+def test_an_up_that_failed_is_continued(shop: Existing) -> None:
     """Whether by `up` alone, or after another adoption, which writes the same files."""
     Made(shop.world, 6).products(8)
     assert shop.adopt() == 0
@@ -253,7 +152,7 @@ def test_an_up_that_failed_is_continued(shop: Shop) -> None:
     assert not shop.up()
 
 
-def test_a_run_that_could_not_read_everything_writes_nothing(shop: Shop) -> None:
+def test_a_run_that_could_not_read_everything_writes_nothing(shop: Existing) -> None:
     Made(shop.world, 6).products(4)
     shop.world.control("faults", method="GET", path="/v1/coupons", status=402, count=None)
     assert shop.adopt() == 3
@@ -262,7 +161,7 @@ def test_a_run_that_could_not_read_everything_writes_nothing(shop: Shop) -> None
     assert not (shop.folder / "adopted.dev.json").exists()
 
 
-def test_ids_that_the_program_does_not_declare_are_named(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_ids_that_the_program_does_not_declare_are_named(shop: Existing, caplog: pytest.LogCaptureFixture) -> None:
     Made(shop.world, 6).products(1)
     assert shop.adopt() == 0
     [(name, id_)] = shop.ids["Price"].items()
@@ -278,7 +177,7 @@ def test_ids_that_the_program_does_not_declare_are_named(shop: Shop, caplog: pyt
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"Price": {"fee": 1}}'])
-def test_an_ids_file_that_is_none_is_one_sentence(shop: Shop, text: str) -> None:
+def test_an_ids_file_that_is_none_is_one_sentence(shop: Existing, text: str) -> None:
     (shop.folder / "adopted.dev.json").write_text(text)
     assert shop.adopt() == 3
     assert shop.said.startswith("pricing: adopted.dev.json cannot be read: it must be {")
@@ -288,7 +187,7 @@ def test_an_ids_file_that_is_none_is_one_sentence(shop: Shop, text: str) -> None
 # -- what is left alone -----------------------------------------------------------------------------------------------
 
 
-def test_what_another_stack_owns_is_left_alone(shop: Shop) -> None:
+def test_what_another_stack_owns_is_left_alone(shop: Existing) -> None:
     product = Made(shop.world, 1).product("Theirs", metadata={"pulumi": "other/prod/pro-product"})
     Made(shop.world, 2).price(product, unit_amount=100, recurring={"interval": "month"})
     assert shop.adopt() == 0
@@ -306,7 +205,7 @@ def test_what_another_stack_owns_is_left_alone(shop: Shop) -> None:
         ("billing/meters", "this key may not read meters; they are left alone"),
     ],
 )
-def test_a_key_that_may_not_read_everything(shop: Shop, lacks: str, said: str) -> None:
+def test_a_key_that_may_not_read_everything(shop: Existing, lacks: str, said: str) -> None:
     Made(shop.world, 2).products(8)
     shop.world.control("faults", method="GET", path=f"/v1/{lacks}", status=403, count=None)
     assert shop.adopt("--customers") == 0
@@ -315,7 +214,7 @@ def test_a_key_that_may_not_read_everything(shop: Shop, lacks: str, said: str) -
     assert not [each for each in shop.up() if not each.rpartition(" ")[2].endswith("[pulumi]")]
 
 
-def test_a_key_that_may_not_read_prices_is_an_error(shop: Shop) -> None:
+def test_a_key_that_may_not_read_prices_is_an_error(shop: Existing) -> None:
     Made(shop.world, 2).products(2)
     shop.world.control("faults", method="GET", path="/v1/prices", status=403, count=None)
     assert shop.adopt() == 3
