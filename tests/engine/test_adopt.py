@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.components.world import World
-from tests.engine.conftest import Project
+from tests.engine.conftest import ROOT, Project
 from tests.engine.support import Log
-from tests.pricing.an_account import Made
+from tests.pricing.an_account import Made, of_the_page
 
+PAGE = (ROOT / "docs/adopt.md").read_text()
+BLOCKS = re.findall(r"^```(python|sh|text)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+_ID = re.compile(r"\b(acct|mtr|price|prod)_\w{8,}")
 PRODUCTS = int(os.environ.get("STRIPE_PRICING_ADOPT", "24"))
 
 
@@ -58,3 +62,32 @@ def test_an_account_that_exists_is_adopted(new_project: Callable[..., Project]) 
     project.refresh("--expect-no-changes").ok()
     said = pricing(project, "adopt", "--stack", "dev", "--out", "__main__.py")
     assert "are as they were; nothing has changed in Stripe" in said
+
+
+@pytest.mark.timeout(600)
+def test_the_page_shows_what_its_commands_do(new_project: Callable[..., Project]) -> None:
+    project = new_project("", name="shop")
+    (project.folder / "__main__.py").unlink()
+    of_the_page(World(project.sandbox_file))
+    log = Log(project)
+    printed = ""
+    for language, block in BLOCKS:
+        if language == "sh":
+            printed = "".join(_run(project, command) for command in block.splitlines())
+        elif language == "python":
+            assert _ID.sub("*", (project.folder / "__main__.py").read_text()) == _ID.sub("*", block)
+        else:
+            for line in block.splitlines():
+                assert _ID.sub("*", line.strip()) in _ID.sub("*", printed), f"not printed: {line}\n{printed}"
+    writes = [
+        call.params.keys() - {"expand[0]", "expand[1]"} for call in log.calls() if not call.route.startswith("GET")
+    ]
+    assert writes == [{"metadata[pulumi]"}] * 9
+
+
+def _run(project: Project, command: str) -> str:
+    name, *words = shlex.split(command)
+    if name == "pricing":
+        return pricing(project, *words)
+    assert name == "pulumi"
+    return project.pulumi(*words).ok().text
