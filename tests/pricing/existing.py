@@ -13,7 +13,7 @@ from unittest.mock import patch
 from urllib.parse import parse_qsl
 
 from pricing import adopt_command, cli
-from tests.components.world import World
+from tests.components.world import Process, World
 from tests.mocked import event_loop
 from tests.stack import Stack
 
@@ -46,9 +46,9 @@ class Existing:
         found: dict[str, dict[str, str]] = json.loads((self.folder / "adopted.dev.json").read_text())
         return found
 
-    def adopt(self, *words: str, out: str | None = "__main__.py") -> int:
+    def adopt(self, *words: str, out: str | None = "__main__.py", process: Process | None = None) -> int:
         """`pricing adopt` in the project's folder, in this process."""
-        account = self.world.process().account
+        account = (process or self.world.process()).account
         arguments = cli.parser().parse_args(["adopt", *(["--out", out] if out else []), *words])
         self.world.forget_calls()
         text = io.StringIO()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import keys
+from tests.components.test_permissions import accesses, names, table
 from tests.components.world import World
 from tests.pricing.an_account import Made
 from tests.pricing.existing import WRITTEN, Existing, opened
@@ -220,3 +222,15 @@ def test_a_key_that_may_not_read_prices_is_an_error(shop: Existing) -> None:
     assert shop.adopt() == 3
     assert "Give the restricted key this permission" in shop.said
     assert not shop.program.exists()
+
+
+def test_a_key_with_what_the_page_says_for_it_is_enough(shop: Existing) -> None:
+    """And no more is needed: the column of docs/security.md is what the requests need."""
+    documented = table()["pricing adopt, export"]
+    Made(shop.world, 2).products(8)
+    key = "rk_" + "test_adopt"
+    shop.world.control("keys", key=key, permissions=[*names(documented), "rak_test_clock_read"])
+    assert shop.adopt("--customers", process=shop.world.process(mode="test", apiKey=key)) == 0
+    assert "may not read" not in shop.said
+    needed = {keys.permission(each.method, each.path) for each in shop.world.sent}
+    assert accesses(needed - {"rak_test_clock_read"}) == documented
