@@ -14,16 +14,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from components.adopted import Ids
-from components.providers.coupon import CouponProvider, takes_off
-from components.providers.customer import CustomerProvider
+from components.providers.coupon import takes_off
 from components.providers.inventory import OWNER_KEY, StripeObject, owner_of, stack_of
 from components.providers.kind import Kind
-from components.providers.lifecycle import StripeProvider
-from components.providers.meter import MeterProvider
-from components.providers.price import PriceProvider
-from components.providers.product import ProductProvider
-from components.providers.promotion_code import PromotionCodeProvider
-from components.providers.subscription import SubscriptionProvider
+from components.providers.kinds import PROVIDERS
 from components.providers.subscription_items import key_of
 from components.providers.values import Inputs, id_of, mapping, path_text
 from components.publication import price_name
@@ -32,23 +26,12 @@ from pricing import adopt_source as source
 from pricing.adopt_plans import Around, FoundPlan, NoPlan, find, slug, unique, units_of
 from pricing.adopt_source import Call, Name, Statement
 
-PROVIDERS: Final[Mapping[str, type[StripeProvider]]] = {
-    provider.kind.name: provider
-    for provider in (
-        MeterProvider,
-        ProductProvider,
-        PriceProvider,
-        CouponProvider,
-        PromotionCodeProvider,
-        CustomerProvider,
-        SubscriptionProvider,
-    )
-}
+_ADOPTED: Final = [provider.kind.name for provider in PROVIDERS if not provider.kind.is_link]
 IMPORTS: Final = {
     "PublishedPlan": "components.plan",
     "Subscriber": "components.subscriber",
     **dict.fromkeys(("Fee", "Overage", "Plan", "Tier", "Usage", "Version"), "components.pricing"),
-    **dict.fromkeys((*PROVIDERS, "DefaultPrice"), "components.resources"),
+    **dict.fromkeys((*_ADOPTED, "DefaultPrice"), "components.resources"),
 }
 #: An id that Stripe has made up, as opposed to one that somebody chose.
 _CHOSEN: Final[Mapping[str, Callable[[str], bool]]] = {
@@ -144,7 +127,7 @@ class _Adopting:
         self._done = Adoption()
         self._price_by_id = {each["id"]: each for each in account.prices}
         self._meter_by_id = {each["id"]: each for each in account.meters}
-        self._names: dict[str, set[str]] = {kind: set() for kind in (*PROVIDERS, "DefaultPrice")}
+        self._names: dict[str, set[str]] = {kind: set() for kind in (*_ADOPTED, "DefaultPrice")}
         self._plans: set[str] = set()
         self._variables: set[str] = {"program", *IMPORTS}
         #: The plan, version and key of the charge that a price is, by its id.

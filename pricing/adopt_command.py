@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,16 +12,19 @@ from typing import Any, Final, TypeVar
 
 from components.account import Account, AccountError, StripeRefusal
 from components.adopted import Ids, file_name, read
-from components.settings import Settings, SettingsError, StackConfig
+from components.providers.kinds import PROVIDERS
+from components.settings import SettingsError
 from pricing import adopt, lists
-from pricing.adopt import PROVIDERS, Adoption
+from pricing.adopt import Adoption
 from pricing.held import in_state
-from pricing.program import ProgramError, config, project
+from pricing.program import ProgramError, project, settings_of
 
 #: Exit codes: done, or nothing to do; a file that somebody must decide about; an error.
 DONE, DECIDE, ERROR = 0, 2, 3
 #: How many ids a line names.
 _NAMED: Final = 3
+
+_PROVIDERS: Final = {provider.kind.name: provider for provider in PROVIDERS}
 
 T = TypeVar("T")
 
@@ -72,8 +74,7 @@ def run(arguments: argparse.Namespace, account: Account | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, account: Account | None) -> int:
     folder, stack = Path.cwd(), str(arguments.stack)
-    settings = Settings.read(StackConfig(config(folder, stack).get), os.environ)
-    account = account or Account(settings)
+    account = account or Account(settings_of(folder, stack))
     ids_file = folder / file_name(stack)
     before: Ids = read(ids_file) if ids_file.is_file() else {}
     there, notes = _read(account, customers=arguments.customers)
@@ -97,7 +98,7 @@ def _run(arguments: argparse.Namespace, account: Account | None) -> int:
         _say("nothing is written without --out, and nothing has changed in Stripe")
         return DONE
     _write(arguments.out, ids_file, text, json.dumps(found.ids, indent=2, sort_keys=True) + "\n")
-    owned = sum(len(names) for kind, names in found.ids.items() if PROVIDERS[kind].kind.has_metadata)
+    owned = sum(len(names) for kind, names in found.ids.items() if _PROVIDERS[kind].kind.has_metadata)
     _say(
         f"next: pulumi preview --stack {stack}, which reads every object and names each that would change; pulumi up "
         f"then writes metadata[pulumi] into {owned:,} objects, and nothing else"
@@ -183,7 +184,7 @@ def reconcilers(account: Account) -> Callable[[str], Any]:
 
     def reconciler(kind: str) -> Any:
         if kind not in made:
-            provider = PROVIDERS[kind]()
+            provider = _PROVIDERS[kind]()
             provider.use(account)
             made[kind] = provider.reconciler
         return made[kind]
@@ -206,7 +207,7 @@ def _few(ids: list[str]) -> str:
 def _counted(found: Adoption) -> str:
     """`2 meters, 280 products, 300 prices (250 plans, with 40 earlier versions)`."""
     parts = [
-        f"{len(names):,} {PROVIDERS[kind].kind.noun}{'s' if len(names) != 1 else ''}"
+        f"{len(names):,} {_PROVIDERS[kind].kind.noun}{'s' if len(names) != 1 else ''}"
         for kind, names in found.ids.items()
     ]
     plans = f"{found.plans:,} plan{'s' if found.plans != 1 else ''}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +18,10 @@ from components.providers.product import PRODUCT
 from components.providers.promotion_code import PROMOTION_CODE
 from components.providers.run import run_of
 from components.providers.subscription import SUBSCRIPTION
-from components.settings import Settings, SettingsError, StackConfig
+from components.settings import SettingsError
 from pricing.export import Export, Objects, export
 from pricing.held import Held, in_state
-from pricing.program import ProgramError, config, project
+from pricing.program import ProgramError, project, settings_of
 
 #: Exit codes: done, or nothing to export; a file that somebody must decide about; an error.
 DONE, DECIDE, ERROR = 0, 2, 3
@@ -66,11 +65,11 @@ def run(arguments: argparse.Namespace, account: Account | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, account: Account | None) -> int:
     folder, stack = Path.cwd(), str(arguments.stack)
-    settings = Settings.read(StackConfig(config(folder, stack).get), os.environ)
+    account = account or Account(settings_of(folder, stack))
     held, unknown = in_state(stack)
     if unknown:
         _say(unknown)
-    done = export(_objects(account or Account(settings), f"{project(folder)}/{stack}", held))
+    done = export(_objects(account, f"{project(folder)}/{stack}", held))
     for why, ids in done.reasons.items():
         more = len(ids) - _NAMED
         _say(f"{why} ({', '.join(ids[:_NAMED])}{f' and {more:,} more' if more > 0 else ''})")

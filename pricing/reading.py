@@ -99,6 +99,8 @@ def catalogue_of(
         current: the version, with its charges, of prices that have the lookup keys but no known owner.
     """
     first = {price_name(name, 1, key): (1, key) for key in keys}
+    # A price that a stack has adopted has no metadata of its version; its owner names the resource.
+    later = re.compile(rf"{re.escape(name)}-v(\d+)-([a-z0-9][a-z0-9_-]*)")
     lookup_keys = {f"{name}:{key}": (current[0], key) for key in current[1]}
     found: dict[str, tuple[int, str]] = {}
     for price in lists.prices(account):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pricing.reading import catalogue_of
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
 from tests.components.world import World
@@ -234,3 +235,16 @@ def test_a_key_with_what_the_page_says_for_it_is_enough(shop: Existing) -> None:
     assert "may not read" not in shop.said
     needed = {keys.permission(each.method, each.path) for each in shop.world.sent}
     assert accesses(needed - {"rak_test_clock_read"}) == documented
+
+
+def test_the_versions_of_an_adopted_plan_are_known_to_the_other_commands(shop: Existing) -> None:
+    """`pricing impact` finds the price of each version, which has only its owner to tell."""
+    made = Made(shop.world, 4)
+    made.grandfathered("Team")
+    shop.adopts()
+    known = catalogue_of(shop.world.process().account, "team", ["license"], (3, ["license"]))
+    assert known == {
+        id_: (int(version[1]) if (version := re.search(r"-v(\d+)-", name)) else 1, "license")
+        for name, id_ in shop.ids["Price"].items()
+    }
+    assert len(known) > 1
