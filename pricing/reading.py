@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -111,6 +112,8 @@ def catalogue_of(
                 found[price["id"]] = (int(version), str(metadata.get("charge")))
         elif owner is not None and owner.rpartition("/")[2] in first:
             found[price["id"]] = first[owner.rpartition("/")[2]]
+        elif owner is not None and (match := later.fullmatch(owner.rpartition("/")[2])):
+            found[price["id"]] = (int(match[1]), match[2])
         elif owner is None and price.get("lookup_key") in lookup_keys:
             found[price["id"]] = lookup_keys[price["lookup_key"]]
     return found
