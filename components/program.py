@@ -22,6 +22,7 @@ from components.placement import followed, undecided
 from components.plan import PublishedPlan
 from components.pricing import Plan, PricingError, unknown_argument
 from components.prover import Finding, prove
+from components.pulumi_speed import speed_up_program
 from components.safekeeping import objections
 from components.settings import NAMESPACE, Settings, SettingsError, StackConfig, offers
 from components.this_run import this_run
@@ -43,6 +44,7 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
     if config.hint:
         pulumi.log.warn(config.hint)
     declared = _Withdrawable()
+    speed_up_program()
     try:
         settings = Settings.read(config, os.environ)
         for objection in objections(settings, project_folder(Path.cwd()), pulumi.get_stack(), os.environ):

@@ -10,7 +10,7 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import get_monitor
 
 #: The engine's own function: the outputs of a stack's resources from its last run.
-_READ_STATE: Final = "pulumi:pulumi:readStackResourceOutputs"
+READ_STATE: Final = "pulumi:pulumi:readStackResourceOutputs"
 
 #: The types of our resources and components.
 _OURS: Final = ("pulumi-python:dynamic/stripe", "stripe-pricing:index")
@@ -85,7 +85,7 @@ class Run:
 
     def _read(self, stack: str) -> Mapping[str, Any] | None:
         # Not `pulumi.runtime.invoke`, which takes a second to build Python objects for a thousand subscriptions.
-        request = resource_pb2.ResourceInvokeRequest(tok=_READ_STATE)
+        request = resource_pb2.ResourceInvokeRequest(tok=READ_STATE)
         request.args["stackName"] = f"{pulumi.get_organization()}/{pulumi.get_project()}/{stack}"
         found: Any = getattr(self.monitor.Invoke(request), "return")
         # A protobuf Struct has no `get`.

@@ -1,4 +1,5 @@
-"""The command `pricing`: the `estimate` of a plan's bill, the `impact` of a version, its `rollout`."""
+"""The command `pricing`: `estimate`, `impact` and `rollout` of a plan's versions, `review` of a change, `verify` of a
+whole stack."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import impact_command, review_command, rollout_command
+from pricing import impact_command, review_command, rollout_command, verify_command
 from pricing.program import ProgramError, plans
 
 #: The exit code of every mistake.
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     impact_command.add_to(commands)
     review_command.add_to(commands)
     rollout_command.add_to(commands)
+    verify_command.add_to(commands)
     return parser
 
 

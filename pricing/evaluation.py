@@ -26,13 +26,12 @@ from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor
 
 from components.plan import PublishedPlan
-from components.this_run import kind_and_name
+from components.this_run import READ_STATE, kind_and_name
 from pricing.program import ProgramError, run
 
 #: What a program may need of the environment; everything else can be a secret.
 KEPT: Final = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 SECRET: Final = "[secret]"
-_READ_STATE: Final = "pulumi:pulumi:readStackResourceOutputs"
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class _Mocks(pulumi.runtime.Mocks):
         return f"{args.typ.rpartition(':')[2]}/{args.name}" if args.custom else "", args.inputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        is_own = args.token == _READ_STATE and str(args.args.get("stackName")).endswith(f"/{pulumi.get_stack()}")
+        is_own = args.token == READ_STATE and str(args.args.get("stackName")).endswith(f"/{pulumi.get_stack()}")
         return ({"outputs": dict(self._state)} if is_own else {}), []
 
 

@@ -31,6 +31,7 @@ from components.providers.kind import ADOPT, Change, Declaration, Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Run, run_of
 from components.providers.values import Inputs, declared, path_text
+from components.pulumi_speed import speed_up_providers
 from components.redaction import as_line
 from components.settings import StackConfig
 
@@ -80,7 +81,7 @@ class StripeProvider(ResourceProvider):
     """The dynamic provider of one kind.
 
     An instance is stateless until `configure()`: its pickle, the class's import path, is part of every stack's
-    state. Pulumi's four worker threads share an instance.
+    state. Pulumi's worker threads, sixteen here (`pulumi_speed`), share an instance.
     """
 
     serialize_as_secret_always = False
@@ -95,6 +96,7 @@ class StripeProvider(ResourceProvider):
         if not os.environ.get(TRACEBACK_VARIABLE):
             # Pulumi sends `traceback.format_exc()` to the terminal; this leaves its last line, the message.
             sys.tracebacklimit = 0
+        speed_up_providers()
         self.use(account_for(StackConfig(req.config.get)))
 
     def use(self, account: Account) -> None:

@@ -94,18 +94,14 @@ class Reconciler:
 
     def _announce(self, remote: StripeObject, new: Inputs) -> None:
         """Tell what adopting an object changes: the old and the new value of each argument."""
-        known = {name: value for name, value in new.items() if not is_unknown(value)}
-        there = self.as_is(known, remote)
-        unsaid = {"owner", *self.kind.own_struct.fields} - self.kind.drift_from.keys()
-        there, wanted = ({n: v for n, v in each.items() if n not in unsaid} for each in (there, known))
-        changes = differ.unequal(there, wanted)
+        changes = self.drift(remote, new)
         owner = owner_of(remote)
         parts = [
             "is adopted",
             f"from {owner}" if owner and owner != new["owner"] else "",
             f"and changed: {differ.moves(changes)}" if changes else "unchanged",
         ]
-        money = self.bill_moves(remote, known)
+        money = self.bill_moves(remote, {name: value for name, value in new.items() if not is_unknown(value)})
         line = " ".join(part for part in parts if part) + (f"; {money}" if money else "")
         self.run.tell("warning", f"{self.subject(new, remote['id'])}: {line}")
 
@@ -337,6 +333,14 @@ class Reconciler:
         """The declared arguments as Stripe has them now, and undeclared ones that differ from their default."""
         found = self.projection(known, remote)
         return {**found, **self.undeclared(found, remote)}
+
+    def drift(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
+        """The arguments that an update would change, by dotted path: (in Stripe, declared); unknown ones left out."""
+        known = {name: value for name, value in new.items() if not is_unknown(value)}
+        there = self.as_is(known, remote)
+        unsaid = {"owner", *self.kind.own_struct.fields} - self.kind.drift_from.keys()
+        there, wanted = ({n: v for n, v in each.items() if n not in unsaid} for each in (there, known))
+        return differ.unequal(there, wanted)
 
     def undeclared(self, known: Inputs, remote: StripeObject) -> Inputs:
         """Undeclared arguments that differ from their default."""

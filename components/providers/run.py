@@ -1,7 +1,7 @@
 """`Run`: what this process knows about the current run of the CLI. One object an account, for all kinds.
 
 A provider process lives as long as one command of the CLI. Pulumi calls a provider for one resource at a time, in an
-order of its own and on four threads. Whatever one resource must know about another is kept here.
+order of its own and on several threads. Whatever one resource must know about another is kept here.
 """
 
 from __future__ import annotations
