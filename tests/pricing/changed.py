@@ -105,6 +105,8 @@ def without_noise(preview: Mapping[str, Any]) -> str:
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: kept(each) for name, each in sorted(value.items()) if name not in noise}
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return sorted(value)
         return [kept(each) for each in value] if isinstance(value, list) else value
 
     steps = sorted(
