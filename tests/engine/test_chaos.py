@@ -1,4 +1,4 @@
-"""The short form of `script/chaos`: three cycles with a fixed seed each; the long one has hundreds."""
+"""The short form of `script/chaos`: three cycles with fixed seeds; the long one has hundreds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engine.chaos.programs import Model, Ref
 from tests.engine.chaos.session import Tally, run_session
 
 
-@pytest.mark.parametrize(("seed", "cycles"), [(6, 1), (9, 1), (14, 1)])
+@pytest.mark.parametrize(("seed", "cycles"), [(17, 2), (25, 1)])
 def test_a_broken_run_ends_in_the_declared_state(seed: int, cycles: int) -> None:
     tally, said = Tally(), list[str]()
     with s3_server() as server:
