@@ -16,6 +16,7 @@ from .errors import AuthenticationFailed, NotStripe, StripeError, Unreachable, r
 from .http import HTTP
 
 USER_AGENT = "stripe-pricing-usage/0.2"
+ATTEMPTS = 6
 CALL_SECONDS = 30.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 8.0
@@ -29,17 +30,17 @@ LIMITS: dict[str, dict[str, float]] = {
     "test": {"all": 22.5},
     # 1,000 meter events a second on top of the basic 100; the stream takes 10,000 events, 100 a call
     "live": {"api": 90.0, "meter_events": 900.0, "stream": 90.0},
-    "none": {},
 }
 
 
 class Api:
     """One destination's API. Thread-safe. `retries` and `limited` count retries, and answers of 429 and 409.
 
-    `halt` ends every wait between attempts: closing the client does not wait for a call's backoff.
+    share: number of workers that share the account's limits. `halt` ends every wait between attempts: closing the
+    client does not wait for a call's backoff.
     """
 
-    def __init__(self, destination: Destination, limits: str | None = None, share: int = 1, attempts: int = 6) -> None:
+    def __init__(self, destination: Destination, share: int = 1) -> None:
         self.destination = destination
         self.halt = threading.Event()
         self.retries = 0
@@ -47,13 +48,7 @@ class Api:
         self.skew: float | None = None
         """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None if unknown."""
         self._http: HTTP | None = None
-        self._attempts = attempts
-        limits = limits or ("none" if destination.sandbox else destination.mode)
-        if limits not in LIMITS:
-            raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
-        if share < 1:
-            raise ValueError("share is the number of workers that share the account's limits, at least 1")
-        self._intervals = {kind: share / rate for kind, rate in LIMITS[limits].items()}
+        self._intervals = {kind: max(1, share) / rate for kind, rate in LIMITS.get(destination.mode, {}).items()}
         self._next = dict.fromkeys([*self._intervals, "all"], 0.0)
         self._pacing = threading.Lock()
 
@@ -99,7 +94,7 @@ class Api:
         maybe_done = False
         last = "out of time"
         wait = 0.0
-        for attempt in range(self._attempts):
+        for attempt in range(ATTEMPTS):
             if attempt:
                 self.retries += 1
                 # exponential, with jitter over the upper half
@@ -158,15 +153,11 @@ class Api:
                 return
             cursor = [("starting_after", data["data"][-1]["id"])]
 
-    def cut_off(self) -> None:
-        """Break the connections of the calls in progress: they are out of time."""
-        if self._http is not None:
-            self._http.abort()
-
     def abort(self) -> None:
         """End all calls of other threads, including one that hangs or waits to retry."""
         self.halt.set()
-        self.cut_off()
+        if self._http is not None:
+            self._http.abort()
 
     def close(self) -> None:
         """Close connections and files; the next call reopens them."""

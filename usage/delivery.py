@@ -85,6 +85,10 @@ class Tally:
         """Add the counts of another delivery."""
         self._count(other.counts, other.refused)
 
+    def as_flush(self) -> dict[str, Any]:
+        """The fields of `results.Flush` that it knows."""
+        return {**self.counts, "refused": self.refused, "stopped": self.stopped}
+
     def _count(self, counts: Counter[str], refused: Sequence[Kept]) -> None:
         with self._lock:
             self.counts.update(counts)

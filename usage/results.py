@@ -1,51 +1,51 @@
-"""What the calls of `usage` return: plain frozen values, each convertible to JSON.
+"""What the calls of `usage` return: frozen values. `str()` of one is what the command prints, `as_json` its `--json`.
 
-Amounts of money are minor units, times UTC seconds. `sandbox` is true if no real customer can be billed.
+Amounts of money are minor units, times UTC seconds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .events import iso
+from .text import count, lines, number, table
 
 if TYPE_CHECKING:
     from .spool import Kept
 
 
-class Result:
-    """A value with `as_json()`. Some have a verdict: `complete` is false if something is not delivered, refused, of
-    unknown fate, skipped, or does not agree."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The value as JSON-ready data: only str, int, bool, None, lists and objects; Decimals as strings."""
-        data = {item.name: plain(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
-        return {**data, "complete": self.complete} if hasattr(self, "complete") else data
-
-
-def plain(value: Any) -> Any:
-    """Any value of `usage` as JSON-ready data."""
-    if isinstance(value, Result):
-        return value.as_json()
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 @dataclass(frozen=True)
-class Placed(Result):
-    """A result with its destination, in words."""
+class Result:
+    """destination: where it delivers or reads, in words. sandbox: true if no real customer can be billed."""
 
     destination: str
     sandbox: bool
 
+    @property
+    def complete(self) -> bool:
+        """False if something is not delivered, refused, of unknown fate, skipped, or does not agree."""
+        return True
+
+
+def as_json(value: Any) -> Any:
+    """A result as JSON-ready data: only str, int, bool, None, lists and objects; Decimals as strings."""
+    if isinstance(value, Result):
+        value = {**{item.name: getattr(value, item.name) for item in fields(value)}, "complete": value.complete}
+    elif hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return [as_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
 
 @dataclass(frozen=True)
-class Flush(Placed):
+class Flush(Result):
     """What this client has delivered since its last flush, including in the background, and what is left."""
 
     delivered: int = 0  # events that Stripe has now, duplicates included
@@ -55,27 +55,39 @@ class Flush(Placed):
     unknown: int = 0  # events set aside: after Stripe's 24 hours it was still unknown whether they arrived
     pending: int = 0  # events still to be delivered here
     held: int = 0  # events recorded for another account or mode, or for none; they are never sent here
+    dead: int = 0  # refused events in the spool, those of earlier deliveries included
+    cancelling: int = 0  # events whose cancellation has no outcome yet
     stopped: str | None = None  # why delivery ended early, in one sentence
+    messages: int = 0  # of an SQS queue, for a drain
+    returned: int = 0  # messages returned to the queue for another attempt
 
     @property
     def complete(self) -> bool:
-        return not (self.refused_count or self.unknown or self.pending or self.held or self.stopped)
+        left = self.unknown or self.pending or self.held or self.cancelling or self.returned
+        return not (left or self.refused_count or self.dead or self.stopped)
+
+    def __str__(self) -> str:
+        again = f" ({self.duplicates:,} were already there)" if self.duplicates else ""
+        of = f" of {count(self.messages, 'message')}" if self.messages else ""
+        more, earlier = self.refused_count - len(self.refused), self.dead - self.refused_count
+        held = "recorded for another account or mode, or for none, and not sent from here:\n"
+        held += "  `usage status` shows them; `usage flush --take NAME` sends them if you know that they belong here"
+        return lines(
+            (True, f"{count(self.delivered)}{of} delivered{again} to {self.destination}"),
+            *((True, f"  refused {one.identifier}: {one.why}") for one in self.refused),
+            (more > 0, f"  ... and {more:,} more refused; `usage errors` lists them"),
+            (earlier > 0, f"  {earlier:,} refused earlier: `usage errors`"),
+            (self.unknown, f"  {count(self.unknown)} of unknown fate for more than 24 hours: `usage verify` compares"),
+            (self.held, f"  {count(self.held)} {held}"),
+            (self.pending, f"  {count(self.pending)} still to be delivered: `usage flush` again"),
+            (self.cancelling, f"  {count(self.cancelling)} being cancelled: `usage cancel ID` again"),
+            (self.returned, f"  {count(self.returned, 'message')} returned to the queue"),
+            (self.stopped, f"  stopped: {self.stopped}"),
+        )
 
 
 @dataclass(frozen=True)
-class Drained(Flush):
-    """What one drain worker did. `returned`: messages returned to the queue for another attempt."""
-
-    messages: int = 0
-    returned: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return super().complete and not self.returned
-
-
-@dataclass(frozen=True)
-class Sent(Placed):
+class Sent(Result):
     """One event of `usage.send`. state: "delivered", "queued" (it is in an outbox) or "off" (nothing was recorded)."""
 
     identifier: str
@@ -83,12 +95,18 @@ class Sent(Placed):
     customer: str
     value: Decimal
     timestamp: int
+    state: str
     duplicate: bool = False  # Stripe already had it: this call added nothing
-    state: str = "delivered"
+
+    def __str__(self) -> str:
+        verb = {"queued": "queued", "off": "not recorded"}.get(self.state)
+        verb = verb or ("already delivered" if self.duplicate else "delivered")
+        what = f"{self.event_name} {number(self.value)} for {self.customer} at {iso(self.timestamp)}"
+        return f"{verb}: {what}\nidentifier {self.identifier}\nto {self.destination}"
 
 
 @dataclass(frozen=True)
-class Status(Placed):
+class Status(Result):
     """What is in the spool: counts by state, and `by_destination`. `configured`: whether there is a destination."""
 
     spool: str
@@ -108,6 +126,34 @@ class Status(Placed):
     def complete(self) -> bool:
         return not (self.pending or self.unknown or self.cancelling or self.dead or self.held)
 
+    def __str__(self) -> str:
+        names = {"pending": "to be delivered", "dead": "refused", "unknown": "of unknown fate"}
+        by_destination = [
+            (
+                destination,
+                ", ".join(f"{amount:,} {names.get(state, state)}" for state, amount in sorted(states.items())),
+            )
+            for destination, states in sorted(self.by_destination.items())
+        ]
+        held = "of them recorded for another account or mode, or for none, and not sent from here"
+        waiting = timedelta(seconds=self.oldest_pending_seconds or 0)
+        return lines(
+            (True, f"spool        {self.spool}\ndestination  {self.destination}"),
+            (True, f"{self.delivered:>11,}  delivered"),
+            (self.queued, f"{self.queued:>11,}  handed to the outbox queue"),
+            (True, f"{self.pending:>11,}  to be delivered" + " (usage flush)" * bool(self.pending)),
+            (self.dead, f"{self.dead:>11,}  refused (usage errors; after the fix usage retry, or usage cancel)"),
+            (
+                self.unknown,
+                f"{self.unknown:>11,}  of unknown fate (usage verify, then usage retry ID or usage cancel ID)",
+            ),
+            (self.cancelling, f"{self.cancelling:>11,}  being cancelled (usage cancel ID again)"),
+            (self.held, f"{self.held:>11,}  {held}"),
+            *((True, f"  {name.replace('sandbox:', 'SANDBOX:', 1)}: {states}") for name, states in by_destination),
+            (self.oldest_pending_seconds is not None, f"the oldest has been waiting for {waiting}"),
+            *((True, f"  refused with {code}: {amount:,}") for code, amount in self.dead_by_code.items()),
+        )
+
 
 class Summary(NamedTuple):
     """Usage of one customer in [start, end), as Stripe aggregated it, exact."""
@@ -119,7 +165,7 @@ class Summary(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Summaries(Placed):
+class Summaries(Result):
     """Usage read back from Stripe. Iterates over its rows."""
 
     meter: str
@@ -128,15 +174,20 @@ class Summaries(Placed):
     end: int
     group: str | None
     rows: tuple[Summary, ...]
-    window: str = ""  # the window in words: "this UTC month so far", "the billing period of sub_123"
-    aligned: bool = False  # whether the window was widened to the boundaries that Stripe requires
-    total: Decimal = Decimal(0)  # over all rows (meaningful for `sum` and `count` meters)
+    window: str  # in words: "this UTC month so far", "the billing period of sub_123"
+    total: Decimal  # over all rows (meaningful for `sum` and `count` meters)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Summary]:
         return iter(self.rows)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __str__(self) -> str:
+        rows = [(row.customer, iso(row.start), iso(row.end), number(row.value)) for row in self.rows]
+        return lines(
+            (True, f"{self.event_name} ({self.meter})\n{self.window}: {iso(self.start)} to {iso(self.end)}\n"),
+            (True, table("customer|from (UTC)|to (UTC)|usage>", rows) + "\n"),
+            (len(rows) != 1, f"total {number(self.total)}"),
+            (True, self.destination),
+        )
 
 
 class PreviewLine(NamedTuple):
@@ -153,8 +204,8 @@ class PreviewLine(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InvoicePreview(Placed):
-    """The next invoice as of now. subtotal - discounts - credits + taxes is the total."""
+class InvoicePreview(Result):
+    """The next invoice as of now. subtotal - discounts - credits + taxes is the total. Iterates over its lines."""
 
     customer: str
     subscription: str | None
@@ -171,8 +222,49 @@ class InvoicePreview(Placed):
     period_end: int | None
     each: tuple[InvoicePreview, ...] = ()  # for a customer: one for each subscription; the amounts above are their sums
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[PreviewLine]:
         return iter(self.lines)
+
+    def _money(self, minor: int | Decimal | None) -> str:
+        from money import format_minor
+
+        return "" if minor is None else format_minor(minor, self.currency)
+
+    def __str__(self) -> str:
+        together = f"{len(self.each)} subscriptions together: {self._money(self.total)}"
+        return lines(
+            *((True, one._table() + "\n") for one in self.each or (self,)),
+            (len(self.each) > 1, together),
+            (True, self.destination),
+        )
+
+    def _table(self) -> str:
+        rows = [
+            (
+                line.description, f"{iso(line.start)[:10]} to {iso(line.end)[:10]}", number(line.quantity),
+                self._money(line.unit_amount), self._money(line.amount),
+            )
+            for line in self.lines
+        ]  # fmt: skip
+        other = self.total - (self.subtotal - self.discounts - self.credits + self.taxes)
+        balance = self.amount_due - self.total
+        for words, amount, shown in (
+            ("subtotal", self.subtotal, self.subtotal != self.total),
+            ("discounts", -self.discounts, self.discounts),
+            ("credit grants", -self.credits, self.credits),
+            ("taxes", self.taxes, self.taxes),
+            ("other", other, other),
+            ("total", self.total, True),
+            ("from the customer's balance", balance, balance),
+            ("amount due", self.amount_due, balance),
+        ):
+            if shown:
+                rows.append((words, "", "", "", self._money(amount)))
+        return lines(
+            (True, f"next invoice of {' of '.join(filter(None, (self.subscription, self.customer)))}\n"),
+            (True, table("line|period|quantity>|unit price>|amount>", rows, wrap=True)),
+            (self.taxes_included, f"\ntaxes of {self._money(self.taxes_included)} are included"),
+        )
 
 
 class Difference(NamedTuple):
@@ -191,8 +283,16 @@ class Difference(NamedTuple):
     verdict: str
 
 
+_ADVICE = {
+    "short": "Stripe aggregates with a lag: wait two minutes; then `usage errors --fetch`, and the recorder's clock",
+    "over": "another sender reports for this customer too, or an event was billed twice",
+    "arrived": "the total matches if the events of unknown fate arrived; without another sender, nothing to do",
+    "missing": "the total matches if they did not; `usage retry ID` sends them again, `usage cancel ID` drops them",
+}
+
+
 @dataclass(frozen=True)
-class Verification(Placed):
+class Verification(Result):
     """The spool compared with Stripe's summaries, by customer and hour. The comparison changes nothing."""
 
     checked: int
@@ -200,22 +300,48 @@ class Verification(Placed):
     unchecked: int  # totals that cannot be compared (a pre-aggregated or inactive meter)
     unknown: int  # events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides
     differences: tuple[Difference, ...]
-    waited: int  # seconds spent waiting for Stripe's aggregation to catch up
     clock: str | None = None  # how this machine's clock is wrong, in a sentence
 
     @property
     def complete(self) -> bool:
         return not (self.differences or self.unknown or self.clock)
 
+    def __str__(self) -> str:
+        nothing = f"nothing to compare: this spool has delivered nothing to {self.destination} in that window"
+        agree = f"{self.matching:,} of {count(self.checked, 'hourly total')} agree with {self.destination}"
+        totals = count(self.unchecked, "hourly total")
+        rows = [
+            (row.event_name, row.customer, iso(row.hour), number(row.expected), number(row.found), row.verdict)
+            for row in self.differences[:50]
+        ]
+        verdicts = {row.verdict for row in self.differences}
+        return lines(
+            (True, agree if self.checked or self.unchecked else nothing),
+            (self.clock, f"{self.clock}"),
+            (self.unchecked, f"{totals} cannot be compared (inactive or pre-aggregated meter)"),
+            (self.unknown, f"{count(self.unknown)} of unknown fate; nothing is resent on a guess"),
+            (rows, "\n" + table("event|customer|hour (UTC)|spool>|Stripe>|verdict", rows) + "\n"),
+            (rows, count(len(self.differences), "difference")),
+            *((verdict in verdicts, f"{verdict}: {advice}") for verdict, advice in _ADVICE.items()),
+        )
+
 
 @dataclass(frozen=True)
-class Cancelled(Placed):
+class Cancelled(Result):
     """The outcome of `cancel`: "not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by
     a negative event, whose identifier is `correction`)."""
 
     identifier: str
     outcome: str
     correction: str | None = None
+
+    def __str__(self) -> str:
+        words = {
+            "not sent": "it is not billed, and will not be sent",
+            "cancelled": f"cancelled at {self.destination}",
+            "corrected": f"a negative event {self.correction} takes it back; `usage flush` delivers it",
+        }
+        return f"{self.identifier}: {words[self.outcome]}"
 
 
 class LineError(NamedTuple):
@@ -248,10 +374,35 @@ class Imported(Result):
     errors: tuple[LineError, ...]  # the first 20 bad lines
     totals: tuple[EventTotals, ...]
     held_back: str | None = None  # why the last line was held back, in a sentence: it may be unfinished
+    unknown_event_names: tuple[str, ...] = ()  # in the command's dry run: those without an active meter
+    flush: Flush | None = None  # the delivery that followed, in the command
 
     @property
     def complete(self) -> bool:
-        return not (self.bad or self.held_back)
+        return not (self.bad or self.held_back or self.unknown_event_names or (self.flush and not self.flush.complete))
+
+    def __str__(self) -> str:
+        new = f"{count(self.rows)} would be recorded" if self.dry_run else f"{count(self.recorded)} recorded"
+        before = f", {self.already:,} recorded before" if self.already else ""
+        totals = [
+            f"  {one.event_name}: {count(one.events)}, {number(one.value)} units, {iso(one.first)} to {iso(one.last)}"
+            for one in self.totals
+        ]
+        more = self.bad - len(self.errors)
+        return lines(
+            (True, f"{count(self.rows, 'row')} read, {new}{before}"),
+            *((True, total) for total in totals),
+            *((True, f"  line {error.line}: {error.problem}") for error in self.errors),
+            (more > 0, f"  ... and {more:,} more"),
+            (self.bad, f"{count(self.bad, 'bad line')} skipped; correct them and import the file again"),
+            (self.held_back, f"{self.held_back}"),
+            (self.dry_run, f"dry run: nothing was recorded; it would go to {self.destination}"),
+            *(
+                (True, f'  no active meter has the event name "{name}"; these events would be refused')
+                for name in self.unknown_event_names
+            ),
+            (self.flush, str(self.flush)),
+        )
 
 
 @dataclass(frozen=True)
@@ -266,3 +417,10 @@ class Reports(Result):
     @property
     def complete(self) -> bool:
         return not self.errors
+
+    def __str__(self) -> str:
+        reports, errors = count(self.reports, "error report"), count(self.errors)
+        return lines(
+            (True, f"{reports} applied: {errors} rejected, {self.matched:,} of them found here"),
+            (self.strangers, f"  not in this spool: {', '.join(self.strangers[:10])}"),
+        )

@@ -18,8 +18,8 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .errors import IdentifierConflict, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked, SpoolMissing
-from .events import Event, digest_of
+from .errors import IdentifierConflict, SpoolError, SpoolMissing
+from .events import Event, digest_of, iso
 
 
 class Kept(NamedTuple):
@@ -47,10 +47,21 @@ class Kept(NamedTuple):
         """The event, refused for good."""
         return self._replace(state="dead", code=code, message=message, status=status, request_id=request_id)
 
+    @property
+    def why(self) -> str:
+        """Why it was refused."""
+        return f"{self.message} [{self.code}{f', request {self.request_id}' if self.request_id else ''}]"
+
+    def __str__(self) -> str:
+        where = ", SANDBOX" if self.destination.startswith("sandbox") else ""
+        what = f"{self.event_name} {self.value} for {self.customer} at {iso(self.timestamp)}"
+        return f"{self.identifier}\n  {what}\n  {self.why} ({self.state} {iso(self.settled_at or 0)}{where})"
+
 
 PATH_VARIABLE = "STRIPE_USAGE_SPOOL"
-
 VERSION = 3
+PATIENCE = 10.0
+"""Seconds to wait for a file that another process has locked."""
 UNIQUENESS_SECONDS = 24 * 3600
 """Stripe holds identifiers unique for "at least 24 hours"; after that a resend could bill twice."""
 RESEND_MARGIN = 900
@@ -135,19 +146,13 @@ class Spool:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        max_pending: int = 1_000_000,
         durable: bool = False,
-        patience: float = 10.0,
         create: bool = True,
         clock: Callable[[], float] = time.time,
         on_lost: Callable[[str], object] = bool,
     ) -> None:
-        if max_pending < 1:
-            raise ValueError("max_pending must be at least 1")
         # made absolute now: a service that changes its working directory keeps its spool
         self.path = os.path.abspath(path if path is not None else os.environ.get(PATH_VARIABLE) or default_path())
-        self.max_pending = max_pending
-        self.patience = patience
         self.clock = clock
         self._create = create
         self._on_lost = on_lost
@@ -178,12 +183,12 @@ class Spool:
             elif not os.access(self.path, os.W_OK):
                 raise SpoolError(f"the spool {self.path} is read-only; set {PATH_VARIABLE} to a writable file")
             connection = sqlite3.connect(
-                self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, factory=_Connection
+                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, factory=_Connection
             )
         except (OSError, sqlite3.Error) as problem:
             advice = f"set {PATH_VARIABLE} to another file"
             raise SpoolError(f"the spool {self.path} cannot be opened: {problem}; {advice}") from None
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + PATIENCE
         while self._connection is None:
             try:
                 self._prepare(connection)
@@ -201,7 +206,7 @@ class Spool:
         look = "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
         version, tables = connection.execute(look).fetchone()
         if version == 0 and tables:
-            raise SpoolDamaged(f"{self.path} is another SQLite file, not a spool")
+            raise SpoolError(f"{self.path} is another SQLite file, not a spool")
         if version not in (0, VERSION):
             raise SpoolError(
                 f"the spool {self.path} was written by another version of this module ({version}, not {VERSION}): "
@@ -284,13 +289,13 @@ class Spool:
     def _explained(self, problem: sqlite3.Error) -> SpoolError:
         name = getattr(problem, "sqlite_errorname", "") or ""
         if _is_busy(problem):
-            how_long = f"for {self.patience:g} s; nothing was changed"
-            return SpoolLocked(f"the spool {self.path} has been locked by another process {how_long}")
+            how_long = f"for {PATIENCE:g} s; nothing was changed"
+            return SpoolError(f"the spool {self.path} has been locked by another process {how_long}")
         if name.startswith("SQLITE_FULL"):
             return SpoolError(f"no space left for the spool {self.path}: free some space; recorded events are kept")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             self.close()
-            return SpoolDamaged(
+            return SpoolError(
                 f"the spool {self.path} is damaged ({problem}); move it aside to continue recording, "
                 f"and docs/usage.md says how SQLite's .recover saves the readable events"
             )
@@ -302,17 +307,11 @@ class Spool:
         An event whose identifier is already recorded with the same content is the same event, and not new. With other
         content it raises IdentifierConflict, and the call records nothing. timeless: the events (all, or these
         identifiers) without a given time, whose times are not compared. destination: an identity
-        (`Destination.identity`), or "" if there is none. Raises SpoolFull beyond `max_pending`.
+        (`Destination.identity`), or "" if there is none.
         """
         tail = (destination, "pending", int(self.clock()))
         with self._transaction(recording=True) as connection:
             new = connection.executemany(_INSERT, [(*event, *tail) for event in events]).rowcount
-            pending = connection.execute("SELECT sum(events) FROM counters WHERE state = 'pending'").fetchone()[0] or 0
-            if new and pending > self.max_pending:
-                raise SpoolFull(
-                    f"the spool {self.path} holds {pending - new} undelivered events and may hold "
-                    f"{self.max_pending}; nothing was recorded: deliver with `usage flush`, or raise max_pending"
-                )
             if new < len(events):
                 for event in events:
                     query = f"SELECT {_EVENT} FROM events WHERE identifier = ?"
@@ -436,10 +435,6 @@ class Spool:
         rows = map(Kept._make, self._rows(query, state, limit))
         return [row._replace(reported=bool(row.reported)) for row in rows]
 
-    def dead_letters(self, limit: int = -1) -> list[Kept]:
-        """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""
-        return self.with_state("dead", limit)
-
     def dead_by_code(self) -> dict[str, int]:
         """Number of refused events by code."""
         return dict(self._rows("SELECT code, count(*) FROM events WHERE state = 'dead' GROUP BY 1 ORDER BY 2 DESC"))
@@ -456,29 +451,19 @@ class Spool:
             *destinations, -(2**60) if start is None else start, 2**60 if end is None else end,
         )  # fmt: skip
 
-    def withdraw(self, identifier: str) -> bool:
-        """Decide, in one statement, that an event will never be sent: True if no attempt to send it is in progress, was
-        lost or succeeded.
+    def move(self, identifier: str, before: Sequence[str], after: str, *, unsent: bool = False) -> bool:
+        """Move an event from one of the states `before` to another, in one statement; False if it is in none of them.
 
-        Delivery claims in one statement too, so one of the two comes first and the other sees it.
+        unsent: only if no attempt to send it is in progress, was lost or succeeded. Delivery claims in one statement
+        too, so one of the two comes first and the other sees it.
         """
+        settled = after in SETTLED
         return bool(
             self._change(
-                "UPDATE events SET state = 'cancelled', settled_at = ? WHERE identifier = ?"
-                " AND state IN ('pending', 'dead') AND unknown_since IS NULL",
-                int(self.clock()),
-                identifier,
-            )
-        )
-
-    def move(self, id_: int, before: str, after: str) -> bool:
-        """Move one event from one state to another; False if it is not in the first. A pending event keeps its
-        `unknown_since`, unless it becomes settled."""
-        return bool(
-            self._change(
-                "UPDATE events SET state = ?1, settled_at = iif(?2, coalesce(settled_at, ?3), settled_at),"
-                " unknown_since = iif(?2, NULL, unknown_since) WHERE id = ?4 AND state = ?5",
-                after, after in SETTLED, int(self.clock()), id_, before,
+                "UPDATE events SET state = ?, settled_at = iif(?, coalesce(settled_at, ?), settled_at),"
+                f" unknown_since = iif(?, NULL, unknown_since) WHERE identifier = ? AND state IN ({_marks(before)})"
+                + (" AND unknown_since IS NULL" if unsent else ""),
+                after, settled, int(self.clock()), settled, identifier, *before,
             )
         )  # fmt: skip
 
@@ -493,15 +478,13 @@ class Spool:
         with self._transaction() as connection:
             query = f"SELECT {_KEPT} FROM events WHERE state IN ('dead', 'unknown') ORDER BY id"
             for kept in map(Kept._make, connection.execute(query).fetchall()):
-                known = kept.state == "unknown"
-                named = kept.identifier in identifiers
+                known, named = kept.state == "unknown", kept.identifier in identifiers
                 if (codes and kept.code not in codes) or ((identifiers or known) and not named):
                     continue
                 name = kept.identifier
                 if kept.reported:
                     name = f"retry-{digest_of(name)}"
-                    again = Event(name, *kept[1:6])
-                    connection.execute(_INSERT, (*again, kept.destination, "pending", int(self.clock())))
+                    connection.execute(_INSERT, (name, *kept[1:6], kept.destination, "pending", int(self.clock())))
                     connection.execute("UPDATE events SET state = 'replaced' WHERE id = ?", (kept.id,))
                 else:
                     connection.execute(

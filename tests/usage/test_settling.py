@@ -33,7 +33,7 @@ def mend(world: World) -> None:
 def aged(world: World, customer: str, values: list[int], fault: Any) -> Client:
     """A client, a day later, whose events of these values have an unknown fate."""
     now = time.time()
-    sender = Client(attempts=1, clock=lambda: now, background=False)
+    sender = Client(clock=lambda: now, background=False)
     fault(world)
     sender.record_many({"event_name": EVENT, "customer": customer, "value": value} for value in values)
     sender.flush()
@@ -54,6 +54,7 @@ def test_a_spool_that_agrees_verifies(embedded: World, meter: str, customer: str
 
 
 @pytest.mark.parametrize(("fault", "verdict", "total"), [(lose_answers, "arrived", 7), (refuse_all, "missing", 0)])
+@pytest.mark.usefixtures("one_attempt")
 def test_an_unknown_fate_is_reported_and_settled_by_nobody_but_who_knows(
     embedded: World, meter: str, customer: str, fault: Any, verdict: str, total: int
 ) -> None:
@@ -96,12 +97,15 @@ def test_a_shortfall_and_an_overshoot_are_told_apart_and_never_resent(
         assert client.flush().delivered == 0
 
 
-def test_verify_waits_for_stripes_lag(embedded: World, meter: str, customer: str) -> None:
+def test_verify_reports_stripes_lag_and_again_when_it_is_over(embedded: World, meter: str, customer: str) -> None:
     embedded.control("lag", seconds=1.5)
     with Client() as client:
         client.send(EVENT, customer, 5)
-        assert [row.verdict for row in client.verify().differences] == ["short"]
-        assert client.verify(wait=30).complete
+        result = client.verify()
+        assert [row.verdict for row in result.differences] == ["short"]
+        assert "with a lag" in str(result)
+        embedded.control("clock", advance=2)
+        assert client.verify().complete
 
 
 def test_a_count_meter_is_compared_by_count_and_an_unknown_customer_is_a_shortfall(
