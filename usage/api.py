@@ -45,8 +45,6 @@ class Api:
         self.halt = threading.Event()
         self.retries = 0
         self.limited = 0
-        self.skew: float | None = None
-        """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None if unknown."""
         self._http: HTTP | None = None
         self._intervals = {kind: max(1, share) / rate for kind, rate in LIMITS.get(destination.mode, {}).items()}
         self._next = dict.fromkeys([*self._intervals, "all"], 0.0)
@@ -112,7 +110,6 @@ class Api:
                 wait, last = 0.0, str(problem)
                 maybe_done = maybe_done or problem.maybe_done
                 continue
-            self._learn(answered)
             data = _object(content)
             if 200 <= status < 300 and data is not None:
                 return data
@@ -181,14 +178,6 @@ class Api:
         if deadline is not None and time.monotonic() + seconds >= deadline:
             return False
         return not (self.halt.wait(seconds) if seconds else self.halt.is_set())
-
-    def _learn(self, headers: Mapping[str, str]) -> None:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            self.skew = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
-        except (KeyError, ValueError, TypeError):
-            pass  # the embedded sandbox sends no Date: it runs on our clock
 
     def _not_stripe(self, status: int, headers: Mapping[str, str], content: bytes) -> str:
         text = content[:200].lstrip()

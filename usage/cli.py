@@ -120,12 +120,11 @@ retry: send refused events again, after fixing the cause
 > retry IDENTIFIER ...
 
 cancel: cancel an event
-  Within 24 hours Stripe removes it; after that, --correct records a negative event, which `usage flush` delivers.
+  Within 24 hours Stripe removes it; after that, the refusal shows the command for a negative event.
 - identifier IDENTIFIER  of the event
 - --event NAME  event name, for an event that is not in the spool
-- --correct  after 24 hours: record a negative event
 - --timeout SECONDS=60  wait up to this long for deliveries (default 60)
-> cancel IDENTIFIER --correct
+> cancel IDENTIFIER
 > cancel IDENTIFIER --event alpaca_ai_tokens    (an event that is not in this spool)
 
 drain: deliver what producers put into an SQS queue

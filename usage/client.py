@@ -351,11 +351,8 @@ class Client:
 
     def status(self) -> Status:
         """What is in the spool, and where it would be delivered. Does not call Stripe."""
-        counts: dict[str, dict[str, int]] = {}
-        codes: dict[str, int] = {}
-        oldest = None
-        if self._mode != "off":
-            counts, codes, oldest = self.spool.counts(), self.spool.dead_by_code(), self.spool.oldest_pending()
+        off = self._mode == "off"
+        counts, oldest = ({}, None) if off else (self.spool.counts(), self.spool.oldest_pending())
         names = ("pending", "unknown", "cancelling", "dead", "delivered", "queued")
         amounts: dict[str, Any] = {name: sum(one.get(name, 0) for one in counts.values()) for name in names}
         return Status(
@@ -365,7 +362,6 @@ class Client:
             **amounts,
             held=self._left()["held"] if self._destination is not None else 0,
             oldest_pending_seconds=None if oldest is None else max(0, int(self.clock()) - oldest),
-            dead_by_code=codes,
             by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
         )
 
@@ -375,18 +371,16 @@ class Client:
 
     retry = _through("spool", Spool.retry)
 
-    def cancel(
-        self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
-    ) -> Cancelled:
+    def cancel(self, identifier: str, *, event_name: str | None = None, timeout: float = 60.0) -> Cancelled:
         """Cancel an event. Within 24 hours of its delivery, Stripe removes it from its totals.
 
-        An event that was never sent, or was refused, will not be sent. After 24 hours it raises StripeError, or with
-        `correct=True` records a negative event of the same time (`usage flush` delivers it). `event_name` is needed
-        only for an event that is not in this spool. timeout: seconds to wait for a delivery in progress.
+        An event that was never sent, or was refused, will not be sent. After 24 hours it raises StripeError, whose
+        message has the command for a negative event. `event_name` is needed only for an event that is not in this
+        spool. timeout: seconds to wait for a delivery in progress.
         """
         with self._in_foreground():
-            done = settling.cancel(self.spool, lambda: self.api, self._mine, identifier, event_name, correct, timeout)
-        return Cancelled(*self._where(), identifier, *done)
+            done = settling.cancel(self.spool, lambda: self.api, self._mine, identifier, event_name, timeout)
+        return Cancelled(*self._where(), identifier, done)
 
     error_report = _through("_deliverer", settling.take_report)
     fetch_error_reports = _through("_deliverer", settling.fetch_error_reports)

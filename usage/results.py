@@ -6,7 +6,7 @@ Amounts of money are minor units, times UTC seconds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -119,8 +119,7 @@ class Status(Result):
     queued: int
     held: int
     oldest_pending_seconds: int | None
-    dead_by_code: dict[str, int] = field(default_factory=dict)
-    by_destination: dict[str, dict[str, int]] = field(default_factory=dict)
+    by_destination: dict[str, dict[str, int]]
 
     @property
     def complete(self) -> bool:
@@ -151,7 +150,6 @@ class Status(Result):
             (self.held, f"{self.held:>11,}  {held}"),
             *((True, f"  {name.replace('sandbox:', 'SANDBOX:', 1)}: {states}") for name, states in by_destination),
             (self.oldest_pending_seconds is not None, f"the oldest has been waiting for {waiting}"),
-            *((True, f"  refused with {code}: {amount:,}") for code, amount in self.dead_by_code.items()),
         )
 
 
@@ -300,11 +298,10 @@ class Verification(Result):
     unchecked: int  # totals that cannot be compared (a pre-aggregated or inactive meter)
     unknown: int  # events whose fate is unknown; `usage retry ID` or `usage cancel ID` decides
     differences: tuple[Difference, ...]
-    clock: str | None = None  # how this machine's clock is wrong, in a sentence
 
     @property
     def complete(self) -> bool:
-        return not (self.differences or self.unknown or self.clock)
+        return not (self.differences or self.unknown)
 
     def __str__(self) -> str:
         nothing = f"nothing to compare: this spool has delivered nothing to {self.destination} in that window"
@@ -317,7 +314,6 @@ class Verification(Result):
         verdicts = {row.verdict for row in self.differences}
         return lines(
             (True, agree if self.checked or self.unchecked else nothing),
-            (self.clock, f"{self.clock}"),
             (self.unchecked, f"{totals} cannot be compared (inactive or pre-aggregated meter)"),
             (self.unknown, f"{count(self.unknown)} of unknown fate; nothing is resent on a guess"),
             (rows, "\n" + table("event|customer|hour (UTC)|spool>|Stripe>|verdict", rows) + "\n"),
@@ -328,20 +324,15 @@ class Verification(Result):
 
 @dataclass(frozen=True)
 class Cancelled(Result):
-    """The outcome of `cancel`: "not sent" (it never was, and will not be), "cancelled" (at Stripe), or "corrected" (by
-    a negative event, whose identifier is `correction`)."""
+    """The outcome of `cancel`: "not sent" (it never was, and will not be), or "cancelled" (at Stripe)."""
 
     identifier: str
     outcome: str
-    correction: str | None = None
 
     def __str__(self) -> str:
-        words = {
-            "not sent": "it is not billed, and will not be sent",
-            "cancelled": f"cancelled at {self.destination}",
-            "corrected": f"a negative event {self.correction} takes it back; `usage flush` delivers it",
-        }
-        return f"{self.identifier}: {words[self.outcome]}"
+        done = self.outcome == "cancelled"
+        what = f"cancelled at {self.destination}" if done else "it is not billed, and will not be sent"
+        return f"{self.identifier}: {what}"
 
 
 class LineError(NamedTuple):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from .api import Api
 from .delivery import Delivery, inner, is_active
 from .errors import InvalidEvent, SpoolMissing, StripeError, UsageError
-from .events import Event, Timestamp, check_window, digest_of, exact_sum, utc_seconds
+from .events import Timestamp, digest_of, exact_sum, utc_seconds
 from .reading import aligned, customer_summaries
 from .results import Difference, Reports, Verification
 from .spool import UNIQUENESS_SECONDS, Kept, Spool
@@ -26,7 +27,10 @@ from .spool import UNIQUENESS_SECONDS, Kept, Spool
 _NO_WAY = {
     "queued": "is in the outbox queue; cancel it where the queue is drained",
     "replaced": "was sent again under another identifier; cancel that one",
+    "cancelled": "was cancelled meanwhile",
     "pending": "is being sent right now; cancel it again when `usage flush` is done",
+    "cancelling": "has been waiting for more than 24 hours for Stripe to cancel it; compare with `usage verify`",
+    "dead": "may have arrived more than 24 hours ago, although it was refused; compare with `usage verify`",
     "unknown": "may have arrived more than 24 hours ago, too long for Stripe to cancel; compare with `usage verify`",
 }
 
@@ -37,12 +41,10 @@ def cancel(
     mine: Callable[[], Sequence[str]],
     identifier: str,
     event_name: str | None,
-    correct: bool,
     patience: float,
-) -> tuple[str, str | None]:
-    """Cancel an event: before it is sent, within Stripe's 24 hours, or afterwards by a negative event.
+) -> str:
+    """Cancel an event, and return what that meant. See `Client.cancel`.
 
-    Returns "not sent", "cancelled" or "corrected", and the identifier of the negative event. See `Client.cancel`.
     patience: seconds to wait for a delivery that holds the event.
     """
     kept = None
@@ -52,69 +54,61 @@ def cancel(
         if event_name is None:
             where = f"is not in the spool {spool.path}"
             raise UsageError(f"{identifier} {where}; give its event name (`--event`) to cancel it at Stripe")
-        _cancel_at_stripe(api(), identifier, event_name)
-        return "cancelled", None
-    if spool.move(identifier, ("pending", "dead"), "cancelled", unsent=True):
-        return "not sent", None
+        return _cancel_at_stripe(api(), identifier, event_name)
+    unsent = partial(spool.move, identifier, ("pending", "dead"), "cancelled", unsent=True)
+    if unsent():
+        return "not sent"
     kept = spool.find(identifier) or kept
     if kept.state == "cancelled":
-        return "cancelled", None
+        return "cancelled"
     if kept.destination not in mine():
         raise UsageError(f"{identifier} was recorded for {kept.destination}, which is not where this client delivers")
-    if kept.state != "pending":
-        return _decided(spool, api, kept, correct)
-    # another delivery holds it, or its answer was lost: the lock tells which, and keeps it from being sent meanwhile
-    with spool.delivering(patience) as alone:
+    # another delivery holds a pending event, or its answer was lost: the lock tells which, and keeps it from being sent
+    with spool.delivering(patience) if kept.state == "pending" else nullcontext(True) as alone:
         if not alone:
             raise UsageError(f"{identifier} {_NO_WAY['pending']}")
-        if spool.move(identifier, ("pending", "dead"), "cancelled", unsent=True):
-            return "not sent", None
-        return _decided(spool, api, spool.find(identifier) or kept, correct)
+        return "not sent" if unsent() else _decided(spool, api, spool.find(identifier) or kept)
 
 
-def _decided(spool: Spool, api: Callable[[], Api], kept: Kept, correct: bool) -> tuple[str, str | None]:
+def _decided(spool: Spool, api: Callable[[], Api], kept: Kept) -> str:
     """Cancel an event that Stripe has or may have."""
-    identifier = kept.identifier
+    identifier, delivered = kept.identifier, kept.state == "delivered"
     since = kept.unknown_since or kept.settled_at or kept.recorded_at
-    possible = kept.state in ("delivered", "pending", "unknown", "dead", "cancelling")
-    if possible and spool.clock() - since < UNIQUENESS_SECONDS:
-        # set aside first: after a crash it is neither sent again nor counted as delivered
-        if not spool.move(identifier, [kept.state], "cancelling"):
-            raise UsageError(f"{identifier} {_NO_WAY['pending']}")
-        try:
-            _cancel_at_stripe(api(), identifier, kept.event_name)
-        except UsageError as problem:
-            refused = isinstance(problem, StripeError)
-            if refused or not problem.maybe_done:
-                spool.move(identifier, ["cancelling"], "delivered" if kept.state == "delivered" else "unknown")
-            if refused and kept.state != "delivered":
-                raise UsageError(
-                    f"the first answer for {identifier} was lost, and Stripe does not know it (yet): {problem}. It is "
-                    f"set aside and not sent; cancel it again in a minute, or compare with `usage verify`"
-                ) from None
-            raise
-        spool.move(identifier, ["cancelling"], "cancelled")
-        return "cancelled", None
-    if kept.state != "delivered":
-        raise UsageError(f"{identifier} {_NO_WAY.get(kept.state, 'can no longer be cancelled')}")
-    if not correct:
-        raise StripeError(
-            f"{identifier} was delivered more than 24 hours ago, and Stripe cancels only within 24 hours; to take its "
-            f"{kept.value} units back by a negative event of the same time: `usage cancel {identifier} --correct`"
-        )
+    if kept.state in ("queued", "replaced", "cancelled") or spool.clock() - since >= UNIQUENESS_SECONDS:
+        raise StripeError(_too_late(kept)) if delivered else UsageError(f"{identifier} {_NO_WAY[kept.state]}")
+    # set aside first: after a crash it is neither sent again nor counted as delivered
+    if not spool.move(identifier, [kept.state], "cancelling"):
+        raise UsageError(f"{identifier} {_NO_WAY['pending']}")
     try:
-        check_window(kept.timestamp, spool.clock(), future=False)
-    except InvalidEvent as problem:
-        raise UsageError(f"{identifier} cannot be corrected: {problem.problem}") from None
-    # its identifier is derived from the event's: asking twice corrects once
-    name, negative = f"correction-{digest_of(identifier)}", format(-Decimal(kept.value), "f")
-    spool.add(
-        [Event(name, kept.event_name, kept.customer, negative, kept.timestamp, kept.dimensions)], kept.destination
-    )
-    return "corrected", name
+        _cancel_at_stripe(api(), identifier, kept.event_name)
+    except UsageError as problem:
+        refused = isinstance(problem, StripeError)
+        if refused or not problem.maybe_done:
+            spool.move(identifier, ["cancelling"], "delivered" if delivered else "unknown")
+        if refused and not delivered:
+            raise UsageError(
+                f"the first answer for {identifier} was lost, and Stripe does not know it (yet): {problem}. It is "
+                f"set aside and not sent; cancel it again in a minute, or compare with `usage verify`"
+            ) from None
+        raise
+    spool.move(identifier, ["cancelling"], "cancelled")
+    return "cancelled"
 
 
-def _cancel_at_stripe(api: Api, identifier: str, event_name: str) -> None:
+def _too_late(kept: Kept) -> str:
+    """The command that takes an event back after Stripe's 24 hours; run twice, it is still one correction."""
+    from shlex import join
+
+    dimensions = [f"--dimension={key}={value}" for key, value in json.loads(kept.dimensions or "{}").items()]
+    options = ["--timestamp", str(kept.timestamp), *dimensions, "--correction"]
+    name = ["--identifier", f"correction-{digest_of(kept.identifier)}"]
+    amount = f"--value={-Decimal(kept.value):f}"
+    command = join(["usage", "send", kept.event_name, "--customer", kept.customer, amount, *options, *name])
+    why = "was delivered more than 24 hours ago, and Stripe cancels only within 24 hours"
+    return f"{kept.identifier} {why}; a negative event of the same time takes its {kept.value} units back: {command}"
+
+
+def _cancel_at_stripe(api: Api, identifier: str, event_name: str) -> str:
     form = [("event_name", event_name), ("type", "cancel"), ("cancel[identifier]", identifier)]
     try:
         api.call("POST", "/v1/billing/meter_event_adjustments", form=form)
@@ -122,11 +116,10 @@ def _cancel_at_stripe(api: Api, identifier: str, event_name: str) -> None:
         text = str(problem.args[0]).lower()
         if not ("already" in text and "cancel" in text):  # otherwise an earlier answer was lost, and it is cancelled
             raise
+    return "cancelled"
 
 
 # -- verifying --------------------------------------------------------------------------------------------------------
-
-DRIFT_SECONDS = 120.0  # a clock this far off is reported; at 300 Stripe rejects events as too far in the future
 
 
 class _Amount(NamedTuple):
@@ -178,7 +171,7 @@ def verify(
     unknown = sum(at.spool.counts().get(name, {}).get("unknown", 0) for name in mine)
     counts = (checked, checked - len(differences), unchecked, unknown)
     where = at.api.destination
-    return Verification(where.label, where.sandbox, *counts, tuple(differences), _clock(at.api.skew))
+    return Verification(where.label, where.sandbox, *counts, tuple(differences))
 
 
 def _compared(api: Api, meter_id: str, formula: str, event_name: str, customer: str, hours: Hours) -> list[Difference]:
@@ -213,16 +206,6 @@ def _expected(formula: str, amounts: Sequence[_Amount]) -> Decimal:
     if formula == "sum":
         return exact_sum(one.value * one.events for one in amounts)
     return max(amounts, key=lambda one: one.latest).value if amounts else Decimal(0)
-
-
-def _clock(skew: float | None) -> str | None:
-    if skew is None or abs(skew) < DRIFT_SECONDS:
-        return None
-    way = "ahead of" if skew > 0 else "behind"
-    return (
-        f"this machine's clock is {abs(skew):,.0f} seconds {way} Stripe's: events recorded here have a wrong time, "
-        f"and Stripe rejects those more than 5 minutes in the future"
-    )
 
 
 # -- error reports: https://docs.stripe.com/billing/subscriptions/usage-based/recording-usage#handle-meter-event-errors

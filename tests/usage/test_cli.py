@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -188,17 +189,18 @@ def test_refused_events_are_listed_retried_and_given_up(
     assert embedded.total(late, customer) == 1
 
 
-def test_a_cancel_after_24_hours_offers_and_makes_the_correction(
-    embedded: World, meter: str, customer: str, run: Command, monkeypatch: pytest.MonkeyPatch
+def test_a_cancel_after_24_hours_shows_the_command_that_takes_the_event_back_once(
+    embedded: World, meter: str, customer: str, run: Command
 ) -> None:
-    run("send", EVENT, "--customer", customer, "--value", "5", "--identifier", "oops")
+    run("send", EVENT, "--customer", customer, "--value", "5.5", "--identifier", "it's", "--dimension", "model=a b")
     with Client() as client, client.spool._transaction() as connection:
         connection.execute("UPDATE events SET settled_at = settled_at - 90000")
-    assert run("cancel", "oops") == 1
-    assert "--correct" in run.err
-    assert run("cancel", "oops", "--correct") == 0
-    assert "`usage flush` delivers it" in run.out
-    assert run("flush") == 0
+    assert run("cancel", "it's") == 1
+    command = shlex.split(run.err.partition("units back: ")[2].partition(" (")[0])
+    assert command[0] == "usage"
+    for said in ("delivered", "already delivered"):
+        assert run(*command[1:]) == 0
+        assert f"{said}: {EVENT} -5.5" in run.out
     assert embedded.total(meter, customer) == 0
 
 
