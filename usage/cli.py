@@ -128,13 +128,12 @@ cancel: cancel an event
 > cancel IDENTIFIER --event alpaca_ai_tokens    (an event that is not in this spool)
 
 drain: deliver what producers put into an SQS queue
-  To run N drains at once, give each --share N.
+  Any number of drains can work on one queue.
 - --queue sqs://QUEUE!  sqs://NAME or sqs://HOST/ACCOUNT/NAME
-- --share N=1  number of workers that share the account's limits
 - --idle SECONDS=5  end when the queue has been empty for this long (default 5)
 - --forever  wait for more until stopped (SIGTERM finishes the batch)
 > drain --queue sqs://usage
-> drain --queue sqs://usage --forever --share 3
+> drain --queue sqs://usage --forever
 """
 
 
@@ -297,7 +296,7 @@ def _drain(options: argparse.Namespace) -> int:
     import signal
     import threading
 
-    client = _client(options, create=True, share=options.share)
+    client = _client(options, create=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -68,7 +68,6 @@ class Client:
     durable: fsync every record (about 3 ms); without it, a record survives any crash of the process, but a power
         cut only after a delivery or a checkpoint has synced it.
     create: whether the spool file may be created; if not, a missing file raises SpoolMissing.
-    share: number of workers that share the account's rate limits.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Client:
         outbox: str | None = None,
         durable: bool = False,
         create: bool = True,
-        share: int = 1,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
@@ -109,7 +107,6 @@ class Client:
         # in test mode and the sandbox, Stripe's test clocks decide what is in the future
         self._future = self._mode not in ("test", "sandbox")
         self._background_wanted = background
-        self._share = share
         self._outbox = outbox
         if outbox is not None:
             sqs.check_address(outbox)
@@ -135,7 +132,7 @@ class Client:
 
     @property
     def api(self) -> Api:
-        """Paced and retried calls to the destination."""
+        """Retried calls to the destination."""
         return self._deliverer.api
 
     @property
@@ -144,7 +141,7 @@ class Client:
             raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
         with self._lock:
             if self._delivery is None:
-                self._delivery = Delivery(self.spool, Api(self.destination, self._share), lambda: self.clock())
+                self._delivery = Delivery(self.spool, Api(self.destination), lambda: self.clock())
             return self._delivery
 
     @property
@@ -342,9 +339,8 @@ class Client:
     def drain(self, queue: str, *, idle_seconds: float | None = None, stop: threading.Event | None = None) -> Flush:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever), or `stop`.
 
-        Any number of drains can work on one queue; with N drains, give each `share=N` to stay within the limits. A
-        message is deleted only after all its events are settled; a killed drain's messages reappear after two minutes,
-        and their identifiers make the repeat harmless.
+        Any number of drains can work on one queue. A message is deleted only after all its events are settled; a killed
+        drain's messages reappear after two minutes, and their identifiers make the repeat harmless.
         """
         drain = sqs.Drain(self._deliverer, sqs.Queue(queue), self.clock)
         return drain.run(idle_seconds, stop or threading.Event())
@@ -355,12 +351,14 @@ class Client:
         counts, oldest = ({}, None) if off else (self.spool.counts(), self.spool.oldest_pending())
         names = ("pending", "unknown", "cancelling", "dead", "delivered", "queued")
         amounts: dict[str, Any] = {name: sum(one.get(name, 0) for one in counts.values()) for name in names}
+        label, sandbox = self._where()
         return Status(
-            *self._where(),
-            self.spool.path,
-            self._destination is not None,
+            label,
+            sandbox,
             **amounts,
             held=self._left()["held"] if self._destination is not None else 0,
+            spool=self.spool.path,
+            configured=self._destination is not None,
             oldest_pending_seconds=None if oldest is None else max(0, int(self.clock()) - oldest),
             by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
         )

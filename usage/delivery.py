@@ -286,8 +286,8 @@ class Delivery(Sender):
         try:
             if alone:
                 key = quote(rows[0].identifier, safe="")[:240]  # a header is ASCII, and Stripe takes 255 characters
-                how: dict[str, Any] = {"pace": "meter_events", "idempotency": key, "deadline": deadline}
-                self.api.call("POST", "/v1/billing/meter_events", form=v1_form(*ready[0]), **how)  # type: ignore[arg-type]
+                form = v1_form(*ready[0])  # type: ignore[arg-type]
+                self.api.call("POST", "/v1/billing/meter_events", form=form, idempotency=key, deadline=deadline)
             else:
                 self._post_stream([v2_object(*one) for one in ready], deadline)  # type: ignore[arg-type]
         except (StripeError, Unreachable, DestinationError) as problem:
@@ -303,9 +303,9 @@ class Delivery(Sender):
         refused: str | None = None
         while True:
             token = self._session(deadline, refused)
-            how: dict[str, Any] = {"pace": "stream", "json_body": body, "token": token, "deadline": deadline}
+            how: dict[str, Any] = {"base": self.api.destination.meter_events_base, "token": token, "deadline": deadline}
             try:
-                self.api.call("POST", "/v2/billing/meter_event_stream", **how)
+                self.api.call("POST", "/v2/billing/meter_event_stream", json_body=body, **how)
                 return
             except AuthenticationFailed as problem:
                 if problem.status != 401 or refused is not None:

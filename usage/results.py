@@ -6,7 +6,7 @@ Amounts of money are minor units, times UTC seconds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,45 +44,88 @@ def as_json(value: Any) -> Any:
     return [as_json(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+_LEFT = {
+    "pending": "to be delivered: `usage flush`",
+    "dead": "refused: `usage errors`; after the fix `usage retry`, or `usage cancel ID`",
+    "unknown": "of unknown fate for more than 24 hours: `usage verify`, then `usage retry ID` or `usage cancel ID`",
+    "cancelling": "being cancelled: `usage cancel ID` again",
+    "held": "recorded for another account or mode, or for none, and not sent from here:\n"
+    "    `usage status` shows them; `usage flush --take NAME` sends them if you know that they belong here",
+}
+
+
 @dataclass(frozen=True)
-class Flush(Result):
+class Spooled(Result):
+    """What is left in the spool, in events."""
+
+    pending: int = 0  # to be delivered
+    dead: int = 0  # refused, by any delivery
+    unknown: int = 0  # set aside: after Stripe's 24 hours it was still unknown whether they arrived
+    cancelling: int = 0  # their cancellation has no outcome yet
+    held: int = 0  # recorded for another account or mode, or for none; they are never sent here
+
+    @property
+    def complete(self) -> bool:
+        return not any(getattr(self, name) for name in _LEFT)
+
+    def _left(self) -> Iterator[tuple[int, str]]:
+        """How many are in each of these states, and what to do."""
+        for name, words in _LEFT.items():
+            amount = getattr(self, name)
+            yield amount, f"  {count(amount)} {words}"
+
+
+@dataclass(frozen=True)
+class Flush(Spooled):
     """What this client has delivered since its last flush, including in the background, and what is left."""
 
     delivered: int = 0  # events that Stripe has now, duplicates included
     duplicates: int = 0  # of those, events that Stripe already had from an earlier attempt whose answer was lost
     refused: tuple[Kept, ...] = ()  # the first 20 refused events, with `code` and `message`
     refused_count: int = 0
-    unknown: int = 0  # events set aside: after Stripe's 24 hours it was still unknown whether they arrived
-    pending: int = 0  # events still to be delivered here
-    held: int = 0  # events recorded for another account or mode, or for none; they are never sent here
-    dead: int = 0  # refused events in the spool, those of earlier deliveries included
-    cancelling: int = 0  # events whose cancellation has no outcome yet
     stopped: str | None = None  # why delivery ended early, in one sentence
     messages: int = 0  # of an SQS queue, for a drain
     returned: int = 0  # messages returned to the queue for another attempt
 
     @property
     def complete(self) -> bool:
-        left = self.unknown or self.pending or self.held or self.cancelling or self.returned
-        return not (left or self.refused_count or self.dead or self.stopped)
+        return super().complete and not (self.refused_count or self.stopped or self.returned)
 
     def __str__(self) -> str:
         again = f" ({self.duplicates:,} were already there)" if self.duplicates else ""
         of = f" of {count(self.messages, 'message')}" if self.messages else ""
-        more, earlier = self.refused_count - len(self.refused), self.dead - self.refused_count
-        held = "recorded for another account or mode, or for none, and not sent from here:\n"
-        held += "  `usage status` shows them; `usage flush --take NAME` sends them if you know that they belong here"
         return lines(
             (True, f"{count(self.delivered)}{of} delivered{again} to {self.destination}"),
             *((True, f"  refused {one.identifier}: {one.why}") for one in self.refused),
-            (more > 0, f"  ... and {more:,} more refused; `usage errors` lists them"),
-            (earlier > 0, f"  {earlier:,} refused earlier: `usage errors`"),
-            (self.unknown, f"  {count(self.unknown)} of unknown fate for more than 24 hours: `usage verify` compares"),
-            (self.held, f"  {count(self.held)} {held}"),
-            (self.pending, f"  {count(self.pending)} still to be delivered: `usage flush` again"),
-            (self.cancelling, f"  {count(self.cancelling)} being cancelled: `usage cancel ID` again"),
+            *self._left(),
             (self.returned, f"  {count(self.returned, 'message')} returned to the queue"),
             (self.stopped, f"  stopped: {self.stopped}"),
+        )
+
+
+@dataclass(frozen=True)
+class Status(Spooled):
+    """What is in the spool, for all destinations together and for each."""
+
+    spool: str = ""
+    configured: bool = False  # whether there is a destination
+    delivered: int = 0
+    queued: int = 0  # handed to the outbox queue
+    oldest_pending_seconds: int | None = None
+    by_destination: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        each = [
+            f"  {name.replace('sandbox:', 'SANDBOX:', 1)}: "
+            + ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
+            for name, states in sorted(self.by_destination.items())
+        ]
+        return lines(
+            (True, f"spool {self.spool}\ndestination {self.destination}\n  {count(self.delivered)} delivered"),
+            (self.queued, f"  {count(self.queued)} handed to the outbox queue"),
+            *self._left(),
+            (self.pending, f"  the oldest has been waiting for {timedelta(seconds=self.oldest_pending_seconds or 0)}"),
+            *((True, one) for one in each),
         )
 
 
@@ -103,54 +146,6 @@ class Sent(Result):
         verb = verb or ("already delivered" if self.duplicate else "delivered")
         what = f"{self.event_name} {number(self.value)} for {self.customer} at {iso(self.timestamp)}"
         return f"{verb}: {what}\nidentifier {self.identifier}\nto {self.destination}"
-
-
-@dataclass(frozen=True)
-class Status(Result):
-    """What is in the spool: counts by state, and `by_destination`. `configured`: whether there is a destination."""
-
-    spool: str
-    configured: bool
-    pending: int
-    unknown: int
-    cancelling: int  # events whose cancellation has no outcome yet: `usage cancel` again
-    dead: int
-    delivered: int
-    queued: int
-    held: int
-    oldest_pending_seconds: int | None
-    by_destination: dict[str, dict[str, int]]
-
-    @property
-    def complete(self) -> bool:
-        return not (self.pending or self.unknown or self.cancelling or self.dead or self.held)
-
-    def __str__(self) -> str:
-        names = {"pending": "to be delivered", "dead": "refused", "unknown": "of unknown fate"}
-        by_destination = [
-            (
-                destination,
-                ", ".join(f"{amount:,} {names.get(state, state)}" for state, amount in sorted(states.items())),
-            )
-            for destination, states in sorted(self.by_destination.items())
-        ]
-        held = "of them recorded for another account or mode, or for none, and not sent from here"
-        waiting = timedelta(seconds=self.oldest_pending_seconds or 0)
-        return lines(
-            (True, f"spool        {self.spool}\ndestination  {self.destination}"),
-            (True, f"{self.delivered:>11,}  delivered"),
-            (self.queued, f"{self.queued:>11,}  handed to the outbox queue"),
-            (True, f"{self.pending:>11,}  to be delivered" + " (usage flush)" * bool(self.pending)),
-            (self.dead, f"{self.dead:>11,}  refused (usage errors; after the fix usage retry, or usage cancel)"),
-            (
-                self.unknown,
-                f"{self.unknown:>11,}  of unknown fate (usage verify, then usage retry ID or usage cancel ID)",
-            ),
-            (self.cancelling, f"{self.cancelling:>11,}  being cancelled (usage cancel ID again)"),
-            (self.held, f"{self.held:>11,}  {held}"),
-            *((True, f"  {name.replace('sandbox:', 'SANDBOX:', 1)}: {states}") for name, states in by_destination),
-            (self.oldest_pending_seconds is not None, f"the oldest has been waiting for {waiting}"),
-        )
 
 
 class Summary(NamedTuple):

@@ -35,14 +35,13 @@ VARIABLES = (
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No settings from outside, a working directory of its own, retries that do not wait, no limits of our own."""
+    """No settings from outside, a working directory of its own, and retries that do not wait."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("usage.api.BACKOFF_FIRST", 0.001)
     monkeypatch.setattr("usage.api.BACKOFF_MOST", 0.01)
-    monkeypatch.setattr("usage.api.LIMITS", {})
     monkeypatch.setattr("usage.spool.PATIENCE", 30.0)
     yield
     made, usage.client._default = usage.client._default, None

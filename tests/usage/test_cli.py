@@ -124,7 +124,7 @@ def test_nothing_configured_is_said_and_what_was_recorded_stays(run: Command) ->
     assert "STRIPE_API_KEY" in run.err
     assert "STRIPE_MODE=sandbox" in run.err
     assert run("status") == 1
-    assert "1  to be delivered" in run.out
+    assert "1 event to be delivered" in run.out
 
 
 def test_the_key_never_shows(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:

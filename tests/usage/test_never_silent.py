@@ -463,7 +463,7 @@ def test_an_answer_that_is_not_stripes_stops_the_delivery_and_buries_no_event(
         code, text = run("flush", "--timeout", "2")
         assert (code, said in text) == (1, True), text
         code, text = run("status")
-    assert (code, "1  to be delivered" in text, "refused" in text) == (1, True, False)
+    assert (code, "1 event to be delivered" in text, "refused" in text) == (1, True, False)
 
 
 @pytest.mark.parametrize("outage", ["hangs", "refuses", "proxy", "certificate"])
@@ -488,7 +488,7 @@ def test_the_time_given_is_kept_and_nothing_is_lost(run: Run, monkeypatch: pytes
         program = "import usage; usage.record('tokens', 'cus_1')"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, "not delivered, waiting in" in done.stderr) == (0, True), done.stderr
-        assert run("status")[1].splitlines()[3].strip().startswith("2  to be delivered")
+        assert run("status")[1].splitlines()[3].strip().startswith("2 events to be delivered")
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
@@ -618,7 +618,7 @@ def test_close_ends_every_thread_also_when_nobody_answers(monkeypatch: pytest.Mo
     with answering(200, {}, b"", hang=True) as address:
         client = Client(api_base=address, api_key="sk_test_1", on_error=listen)
         client.record(EVENT, "cus_1")
-        wait_for(lambda: client.api._http is not None)
+        wait_for(lambda: client.api._transport is not None)
         client.close(0.3)
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("usage")] == []
     assert "1 event not delivered" in told[-1]

@@ -340,7 +340,7 @@ def test_four_producers_three_drains_one_killed_a_hundred_thousand_events(
 
         def start_drain(number: int) -> subprocess.Popen[str]:
             command = (sys.executable, "-m", "usage.cli", "drain", "--queue", QUEUE, "--spool", f"drain{number}.db")
-            return start(*command, "--idle", "12", "--share", "3", "--json")
+            return start(*command, "--idle", "12", "--json")
 
         producers = [start(sys.executable, "-c", PRODUCER, str(number), ",".join(customers)) for number in range(4)]
         drains = [start_drain(number) for number in range(3)]
