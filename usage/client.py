@@ -10,7 +10,6 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -23,6 +22,7 @@ from .errors import DestinationError, InvalidEvent, NotDelivered, StripeError, U
 from .events import Event, Timestamp, Value, make_event
 from .results import Cancelled, Flush, Imported, Sent, Status
 from .spool import Kept, Spool
+from .text import count
 
 __all__ = [
     "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
@@ -121,7 +121,7 @@ class Client:
         self._deadline: float | None = None
         self._delivery: Delivery | None = None
         self._outbox_sender: Sender | None = None
-        self._tally: Tally | None = None
+        self._tally = Tally()  # what the background has done since the last flush
 
     @property
     def destination(self) -> Destination:
@@ -264,25 +264,23 @@ class Client:
         within `timeout` seconds (it stays in the spool), and every error of `record`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._outbox is None:
-            _ = self.destination
         event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
-        name = event.identifier
-
+        (label, sandbox), name = self._where(), event.identifier
         if self._mode == "off":
             self._add((event,), timeless=True)
-            return self._sent(event, "off")
+            return Sent(label, sandbox, name, "off")
+        sender = self._sender
         with self._in_foreground():
             new = self.spool.add((event,), self._identity, timeless=timestamp is None)
             before = None if new else self.spool.find(name)
             if before is not None and before.state == "dead":
                 name = self.spool.retry(identifiers=[name])[0]
-            tally = self._sender.run(deadline, identifier=name)
+            tally = sender.run(deadline, identifier=name)
         kept = self.spool.find(name)
         assert kept is not None
         if kept.state in ("delivered", "queued"):
             again = before is not None and before.state == kept.state
-            return self._sent(kept, kept.state, again or bool(tally.counts["duplicates"]))
+            return Sent(label, sandbox, name, kept.state, again or bool(tally.counts["duplicates"]))
         if kept.state == "dead":
             raise StripeError(kept.message, status=kept.status, code=kept.code, request_id=kept.request_id)
         reason = tally.stopped or {
@@ -292,11 +290,6 @@ class Client:
             "replaced": "it was sent again under another identifier",
         }.get(kept.state, f"it is recorded for {kept.destination or 'no destination'}, and this is {self._identity}")
         raise NotDelivered(f"the event {name} is not delivered but safe in {self.spool.path}: {reason}", name)
-
-    def _sent(self, event: Event | Kept, state: str, duplicate: bool = False) -> Sent:
-        label, sandbox = self._where()
-        what = (event.identifier, event.event_name, event.customer, Decimal(event.value), event.timestamp)
-        return Sent(label, sandbox, *what, state, duplicate)
 
     def flush(self, timeout: float | None = None, *, take: str | None = None) -> Flush:
         """Deliver everything recorded for this destination and report what happened; `timeout` in seconds.
@@ -308,17 +301,15 @@ class Client:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._mode == "off":
-            return self._flushed(None)
-        if self._outbox is None:
-            _ = self.destination
+            return self._flushed(Tally())
+        sender = self._sender
         if take is not None:
             self.spool.hand_over("" if take == UNASSIGNED else take, self._identity)
         with self._in_foreground():
-            tally = self._sender.run(deadline)
+            tally = sender.run(deadline)
         with self._lock:
-            since, self._tally = self._tally, None
-        if since is not None:
-            tally.merge(since)
+            tally.merge(self._tally)
+            self._tally = Tally()
         return self._flushed(tally)
 
     @contextmanager
@@ -332,9 +323,9 @@ class Client:
             with self._lock:
                 self._foreground -= 1
 
-    def _flushed(self, tally: Tally | None) -> Flush:
+    def _flushed(self, tally: Tally) -> Flush:
         label, sandbox = self._where()
-        return Flush(label, sandbox, **({} if tally is None else tally.as_flush()), **self._left())
+        return Flush(label, sandbox, **tally.as_flush(), **self._left())
 
     def drain(self, queue: str, *, idle_seconds: float | None = None, stop: threading.Event | None = None) -> Flush:
         """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever), or `stop`.
@@ -437,8 +428,7 @@ class Client:
                 why = f"was refused and is not billed: {one.message}; `usage errors` lists all"
                 self._say(StripeError(f"the event {one.identifier} {why}", code=one.code, request_id=one.request_id))
         with self._lock:
-            if self._tally is not None:
-                tally.merge(self._tally)
+            tally.merge(self._tally)
             self._tally = tally
 
     def close(self, timeout: float = 30.0) -> Flush | None:
@@ -447,24 +437,18 @@ class Client:
         Undelivered events raise nothing: they stay in the spool, and `on_error` or a warning reports them. Returns what
         was delivered since the last flush, or None if this client has recorded nothing. The next use reopens it.
         """
-        return self._close(timeout, deliver=True)
-
-    def _close(self, patience: float, *, deliver: bool) -> Flush | None:
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         result = None
         try:
             if self._thread is not None:
                 self._stop(self._thread, deadline)
-            elif deliver and self in _OPEN and self._delivers() and self._left()["pending"]:
+            elif self in _OPEN and self._delivers() and self._left()["pending"]:
                 self._count(self._sender.run(deadline))
             if self in _OPEN:
-                left = self._left()["pending"]  # without a destination, recording has already warned
-                if left:
-                    why = (self._tally.stopped if self._tally else None) or "they were not sent"
-                    events = f"{left:,} event{'s' * (left != 1)}"
-                    waiting = f"waiting in {self.spool.path} for `usage flush`"
-                    self._say(UsageError(f"{events} not delivered, {waiting}: {why}"))
                 result = self._flushed(self._tally)
+                if result.pending:  # without a destination, recording has already warned
+                    waiting = f"{count(result.pending)} not delivered, waiting in {self.spool.path} for `usage flush`"
+                    self._say(UsageError(f"{waiting}: {result.stopped or 'they were not sent'}"))
         except UsageError as failure:
             self._say(failure)
         finally:
@@ -507,7 +491,7 @@ def _at_exit() -> None:
     """At the end of the program: deliver for up to EXIT_SECONDS, and report what is left."""
     deadline = time.monotonic() + EXIT_SECONDS
     for client in list(_OPEN):
-        client._close(max(0.0, deadline - time.monotonic()), deliver=client._background_wanted)
+        client.close(max(0.0, deadline - time.monotonic()) if client._background_wanted else 0.0)
 
 
 def _after_fork_in_child() -> None:

@@ -134,18 +134,12 @@ class Sent(Result):
     """One event of `usage.send`. state: "delivered", "queued" (it is in an outbox) or "off" (nothing was recorded)."""
 
     identifier: str
-    event_name: str
-    customer: str
-    value: Decimal
-    timestamp: int
     state: str
     duplicate: bool = False  # Stripe already had it: this call added nothing
 
     def __str__(self) -> str:
-        verb = {"queued": "queued", "off": "not recorded"}.get(self.state)
-        verb = verb or ("already delivered" if self.duplicate else "delivered")
-        what = f"{self.event_name} {number(self.value)} for {self.customer} at {iso(self.timestamp)}"
-        return f"{verb}: {what}\nidentifier {self.identifier}\nto {self.destination}"
+        state = "already delivered" if self.duplicate else {"off": "not recorded"}.get(self.state, self.state)
+        return f"{state}: {self.identifier}\nto {self.destination}"
 
 
 class Summary(NamedTuple):

@@ -51,7 +51,7 @@ def test_send_summary_and_preview_are_the_guide_in_three_commands(
 ) -> None:
     subscription = subscribe(embedded, meter, customer)
     assert run("send", EVENT, "--customer", customer, "--value", "26000", "--identifier", "job-1") == 0
-    assert "delivered: alpaca_ai_tokens 26,000" in run.out
+    assert run.out.startswith("delivered: job-1\n")
     assert "SANDBOX" in run.out
     assert run("send", EVENT, "--customer", customer, "--value", "26000", "--identifier", "job-1") == 0
     assert "already delivered" in run.out
@@ -70,7 +70,7 @@ def test_every_output_as_json_is_one_document_that_names_the_sandbox(
 ) -> None:
     subscription = subscribe(embedded, meter, customer)
     sent = run.json("send", EVENT, "--customer", customer, "--value", "5")
-    assert (sent["sandbox"], sent["value"], sent["state"]) == (True, "5", "delivered")
+    assert (sent["sandbox"], sent["state"]) == (True, "delivered")
     for arguments in (
         ("flush",),
         ("status",),
@@ -200,7 +200,7 @@ def test_a_cancel_after_24_hours_shows_the_command_that_takes_the_event_back_onc
     assert command[0] == "usage"
     for said in ("delivered", "already delivered"):
         assert run(*command[1:]) == 0
-        assert f"{said}: {EVENT} -5.5" in run.out
+        assert run.out.startswith(f"{said}: correction-")
     assert embedded.total(meter, customer) == 0
 
 
