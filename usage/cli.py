@@ -47,7 +47,6 @@ send: record one event, deliver it and wait
 - --no-wait  only record; `usage flush` delivers
 - --timeout SECONDS=60  stop waiting after this long (default 60); the event stays in the spool
 > send alpaca_ai_tokens --customer cus_123 --value 1200
-> send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z
 > send alpaca_ai_tokens --customer cus_123 --value=-200 --correction
 
 import: record the events of a CSV or JSON Lines file and deliver them
@@ -65,7 +64,6 @@ import: record the events of a CSV or JSON Lines file and deliver them
 - --no-flush  only record; `usage flush` delivers
 - --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
 > import tokens.csv --event alpaca_ai_tokens --dry-run
-> import tokens.csv --event alpaca_ai_tokens
 > import - --format jsonl --import-id 2026-11-22    (standard input)
 
 flush: deliver everything recorded
@@ -73,12 +71,10 @@ flush: deliver everything recorded
 - --take NAME  also deliver events recorded for NAME (see status), if you know that they belong here
 - --outbox sqs://QUEUE  put the events into this queue instead
 - --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
-> flush --timeout 50 --json
 > flush --take unassigned    (recorded without a destination)
 
 status: show what is in the spool
   It does not call Stripe.
-> status --json
 
 summary: show usage as Stripe aggregated it
   The window is aligned for you; Stripe's totals lag by seconds to minutes.
@@ -88,14 +84,12 @@ summary: show usage as Stripe aggregated it
 - --start WHEN  ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)
 - --end WHEN  exclusive (default now)
 - --group hour|day  one row an hour or UTC day
-> summary alpaca_ai_tokens --customer cus_123
 > summary alpaca_ai_tokens --subscription sub_123    (this billing period)
 > summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day
 
 preview-invoice: show the next invoice line by line, as of now
 - --subscription SUBSCRIPTION  sub_...
 - --customer CUSTOMER  cus_...
-> preview-invoice --subscription sub_123
 > preview-invoice --customer cus_123    (each of its subscriptions)
 
 verify: compare the spool with Stripe's totals, hour by hour
@@ -104,19 +98,16 @@ verify: compare the spool with Stripe's totals, hour by hour
 - --customer CUSTOMER+  only this customer (repeat for several)
 - --start WHEN  default: everything still in the spool
 - --end WHEN  exclusive
-> verify --customer cus_123
 
 errors: list refused events, or apply Stripe's asynchronous error reports
 - --fetch  ask Stripe for the reports since the last one
 - --limit N=50  show at most this many (default 50)
-> errors --fetch
 
 retry: send refused events again, after fixing the cause
   An event of unknown fate is sent again only if you name it: do that when you know that it did not arrive.
 - identifiers IDENTIFIER*  only these
 - --code CODE+  only events refused with this code
 - --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
-> retry --code no_meter
 > retry IDENTIFIER ...
 
 cancel: cancel an event
@@ -124,7 +115,6 @@ cancel: cancel an event
 - identifier IDENTIFIER  of the event
 - --event NAME  event name, for an event that is not in the spool
 - --timeout SECONDS=60  wait up to this long for deliveries (default 60)
-> cancel IDENTIFIER
 > cancel IDENTIFIER --event alpaca_ai_tokens    (an event that is not in this spool)
 
 drain: deliver what producers put into an SQS queue
@@ -132,7 +122,6 @@ drain: deliver what producers put into an SQS queue
 - --queue sqs://QUEUE!  sqs://NAME or sqs://HOST/ACCOUNT/NAME
 - --idle SECONDS=5  end when the queue has been empty for this long (default 5)
 - --forever  wait for more until stopped (SIGTERM finishes the batch)
-> drain --queue sqs://usage
 > drain --queue sqs://usage --forever
 """
 
@@ -187,7 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
         name, _, summary = head.partition(": ")
         lines = {mark: [line[2:] for line in rest if line.startswith(mark)] for mark in ("  ", "- ", "> ")}
         description = " ".join([f"{summary[0].upper()}{summary[1:]}.", *lines["  "]])
-        examples = "\n  usage ".join(["examples:", *lines["> "]])
+        examples = "\n  usage ".join(["examples:", *lines["> "]]) if lines["> "] else ""
         made = commands.add_parser(
             name, help=summary, description=description, epilog=examples, parents=[common], formatter_class=raw
         )

@@ -207,7 +207,7 @@ class Client:
         timestamp: Unix seconds, an aware datetime or ISO 8601 with an offset; default now.
         identifier: names the fact, at most 100 characters; recording it again is the same event. Default: a new one.
         dimensions: additional payload keys.
-        Raises InvalidEvent, SpoolFull or another SpoolError, and then records nothing.
+        Raises InvalidEvent or SpoolError, and then records nothing.
         """
         event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
         self._add((event,), timeless=timestamp is None)
@@ -395,7 +395,7 @@ class Client:
                 self._thread = thread
 
     def _run(self) -> None:
-        """Deliver every `interval` seconds while there are events; survive and report every problem."""
+        """Deliver every INTERVAL seconds while there are events; survive and report every problem."""
         closing, wait, last = self._closing, INTERVAL, False
 
         def halted() -> bool:
@@ -442,7 +442,7 @@ class Client:
         try:
             if self._thread is not None:
                 self._stop(self._thread, deadline)
-            elif self in _OPEN and self._delivers() and self._left()["pending"]:
+            elif timeout > 0 and self in _OPEN and self._delivers() and self._left()["pending"]:
                 self._count(self._sender.run(deadline))
             if self in _OPEN:
                 result = self._flushed(self._tally)

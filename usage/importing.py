@@ -173,12 +173,9 @@ class _Run:
             return
         self.rows += len(events)
         for name in {event.event_name for event in events}:
-            some = [event for event in events if event.event_name == name]
-            times = [event.timestamp for event in some]
-            kept = self.totals.get(name) or EventTotals(name, 0, Decimal(0), times[0], times[0])
-            total = exact_sum([kept.value, *(event.value for event in some)])
-            window = (min(kept.first, *times), max(kept.last, *times))
-            self.totals[name] = EventTotals(name, kept.events + len(some), total, *window)
+            values = [event.value for event in events if event.event_name == name]
+            kept = self.totals.get(name) or EventTotals(name, 0, Decimal(0))
+            self.totals[name] = EventTotals(name, kept.events + len(values), exact_sum([kept.value, *values]))
 
 
 def import_file(

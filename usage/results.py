@@ -337,8 +337,6 @@ class EventTotals(NamedTuple):
     event_name: str
     events: int
     value: Decimal
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)
@@ -364,10 +362,7 @@ class Imported(Result):
     def __str__(self) -> str:
         new = f"{count(self.rows)} would be recorded" if self.dry_run else f"{count(self.recorded)} recorded"
         before = f", {self.already:,} recorded before" if self.already else ""
-        totals = [
-            f"  {one.event_name}: {count(one.events)}, {number(one.value)} units, {iso(one.first)} to {iso(one.last)}"
-            for one in self.totals
-        ]
+        totals = [f"  {one.event_name}: {count(one.events)}, {number(one.value)} units" for one in self.totals]
         more = self.bad - len(self.errors)
         return lines(
             (True, f"{count(self.rows, 'row')} read, {new}{before}"),

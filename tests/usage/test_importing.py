@@ -47,7 +47,7 @@ def test_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
     again = client.import_file(lines)
     assert (again.rows, again.recorded, again.already, again.bad) == (2, 0, 2, 0)  # the very same events
     total = again.totals[0]
-    assert (total.events, int(total.value), total.first, total.last) == (2, 11, NOW, NOW)
+    assert (total.events, int(total.value)) == (2, 11)
     client.close()
 
 
