@@ -35,13 +35,12 @@ Answer = tuple[int, Mapping[str, str], bytes]
 
 
 class Api:
-    """One destination's API. Thread-safe. `retries` counts them. `halt` ends every wait between attempts: closing the
-    client does not wait for a call's backoff."""
+    """One destination's API. Thread-safe. `halt` ends every wait between attempts: closing the client does not wait for
+    a call's backoff."""
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
         self.halt = threading.Event()
-        self.retries = 0
         self._transport: Any = None  # the embedded sandbox's client, or a requests session
         self._live: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -78,7 +77,6 @@ class Api:
         wait = 0.0
         for attempt in range(ATTEMPTS):
             if attempt:
-                self.retries += 1
                 # exponential, with jitter over the upper half
                 wait = max(wait, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2))
             if not self._pause(wait, deadline):

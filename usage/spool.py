@@ -317,10 +317,13 @@ class Spool:
         return new
 
     def take_in(self, rows: Sequence[Kept]) -> None:
-        """Keep events from a queue, possibly sent since their `unknown_since`, unless they are already here."""
+        """Keep events from a queue that were refused or are of unknown fate, unless they are already here."""
         query = f"INSERT OR IGNORE INTO events ({_KEPT}) VALUES ({_marks(Kept._fields)})"
+        new: dict[str, Any] = {"id": None, "recorded_at": int(self.clock())}
         with self._transaction(synced=True, recording=True) as connection:
-            connection.executemany(query, [(*row[:6], None, *row[7:]) for row in rows])
+            for row in rows:
+                settled_at = new["recorded_at"] if row.state == "dead" else None
+                connection.execute(query, row._replace(settled_at=settled_at, **new))
 
     @contextlib.contextmanager
     def delivering(self, patience: float, given_up: Callable[[], bool] = bool) -> Iterator[bool]:

@@ -134,7 +134,8 @@ def test_refused_events_are_dead_letters_of_the_drain(embedded: World, meter: st
     assert (result.delivered, result.refused_count, result.returned, result.complete) == (1, 1, 0, False)
     assert depth(sqs) == 0
     with Client(spool="drain.db") as worker:
-        assert [letter.identifier for letter in worker.dead_letters()] == ["stray"]
+        (letter,) = worker.dead_letters()
+        assert (letter.identifier, letter.settled_at == letter.recorded_at > 0) == ("stray", True)
 
 
 def test_a_revoked_key_stops_the_drain_and_leaves_the_queue(
