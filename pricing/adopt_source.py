@@ -159,16 +159,23 @@ def _lines(value: Any, indent: str, before: str, after: str) -> list[str]:
     """An expression on as few lines as fit: whole, then a call's arguments on one line, then one entry a line."""
     flat = f"{indent}{before}{_flat(value)}{after}"
     entries = _entries(value)
-    if len(flat) <= WIDTH or not entries:
+    if not entries or (len(flat) <= WIDTH and not _has_versions(value)):
         return [flat]
     first, last = _brackets(value)
     inner = indent + _INDENT
     together = inner + ", ".join(f"{key}{_flat(each)}" for key, each in entries)
-    if isinstance(value, Call) and len(together) <= WIDTH:
+    if isinstance(value, Call) and len(together) <= WIDTH and not _has_versions(value):
         middle = [together]
     else:
         middle = [line for key, each in entries for line in _lines(each, inner, key, ",")]
     return [f"{indent}{before}{first}", *middle, f"{indent}{last}{after}"]
+
+
+def _has_versions(value: Any) -> bool:
+    """Whether several versions of a plan are in an expression: each is on a line of its own."""
+    if isinstance(value, Mapping):
+        return len(value) > 1 and all(isinstance(key, int) for key in value)
+    return isinstance(value, Call) and any(_has_versions(each) for each in value.arguments)
 
 
 def _brackets(value: Any) -> tuple[str, str]:
