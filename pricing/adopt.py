@@ -46,7 +46,7 @@ _SAID_BY_SUBSCRIBER: Final = frozenset(
         *("payment_settings", "trial_end", "trial_settings"),
     ]
 )
-_ENDED: Final = ("canceled", "incomplete", "incomplete_expired")
+_ENDED: Final = ("canceled", "incomplete_expired")
 
 
 @dataclass(frozen=True)
@@ -471,7 +471,7 @@ class _Adopting:
         of: dict[str, list[StripeObject]] = {}
         for each in sorted(self._account.subscriptions or (), key=_age):
             if each["status"] in _ENDED:
-                self._leave([each], "subscriptions that have ended or never began")
+                self._leave([each], "subscriptions that have ended")
             elif self._is_free("Subscription", each):
                 of.setdefault(str(id_of(each["customer"])), []).append(each)
         for customer in sorted(self._account.customers, key=_age):

@@ -269,3 +269,19 @@ def test_what_an_example_has_made_is_adopted_in_as_few_lines(shop: Existing, exa
     assert not [each for each in shop.up() if not each.endswith("[pulumi]")]
     assert not shop.up()
     assert len(shop.program.read_text().splitlines()) <= LONGER.get(example.name, 1.3) * of_a_person
+
+
+def test_what_is_adopted_is_not_doubted(shop: Existing, caplog: pytest.LogCaptureFixture) -> None:
+    """A catalogue of hundreds of plans has tens of thousands of pairs, and what they cost was decided before."""
+    made = Made(shop.world, 5)
+    for number in range(3):
+        made.fee(f"Plan {number}")
+    shop.adopts()
+    assert "never costs less" not in caplog.text
+    shop.program.write_text(
+        shop.program.read_text() + '    PublishedPlan("more", Plan("More", fees="10.00"))\n'
+        '    PublishedPlan("most", Plan("Most", fees="90.00"))\n'
+    )
+    shop.up()
+    assert "most never costs less than more, whatever is used" in caplog.text
+    assert caplog.text.count("never costs less") == 1
