@@ -265,15 +265,6 @@ def processor_seconds(pid: int) -> float:
     return took[pid][1] if pid in took else 0.0
 
 
-def control(made: Project, method: str, name: str, **params: object) -> None:
-    """Set the sandbox: `control(project, "POST", "rate_limits", test=25)`."""
-    sandbox = Sandbox(made.sandbox_file)
-    try:
-        _control(sandbox, method, name, **params)
-    finally:
-        sandbox.close()
-
-
 def _control(sandbox: Sandbox, method: str, name: str, **params: object) -> dict[str, Any]:
     answer = sandbox.handle(Request(method, f"/_sandbox/{name}", {}, json.dumps(params).encode() if params else b""))
     assert answer.status == 200, answer.body

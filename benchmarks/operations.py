@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from benchmarks._engine import Measured, Size, measured, processor_seconds, project, run, served
+from benchmarks._engine import WITHOUT_CHECKPOINTS, Measured, Size, measured, processor_seconds, project, run, served
 from components.pulumi_speed import PROVIDER_THREADS, STOCK_VARIABLE
 from tests.engine.conftest import Project
 
@@ -28,10 +28,10 @@ CALLS = {
     "preview": (0.0, 0),
     "one change": (0.0, 10),
     "refresh": (0.02, 20),
-    "destroy": (1.5, 20),
+    "destroy": (1.0, 15),
     "up again": (2.0, 10),
 }
-OURS, STOCK, RIVAL = "ours", "stock", "rival"
+OURS, STOCK, SAVED_ONCE, RIVAL = "ours", "stock", "saved-once", "rival"
 PROVIDER_FILE = "terraform-provider-stripe"
 
 
@@ -60,12 +60,13 @@ class Contestant:
 
 @contextmanager
 def ours(size: Size, latency: float, rate: float | None, name: str) -> Iterator[Contestant]:
-    """This project, as `script/pulumi` runs it; or with Pulumi's SDK as it is."""
+    """This project, as `script/pulumi` runs it; with Pulumi's SDK as it is; or with the state written at the end."""
     with project(size.program()) as made, served(made.sandbox_file, latency=latency, rate=rate) as (address, server):
         made.environ["STRIPE_API_BASE"] = address
         if rate is None:
             made.config("stripe-pricing:requestsPerSecond", "10000")
         made.environ |= {STOCK_VARIABLE: "1"} if name == STOCK else {"PULUMI_PARALLEL": str(PROVIDER_THREADS)}
+        made.environ |= WITHOUT_CHECKPOINTS if name == SAVED_ONCE else {}
 
         def change() -> Measured:
             made.edit('name=f"Product {n}"', 'name=f"Product {n}" if n else "Changed"')
@@ -213,7 +214,7 @@ HEADINGS = ("objects", "latency", "operation", "who", "seconds", "calls", "proce
 
 
 def row(*cells: str) -> str:
-    widths = (7, 7, 10, 5, 8, 6, 9, 7, 7, 9, 5)
+    widths = (7, 7, 10, 10, 8, 6, 9, 7, 7, 9, 5)
     return "  ".join(
         cell.ljust(width) if number in (2, 3) else cell.rjust(width)
         for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -257,9 +258,8 @@ def main() -> None:
 def compare(size: Size, latency: float, arguments: argparse.Namespace, provider: Path | None) -> None:
     """Run every operation, each by every contestant in turn, and print what it took."""
     with ExitStack() as stack:
-        contestants = [stack.enter_context(ours(size, latency, arguments.rate, OURS))]
-        if STOCK in arguments.beside:
-            contestants.append(stack.enter_context(ours(size, latency, arguments.rate, STOCK)))
+        own = [OURS, *(name for name in (STOCK, SAVED_ONCE) if name in arguments.beside)]
+        contestants = [stack.enter_context(ours(size, latency, arguments.rate, name)) for name in own]
         if RIVAL in arguments.beside and provider:
             contestants.append(stack.enter_context(rival(size, latency, arguments.rate, provider)))
         for operation in OPERATIONS[: OPERATIONS.index(arguments.until) + 1]:
@@ -281,7 +281,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--objects", type=counts, default=[10, 100, 1000, 3000], help="how many, by commas")
     parser.add_argument("--latency", type=milliseconds, default=[0.0], help="what a request waits, by commas")
     parser.add_argument("--rate", type=float, help="requests a second that Stripe takes (default: any)")
-    parser.add_argument("--beside", type=chosen((RIVAL, STOCK)), default=[], help="rival, stock or both")
+    parser.add_argument(
+        "--beside", type=chosen((RIVAL, STOCK, SAVED_ONCE)), default=[], help="rival, stock, saved-once"
+    )
     parser.add_argument("--until", choices=OPERATIONS, default=OPERATIONS[-1], help="the last operation")
     parser.add_argument("--rival-provider", metavar="FILE", help="the built terraform-provider-stripe")
     parser.add_argument("--calls", action="store_true", help="print each operation's calls too")
