@@ -138,6 +138,8 @@ def project(program: str) -> Iterator[Project]:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
+        # As everywhere but in some containers; every run would compile the project's modules.
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
         made = Project(folder, environ, timeout=TIMEOUT_SECONDS)
         made.write(program)
         made.pulumi("stack", "init", made.stack).ok()
