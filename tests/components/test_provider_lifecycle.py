@@ -455,7 +455,7 @@ def test_four_threads_share_a_provider(world: World) -> None:
     with ThreadPoolExecutor(4) as pool:
         refreshed = list(pool.map(lambda state: world.refresh(ProductProvider, state, process), states))
     assert [each.inputs for each in refreshed if each] == [state.inputs for state in states]
-    # Up to four threads may each fetch one before there is a list.
+    # Each thread may fetch one before there is a list.
     assert len(world.calls()) <= 4 + 1 + 1
 
 
