@@ -12,18 +12,19 @@ from components.providers import schedules
 from components.providers.coupon import COUPON
 from components.providers.inventory import StripeObject, owner_of
 from components.providers.price import PRICE
+from components.providers.price_uses import ENDED
 from components.providers.run import run_of
 from components.providers.schedules import MARK
 from components.providers.subscription_items import prices_of
-from components.providers.values import Inputs, decimal_string, mapping
+from components.providers.values import decimal_string, mapping
 from components.publication import price_name
 from components.terms import price_parameters
-from pricing import rollout
+from pricing import lists, rollout
 from pricing.journal import Entry, Journal
+from pricing.lists import SUBSCRIPTIONS
 from pricing.rollout import Offer, Placed, Prediction, RolloutError, Rules
 
 _EXPANDED: Final = ("discounts", "items.data.discounts", "latest_invoice", "schedule")
-SUBSCRIPTIONS: Final = "/v1/subscriptions"
 SCHEDULES: Final = "/v1/subscription_schedules"
 
 
@@ -76,23 +77,15 @@ class Rollout:
         seen: set[str] = set()
         clock = {"test_clock": self.test_clock} if self.test_clock else {}
         for price in sorted(self.rules.old.ids | self.rules.new.ids):
-            asked = {"price": price, **clock, "expand": [f"data.{path}" for path in _EXPANDED]}
-            for page, _ in self.account.pages(SUBSCRIPTIONS, asked, subject="list of subscriptions"):
-                for each in page:
-                    if each["id"] not in seen and each["status"] not in ("canceled", "incomplete_expired"):
-                        seen.add(each["id"])
-                        yield self._whole(each)
+            for each in lists.subscriptions(self.account, expand=_EXPANDED, on_clocks=False, price=price, **clock):
+                if each["id"] not in seen and each["status"] not in ENDED:
+                    seen.add(each["id"])
+                    yield self._whole(each)
 
     def subscription(self, id_: str) -> StripeObject | None:
         """A subscription as it is now; None if it does not exist."""
-        try:
-            asked = {"expand": list(_EXPANDED)}
-            found = self.account.request("get", f"{SUBSCRIPTIONS}/{id_}", asked, subject=f"subscription {id_}").data
-        except StripeRefusal as refusal:
-            if refusal.status == 404:
-                return None
-            raise
-        return self._whole(found)
+        found = lists.subscription(self.account, id_, expand=_EXPANDED)
+        return None if found is None else self._whole(found)
 
     def place(self, subscription: StripeObject) -> Placed:
         """What happens to a subscription, including what the journal knows."""
@@ -104,23 +97,14 @@ class Rollout:
         return sorted((self.place(each) for each in self.subscriptions()), key=lambda each: each.subscription)
 
     def _whole(self, subscription: StripeObject) -> StripeObject:
-        """A subscription with all items, and its last invoice with all lines."""
-        items = subscription["items"]
-        if items.get("has_more"):
-            asked = {"subscription": subscription["id"], "expand": ["data.discounts"]}
-            subscription["items"] = {"data": self._all("/v1/subscription_items", asked)}
+        """A subscription whose last invoice has all of its lines."""
         invoice = subscription.get("latest_invoice")
         if isinstance(invoice, dict):
-            self._with_lines(invoice)
+            subscription = {**subscription, "latest_invoice": self._with_lines(invoice)}
         return subscription
 
     def _with_lines(self, invoice: StripeObject) -> StripeObject:
-        if mapping(invoice.get("lines")).get("has_more"):
-            invoice["lines"] = {"data": self._all(f"/v1/invoices/{invoice['id']}/lines", {})}
-        return invoice
-
-    def _all(self, path: str, asked: Inputs) -> list[StripeObject]:
-        return [each for page, _ in self.account.pages(path, asked, subject=path) for each in page]
+        return {**invoice, "lines": {"data": lists.lines(self.account, invoice)}}
 
     # -- moving -------------------------------------------------------------------------------------------------
 
@@ -253,10 +237,8 @@ class Rollout:
         starts = [int(item["current_period_start"]) for item in rollout.items_of(subscription)]
         if not starts or max(starts) < effect:
             return None
-        asked = {"subscription": subscription["id"], "created": {"gte": effect}}
-        found = [
-            each for each in self._all("/v1/invoices", asked) if each.get("billing_reason") == "subscription_cycle"
-        ]
+        since = lists.invoices(self.account, subscription=subscription["id"], created={"gte": effect})
+        found = [each for each in since if each.get("billing_reason") == "subscription_cycle"]
         return self._with_lines(min(found, key=lambda each: int(each["created"]))) if found else None
 
     # -- undoing ------------------------------------------------------------------------------------------------

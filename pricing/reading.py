@@ -8,19 +8,20 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from components.account import Account, StripeRefusal
+from components.account import Account
 from components.providers.inventory import OWNER_KEY, owner_of
 from components.publication import price_name
+from pricing import lists
 from pricing.impact import Standing
 from pricing.invoices import CLOSED, Billed, BilledLine, Catalogue, Charged, LayoutError, all_prices, billed, hashed
 
@@ -51,7 +52,6 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 Progress = Callable[[str], None]
-T = TypeVar("T")
 
 
 class ExportError(Exception):
@@ -100,19 +100,22 @@ def catalogue_of(
         current: the version, with its charges, of prices that have the lookup keys but no known owner.
     """
     first = {price_name(name, 1, key): (1, key) for key in keys}
+    # A price that a stack has adopted has no metadata of its version; its owner names the resource.
+    later = re.compile(rf"{re.escape(name)}-v(\d+)-([a-z0-9][a-z0-9_-]*)")
     lookup_keys = {f"{name}:{key}": (current[0], key) for key in current[1]}
     found: dict[str, tuple[int, str]] = {}
-    for page, _ in account.pages("/v1/prices", {}, subject="the account's prices"):
-        for price in page:
-            metadata, owner = price.get("metadata") or {}, owner_of(price)
-            version = str(metadata.get("version", ""))
-            if "plan" in metadata and version.isdecimal():
-                if metadata["plan"] == name:
-                    found[price["id"]] = (int(version), str(metadata.get("charge")))
-            elif owner is not None and owner.rpartition("/")[2] in first:
-                found[price["id"]] = first[owner.rpartition("/")[2]]
-            elif owner is None and price.get("lookup_key") in lookup_keys:
-                found[price["id"]] = lookup_keys[price["lookup_key"]]
+    for price in lists.prices(account):
+        metadata, owner = price.get("metadata") or {}, owner_of(price)
+        version = str(metadata.get("version", ""))
+        if "plan" in metadata and version.isdecimal():
+            if metadata["plan"] == name:
+                found[price["id"]] = (int(version), str(metadata.get("charge")))
+        elif owner is not None and owner.rpartition("/")[2] in first:
+            found[price["id"]] = first[owner.rpartition("/")[2]]
+        elif owner is not None and (match := later.fullmatch(owner.rpartition("/")[2])):
+            found[price["id"]] = (int(match[1]), match[2])
+        elif owner is None and price.get("lookup_key") in lookup_keys:
+            found[price["id"]] = lookup_keys[price["lookup_key"]]
     return found
 
 
@@ -122,29 +125,11 @@ def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, St
     Args:
         lock: the metadata key that locks a subscription.
     """
-    found: dict[str, Standing] = {}
-    for where in _subscriptions(account):
-        asked = {**where, "expand": ["data.schedule"]}
-        for page, _ in account.pages("/v1/subscriptions", asked, subject="the account's subscriptions"):
-            for subscription in page:
-                if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"]):
-                    found[hashed(subscription["id"], "s")] = Standing(_stays(subscription, lock))
-    return found
-
-
-def _subscriptions(account: Account) -> Iterator[Mapping[str, str]]:
-    """The lists that contain all subscriptions: those on a test clock are only in their clock's list."""
-    yield {}
-    if account.livemode:
-        return
-    try:
-        for page, _ in account.pages("/v1/test_helpers/test_clocks", {}, subject="the account's test clocks"):
-            for clock in page:
-                yield {"test_clock": clock["id"]}
-    except StripeRefusal as refusal:
-        # A key that may not read test clocks can still read subscriptions without one.
-        if refusal.status != 403:
-            raise
+    return {
+        hashed(subscription["id"], "s"): Standing(_stays(subscription, lock))
+        for subscription in lists.subscriptions(account, expand=("schedule",))
+        if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"])
+    }
 
 
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:
@@ -188,39 +173,24 @@ def from_account(
                 yield invoice
             continue
         unknown_before = sum(read.unknown_layouts.values())
-        created = {"gte": start, "lt": end}
-        pages = account.pages("/v1/invoices", {"created": created}, subject="the account's invoices")
-        for page, _ in _ahead(pages):
-            for raw in page:
-                billed_on = read.one(raw, catalogue, _lines(account, raw))
-                if billed_on is not None:
-                    if cache is not None:
-                        cache.add(start, billed_on)
-                    yield billed_on
-            progress(f"{read.seen:,} invoices read, {account.calls:,} calls")
+        for raw in lists.invoices(account, created={"gte": start, "lt": end}):
+            billed_on = read.one(raw, catalogue, _lines(account, raw))
+            if read.seen % 100 == 0:
+                progress(f"{read.seen:,} invoices read, {account.calls:,} calls")
+            if billed_on is not None:
+                if cache is not None:
+                    cache.add(start, billed_on)
+                yield billed_on
         if cache is not None:
             cache.close_month(start, end, complete=unknown_before == sum(read.unknown_layouts.values()))
 
 
-def _ahead(pages: Iterator[T]) -> Iterator[T]:
-    """The same pages, with the next one requested while the last is rated."""
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, pages, None)
-        while (page := following.result()) is not None:
-            following = thread.submit(next, pages, None)
-            yield page
-
-
 def _lines(account: Account, invoice: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every line of an invoice: a list has the first ten, and the rest is requested."""
+    """Every line of an invoice, read when they are used: those of a draft never are."""
     shown = invoice.get("lines")
     if not isinstance(shown, Mapping) or not isinstance(shown.get("data"), list):
         raise LayoutError("it has no list of lines")
-    if not shown.get("has_more"):
-        yield from shown["data"]
-        return
-    for page, _ in account.pages(f"/v1/invoices/{invoice['id']}/lines", {}, subject="an invoice's lines"):
-        yield from page
+    yield from lists.lines(account, invoice)
 
 
 def months(first: int, until: int) -> Iterator[tuple[int, int]]:

@@ -97,17 +97,19 @@ class _Mocks(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         kind = args.typ.rpartition("stripe:")[2]
         provider = _provider(kind, self.process)
+        # The engine gives a provider what is in a secret.
+        inputs = {name: rpc.unwrap_rpc_secret(value) for name, value in args.inputs.items()}
         if provider is None:
-            return "", args.inputs
+            return "", inputs
         key = f"{kind} {args.name}"
         self.registered.append(key)
-        self.stack.declared[key] = args.inputs
+        self.stack.declared[key] = inputs
         old = self.stack.states.get(key)
         if self.is_preview:
-            return (old.id if old else "new"), args.inputs
-        state = self._applied(key, provider, old, as_pulumi_sends(args.inputs))
+            return (old.id if old else "new"), inputs
+        state = self._applied(key, provider, old, as_pulumi_sends(inputs))
         self.stack.states[key] = state
-        return state.id, {**args.inputs, **state.outs}
+        return state.id, {**inputs, **state.outs}
 
     def _applied(self, key: str, provider: Any, old: State | None, inputs: dict[str, Any]) -> State:
         checked = provider.check({**(old.inputs if old else {}), **PULUMI}, {**inputs, **PULUMI})

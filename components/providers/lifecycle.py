@@ -126,7 +126,9 @@ class StripeProvider(ResourceProvider):
         if is_new and not problems and isinstance(inputs.get(ADOPT), str):
             self.reconciler.preview_adoption(inputs)
         failures = [CheckFailure("", as_line(f"{path_text(path)}: {sentence}")) for path, sentence in problems]
-        for remark in () if failures else self.kind.remarks(inputs, is_new, self.run.declaration):
+        # What exists already is no news.
+        is_made = is_new and ADOPT not in inputs
+        for remark in () if failures else self.kind.remarks(inputs, is_made, self.run.declaration):
             self.run.tell("warning", f"{subject(self.kind.name, inputs)}: {remark}")
         # The inputs of a failure hold placeholders, which the engine would report instead of the sentences.
         return CheckResult(inputs if not failures else {}, failures)

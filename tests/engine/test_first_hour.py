@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -85,21 +86,29 @@ def test_a_named_python_that_is_none_is_not_passed_over(bare: Checkout) -> None:
 
 
 def test_a_terminal_shows_how_far_the_environment_is(bare: Checkout) -> None:
-    # It waits until its line was seen, and then fails, so that nothing is installed.
-    program(
-        bare, "uv", '[ "$1" = venv ] && exit; echo Downloading a-package; until [ -e seen ]; do sleep 0.1; done; exit 1'
-    )
+    # It waits 30 seconds until its line was seen, and then fails, so that nothing is installed.
+    wait = "for i in {1..300}; do if [ -e seen ]; then break; fi; sleep 0.1; done"
+    program(bare, "uv", f'[ "$1" = venv ] && exit; echo Downloading a-package; {wait}; exit 1')
     child, screen = pty.fork()
     if not child:
         os.chdir(bare.folder)
         os.execve("/bin/bash", ["bash", "script/bootstrap"], {"PATH": path(bare), "HOME": str(bare.folder)})
     shown = b""
-    while b"Downloading a-package" not in shown:
-        shown += os.read(screen, 1024)
-    (bare.folder / "seen").touch()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    try:
+        while not re.search(rb"\d+s  Downloading a-package", shown):
+            # A terminal whose programs have all ended cannot be read.
+            with contextlib.suppress(OSError):
+                more = os.read(screen, 1024)
+                shown += more
+                if more:
+                    continue
+            pytest.fail(f"the terminal showed no progress, only {shown.decode()!r}")
+    finally:
+        (bare.folder / "seen").touch()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(screen)
+    assert status == 1
     assert re.match(rb"Setting up the Python environment in .venv: \d+ packages, about a minute, once.", shown)
-    os.close(screen)
 
 
 def test_what_stopped_the_environment_is_shown(bare: Checkout) -> None:
