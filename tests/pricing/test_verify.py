@@ -737,6 +737,24 @@ def test_a_mistake_in_the_program_is_one_line_and_no_difference(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("{secure: AAABAN}", "cannot do without shop:token, which is encrypted in Pulumi.dev.yaml"),
+        (None, "Missing required configuration variable 'shop:token'"),
+    ],
+)
+def test_a_secret_that_the_program_needs_is_named(
+    shop: Verified, value: str | None, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.edit("with program():\n", 'with program():\n    pulumi.Config().require_secret("token")\n')
+    config = shop.folder / "Pulumi.dev.yaml"
+    config.write_text(config.read_text() + (f"  shop:token: {value}\n" if value else ""))
+    assert shop.run() == (3, "")
+    [line] = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
 def test_an_unknown_stack_and_a_missing_key_are_said(shop: Verified, capsys: pytest.CaptureFixture[str]) -> None:
     (shop.folder / "Pulumi.test.yaml").write_text("config:\n  stripe-pricing:mode: test\n")
     with chdir(shop.folder):
