@@ -737,6 +737,29 @@ def test_a_mistake_in_the_program_is_one_line_and_no_difference(
     assert "Traceback" not in err
 
 
+def test_an_adopted_object_is_compared_before_and_after_it_is_the_stack_s_own(shop: Verified) -> None:
+    customer = shop.post("/v1/customers", name="Dune", email="dune@example.com")["id"]
+    adopted = f'Customer("dune", adopt="{customer}", name="Dune", email="new@example.com")'
+    shop.edit("    crate = ", f"    {adopted}\n    crate = ")
+    assert shop.differences() == [
+        ("differs", "Customer dune", "email", "dune@example.com", "new@example.com"),
+        ("differs", "Customer dune", "metadata.pulumi", None, "shop/dev/dune"),
+    ]
+    shop.stack.up(shop.folder / "__main__.py")
+    assert shop.differences() == []
+
+
+@pytest.mark.parametrize("path", ["/v1/prices", "/v1/customers", "/v1/subscriptions"])
+def test_stripe_s_error_is_one_line_and_no_difference(
+    shop: Verified, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.world.control("faults", path=path, status=400, message="Not today.", count=None)
+    assert shop.run() == (3, "")
+    [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert line.startswith("pricing: ")
+    assert "Not today." in line
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
