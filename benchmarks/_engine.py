@@ -232,7 +232,9 @@ def _sample(root: int, took: dict[int, tuple[str, float]]) -> None:
         if above == root:
             with suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-                took[pid] = next((part for word, part in PARTS.items() if word in words), "other"), seconds[pid]
+                part = next((part for word, part in PARTS.items() if word in words), "other")
+                # One that has ended and is not yet waited for has no command line.
+                took[pid] = part if words else took.get(pid, (part,))[0], seconds[pid]
 
 
 @contextmanager

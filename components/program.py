@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components import leaving, pricing
+from components.adopted import file_name, project_folder
 from components.placement import followed, undecided
 from components.plan import PublishedPlan
 from components.pricing import Plan, PricingError, unknown_argument
@@ -60,6 +61,12 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             known = ", ".join(sorted(run.plans)) or "none"
             raise PricingError(f"{NAMESPACE}:offers names {name}, and there is no such plan; this program has {known}")
         leaving.say()
+        for kind, names in (run.adopted or {}).items():
+            for each in sorted(name for name in names if (kind, name) not in run.declared):
+                pulumi.log.warn(
+                    f"{file_name(pulumi.get_stack())} names {kind} '{each}', which the program does not declare: "
+                    f"{names[each]} is not adopted"
+                )
         for sentence in followed(run):
             pulumi.log.warn(sentence)
         for finding in doubts(run.plans):
@@ -126,12 +133,6 @@ def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
 def is_meant(finding: Finding, meant: Collection[str]) -> bool:
     """Whether a warning is acknowledged; an acknowledgement for a plan without versions also holds for version 1."""
     return finding.name in meant or re.sub(r"@1(?!\d)", "", finding.name) in meant
-
-
-def project_folder(inside: Path) -> Path:
-    """The folder with Pulumi.yaml (a program runs there, or in a folder below that `main:` names)."""
-    folders = (inside, *inside.parents)
-    return next((each for each in folders if (each / "Pulumi.yaml").is_file()), inside)
 
 
 def validation_messages(error: ValidationError) -> list[str]:

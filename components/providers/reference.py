@@ -40,8 +40,9 @@ is an argument, and `check` validates it against Stripe's own types before anyth
   only if everything that anyone pays is as declared; otherwise it refuses and names both values. It adopts a meter if
   the stack's state holds it, or if Stripe's stored answer to the same create (kept for a day) says that this resource
   created it.
-- **Adoption**: `adopt="<id>"` makes an existing object the resource's own. If there is a key, the preview reads the
-  object and shows the old and the new value of each argument. Without a key it says that it cannot.
+- **Adoption**: `adopt="<id>"` makes an existing object the resource's own, and so does an id in `adopted.<stack>.json`
+  ([adopt.md](adopt.md)). If there is a key, the preview reads the object and shows the old and the new value of each
+  argument that changes; one line says that the others are adopted unchanged. Without a key it says that it cannot.
 - **Two holders**: an object that another resource of the program or of the state still holds stays when one of them is
   deleted, and a line says so. A full destroy deletes it with its last holder.
 - **Renaming**: to Pulumi, a renamed resource is another one, so the preview shows one created and one deleted. A

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -476,3 +479,40 @@ def test_a_new_resource_of_the_name_of_another_is_refused_in_the_preview(world: 
     run = world.process().provider(CustomerProvider)
     for olds in (old.inputs, {}, old.inputs, {}):
         assert run.check(olds, new).failures == []
+
+
+UNCHANGED = """
+import json, sys
+from components.account import Account
+from components.providers.kinds import PROVIDERS
+from components.settings import Settings
+
+account = Account(Settings.read({"mode": "sandbox"}.get, {}))
+providers = {provider.__name__: provider() for provider in PROVIDERS}
+for name, id_, given, inputs, outs in json.load(sys.stdin):
+    providers[name].use(account)
+    checked = providers[name].check(inputs, given)
+    assert not checked.failures, checked.failures
+    assert checked.inputs == {key: value for key, value in inputs.items() if key != "__provider"}
+    assert providers[name].diff(id_, outs, checked.inputs).replaces == []
+print(sorted({"stripe", "requests", "sandbox"} & sys.modules.keys()))
+"""
+
+
+def test_a_preview_that_changes_nothing_does_without_stripe_python(catalog: Catalog) -> None:
+    """It takes longer to import than everything else that such a preview has to do for a small program."""
+    state = [
+        (provider.__name__, there.id, _without(there.inputs, "on_delete", "cancel"), there.inputs, there.outs)
+        for provider, there in catalog.items()
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", UNCHANGED], input=json.dumps(state), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_value_of_another_type_is_checked_though_python_calls_it_equal(world: World) -> None:
+    there = world.up(ProductProvider, "p", {"name": "P", "active": True})
+    provider = world.process().provider(ProductProvider)
+    checked = provider.check(as_pulumi_sends(there.inputs), as_pulumi_sends({**there.inputs, "active": 1}))
+    assert [failure.reason for failure in checked.failures] == ["active: must be true or false, not a number"]
