@@ -50,8 +50,8 @@ is an argument, and `check` validates it against Stripe's own types before anyth
   `ResourceOptions` keep it the same and update it in place; `adopt` under the new name keeps the object. The aliases of
   a `Subscriber` hold for its customer, its subscription and its own prices, and it stays on its version.
 - **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes, and a note of what it was doing, which
-  `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` of the same program
-  finds what Stripe has created, by owner or by the stored answer, and continues from there.
+  `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` of the same
+  program finds what Stripe has created, by owner or by the stored answer, and continues from there.
 - **A killed run that is taken back**: what it created for the program of that run is in no state, and goes on billing.
   Let the program run to its end, then take it back. If it is too late for that, run `pulumi refresh` and `pulumi up`:
   a lookup key returns to its price. `pricing verify` then names what is left, to be ended in Stripe.
