@@ -34,6 +34,7 @@ class Run:
         undecided: subscribers without a rollout, by the plan and the version that it offers.
         gathers_undecided: whether they are collected until everything is declared.
         followed: by the plan and its offered version, which subscribers follow which rollout, from which version.
+        adopted: the ids of the stack's adopted objects by kind and name; None until `components.adopted` has read them.
     """
 
     def __init__(self, monitor: Any) -> None:
@@ -45,6 +46,7 @@ class Run:
         self.undecided: dict[tuple[str, int], dict[str, int]] = {}
         self.gathers_undecided = False
         self.followed: dict[tuple[str, int], dict[tuple[str, int], list[str]]] = {}
+        self.adopted: Mapping[str, Mapping[str, str]] | None = None
         self._states: dict[str, Mapping[str, Any] | StateUnreadable | None] = {}
         self._resources: dict[str, Resources] = {}
 

@@ -65,7 +65,7 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     Raises:
         ProgramError: there is no such program or stack, or the program refuses to run.
     """
-    return _in_a_thread(lambda: run(directory, stack, _NoEngine()).plans)
+    return _in_a_thread(lambda: run(directory, stack, _NoEngine())).plans
 
 
 def resources(
@@ -86,8 +86,8 @@ def resources(
     quiet = logging.getLogger(f"{__name__}.quiet")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
-    declared = _in_a_thread(lambda: run(directory, stack, engine, engine.monitor, quiet).plans)
-    return declared, engine.declared
+    done = _in_a_thread(lambda: run(directory, stack, engine, monitor=engine.monitor, logger=quiet))
+    return done.plans, engine.declared
 
 
 class _NoEngine(pulumi.runtime.Mocks):
@@ -168,6 +168,7 @@ def run(
     directory: Path,
     stack: str,
     mocks: pulumi.runtime.Mocks,
+    *,
     monitor: MockMonitor | None = None,
     logger: logging.Logger | None = None,
 ) -> Run:
@@ -195,6 +196,13 @@ def run(
 
             program()
             return this_run()
+    except pulumi.ConfigMissingError as error:
+        if configuration(directory, stack).get(error.key) is None:
+            raise ProgramError(" ".join(str(error).split())) from None
+        raise ProgramError(
+            f"the program cannot do without {error.key}, which is encrypted in Pulumi.{stack}.yaml and not decrypted "
+            "here; read it with get_secret, and go on without it"
+        ) from None
     except pulumi.RunError as error:
         raise ProgramError(str(error)) from None
     finally:
