@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,37 +23,42 @@ from tests.engine.conftest import Project, engine_path
 
 #: A catalogue with its customers: of a thousand objects 10 meters, 90 products, 300 of each other kind.
 PROGRAM = '''"""A benchmark's program: {total} objects."""
-import pulumi
+from components.program import program
 from components.resources import Customer, Meter, Price, Product, Subscription
 
-meters = [
-    Meter(f"meter-{{n}}", display_name=f"{{n}}", event_name=f"event_{{n}}", default_aggregation={{"formula": "sum"}})
-    for n in range({meters})
-]
-products = [Product(f"product-{{n}}", name=f"Product {{n}}", unit_label="token") for n in range({products})]
-prices = []
-for n in range({prices}):
-    product = products[n % {products}]
-    if n % 2:
-        prices.append(Price(
-            f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}", unit_amount_decimal="10000",
-            recurring={{"interval": "month", "usage_type": "licensed"}},
-        ))
-    else:
-        prices.append(Price(
-            f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}", billing_scheme="tiered",
-            tiers_mode="graduated",
-            tiers=[{{"up_to": 1000, "unit_amount_decimal": "0"}}, {{"up_to": "inf", "unit_amount_decimal": "0.04"}}],
-            recurring={{"interval": "month", "usage_type": "metered", "meter": meters[n % {meters}].id}},
-        ))
-for n in range({customers}):
-    customer = Customer(f"customer-{{n}}", name=f"Customer {{n}}", email=f"customer-{{n}}@example.com")
-    if n < {subscriptions}:
-        Subscription(
-            f"subscription-{{n}}", customer=customer.id, collection_method="send_invoice", days_until_due=30,
-            items={{"usage": {{"price": prices[2 * n % {prices}].id}},
-                   "license": {{"price": prices[(2 * n + 1) % {prices}].id, "quantity": 3}}}},
+with program():
+    meters = [
+        Meter(
+            f"meter-{{n}}", display_name=f"{{n}}", event_name=f"event_{{n}}", default_aggregation={{"formula": "sum"}}
         )
+        for n in range({meters})
+    ]
+    products = [Product(f"product-{{n}}", name=f"Product {{n}}", unit_label="token") for n in range({products})]
+    prices = []
+    for n in range({prices}):
+        product = products[n % {products}]
+        if n % 2:
+            prices.append(Price(
+                f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}",
+                unit_amount_decimal="10000", recurring={{"interval": "month", "usage_type": "licensed"}},
+            ))
+        else:
+            prices.append(Price(
+                f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}", billing_scheme="tiered",
+                tiers_mode="graduated",
+                tiers=[
+                    {{"up_to": 1000, "unit_amount_decimal": "0"}}, {{"up_to": "inf", "unit_amount_decimal": "0.04"}},
+                ],
+                recurring={{"interval": "month", "usage_type": "metered", "meter": meters[n % {meters}].id}},
+            ))
+    for n in range({customers}):
+        customer = Customer(f"customer-{{n}}", name=f"Customer {{n}}", email=f"customer-{{n}}@example.com")
+        if n < {subscriptions}:
+            Subscription(
+                f"subscription-{{n}}", customer=customer.id, collection_method="send_invoice", days_until_due=30,
+                items={{"usage": {{"price": prices[2 * n % {prices}].id}},
+                       "license": {{"price": prices[(2 * n + 1) % {prices}].id, "quantity": 3}}}},
+            )
 '''
 
 
@@ -86,18 +92,20 @@ class Size:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one engine command took.
+    """What one command took.
 
     Attributes:
         seconds, processor: on the clock, and of all its processes' time on the processor.
         calls: what it asked of Stripe: method and path without ids -> how often.
         refused: answers that were no success (429 among them).
+        parts: seconds on the processor of each part: engine, program, providers, other; empty where there is no /proc.
     """
 
     seconds: float
     processor: float
     calls: Counter[str]
     refused: int
+    parts: dict[str, float]
 
     @property
     def total(self) -> int:
@@ -130,6 +138,8 @@ def project(program: str) -> Iterator[Project]:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
+        # As everywhere but in some containers; every run would compile the project's modules.
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
         made = Project(folder, environ, timeout=TIMEOUT_SECONDS)
         made.write(program)
         made.pulumi("stack", "init", made.stack).ok()
@@ -138,7 +148,7 @@ def project(program: str) -> Iterator[Project]:
 
 
 #: Lets the engine write its state once, at the end: https://www.pulumi.com/docs/iac/cli/environment-variables/
-WITHOUT_CHECKPOINTS = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
+WITHOUT_CHECKPOINTS = {"PULUMI_SKIP_CHECKPOINTS": "true"}
 
 
 def built(made: Project) -> None:
@@ -148,30 +158,113 @@ def built(made: Project) -> None:
 
 def measured(made: Project, verb: str, *arguments: str, env: dict[str, str] | None = None) -> Measured:
     """Run one engine command, which must succeed, and say what it took."""
-    sandbox = Sandbox(made.sandbox_file)
+    command = ["pulumi", verb, "--stack", made.stack, "--suppress-progress", "--non-interactive", "--color", "never"]
+    return run([*command, *arguments], made.folder, {**made.environ, **(env or {})}, made.sandbox_file)
+
+
+def run(command: Sequence[str], folder: Path, environ: dict[str, str], sandbox_file: Path) -> Measured:
+    """Run a command that works on a sandbox file, and must succeed; say what it took."""
+    sandbox = Sandbox(sandbox_file)
     try:
         _control(sandbox, "DELETE", "requests")
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        result = made.run(verb, "--suppress-progress", *arguments, env=env)
-        seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+            parts = _watch(process)
+            seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+            output.seek(0)
+            text = output.read()
         lines = _control(sandbox, "GET", "requests")["data"]
     finally:
         sandbox.close()
-    if result.code:
+    if process.returncode:
         # The steps of a thousand objects are no help; what went wrong stands at the end.
-        raise SystemExit(f"{result.command} ended with {result.code}:\n{result.text[-3000:]}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{text[-3000:]}")
     calls = Counter(f"{line['method']} {_without_id(urlsplit(line['url']).path)}" for line in lines)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(seconds, processor, calls, sum(line["status"] >= 400 for line in lines))
+    if parts:
+        parts["other"] = max(0.0, processor - sum(parts[part] for part in ("engine", "program", "providers")))
+    return Measured(seconds, processor, calls, sum(line["status"] >= 400 for line in lines), parts)
 
 
-def control(made: Project, method: str, name: str, **params: object) -> None:
-    """Set the sandbox: `control(project, "POST", "rate_limits", test=25)`."""
-    sandbox = Sandbox(made.sandbox_file)
-    try:
-        _control(sandbox, method, name, **params)
-    finally:
-        sandbox.close()
+#: What a process of the tree is, by a word of its command line; the first that fits.
+PARTS = {
+    "pulumi.dynamic": "providers",
+    "terraform-provider-": "providers",
+    "pulumi-language-python-exec": "program",
+    "pulumi-language-python": "other",
+    "pulumi-resource-": "other",
+    "pulumi ": "engine",
+    "terraform ": "engine",
+}
+#: A process that ends loses at most so much of its time to "other".
+SAMPLE_SECONDS = 0.2
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _watch(process: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Wait for a process; the seconds that it and its descendants had on the processor, by part."""
+    took: dict[int, tuple[str, float]] = {}
+    while True:
+        try:
+            process.wait(SAMPLE_SECONDS)
+        except subprocess.TimeoutExpired:
+            _sample(process.pid, took)
+            continue
+        break
+    return (
+        {part: sum(seconds for of, seconds in took.values() if of == part) for part in PARTS.values()} if took else {}
+    )
+
+
+def _sample(root: int, took: dict[int, tuple[str, float]]) -> None:
+    """Note what a process and its descendants have had so far."""
+    parents, seconds = dict[int, int](), dict[int, float]()
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit():
+            with suppress(OSError):
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+                parents[int(name)] = int(fields[1])
+                seconds[int(name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    for pid in parents:
+        above = pid
+        while above != root and above in parents:
+            above = parents[above]
+        if above == root:
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+                part = next((part for word, part in PARTS.items() if word in words), "other")
+                # One that has ended and is not yet waited for has no command line.
+                took[pid] = part if words else took.get(pid, (part,))[0], seconds[pid]
+
+
+@contextmanager
+def served(file: Path, *, latency: float = 0.0, rate: float | None = None) -> Iterator[tuple[str, int]]:
+    """The sandbox of a file on a port, in a process of its own: its address and the process's id.
+
+    Args:
+        latency: how long each request waits, in milliseconds.
+        rate: how many requests a second it takes in test mode; 429 beyond that.
+    """
+    sandbox = Sandbox(file)
+    _control(sandbox, "POST", "rate_limits", test=rate)
+    sandbox.close()
+    command = [sys.executable, "-m", "sandbox.cli", "serve", "--port", "0", "--file", str(file), f"--latency={latency}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[2].rstrip(","), process.pid
+        finally:
+            process.terminate()
+
+
+def processor_seconds(pid: int) -> float:
+    """What a running process has had on the processor; 0 where there is no /proc."""
+    took: dict[int, tuple[str, float]] = {}
+    _sample(pid, took)
+    return took[pid][1] if pid in took else 0.0
 
 
 def _control(sandbox: Sandbox, method: str, name: str, **params: object) -> dict[str, Any]:

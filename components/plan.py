@@ -14,6 +14,7 @@ from typing import Any
 
 import pulumi
 
+from components.adopted import adopted
 from components.pricing import Plan, PricingError, Rollout, Version, versions_of
 from components.publication import assert_as_published, assert_promoted, last_run, price_name
 from components.resources import DefaultPrice, Meter, Price, PriceArguments, Product
@@ -31,18 +32,27 @@ class PlanVersion:
         number: the version's number.
         plan: what it costs.
         rollout: what happens to subscribers on other versions when this one is offered.
+        archived: whether its prices are archived in Stripe.
         products, prices, meters: by the key of the charge.
         subscribers: the names of this program's subscribers on it.
+        adopted: the keys of the charges whose prices the stack adopts.
     """
 
     name: str
     number: int
     plan: Plan
     rollout: Rollout | None
+    archived: bool = False
     products: dict[str, Product] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
     meters: dict[str, Meter] = field(default_factory=dict)
     subscribers: list[str] = field(default_factory=list)
+    adopted: set[str] = field(default_factory=set)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the stack adopts all of its prices, so that what it costs was decided before this program."""
+        return all(charge.key in self.adopted for charge in self.plan.charges)
 
     def meter_id(self, key: str) -> pulumi.Output[str] | None:
         """The id of the meter that counts a charge; None for a fee."""
@@ -65,6 +75,11 @@ class PublishedPlan(pulumi.ComponentResource):
             meters of its own, a mapping from the key of each usage charge. All versions share them.
         meters: meters that the plan shares with other plans, by the `meter` of its usage charges.
         protect: whether Pulumi refuses to delete or replace the plan's meters.
+        lookup_keys: other lookup keys than `<name>:<key>`, by the key of the charge, which an app knows already.
+        default_price: whether the offered version's first fee is the product's default price.
+
+    A price that the stack adopts (docs/adopt.md) keeps the nickname and metadata that it has, and the lookup key
+    unless `lookup_keys` names it.
 
     Attributes:
         versions: every version by number; `offered` is the version for new subscribers.
@@ -87,6 +102,8 @@ class PublishedPlan(pulumi.ComponentResource):
         event_name: str | Mapping[str, str] | None = None,
         meters: Mapping[str, Meter] | None = None,
         protect: bool = False,
+        lookup_keys: Mapping[str, str] | None = None,
+        default_price: bool = True,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         declared = versions_of(name, plan)
@@ -94,7 +111,14 @@ class PublishedPlan(pulumi.ComponentResource):
         offered = declared.get(number := offers(config).get(name, max(declared)))
         if offered is None:
             raise PricingError(f"stripe-pricing:offers says {name}: {number}; {name} has {_numbers(declared)}")
-        self.lookup_keys = {charge.key: f"{name}:{charge.key}" for charge in offered.plan.charges}
+        if offered.archived:
+            raise PricingError(f"{name} v{number} is offered and archived; Stripe sells no archived price")
+        chosen = dict(lookup_keys or {})
+        for key in chosen.keys() - {charge.key for each in declared.values() for charge in each.plan.charges}:
+            raise PricingError(f"{name}: lookup_keys names {key!r}, and there is no such charge")
+        self.lookup_keys = {
+            charge.key: chosen.get(charge.key, f"{name}:{charge.key}") for charge in offered.plan.charges
+        }
         if name in this_run().plans:
             key = next(iter(self.lookup_keys.values()))
             raise PricingError(f"two plans are called {name}, and both claim the lookup key {key}")
@@ -113,7 +137,8 @@ class PublishedPlan(pulumi.ComponentResource):
         this_run().plans[name] = self
         self.name, self.plan = name, offered.plan
         self.versions = {
-            each: PlanVersion(name, each, version.plan, version.rollout) for each, version in declared.items()
+            each: PlanVersion(name, each, version.plan, version.rollout, version.archived)
+            for each, version in declared.items()
         }
         self.offered = self.versions[number]
         # The offered version first: customers read its product names, and the other versions' prices wait for its own.
@@ -121,10 +146,10 @@ class PublishedPlan(pulumi.ComponentResource):
         self._make_meters(in_order, meters or {}, protect)
         self._make_products(in_order)
         for version in in_order:
-            self._make_prices(version)
+            self._make_prices(version, chosen)
         self.prices, self.products, self.meters = self.offered.prices, self.offered.products, self.offered.meters
         first_fee = next((self.prices[fee.key] for fee in self.plan.fees if fee.product is None), None)
-        if first_fee is not None:
+        if first_fee is not None and default_price:
             DefaultPrice(
                 f"{name}-default-price",
                 product=self.product.id,
@@ -167,7 +192,11 @@ class PublishedPlan(pulumi.ComponentResource):
                     charge.key: {
                         "id": version.prices[charge.key].id,
                         "price": version.plan.charge_text(charge),
-                        **({"lookup_key": self.lookup_keys[charge.key]} if version is self.offered else {}),
+                        **(
+                            {"lookup_key": self.lookup_keys[charge.key]}
+                            if version is self.offered and charge.key in self.lookup_keys
+                            else {}
+                        ),
                     }
                     for charge in version.plan.charges
                 },
@@ -214,7 +243,7 @@ class PublishedPlan(pulumi.ComponentResource):
                     own[charge.key] = Product(f"{self.name}-{charge.key}-product", name=charge.product, opts=child)
                 version.products[charge.key] = self.product if charge.product is None else own[charge.key]
 
-    def _make_prices(self, version: PlanVersion) -> None:
+    def _make_prices(self, version: PlanVersion, chosen: Mapping[str, str]) -> None:
         offered = version is self.offered
         of_version = "" if version.number == 1 else f" v{version.number}"
         # It has released the lookup keys once the offered version's prices have them.
@@ -222,15 +251,24 @@ class PublishedPlan(pulumi.ComponentResource):
         for charge in version.plan.charges:
             arguments: PriceArguments = price_parameters(version.plan, charge, version.meter_id(charge.key))
             arguments["product"] = version.products[charge.key].id
-            arguments["nickname"] = f"{version.plan.name}{of_version} {charge.key}"
-            if offered:
+            resource = price_name(self.name, version.number, charge.key)
+            exists = adopted("Price", resource) is not None
+            if exists:
+                version.adopted.add(charge.key)
+            else:
+                arguments["nickname"] = f"{version.plan.name}{of_version} {charge.key}"
+            if offered and (not exists or charge.key in chosen):
                 arguments["lookup_key"] = self.lookup_keys[charge.key]
-            if version.number > 1:
+            elif offered:
+                del self.lookup_keys[charge.key]
+            if version.number > 1 and not exists:
                 arguments["metadata"] = {"plan": self.name, "version": str(version.number), "charge": charge.key}
+            if version.archived:
+                arguments["active"] = False
             if version.number > 1 or len(self.versions) > 1:
                 arguments["archive_when_unused"] = True
             version.prices[charge.key] = Price(
-                price_name(self.name, version.number, charge.key),
+                resource,
                 **arguments,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=waits_for),
             )

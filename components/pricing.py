@@ -398,6 +398,7 @@ ROLLOUTS: Final[Mapping[Rollout, str]] = {
 
 class _VersionArguments(TypedDict, total=False):
     rollout: Rollout | None
+    archived: bool
 
 
 class Version(_Value):
@@ -407,10 +408,13 @@ class Version(_Value):
         plan: what it costs.
         rollout: what happens to subscribers on another version when this one is offered: `keep` (they stay),
             `at_renewal` (each moves when its period ends) or `now` (at once, prorated).
+        archived: its prices are archived in Stripe: who pays them goes on, nobody new can, and no subscription
+            schedule can name them.
     """
 
     plan: Plan
     rollout: Rollout | None = None
+    archived: bool = False
 
     def __init__(self, plan: Plan, **rest: Unpack[_VersionArguments]) -> None:
         super().__init__(plan=plan, **rest)

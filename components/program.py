@@ -18,10 +18,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components import leaving, pricing
+from components.adopted import file_name, project_folder
 from components.placement import followed, undecided
 from components.plan import PublishedPlan
 from components.pricing import Plan, PricingError, unknown_argument
 from components.prover import Finding, prove
+from components.pulumi_speed import speed_up_program
 from components.safekeeping import objections
 from components.settings import NAMESPACE, Settings, SettingsError, StackConfig, offers
 from components.this_run import this_run
@@ -43,6 +45,7 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
     if config.hint:
         pulumi.log.warn(config.hint)
     declared = _Withdrawable()
+    speed_up_program()
     try:
         settings = Settings.read(config, os.environ)
         for objection in objections(settings, project_folder(Path.cwd()), pulumi.get_stack(), os.environ):
@@ -58,6 +61,12 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
             known = ", ".join(sorted(run.plans)) or "none"
             raise PricingError(f"{NAMESPACE}:offers names {name}, and there is no such plan; this program has {known}")
         leaving.say()
+        for kind, names in (run.adopted or {}).items():
+            for each in sorted(name for name in names if (kind, name) not in run.declared):
+                pulumi.log.warn(
+                    f"{file_name(pulumi.get_stack())} names {kind} '{each}', which the program does not declare: "
+                    f"{names[each]} is not adopted"
+                )
         for sentence in followed(run):
             pulumi.log.warn(sentence)
         for finding in doubts(run.plans):
@@ -104,16 +113,17 @@ def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
     """Suspicious prices of plans, in the offered versions and in newer ones.
 
     Each version is compared with the previous one, and each offered version with the other offers. Versions older than
-    the offered one are not reported again: they cannot change.
+    the offered one are not reported again: they cannot change. Neither can those that the stack adopts.
     """
     plans: dict[str, Plan] = {}
     before: dict[str, str] = {}
     offered: list[str] = []
     for name, plan in published.items():
         names = {n: name if len(plan.versions) == 1 else f"{name}@{n}" for n in plan.versions}
-        offered.append(names[plan.offered.number])
+        if not plan.offered.is_adopted:
+            offered.append(names[plan.offered.number])
         for old, new in pairwise([None, *plan.versions]):
-            if new is not None and new >= plan.offered.number:
+            if new is not None and new >= plan.offered.number and not plan.versions[new].is_adopted:
                 plans[names[new]] = plan.versions[new].plan
                 if old is not None:
                     plans[names[old]] = plan.versions[old].plan
@@ -124,12 +134,6 @@ def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
 def is_meant(finding: Finding, meant: Collection[str]) -> bool:
     """Whether a warning is acknowledged; an acknowledgement for a plan without versions also holds for version 1."""
     return finding.name in meant or re.sub(r"@1(?!\d)", "", finding.name) in meant
-
-
-def project_folder(inside: Path) -> Path:
-    """The folder with Pulumi.yaml (a program runs there, or in a folder below that `main:` names)."""
-    folders = (inside, *inside.parents)
-    return next((each for each in folders if (each / "Pulumi.yaml").is_file()), inside)
 
 
 def validation_messages(error: ValidationError) -> list[str]:

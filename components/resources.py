@@ -15,6 +15,7 @@ import pulumi
 from pulumi.dynamic import Resource
 
 from components import leaving
+from components.adopted import adopted
 from components.providers.coupon import CouponProvider
 from components.providers.customer import CustomerProvider
 from components.providers.default_price import DefaultPriceProvider
@@ -325,6 +326,8 @@ class StripeResource(Resource):
         outputs = dict.fromkeys((*COMMON_OUTPUTS, *provider.kind.outputs, *_attributes(type(self))))
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{resource_name}"
         properties = {**outputs, **{name: _without_decimals(value) for name, value in arguments.items()}}
+        if "adopt" not in arguments and (there := adopted(provider.kind.name, resource_name)) is not None:
+            properties["adopt"] = there
         Resource.__init__(self, provider, resource_name, {**properties, "owner": owner}, opts)
 
 

@@ -10,7 +10,7 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import get_monitor
 
 #: The engine's own function: the outputs of a stack's resources from its last run.
-_READ_STATE: Final = "pulumi:pulumi:readStackResourceOutputs"
+READ_STATE: Final = "pulumi:pulumi:readStackResourceOutputs"
 
 #: The types of our resources and components.
 _OURS: Final = ("pulumi-python:dynamic/stripe", "stripe-pricing:index")
@@ -34,6 +34,7 @@ class Run:
         undecided: subscribers without a rollout, by the plan and the version that it offers.
         gathers_undecided: whether they are collected until everything is declared.
         followed: by the plan and its offered version, which subscribers follow which rollout, from which version.
+        adopted: the ids of the stack's adopted objects by kind and name; None until `components.adopted` has read them.
     """
 
     def __init__(self, monitor: Any) -> None:
@@ -45,6 +46,7 @@ class Run:
         self.undecided: dict[tuple[str, int], dict[str, int]] = {}
         self.gathers_undecided = False
         self.followed: dict[tuple[str, int], dict[tuple[str, int], list[str]]] = {}
+        self.adopted: Mapping[str, Mapping[str, str]] | None = None
         self._states: dict[str, Mapping[str, Any] | StateUnreadable | None] = {}
         self._resources: dict[str, Resources] = {}
 
@@ -85,7 +87,7 @@ class Run:
 
     def _read(self, stack: str) -> Mapping[str, Any] | None:
         # Not `pulumi.runtime.invoke`, which takes a second to build Python objects for a thousand subscriptions.
-        request = resource_pb2.ResourceInvokeRequest(tok=_READ_STATE)
+        request = resource_pb2.ResourceInvokeRequest(tok=READ_STATE)
         request.args["stackName"] = f"{pulumi.get_organization()}/{pulumi.get_project()}/{stack}"
         found: Any = getattr(self.monitor.Invoke(request), "return")
         # A protobuf Struct has no `get`.

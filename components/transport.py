@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
+from components.pulumi_speed import PROVIDER_THREADS
 from components.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ class OneAddress(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self.trust_env = False
+        # By default ten connections are kept: the calls of more threads would each open one, and close it.
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, HTTPAdapter(pool_maxsize=PROVIDER_THREADS))
 
     def request(self, method: str, url: str | bytes, *args: Any, **options: Any) -> requests.Response:
         options["allow_redirects"] = False

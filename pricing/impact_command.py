@@ -20,7 +20,7 @@ from components.pricing import Version
 from components.providers.inventory import StripeObject
 from components.settings import Settings, SettingsError, StackConfig
 from pricing import chart, lists, report
-from pricing.guardrails import GuardrailError, exceeded, idle_acknowledgements
+from pricing.guardrails import Exceeded, GuardrailError, exceeded, idle_acknowledgements
 from pricing.impact import CALIBRATED, Comparison, Impact, Standing
 from pricing.invoices import Billed, Catalogue
 from pricing.program import ProgramError, configuration, plans
@@ -60,12 +60,23 @@ def add_to(commands: Any) -> None:
     parser.add_argument("old", help="the present version, such as alpaca-ai@1")
     parser.add_argument("new", help="the new version, such as alpaca-ai@2")
     parser.add_argument("--stack", default="dev", help="whose account and limits (default: %(default)s)")
-    parser.add_argument("--months", default="3", help="how many whole calendar months to read (default: %(default)s)")
-    parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last complete one)")
     parser.add_argument(
         "--from", dest="file", type=Path, metavar="FILE", help="an export or a saved sample instead of the account"
     )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the hashed data, for --from")
+    add_sources(parser)
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the report there (default: standard output)"
+    )
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the chart there")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to explore there")
+    parser.set_defaults(run=run)
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which invoices to read, and how."""
+    parser.add_argument("--months", default="3", help="how many whole calendar months to read (default: %(default)s)")
+    parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last complete one)")
     parser.add_argument(
         "--price",
         action="append",
@@ -92,12 +103,6 @@ def add_to(commands: Any) -> None:
         help="also read what was used in the present period, scaled to the whole: a call for each customer and meter",
     )
     parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the report there (default: standard output)"
-    )
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the chart there")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to explore there")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -133,7 +138,30 @@ class _Job:
         return value if isinstance(value, str) else None
 
 
-def _run(arguments: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Measured:
+    """An impact with the exceeded limits, and the acknowledgements of limits that it does not exceed."""
+
+    comparison: Comparison
+    impact: Impact
+    limits: list[Exceeded]
+    idle: list[str]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.impact.doubts:
+            return ERROR
+        return PAST_A_LIMIT if any(not each.acknowledged for each in self.limits) else NOTHING
+
+
+def measured(arguments: argparse.Namespace) -> Measured:
+    """Read the invoices and compare the two versions.
+
+    Raises:
+        ProgramError, CommandError, ExportError, AccountError, SettingsError, GuardrailError, OSError:
+            it cannot be done.
+    """
     job = _job(arguments)
     comparison = Comparison(
         job.name,
@@ -152,16 +180,19 @@ def _run(arguments: argparse.Namespace) -> int:
         cut_short=cut_short,
     )
     limits = exceeded(impact, job.config)
+    return Measured(comparison, impact, limits, idle_acknowledgements(impact, job.config, limits))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    found = measured(arguments)
+    impact, limits = found.impact, found.limits
     if impact.changes_nothing and not limits:
         print(f"pricing: nobody's bill changes from {impact.old} to {impact.new}", file=sys.stderr)
         return NOTHING
-    drawn = chart.curve(comparison, impact) if arguments.svg or arguments.html else None
+    drawn = chart.curve(found.comparison, impact) if arguments.svg or arguments.html else None
     picture = arguments.svg.name if arguments.svg and drawn else None
-    idle = idle_acknowledgements(impact, job.config, limits)
-    _write(arguments, impact, drawn, report.markdown(impact, limits, idle=idle, chart=picture))
-    if impact.doubts:
-        return ERROR
-    return PAST_A_LIMIT if any(not each.acknowledged for each in limits) else NOTHING
+    _write(arguments, impact, drawn, report.markdown(impact, limits, idle=found.idle, chart=picture))
+    return found.code
 
 
 def _job(arguments: argparse.Namespace) -> _Job:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -100,6 +101,8 @@ def catalogue_of(
         current: the version, with its charges, of prices that have the lookup keys but no known owner.
     """
     first = {price_name(name, 1, key): (1, key) for key in keys}
+    # A price that a stack has adopted has no metadata of its version; its owner names the resource.
+    later = re.compile(rf"{re.escape(name)}-v(\d+)-([a-z0-9][a-z0-9_-]*)")
     lookup_keys = {f"{name}:{key}": (current[0], key) for key in current[1]}
     found: dict[str, tuple[int, str]] = {}
     for price in lists.prices(account):
@@ -110,6 +113,8 @@ def catalogue_of(
                 found[price["id"]] = (int(version), str(metadata.get("charge")))
         elif owner is not None and owner.rpartition("/")[2] in first:
             found[price["id"]] = first[owner.rpartition("/")[2]]
+        elif owner is not None and (match := later.fullmatch(owner.rpartition("/")[2])):
+            found[price["id"]] = (int(match[1]), match[2])
         elif owner is None and price.get("lookup_key") in lookup_keys:
             found[price["id"]] = lookup_keys[price["lookup_key"]]
     return found

@@ -28,16 +28,27 @@ def markdown(
         guardrails: the exceeded limits; `idle` are acknowledgements of limits that are not exceeded.
         chart: the address of the picture to show.
     """
-    parts = [f"## Pricing impact: {impact.old} → {impact.new}", *_doubts(impact), *_headlines(impact)]
-    parts += [_guardrail(each) for each in guardrails]
+    parts = [f"## Pricing impact: {impact.old} → {impact.new}", *summary(impact, guardrails, idle=idle, chart=chart)]
+    return bounded("\n\n".join([*parts, *details(impact)]) + "\n")
+
+
+def summary(
+    impact: Impact, guardrails: Sequence[Exceeded] = (), *, idle: Sequence[str] = (), chart: str | None = None
+) -> list[str]:
+    """The paragraphs that come first: doubts, totals, limits and the chart."""
+    parts = [*_doubts(impact), *_headlines(impact), *(_guardrail(each) for each in guardrails)]
     parts += [f"`{name}` is acknowledged but not exceeded: remove it from the stack's config." for name in idle]
     if chart:
         parts.append(f"![Bill against usage, {impact.old} and {impact.new}]({chart})")
-    parts.append(_prices(impact))
+    return parts
+
+
+def details(impact: Impact) -> list[str]:
+    """The paragraphs that come after the summary: prices, who pays what, and how far to trust it."""
+    parts = [_prices(impact)]
     for each in _shown(impact):
         parts += _currency(impact, each, alone=len(_shown(impact)) == 1)
-    parts += [*_hidden(impact), *_stay(impact), *_trust(impact)]
-    return bounded("\n\n".join(parts) + "\n")
+    return [*parts, *_hidden(impact), *_stay(impact), *_trust(impact)]
 
 
 def bounded(text: str, longest: int = LONGEST) -> str:

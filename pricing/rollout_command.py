@@ -24,11 +24,11 @@ from components.account import Account, AccountError
 from components.plan import PublishedPlan
 from components.providers.coupon import takes_off
 from components.rating import Bill
-from components.settings import Settings, SettingsError, StackConfig
+from components.settings import SettingsError
 from pricing import lists, moving
 from pricing.journal import Journal
 from pricing.moving import Rollout
-from pricing.program import ProgramError, config, plans, project
+from pricing.program import ProgramError, plans, project, settings_of
 from pricing.rollout import DAY, LOCK, Cohort, Placed, RolloutError, Rules, day, discounted
 
 DONE, HALTED, FAILED = 0, 2, 3
@@ -183,7 +183,7 @@ def _undo(asked: Rollout, console: Console) -> int:
 def _opened(arguments: argparse.Namespace, account: Account | None) -> Iterator[Rollout]:
     folder = Path.cwd()
     plan, numbers = _versions(plans(folder, arguments.stack), arguments)
-    account = account or Account(_settings(folder, arguments.stack))
+    account = account or Account(settings_of(folder, arguments.stack))
     stack = f"{project(folder)}/{arguments.stack}"
     old, new = moving.offers(account, plan, stack, numbers)
     rollout = f"rollout {old} to {new} in {stack}"
@@ -223,18 +223,6 @@ def _versions(
     if old not in plan.versions or old == new:
         raise RolloutError(f"name the old version with --from; {name} has {known}")
     return plan, (old, new)
-
-
-def _settings(folder: Path, stack: str) -> Settings:
-    """The settings of Stripe from the stack's config and the environment; an encrypted key is not read."""
-    found = config(folder, stack)
-    settings = Settings.read(StackConfig(found.get), os.environ)
-    if settings.api_key is None:
-        raise RolloutError(
-            f"needs a key of stack {stack}: set STRIPE_API_KEY, from the stack's config with "
-            f'STRIPE_API_KEY="$(pulumi config get stripe-pricing:apiKey --stack {stack})"'
-        )
-    return settings
 
 
 def _ids(path: Path | None) -> frozenset[str] | None:

@@ -19,6 +19,8 @@ from .wire import Request, SandboxFileError
 
 DEFAULT_FILE = os.path.join(DEFAULT_FOLDER, "stripe.db")
 DEFAULT_PORT = 12121
+#: Milliseconds.
+MOST_LATENCY = 60_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sandbox = Sandbox(path, renew=arguments.command == "reset")
         if arguments.command == "serve":
-            return _serve(sandbox, path, arguments.host, arguments.port)
+            return _serve(sandbox, path, arguments.host, arguments.port, arguments.latency / 1000)
         if arguments.command == "reset":
             sandbox.reset()
             print(f"The sandbox file {path} is empty.")
@@ -48,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve a sandbox file over HTTP")
     serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
     serve.add_argument("--host", default=LOOPBACK, help="listening address (default: %(default)s, this machine only)")
+    serve.add_argument(
+        "--latency", type=_milliseconds, default=0, metavar="MS", help="let each request wait so long (default: 0)"
+    )
     reset = commands.add_parser("reset", help="empty a sandbox file")
     requests = commands.add_parser("requests", help="print the request log, one JSON object a line")
     for command in (serve, reset, requests):
@@ -55,14 +60,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(sandbox: Sandbox, path: str, host: str, port: int) -> int:
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= MOST_LATENCY:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of milliseconds from 0 to {MOST_LATENCY:,}")
+    return value
+
+
+def _serve(sandbox: Sandbox, path: str, host: str, port: int, latency: float) -> int:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
     with contextlib.ExitStack() as stack:
         try:
-            server = stack.enter_context(serving(sandbox, host, port))
+            server = stack.enter_context(serving(sandbox, host, port, latency=latency))
         except (OSError, OverflowError) as problem:
             print(
                 f"sandbox: cannot listen on {host}, port {port}: {problem}. Choose another with --port.",

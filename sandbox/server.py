@@ -103,6 +103,8 @@ class _Handler(BaseRequestHandler):
         if minor == "1" and headers.get("expect", "").lower() == "100-continue":
             self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = self._chunks() if length is None else self._body(length) if length else b""
+        if self.server.latency and not url.startswith("/_sandbox/"):
+            time.sleep(self.server.latency)
         try:
             response = self.server.sandbox.handle(Request(method, url, headers, body))
         except ConnectionDropped as dropped:
@@ -284,10 +286,17 @@ class SandboxServer(ThreadingTCPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
+        self,
+        sandbox: Sandbox,
+        host: str = LOOPBACK,
+        port: int = 0,
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+        latency: float = 0.0,
     ) -> None:
-        """`port` 0 picks a free one; idle clients are disconnected after `idle_seconds`."""
-        self.sandbox, self.idle_seconds = sandbox, idle_seconds
+        """`port` 0 picks a free one; idle clients are disconnected after `idle_seconds`; a request waits `latency`
+        seconds before it is carried out, as if the server were far away."""
+        self.sandbox, self.idle_seconds, self.latency = sandbox, idle_seconds, latency
         self.stopping = False
         self._connections: set[socket.socket] = set()
         self._change = threading.Condition()
@@ -351,10 +360,15 @@ class SandboxServer(ThreadingTCPServer):
 
 @contextlib.contextmanager
 def serving(
-    sandbox: Sandbox, host: str = LOOPBACK, port: int = 0, *, idle_seconds: float = IDLE_SECONDS
+    sandbox: Sandbox,
+    host: str = LOOPBACK,
+    port: int = 0,
+    *,
+    idle_seconds: float = IDLE_SECONDS,
+    latency: float = 0.0,
 ) -> Iterator[SandboxServer]:
     """A server on a thread while the block runs; at its end, requests in progress are finished."""
-    server = SandboxServer(sandbox, host, port, idle_seconds=idle_seconds)
+    server = SandboxServer(sandbox, host, port, idle_seconds=idle_seconds, latency=latency)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

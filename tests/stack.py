@@ -97,17 +97,19 @@ class _Mocks(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         kind = args.typ.rpartition("stripe:")[2]
         provider = _provider(kind, self.process)
+        # The engine gives a provider what is in a secret.
+        inputs = {name: rpc.unwrap_rpc_secret(value) for name, value in args.inputs.items()}
         if provider is None:
-            return "", args.inputs
+            return "", inputs
         key = f"{kind} {args.name}"
         self.registered.append(key)
-        self.stack.declared[key] = args.inputs
+        self.stack.declared[key] = inputs
         old = self.stack.states.get(key)
         if self.is_preview:
-            return (old.id if old else "new"), args.inputs
-        state = self._applied(key, provider, old, as_pulumi_sends(args.inputs))
+            return (old.id if old else "new"), inputs
+        state = self._applied(key, provider, old, as_pulumi_sends(inputs))
         self.stack.states[key] = state
-        return state.id, {**args.inputs, **state.outs}
+        return state.id, {**inputs, **state.outs}
 
     def _applied(self, key: str, provider: Any, old: State | None, inputs: dict[str, Any]) -> State:
         checked = provider.check({**(old.inputs if old else {}), **PULUMI}, {**inputs, **PULUMI})
@@ -150,9 +152,20 @@ class _Monitor(MockMonitor):
         self._mocks, self._stack = mocks, stack
 
     def RegisterResource(self, request: Any) -> Any:
-        kind = request.type.rpartition("stripe:")[2]
-        self._stack.urns[f"{kind} {request.name}"] = self.make_urn(request.parent, request.type, request.name)
+        key = f"{request.type.rpartition('stripe:')[2]} {request.name}"
+        self._stack.urns[key] = self.make_urn(request.parent, request.type, request.name)
+        if not self._mocks.is_preview:
+            self._rename(key, request)
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+    def _rename(self, key: str, request: Any) -> None:
+        """Find what an alias of the resource's own says it was. Nothing is inherited from a component."""
+        for alias in request.aliases if key not in self._stack.states else ():
+            spec = alias.spec
+            parent = "" if spec.noParent else spec.parentUrn or request.parent
+            former = alias.urn or self.make_urn(parent, spec.type or request.type, spec.name or request.name)
+            for old in [each for each in self._stack.states if self._stack.urns[each] == former]:
+                self._stack.states[key] = self._stack.states.pop(old)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         if ":Stack::" not in request.urn and not self._mocks.is_preview:

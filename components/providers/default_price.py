@@ -54,6 +54,10 @@ DEFAULT_PRICE = Kind(
 
 class DefaultPrices(Reconciler):
     def create(self, new: Inputs) -> StripeObject:
+        # An adopted product may have this default price already. One that this run has made or adopted is known.
+        there = self.inventory.known(new["product"]) or self.inventory.fetch(new["product"])
+        if there is not None and self.returned("price", None, there) == new["price"]:
+            return there
         return self._set(new["product"], new)
 
     def apply(self, id_: str, old: Inputs, new: Inputs, remote: StripeObject | None) -> StripeObject | None:

@@ -63,7 +63,8 @@ class Reconciler:
             raise ProviderError(
                 f"{self.subject(new)}: adopt is {id_}, which already is {declaration.subject} of this program"
             )
-        remote = self.inventory.fetch(id_)
+        # `check` has just read it in this run.
+        remote = self.inventory.known(id_) or self.inventory.fetch(id_)
         if remote is None or is_gone(remote) or self.kind.gone(remote):
             what = "does not exist" if remote is None or is_gone(remote) else f"is {remote.get('status')}"
             raise ProviderError(f"{self.subject(new)}: adopt is {id_}, which {what}; remove adopt to create a new one")
@@ -75,12 +76,15 @@ class Reconciler:
         return remote
 
     def preview_adoption(self, new: Inputs) -> None:
-        """Tell in a preview what adopting the object changes, if there is a key to read it with."""
+        """Tell in a preview what adopting the object changes, if there is a key to read it with.
+
+        A program that adopts many objects reads pages of Stripe's lists: a hundred objects a call.
+        """
         id_ = str(new[ADOPT])
         if self.run.is_in_state(self.kind, id_):
             return
         try:
-            remote = self.inventory.fetch(id_)
+            remote = self.inventory.read(id_)
         except AccountError as problem:
             self.run.tell(
                 "warning",
@@ -94,18 +98,18 @@ class Reconciler:
 
     def _announce(self, remote: StripeObject, new: Inputs) -> None:
         """Tell what adopting an object changes: the old and the new value of each argument."""
-        known = {name: value for name, value in new.items() if not is_unknown(value)}
-        there = self.as_is(known, remote)
-        unsaid = {"owner", *self.kind.own_struct.fields} - self.kind.drift_from.keys()
-        there, wanted = ({n: v for n, v in each.items() if n not in unsaid} for each in (there, known))
-        changes = differ.unequal(there, wanted)
+        changes = self.drift(remote, new)
         owner = owner_of(remote)
         parts = [
             "is adopted",
             f"from {owner}" if owner and owner != new["owner"] else "",
             f"and changed: {differ.moves(changes)}" if changes else "unchanged",
         ]
-        money = self.bill_moves(remote, known)
+        money = self.bill_moves(remote, {name: value for name, value in new.items() if not is_unknown(value)})
+        if not changes and not money and owner in (None, new["owner"]):
+            # One line for all of them: an account can have thousands, and a reviewer looks for the changes.
+            self.run.tell("info", "what the program adopts is adopted unchanged, unless a line here names it")
+            return
         line = " ".join(part for part in parts if part) + (f"; {money}" if money else "")
         self.run.tell("warning", f"{self.subject(new, remote['id'])}: {line}")
 
@@ -202,6 +206,10 @@ class Reconciler:
                 self.inventory.refresh()
                 found = self.find(new)
                 return None if found is None else self.adopt_found(found, new)
+            listed = self.inventory.known(answer.data["id"])
+            if listed is not None and not is_gone(listed) and not self.is_alive(listed, new):
+                # `find` has just read that it is archived: a destroy did that.
+                return None
             current = self.inventory.fetch(answer.data["id"])
             if current is None or is_gone(current) or self.run.is_in_state(self.kind, current["id"]):
                 return None
@@ -337,6 +345,14 @@ class Reconciler:
         """The declared arguments as Stripe has them now, and undeclared ones that differ from their default."""
         found = self.projection(known, remote)
         return {**found, **self.undeclared(found, remote)}
+
+    def drift(self, remote: StripeObject, new: Inputs) -> dict[str, tuple[Any, Any]]:
+        """The arguments that an update would change, by dotted path: (in Stripe, declared); unknown ones left out."""
+        known = {name: value for name, value in new.items() if not is_unknown(value)}
+        there = self.as_is(known, remote)
+        unsaid = {"owner", *self.kind.own_struct.fields} - self.kind.drift_from.keys()
+        there, wanted = ({n: v for n, v in each.items() if n not in unsaid} for each in (there, known))
+        return differ.unequal(there, wanted)
 
     def undeclared(self, known: Inputs, remote: StripeObject) -> Inputs:
         """Undeclared arguments that differ from their default."""

@@ -40,16 +40,21 @@ is an argument, and `check` validates it against Stripe's own types before anyth
   only if everything that anyone pays is as declared; otherwise it refuses and names both values. It adopts a meter if
   the stack's state holds it, or if Stripe's stored answer to the same create (kept for a day) says that this resource
   created it.
-- **Adoption**: `adopt="<id>"` makes an existing object the resource's own. If there is a key, the preview reads the
-  object and shows the old and the new value of each argument. Without a key it says that it cannot.
+- **Adoption**: `adopt="<id>"` makes an existing object the resource's own, and so does an id in `adopted.<stack>.json`
+  ([adopt.md](adopt.md)). If there is a key, the preview reads the object and shows the old and the new value of each
+  argument that changes; one line says that the others are adopted unchanged. Without a key it says that it cannot.
 - **Two holders**: an object that another resource of the program or of the state still holds stays when one of them is
   deleted, and a line says so. A full destroy deletes it with its last holder.
 - **Renaming**: to Pulumi, a renamed resource is another one, so the preview shows one created and one deleted. A
   subscription would start over, billed from that day, before the old one is cancelled. `aliases` in its
-  `ResourceOptions` keep it the same and update it in place; `adopt` under the new name keeps the object.
-- **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes. The next `up` finds what Stripe has
-  already done, by owner or by the stored answer, and continues from there. If days have passed, run `pulumi refresh`
-  first.
+  `ResourceOptions` keep it the same and update it in place; `adopt` under the new name keeps the object. The aliases of
+  a `Subscriber` hold for its customer, its subscription and its own prices, and it stays on its version.
+- **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes, and a note of what it was doing, which
+  `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` of the same
+  program finds what Stripe has created, by owner or by the stored answer, and continues from there.
+- **A killed run that is taken back**: what it created for the program of that run is in no state, and goes on billing.
+  Let the program run to its end, then take it back. If it is too late for that, run `pulumi refresh` and `pulumi up`:
+  a lookup key returns to its price. `pricing verify` then names what is left, to be ended in Stripe.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not exactly 0.04.
 - **Refused in the preview**: what Stripe would refuse, as far as the program alone tells. The message names the

@@ -1,7 +1,7 @@
 """`Run`: what this process knows about the current run of the CLI. One object an account, for all kinds.
 
 A provider process lives as long as one command of the CLI. Pulumi calls a provider for one resource at a time, in an
-order of its own and on four threads. Whatever one resource must know about another is kept here.
+order of its own and on several threads. Whatever one resource must know about another is kept here.
 """
 
 from __future__ import annotations
@@ -148,6 +148,11 @@ class Run:
         """Record what a refresh read."""
         with self._lock:
             self._of(kind).read[id_] = arguments
+
+    def has_read(self, kind: Kind, id_: str) -> bool:
+        """Whether a refresh has read the object and not yet compared it with the state."""
+        with self._lock:
+            return id_ in self._of(kind).read
 
     def just_read(self, kind: Kind, id_: str, arguments: Inputs) -> bool:
         """Whether a refresh has just read these arguments: the engine then compares them with the state."""

@@ -127,6 +127,46 @@ def test_a_replaced_price_moves_its_subscriptions_and_they_say_so_once(herd: Her
     )
 
 
+def test_who_leaves_a_replaced_price_for_another_one_says_so_itself(herd: Herd) -> None:
+    other = herd.world.price(herd.product, "other", unit_amount_decimal="9000")
+    known: dict[str, tuple[State, dict[str, Any]]] = {
+        "fee": (herd.fee, {"unit_amount_decimal": "12000"}),
+        "other": (other, {}),
+    }
+    [line] = herd.preview(herd.item("license", price=other.id), known)
+    assert line == (
+        "item license moves from Price 'license' to Price 'other', 300.00 USD a month => 270.00 USD a month; "
+        "the rest of the period is prorated on the next invoice"
+    )
+    # Its old price stays, and the new one has no id yet.
+    [line] = herd.preview(herd.item("license", price=UNKNOWN))
+    assert line == (
+        "item license moves from Price 'license' to a price that this run creates; the rest of the period is prorated "
+        "on the next invoice"
+    )
+
+
+def test_a_price_in_another_currency_than_the_subscription_bills_in_is_reported(herd: Herd) -> None:
+    euro = herd.world.price(herd.product, "euro", currency="eur")
+    said = herd.preview(herd.item("license", price=euro.id), {"euro": (euro, {})})
+    [mixed] = [line for line in said if "refuses to mix" in line]
+    assert mixed == (
+        "item license: Price 'euro' is in eur, and the subscription bills in usd; Stripe refuses to mix them: move the "
+        'item to a price in usd, or declare currency="eur", which makes a new subscription'
+    )
+    # What the program does not know of a price, it does not say.
+    assert not any("mix" in each for each in herd.preview(herd.item("license", price=euro.id)))
+
+
+def test_a_removal_that_waits_for_the_renewal_is_reported_once(world: World, said: set[str]) -> None:
+    herd = Herd(world, said, price_changes="at_renewal")
+    del herd.items["license"]
+    [line] = herd.preview({"items": herd.items})
+    assert line.startswith("item license is removed (300.00 USD a month) at its renewal; until then nothing changes")
+    herd.state = world.up(SubscriptionProvider, "herd", {**herd.arguments, "items": herd.items}, herd.state)
+    assert herd.preview({"description": "Herd"}) == []
+
+
 def test_an_allowance_that_starts_over_is_reported(herd: Herd) -> None:
     tiers = [{"up_to": 2000, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.05"}]
     moved = {"items": {**herd.items, "usage": {"price": UNKNOWN}}}
@@ -145,8 +185,10 @@ def test_an_allowance_that_starts_over_is_reported(herd: Herd) -> None:
             "recurring": {**MONTH, "usage_type": "metered", "meter": herd.meter},
         },
     )
-    [line] = herd.preview(herd.item("usage", price=flat.id), {"flat": (flat, {})})
-    assert line == ("item usage moves from Price 'usage' to Price 'flat'; usage so far is billed on the next invoice")
+    for how, when in ((None, "on the next invoice"), ("always_invoice", "at once")):
+        more = {"proration_behavior": how} if how else {}
+        [line] = herd.preview({**herd.item("usage", price=flat.id), **more}, {"flat": (flat, {})})
+        assert line == f"item usage moves from Price 'usage' to Price 'flat'; usage so far is billed {when}"
 
 
 @pytest.mark.parametrize("end", ["cancel_at", "cancel_at_period_end"])
@@ -432,24 +474,41 @@ def usage_lines(world: World, state: State) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "how", "said_of_it", "billed"),
+    ("mode", "becomes", "how", "said_of_it", "billed"),
     [
-        ("flexible", None, "usage so far is billed on the next invoice", [(500, 20), (700, 28)]),
-        ("flexible", "none", "usage in this period is not billed", [(700, 28)]),
-        ("classic", None, "usage in this period is not billed", [(700, 28)]),
+        ("flexible", "flexible", None, "usage so far is billed on the next invoice", [(500, 20), (700, 28)]),
+        ("flexible", "flexible", "none", "usage in this period is not billed", [(700, 28)]),
+        # Both cost the same, so nothing is invoiced at once.
+        (
+            "flexible",
+            "flexible",
+            "always_invoice",
+            "usage so far is billed on the next invoice",
+            [(500, 20), (700, 28)],
+        ),
+        ("classic", "classic", None, "usage in this period is not billed", [(700, 28)]),
+        ("classic", "flexible", None, "usage so far is billed on the next invoice", [(500, 20), (700, 28)]),
     ],
 )
 def test_what_is_reported_of_usage_and_of_the_allowance_is_what_is_billed(
-    world: World, said: set[str], mode: str, how: str | None, said_of_it: str, billed: list[tuple[int, int]]
+    world: World,
+    said: set[str],
+    mode: str,
+    becomes: str,
+    how: str | None,
+    said_of_it: str,
+    billed: list[tuple[int, int]],
 ) -> None:
     """1,500 units, another price with the same allowance, 1,700 units."""
     more = {"billing_mode": {"type": mode}, "allow_unbilled_usage": True}
     herd = Herd(world, said, **more, **({"proration_behavior": how} if how else {}))
     other = world.up(PriceProvider, "other", {**metered(herd.product, herd.meter), "nickname": "other"})
     use(world, herd.customer, 1_500)
-    change = herd.item("usage", price=other.id)
+    change = {**herd.item("usage", price=other.id), "billing_mode": {"type": becomes}}
+    converted = ["billing_mode becomes flexible, which cannot be undone"] if becomes != mode else []
     assert herd.preview(change, {"other": (other, {})}) == [
-        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units start over"
+        *converted,
+        f"item usage moves from Price 'usage' to Price 'other'; {said_of_it}, and 1,000 included units start over",
     ]
     world.up(SubscriptionProvider, "herd", {**herd.arguments, **change}, herd.state)
     use(world, herd.customer, 1_700)

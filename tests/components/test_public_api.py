@@ -25,14 +25,15 @@ NAMES = {
     "components.subscriber": ["Subscriber", "SubscriberArguments"],
 }
 SIGNATURES = {
-    "components.plan.PublishedPlan": "(name, plan, *, event_name=, meters=, protect=, opts=)",
+    "components.plan.PublishedPlan": "(name, plan, *, event_name=, meters=, protect=, lookup_keys=, default_price=, "
+    "opts=)",
     "components.pricing.Fee": "(amount, *, per=, interval=, interval_count=, key=, product=)",
     "components.pricing.Overage": "(amount, *, per=, round=)",
     "components.pricing.Plan": "(name, *, fees=, usage=, currency=, trial_days=)",
     "components.pricing.Tier": "(amount, *, per=, up_to=, flat=)",
     "components.pricing.Usage": "(unit, *, units, included=, overage=, tiers=, tiers_mode=, meter=, interval=, "
     "interval_count=, key=, product=)",
-    "components.pricing.Version": "(plan, *, rollout=)",
+    "components.pricing.Version": "(plan, *, rollout=, archived=)",
     "components.program.program": "(*, meant=)",
     "components.resources.Price": "(resource_name, /, *, opts=, **arguments)",
     "components.subscriber.Subscriber": "(name, plans, **given)",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from components.account import Account, StripeRefusal
+from components.pulumi_speed import PROVIDER_THREADS
 from components.settings import Settings, is_loopback
 
 KEY = "sk_" + "test_0123456789"
@@ -26,6 +29,10 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.headers = status, headers
         self.seen: list[tuple[str, str, str | None]] = []
+        #: Requests by connection.
+        self.connections = Counter[object]()
+        #: So many requests are answered together.
+        self.together: threading.Barrier | None = None
 
     @property
     def address(self) -> str:
@@ -33,9 +40,13 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     server: Server
 
     def do_GET(self) -> None:
+        self.server.connections[self.client_address] += 1
+        if self.server.together:
+            self.server.together.wait(60)
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.server.seen.append((self.command, self.path, self.headers.get("authorization")))
         body = b'{"id": "acct_1", "object": "account"}'
@@ -116,6 +127,22 @@ def test_a_proxy_of_the_environment_is_asked_for_other_machines(monkeypatch: pyt
         monkeypatch.setenv("http_proxy", proxy.address)
         assert account("http://sandbox.example", mode="sandbox").id == "acct_1"
         assert [seen[1] for seen in proxy.seen] == ["http://sandbox.example/v1/account"]
+
+
+def test_the_connection_of_every_thread_is_kept() -> None:
+    with serving() as server, ThreadPoolExecutor(PROVIDER_THREADS) as threads:
+        client = account(server.address)
+        assert client.id == "acct_1"
+        server.together = threading.Barrier(PROVIDER_THREADS)
+        for _ in range(3):
+            calls = [
+                threads.submit(client.request, "get", "/v1/products", subject="Products")
+                for _ in range(PROVIDER_THREADS)
+            ]
+            for call in calls:
+                call.result()
+        assert len(server.connections) == PROVIDER_THREADS
+        assert server.connections.total() == 3 * PROVIDER_THREADS + 1
 
 
 @pytest.mark.parametrize(

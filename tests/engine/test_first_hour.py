@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from tests.engine.newcomer import Checkout
 
 SCRIPTS = sorted(file.name for file in (ROOT / "script").iterdir() if file.is_file() and not file.suffix)
 VERSION = re.findall(r"^PULUMI_ENGINE_VERSION=(\S+)$", (ROOT / "script/bootstrap").read_text(), re.MULTILINE)[0]
+PLATFORMS = ("darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64")
 
 
 @pytest.fixture
@@ -84,21 +86,29 @@ def test_a_named_python_that_is_none_is_not_passed_over(bare: Checkout) -> None:
 
 
 def test_a_terminal_shows_how_far_the_environment_is(bare: Checkout) -> None:
-    # It waits until its line was seen, and then fails, so that nothing is installed.
-    program(
-        bare, "uv", '[ "$1" = venv ] && exit; echo Downloading a-package; until [ -e seen ]; do sleep 0.1; done; exit 1'
-    )
+    # It waits 30 seconds until its line was seen, and then fails, so that nothing is installed.
+    wait = "for i in {1..300}; do if [ -e seen ]; then break; fi; sleep 0.1; done"
+    program(bare, "uv", f'[ "$1" = venv ] && exit; echo Downloading a-package; {wait}; exit 1')
     child, screen = pty.fork()
     if not child:
         os.chdir(bare.folder)
         os.execve("/bin/bash", ["bash", "script/bootstrap"], {"PATH": path(bare), "HOME": str(bare.folder)})
     shown = b""
-    while b"Downloading a-package" not in shown:
-        shown += os.read(screen, 1024)
-    (bare.folder / "seen").touch()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    try:
+        while not re.search(rb"\d+s  Downloading a-package", shown):
+            # A terminal whose programs have all ended cannot be read.
+            with contextlib.suppress(OSError):
+                more = os.read(screen, 1024)
+                shown += more
+                if more:
+                    continue
+            pytest.fail(f"the terminal showed no progress, only {shown.decode()!r}")
+    finally:
+        (bare.folder / "seen").touch()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(screen)
+    assert status == 1
     assert re.match(rb"Setting up the Python environment in .venv: \d+ packages, about a minute, once.", shown)
-    os.close(screen)
 
 
 def test_what_stopped_the_environment_is_shown(bare: Checkout) -> None:
@@ -114,9 +124,11 @@ def test_what_stopped_the_environment_is_shown(bare: Checkout) -> None:
 
 @pytest.fixture
 def without_engine(checkout: Checkout) -> Checkout:
-    """An environment, no Pulumi, no Go, and a `curl` that gives what is in `archive.tar.gz`."""
+    """An environment, no Pulumi, no Go, and a `curl` that gives `archive.tar.gz`, or `published` for checksums."""
     (checkout.folder / "bin").mkdir()
-    program(checkout, "curl", 'echo "$*" >>curl.log; cp archive.tar.gz "${@: -1}"')
+    (checkout.folder / "script/engine/checksums").unlink(missing_ok=True)
+    gives = 'case "$*" in *-checksums.txt*) cp published "${@: -1}" ;; *) cp archive.tar.gz "${@: -1}" ;; esac'
+    program(checkout, "curl", f'echo "$*" >>curl.log; {gives}')
     files = checkout.folder / "pulumi"
     files.mkdir()
     for name, text in {"pulumi": f"echo v{VERSION}", "pulumi-language-python": ":"}.items():
@@ -135,34 +147,60 @@ def set_up(checkout: Checkout) -> subprocess.CompletedProcess[str]:
     return checkout.run("script/bootstrap", PATH=path(checkout), **more)
 
 
-def test_a_release_whose_checksum_is_pinned_is_used_and_named(without_engine: Checkout) -> None:
-    checksums = without_engine.folder / "script/engine/checksums"
-    real = hashlib.sha256((without_engine.folder / "archive.tar.gz").read_bytes()).hexdigest()
-    checksums.write_text(re.sub(r"^\w+", real, checksums.read_text(), flags=re.MULTILINE))
+def checksums(checkout: Checkout, text: str) -> None:
+    """Publish a checksum for the archive of every platform."""
+    names = [f"pulumi-v{VERSION}-{platform}.tar.gz" for platform in PLATFORMS]
+    (checkout.folder / "published").write_text("".join(f"{text}  {name}\n" for name in names))
+
+
+def real_checksum(checkout: Checkout) -> str:
+    return hashlib.sha256((checkout.folder / "archive.tar.gz").read_bytes()).hexdigest()
+
+
+def test_a_release_with_the_checksum_that_pulumi_publishes_is_used_and_named(without_engine: Checkout) -> None:
+    checksums(without_engine, real_checksum(without_engine))
     done = set_up(without_engine)
     assert done.returncode == 0, done.stderr
     engine = without_engine.folder / f"cache/stripe-pricing/pulumi-{VERSION}/bin/pulumi"
     assert f"Pulumi {VERSION} ({engine}), Python " in done.stderr
-    assert f"/pulumi-v{VERSION}-" in (without_engine.folder / "curl.log").read_text()
+    assert "the one that Pulumi publishes with its release on GitHub decides" in done.stderr
+    published, archive = (without_engine.folder / "curl.log").read_text().splitlines()
+    assert f"https://github.com/pulumi/pulumi/releases/download/v{VERSION}/pulumi-{VERSION}-checksums.txt" in published
+    assert f"https://get.pulumi.com/releases/sdk/pulumi-v{VERSION}-" in archive
     # The second time nothing is downloaded.
     (without_engine.folder / "curl.log").unlink()
     assert set_up(without_engine).returncode == 0
     assert not (without_engine.folder / "curl.log").exists()
 
 
-def test_an_archive_of_another_checksum_is_not_used(without_engine: Checkout) -> None:
+def test_a_pinned_checksum_decides_alone(without_engine: Checkout) -> None:
+    checksums(without_engine, real_checksum(without_engine))
+    (without_engine.folder / "published").rename(without_engine.folder / "script/engine/checksums")
+    done = set_up(without_engine)
+    assert done.returncode == 0, done.stderr
+    assert "GitHub" not in done.stderr
+    assert "checksums" not in (without_engine.folder / "curl.log").read_text()
+
+
+@pytest.mark.parametrize("where", ["pinned", "published"])
+def test_an_archive_of_another_checksum_is_not_used(where: str, without_engine: Checkout) -> None:
+    checksums(without_engine, hashlib.sha256(b"another archive").hexdigest())
+    source = f"https://github.com/pulumi/pulumi/releases/download/v{VERSION}/pulumi-{VERSION}-checksums.txt"
+    if where == "pinned":
+        source = "script/engine/checksums"
+        (without_engine.folder / "published").rename(without_engine.folder / source)
     done = set_up(without_engine)
     assert done.returncode == 1
-    assert "does not have the checksum in script/engine/checksums, and is not used" in done.stderr
+    assert f"does not have the checksum in {source}, and is not used" in done.stderr
     assert "go: go is not installed" in done.stderr
     assert not list((without_engine.folder / "cache").rglob("pulumi"))
 
 
 def test_what_is_pinned_is_one_version() -> None:
     assert f"github.com/pulumi/pulumi/pkg/v3 v{VERSION}\n" in (ROOT / "script/engine/engine/go.mod").read_text()
-    archives = re.findall(r"^[0-9a-f]{64}  (\S+)$", (ROOT / "script/engine/checksums").read_text(), re.MULTILINE)
-    platforms = ("darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64")
-    assert sorted(archives) == [f"pulumi-v{VERSION}-{platform}.tar.gz" for platform in platforms]
+    pinned = ROOT / "script/engine/checksums"
+    archives = re.findall(r"^[0-9a-f]{64}  (\S+)$", pinned.read_text() if pinned.exists() else "", re.MULTILINE)
+    assert sorted(archives) in ([], [f"pulumi-v{VERSION}-{platform}.tar.gz" for platform in PLATFORMS])
     for module in ("engine", "host"):
         assert "/go.mod h1:" in (ROOT / "script/engine" / module / "go.sum").read_text()
 
@@ -216,7 +254,7 @@ def test_a_backend_of_ones_own_without_the_stack(checkout: Checkout) -> None:
 
 def test_a_backend_that_cannot_be_reached(checkout: Checkout) -> None:
     said = checkout.refused("script/up", PULUMI_BACKEND_URL="file:///there/is/no/such/folder")
-    assert said.startswith("script/up: pulumi could not open stack dev: unable to open bucket ")
+    assert said.startswith("script/up: pulumi could not open stack dev: unable to open ")
 
 
 def test_the_program_of_the_install_page_is_applied(new_project: Callable[..., Project]) -> None:

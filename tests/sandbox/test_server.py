@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import stripe
 
-from sandbox import Sandbox
+from sandbox import Sandbox, cli
 from sandbox.server import SandboxServer, serving
 
 from .catalog import catalog
@@ -512,3 +512,21 @@ def test_serve_on_a_taken_port_and_on_a_damaged_file(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "b.db" in done.stderr
+
+
+def test_each_request_waits_for_the_latency_and_control_does_not(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    with serving(sandbox, latency=0.2) as server:
+        monkeypatch.setattr("sandbox.server.time.sleep", waited.append)
+        for path in ("/v1/products", "/_sandbox/requests"):
+            exchange(server, f"GET {path} HTTP/1.0\nAuthorization: Bearer sk_test_x\n\n")
+    assert waited == [0.2]
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "nan", "60001"])
+def test_a_latency_is_a_number_of_milliseconds(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["serve", f"--latency={text}"])
+    assert f"--latency: {text} is not a number of milliseconds from 0 to 60,000" in capsys.readouterr().err
