@@ -172,3 +172,21 @@ def test_of_5_000_products_half_of_them_archived_only_what_is_sold_is_adopted(wo
     }
     assert (done.plans, done.size) == (2_500, 5_000)
     assert len(done.text("").splitlines()) == 2_507
+
+
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [
+        ("other/prod/pro-usage", "another program has them (other/prod)"),
+        (f"{NAME}/pro-usage", "this stack has them already"),
+    ],
+)
+def test_a_meter_by_which_somebody_bills_already_is_theirs(world: World, owner: str, said: str) -> None:
+    """Meters have no owner. A price on it of nobody's is adopted, with the id of the meter."""
+    theirs = price("price_1", of=1, recurring=METERED, metadata={"pulumi": owner})
+    nobodys = price("price_2", of=2, recurring=METERED)
+    done = decided(world, [product(1), product(2)], [theirs, nobodys], meters=[METER])
+    assert "mtr_1" in done.left[said]
+    assert "Meter" not in done.ids
+    assert done.ids["Price"] == {"product-2-month": "price_2"}
+    assert '"meter": "mtr_1"' in done.text("")
