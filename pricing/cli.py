@@ -1,4 +1,4 @@
-"""The command `pricing`: `estimate`, `impact` and `rollout` of a plan's versions, `verify` of a whole stack."""
+"""The command `pricing`: what people do with a model besides applying it, from `estimate` to `verify`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,29 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import adopt_command, export_command, impact_command, rollout_command, verify_command
+from pricing import (
+    adopt_command,
+    export_command,
+    impact_command,
+    rehearse_command,
+    review_command,
+    rollout_command,
+    verify_command,
+)
 from pricing.program import ProgramError, plans
 
 #: The exit code of every mistake.
 ERROR: Final = 3
+#: The commands beside `estimate`, in the order of the help: what a change does, what it moves, what is in Stripe.
+COMMANDS: Final = (
+    impact_command,
+    review_command,
+    rehearse_command,
+    rollout_command,
+    verify_command,
+    adopt_command,
+    export_command,
+)
 
 
 class UsageError(Exception):
@@ -70,11 +88,8 @@ def parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="the stack whose settings to use (default: %(default)s)")
-    adopt_command.add_to(commands)
-    export_command.add_to(commands)
-    impact_command.add_to(commands)
-    rollout_command.add_to(commands)
-    verify_command.add_to(commands)
+    for command in COMMANDS:
+        command.add_to(commands)
     return parser
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -17,13 +17,25 @@ from typing import Any, Final
 
 from components.account import Account, AccountError
 from components.pricing import Version
+from components.providers.inventory import StripeObject
 from components.settings import Settings, SettingsError, StackConfig
-from pricing import chart, report
-from pricing.guardrails import GuardrailError, exceeded, idle_acknowledgements
+from pricing import chart, lists, report
+from pricing.guardrails import Exceeded, GuardrailError, exceeded, idle_acknowledgements
 from pricing.impact import CALIBRATED, Comparison, Impact, Standing
 from pricing.invoices import Billed, Catalogue
 from pricing.program import ProgramError, configuration, plans
-from pricing.reading import Cache, ExportError, File, Read, Sample, catalogue_of, from_account, standings
+from pricing.reading import (
+    Cache,
+    ExportError,
+    File,
+    Read,
+    Sample,
+    catalogue_of,
+    from_account,
+    open_usage,
+    standing,
+    subscribers,
+)
 
 #: Exit codes: no objection; an unacknowledged exceeded limit; an error, or no trustworthy figures.
 NOTHING, PAST_A_LIMIT, ERROR = 0, 2, 3
@@ -48,12 +60,23 @@ def add_to(commands: Any) -> None:
     parser.add_argument("old", help="the present version, such as alpaca-ai@1")
     parser.add_argument("new", help="the new version, such as alpaca-ai@2")
     parser.add_argument("--stack", default="dev", help="whose account and limits (default: %(default)s)")
-    parser.add_argument("--months", default="3", help="how many whole calendar months to read (default: %(default)s)")
-    parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last complete one)")
     parser.add_argument(
         "--from", dest="file", type=Path, metavar="FILE", help="an export or a saved sample instead of the account"
     )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the hashed data, for --from")
+    add_sources(parser)
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the report there (default: standard output)"
+    )
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the chart there")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to explore there")
+    parser.set_defaults(run=run)
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which invoices to read, and how."""
+    parser.add_argument("--months", default="3", help="how many whole calendar months to read (default: %(default)s)")
+    parser.add_argument("--through", metavar="YYYY-MM", help="the last of them (default: the last complete one)")
     parser.add_argument(
         "--price",
         action="append",
@@ -74,13 +97,12 @@ def add_to(commands: Any) -> None:
         default=LOCK,
         help="the metadata key of a subscription that must not move (default: %(default)s)",
     )
-    parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the report there (default: standard output)"
+        "--open-period",
+        action="store_true",
+        help="also read what was used in the present period, scaled to the whole: a call for each customer and meter",
     )
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the chart there")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to explore there")
-    parser.set_defaults(run=run)
+    parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -116,7 +138,30 @@ class _Job:
         return value if isinstance(value, str) else None
 
 
-def _run(arguments: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Measured:
+    """An impact with the exceeded limits, and the acknowledgements of limits that it does not exceed."""
+
+    comparison: Comparison
+    impact: Impact
+    limits: list[Exceeded]
+    idle: list[str]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.impact.doubts:
+            return ERROR
+        return PAST_A_LIMIT if any(not each.acknowledged for each in self.limits) else NOTHING
+
+
+def measured(arguments: argparse.Namespace) -> Measured:
+    """Read the invoices and compare the two versions.
+
+    Raises:
+        ProgramError, CommandError, ExportError, AccountError, SettingsError, GuardrailError, OSError:
+            it cannot be done.
+    """
     job = _job(arguments)
     comparison = Comparison(
         job.name,
@@ -135,16 +180,19 @@ def _run(arguments: argparse.Namespace) -> int:
         cut_short=cut_short,
     )
     limits = exceeded(impact, job.config)
+    return Measured(comparison, impact, limits, idle_acknowledgements(impact, job.config, limits))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    found = measured(arguments)
+    impact, limits = found.impact, found.limits
     if impact.changes_nothing and not limits:
         print(f"pricing: nobody's bill changes from {impact.old} to {impact.new}", file=sys.stderr)
         return NOTHING
-    drawn = chart.curve(comparison, impact) if arguments.svg or arguments.html else None
+    drawn = chart.curve(found.comparison, impact) if arguments.svg or arguments.html else None
     picture = arguments.svg.name if arguments.svg and drawn else None
-    idle = idle_acknowledgements(impact, job.config, limits)
-    _write(arguments, impact, drawn, report.markdown(impact, limits, idle=idle, chart=picture))
-    if impact.doubts:
-        return ERROR
-    return PAST_A_LIMIT if any(not each.acknowledged for each in limits) else NOTHING
+    _write(arguments, impact, drawn, report.markdown(impact, limits, idle=found.idle, chart=picture))
+    return found.code
 
 
 def _job(arguments: argparse.Namespace) -> _Job:
@@ -212,6 +260,8 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
     cut_short = None
     try:
         if job.arguments.file is not None:
+            if job.arguments.open_period:
+                raise CommandError("--open-period reads the account, so it does not go with --from")
             file = File(job.arguments.file, job.name)
             try:
                 for invoice in file.invoices(_catalogue_of_export(job, file)):
@@ -225,10 +275,13 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
         else:
             account = job.account()
             catalogue = _catalogue(job, account)
-            known = standings(account, catalogue, job.arguments.lock)
+            there = list(subscribers(account, catalogue))
+            known = dict(standing(each, job.arguments.lock) for each in there)
             try:
                 for invoice in _from_account(job, account, catalogue, comparison):
                     _take(comparison, sample, invoice)
+                if job.arguments.open_period:
+                    _read_open(account, catalogue, there, comparison)
             except AccountError as problem:
                 cut_short = str(problem)
         if sample is not None and known is not None:
@@ -239,6 +292,19 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
         if sample is not None:
             sample.close()
     return known, cut_short
+
+
+def _read_open(
+    account: Account, catalogue: Catalogue, subscriptions: Sequence[StripeObject], comparison: Comparison
+) -> None:
+    """Add the open periods of subscriptions."""
+    clocks = {each.get("test_clock") for each in subscriptions}
+    now = {clock: lists.now(account, clock) for clock in clocks}
+    progress = _Progress()
+    for number, subscription in enumerate(subscriptions, start=1):
+        for used in open_usage(account, subscription, catalogue, now[subscription.get("test_clock")]):
+            comparison.add_open(used)
+        progress(f"the open periods of {number:,} of {len(subscriptions):,} subscriptions read")
 
 
 def _take(comparison: Comparison, sample: Sample | None, invoice: Billed) -> None:
@@ -292,14 +358,7 @@ def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison:
         # With other prices, the same invoices mean something else.
         digest = sha256(repr((account.id, job.name, sorted(catalogue.items()))).encode()).hexdigest()
         cache = Cache(CACHE, digest)
-    said = time.monotonic()
-
-    def progress(sentence: str) -> None:
-        nonlocal said
-        if time.monotonic() - said >= 2:
-            said = time.monotonic()
-            print(f"pricing: {sentence}", file=sys.stderr, flush=True)
-
+    progress = _Progress()
     read = Read()
     try:
         yield from from_account(account, catalogue, job.first, job.until, read=read, cache=cache, progress=progress)
@@ -312,6 +371,18 @@ def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison:
             f"{account.calls:,} calls",
             file=sys.stderr,
         )
+
+
+class _Progress:
+    """Says on standard error how far it is, every two seconds at most."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, sentence: str) -> None:
+        if time.monotonic() - self._said >= 2:
+            self._said = time.monotonic()
+            print(f"pricing: {sentence}", file=sys.stderr, flush=True)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

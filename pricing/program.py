@@ -19,10 +19,11 @@ import pulumi
 import yaml
 from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.settings import get_root_resource
 
 from components.plan import PublishedPlan
 from components.settings import Settings, StackConfig
-from components.this_run import READ_STATE, this_run
+from components.this_run import READ_STATE, Run, this_run
 
 _OURS: Final = "pulumi-python:dynamic/stripe:"
 
@@ -64,7 +65,7 @@ def plans(directory: Path, stack: str) -> Mapping[str, PublishedPlan]:
     Raises:
         ProgramError: there is no such program or stack, or the program refuses to run.
     """
-    return _in_a_thread(lambda: _run(directory, stack, _NoEngine()))
+    return _in_a_thread(lambda: run(directory, stack, _NoEngine())).plans
 
 
 def resources(
@@ -85,8 +86,8 @@ def resources(
     quiet = logging.getLogger(f"{__name__}.quiet")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
-    declared = _in_a_thread(lambda: _run(directory, stack, engine, engine.monitor, quiet))
-    return declared, engine.declared
+    done = _in_a_thread(lambda: run(directory, stack, engine, monitor=engine.monitor, logger=quiet))
+    return done.plans, engine.declared
 
 
 class _NoEngine(pulumi.runtime.Mocks):
@@ -163,26 +164,45 @@ def _in_a_thread(work: Callable[[], T]) -> T:
     return results[0]
 
 
-def _run(
+def run(
     directory: Path,
     stack: str,
     mocks: pulumi.runtime.Mocks,
+    *,
     monitor: MockMonitor | None = None,
     logger: logging.Logger | None = None,
-) -> Mapping[str, PublishedPlan]:
+) -> Run:
+    """Run the program in a folder under mocks, as a preview; returns what it declares.
+
+    Args:
+        logger: gets the program's warnings.
+
+    Raises:
+        ProgramError: there is no such program or stack, or the program refuses to run.
+    """
     name, settings = project(directory), dict(config(directory, stack))
     sys.path.insert(0, os.fspath(directory))
     try:
-        with _event_loop(), chdir(directory):
+        with _event_loop() as loop, chdir(directory):
             pulumi.runtime.set_mocks(mocks, project=name, stack=stack, preview=True, monitor=monitor, logger=logger)
             pulumi.runtime.set_all_config(settings)
+            if (root := get_root_resource()) is not None:
+                # A program that fails cancels what was begun after it, and the end waits for the stack itself.
+                loop.run_until_complete(root.urn.future())
 
             @pulumi.runtime.test  # type: ignore[untyped-decorator]
             def program() -> None:
                 runpy.run_path("__main__.py", run_name="__main__")
 
             program()
-            return dict(this_run().plans)
+            return this_run()
+    except pulumi.ConfigMissingError as error:
+        if configuration(directory, stack).get(error.key) is None:
+            raise ProgramError(" ".join(str(error).split())) from None
+        raise ProgramError(
+            f"the program cannot do without {error.key}, which is encrypted in Pulumi.{stack}.yaml and not decrypted "
+            "here; read it with get_secret, and go on without it"
+        ) from None
     except pulumi.RunError as error:
         raise ProgramError(str(error)) from None
     finally:
@@ -190,7 +210,7 @@ def _run(
 
 
 @contextmanager
-def _event_loop() -> Iterator[None]:
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """The thread's event loop, closed at the end, as are those that Pulumi creates in its worker threads."""
     make, made = asyncio.new_event_loop, list[asyncio.AbstractEventLoop]()
 
@@ -202,7 +222,7 @@ def _event_loop() -> Iterator[None]:
     loop = kept()
     asyncio.set_event_loop(loop)
     try:
-        yield
+        yield loop
     finally:
         asyncio.new_event_loop = make
         asyncio.set_event_loop(None)

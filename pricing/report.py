@@ -28,16 +28,27 @@ def markdown(
         guardrails: the exceeded limits; `idle` are acknowledgements of limits that are not exceeded.
         chart: the address of the picture to show.
     """
-    parts = [f"## Pricing impact: {impact.old} → {impact.new}", *_doubts(impact), *_headlines(impact)]
-    parts += [_guardrail(each) for each in guardrails]
+    parts = [f"## Pricing impact: {impact.old} → {impact.new}", *summary(impact, guardrails, idle=idle, chart=chart)]
+    return bounded("\n\n".join([*parts, *details(impact)]) + "\n")
+
+
+def summary(
+    impact: Impact, guardrails: Sequence[Exceeded] = (), *, idle: Sequence[str] = (), chart: str | None = None
+) -> list[str]:
+    """The paragraphs that come first: doubts, totals, limits and the chart."""
+    parts = [*_doubts(impact), *_headlines(impact), *(_guardrail(each) for each in guardrails)]
     parts += [f"`{name}` is acknowledged but not exceeded: remove it from the stack's config." for name in idle]
     if chart:
         parts.append(f"![Bill against usage, {impact.old} and {impact.new}]({chart})")
-    parts.append(_prices(impact))
+    return parts
+
+
+def details(impact: Impact) -> list[str]:
+    """The paragraphs that come after the summary: prices, who pays what, and how far to trust it."""
+    parts = [_prices(impact)]
     for each in _shown(impact):
         parts += _currency(impact, each, alone=len(_shown(impact)) == 1)
-    parts += [*_hidden(impact), *_stay(impact), *_trust(impact)]
-    return bounded("\n\n".join(parts) + "\n")
+    return [*parts, *_hidden(impact), *_stay(impact), *_trust(impact)]
 
 
 def bounded(text: str, longest: int = LONGEST) -> str:
@@ -58,7 +69,7 @@ def _headlines(impact: Impact) -> Iterator[str]:
         change = each.after - each.before
         people = "1 customer" if len(each.customers) == 1 else f"{len(each.customers):,} customers"
         yield (
-            f"**{_signed(change, each.currency)} a month{_share(change, each.before)}**: {people} pay "
+            f"**{signed(change, each.currency)} a month{_share(change, each.before)}**: {people} pay "
             f"{money.format_minor(each.after, each.currency)} instead of "
             f"{money.format_minor(each.before, each.currency)}. {each.more:,} pay more, {each.same:,} the same, "
             f"{each.less:,} less."
@@ -80,7 +91,7 @@ def _prices(impact: Impact) -> str:
     keys = dict.fromkeys(charge.key for plan in impact.plans for charge in plan.charges)
     longest = _LONGEST_PRICES // (2 * len(keys))
     rows = [(key, *(_charge(plan, key, longest) for plan in impact.plans)) for key in keys]
-    return _table([("charge", impact.old, impact.new), *rows], right=0)
+    return table([("charge", impact.old, impact.new), *rows], right=0)
 
 
 def _charge(plan: Plan, key: str, longest: int) -> str:
@@ -107,12 +118,12 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
     code = each.currency
     title = "" if alone else f" ({code.upper()})"
     half, most = Decimal("0.5"), Decimal("0.95")
-    yield f"### Who pays what{title}\n\n" + _table(
+    yield f"### Who pays what{title}\n\n" + table(
         [
             ("a month", "change", "percent"),
-            ("median", _signed(each.change_at(half), code), _percent(each.percent_at(half))),
-            ("95th percentile", _signed(each.change_at(most), code), _percent(each.percent_at(most))),
-            ("largest increase", _signed(each.change_at(Decimal(1)), code), _percent(each.percent_at(Decimal(1)))),
+            ("median", signed(each.change_at(half), code), _percent(each.percent_at(half))),
+            ("95th percentile", signed(each.change_at(most), code), _percent(each.percent_at(most))),
+            ("largest increase", signed(each.change_at(Decimal(1)), code), _percent(each.percent_at(Decimal(1)))),
         ]
     )
     units = {usage.key: usage.units for usage in impact.plans[0].usage[:_MOST_USAGE]}
@@ -124,20 +135,20 @@ def _currency(impact: Impact, each: CurrencyImpact, *, alone: bool) -> Iterator[
             *(_number(row.usage[key]) if key in row.usage else "—" for key in units),
             money.format_minor(row.before, code),
             money.format_minor(row.after, code),
-            _signed(row.change, code),
+            signed(row.change, code),
             _percent(row.percent),
         )
         for row in top
     )
     heading = ("customer", "seats", *units.values(), "before", "after", "change", "percent")
-    yield f"The {len(top)} largest changes a month{title}:\n\n" + _table([heading, *rows])
+    yield f"The {len(top)} largest changes a month{title}:\n\n" + table([heading, *rows])
     for key, crossings in each.break_even.items():
         if key in units:
             yield _break_even(impact, each, key, units[key], crossings)
-    yield f"### By month{title}\n\n" + _table(
+    yield f"### By month{title}\n\n" + table(
         [
             ("month", "billed otherwise", "customers with a new price"),
-            *((name, _signed(change, code), f"{begin:,}") for name, change, begin in _months(each.months)),
+            *((name, signed(change, code), f"{begin:,}") for name, change, begin in _months(each.months)),
         ]
     )
 
@@ -172,7 +183,7 @@ def _months(months: Sequence[Month]) -> Iterator[tuple[str, int, int]]:
 def _stay(impact: Impact) -> Iterator[str]:
     if impact.stay:
         rows = [("customers", "do not move because"), *((f"{count:,}", why) for why, count in impact.stay.items())]
-        yield "### Who does not move\n\n" + _table(rows, right=0)
+        yield "### Who does not move\n\n" + table(rows, right=0)
 
 
 def _trust(impact: Impact) -> Iterator[str]:
@@ -190,7 +201,7 @@ def _trust(impact: Impact) -> Iterator[str]:
     yield "### How far to trust this\n\n" + "\n".join(f"- {line}" for line in [*lines, *impact.notes])
 
 
-def _table(rows: Sequence[Sequence[str]], *, right: int = 1) -> str:
+def table(rows: Sequence[Sequence[str]], *, right: int = 1) -> str:
     """A table whose columns from `right` on are figures; 0 for none."""
     heading, *body = rows
     rule = ["---:" if right and place >= right else "---" for place in range(len(heading))]
@@ -201,7 +212,7 @@ def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _signed(minor: int, currency: str) -> str:
+def signed(minor: int, currency: str) -> str:
     return ("+" if minor > 0 else "") + money.format_minor(minor, currency)
 
 

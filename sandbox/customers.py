@@ -54,8 +54,9 @@ def create(call: Call) -> Obj:
     return new_customer(call)
 
 
-def new_customer(call: Call, account: str | None = None) -> Obj:
-    """Create a customer from create parameters; the customer of an account names the account."""
+def new_customer(call: Call, account: str | None = None, id: str | None = None) -> Obj:
+    """Create a customer from create parameters; the customer of an account names the account, and a loaded one its
+    `id`."""
     params = call.params
     test_clock = params.get("test_clock") or None
     if test_clock is not None:
@@ -63,7 +64,7 @@ def new_customer(call: Call, account: str | None = None) -> Obj:
             raise refuse("customer_on_clock")
         call.fetch("test_helpers.test_clock", test_clock, param="test_clock", status=400)
     customer: Obj = {
-        **call.head("customer", call.mint("cus_", 14), at=call.now({"test_clock": test_clock})),
+        **call.head("customer", id or call.mint("cus_", 14), at=call.now({"test_clock": test_clock})),
         "balance": 0,
         "customer_account": account,
         "delinquent": False,

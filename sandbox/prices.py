@@ -221,9 +221,14 @@ def _currency_options(price: Obj, given: dict[str, Any], current: dict[str, Any]
         if tiered:
             entry["tiers"] = _tiers(option["tiers"], f"{where}[tiers]")
         options[currency] = entry
-    shown = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal", "tiers")
-    options[own] = {name: price[name] for name in shown if name in price}
+    options[own] = own_option(price)
     return options
+
+
+def own_option(price: Obj) -> dict[str, Any]:
+    """A price in its own currency, as one of its currency options."""
+    shown = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal", "tiers")
+    return {name: price[name] for name in shown if name in price}
 
 
 def _claim_lookup_key(call: Call, params: dict[str, Any], price_id: str | None) -> str | None:

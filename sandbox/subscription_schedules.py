@@ -369,7 +369,7 @@ def _new(call: Call, params: Mapping[str, Any], known: terms.Prices, where: str 
     assert customer is not None, "a schedule needs a customer or a subscription"
     now = call.now(customer)
     start = params.get("start_date", "now")
-    schedule = _empty(call, params, customer, now)
+    schedule = empty(call, params, customer, now)
     begins = now if start == "now" else int(start)
     schedule["phases"] = _phases(call, schedule, params.get("phases") or (), begins, known, where)
     _refuse_past_phase(schedule, now, where)
@@ -383,7 +383,7 @@ def _refuse_past_phase(schedule: Obj, now: int, where: str) -> None:
         raise refuse("not_implemented_param", param=f"{where}[0][end_date] in the past")
 
 
-def _empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Obj:
+def empty(call: Call, params: Mapping[str, Any], customer: Obj, now: int) -> Obj:
     if params.get("end_behavior") in ("none", "renew"):
         raise refuse("not_implemented_param", param=f"end_behavior={params['end_behavior']}")
     printed = {**dict.fromkeys(terms.PRINTED), "days_until_due": None, "issuer": {"type": "self"}}
@@ -452,7 +452,7 @@ def _create_around(call: Call, params: Mapping[str, Any]) -> Obj:
         raise refuse("not_implemented_param", param="from_subscription with an item in the time of a trial offer")
     customer = call.fetch("customer", subscription["customer"])
     now = call.now(customer)
-    schedule = _empty(call, {}, customer, now)
+    schedule = empty(call, {}, customer, now)
     schedule["billing_mode"] = dict(subscription["billing_mode"])
     same = ("automatic_tax", "collection_method", "default_payment_method", "billing_thresholds", *connect.PARTIES)
     schedule["default_settings"].update({name: subscription[name] for name in same})

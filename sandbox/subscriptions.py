@@ -107,7 +107,7 @@ def new_contract(
     given = params.get("items")
     if not given:
         raise refuse("missing", param=within(prefix, "items"))
-    subscription = _empty(call, customer, params, now)
+    subscription = empty(call, customer, params, now)
     items = [
         terms.new_item(
             call,
@@ -156,7 +156,7 @@ def _named(given: list[dict[str, Any]], prefix: str) -> list[tuple[dict[str, Any
     return [(entry, f"{within(prefix, 'items')}[{index}]") for index, entry in enumerate(given)]
 
 
-def _empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
+def empty(call: Call, customer: Obj, params: dict[str, Any], now: int) -> Obj:
     """A subscription with only its customer and its start."""
     id = call.mint("sub_1", 23)
     mode = params.get("billing_mode") or {"type": versions.default_billing_mode(call.version)}

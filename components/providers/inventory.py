@@ -16,6 +16,8 @@ from components.account import Account, StripeRefusal
 OWNER_KEY: Final = "pulumi"
 #: Stripe's search index lags by seconds, in an outage by up to an hour; newer objects come from the list.
 SEARCH_LAG_SECONDS: Final = 3600
+#: So much of a list is read before it is certain that it pays.
+MOST_PAGES: Final = 10
 
 StripeObject = dict[str, Any]
 
@@ -69,6 +71,7 @@ class Inventory:
         self._lock = threading.RLock()
         self._objects: dict[str, StripeObject] = {}
         self._reads = 0
+        self._wholes = 0
         self._pages_read = 0
         self._pages: Iterator[tuple[list[StripeObject], bool]] | None = None
         self._complete = False
@@ -154,6 +157,18 @@ class Inventory:
                     self._search()
             return [each for each in self._objects.values() if owner_of(each) and not is_gone(each)]
 
+    def whole(self) -> list[StripeObject] | None:
+        """The whole list, for who would else ask Stripe about some of its objects; None while that is cheaper.
+
+        The first time, nothing is read. Each further time costs a page, until the list is complete or has turned out
+        to be long.
+        """
+        with self._lock:
+            self._wholes += 1
+            if 1 < self._wholes <= MOST_PAGES + 1 and not self._complete:
+                self._next_page()
+            return [each for each in self._objects.values() if not is_gone(each)] if self._complete else None
+
     def _search(self) -> None:
         query = {"query": f'-metadata["{OWNER_KEY}"]:null', **self._expanded("data.")}
         pages = self._account.pages(f"{self._path}/search", query, subject=f"search for {self._noun}s")
@@ -175,6 +190,11 @@ class Inventory:
         """Keep what Stripe has just returned."""
         with self._lock:
             self._objects[remote["id"]] = remote
+
+    def cached(self) -> list[StripeObject]:
+        """What the cache has; sends no request."""
+        with self._lock:
+            return list(self._objects.values())
 
     def known(self, id_: str) -> StripeObject | None:
         """The object from the cache; sends no request."""

@@ -12,6 +12,7 @@ from components.providers.inventory import StripeObject
 from components.providers.kind import Change, Kind, Problem
 from components.providers.lifecycle import StripeProvider
 from components.providers.policy import Field
+from components.providers.price import PRICE
 from components.providers.reconciler import Reconciler
 from components.providers.values import Inputs, decimals
 
@@ -114,15 +115,18 @@ class Products(Reconciler):
 
     def remove(self, id_: str, known: Inputs, *, being_replaced: bool) -> StripeObject | None:
         subject = self.subject(known, id_)
-        try:
-            self.call("delete", f"{PRODUCT.path}/{id_}", {}, subject=subject)
-        except StripeRefusal as refusal:
-            if refusal.status != 400 or "cannot be deleted" not in refusal.message:
-                raise
-            left = self.call("post", f"{PRODUCT.path}/{id_}", {"active": False}, subject=subject).data
-            self.run.tell("info", f"{subject}: archived; Stripe cannot delete a product that has had prices")
-            return left
-        return None
+        # A price cannot be deleted, so what this run has seen of one is reason enough not to ask.
+        if not any(each.get("product") == id_ for each in self.run.inventory(PRICE).cached()):
+            try:
+                self.call("delete", f"{PRODUCT.path}/{id_}", {}, subject=subject)
+            except StripeRefusal as refusal:
+                if refusal.status != 400 or "cannot be deleted" not in refusal.message:
+                    raise
+            else:
+                return None
+        left = self.call("post", f"{PRODUCT.path}/{id_}", {"active": False}, subject=subject).data
+        self.run.tell("info", f"{subject}: archived; Stripe cannot delete a product that has had prices")
+        return left
 
 
 class ProductProvider(StripeProvider):

@@ -206,6 +206,10 @@ class Reconciler:
                 self.inventory.refresh()
                 found = self.find(new)
                 return None if found is None else self.adopt_found(found, new)
+            listed = self.inventory.known(answer.data["id"])
+            if listed is not None and not is_gone(listed) and not self.is_alive(listed, new):
+                # `find` has just read that it is archived: a destroy did that.
+                return None
             current = self.inventory.fetch(answer.data["id"])
             if current is None or is_gone(current) or self.run.is_in_state(self.kind, current["id"]):
                 return None

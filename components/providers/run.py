@@ -149,6 +149,11 @@ class Run:
         with self._lock:
             self._of(kind).read[id_] = arguments
 
+    def has_read(self, kind: Kind, id_: str) -> bool:
+        """Whether a refresh has read the object and not yet compared it with the state."""
+        with self._lock:
+            return id_ in self._of(kind).read
+
     def just_read(self, kind: Kind, id_: str, arguments: Inputs) -> bool:
         """Whether a refresh has just read these arguments: the engine then compares them with the state."""
         with self._lock:

@@ -203,7 +203,7 @@ PAYMENT_METHOD_DEFAULTS: Final = {
 SUBSCRIPTION = Kind(
     name="Subscription",
     noun="subscription",
-    path="/v1/subscriptions",
+    path=subscription_items.PATH,
     create="stripe.params:SubscriptionCreateParams",
     update="stripe.params:SubscriptionUpdateParams",
     own=OwnArguments,
@@ -302,7 +302,7 @@ SUBSCRIPTION = Kind(
         "trial_settings.end_behavior.billing_cycle_anchor": Field(unset_to="now"),
         "trial_settings.end_behavior.missing_payment_method": Field(unset_to="create_invoice"),
     },
-    expand=("discounts", "items.data.discounts", "schedule"),
+    expand=subscription_items.EXPAND,
     advice={
         "no attached payment source": 'Declare collection_method="send_invoice" with days_until_due, or '
         'payment_behavior="default_incomplete", or give the customer a payment method.',

@@ -14,6 +14,9 @@ from components.providers.inventory import OWNER_KEY, StripeObject
 from components.providers.shapes import Struct
 from components.providers.values import MISSING, Inputs, decimal_string, id_of, mapping
 
+#: Where subscriptions are listed, and what is read of them beyond Stripe's default.
+PATH: Final = "/v1/subscriptions"
+EXPAND: Final = ("discounts", "items.data.discounts", "schedule")
 #: The ways to give an item its price.
 SOURCES: Final = ("price", "price_data", "plan")
 #: Stripe returns the resulting price instead.

@@ -11,13 +11,15 @@ import pytest
 
 from components.account import StripeRefusal
 from components.providers.customer import CustomerProvider
+from components.providers.inventory import MOST_PAGES
 from components.providers.lifecycle import StripeProvider
 from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.subscription import SubscriptionProvider
+from sandbox.store import Store
 from sandbox.wire import Request
-from tests.components.world import Process, State, World, as_pulumi_sends, invoiced, metered
+from tests.components.world import LIVE_KEY, Process, State, World, as_pulumi_sends, invoiced, licensed, metered
 
 
 @pytest.fixture
@@ -199,3 +201,96 @@ def test_a_thousand_objects_of_five_kinds(world: World) -> None:
         assert after is not None
         assert after.inputs == state.inputs
     assert len(world.calls()) <= 20
+
+
+@pytest.fixture
+def catalog(world: World) -> list[tuple[type[StripeProvider], State]]:
+    """150 customers with a subscription each, to 20 prices of 10 products, in the order in which they were made."""
+    process = world.process()
+    made: list[tuple[type[StripeProvider], State]] = []
+
+    def up(provider: type[StripeProvider], name: str, arguments: dict[str, Any]) -> State:
+        made.append((provider, world.up(provider, name, arguments, process=process)))
+        return made[-1][1]
+
+    products = [up(ProductProvider, f"p{n}", {"name": "P"}) for n in range(10)]
+    prices = [up(PriceProvider, f"u{n}", licensed(products[n % 10].id)) for n in range(20)]
+    for n in range(150):
+        customer = up(CustomerProvider, f"c{n}", {"name": "C"})
+        items = {"license": {"price": prices[n % 20].id}}
+        up(SubscriptionProvider, f"s{n}", {**invoiced(customer.id), "items": items})
+    world.forget_calls()
+    return made
+
+
+def destroyed(world: World, made: list[tuple[type[StripeProvider], State]]) -> list[str]:
+    """The calls of a destroy."""
+    process = world.process()
+    for provider, state in reversed(made):
+        world.destroy(provider, state, process)
+    return world.calls()
+
+
+def test_destroying_many_takes_little_more_than_a_call_each(
+    world: World, catalog: list[tuple[type[StripeProvider], State]]
+) -> None:
+    calls = destroyed(world, catalog)
+    assert not [call for call in calls if call.startswith("DELETE /v1/products")], (
+        "Stripe would refuse: they had prices"
+    )
+    assert len([call for call in calls if call.startswith("POST /v1/products/")]) == 10
+    # The account, the first subscription and its customer's, and the pages of the list.
+    assert len(calls) <= len(catalog) + 1 + 2 + 3
+
+
+def test_a_customer_is_deleted_by_what_the_list_says_of_its_subscriptions(
+    world: World, catalog: list[tuple[type[StripeProvider], State]], said: set[str]
+) -> None:
+    (_, price), (_, customer) = catalog[10], catalog[30]
+    items = [{"price": price.id}]
+    by_hand = world.stripe("post", "/v1/subscriptions", **invoiced(customer.id), items=items)["id"]
+    destroyed(world, catalog)
+    assert [line for line in said if "deleted together with" in line] == [
+        f"Customer 'c0' ({customer.id}): deleted together with {by_hand}, which was not cancelled"
+    ]
+
+
+def test_a_live_stack_asks_for_the_subscriptions_of_each_customer_it_deletes(world: World) -> None:
+    """Between a list and a deletion, somebody could subscribe."""
+    live = world.process(mode="live", apiKey=LIVE_KEY)
+    made = [world.up(CustomerProvider, f"c{n}", {"on_delete": "delete"}, process=live) for n in range(5)]
+    world.forget_calls()
+    live = world.process(mode="live", apiKey=LIVE_KEY)
+    for state in made:
+        world.destroy(CustomerProvider, state, live)
+    assert world.calls().count("GET /v1/subscriptions") == 5
+
+
+def test_among_many_foreign_subscriptions_the_list_is_not_read_to_its_end(world: World) -> None:
+    process = world.process()
+    made = [(CustomerProvider, world.up(CustomerProvider, f"c{n}", {}, process=process)) for n in range(30)]
+    foreign = world.customer("foreign").id
+    items = [{"price": world.price(world.product().id).id}]
+    one = world.stripe("post", "/v1/subscriptions", **invoiced(foreign), items=items)["id"]
+    with world.sandbox.database.writing() as connection:
+        (scope,) = connection.execute("SELECT scope FROM objects LIMIT 1").fetchone()
+        store = Store(connection, scope)
+        there = store.get("subscription", one)
+        for n in range(2500):
+            store.put({**(there or {}), "id": f"sub_foreign{n}"})
+    world.forget_calls()
+    calls = destroyed(world, [*made])
+    assert len([call for call in calls if call == "GET /v1/subscriptions"]) <= 30 + MOST_PAGES
+
+
+def test_what_a_destroy_has_archived_is_not_looked_at_before_it_is_made_again(world: World, many: list[State]) -> None:
+    """Stripe answers the first attempt from its store; the list has said already that it is archived."""
+    price = world.price(many[0].id, "only")
+    process = world.process()
+    world.destroy(PriceProvider, price, process)
+    world.destroy(ProductProvider, many[0], process)
+    world.forget_calls()
+    again = world.up(ProductProvider, "p0", {"name": "P0"})
+    assert again.id != many[0].id
+    assert [call for call in world.calls() if call.startswith("GET /v1/products/")] == []
+    assert world.calls().count("POST /v1/products") == 2

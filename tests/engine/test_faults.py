@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import zlib
 from collections import Counter
@@ -362,28 +363,39 @@ def test_a_run_interrupted_once_keeps_what_it_did_in_the_state(
     assert_converged(phase, project, sandbox)
 
 
+NO_CHECKPOINTS: Final = {"PULUMI_SKIP_CHECKPOINTS": "true"}
+#: What docs/providers.md says to run after a run that was killed.
+[ADVICE] = re.findall(r"- \*\*A run that was killed\*\*(.*?)\n- ", (ROOT / "docs/providers.md").read_text(), re.DOTALL)
+WAY_BACK: Final = [command.split() for command in re.findall(r"`pulumi (.*?)`", ADVICE)]
+
+
+def test_the_page_says_what_to_do_after_a_run_that_was_killed() -> None:
+    assert WAY_BACK == [["cancel"], ["refresh", "--clear-pending-creates"]]
+
+
 @pytest.mark.parametrize(
-    ("name", "title"),
+    ("name", "title", "env"),
     [
-        ("create", "POST /v1/subscriptions alpaca-ai-first-customer"),
-        ("change", "POST /v1/subscriptions/*"),
-        ("destroy", "POST /v1/billing/meters/*/deactivate"),
+        ("create", "POST /v1/subscriptions alpaca-ai-first-customer", {}),
+        ("create", "POST /v1/subscriptions alpaca-ai-first-customer", NO_CHECKPOINTS),
+        ("change", "POST /v1/subscriptions/*", NO_CHECKPOINTS),
+        ("destroy", "POST /v1/billing/meters/*/deactivate", NO_CHECKPOINTS),
     ],
 )
-def test_an_engine_killed_before_it_wrote_any_state_is_made_up_for_by_the_next_run(
-    name: str, title: str, broken: Callable[..., tuple[Phase, Project, FaultySandbox]]
+def test_after_a_killed_engine_what_the_page_says_and_one_more_run_bring_the_declared_state(
+    name: str, title: str, env: dict[str, str], broken: Callable[..., tuple[Phase, Project, FaultySandbox]]
 ) -> None:
-    """Without checkpoints the state knows nothing of the run: what it created is found, and what it removed is gone."""
+    """Without checkpoints the state knows nothing of the run; with them, it says what was interrupted."""
     phase, project, sandbox = broken(name)
     before = in_state(project) if name != "create" else None
     run: list[Run] = []
     with at(sandbox, title, lambda: run[0].kill_everything()):
-        run.append(Run(project, phase.verb, env={"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}))
+        run.append(Run(project, phase.verb, env=env))
         assert run[0].result().code != 0
     if before is not None:
         assert in_state(project) == before, "a checkpoint was written"
-    locked = project.run(phase.verb, "--yes", "--skip-preview")
-    assert locked.code != 0
-    assert "pulumi cancel" in locked.text
-    project.run("cancel", "--yes").ok()
+    assert "pulumi cancel" in project.run(phase.verb, "--yes", "--skip-preview").text
+    for verb, *words in WAY_BACK:
+        project.run(verb, "--yes", *words).ok()
+    # This also finds that the state has no operation that is pending.
     assert_converged(phase, project, sandbox)

@@ -59,17 +59,16 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
     commands = [line.replace("cus_...", customer[0]).replace("12121", str(port)) for line in COMMANDS]
     rest = [line for line in commands if line not in ELSEWHERE and line != "script/up"]
     test_mode = next(line for line in rest if "sk_test_..." in line)
-    own_state = next(line for line in rest if line.startswith("export PULUMI_BACKEND_URL="))
     at = next(number for number, line in enumerate(rest) if line.startswith("pricing estimate"))
     estimate = rest[at - 1 : at + 1]
     at = rest.index("export STRIPE_MODE=sandbox")
     usage_block = rest[at - 1 : at + 4]
     serve, through_port = rest[-2:]
     pulumi = [line for line in rest if line.startswith("script/pulumi")]
-    run = [test_mode, own_state, *estimate, *usage_block, serve, through_port, *pulumi]
+    run = [test_mode, *estimate, *usage_block, serve, through_port, *pulumi]
     assert sorted(run) == sorted(rest), "a command is not run here"
 
-    preview, up, refresh, destroy, *_ = pulumi
+    preview, up, refresh, destroy = pulumi
     assert "310.00 USD" in bash("\n".join(estimate))
     text = bash("\n".join(usage_block))
     assert "delivered: alpaca_ai_tokens 1,200" in text
@@ -105,19 +104,3 @@ def test_every_command_of_the_readme(tmp_path: Path) -> None:
     assert re.search(r"total +370\.00 USD", text)  # 3 x 120.00 + 10.00
     through = f"export STRIPE_API_BASE=http://127.0.0.1:{port}; {test_mode.replace('sk_test_...', 'sk_test_readme')}"
     assert "no changes" in bash(f"source .venv/bin/activate; {server}; {through}")
-
-
-def test_the_readme_s_live_stack(tmp_path: Path) -> None:
-    """A folder and a passphrase stand in for the bucket and the key (tests/engine/test_state_on_aws.py has both)."""
-    at = next(number for number, line in enumerate(COMMANDS) if line.startswith("export PULUMI_BACKEND_URL="))
-    _, make, encrypt, preview = COMMANDS[at : at + 4]
-    key = "sk_" + "live_0123456789abcdef"
-    shown = Checkout.copied_to(tmp_path).bash(
-        "mkdir team; export PULUMI_BACKEND_URL=file://$PWD/team PULUMI_CONFIG_PASSPHRASE=team; "
-        f"{make.partition(' --secrets-provider')[0]}; echo {key} | {encrypt}; {preview}"
-    )
-    assert "alpaca-ai-license create" in shown
-    assert "pulumi up will be refused" not in shown
-    config = (tmp_path / "Pulumi.prod.yaml").read_text()
-    assert "secure:" in config
-    assert key not in config
