@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pricing import adopt_command
 from pricing.reading import catalogue_of
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
@@ -285,3 +286,9 @@ def test_what_is_adopted_is_not_doubted(shop: Existing, caplog: pytest.LogCaptur
     shop.up()
     assert "most never costs less than more, whatever is used" in caplog.text
     assert caplog.text.count("never costs less") == 1
+
+
+def test_progress_is_said_every_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    moments = iter([0.0, 1.0, 2.0, 3.0, 4.5])
+    assert list(adopt_command.counting("prices", "abcd", lambda: next(moments))) == list("abcd")
+    assert capsys.readouterr().err.splitlines() == ["pricing: 2 prices read", "pricing: 4 prices read"]
