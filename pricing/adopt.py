@@ -440,6 +440,7 @@ class _Adopting:
         return found
 
     def _promotion_codes(self, coupons: set[str]) -> None:
+        redeem_by = {each["id"]: each.get("redeem_by") for each in self._account.coupons}
         for code in sorted(self._account.promotion_codes, key=_age):
             if not self._is_free("PromotionCode", code):
                 continue
@@ -457,6 +458,9 @@ class _Adopting:
                 if restrictions:
                     arguments["restrictions"] = restrictions
                 arguments["promotion"] = {"type": "coupon", "coupon": coupon}
+                if arguments.get("expires_at") == redeem_by[coupon]:
+                    # Stripe has filled it in.
+                    arguments.pop("expires_at", None)
                 self._declare(
                     "PromotionCode", unique(slug(code["code"]), self._names["PromotionCode"]), code, arguments
                 )

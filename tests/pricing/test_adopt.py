@@ -292,3 +292,18 @@ def test_progress_is_said_every_two_seconds(capsys: pytest.CaptureFixture[str]) 
     moments = iter([0.0, 1.0, 2.0, 3.0, 4.5])
     assert list(adopt_command.counting("prices", "abcd", lambda: next(moments))) == list("abcd")
     assert capsys.readouterr().err.splitlines() == ["pricing: 2 prices read", "pricing: 4 prices read"]
+
+
+def test_another_stack_of_the_program_makes_its_own_objects(shop: Existing, tmp_path: Path) -> None:
+    """Archived versions too; it has no ids of this account."""
+    Made(shop.world, 8).products(16)
+    shop.adopts()
+    (tmp_path / "other").mkdir()
+    other = Existing(tmp_path / "other")
+    other.program.write_text(shop.program.read_text())
+    other.up()
+    assert other.stack.states.keys() == shop.stack.states.keys()
+    archived = {key for key, state in other.stack.states.items() if state.outs.get("active") is False}
+    assert archived == {key for key, state in shop.stack.states.items() if state.outs.get("active") is False} != set()
+    assert not other.up()
+    other.world.sandbox.close()
