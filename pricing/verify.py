@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from components.account import Account, StripeRefusal
+from components.account import Account, AccountError, StripeRefusal
 from components.plan import PublishedPlan
 from components.providers import differ
 from components.providers.coupon import COUPON
@@ -176,7 +176,7 @@ class _Work:
         self._by_owner: dict[tuple[str, str], list[StripeObject]] = {}
         self._refused: dict[str, StripeRefusal] = {}
         self._schedules: list[tuple[StripeObject, StripeObject | None]] = []
-        self._problems: list[ProgramError] = []
+        self._problems: list[Exception] = []
         self._lock = threading.RLock()
 
     def done(self) -> Verification:
@@ -191,8 +191,10 @@ class _Work:
         self._found.differences += self._left(counterparts)
         self._default_prices(counterparts)
         self._pending(counterparts)
-        subjects = list(dict.fromkeys(each.subject for each in self._found.differences))
-        self._found.differences.sort(key=lambda each: subjects.index(each.subject))
+        subjects: dict[str, int] = {}
+        for difference in self._found.differences:
+            subjects.setdefault(difference.subject, len(subjects))
+        self._found.differences.sort(key=lambda each: subjects[each.subject])
         kinds = {each.kind for each in first}
         for name, refusal in self._refused.items():
             self._found.unread.append(Unread(name, str(refusal), name in kinds))
@@ -283,12 +285,18 @@ class _Work:
 
         Raises:
             ProgramError: it declares what Stripe does not take.
+            AccountError: Stripe does not answer.
         """
         counterparts: dict[tuple[str, str], _Counterpart] = {}
 
         def find(resource: Declared) -> tuple[str, Mapping[str, Any]]:
             with self._lock:
-                each = self._counterpart(resource)
+                try:
+                    each = self._counterpart(resource)
+                except (AccountError, ProgramError) as problem:
+                    # Pulumi would wrap it in sentences of its own.
+                    self._problems.append(problem)
+                    each = _Counterpart(resource, _BY_NAME[resource.kind], {}, None)
                 counterparts[resource.kind, resource.name] = each
             outputs = {"livemode": self._account.livemode, "account": self._account.settings.account}
             return ("" if each.remote is None else str(each.remote["id"])), outputs
@@ -303,8 +311,7 @@ class _Work:
         arguments, problems = kind.schema.check(declared(resource.properties))
         if problems:
             path, sentence = problems[0]
-            self._problems.append(ProgramError(f"{kind.name} '{resource.name}': {path_text(path)}: {sentence}"))
-            return _Counterpart(resource, kind, {}, None)
+            raise ProgramError(f"{kind.name} '{resource.name}': {path_text(path)}: {sentence}")
         arguments = kind.fill(arguments, self._account.livemode)
         return _Counterpart(resource, kind, arguments, self._match(kind, arguments))
 
@@ -314,7 +321,7 @@ class _Work:
         if kind is DEFAULT_PRICE:
             product = objects.get(str(arguments.get("product")))
             return None if product is None or kind.gone(product) else product
-        if (id_ := arguments.get(ADOPT, arguments.get("id"))) is not None:
+        if isinstance(id_ := arguments.get(ADOPT, arguments.get("id")), str):
             found = objects.get(id_) or (self._fetched(kind, id_) if kind in (CUSTOMER, SUBSCRIPTION) else None)
             mine = [] if found is None else [found]
         elif kind is METER:

@@ -247,15 +247,11 @@ def test_every_command_of_the_page(company: Company) -> None:
     page.runs()
     page.shows()
     assert set(aws.actions) == {"secretsmanager:GetSecretValue"}, "neither Pulumi nor its state is asked"
-    [price] = [each["id"] for each in sandbox.call("GET", "/v1/prices?lookup_keys[]=alpaca-ai:license")["data"]]
-    product = sandbox.call("GET", f"/v1/prices/{price}")["product"]
-    sandbox.call("POST", f"/v1/products/{product}", "default_price=")
+    [price] = [each["id"] for each in sandbox.call("GET", "/v1/prices?lookup_keys[]=alpaca-ai:usage")["data"]]
     sandbox.call("POST", f"/v1/prices/{price}", "active=false")
     company.sh("pricing verify --stack prod", code=2)
-    assert "active: false in Stripe, true in the program" in company.said
+    page.shows()
     sandbox.call("POST", f"/v1/prices/{price}", "active=true")
-    sandbox.call("POST", f"/v1/products/{product}", f"default_price={price}")
-    page.skip("text")
 
     # S3 does not answer: nothing is sent to Stripe.
     asked: list[str] = []

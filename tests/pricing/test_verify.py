@@ -737,6 +737,47 @@ def test_a_mistake_in_the_program_is_one_line_and_no_difference(
     assert "Traceback" not in err
 
 
+def test_an_adopted_object_is_compared_before_and_after_it_is_the_stack_s_own(shop: Verified) -> None:
+    customer = shop.post("/v1/customers", name="Dune", email="dune@example.com")["id"]
+    adopted = f'Customer("dune", adopt="{customer}", name="Dune", email="new@example.com")'
+    shop.edit("    crate = ", f"    {adopted}\n    crate = ")
+    assert shop.differences() == [
+        ("differs", "Customer dune", "email", "dune@example.com", "new@example.com"),
+        ("differs", "Customer dune", "metadata.pulumi", None, "shop/dev/dune"),
+    ]
+    shop.stack.up(shop.folder / "__main__.py")
+    assert shop.differences() == []
+
+
+@pytest.mark.parametrize("path", ["/v1/prices", "/v1/customers", "/v1/subscriptions"])
+def test_stripe_s_error_is_one_line_and_no_difference(
+    shop: Verified, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.world.control("faults", path=path, status=400, message="Not today.", count=None)
+    assert shop.run() == (3, "")
+    [line] = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning")]
+    assert line.startswith("pricing: ")
+    assert "Not today." in line
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("{secure: AAABAN}", "cannot do without shop:token, which is encrypted in Pulumi.dev.yaml"),
+        (None, "Missing required configuration variable 'shop:token'"),
+    ],
+)
+def test_a_secret_that_the_program_needs_is_named(
+    shop: Verified, value: str | None, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.edit("with program():\n", 'with program():\n    pulumi.Config().require_secret("token")\n')
+    config = shop.folder / "Pulumi.dev.yaml"
+    config.write_text(config.read_text() + (f"  shop:token: {value}\n" if value else ""))
+    assert shop.run() == (3, "")
+    [line] = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
 def test_an_unknown_stack_and_a_missing_key_are_said(shop: Verified, capsys: pytest.CaptureFixture[str]) -> None:
     (shop.folder / "Pulumi.test.yaml").write_text("config:\n  stripe-pricing:mode: test\n")
     with chdir(shop.folder):
