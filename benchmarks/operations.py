@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -241,6 +242,8 @@ def line(size: Size, latency: float, operation: str, who: str, took: Measured, a
 
 def main() -> None:
     arguments = parsed()
+    # A shell's background job ignores it, and so would the engine's plugins, each of which it then waits five seconds for.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     provider = Path(arguments.rival_provider).resolve() if arguments.rival_provider else None
     reason = why_no_rival(provider) if RIVAL in arguments.who else None
     if reason:
