@@ -242,7 +242,7 @@ def line(size: Size, latency: float, operation: str, who: str, took: Measured, a
 
 def main() -> None:
     arguments = parsed()
-    # A shell's background job ignores it, and so would the engine's plugins, each of which it then waits five seconds for.
+    # A shell's background job ignores it. So would the engine's plugins, and it waits five seconds for each.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     provider = Path(arguments.rival_provider).resolve() if arguments.rival_provider else None
     reason = why_no_rival(provider) if RIVAL in arguments.who else None
