@@ -161,7 +161,9 @@ class Account:
         self._clock = clock
         self._sleep = sleep
         self._http_client = http_client
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        #: Held while the account is asked for, so that the calls of other threads need not wait for the answer.
+        self._asking = threading.Lock()
         self._pinned = settings.account
         self._id: str | None = None
         self._client: stripe.StripeClient | None = None
@@ -207,7 +209,7 @@ class Account:
     @property
     def id(self) -> str:
         """The account that the key opens, or "" if Stripe does not tell; asked once a process."""
-        with self._lock:
+        with self._asking:
             if self._id is None:
                 try:
                     self._id = str(self._send("get", "/v1/account", {}, "Stripe account", None).data["id"])
@@ -225,23 +227,23 @@ class Account:
         Raises:
             AccountError: there is no key, or the key opens another account, or nothing tells which one.
         """
-        with self._lock:
-            if self._pinned is not None and not self.id:
+        pinned = self._pinned
+        if pinned is not None and not self.id:
+            raise AccountError(
+                f"this stack {self._whose} Stripe account {pinned}, but the key cannot read which account "
+                f"it opens: give the restricted key the permission {READ_ACCOUNT}, or use another key"
+            )
+        if pinned is not None and self.id != pinned:
+            if self.settings.embedded:
                 raise AccountError(
-                    f"this stack {self._whose} Stripe account {self._pinned}, but the key cannot read which account "
-                    f"it opens: give the restricted key the permission {READ_ACCOUNT}, or use another key"
+                    f"this stack's objects are not in the sandbox file {self.settings.sandbox_file} but in "
+                    "another: use that one (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or delete the "
+                    "stack's state (pulumi stack rm --force --preserve-config) and start over"
                 )
-            if self._pinned is not None and self.id != self._pinned:
-                if self.settings.embedded:
-                    raise AccountError(
-                        f"this stack's objects are not in the sandbox file {self.settings.sandbox_file} but in "
-                        "another: use that one (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or delete the "
-                        "stack's state (pulumi stack rm --force --preserve-config) and start over"
-                    )
-                raise AccountError(
-                    f"this stack {self._whose} Stripe account {self._pinned}, but the key opens {self.id}: "
-                    "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
-                )
+            raise AccountError(
+                f"this stack {self._whose} Stripe account {pinned}, but the key opens {self.id}: "
+                "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
+            )
 
     @property
     def _whose(self) -> str:

@@ -42,11 +42,11 @@ _CHOSEN: Final[Mapping[str, Callable[[str], bool]]] = {
 _SAID_BY_SUBSCRIBER: Final = frozenset(
     [
         *("automatic_tax", "billing_mode", "billing_schedules", "cancel_at_period_end", "cancellation_details"),
-        *("collection_method", "currency", "customer", "days_until_due", "invoice_settings", "payment_settings"),
-        *("trial_end", "trial_settings"),
+        *("collection_method", "currency", "customer", "days_until_due", "discounts", "invoice_settings"),
+        *("payment_settings", "trial_end", "trial_settings"),
     ]
 )
-_ENDED: Final = ("canceled", "incomplete", "incomplete_expired")
+_ENDED: Final = ("canceled", "incomplete_expired")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class _Adopting:
         self._promotion_codes(coupons)
         self._customers()
         self._release_unused_names()
-        self._done.statements = source.shared(self._done.statements, self._variable)
+        self._done.statements = source.hoisted(self._done.statements, self._variable)
         return self._done
 
     # -- what is left alone ---------------------------------------------------------------------------------------
@@ -471,7 +471,7 @@ class _Adopting:
         of: dict[str, list[StripeObject]] = {}
         for each in sorted(self._account.subscriptions or (), key=_age):
             if each["status"] in _ENDED:
-                self._leave([each], "subscriptions that have ended or never began")
+                self._leave([each], "subscriptions that have ended")
             elif self._is_free("Subscription", each):
                 of.setdefault(str(id_of(each["customer"])), []).append(each)
         for customer in sorted(self._account.customers, key=_age):
@@ -507,6 +507,7 @@ class _Adopting:
             not all(places)
             or charges != {item["price"]["id"] for item in items}
             or len(items) != len(charges)
+            or len({place[2] for place in places if place}) < len(places)
             or len(fees) > 1
             or details.keys() - {"name", "email"}
             or there.get("schedule")
@@ -514,10 +515,13 @@ class _Adopting:
             or mapping(there.get("automatic_tax")).get("enabled")
             or any(_metadata(each) for each in (there, *items))
             or name in self._names["Subscription"]
+            or len(there.get("discounts") or []) > 1
             or mapping(self._projected("Subscription", there)).keys() - _SAID_BY_SUBSCRIBER
         ):
             return False
         seats = fees.pop() if fees else 1
+        discounts = self._projected("Subscription", there).get("discounts") or []
+        coupon = discounts[0].get("coupon") if len(discounts) == 1 else None
         mode = str(mapping(there.get("billing_mode")).get("type", "flexible"))
         arguments = {
             "customer": customer["id"],
@@ -531,6 +535,8 @@ class _Adopting:
                 if place is not None
             },
         }
+        if coupon is not None:
+            arguments["discounts"] = [{"coupon": coupon}]
         try:
             self._assert_same("Customer", customer, details)
             self._assert_same("Subscription", there, arguments)
@@ -547,6 +553,8 @@ class _Adopting:
             keywords["currency"] = there["currency"]
         if mode != "flexible":
             keywords["billing_mode"] = mode
+        if coupon is not None:
+            keywords["coupon"] = self._linked("coupon", coupon)
         for kind, remote in (("Customer", customer), ("Subscription", there)):
             self._names[kind].add(name)
             self._done.ids.setdefault(kind, {})[name] = str(remote["id"])

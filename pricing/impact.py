@@ -20,7 +20,7 @@ import money
 from components.pricing import Fee, Plan, Rate, Usage
 from components.prover import MONTHS, cost
 from components.rating import Line, rate_lines
-from pricing.invoices import Billed, Charged
+from pricing.invoices import Billed, BilledLine, Charged
 
 #: Smaller groups of customers are shown together: a group of one would show a customer.
 LEAST_GROUP: Final = 5
@@ -45,6 +45,22 @@ class Standing:
     """
 
     stays: str | None
+
+
+@dataclass(frozen=True)
+class OpenUsage:
+    """What one charge of a subscription (by its hash) has used in its open period.
+
+    Attributes:
+        start: of the period, UTC seconds.
+        units: so far, scaled to the whole period.
+    """
+
+    subscription: str
+    version: int
+    key: str
+    start: int
+    units: Decimal
 
 
 @dataclass
@@ -232,6 +248,7 @@ class Comparison:
         self._subscriptions: dict[str, _Subscription] = {}
         self._not_sold: Counter[str] = Counter()
         self._reached: set[tuple[int, str, int | None, bool]] = set()
+        self._open: set[str] = set()
         self._rate = lru_cache(maxsize=None)(self._look_up)
         self._rated = lru_cache(maxsize=4_096)(self._rate_again)
         self._match = _matches(versions[old], versions[new])
@@ -257,6 +274,17 @@ class Comparison:
         for charged in invoice.charged:
             if self._calibrate(charged, invoice.currency):
                 self._sum(there, charged)
+
+    def add_open(self, usage: OpenUsage) -> None:
+        """Count an open period like a closed one; a subscription without any invoice stays out, since its seats are
+        unknown."""
+        there = self._subscriptions.get(usage.subscription)
+        if there is None or usage.version != self.old or usage.key not in self._match:
+            return
+        # It ends the last closed period, so that the next bill is still the one after that.
+        line = BilledLine(usage.units, 0)
+        self._sum(there, Charged(usage.version, usage.key, usage.start, usage.start, (line,)))
+        self._open.add(usage.subscription)
 
     def _calibrate(self, charged: Charged, currency: str) -> bool:
         """Compare one charge's lines with its version; returns whether they cover a whole period."""
@@ -651,8 +679,13 @@ class Comparison:
             found.append("Currencies are never added up: each has its own figures.")
         if bare:
             found.append(
-                f"{_customers(len(bare))} without usage on any invoice (no period has closed yet): only the fees are "
-                "compared."
+                f"{_customers(len(bare))} without usage on any invoice (no period has closed yet): only their fees are "
+                "compared, so do not trust their change (--open-period reads what they have used so far)."
+            )
+        if self._open:
+            found.append(
+                f"The open period of {len(self._open):,} subscription{'s' * (len(self._open) != 1)} is included: what "
+                "meters have counted so far, scaled to the whole period."
             )
         if idle:
             found.append(f"Subscriptions that used nothing in any period: {idle:,}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -79,7 +78,8 @@ class Ids:
         """A chosen id, a lookup key or a name: kept if the program knows it."""
         if word is None or _MINTED.fullmatch(word):
             return None if word is None else self.text(word)
-        return word if word in self._named else f"x-{self._hash(word)}"
+        known = word in self._named and re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", self._named)
+        return word if known else f"x-{self._hash(word)}"
 
     def owner(self, owner: str) -> str:
         """The owner in an object's metadata."""
@@ -155,7 +155,7 @@ def shape_of(
         AccountError: Stripe refused, or could not be reached.
         CopyError: there is nothing to rehearse.
     """
-    shape = Shape(_now(account, test_clock))
+    shape = Shape(lists.now(account, test_clock))
     for meter in lists.meters(account):
         copied = _meter(meter, ids)
         shape.meters[copied["id"]] = copied
@@ -191,13 +191,6 @@ def shape_of(
     return shape
 
 
-def _now(account: Account, test_clock: str | None) -> int:
-    if test_clock is None:
-        return int(time.time())
-    path = f"/v1/test_helpers/test_clocks/{test_clock}"
-    return int(account.request("get", path, {}, subject=f"test clock {test_clock}").data["frozen_time"])
-
-
 def _chosen(account: Account, shape: Shape, stack: str, customers: int, test_clock: str | None) -> list[StripeObject]:
     clock = {"test_clock": test_clock} if test_clock else {}
     by_customer: dict[str, list[StripeObject]] = {}
@@ -230,7 +223,15 @@ def _unsupported(subscription: StripeObject) -> str | None:
         return "in a trial offer"
     if subscription.get("billing_schedules"):
         return "billed in advance (billing_schedules)"
+    if any(_is_old(item["price"]) for item in subscription["items"]["data"]):
+        return "with a metered price that has no meter"
     return None
+
+
+def _is_old(price: Mapping[str, Any]) -> bool:
+    """Whether a price is metered by usage records, which Stripe has replaced by meters."""
+    recurring = mapping(price.get("recurring"))
+    return recurring.get("usage_type") == "metered" and not recurring.get("meter")
 
 
 def _read_usage(account: Account, shape: Shape, ids: Ids, months: int) -> None:

@@ -10,9 +10,8 @@ import pytest
 from tests.engine.conftest import ROOT
 
 BENCHMARKS = {
-    "noop_preview": ["--objects", "100"],
-    "refresh_1000": ["--objects", "100"],
-    "up_1000": ["--objects", "100"],
+    "operations": ["--objects", "50", "--latency", "2", "--rate", "100", "--beside", "stock,rival", "--calls"],
+    "refresh_crowd": ["--objects", "50"],
     "sandbox_throughput": ["--seconds", "0.2"],
     "usage_startup": ["--runs", "2"],
 }

@@ -155,9 +155,22 @@ class Made:
         welcome = self.post("/v1/coupons", id="WELCOME", name="Welcome", percent_off=12.5, duration="once")
         self.post("/v1/coupons", amount_off=500, currency="usd", duration="repeating", duration_in_months=3)
         over = self.post("/v1/coupons", percent_off=50, duration="forever", redeem_by=4_102_444_800)
-        for coupon, code in ((welcome, "HELLO"), (over, "HALF")):
+        product = self.product("Limited")
+        self.post(
+            "/v1/coupons",
+            amount_off=700,
+            currency="usd",
+            currency_options={"eur": {"amount_off": 600}},
+            duration="once",
+            applies_to={"products": [product]},
+            max_redemptions=3,
+            metadata={"campaign": "spring"},
+        )
+        least = {"minimum_amount": 5_000, "minimum_amount_currency": "usd", "first_time_transaction": True}
+        for coupon, code, restrictions in ((welcome, "HELLO", least), (over, "HALF", {})):
             promotion = {"type": "coupon", "coupon": coupon["id"]}
-            self.post("/v1/promotion_codes", promotion=promotion, code=code, max_redemptions=100)
+            more = {"code": code, "max_redemptions": 100, "restrictions": restrictions}
+            self.post("/v1/promotion_codes", promotion=promotion, **more)
 
 
 WORDS = ("Alpaca", "Llama", "Vicuna", "Guanaco", "Camel", "Dromedary")

@@ -105,6 +105,8 @@ def without_noise(preview: Mapping[str, Any]) -> str:
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: kept(each) for name, each in sorted(value.items()) if name not in noise}
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return sorted(value)
         return [kept(each) for each in value] if isinstance(value, list) else value
 
     steps = sorted(
@@ -116,7 +118,7 @@ def without_noise(preview: Mapping[str, Any]) -> str:
         {"changeSummary": preview["changeSummary"], "diagnostics": said, "steps": steps}, indent=1, ensure_ascii=False
     )
     numbers: dict[str, str] = {}
-    for kind in ("cus", "mtr", "price", "prod", "si", "sub"):
+    for kind in ("cus", "mtr_test", "price", "prod", "si", "sub"):
         for id_ in dict.fromkeys(re.findall(rf"\b{kind}_[A-Za-z0-9]{{8,}}\b", text)):
             numbers[id_] = f"{kind}_{len(numbers) + 1:03}"
     for coupon in dict.fromkeys(re.findall(r'"id": "([A-Za-z0-9]{8})"', text)):

@@ -248,3 +248,40 @@ def test_the_versions_of_an_adopted_plan_are_known_to_the_other_commands(shop: E
         for name, id_ in shop.ids["Price"].items()
     }
     assert len(known) > 1
+
+
+# -- the programs of others -------------------------------------------------------------------------------------------
+
+EXAMPLES = sorted(each.parent for each in (Path(__file__).parents[2] / "examples").glob("*/__main__.py"))
+#: Two charges on products of their own are three plans, and an agreed price is a version.
+LONGER = {"enterprise": 1.6, "two-meters": 2.2}
+
+
+@pytest.mark.parametrize(
+    "example", [each for each in EXAMPLES if each.name != "existing-account"], ids=lambda each: each.name
+)
+def test_what_an_example_has_made_is_adopted_in_as_few_lines(shop: Existing, example: Path) -> None:
+    for file in example.iterdir():
+        if file.is_file() and file.name != "Pulumi.yaml":
+            (shop.folder / file.name).write_bytes(file.read_bytes())
+    of_a_person = written(shop, shop.program.read_text())
+    assert shop.adopt("--customers") == 0
+    assert not [each for each in shop.up() if not each.endswith("[pulumi]")]
+    assert not shop.up()
+    assert len(shop.program.read_text().splitlines()) <= LONGER.get(example.name, 1.3) * of_a_person
+
+
+def test_what_is_adopted_is_not_doubted(shop: Existing, caplog: pytest.LogCaptureFixture) -> None:
+    """A catalogue of hundreds of plans has tens of thousands of pairs, and what they cost was decided before."""
+    made = Made(shop.world, 5)
+    for number in range(3):
+        made.fee(f"Plan {number}")
+    shop.adopts()
+    assert "never costs less" not in caplog.text
+    shop.program.write_text(
+        shop.program.read_text() + '    PublishedPlan("more", Plan("More", fees="10.00"))\n'
+        '    PublishedPlan("most", Plan("Most", fees="90.00"))\n'
+    )
+    shop.up()
+    assert "most never costs less than more, whatever is used" in caplog.text
+    assert caplog.text.count("never costs less") == 1

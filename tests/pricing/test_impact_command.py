@@ -224,6 +224,37 @@ def test_who_is_not_moved_is_read_from_the_subscriptions(tmp_path: Path) -> None
     billing.sandbox.close()
 
 
+def test_the_open_period_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    """2 seats, 1,000 tokens in the closed month; 15,500 by the middle of the open one of 31 days: 31,000 in the whole.
+
+    (1,000 + 31,000) / 2: 0.00 and 12.00 for tokens, 6.00 on average.
+    """
+    billing = Billing(tmp_path)
+    clock = billing.clock("2026-05-03")
+    people = [billing.subscribe(clock, 2) for _ in range(6)]
+    billing.advance(clock, "2026-05-28")
+    for customer, _ in people:
+        billing.use(customer, 1_000, "2026-05-27")
+    billing.advance(clock, "2026-07-03T02:00:00")
+    billing.advance(clock, "2026-07-18T12:00:00")
+    for customer, _ in people:
+        billing.use(customer, 15_500, "2026-07-10")
+    billing.program()
+
+    closed, opened = (billing.impact("--through", "2026-06", "--no-cache", *more) for more in ((), ("--open-period",)))
+
+    assert (closed.returncode, opened.returncode) == (0, 0), opened.stdout + opened.stderr
+    assert headline(closed.stdout)[:2] == [6, 120_000]
+    assert headline(opened.stdout)[:2] == [6, 123_600]
+    assert "The open period of 6 subscriptions is included" in opened.stdout
+    refused = billing.impact("--open-period", "--from", "lines.csv")
+    assert (refused.returncode, refused.stderr) == (
+        3,
+        "pricing: --open-period reads the account, so it does not go with --from\n",
+    )
+    billing.sandbox.close()
+
+
 def test_coupons_and_manual_items_are_counted_by_name(tmp_path: Path) -> None:
     billing = Billing(tmp_path)
     billing.post("coupons", {"id": "ten", "percent_off": 10, "duration": "forever"})

@@ -19,6 +19,8 @@ from pricing.rehearse_check import Course
 from pricing.rehearse_copy import CopyError, Ids, Used, shape_of
 from pricing.rehearse_report import Rehearsal, markdown
 from pricing.rehearse_sandbox import Copy
+from sandbox import keys
+from tests.components.test_permissions import accesses, table
 from tests.pricing.rehearsed import DECLARED, STACK, TODAY, Rehearsed, rehearsed, then
 
 FLEXIBLE: Final[dict[str, Any]] = {"billing_mode": {"type": "flexible"}}
@@ -204,7 +206,10 @@ def test_the_account_is_only_read(shop: Rehearsed) -> None:
     account = shop.account
     shop.shop.world.forget_calls()
     shape_of(account, shop.ids(), stack=STACK, customers=9, months=3, test_clock=shop.shop.clock, lock="price_lock")
-    assert {each.method for each in shop.shop.world.sent} == {"GET"}
+    sent = shop.shop.world.sent
+    assert {each.method for each in sent} == {"GET"}
+    needed = {keys.permission(each.method, each.path) for each in sent} - {"rak_test_clock_read"}
+    assert accesses(needed) == table()["pricing rehearse"]
 
 
 def test_nothing_in_a_copy_names_a_customer(tmp_path: Path) -> None:
