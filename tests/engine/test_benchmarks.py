@@ -12,6 +12,7 @@ from tests.engine.conftest import ROOT
 BENCHMARKS = {
     "operations": ["--objects", "50", "--latency", "2", "--rate", "100", "--beside", "stock,rival", "--calls"],
     "refresh_crowd": ["--objects", "50"],
+    "up_on_s3": ["--objects", "20", "--latency", "0"],
     "sandbox_throughput": ["--seconds", "0.2"],
     "usage_startup": ["--runs", "2"],
 }
