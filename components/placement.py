@@ -55,13 +55,16 @@ class Place:
         return numbers
 
 
-def place(name: str, plans: Sequence[PublishedPlan | PlanVersion]) -> Place:
+def place(name: str, plans: Sequence[PublishedPlan | PlanVersion], formerly: Sequence[str] = ()) -> Place:
     """Find a subscriber's version of each plan from now on.
+
+    Args:
+        formerly: the names that its aliases say it had: under another name it stays on its version.
 
     Raises:
         PricingError: no rollout says what happens to it.
     """
-    paid = _paid(name)
+    paid = next((there for each in (name, *formerly) if (there := _paid(each)) is not None), None)
     versions: list[PlanVersion] = []
     moves: dict[str, Rollout] = {}
     leaves: list[Price] = []

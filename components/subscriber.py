@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 import pulumi
 from pulumi import Input
+from pulumi.runtime.resource import collapse_alias_to_urn
 
 from components.placement import place
 from components.plan import PlanVersion, PublishedPlan
@@ -14,6 +15,8 @@ from components.pricing import Fee, Plan, PricingError, Usage, unknown_argument
 from components.resources import Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
 from components.terms import price_parameters
 from components.this_run import this_run
+
+_TYPE: Final = "stripe-pricing:index:Subscriber"
 
 Seats = int | str
 """A whole number, or its text as in a CSV."""
@@ -85,7 +88,8 @@ class Subscriber(pulumi.ComponentResource):
             raise PricingError(f"subscriber {name}: {unknown_argument(unknown, SubscriberArguments.__annotations__)}")
         if name in this_run().subscribers:
             raise PricingError(f"subscriber {name} is declared twice")
-        placed = place(name, [plans] if isinstance(plans, (PublishedPlan, PlanVersion)) else plans)
+        formerly = _formerly(name, given.get("opts"))
+        placed = place(name, [plans] if isinstance(plans, (PublishedPlan, PlanVersion)) else plans, list(formerly))
         several = placed.versions
         own = {charge.key: charge for charge in given.get("own", ())}
         charges = _charges(name, several, own)
@@ -94,13 +98,18 @@ class Subscriber(pulumi.ComponentResource):
             key: _seats(name, given.get("seats", 1), key) for key, (_, charge) in charges.items() if _per_seat(charge)
         }
         price_changes = given.get("price_changes") or placed.price_changes()
-        super().__init__("stripe-pricing:index:Subscriber", name, {}, given.get("opts"))
+        super().__init__(_TYPE, name, {}, given.get("opts"))
         self.name = name
         this_run().subscribers.add(name)
         for sold in several:
             sold.subscribers.append(name)
+
+        def below(suffix: str = "") -> list[pulumi.Alias]:
+            """The aliases of a resource of ours, whose name begins with the subscriber's."""
+            return [pulumi.Alias(f"{before}{suffix}", parent=urn) for before, urn in formerly.items()]
+
         # Where version 0.1 declared it: below the plan.
-        former = [pulumi.Alias(parent=_former_parent(sold)) for sold in several]
+        former = [*below(), *(pulumi.Alias(parent=_former_parent(sold)) for sold in several)]
         kept = pulumi.ResourceOptions(parent=self, protect=given.get("protect", False), aliases=former)
         self.customer = None
         customer_name, email, exists = given.get("customer_name"), given.get("email"), given.get("customer")
@@ -127,7 +136,7 @@ class Subscriber(pulumi.ComponentResource):
                     **price_parameters(
                         _with(sold.plan, charge), charge, sold.meters[key].id if key in sold.meters else None
                     ),
-                    opts=pulumi.ResourceOptions(parent=self),
+                    opts=pulumi.ResourceOptions(parent=self, aliases=below(f"-{key}")),
                 )
             items[key] = {"price": price.id}
             if isinstance(charge, Fee):
@@ -203,6 +212,24 @@ def _seats(name: str, given: Seats | Mapping[str, Seats], key: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise PricingError(f"subscriber {name}: seats is {value!r}; must be a whole number of at least 1")
     return number
+
+
+def _formerly(name: str, opts: pulumi.ResourceOptions | None) -> dict[str, Input[str]]:
+    """The names of a subscriber before, as its aliases say, and the URN of each.
+
+    The engine gives the aliases of a component to what is below it only in the run in which the component itself gets
+    its new name. If that run stops in between, the next one would create customer and subscription anew, and delete
+    those that are there.
+    """
+    found: dict[str, Input[str]] = {}
+    for alias in (opts.aliases if opts else None) or ():
+        if isinstance(alias, pulumi.Alias):
+            given: Any = alias.name
+            before = name if given is ... else given
+            found[before] = collapse_alias_to_urn(alias, name, _TYPE, opts.parent if opts else None)
+        elif isinstance(alias, str):
+            found[alias.rpartition("::")[2]] = alias
+    return found
 
 
 def _former_parent(sold: PlanVersion) -> str:

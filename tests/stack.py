@@ -152,9 +152,20 @@ class _Monitor(MockMonitor):
         self._mocks, self._stack = mocks, stack
 
     def RegisterResource(self, request: Any) -> Any:
-        kind = request.type.rpartition("stripe:")[2]
-        self._stack.urns[f"{kind} {request.name}"] = self.make_urn(request.parent, request.type, request.name)
+        key = f"{request.type.rpartition('stripe:')[2]} {request.name}"
+        self._stack.urns[key] = self.make_urn(request.parent, request.type, request.name)
+        if not self._mocks.is_preview:
+            self._rename(key, request)
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+    def _rename(self, key: str, request: Any) -> None:
+        """Find what an alias of the resource's own says it was. Nothing is inherited from a component."""
+        for alias in request.aliases if key not in self._stack.states else ():
+            spec = alias.spec
+            parent = "" if spec.noParent else spec.parentUrn or request.parent
+            former = alias.urn or self.make_urn(parent, spec.type or request.type, spec.name or request.name)
+            for old in [each for each in self._stack.states if self._stack.urns[each] == former]:
+                self._stack.states[key] = self._stack.states.pop(old)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         if ":Stack::" not in request.urn and not self._mocks.is_preview:

@@ -47,10 +47,14 @@ is an argument, and `check` validates it against Stripe's own types before anyth
   deleted, and a line says so. A full destroy deletes it with its last holder.
 - **Renaming**: to Pulumi, a renamed resource is another one, so the preview shows one created and one deleted. A
   subscription would start over, billed from that day, before the old one is cancelled. `aliases` in its
-  `ResourceOptions` keep it the same and update it in place; `adopt` under the new name keeps the object.
+  `ResourceOptions` keep it the same and update it in place; `adopt` under the new name keeps the object. The aliases of
+  a `Subscriber` hold for its customer, its subscription and its own prices, and it stays on its version.
 - **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes, and a note of what it was doing, which
-  `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` finds what Stripe
-  has created, by owner or by the stored answer, and continues from there.
+  `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` of the same
+  program finds what Stripe has created, by owner or by the stored answer, and continues from there.
+- **A killed run that is taken back**: what it created for its program is in no state, and goes on billing. So let the
+  program run to its end, then take it back. If it is too late for that, run `pulumi refresh` and `pulumi up`: a lookup
+  key returns to its price. `pricing verify` then names what is left, to be ended in Stripe.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not exactly 0.04.
 - **Refused in the preview**: what Stripe would refuse, as far as the program alone tells. The message names the

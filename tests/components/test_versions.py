@@ -360,6 +360,34 @@ def test_an_offer_that_is_taken_back_moves_nobody_unless_it_says_so(stack: Stack
     assert fee_of(stack, "globex") == "Price alpaca-ai-license"
 
 
+@pytest.mark.parametrize(
+    "alias", [pulumi.Alias("acme"), "urn:pulumi:dev::example::stripe-pricing:index:Subscriber::acme"]
+)
+def test_a_subscriber_with_another_name_under_an_alias_is_the_same_one_on_the_same_version(
+    stack: Stack, alias: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its customer and subscription have the alias too, also after a run that only the component has come through."""
+    kept = {1: V1, 2: Version(V2, rollout="keep")}
+    own = [Fee("80.00")]
+
+    def body(name: str, opts: pulumi.ResourceOptions | None = None) -> Program:
+        def run() -> None:
+            with program():
+                published = alpaca(kept)
+                subscriber(name, published.version(1) if name == "acme" else published, own=own, opts=opts)
+
+        return run
+
+    stack.up(body("acme"))
+    before = [stack.id(f"{each} acme") for each in ("Customer", "Subscription")]
+    caplog.clear()
+    stack.up(body("renamed", pulumi.ResourceOptions(aliases=[alias])))
+    assert [stack.id(f"{each} renamed") for each in ("Customer", "Subscription")] == before
+    assert sorted(stack.done) == [f"update {each}" for each in sorted(stack.states) if "renamed" in each]
+    assert stack.states["Subscription renamed"].outs["plan_versions"] == {"alpaca-ai": 1}
+    assert "no longer in the program" not in caplog.text
+
+
 def test_a_version_that_somebody_pays_is_not_taken_out(stack: Stack) -> None:
     stack.up(sold(V1, "acme"))
     stack.up(sold({1: V1, 2: Version(V2, rollout="keep")}, "acme"))

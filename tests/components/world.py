@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,13 +99,15 @@ class Process:
             http_client=Recording(world.sandbox, world.sent),
         )
         self._providers: dict[type[StripeProvider], StripeProvider] = {}
+        self._lock = threading.Lock()
 
     def provider(self, provider: type[AnyProvider]) -> AnyProvider:
-        """The process's one instance of a provider."""
-        if provider not in self._providers:
-            self._providers[provider] = provider()
-            self._providers[provider].use(self.account)
-        found = self._providers[provider]
+        """The process's one instance of a provider; several threads may ask at once."""
+        with self._lock:
+            if provider not in self._providers:
+                self._providers[provider] = provider()
+                self._providers[provider].use(self.account)
+            found = self._providers[provider]
         assert isinstance(found, provider)
         return found
 

@@ -129,30 +129,37 @@ class Project:
         return [r for r in deployment.get("resources", []) if r["type"].startswith("pulumi-python:dynamic/stripe:")]
 
 
+def project_in(
+    folder: Path, program: str, *, mode: str = "sandbox", stack: str = "dev", name: str = "stripe-pricing"
+) -> Project:
+    """A project in an empty folder, with a state, a sandbox and an engine's home of its own, and no stack yet."""
+    (folder / "Pulumi.yaml").write_text(f"name: {name}\nruntime: python\n")
+    (folder / "state").mkdir()
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_"))}
+    environ |= {
+        "PATH": engine_path(),
+        "VIRTUAL_ENV": str(Path(sys.executable).parents[1]),
+        "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+        # A live stack under an empty one is refused.
+        "PULUMI_CONFIG_PASSPHRASE": "of the tests" if mode == "live" else "",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # Plugins are looked up in the home folder: one of the test's own keeps parallel runs apart.
+        "PULUMI_HOME": str(folder / "home"),
+        "STRIPE_SANDBOX_FILE": str(folder / "stripe.db"),
+        # Where `usage` keeps its spool.
+        "XDG_STATE_HOME": str(folder / "spools"),
+    }
+    project = Project(folder, environ, stack)
+    project.write(program)
+    return project
+
+
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
     """Make projects: `new_project(program_text, mode="sandbox", stack="dev", name="stripe-pricing")`."""
 
     def make(program: str, *, mode: str = "sandbox", stack: str = "dev", name: str = "stripe-pricing") -> Project:
-        folder = tmp_path_factory.mktemp("project")
-        (folder / "Pulumi.yaml").write_text(f"name: {name}\nruntime: python\n")
-        (folder / "state").mkdir()
-        environ = {key: value for key, value in os.environ.items() if not key.startswith(("PULUMI_", "STRIPE_"))}
-        environ |= {
-            "PATH": engine_path(),
-            "VIRTUAL_ENV": str(Path(sys.executable).parents[1]),
-            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
-            # A live stack under an empty one is refused.
-            "PULUMI_CONFIG_PASSPHRASE": "of the tests" if mode == "live" else "",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            # Plugins are looked up in the home folder: one of the test's own keeps parallel runs apart.
-            "PULUMI_HOME": str(folder / "home"),
-            "STRIPE_SANDBOX_FILE": str(folder / "stripe.db"),
-            # Where `usage` keeps its spool.
-            "XDG_STATE_HOME": str(folder / "spools"),
-        }
-        project = Project(folder, environ, stack)
-        project.write(program)
+        project = project_in(tmp_path_factory.mktemp("project"), program, mode=mode, stack=stack, name=name)
         project.pulumi("stack", "init", stack).ok()
         project.config("stripe-pricing:mode", mode)
         return project

@@ -54,11 +54,11 @@ def branch(project: Project, folder: Path) -> Project:
 
 
 class Run:
-    """A running `pulumi up` or `destroy`, which a plan can interrupt."""
+    """A running `pulumi up` or `destroy`, which a plan can interrupt; `more` are arguments of the command."""
 
-    def __init__(self, project: Project, verb: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, project: Project, verb: str, *more: str, env: Mapping[str, str] | None = None) -> None:
         self.verb = verb
-        arguments = [verb, "--stack", project.stack, "--yes", "--skip-preview", "--suppress-progress"]
+        arguments = [verb, "--stack", project.stack, "--yes", "--skip-preview", "--suppress-progress", *more]
         self.process = subprocess.Popen(
             ["pulumi", *arguments, "--non-interactive", "--color", "never"],
             cwd=project.folder,
@@ -83,13 +83,17 @@ class Run:
 
     def kill_provider(self) -> None:
         """SIGKILL the provider process, and return when it is no more."""
-        found = [pid for pid, command in processes_below(self.process.pid) if "-m pulumi.dynamic" in command]
-        assert found, "there is no provider process"
+        assert self.kill("-m pulumi.dynamic"), "there is no provider process"
+
+    def kill(self, command: str) -> bool:
+        """SIGKILL the processes of the run whose command line has some words, and return when they are no more."""
+        found = [pid for pid, line in processes_below(self.process.pid) if command in line]
         for pid in found:
             end(pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
         while any(alive(pid) for pid in found) and time.monotonic() < deadline:
             time.sleep(0.01)
+        return bool(found)
 
     def kill_everything(self) -> None:
         """SIGKILL the engine and all that it has started: no state is written any more."""

@@ -19,6 +19,8 @@ from pricing.rehearse_check import Course
 from pricing.rehearse_copy import CopyError, Ids, Used, shape_of
 from pricing.rehearse_report import Rehearsal, markdown
 from pricing.rehearse_sandbox import Copy
+from sandbox import keys
+from tests.components.test_permissions import accesses, table
 from tests.pricing.rehearsed import DECLARED, STACK, TODAY, Rehearsed, rehearsed, then
 
 FLEXIBLE: Final[dict[str, Any]] = {"billing_mode": {"type": "flexible"}}
@@ -140,6 +142,14 @@ def test_more_customers_than_asked_for_are_counted(shop: Rehearsed) -> None:
     assert "1 subscription of further customers (--customers): not rehearsed." in found.trust
 
 
+def test_a_coupon_that_was_deleted_leaves_its_subscription_out_and_is_said(shop: Rehearsed) -> None:
+    fill(shop)
+    shop.shop.world.stripe("delete", "/v1/coupons/forever")
+    found = shop.rehearse(then())
+    assert found.findings == []
+    assert "1 subscription with a coupon that was deleted: not rehearsed." in found.trust
+
+
 def test_an_account_without_subscriptions_is_one_sentence(shop: Rehearsed) -> None:
     with pytest.raises(CopyError, match="--test-clock names one"):
         shop.shape(shop.ids(), test_clock=None)
@@ -204,7 +214,10 @@ def test_the_account_is_only_read(shop: Rehearsed) -> None:
     account = shop.account
     shop.shop.world.forget_calls()
     shape_of(account, shop.ids(), stack=STACK, customers=9, months=3, test_clock=shop.shop.clock, lock="price_lock")
-    assert {each.method for each in shop.shop.world.sent} == {"GET"}
+    sent = shop.shop.world.sent
+    assert {each.method for each in sent} == {"GET"}
+    needed = {keys.permission(each.method, each.path) for each in sent} - {"rak_test_clock_read"}
+    assert accesses(needed) == table()["pricing rehearse"]
 
 
 def test_nothing_in_a_copy_names_a_customer(tmp_path: Path) -> None:
