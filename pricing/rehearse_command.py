@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"pricing: {error}", file=sys.stderr)
     except OSError as error:
         print(f"pricing: {error.filename}: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("pricing: interrupted; nothing was kept", file=sys.stderr)
     return ERROR
 
 
@@ -118,6 +120,7 @@ def _rehearse(
         months=months,
         test_clock=arguments.test_clock,
         lock=arguments.locked_by,
+        progress=progress,
     )
     today, then = Copy(folder / "today.db"), Copy(folder / "pull-request.db")
     try:

@@ -142,6 +142,14 @@ def test_more_customers_than_asked_for_are_counted(shop: Rehearsed) -> None:
     assert "1 subscription of further customers (--customers): not rehearsed." in found.trust
 
 
+def test_a_coupon_that_was_deleted_leaves_its_subscription_out_and_is_said(shop: Rehearsed) -> None:
+    fill(shop)
+    shop.shop.world.stripe("delete", "/v1/coupons/forever")
+    found = shop.rehearse(then())
+    assert found.findings == []
+    assert "1 subscription with a coupon that was deleted: not rehearsed." in found.trust
+
+
 def test_an_account_without_subscriptions_is_one_sentence(shop: Rehearsed) -> None:
     with pytest.raises(CopyError, match="--test-clock names one"):
         shop.shape(shop.ids(), test_clock=None)
