@@ -186,9 +186,16 @@ def test_a_change_that_cannot_be_applied_is_a_finding(shop: Rehearsed) -> None:
 
 def test_a_customer_without_usage_on_any_invoice_is_said(shop: Rehearsed) -> None:
     fill(shop)
-    shop.shop.subscribe(1)
+    silent = shop.shop.subscribe(1)
+    shop.shop.go("2026-03-11")
+    shop.shop.use(silent, 13_000)
+    said = "1 customer with a metered price and without usage"
     found = shop.rehearse(then())
-    assert any(each.startswith("1 customer with a metered price and without usage") for each in found.trust)
+    assert any(each.startswith(said) for each in found.trust)
+    # Half of a month of 28 days has passed.
+    asked = shop.rehearse(then(), open_period=True)
+    assert not any(each.startswith(said) for each in asked.trust)
+    assert billed(asked, shop, silent, then=False)[0] == 11_000
 
 
 def test_more_customers_than_asked_for_are_counted(shop: Rehearsed) -> None:
