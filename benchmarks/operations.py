@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,7 @@ CALLS = {
     "destroy": (1.0, 15),
     "up again": (2.0, 10),
 }
-OURS, STOCK, SAVED_ONCE, RIVAL = "ours", "stock", "saved-once", "rival"
+EVERYBODY = OURS, STOCK, SAVED_ONCE, RIVAL = "ours", "stock", "saved-once", "rival"
 PROVIDER_FILE = "terraform-provider-stripe"
 
 
@@ -241,11 +242,13 @@ def line(size: Size, latency: float, operation: str, who: str, took: Measured, a
 
 def main() -> None:
     arguments = parsed()
+    # A shell's background job ignores it. So would the engine's plugins, and it waits five seconds for each.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     provider = Path(arguments.rival_provider).resolve() if arguments.rival_provider else None
-    reason = why_no_rival(provider) if RIVAL in arguments.beside else None
+    reason = why_no_rival(provider) if RIVAL in arguments.who else None
     if reason:
         print(f"The rival is left out: {reason}.\n", flush=True)
-        arguments.beside.remove(RIVAL)
+        arguments.who.remove(RIVAL)
     print(
         f"{date.today()}; Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
     )
@@ -258,10 +261,14 @@ def main() -> None:
 def compare(size: Size, latency: float, arguments: argparse.Namespace, provider: Path | None) -> None:
     """Run every operation, each by every contestant in turn, and print what it took."""
     with ExitStack() as stack:
-        own = [OURS, *(name for name in (STOCK, SAVED_ONCE) if name in arguments.beside)]
-        contestants = [stack.enter_context(ours(size, latency, arguments.rate, name)) for name in own]
-        if RIVAL in arguments.beside and provider:
-            contestants.append(stack.enter_context(rival(size, latency, arguments.rate, provider)))
+        contestants = [
+            stack.enter_context(
+                rival(size, latency, arguments.rate, provider)
+                if who == RIVAL and provider
+                else ours(size, latency, arguments.rate, who)
+            )
+            for who in arguments.who
+        ]
         for operation in OPERATIONS[: OPERATIONS.index(arguments.until) + 1]:
             for contestant in contestants:
                 if operation not in contestant.operations:
@@ -281,9 +288,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--objects", type=counts, default=[10, 100, 1000, 3000], help="how many, by commas")
     parser.add_argument("--latency", type=milliseconds, default=[0.0], help="what a request waits, by commas")
     parser.add_argument("--rate", type=float, help="requests a second that Stripe takes (default: any)")
-    parser.add_argument(
-        "--beside", type=chosen((RIVAL, STOCK, SAVED_ONCE)), default=[], help="rival, stock, saved-once"
-    )
+    everybody = ", ".join(EVERYBODY)
+    parser.add_argument("--who", type=chosen(EVERYBODY), default=[OURS], help=f"{everybody}: by commas")
     parser.add_argument("--until", choices=OPERATIONS, default=OPERATIONS[-1], help="the last operation")
     parser.add_argument("--rival-provider", metavar="FILE", help="the built terraform-provider-stripe")
     parser.add_argument("--calls", action="store_true", help="print each operation's calls too")

@@ -6,6 +6,7 @@ never calls it, so it needs neither a key nor the network; `stripe` itself is im
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -31,6 +32,8 @@ STALE_CONFIG: Final = (
 )
 #: The permission that lets a restricted key read its account, in Stripe's words.
 READ_ACCOUNT: Final = "rak_accounts_kyc_basic_read"
+#: The thread that asks for the account ahead of who needs it.
+ASKING: Final = "asks for the account"
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 #: What an unlimited pace falls back to at the first 429: the limit of Stripe's test mode.
 PACE_AFTER_429 = 25.0
@@ -166,6 +169,7 @@ class Account:
         self._asking = threading.Lock()
         self._pinned = settings.account
         self._id: str | None = None
+        self._asked_ahead = False
         self._client: stripe.StripeClient | None = None
         #: What the embedded sandbox raises for an unusable file; nothing without an embedded sandbox.
         self._unusable_file: type[Exception] | tuple[()] = ()
@@ -220,6 +224,19 @@ class Account:
                     named = _ACCOUNT.search(error.message)
                     self._id = named[1] if named else ""
             return self._id
+
+    def ask_ahead(self) -> None:
+        """Ask for the account in the background: each object's state names it, and its creation would wait for that."""
+        with self._lock:
+            if self._asked_ahead:
+                return
+            self._asked_ahead = True
+        threading.Thread(target=self._ask, name=ASKING, daemon=True).start()
+
+    def _ask(self) -> None:
+        # Whoever needs the answer asks again, and reports what is wrong.
+        with contextlib.suppress(AccountError):
+            _ = self.id
 
     def verify(self) -> None:
         """Refuse to work in an account other than the state's.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
 
-from components.account import Account, AccountError, Pacer, StripeRefusal, account_for
+from components.account import ASKING, Account, AccountError, Pacer, StripeRefusal, account_for
 from components.providers.meter import MeterProvider
 from components.providers.product import ProductProvider
 from components.providers.run import run_of
@@ -523,3 +523,28 @@ def test_other_calls_go_on_while_the_account_is_asked_for(world: World) -> None:
         finally:
             answered.set()
         assert id_.result(20).startswith("acct_")
+
+
+def asked() -> None:
+    """Wait for the threads that ask ahead."""
+    for thread in threading.enumerate():
+        if thread.name == ASKING:
+            thread.join()
+
+
+def test_the_account_is_asked_for_ahead_and_once(world: World) -> None:
+    process = world.process()
+    for _ in range(2):
+        process.account.ask_ahead()
+    asked()
+    assert process.account.id.startswith("acct_")
+    assert world.calls() == ["GET /v1/account"]
+
+
+def test_what_is_wrong_is_said_to_who_needs_the_account(world: World) -> None:
+    world.control("faults", method="GET", path="/v1/account", status=401, count=None)
+    process = world.process()
+    process.account.ask_ahead()
+    asked()
+    with pytest.raises(StripeRefusal, match="Stripe account: "):
+        _ = process.account.id
