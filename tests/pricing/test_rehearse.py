@@ -187,8 +187,9 @@ def test_a_change_that_cannot_be_applied_is_a_finding(shop: Rehearsed) -> None:
 def test_a_customer_without_usage_on_any_invoice_is_said(shop: Rehearsed) -> None:
     fill(shop)
     silent = shop.shop.subscribe(1)
-    shop.shop.go("2026-03-11")
+    shop.shop.go("2026-03-10")
     shop.shop.use(silent, 13_000)
+    shop.shop.go("2026-03-11")
     said = "1 customer with a metered price and without usage"
     found = shop.rehearse(then())
     assert any(each.startswith(said) for each in found.trust)
