@@ -46,7 +46,9 @@ with program():
             prices.append(Price(
                 f"price-{{n}}", product=product.id, currency="usd", lookup_key=f"price:{{n}}", billing_scheme="tiered",
                 tiers_mode="graduated",
-                tiers=[{{"up_to": 1000, "unit_amount_decimal": "0"}}, {{"up_to": "inf", "unit_amount_decimal": "0.04"}}],
+                tiers=[
+                    {{"up_to": 1000, "unit_amount_decimal": "0"}}, {{"up_to": "inf", "unit_amount_decimal": "0.04"}},
+                ],
                 recurring={{"interval": "month", "usage_type": "metered", "meter": meters[n % {meters}].id}},
             ))
     for n in range({customers}):
@@ -103,7 +105,7 @@ class Measured:
     processor: float
     calls: Counter[str]
     refused: int
-    parts: Counter[str]
+    parts: dict[str, float]
 
     @property
     def total(self) -> int:
@@ -136,6 +138,8 @@ def project(program: str) -> Iterator[Project]:
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
+        # As everywhere but in some containers; every run would compile the project's modules.
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
         made = Project(folder, environ, timeout=TIMEOUT_SECONDS)
         made.write(program)
         made.pulumi("stack", "init", made.stack).ok()
@@ -181,7 +185,7 @@ def run(command: Sequence[str], folder: Path, environ: dict[str, str], sandbox_f
     calls = Counter(f"{line['method']} {_without_id(urlsplit(line['url']).path)}" for line in lines)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if parts:
-        parts["other"] = max(0.0, processor - parts["engine"] - parts["program"] - parts["providers"])
+        parts["other"] = max(0.0, processor - sum(parts[part] for part in ("engine", "program", "providers")))
     return Measured(seconds, processor, calls, sum(line["status"] >= 400 for line in lines), parts)
 
 
@@ -200,7 +204,7 @@ SAMPLE_SECONDS = 0.2
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def _watch(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> Counter[str]:
+def _watch(process: subprocess.Popen[bytes]) -> dict[str, float]:
     """Wait for a process; the seconds that it and its descendants had on the processor, by part."""
     took: dict[int, tuple[str, float]] = {}
     while True:
@@ -210,10 +214,9 @@ def _watch(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> Counter[
             _sample(process.pid, took)
             continue
         break
-    parts = Counter[str]()
-    for part, seconds in took.values():
-        parts[part] += seconds  # type: ignore[assignment]
-    return parts
+    return (
+        {part: sum(seconds for of, seconds in took.values() if of == part) for part in PARTS.values()} if took else {}
+    )
 
 
 def _sample(root: int, took: dict[int, tuple[str, float]]) -> None:
@@ -262,15 +265,6 @@ def processor_seconds(pid: int) -> float:
     took: dict[int, tuple[str, float]] = {}
     _sample(pid, took)
     return took[pid][1] if pid in took else 0.0
-
-
-def control(made: Project, method: str, name: str, **params: object) -> None:
-    """Set the sandbox: `control(project, "POST", "rate_limits", test=25)`."""
-    sandbox = Sandbox(made.sandbox_file)
-    try:
-        _control(sandbox, method, name, **params)
-    finally:
-        sandbox.close()
 
 
 def _control(sandbox: Sandbox, method: str, name: str, **params: object) -> dict[str, Any]:

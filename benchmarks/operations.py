@@ -1,25 +1,4 @@
-"""What each operation of a stack takes, and beside it the same with Stripe's Terraform provider.
-
-    script/bench                                      one table: 10, 100, 1,000 and 3,000 objects
-    script/bench --objects 400 --latency 2,200,500    as far away as that, in milliseconds
-    script/bench --objects 400 --beside rival,stock   in turns with the rival, and with Pulumi's SDK as it is
-
-Everything runs on this machine: the sandbox is served on a port, in a process of its own. In turns means that each
-operation is run once by every contestant before the next one is, so that a busy machine is busy for all. `stock` is this
-project with the SDK as Pulumi ships it and its own `--parallel`.
-
-The rival is Stripe's Terraform provider. Stripe publishes no way to send it to another address, so it has to be built:
-
-    git clone --branch v0.3.0 https://github.com/stripe/terraform-provider-stripe
-    cd terraform-provider-stripe
-    # In internal/provider/provider.go, Configure, in place of: client = stripe.NewClient(apiKey)
-    #   config := &stripe.BackendConfig{URL: stripe.String(os.Getenv("STRIPE_API_BASE"))}
-    #   client = stripe.NewClient(apiKey, stripe.WithBackends(stripe.NewBackendsWithConfig(config)))
-    go build -o ~/rival/terraform-provider-stripe .
-    cd -
-    script/bench --objects 100,400,1000 --beside rival --rival-provider ~/rival/terraform-provider-stripe
-
-It needs Terraform 1.11 or newer on PATH. Without either, the comparison is left out, and the table says why.
+"""What each operation of a stack takes, and beside it the same with Stripe's Terraform provider: see script/bench.
 
 It asserts what holds on any machine: that an operation succeeds, that everything is in the state, how many calls it
 makes. Never a time.
@@ -29,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
-import sys
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
-from benchmarks._engine import Measured, Size, measured, processor_seconds, project, run, served
+from benchmarks._engine import WITHOUT_CHECKPOINTS, Measured, Size, measured, processor_seconds, project, run, served
 from components.pulumi_speed import PROVIDER_THREADS, STOCK_VARIABLE
 from tests.engine.conftest import Project
 
@@ -48,10 +29,10 @@ CALLS = {
     "preview": (0.0, 0),
     "one change": (0.0, 10),
     "refresh": (0.02, 20),
-    "destroy": (1.5, 20),
+    "destroy": (1.0, 15),
     "up again": (2.0, 10),
 }
-OURS, STOCK, RIVAL = "ours", "stock", "rival"
+EVERYBODY = OURS, STOCK, SAVED_ONCE, RIVAL = "ours", "stock", "saved-once", "rival"
 PROVIDER_FILE = "terraform-provider-stripe"
 
 
@@ -80,12 +61,13 @@ class Contestant:
 
 @contextmanager
 def ours(size: Size, latency: float, rate: float | None, name: str) -> Iterator[Contestant]:
-    """This project, as `script/pulumi` runs it; or with Pulumi's SDK as it is."""
+    """This project, as `script/pulumi` runs it; with Pulumi's SDK as it is; or with the state written at the end."""
     with project(size.program()) as made, served(made.sandbox_file, latency=latency, rate=rate) as (address, server):
         made.environ["STRIPE_API_BASE"] = address
         if rate is None:
             made.config("stripe-pricing:requestsPerSecond", "10000")
         made.environ |= {STOCK_VARIABLE: "1"} if name == STOCK else {"PULUMI_PARALLEL": str(PROVIDER_THREADS)}
+        made.environ |= WITHOUT_CHECKPOINTS if name == SAVED_ONCE else {}
 
         def change() -> Measured:
             made.edit('name=f"Product {n}"', 'name=f"Product {n}" if n else "Changed"')
@@ -219,7 +201,9 @@ def why_no_rival(provider: Path | None) -> str | None:
     if shutil.which("terraform") is None:
         return "terraform is not on PATH"
     if provider is None or not provider.is_file():
-        return f"there is no {PROVIDER_FILE} at {provider or '--rival-provider'}; script/bench --help says how to build it"
+        return (
+            f"there is no {PROVIDER_FILE} at {provider or '--rival-provider'}; script/bench --help says how to build it"
+        )
     if provider.name != PROVIDER_FILE:
         return f"Terraform looks for a file named {PROVIDER_FILE}, not {provider.name}"
     return None
@@ -231,7 +215,7 @@ HEADINGS = ("objects", "latency", "operation", "who", "seconds", "calls", "proce
 
 
 def row(*cells: str) -> str:
-    widths = (7, 7, 10, 5, 8, 6, 9, 7, 7, 9, 5)
+    widths = (7, 7, 10, 10, 8, 6, 9, 7, 7, 9, 5)
     return "  ".join(
         cell.ljust(width) if number in (2, 3) else cell.rjust(width)
         for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -240,7 +224,9 @@ def row(*cells: str) -> str:
 
 def line(size: Size, latency: float, operation: str, who: str, took: Measured, api: float) -> str:
     whole = sum(took.parts.values())
-    shares = [f"{100 * took.parts[part] / whole:.0f} %" if whole else "-" for part in ("program", "engine", "providers")]
+    shares = [
+        f"{100 * took.parts[part] / whole:.0f} %" if whole else "-" for part in ("program", "engine", "providers")
+    ]
     return row(
         f"{size.total:,}",
         f"{latency:g} ms",
@@ -256,11 +242,16 @@ def line(size: Size, latency: float, operation: str, who: str, took: Measured, a
 
 def main() -> None:
     arguments = parsed()
+    # A shell's background job ignores it. So would the engine's plugins, and it waits five seconds for each.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     provider = Path(arguments.rival_provider).resolve() if arguments.rival_provider else None
-    reason = why_no_rival(provider) if RIVAL in arguments.beside else None
+    reason = why_no_rival(provider) if RIVAL in arguments.who else None
     if reason:
         print(f"The rival is left out: {reason}.\n", flush=True)
-        arguments.beside.remove(RIVAL)
+        arguments.who.remove(RIVAL)
+    print(
+        f"{date.today()}; Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
+    )
     print(row(*HEADINGS, "API"), flush=True)
     for objects in arguments.objects:
         for latency in arguments.latency:
@@ -270,12 +261,15 @@ def main() -> None:
 def compare(size: Size, latency: float, arguments: argparse.Namespace, provider: Path | None) -> None:
     """Run every operation, each by every contestant in turn, and print what it took."""
     with ExitStack() as stack:
-        contestants = [stack.enter_context(ours(size, latency, arguments.rate, OURS))]
-        if STOCK in arguments.beside:
-            contestants.append(stack.enter_context(ours(size, latency, arguments.rate, STOCK)))
-        if RIVAL in arguments.beside and provider:
-            contestants.append(stack.enter_context(rival(size, latency, arguments.rate, provider)))
-        for operation in arguments.operations:
+        contestants = [
+            stack.enter_context(
+                rival(size, latency, arguments.rate, provider)
+                if who == RIVAL and provider
+                else ours(size, latency, arguments.rate, who)
+            )
+            for who in arguments.who
+        ]
+        for operation in OPERATIONS[: OPERATIONS.index(arguments.until) + 1]:
             for contestant in contestants:
                 if operation not in contestant.operations:
                     continue
@@ -290,22 +284,27 @@ def compare(size: Size, latency: float, arguments: argparse.Namespace, provider:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="script/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    numbers = {"type": lambda text: [float(each) for each in text.split(",")]}
-    parser.add_argument("--objects", type=whole_numbers, default=[10, 100, 1000, 3000], help="how many, by commas")
-    parser.add_argument("--latency", **numbers, default=[0.0], help="milliseconds that a request waits, by commas")
-    parser.add_argument("--rate", type=float, help="requests a second that Stripe takes, 25 in test mode (default: any)")
-    parser.add_argument("--beside", type=chosen((RIVAL, STOCK)), default=[], help="rival, stock or both")
-    parser.add_argument("--operations", type=chosen(OPERATIONS), default=list(OPERATIONS), help="the first of them only")
+    parser = argparse.ArgumentParser(prog="script/bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--objects", type=counts, default=[10, 100, 1000, 3000], help="how many, by commas")
+    parser.add_argument("--latency", type=milliseconds, default=[0.0], help="what a request waits, by commas")
+    parser.add_argument("--rate", type=float, help="requests a second that Stripe takes (default: any)")
+    everybody = ", ".join(EVERYBODY)
+    parser.add_argument("--who", type=chosen(EVERYBODY), default=[OURS], help=f"{everybody}: by commas")
+    parser.add_argument("--until", choices=OPERATIONS, default=OPERATIONS[-1], help="the last operation")
     parser.add_argument("--rival-provider", metavar="FILE", help="the built terraform-provider-stripe")
     parser.add_argument("--calls", action="store_true", help="print each operation's calls too")
     return parser.parse_args()
 
 
-def whole_numbers(text: str) -> list[int]:
-    return [int(each.replace("_", "")) for each in text.split(",")]
+def counts(text: str) -> list[int]:
+    found = [int(each.replace("_", "")) for each in text.split(",")]
+    if min(found) < 8:
+        raise argparse.ArgumentTypeError(f"{min(found)} objects are too few for one of each kind: at least 8")
+    return found
+
+
+def milliseconds(text: str) -> list[float]:
+    return [float(each) for each in text.split(",")]
 
 
 def chosen(known: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -319,4 +318,4 @@ def chosen(known: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

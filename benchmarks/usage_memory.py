@@ -19,7 +19,7 @@ import time
 PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 IMPORT = """
 import sys, usage
-result = usage.Client(spool=sys.argv[2], max_pending=10**9).import_file(sys.argv[1])
+result = usage.Client(spool=sys.argv[2]).import_file(sys.argv[1])
 assert result.recorded == int(sys.argv[3]), result
 """
 

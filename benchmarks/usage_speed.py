@@ -78,7 +78,7 @@ def _timed(events: int, work: Callable[[], None]) -> dict[str, float]:
 def _record(folder: str, events: int) -> dict[str, float]:
     from usage.client import Client
 
-    client = Client(f"{folder}/record.db", mode="sandbox", background=False, max_pending=10 * events)
+    client = Client(f"{folder}/record.db", mode="sandbox", background=False)
 
     def work() -> None:
         for _ in range(events):
@@ -93,7 +93,7 @@ def _record(folder: str, events: int) -> dict[str, float]:
 def _record_many(folder: str, events: int) -> dict[str, float]:
     from usage.client import Client
 
-    client = Client(f"{folder}/many.db", mode="sandbox", background=False, max_pending=10 * events)
+    client = Client(f"{folder}/many.db", mode="sandbox", background=False)
     rows = [{"event_name": EVENT, "customer": "cus_1", "value": 7}] * 100
 
     def work() -> None:
@@ -109,9 +109,7 @@ def _together(folder: str, name: str, events: int, base: str, customers: list[st
     """Recording and delivering in one process, one after the other, in blocks: what `usage import` does."""
     from usage.client import Client
 
-    client = Client(
-        f"{folder}/blocks-{name}.db", mode="sandbox", api_base=base, background=False, max_pending=10 * events
-    )
+    client = Client(f"{folder}/blocks-{name}.db", mode="sandbox", api_base=base, background=False)
 
     def work() -> None:
         for first in range(0, events, 10_000):
@@ -138,7 +136,7 @@ def _two_processes(folder: str, events: int, base: str, customers: list[str]) ->
         "print('http://ready', flush=True)\n"
         "while True: client.flush(); time.sleep(0.02)"
     )
-    client = Client(path, mode="sandbox", api_base=base, background=False, max_pending=10 * events)
+    client = Client(path, mode="sandbox", api_base=base, background=False)
 
     def work() -> None:
         for number in range(events):
@@ -154,15 +152,10 @@ def _two_processes(folder: str, events: int, base: str, customers: list[str]) ->
 
 def _end_to_end(folder: str, name: str, events: int, base: str, customers: list[str]) -> dict[str, float]:
     """One process records one by one while its background thread delivers."""
-    from usage.client import Client
+    import usage.client
 
-    client = Client(
-        f"{folder}/spool-{name}.db",
-        mode="sandbox",
-        api_base=base,
-        interval=0.05,
-        max_pending=10 * events,
-    )
+    usage.client.INTERVAL = 0.05
+    client = usage.client.Client(f"{folder}/spool-{name}.db", mode="sandbox", api_base=base)
 
     def work() -> None:
         for number in range(events):

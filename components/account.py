@@ -6,6 +6,7 @@ never calls it, so it needs neither a key nor the network; `stripe` itself is im
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -31,6 +32,8 @@ STALE_CONFIG: Final = (
 )
 #: The permission that lets a restricted key read its account, in Stripe's words.
 READ_ACCOUNT: Final = "rak_accounts_kyc_basic_read"
+#: The thread that asks for the account ahead of who needs it.
+ASKING: Final = "asks for the account"
 FIRST_DELAY, LONGEST_DELAY = 0.5, 8.0
 #: What an unlimited pace falls back to at the first 429: the limit of Stripe's test mode.
 PACE_AFTER_429 = 25.0
@@ -161,9 +164,12 @@ class Account:
         self._clock = clock
         self._sleep = sleep
         self._http_client = http_client
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        #: Held while the account is asked for, so that the calls of other threads need not wait for the answer.
+        self._asking = threading.Lock()
         self._pinned = settings.account
         self._id: str | None = None
+        self._asked_ahead = False
         self._client: stripe.StripeClient | None = None
         #: What the embedded sandbox raises for an unusable file; nothing without an embedded sandbox.
         self._unusable_file: type[Exception] | tuple[()] = ()
@@ -207,7 +213,7 @@ class Account:
     @property
     def id(self) -> str:
         """The account that the key opens, or "" if Stripe does not tell; asked once a process."""
-        with self._lock:
+        with self._asking:
             if self._id is None:
                 try:
                     self._id = str(self._send("get", "/v1/account", {}, "Stripe account", None).data["id"])
@@ -219,29 +225,42 @@ class Account:
                     self._id = named[1] if named else ""
             return self._id
 
+    def ask_ahead(self) -> None:
+        """Ask for the account in the background: each object's state names it, and its creation would wait for that."""
+        with self._lock:
+            if self._asked_ahead:
+                return
+            self._asked_ahead = True
+        threading.Thread(target=self._ask, name=ASKING, daemon=True).start()
+
+    def _ask(self) -> None:
+        # Whoever needs the answer asks again, and reports what is wrong.
+        with contextlib.suppress(AccountError):
+            _ = self.id
+
     def verify(self) -> None:
         """Refuse to work in an account other than the state's.
 
         Raises:
             AccountError: there is no key, or the key opens another account, or nothing tells which one.
         """
-        with self._lock:
-            if self._pinned is not None and not self.id:
+        pinned = self._pinned
+        if pinned is not None and not self.id:
+            raise AccountError(
+                f"this stack {self._whose} Stripe account {pinned}, but the key cannot read which account "
+                f"it opens: give the restricted key the permission {READ_ACCOUNT}, or use another key"
+            )
+        if pinned is not None and self.id != pinned:
+            if self.settings.embedded:
                 raise AccountError(
-                    f"this stack {self._whose} Stripe account {self._pinned}, but the key cannot read which account "
-                    f"it opens: give the restricted key the permission {READ_ACCOUNT}, or use another key"
+                    f"this stack's objects are not in the sandbox file {self.settings.sandbox_file} but in "
+                    "another: use that one (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or delete the "
+                    "stack's state (pulumi stack rm --force --preserve-config) and start over"
                 )
-            if self._pinned is not None and self.id != self._pinned:
-                if self.settings.embedded:
-                    raise AccountError(
-                        f"this stack's objects are not in the sandbox file {self.settings.sandbox_file} but in "
-                        "another: use that one (stripe-pricing:sandboxFile or STRIPE_SANDBOX_FILE), or delete the "
-                        "stack's state (pulumi stack rm --force --preserve-config) and start over"
-                    )
-                raise AccountError(
-                    f"this stack {self._whose} Stripe account {self._pinned}, but the key opens {self.id}: "
-                    "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
-                )
+            raise AccountError(
+                f"this stack {self._whose} Stripe account {pinned}, but the key opens {self.id}: "
+                "use a key of the stack's account (stripe-pricing:apiKey or STRIPE_API_KEY), or another stack"
+            )
 
     @property
     def _whose(self) -> str:

@@ -35,6 +35,7 @@ class PlanVersion:
         archived: whether its prices are archived in Stripe.
         products, prices, meters: by the key of the charge.
         subscribers: the names of this program's subscribers on it.
+        adopted: the keys of the charges whose prices the stack adopts.
     """
 
     name: str
@@ -46,6 +47,12 @@ class PlanVersion:
     prices: dict[str, Price] = field(default_factory=dict)
     meters: dict[str, Meter] = field(default_factory=dict)
     subscribers: list[str] = field(default_factory=list)
+    adopted: set[str] = field(default_factory=set)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the stack adopts all of its prices, so that what it costs was decided before this program."""
+        return all(charge.key in self.adopted for charge in self.plan.charges)
 
     def meter_id(self, key: str) -> pulumi.Output[str] | None:
         """The id of the meter that counts a charge; None for a fee."""
@@ -246,7 +253,9 @@ class PublishedPlan(pulumi.ComponentResource):
             arguments["product"] = version.products[charge.key].id
             resource = price_name(self.name, version.number, charge.key)
             exists = adopted("Price", resource) is not None
-            if not exists:
+            if exists:
+                version.adopted.add(charge.key)
+            else:
                 arguments["nickname"] = f"{version.plan.name}{of_version} {charge.key}"
             if offered and (not exists or charge.key in chosen):
                 arguments["lookup_key"] = self.lookup_keys[charge.key]

@@ -113,16 +113,17 @@ def doubts(published: Mapping[str, PublishedPlan]) -> list[Finding]:
     """Suspicious prices of plans, in the offered versions and in newer ones.
 
     Each version is compared with the previous one, and each offered version with the other offers. Versions older than
-    the offered one are not reported again: they cannot change.
+    the offered one are not reported again: they cannot change. Neither can those that the stack adopts.
     """
     plans: dict[str, Plan] = {}
     before: dict[str, str] = {}
     offered: list[str] = []
     for name, plan in published.items():
         names = {n: name if len(plan.versions) == 1 else f"{name}@{n}" for n in plan.versions}
-        offered.append(names[plan.offered.number])
+        if not plan.offered.is_adopted:
+            offered.append(names[plan.offered.number])
         for old, new in pairwise([None, *plan.versions]):
-            if new is not None and new >= plan.offered.number:
+            if new is not None and new >= plan.offered.number and not plan.versions[new].is_adopted:
                 plans[names[new]] = plan.versions[new].plan
                 if old is not None:
                     plans[names[old]] = plan.versions[old].plan

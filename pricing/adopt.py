@@ -42,11 +42,11 @@ _CHOSEN: Final[Mapping[str, Callable[[str], bool]]] = {
 _SAID_BY_SUBSCRIBER: Final = frozenset(
     [
         *("automatic_tax", "billing_mode", "billing_schedules", "cancel_at_period_end", "cancellation_details"),
-        *("collection_method", "currency", "customer", "days_until_due", "invoice_settings", "payment_settings"),
-        *("trial_end", "trial_settings"),
+        *("collection_method", "currency", "customer", "days_until_due", "discounts", "invoice_settings"),
+        *("payment_settings", "trial_end", "trial_settings"),
     ]
 )
-_ENDED: Final = ("canceled", "incomplete", "incomplete_expired")
+_ENDED: Final = ("canceled", "incomplete_expired")
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,7 @@ class _Adopting:
         for meter in meters:
             if meter["id"] in apart:
                 self._meter(meter, apart[meter["id"]])
-        around = Around(
-            self._meter_by_id,
-            self._paid,
-            self._together,
-            self._plans,
-        )
+        around = Around({each["id"]: each for each in meters}, self._paid, self._together, self._plans)
         for product in self._products(by_product):
             of_product = by_product.pop(product["id"], [])
             try:
@@ -178,7 +173,7 @@ class _Adopting:
         self._promotion_codes(coupons)
         self._customers()
         self._release_unused_names()
-        self._done.statements = source.shared(self._done.statements, self._variable)
+        self._done.statements = source.hoisted(self._done.statements, self._variable)
         return self._done
 
     # -- what is left alone ---------------------------------------------------------------------------------------
@@ -231,13 +226,12 @@ class _Adopting:
 
     def _meters(self, prices: Sequence[StripeObject]) -> tuple[list[StripeObject], dict[str, str]]:
         """The meters to adopt, and the names of those that are declared apart from a plan, by id."""
-        ours: dict[str, set[bool]] = {}
+        # A meter has no owner. Whoever has prices on it is taken for its owner.
+        owners: dict[str, set[str]] = {}
         for price in self._account.prices:
-            meter = (price.get("recurring") or {}).get("meter")
-            if meter:
-                ours.setdefault(meter, set()).add(
-                    stack_of(owner_of(price)) == self._stack.name and ("Price", price["id"]) not in self._before
-                )
+            meter, owner = (price.get("recurring") or {}).get("meter"), stack_of(owner_of(price))
+            if meter and owner and ("Price", price["id"]) not in self._before:
+                owners.setdefault(meter, set()).add(owner)
         products = {each["id"]: each for each in self._account.products}
         used: dict[str, set[str]] = {}
         for price in prices:
@@ -247,7 +241,11 @@ class _Adopting:
         for meter in sorted(self._account.meters, key=_age):
             if not self._is_free("Meter", meter):
                 continue
-            if ours.get(meter["id"]) == {True} and ("Meter", meter["id"]) not in self._before:
+            others = owners.get(meter["id"], set()) - {self._stack.name}
+            if others:
+                self._leave([meter], f"another program has them ({', '.join(sorted(others))})")
+                continue
+            if meter["id"] in owners and ("Meter", meter["id"]) not in self._before:
                 self._leave([meter], "this stack has them already")
                 continue
             sold = used.get(meter["id"], set())
@@ -442,6 +440,7 @@ class _Adopting:
         return found
 
     def _promotion_codes(self, coupons: set[str]) -> None:
+        redeem_by = {each["id"]: each.get("redeem_by") for each in self._account.coupons}
         for code in sorted(self._account.promotion_codes, key=_age):
             if not self._is_free("PromotionCode", code):
                 continue
@@ -459,6 +458,9 @@ class _Adopting:
                 if restrictions:
                     arguments["restrictions"] = restrictions
                 arguments["promotion"] = {"type": "coupon", "coupon": coupon}
+                if arguments.get("expires_at") == redeem_by[coupon]:
+                    # Stripe has filled it in.
+                    arguments.pop("expires_at", None)
                 self._declare(
                     "PromotionCode", unique(slug(code["code"]), self._names["PromotionCode"]), code, arguments
                 )
@@ -471,7 +473,7 @@ class _Adopting:
         of: dict[str, list[StripeObject]] = {}
         for each in sorted(self._account.subscriptions or (), key=_age):
             if each["status"] in _ENDED:
-                self._leave([each], "subscriptions that have ended or never began")
+                self._leave([each], "subscriptions that have ended")
             elif self._is_free("Subscription", each):
                 of.setdefault(str(id_of(each["customer"])), []).append(each)
         for customer in sorted(self._account.customers, key=_age):
@@ -507,6 +509,7 @@ class _Adopting:
             not all(places)
             or charges != {item["price"]["id"] for item in items}
             or len(items) != len(charges)
+            or len({place[2] for place in places if place}) < len(places)
             or len(fees) > 1
             or details.keys() - {"name", "email"}
             or there.get("schedule")
@@ -514,10 +517,13 @@ class _Adopting:
             or mapping(there.get("automatic_tax")).get("enabled")
             or any(_metadata(each) for each in (there, *items))
             or name in self._names["Subscription"]
+            or len(there.get("discounts") or []) > 1
             or mapping(self._projected("Subscription", there)).keys() - _SAID_BY_SUBSCRIBER
         ):
             return False
         seats = fees.pop() if fees else 1
+        discounts = self._projected("Subscription", there).get("discounts") or []
+        coupon = discounts[0].get("coupon") if len(discounts) == 1 else None
         mode = str(mapping(there.get("billing_mode")).get("type", "flexible"))
         arguments = {
             "customer": customer["id"],
@@ -531,6 +537,8 @@ class _Adopting:
                 if place is not None
             },
         }
+        if coupon is not None:
+            arguments["discounts"] = [{"coupon": coupon}]
         try:
             self._assert_same("Customer", customer, details)
             self._assert_same("Subscription", there, arguments)
@@ -547,6 +555,8 @@ class _Adopting:
             keywords["currency"] = there["currency"]
         if mode != "flexible":
             keywords["billing_mode"] = mode
+        if coupon is not None:
+            keywords["coupon"] = self._linked("coupon", coupon)
         for kind, remote in (("Customer", customer), ("Subscription", there)):
             self._names[kind].add(name)
             self._done.ids.setdefault(kind, {})[name] = str(remote["id"])

@@ -70,7 +70,7 @@ class Around:
     """What else of the account decides how a product is declared.
 
     Attributes:
-        meters: by id.
+        meters: those to adopt, by id.
         paid: how many subscriptions pay a price, by id.
         together: the prices that subscriptions pay beside a price, by id.
         taken: the names of plans, and of variables for meters, that are in use.
@@ -99,7 +99,11 @@ def find(
     recurring = [price for price in prices if price.get("recurring")]
     beside = [price for price in prices if not price.get("recurring")]
     offered = _offered(product, [price for price in recurring if price["active"]])
-    older = [price for price in recurring if price not in offered]
+    others = [price for price in recurring if price not in offered]
+    # What this program has made and numbered is a version, whether anyone pays it or not.
+    numbered = any(_version_of(price) for price in recurring)
+    older = [price for price in others if numbered or around.paid.get(price["id"])]
+    beside += [price for price in others if price not in older]
     name = _name(product, offered, around.taken)
     keys = _keys(product, name, [*offered, *older], around)
     units = _Units(product, around, meter_keys)
@@ -170,25 +174,34 @@ def _offered(product: StripeObject, active: Sequence[StripeObject]) -> list[Stri
     """
     if not active:
         raise NoPlan("it offers no recurring price")
-    fees = [price for price in active if not _is_metered(price)]
-    usage = [price for price in active if _is_metered(price)]
     if any(_version_of(price) for price in active):
         # This program has made them: the lookup keys say what is offered.
         keyed = [price for price in active if price.get("lookup_key")]
         if not keyed:
             raise NoPlan("none of its versions has a lookup key")
         return keyed
-    if len(fees) > 1:
-        default = [price for price in fees if price["id"] == product.get("default_price")]
-        others = [price for price in fees if price not in default]
-        alike = {(p["recurring"]["interval"], p["recurring"]["interval_count"], p["currency"]) for p in fees}
-        if not default or any(price.get("lookup_key") for price in others) or len(alike) > 1:
-            raise NoPlan("it offers several fees at the same time")
-        fees = default
-    counted = [price["recurring"].get("meter") for price in usage]
-    if len(set(counted)) < len(counted):
-        raise NoPlan("two of its prices bill by one meter")
-    return [*fees, *usage]
+    fees = [price for price in active if not _is_metered(price)]
+    if len({(p["recurring"]["interval"], p["recurring"]["interval_count"], p["currency"]) for p in fees}) > 1:
+        raise NoPlan("it offers several fees at the same time")
+    by_meter: dict[str, list[StripeObject]] = {}
+    for price in active:
+        if _is_metered(price):
+            by_meter.setdefault(str(price["recurring"].get("meter")), []).append(price)
+    return [_the_offered(alike, product) for alike in (fees, *by_meter.values()) if alike]
+
+
+def _the_offered(alike: Sequence[StripeObject], product: StripeObject) -> StripeObject:
+    """Which of several active prices for the same is offered: the one with a lookup key, else the default price.
+
+    Raises:
+        NoPlan: none, or more than one.
+    """
+    keyed = [price for price in alike if price.get("lookup_key")]
+    default = [price for price in alike if price["id"] == product.get("default_price")]
+    for some in (alike, keyed, default if not keyed else []):
+        if len(some) == 1:
+            return some[0]
+    raise NoPlan("it offers several prices for the same")
 
 
 def _assert_one_meter_each(
@@ -255,7 +268,7 @@ def _keys(product: StripeObject, name: str, prices: Sequence[StripeObject], arou
         label = re.fullmatch(rf"{re.escape(str(product['name']))} ({_KEY})", str(price.get("nickname")))
         if written is not None:
             key = written[1]
-        elif lookup and lookup[1] == name:
+        elif lookup:
             key = lookup[2]
         elif label:
             key = label[1]
@@ -339,9 +352,11 @@ class _Units:
 
 def units_of(product: Mapping[str, Any], meter: Mapping[str, Any]) -> str:
     """What a meter counts, in the plural: the end of `Alpaca.ai tokens`, else the meter's name."""
-    shown = str(meter["display_name"])
-    own = shown.removeprefix(f"{product['name']} ") if shown.startswith(f"{product['name']} ") else shown
-    return own[:40] or "units"
+    shown, prefix = str(meter["display_name"]), f"{product['name']} "
+    if shown.startswith(prefix):
+        return shown.removeprefix(prefix)[:40] or "units"
+    # A preview has it in the middle of a sentence: `API calls` stays, `Tokens` does not.
+    return (shown.lower() if shown[1:].islower() else shown)[:40]
 
 
 def charge_of(price: StripeObject, key: str, units: _Units) -> Fee | Usage:

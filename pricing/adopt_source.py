@@ -69,8 +69,10 @@ def _wrapped(title: str) -> list[str]:
     return [f'"""{title}"""']
 
 
-def shared(statements: Sequence[Statement], variable: Callable[[str], str]) -> list[Statement]:
-    """The statements with each long usage charge that several plans or versions have in a variable of its own.
+def hoisted(statements: Sequence[Statement], variable: Callable[[str], str]) -> list[Statement]:
+    """The statements with usage charges in variables of their own, as a person writes them.
+
+    Those that several plans or versions have in common, and those that make the text of a plan shorter so.
 
     Args:
         variable: a free variable for a name.
@@ -79,12 +81,22 @@ def shared(statements: Sequence[Statement], variable: Callable[[str], str]) -> l
     of_text: dict[str, str] = {}
     found: list[Statement] = []
     for assigned, call in statements:
-        for text, usage in _usages(call):
-            if times[text] > 1 and len(text) > _LONG and text not in of_text:
-                of_text[text] = variable(str(usage.keywords.get("units") or f"{usage.arguments[0]}s"))
-                found.append((of_text[text], usage))
+        charges = dict(_usages(call))
+        new = {text: usage for text, usage in charges.items() if text not in of_text}
+        common = {text for text in new if times[text] > 1 and len(text) > _LONG}
+        for text in common if not _is_shorter(call, new) else new:
+            units = str(new[text].keywords.get("units") or f"{new[text].arguments[0]}s")
+            of_text[text] = variable(units if times[text] > 1 else f"{call.arguments[0]}-{units}")
+            found.append((of_text[text], new[text]))
         found.append((assigned, _replaced(call, of_text)))
     return found
+
+
+def _is_shorter(call: Call, charges: Mapping[str, Call]) -> bool:
+    """Whether a statement takes fewer lines with charges in variables."""
+    names = dict.fromkeys(charges, "x" * 20)
+    apart = sum(len(_lines(each, _INDENT, "x" * 20 + " = ", "")) for each in charges.values())
+    return apart + len(_lines(_replaced(call, names), _INDENT, "", "")) < len(_lines(call, _INDENT, "", ""))
 
 
 def _usages(value: Any) -> Iterator[tuple[str, Call]]:
@@ -147,16 +159,23 @@ def _lines(value: Any, indent: str, before: str, after: str) -> list[str]:
     """An expression on as few lines as fit: whole, then a call's arguments on one line, then one entry a line."""
     flat = f"{indent}{before}{_flat(value)}{after}"
     entries = _entries(value)
-    if len(flat) <= WIDTH or not entries:
+    if not entries or (len(flat) <= WIDTH and not _has_versions(value)):
         return [flat]
     first, last = _brackets(value)
     inner = indent + _INDENT
     together = inner + ", ".join(f"{key}{_flat(each)}" for key, each in entries)
-    if isinstance(value, Call) and len(together) <= WIDTH:
+    if isinstance(value, Call) and len(together) <= WIDTH and not _has_versions(value):
         middle = [together]
     else:
         middle = [line for key, each in entries for line in _lines(each, inner, key, ",")]
     return [f"{indent}{before}{first}", *middle, f"{indent}{last}{after}"]
+
+
+def _has_versions(value: Any) -> bool:
+    """Whether several versions of a plan are in an expression: each is on a line of its own."""
+    if isinstance(value, Mapping):
+        return len(value) > 1 and all(isinstance(key, int) for key in value)
+    return isinstance(value, Call) and any(_has_versions(each) for each in value.arguments)
 
 
 def _brackets(value: Any) -> tuple[str, str]:
@@ -232,7 +251,8 @@ def plan(given: Plan) -> Call:
     default = given.currencies[0]
     keywords: dict[str, Any] = {}
     if given.fees:
-        keywords["fees"] = _one([_fee(each, default) for each in given.fees])
+        fees = [_fee(each, default) for each in given.fees]
+        keywords["fees"] = fees if len(fees) > 1 else fees[0].arguments[0] if not fees[0].keywords else fees[0]
     if given.usage:
         keywords["usage"] = _one([_usage(each, default) for each in given.usage])
     if given.currency != "usd" and (not several or given.currency in given.currencies):

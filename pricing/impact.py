@@ -20,7 +20,7 @@ import money
 from components.pricing import Fee, Plan, Rate, Usage
 from components.prover import MONTHS, cost
 from components.rating import Line, rate_lines
-from pricing.invoices import Billed, Charged
+from pricing.invoices import Billed, BilledLine, Charged
 
 #: Smaller groups of customers are shown together: a group of one would show a customer.
 LEAST_GROUP: Final = 5
@@ -45,6 +45,22 @@ class Standing:
     """
 
     stays: str | None
+
+
+@dataclass(frozen=True)
+class OpenUsage:
+    """What one charge of a subscription (by its hash) has used in its open period.
+
+    Attributes:
+        start: of the period, UTC seconds.
+        units: so far, scaled to the whole period.
+    """
+
+    subscription: str
+    version: int
+    key: str
+    start: int
+    units: Decimal
 
 
 @dataclass
@@ -232,6 +248,12 @@ class Comparison:
         self._subscriptions: dict[str, _Subscription] = {}
         self._not_sold: Counter[str] = Counter()
         self._reached: set[tuple[int, str, int | None, bool]] = set()
+        self._open: set[str] = set()
+        self._keys = {number: frozenset(charge.key for charge in plan.charges) for number, plan in versions.items()}
+        sold = {number: frozenset(plan.currencies) for number, plan in versions.items()}
+        # The currencies of the version that billed and of the two to compare.
+        self._sold = {number: each & sold[old] & sold[new] for number, each in sold.items()}
+        self._share = lru_cache(maxsize=None)(self._share_of)
         self._rate = lru_cache(maxsize=None)(self._look_up)
         self._rated = lru_cache(maxsize=4_096)(self._rate_again)
         self._match = _matches(versions[old], versions[new])
@@ -258,14 +280,24 @@ class Comparison:
             if self._calibrate(charged, invoice.currency):
                 self._sum(there, charged)
 
+    def add_open(self, usage: OpenUsage) -> None:
+        """Count an open period like a closed one; a subscription without any invoice stays out, since its seats are
+        unknown."""
+        there = self._subscriptions.get(usage.subscription)
+        if there is None or usage.version != self.old or usage.key not in self._match:
+            return
+        # It ends the last closed period, so that the next bill is still the one after that.
+        line = BilledLine(usage.units, 0)
+        self._sum(there, Charged(usage.version, usage.key, usage.start, usage.start, (line,)))
+        self._open.add(usage.subscription)
+
     def _calibrate(self, charged: Charged, currency: str) -> bool:
         """Compare one charge's lines with its version; returns whether they cover a whole period."""
         self.calibration.lines += len(charged.lines)
-        plan = self.versions.get(charged.version)
-        if plan is None or all(charge.key != charged.key for charge in plan.charges):
+        if charged.key not in self._keys.get(charged.version, ()):
             self.calibration.others["unknown version"] += len(charged.lines)
             return False
-        if any(currency not in each.currencies for each in (plan, self.versions[self.old], self.versions[self.new])):
+        if currency not in self._sold[charged.version]:
             self._not_sold[currency] += 1
             self.calibration.others[f"in {currency}"] += len(charged.lines)
             return False
@@ -323,7 +355,7 @@ class Comparison:
 
     def _sum(self, there: _Subscription, charged: Charged) -> None:
         key = charged.key
-        if all(charge.key != key for charge in self.versions[self.old].charges):
+        if key not in self._keys[self.old]:
             return
         kept = there.charges.setdefault(key, _Sum())
         if charged.end > kept.end:
@@ -336,11 +368,17 @@ class Comparison:
 
     def _quantity(self, key: str, ours: str, quantity: Decimal) -> Decimal:
         """Convert a quantity of the old version's charge to the new one's."""
+        share = self._share(key, ours)
+        if share is None:
+            return Decimal(1)
+        return quantity if share == 1 else Decimal((quantity * Decimal(share.numerator)) / Decimal(share.denominator))
+
+    def _share_of(self, key: str, ours: str) -> Fraction | None:
+        """How many old periods a new one has; None for a fee of the whole subscription."""
         was, now = self.versions[self.old].charge(key), self.versions[self.new].charge(ours)
         if isinstance(now, Fee):
-            return quantity if now.per == "seat" else Decimal(1)
-        share = _months(now) / _months(was)
-        return quantity if share == 1 else Decimal((quantity * Decimal(share.numerator)) / Decimal(share.denominator))
+            return Fraction(1) if now.per == "seat" else None
+        return _months(now) / _months(was)
 
     def _look_up(self, version: int, key: str, currency: str) -> Rate:
         plan = self.versions[version]
@@ -651,8 +689,13 @@ class Comparison:
             found.append("Currencies are never added up: each has its own figures.")
         if bare:
             found.append(
-                f"{_customers(len(bare))} without usage on any invoice (no period has closed yet): only the fees are "
-                "compared."
+                f"{_customers(len(bare))} without usage on any invoice (no period has closed yet): only their fees are "
+                "compared, so do not trust their change (--open-period reads what they have used so far)."
+            )
+        if self._open:
+            found.append(
+                f"The open period of {len(self._open):,} subscription{'s' * (len(self._open) != 1)} is included: what "
+                "meters have counted so far, scaled to the whole period."
             )
         if idle:
             found.append(f"Subscriptions that used nothing in any period: {idle:,}.")

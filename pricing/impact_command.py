@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -17,13 +17,25 @@ from typing import Any, Final
 
 from components.account import Account, AccountError
 from components.pricing import Version
+from components.providers.inventory import StripeObject
 from components.settings import Settings, SettingsError, StackConfig
-from pricing import chart, report
+from pricing import chart, lists, report
 from pricing.guardrails import Exceeded, GuardrailError, exceeded, idle_acknowledgements
 from pricing.impact import CALIBRATED, Comparison, Impact, Standing
 from pricing.invoices import Billed, Catalogue
 from pricing.program import ProgramError, configuration, plans
-from pricing.reading import Cache, ExportError, File, Read, Sample, catalogue_of, from_account, standings
+from pricing.reading import (
+    Cache,
+    ExportError,
+    File,
+    Read,
+    Sample,
+    catalogue_of,
+    from_account,
+    open_usage,
+    standing,
+    subscribers,
+)
 
 #: Exit codes: no objection; an unacknowledged exceeded limit; an error, or no trustworthy figures.
 NOTHING, PAST_A_LIMIT, ERROR = 0, 2, 3
@@ -84,6 +96,11 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         dest="lock",
         default=LOCK,
         help="the metadata key of a subscription that must not move (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--open-period",
+        action="store_true",
+        help="also read what was used in the present period, scaled to the whole: a call for each customer and meter",
     )
     parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
 
@@ -243,6 +260,8 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
     cut_short = None
     try:
         if job.arguments.file is not None:
+            if job.arguments.open_period:
+                raise CommandError("--open-period reads the account, so it does not go with --from")
             file = File(job.arguments.file, job.name)
             try:
                 for invoice in file.invoices(_catalogue_of_export(job, file)):
@@ -256,10 +275,13 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
         else:
             account = job.account()
             catalogue = _catalogue(job, account)
-            known = standings(account, catalogue, job.arguments.lock)
+            there = list(subscribers(account, catalogue))
+            known = dict(standing(each, job.arguments.lock) for each in there)
             try:
                 for invoice in _from_account(job, account, catalogue, comparison):
                     _take(comparison, sample, invoice)
+                if job.arguments.open_period:
+                    _read_open(account, catalogue, there, comparison)
             except AccountError as problem:
                 cut_short = str(problem)
         if sample is not None and known is not None:
@@ -270,6 +292,19 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
         if sample is not None:
             sample.close()
     return known, cut_short
+
+
+def _read_open(
+    account: Account, catalogue: Catalogue, subscriptions: Sequence[StripeObject], comparison: Comparison
+) -> None:
+    """Add the open periods of subscriptions."""
+    clocks = {each.get("test_clock") for each in subscriptions}
+    now = {clock: lists.now(account, clock) for clock in clocks}
+    progress = _Progress()
+    for number, subscription in enumerate(subscriptions, start=1):
+        for used in open_usage(account, subscription, catalogue, now[subscription.get("test_clock")]):
+            comparison.add_open(used)
+        progress(f"the open periods of {number:,} of {len(subscriptions):,} subscriptions read")
 
 
 def _take(comparison: Comparison, sample: Sample | None, invoice: Billed) -> None:
@@ -323,14 +358,7 @@ def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison:
         # With other prices, the same invoices mean something else.
         digest = sha256(repr((account.id, job.name, sorted(catalogue.items()))).encode()).hexdigest()
         cache = Cache(CACHE, digest)
-    said = time.monotonic()
-
-    def progress(sentence: str) -> None:
-        nonlocal said
-        if time.monotonic() - said >= 2:
-            said = time.monotonic()
-            print(f"pricing: {sentence}", file=sys.stderr, flush=True)
-
+    progress = _Progress()
     read = Read()
     try:
         yield from from_account(account, catalogue, job.first, job.until, read=read, cache=cache, progress=progress)
@@ -343,6 +371,18 @@ def _from_account(job: _Job, account: Account, catalogue: Catalogue, comparison:
             f"{account.calls:,} calls",
             file=sys.stderr,
         )
+
+
+class _Progress:
+    """Says on standard error how far it is, every two seconds at most."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, sentence: str) -> None:
+        if time.monotonic() - self._said >= 2:
+            self._said = time.monotonic()
+            print(f"pricing: {sentence}", file=sys.stderr, flush=True)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Each function yields Stripe's objects as it reads them, newest first, in one req
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -144,6 +145,14 @@ def lines(account: Account, invoice: Mapping[str, Any]) -> list[StripeObject]:
     if not shown.get("has_more"):
         return list(shown["data"])
     return list(every(account, f"/v1/invoices/{invoice['id']}/lines", "an invoice's lines"))
+
+
+def now(account: Account, test_clock: str | None) -> int:
+    """The present time of what is on a test clock, or on none: UTC seconds."""
+    if test_clock is None:
+        return int(time.time())
+    path = f"/v1/test_helpers/test_clocks/{test_clock}"
+    return int(account.request("get", path, {}, subject=f"test clock {test_clock}").data["frozen_time"])
 
 
 def _clocks(account: Account) -> Iterator[Mapping[str, str]]:

@@ -196,6 +196,13 @@ def run(
 
             program()
             return this_run()
+    except pulumi.ConfigMissingError as error:
+        if configuration(directory, stack).get(error.key) is None:
+            raise ProgramError(" ".join(str(error).split())) from None
+        raise ProgramError(
+            f"the program cannot do without {error.key}, which is encrypted in Pulumi.{stack}.yaml and not decrypted "
+            "here; read it with get_secret, and go on without it"
+        ) from None
     except pulumi.RunError as error:
         raise ProgramError(str(error)) from None
     finally:

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.account import Account
-from components.providers.inventory import OWNER_KEY, owner_of
+from components.providers.inventory import OWNER_KEY, StripeObject, owner_of
+from components.providers.values import id_of
 from components.publication import price_name
 from pricing import lists
-from pricing.impact import Standing
+from pricing.impact import OpenUsage, Standing
 from pricing.invoices import CLOSED, Billed, BilledLine, Catalogue, Charged, LayoutError, all_prices, billed, hashed
 
 SAMPLE: Final = "stripe-pricing invoice sample"
@@ -119,17 +120,47 @@ def catalogue_of(
     return found
 
 
-def standings(account: Account, catalogue: Catalogue, lock: str) -> dict[str, Standing]:
-    """The present state of each subscription of the plan, by its hash: a hundred per call.
+def subscribers(account: Account, catalogue: Catalogue) -> Iterator[StripeObject]:
+    """The subscriptions of the plan, with their schedules: a hundred per call."""
+    for subscription in lists.subscriptions(account, expand=("schedule",)):
+        if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"]):
+            yield subscription
+
+
+def standing(subscription: StripeObject, lock: str) -> tuple[str, Standing]:
+    """The hash of a subscription and its present state.
 
     Args:
         lock: the metadata key that locks a subscription.
     """
-    return {
-        hashed(subscription["id"], "s"): Standing(_stays(subscription, lock))
-        for subscription in lists.subscriptions(account, expand=("schedule",))
-        if any(item["price"]["id"] in catalogue for item in subscription["items"]["data"])
-    }
+    return hashed(subscription["id"], "s"), Standing(_stays(subscription, lock))
+
+
+def open_usage(account: Account, subscription: StripeObject, catalogue: Catalogue, now: int) -> Iterator[OpenUsage]:
+    """What a subscription has used in its open periods, scaled to whole ones: a call for each metered price."""
+    for item in subscription["items"]["data"]:
+        if item["price"]["id"] in catalogue and (units := used_so_far(account, subscription, item, now)) is not None:
+            version, key = catalogue[item["price"]["id"]]
+            start = int(item["current_period_start"])
+            yield OpenUsage(hashed(subscription["id"], "s"), version, key, start, units)
+
+
+def used_so_far(account: Account, subscription: Mapping[str, Any], item: Mapping[str, Any], now: int) -> Decimal | None:
+    """What an item's meter has counted in its open period, scaled to the whole of it.
+
+    None for an item without a meter, in a trial, and if less than a tenth of the period has passed: that tells too
+    little.
+    """
+    meter = (item["price"].get("recurring") or {}).get("meter")
+    start, end = int(item["current_period_start"]), int(item["current_period_end"])
+    # Stripe takes whole minutes.
+    first, last = start // 60 * 60, min(now, end) // 60 * 60
+    if meter is None or subscription["status"] == "trialing" or (last - start) * 10 < end - start:
+        return None
+    customer = str(id_of(subscription["customer"]))
+    counted = lists.event_summaries(account, str(meter), customer, first, last)
+    units = sum((Decimal(str(each["aggregated_value"])) for each in counted), Decimal(0))
+    return (units * (end - start) / (last - start)).to_integral_value()
 
 
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:

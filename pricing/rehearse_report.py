@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
 import money
@@ -180,17 +181,12 @@ def _currency(rehearsal: Rehearsal, then: Bills, currency: str, *, alone: bool) 
         f"pay more, {len(by_customer) - more - less:,} the same, {less:,} less."
     )
     rows = [
-        (
-            month,
-            money.format_minor(old, currency),
-            money.format_minor(new, currency),
-            signed(new - old, currency),
-            _few(len(up)),
-            _few(len(down)),
-        )
+        (month, *_money(old, new, currency), _few(len(up)), _few(len(down)))
         for month, (old, new, up, down) in sorted(by_month.items())
     ]
-    yield f"### By month{title}\n\n" + table([("month", "today", "then", "change", "pay more", "pay less"), *rows])
+    yield f"### By month{title}\n\n" + table(
+        [("month", "today", "then", "change", "pay more", "pay less"), *_together(rows)]
+    )
     changed = [(customer, old, new) for customer, (old, new) in by_customer.items() if old != new]
     top = sorted(changed, key=lambda row: (-abs(row[2] - row[1]), rehearsal.names.get(row[0], row[0])))[:TOP]
     if top:
@@ -198,16 +194,22 @@ def _currency(rehearsal: Rehearsal, then: Bills, currency: str, *, alone: bool) 
             [
                 ("customer", "today", "then", "change"),
                 *(
-                    (
-                        f"`{rehearsal.names.get(customer, 'new')}`",
-                        money.format_minor(old, currency),
-                        money.format_minor(new, currency),
-                        signed(new - old, currency),
-                    )
+                    (f"`{rehearsal.names.get(customer, 'new')}`", *_money(old, new, currency))
                     for customer, old, new in top
                 ),
             ]
         )
+
+
+def _money(old: int, new: int, currency: str) -> tuple[str, str, str]:
+    return money.format_minor(old, currency), money.format_minor(new, currency), signed(new - old, currency)
+
+
+def _together(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Months that are all the same in one row."""
+    for _, same in groupby(rows, key=lambda row: row[1:]):
+        (first, *rest), *more = same
+        yield (f"{first} to {more[-1][0]}, each" if more else first, *rest)
 
 
 def _few(count: int) -> str:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
@@ -26,7 +25,7 @@ from components.plan import PublishedPlan
 from components.providers.coupon import takes_off
 from components.rating import Bill
 from components.settings import SettingsError
-from pricing import moving
+from pricing import lists, moving
 from pricing.journal import Journal
 from pricing.moving import Rollout
 from pricing.program import ProgramError, plans, project, settings_of
@@ -196,7 +195,7 @@ def _opened(arguments: argparse.Namespace, account: Account | None) -> Iterator[
         new=new,
         stack=stack,
         owner=f"{stack}/rollout {old} to {new}",
-        now=_now(account, arguments.test_clock),
+        now=lists.now(account, arguments.test_clock),
         coupon=moving.coupons_of(account),
         cohort=Cohort(arguments.percent, _ids(arguments.only), seed=str(new)),
         lock=arguments.locked_by,
@@ -224,13 +223,6 @@ def _versions(
     if old not in plan.versions or old == new:
         raise RolloutError(f"name the old version with --from; {name} has {known}")
     return plan, (old, new)
-
-
-def _now(account: Account, clock: str | None) -> int:
-    if clock is None:
-        return int(time.time())
-    path = f"/v1/test_helpers/test_clocks/{clock}"
-    return int(account.request("get", path, {}, subject=f"test clock {clock}").data["frozen_time"])
 
 
 def _ids(path: Path | None) -> frozenset[str] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from components.account import Account, StripeRefusal
+from components.account import Account, AccountError, StripeRefusal
 from components.plan import PublishedPlan
 from components.providers import differ
 from components.providers.coupon import COUPON
@@ -30,7 +30,6 @@ from components.providers.promotion_code import PROMOTION_CODE
 from components.providers.reconciler import Reconciler
 from components.providers.run import run_of
 from components.providers.subscription import SUBSCRIPTION
-from components.providers.subscription_schedules import AT_RENEWAL, is_marked
 from components.providers.values import MISSING, Inputs, declared, id_of, mapping, path_text
 from components.publication import price_name
 from pricing import lists, pending
@@ -176,7 +175,7 @@ class _Work:
         self._by_owner: dict[tuple[str, str], list[StripeObject]] = {}
         self._refused: dict[str, StripeRefusal] = {}
         self._schedules: list[tuple[StripeObject, StripeObject | None]] = []
-        self._problems: list[ProgramError] = []
+        self._problems: list[Exception] = []
         self._lock = threading.RLock()
 
     def done(self) -> Verification:
@@ -191,8 +190,10 @@ class _Work:
         self._found.differences += self._left(counterparts)
         self._default_prices(counterparts)
         self._pending(counterparts)
-        subjects = list(dict.fromkeys(each.subject for each in self._found.differences))
-        self._found.differences.sort(key=lambda each: subjects.index(each.subject))
+        subjects: dict[str, int] = {}
+        for difference in self._found.differences:
+            subjects.setdefault(difference.subject, len(subjects))
+        self._found.differences.sort(key=lambda each: subjects[each.subject])
         kinds = {each.kind for each in first}
         for name, refusal in self._refused.items():
             self._found.unread.append(Unread(name, str(refusal), name in kinds))
@@ -283,12 +284,18 @@ class _Work:
 
         Raises:
             ProgramError: it declares what Stripe does not take.
+            AccountError: Stripe does not answer.
         """
         counterparts: dict[tuple[str, str], _Counterpart] = {}
 
         def find(resource: Declared) -> tuple[str, Mapping[str, Any]]:
             with self._lock:
-                each = self._counterpart(resource)
+                try:
+                    each = self._counterpart(resource)
+                except (AccountError, ProgramError) as problem:
+                    # Pulumi would wrap it in sentences of its own.
+                    self._problems.append(problem)
+                    each = _Counterpart(resource, _BY_NAME[resource.kind], {}, None)
                 counterparts[resource.kind, resource.name] = each
             outputs = {"livemode": self._account.livemode, "account": self._account.settings.account}
             return ("" if each.remote is None else str(each.remote["id"])), outputs
@@ -303,8 +310,7 @@ class _Work:
         arguments, problems = kind.schema.check(declared(resource.properties))
         if problems:
             path, sentence = problems[0]
-            self._problems.append(ProgramError(f"{kind.name} '{resource.name}': {path_text(path)}: {sentence}"))
-            return _Counterpart(resource, kind, {}, None)
+            raise ProgramError(f"{kind.name} '{resource.name}': {path_text(path)}: {sentence}")
         arguments = kind.fill(arguments, self._account.livemode)
         return _Counterpart(resource, kind, arguments, self._match(kind, arguments))
 
@@ -314,7 +320,7 @@ class _Work:
         if kind is DEFAULT_PRICE:
             product = objects.get(str(arguments.get("product")))
             return None if product is None or kind.gone(product) else product
-        if (id_ := arguments.get(ADOPT, arguments.get("id"))) is not None:
+        if isinstance(id_ := arguments.get(ADOPT, arguments.get("id")), str):
             found = objects.get(id_) or (self._fetched(kind, id_) if kind in (CUSTOMER, SUBSCRIPTION) else None)
             mine = [] if found is None else [found]
         elif kind is METER:
@@ -368,17 +374,8 @@ class _Work:
                 plan, number = versions.get(by_id.get(str(item.get("price")), ""), ("", 0))
                 if plan:
                     paid[plan] = max(number, paid.get(plan, 0))
-            waits = is_marked(each.remote) or self._is_ours(each.remote)
-            last_run["Subscription", each.declared.name] = {
-                "plan_versions": paid,
-                **({"price_changes": AT_RENEWAL} if waits else {}),
-            }
+            last_run["Subscription", each.declared.name] = {"plan_versions": paid}
         return last_run
-
-    def _is_ours(self, subscription: StripeObject) -> bool:
-        """Whether a schedule of this stack holds a subscription."""
-        schedule = pending.of_subscription(subscription)
-        return schedule is not None and stack_of(pending.made_by(schedule, subscription)) == self._owner
 
     # -- comparing ----------------------------------------------------------------------------------------------
 

@@ -191,5 +191,5 @@ class FaultySandbox(Sandbox):
         self._occurrences.clear()
 
     def titles(self) -> list[str]:
-        """The calls, retries left out, sorted: four threads make their order."""
+        """The calls, retries left out, sorted: threads make their order."""
         return sorted(seen.call.title for seen in self.seen if seen.call.attempt == 1)

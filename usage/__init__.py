@@ -4,7 +4,7 @@
 
     usage.record("alpaca_ai_tokens", customer="cus_...", value=1200)
 
-Importing this costs next to nothing: clients load at first use. `docs/usage.md` is the manual.
+Importing this costs next to nothing: the client loads at first use. `docs/usage.md` is the manual.
 """
 
 from . import errors as _errors
@@ -12,23 +12,23 @@ from .errors import *  # noqa: F403 - the tree of errors, which imports nothing 
 
 TYPE_CHECKING = False  # typing itself would cost 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from .aio import *  # noqa: F403
     from .client import *  # noqa: F403
 
-_FUNCTIONS = "Client cancel flush preview_invoice record record_many send status summaries verify"
-_HOMES = {"AsyncClient": "aio", **dict.fromkeys(_FUNCTIONS.split(), "client")}
+_LAZY = [
+    "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
+]  # fmt: skip
 
-__all__ = sorted([*_HOMES, *_errors.__all__])
+__all__ = sorted([*_LAZY, *_errors.__all__])
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _LAZY:
         raise AttributeError(f"module 'usage' has no attribute {name!r}")
-    from importlib import import_module
+    from . import client
 
-    value = globals()[name] = getattr(import_module(f"usage.{_HOMES[name]}"), name)
+    value = globals()[name] = getattr(client, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_LAZY})

@@ -1,79 +1,58 @@
-"""Calls to Stripe: paced, retried with jitter until their deadline, with every kind of answer told apart."""
+"""Calls to Stripe: through stripe-python's HTTP client, retried with jitter until their deadline, answers told apart.
+
+Proxies, certificates, keep-alive and the API version are stripe-python's own (through requests), which is loaded at the
+first call. This file adds a deadline, one retry loop, and a way to end a call that hangs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from . import spool
 from .destination import Destination
-from .errors import AuthenticationFailed, NotStripe, StripeError, Unreachable, redact
-from .http import HTTP
+from .errors import AuthenticationFailed, DestinationError, NotStripe, StripeError, Unreachable, redact
 
 USER_AGENT = "stripe-pricing-usage/0.2"
+ATTEMPTS = 6
 CALL_SECONDS = 30.0
+CONNECT_SECONDS = 3.0
+"""The connection timeout: connecting cannot be cut off, and the end of a script allows only 5 seconds."""
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 8.0
 LONGEST_WAIT = 60.0
 """A server that asks for a longer pause ends the call; the caller can try again later."""
 
-# https://docs.stripe.com/rate-limits and .../usage-based/recording-usage-api, in calls a second. We plan for a tenth
-# less: a server counts calls when they arrive, and the network bunches evenly spaced calls.
-LIMITS: dict[str, dict[str, float]] = {
-    # test mode counts meter events, the stream and everything else together: 25 a second
-    "test": {"all": 22.5},
-    # 1,000 meter events a second on top of the basic 100; the stream takes 10,000 events, 100 a call
-    "live": {"api": 90.0, "meter_events": 900.0, "stream": 90.0},
-    "none": {},
-}
+Answer = tuple[int, Mapping[str, str], bytes]
+"""Status, headers (case-insensitive) and body."""
 
 
 class Api:
-    """One destination's API. Thread-safe. `retries` and `limited` count retries, and answers of 429 and 409.
+    """One destination's API. Thread-safe. `halt` ends every wait between attempts: closing the client does not wait for
+    a call's backoff."""
 
-    `halt` ends every wait between attempts: closing the client does not wait for a call's backoff.
-    """
-
-    def __init__(self, destination: Destination, limits: str | None = None, share: int = 1, attempts: int = 6) -> None:
+    def __init__(self, destination: Destination) -> None:
         self.destination = destination
         self.halt = threading.Event()
-        self.retries = 0
-        self.limited = 0
-        self.skew: float | None = None
-        """Seconds that this machine's clock is ahead of the server's, by the last answer's Date; None if unknown."""
-        self._http: HTTP | None = None
-        self._attempts = attempts
-        limits = limits or ("none" if destination.sandbox else destination.mode)
-        if limits not in LIMITS:
-            raise ValueError(f"limits {limits!r} is none of {', '.join(LIMITS)}")
-        if share < 1:
-            raise ValueError("share is the number of workers that share the account's limits, at least 1")
-        self._intervals = {kind: share / rate for kind, rate in LIMITS[limits].items()}
-        self._next = dict.fromkeys([*self._intervals, "all"], 0.0)
-        self._pacing = threading.Lock()
-
-    @property
-    def http(self) -> HTTP:
-        """stripe-python's client, loaded at first use by one thread, because its modules import each other."""
-        with spool.IMPORTING:
-            if self._http is None:
-                self._http = HTTP(self.destination)
-            return self._http
+        self._transport: Any = None  # the embedded sandbox's client, or a requests session
+        self._live: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def call(
         self,
         method: str,
         path: str,
         *,
-        pace: str = "api",
         query: Sequence[tuple[str, str]] = (),
         form: Sequence[tuple[str, str]] | None = None,
         json_body: bytes | None = None,
+        base: str | None = None,
         token: str | None = None,
         idempotency: str | None = None,
         deadline: float | None = None,
@@ -88,36 +67,30 @@ class Api:
         import random
         from urllib.parse import urlencode
 
-        http = self.http
         headers = {"Authorization": f"Bearer {token or self.destination.api_key}", "User-Agent": USER_AGENT}
-        headers["Stripe-Version"] = http.api_version
         if json_body is not None or form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded" if json_body is None else "application/json"
         body = json_body if json_body is not None else urlencode(form or ()).encode("ascii")
-        base = self.destination.meter_events_base if pace == "stream" else self.destination.api_base
-        url = f"{base or ''}{path}?{urlencode(query)}" if query else f"{base or ''}{path}"
+        url = f"{base or self.destination.api_base or ''}{path}" + (f"?{urlencode(query)}" if query else "")
         maybe_done = False
         last = "out of time"
         wait = 0.0
-        for attempt in range(self._attempts):
+        for attempt in range(ATTEMPTS):
             if attempt:
-                self.retries += 1
                 # exponential, with jitter over the upper half
                 wait = max(wait, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2))
-            if not self._pause(max(wait, self._reserve(pace)), deadline):
+            if not self._pause(wait, deadline):
                 break
             if idempotency is not None:
                 # A fresh suffix for every attempt: with the same key Stripe would replay a stored 500 for a day.
                 # The event's identifier is what makes a retry safe.
                 headers["Idempotency-Key"] = f"{idempotency}/{os.urandom(4).hex()}"
-            left = CALL_SECONDS if deadline is None else min(CALL_SECONDS, max(0.05, deadline - time.monotonic()))
             try:
-                status, answered, content = http.send(method, url, headers, body, left)
+                status, answered, content = self._send(method, url, headers, body, deadline)
             except Unreachable as problem:
                 wait, last = 0.0, str(problem)
                 maybe_done = maybe_done or problem.maybe_done
                 continue
-            self._learn(answered)
             data = _object(content)
             if 200 <= status < 300 and data is not None:
                 return data
@@ -125,20 +98,14 @@ class Api:
             said = answered.get("stripe-should-retry")
             again = said == "true" or (said != "false" and (status in (409, 429) or status >= 500))
             if not again:
-                strange = not isinstance(error, dict) or (status in (404, 405, 413) and "code" not in error)
-                if strange or error is None:
+                if not isinstance(error, dict) or (status in (404, 405, 413) and "code" not in error):
                     raise NotStripe(self._not_stripe(status, answered, content), maybe_done or 200 <= status < 300)
                 raise _refusal(status, answered, error, maybe_done)
             last = self._not_stripe(status, answered, content)
             if isinstance(error, dict):
                 last = str(error.get("message") or f"the server answered {status}")
+            maybe_done = maybe_done or status >= 500
             wait = _retry_after(answered)
-            if status >= 500:
-                maybe_done = True
-            else:
-                self.limited += 1
-                if wait:
-                    self._reserve(pace, min(wait, LONGEST_WAIT))
             if wait > LONGEST_WAIT:
                 last += f"; it asks to wait {wait:,.0f} seconds"
                 break
@@ -158,46 +125,80 @@ class Api:
                 return
             cursor = [("starting_after", data["data"][-1]["id"])]
 
-    def cut_off(self) -> None:
-        """Break the connections of the calls in progress: they are out of time."""
-        if self._http is not None:
-            self._http.abort()
-
     def abort(self) -> None:
-        """End all calls of other threads, including one that hangs or waits to retry."""
+        """End all calls of other threads: one that hangs (its connection is shut) and one that waits to retry."""
+        from socket import SHUT_RDWR
+
         self.halt.set()
-        self.cut_off()
+        for connection in list(self._live):
+            if connection.sock is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    connection.sock.shutdown(SHUT_RDWR)
 
     def close(self) -> None:
         """Close connections and files; the next call reopens them."""
         with spool.IMPORTING:
-            http, self._http = self._http, None
-        if http is not None:
-            http.close()
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
-    def _reserve(self, kind: str, hold: float = 0.0) -> float:
-        """Reserve the next slot for a call of that kind; returns the seconds until then. Evenly spaced calls stay under
-        a limit wherever the server's seconds begin. hold: block all calls for that many seconds instead."""
-        kind = kind if kind in self._intervals else "all"
-        with self._pacing:
-            now = time.monotonic()
-            at = max(now + hold, self._next[kind])
-            self._next[kind] = at + (0.0 if hold else self._intervals.get(kind, 0.0))
-        return at - now
+    def _send(self, method: str, url: str, headers: dict[str, str], body: bytes, deadline: float | None) -> Answer:
+        """One attempt. Raises Unreachable, whose `maybe_done` says whether the request may have been carried out, or
+        DestinationError when a retry would not help."""
+        where = self.destination
+        with spool.IMPORTING:  # by one thread: its modules import each other
+            import stripe
+
+            if self._transport is None:
+                self._transport = _sandbox(where.sandbox_file) if where.api_base is None else self._session()
+        client: Any = self._transport
+        left = CALL_SECONDS if deadline is None else min(CALL_SECONDS, deadline - time.monotonic())
+        if left <= 0:
+            raise Unreachable("out of time")
+        if where.api_base is not None:
+            client = stripe.RequestsClient((min(left, CONNECT_SECONDS), left), self._transport)
+        try:
+            content, status, answered = client.request(
+                method.lower(), url, {**headers, "Stripe-Version": stripe.api_version}, body
+            )
+        except stripe.APIConnectionError as problem:
+            raise _explained(url, problem.__cause__) from None
+        return status, answered, content.encode() if isinstance(content, str) else content
+
+    def _session(self) -> Any:
+        """A requests session without redirects, whose connections are listed in `_live`."""
+        from requests import Session
+        from requests.adapters import HTTPAdapter
+
+        live = self._live
+
+        class Listed:
+            def connect(self) -> None:
+                live.add(self)
+                super().connect()  # type: ignore[misc]
+
+        class Adapter(HTTPAdapter):  # type: ignore[misc, unused-ignore]
+            def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+                pool = super().get_connection_with_tls_context(*arguments, **options)
+                if not issubclass(pool.ConnectionCls, Listed):
+                    pool.ConnectionCls = type("Connection", (Listed, pool.ConnectionCls), {})
+                return pool
+
+        session: Any = Session()
+        session.get_redirect_target = lambda _: None  # a redirect is an answer to report
+        session.auth = lambda request: request  # otherwise a .netrc file would replace the key
+        base = str(self.destination.api_base)
+        # a proxy from the environment cannot reach this machine's own ports
+        session.trust_env = "//127." not in base and "//localhost" not in base
+        session.mount("https://", Adapter())
+        session.mount("http://", Adapter())
+        return session
 
     def _pause(self, seconds: float, deadline: float | None) -> bool:
         """Wait; False if the deadline comes first or the call is halted."""
         if deadline is not None and time.monotonic() + seconds >= deadline:
             return False
         return not (self.halt.wait(seconds) if seconds else self.halt.is_set())
-
-    def _learn(self, headers: Mapping[str, str]) -> None:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            self.skew = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
-        except (KeyError, ValueError, TypeError):
-            pass  # the embedded sandbox sends no Date: it runs on our clock
 
     def _not_stripe(self, status: int, headers: Mapping[str, str], content: bytes) -> str:
         text = content[:200].lstrip()
@@ -216,6 +217,16 @@ def is_duplicate(problem: StripeError) -> bool:
     return problem.code == "duplicate_meter_event" or (
         problem.status == 400 and str(problem.args[0]).startswith("An event already exists with identifier")
     )
+
+
+def _sandbox(path: str) -> Any:
+    from sandbox import SandboxFileError
+    from sandbox.client import SandboxHTTPClient
+
+    try:
+        return SandboxHTTPClient(path)
+    except SandboxFileError as problem:
+        raise DestinationError(str(problem)) from None
 
 
 def _object(content: bytes) -> dict[str, Any] | None:
@@ -240,3 +251,31 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return max(0.0, float(headers.get("retry-after") or 0))
     except ValueError:
         return 0.0
+
+
+def _explained(url: str, cause: BaseException | None) -> DestinationError | Unreachable:
+    """The error for the cause of an APIConnectionError: not sent, possibly carried out, or hopeless."""
+    kinds = {kind.__name__ for kind in type(cause).__mro__}
+    host = url.partition("//")[2].partition("/")[0] or "the sandbox"
+    if "SandboxFileError" in kinds:
+        return DestinationError(str(cause))
+    if "SSLError" in kinds:
+        return DestinationError(f"the certificate of {host} cannot be verified, so nothing was sent: {_reason(cause)}")
+    if kinds & {"InvalidSchema", "InvalidURL", "MissingSchema", "InvalidHeader", "InvalidProxyURL", "UnicodeError"}:
+        return DestinationError(f"{host} cannot be called: {_reason(cause)}")
+    if kinds & {"ConnectTimeout", "ProxyError"} or "NewConnectionError" in repr(cause):
+        return Unreachable(f"no connection to {host}: {_reason(cause)}")
+    if "Timeout" in kinds or "ReadTimeoutError" in repr(cause):
+        return Unreachable(f"{host}: no answer in time", True)
+    return Unreachable(f"{host}: the connection broke ({_reason(cause)})", True)
+
+
+def _reason(cause: BaseException | None) -> str:
+    """The innermost cause in a few words, without the addresses of objects."""
+    inner = cause
+    while inner is not None:
+        cause = inner
+        causes = (getattr(cause, "reason", None), *cause.args)
+        inner = next((one for one in causes if isinstance(one, BaseException)), None)
+    text = str(cause).partition("object at 0x")[2].partition(": ")[2] or str(cause)
+    return (text or type(cause).__name__)[:200]

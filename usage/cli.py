@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import output
 from .errors import DestinationError, ImportFailed, InvalidEvent, SpoolMissing, StripeError, UsageError, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from .client import Client
-    from .results import Flush
 
 OK, UNDELIVERED, WRONG = 0, 1, 2
 
@@ -39,7 +37,7 @@ exit code: 0 when the command did everything, 1 when something is not delivered,
 _COMMANDS = """
 send: record one event, deliver it and wait
   With the same --identifier, a second run is the same event and bills once.
-- event EVENT  event name of the meter
+- event_name EVENT  event name of the meter
 - --customer CUSTOMER!  cus_...
 - --value UNITS=1  a decimal number (default 1)
 - --identifier NAME  names the fact, at most 100 characters (default: a new one)
@@ -49,7 +47,6 @@ send: record one event, deliver it and wait
 - --no-wait  only record; `usage flush` delivers
 - --timeout SECONDS=60  stop waiting after this long (default 60); the event stays in the spool
 > send alpaca_ai_tokens --customer cus_123 --value 1200
-> send alpaca_ai_tokens --customer cus_123 --value 7 --identifier job-42 --timestamp 2026-11-22T10:00Z
 > send alpaca_ai_tokens --customer cus_123 --value=-200 --correction
 
 import: record the events of a CSV or JSON Lines file and deliver them
@@ -67,7 +64,6 @@ import: record the events of a CSV or JSON Lines file and deliver them
 - --no-flush  only record; `usage flush` delivers
 - --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
 > import tokens.csv --event alpaca_ai_tokens --dry-run
-> import tokens.csv --event alpaca_ai_tokens
 > import - --format jsonl --import-id 2026-11-22    (standard input)
 
 flush: deliver everything recorded
@@ -75,12 +71,10 @@ flush: deliver everything recorded
 - --take NAME  also deliver events recorded for NAME (see status), if you know that they belong here
 - --outbox sqs://QUEUE  put the events into this queue instead
 - --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
-> flush --timeout 50 --json
 > flush --take unassigned    (recorded without a destination)
 
 status: show what is in the spool
   It does not call Stripe.
-> status --json
 
 summary: show usage as Stripe aggregated it
   The window is aligned for you; Stripe's totals lag by seconds to minutes.
@@ -90,15 +84,12 @@ summary: show usage as Stripe aggregated it
 - --start WHEN  ISO 8601 with an offset, or Unix seconds (default: start of this UTC month)
 - --end WHEN  exclusive (default now)
 - --group hour|day  one row an hour or UTC day
-- --csv  print CSV
-> summary alpaca_ai_tokens --customer cus_123
 > summary alpaca_ai_tokens --subscription sub_123    (this billing period)
-> summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day --csv
+> summary mtr_123 --customer cus_1 --customer cus_2 --start 2026-11-01T00:00Z --group day
 
 preview-invoice: show the next invoice line by line, as of now
 - --subscription SUBSCRIPTION  sub_...
 - --customer CUSTOMER  cus_...
-> preview-invoice --subscription sub_123
 > preview-invoice --customer cus_123    (each of its subscriptions)
 
 verify: compare the spool with Stripe's totals, hour by hour
@@ -107,42 +98,31 @@ verify: compare the spool with Stripe's totals, hour by hour
 - --customer CUSTOMER+  only this customer (repeat for several)
 - --start WHEN  default: everything still in the spool
 - --end WHEN  exclusive
-- --wait SECONDS=0  wait up to this long for Stripe's totals
-> verify --wait 120
 
 errors: list refused events, or apply Stripe's asynchronous error reports
 - --fetch  ask Stripe for the reports since the last one
-- --report FILE  an error report as a webhook received it (- for standard input)
 - --limit N=50  show at most this many (default 50)
-> errors --fetch
-> errors --report event.json
 
 retry: send refused events again, after fixing the cause
   An event of unknown fate is sent again only if you name it: do that when you know that it did not arrive.
 - identifiers IDENTIFIER*  only these
 - --code CODE+  only events refused with this code
 - --timeout SECONDS  stop delivering after this long; the rest stays for the next flush
-> retry --code no_meter
 > retry IDENTIFIER ...
 
 cancel: cancel an event
-  Within 24 hours Stripe removes it; after that, --correct records a negative event.
+  Within 24 hours Stripe removes it; after that, the refusal shows the command for a negative event.
 - identifier IDENTIFIER  of the event
 - --event NAME  event name, for an event that is not in the spool
-- --correct  after 24 hours: record a negative event
 - --timeout SECONDS=60  wait up to this long for deliveries (default 60)
-> cancel IDENTIFIER --correct
 > cancel IDENTIFIER --event alpaca_ai_tokens    (an event that is not in this spool)
 
 drain: deliver what producers put into an SQS queue
-  To run N drains at once, give each --share N.
+  Any number of drains can work on one queue.
 - --queue sqs://QUEUE!  sqs://NAME or sqs://HOST/ACCOUNT/NAME
-- --share N=1  number of workers that share the account's limits
 - --idle SECONDS=5  end when the queue has been empty for this long (default 5)
 - --forever  wait for more until stopped (SIGTERM finishes the batch)
-- --visibility N=120  hide a message for N seconds (default 120)
-> drain --queue sqs://usage
-> drain --queue sqs://usage --forever --share 3
+> drain --queue sqs://usage --forever
 """
 
 
@@ -159,6 +139,8 @@ def _argument(parser: argparse.ArgumentParser, line: str) -> None:
     left, _, words = line.partition("  ")
     name, _, value = left.partition(" ")
     settings: dict[str, Any] = {"help": words}
+    if name == "--event":
+        settings["dest"] = "event_name"
     if not value:
         parser.add_argument(name, action="store_true", **settings)
         return
@@ -194,11 +176,12 @@ def build_parser() -> argparse.ArgumentParser:
         name, _, summary = head.partition(": ")
         lines = {mark: [line[2:] for line in rest if line.startswith(mark)] for mark in ("  ", "- ", "> ")}
         description = " ".join([f"{summary[0].upper()}{summary[1:]}.", *lines["  "]])
-        examples = "\n  usage ".join(["examples:", *lines["> "]])
+        examples = "\n  usage ".join(["examples:", *lines["> "]]) if lines["> "] else ""
         made = commands.add_parser(
             name, help=summary, description=description, epilog=examples, parents=[common], formatter_class=raw
         )
-        made.set_defaults(run=globals()["_" + name.replace("-", "_")])
+        name = name.replace("-", "_")
+        made.set_defaults(run=globals().get(f"_{name}", _ask), method={"summary": "summaries"}.get(name, name))
         for line in lines["- "]:
             _argument(made, line)
     return parser
@@ -217,126 +200,74 @@ def _complain(problem: object) -> None:
     print(f"usage: {redact(str(problem))}", file=sys.stderr)
 
 
-def _print(options: argparse.Namespace, result: Any, show: Callable[[Any], None]) -> int:
+def _print(options: argparse.Namespace, result: Any) -> int:
     """Print a result; the exit code is its verdict."""
-    if options.json:
-        output.print_json(result)
-    else:
-        show(result)
+    import json
+
+    from .results import as_json
+
+    print(json.dumps(as_json(result), indent=2) if options.json else result)
     return OK if getattr(result, "complete", True) else UNDELIVERED
 
 
+def _given(options: argparse.Namespace, *besides: str) -> dict[str, Any]:
+    """The options of one command, which are the arguments of the method it calls."""
+    common = ("spool", "mode", "json", "run", "method", "client", *besides)
+    return {name: value for name, value in vars(options).items() if name not in common}
+
+
+def _ask(options: argparse.Namespace) -> int:
+    """A command that calls the client's method of the same name."""
+    return _print(options, getattr(_client(options), options.method)(**_given(options)))
+
+
 def _send(options: argparse.Namespace) -> int:
-    dimensions: dict[str, str] = {}
+    event = _given(options, "dimension", "no_wait", "timeout")
+    event["dimensions"] = {}
     for pair in options.dimension:
-        key, equals, value = pair.partition("=")
+        key, equals, event["dimensions"][key] = pair.partition("=")
         if not equals:
             raise UsageError(f"--dimension {pair!r} is not KEY=VALUE")
-        dimensions[key] = value
     client = _client(options, create=True)
-    arguments = (options.event, options.customer, options.value, options.timestamp, options.identifier, dimensions)
-    if options.no_wait:
-        identifier = client.record(*arguments, correction=options.correction)
-        data = {"identifier": identifier, "state": "pending", "spool": client.spool.path}
-        _print(
-            options, data, lambda _: print(f"recorded {identifier} in {client.spool.path}; `usage flush` delivers it")
-        )
-        return OK if client._delivers() else UNDELIVERED  # recorded as asked, unless there is no destination
-    sent = client.send(*arguments, correction=options.correction, timeout=options.timeout)
-    _print(options, sent, output.show_sent)
-    left = client.status().pending
-    if left and not options.json:
-        print(f"{output.count(left, 'other event')} waiting in the spool: `usage flush`")
-    return OK
+    if not options.no_wait:
+        return _print(options, client.send(**event, timeout=options.timeout))
+    data = {"identifier": client.record(**event), "state": "pending", "spool": client.spool.path}
+    _print(
+        options,
+        data if options.json else f"recorded {data['identifier']} in {data['spool']}; `usage flush` delivers it",
+    )
+    return OK if client._delivers() else UNDELIVERED  # recorded as asked, unless there is no destination
 
 
 def _import(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     client = _client(options, create=True)
     recording_only = options.dry_run or options.no_flush
     if not recording_only:
         _ = client.destination  # fail on a missing setting before reading a long file
-    taken = ("format", "import_id", "timestamp", "corrections", "whole", "dry_run", "rejects")
-    imported = client.import_file(
-        sys.stdin.buffer if options.file == "-" else options.file,
-        event_name=options.event,
-        **{name: getattr(options, name) for name in taken},
-    )
-    flushed = None if recording_only else client.flush(options.timeout)
-    strange: list[str] = []
-    if options.dry_run and client._destination is not None and client._destination.mode != "off":
-        from .delivery import is_active
-
-        names = [total.event_name for total in imported.totals]
-        strange = [name for name in names if not is_active(client._deliverer.meters.find(name))]
-    label, sandbox = client._where()
-    if options.json:
-        data = {**imported.as_json(), "unknown_event_names": strange, "sandbox": sandbox}
-        output.print_json({**data, "flush": flushed})
-    else:
-        output.show_imported(imported, label)
-        for name in strange:
-            print(f'  no active meter has the event name "{name}"; these events would be refused')
-        if flushed is not None:
-            output.show_flush(flushed)
-    if strange or not imported.complete:
-        return UNDELIVERED
-    if flushed is None:
-        return OK if options.dry_run or client._delivers() else UNDELIVERED
-    return OK if flushed.complete and client.status().complete else UNDELIVERED
+    source = sys.stdin.buffer if options.file == "-" else options.file
+    imported = client.import_file(source, **_given(options, "file", "no_flush", "timeout"))
+    if options.dry_run:
+        imported = replace(imported, unknown_event_names=client._unknown_event_names(imported))
+    if not recording_only:
+        imported = replace(imported, flush=client.flush(options.timeout))
+    code = _print(options, imported)
+    return code if options.dry_run or client._delivers() else UNDELIVERED
 
 
 def _flush(options: argparse.Namespace) -> int:
-    client = _client(options, outbox=options.outbox)
-    return _flushed(options, client, client.flush(options.timeout, take=options.take))
-
-
-def _flushed(options: argparse.Namespace, client: Client, flushed: Flush) -> int:
-    code = _print(options, flushed, output.show_flush)
-    left = client.status()
-    if left.dead > flushed.refused_count and not options.json:
-        print(f"  {left.dead - flushed.refused_count:,} refused earlier: `usage errors`")
-    return code if left.complete else UNDELIVERED
-
-
-def _status(options: argparse.Namespace) -> int:
-    return _print(options, _client(options).status(), output.show_status)
-
-
-def _summary(options: argparse.Namespace) -> int:
-    window = (options.meter, options.customer or None, options.start, options.end)
-    result = _client(options).summaries(*window, group=options.group, subscription=options.subscription)
-    return _print(options, result, output.print_csv if options.csv else output.show_summaries)
-
-
-def _preview_invoice(options: argparse.Namespace) -> int:
-    if options.subscription and options.customer:
-        raise ValueError("--subscription cannot be combined with --customer")
-    result = _client(options).preview_invoice(subscription=options.subscription, customer=options.customer)
-    return _print(options, result, output.show_preview)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    which = {"event_name": options.event, "customers": options.customer, "wait": options.wait}
-    return _print(options, _client(options).verify(options.start, options.end, **which), output.show_verification)
+    return _print(options, _client(options, outbox=options.outbox).flush(options.timeout, take=options.take))
 
 
 def _errors(options: argparse.Namespace) -> int:
     client = _client(options)
-    if options.fetch and options.report:
-        raise ValueError("--fetch cannot be combined with --report")
     if options.fetch:
-        return _print(options, client.fetch_error_reports(), output.show_reports)
-    if options.report:
-        source = 0 if options.report == "-" else options.report
-        with open(source, "rb", closefd=source != 0) as file:
-            return _print(options, client.error_report(file.read()), output.show_reports)
+        return _print(options, client.fetch_error_reports())
     letters = client.dead_letters(options.limit)
-    if options.json:
-        output.print_json({"errors": letters})
-    elif letters:
-        output.show_letters(letters)
-    else:
-        print("no event was refused")
+    advice = "after the fix: usage retry [--code CODE]; to drop one: usage cancel ID"
+    shown = "\n".join([*map(str, letters), f"\n{advice}"] if letters else ["no event was refused"])
+    _print(options, {"errors": letters} if options.json else shown)
     return UNDELIVERED if letters else OK
 
 
@@ -346,35 +277,20 @@ def _retry(options: argparse.Namespace) -> int:
     again = client.retry(codes=options.code, identifiers=options.identifiers)
     missing = len(options.identifiers) - len(again)
     if missing > 0:
-        print(f"usage: {output.count(missing, 'identifier')} neither refused nor of unknown fate", file=sys.stderr)
-    if not options.json:
-        print(f"{output.count(len(again))} to be sent again")
-    return _flushed(options, client, client.flush(options.timeout)) or (UNDELIVERED if missing > 0 else OK)
-
-
-def _cancel(options: argparse.Namespace) -> int:
-    client = _client(options)
-    how = {"event_name": options.event, "correct": options.correct, "timeout": options.timeout}
-    result = client.cancel(options.identifier, **how)
-    flushed = client.flush(options.timeout) if result.outcome == "corrected" else None
-    _print(options, result, output.show_cancelled)
-    if flushed is not None and not options.json:
-        output.show_flush(flushed)
-    return OK if flushed is None or flushed.complete else UNDELIVERED
+        _complain(f"{missing} of these identifiers neither refused nor of unknown fate")
+    return _print(options, client.flush(options.timeout)) or (UNDELIVERED if missing > 0 else OK)
 
 
 def _drain(options: argparse.Namespace) -> int:
     import signal
     import threading
 
-    client = _client(options, create=True, share=options.share)
-    _ = client.destination
+    client = _client(options, create=True)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     idle = None if options.forever else options.idle
-    result = client.drain(options.queue, idle_seconds=idle, visibility=options.visibility, stop=stop)
-    return _print(options, result, output.show_flush)
+    return _print(options, client.drain(options.queue, idle_seconds=idle, stop=stop))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -409,7 +325,7 @@ def _failed(options: argparse.Namespace, problem: Exception) -> int:
         error = {"type": type(problem).__name__, "message": message}
         if isinstance(problem, StripeError):
             error.update(code=problem.code or "", request_id=problem.request_id or "")
-        output.print_json({"error": error, "complete": False})
+        _print(options, {"error": error, "complete": False})
     _complain(message)
     settings = (DestinationError, InvalidEvent, ImportFailed, SpoolMissing)
     return WRONG if isinstance(problem, settings) or not isinstance(problem, UsageError) else UNDELIVERED

@@ -7,22 +7,22 @@ import os
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from functools import partial, update_wrapper
-from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from . import importing, reading, sqs, verifying
+from . import importing, reading, settling, sqs
 from . import spool as spools
 from .api import Api
-from .cancelling import cancel as cancelled
-from .delivery import BUSY, Delivery, Sender, Tally
+from .delivery import BUSY, Delivery, Sender, Tally, is_active
 from .destination import Destination, resolve
-from .errors import DestinationError, InvalidEvent, NotDelivered, SpoolFull, StripeError, UsageError
+from .errors import DestinationError, InvalidEvent, NotDelivered, StripeError, UsageError
 from .events import Event, Timestamp, Value, make_event
-from .results import Cancelled, Drained, Flush, Reports, Sent, Status
-from .spool import Spool
+from .results import Cancelled, Flush, Imported, Sent, Status
+from .spool import Kept, Spool
+from .text import count
 
 __all__ = [
     "Client", "cancel", "flush", "preview_invoice", "record", "record_many", "send", "status", "summaries", "verify",
@@ -32,6 +32,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 U = TypeVar("U")
 
+INTERVAL = 1.0
+"""The background thread looks for new events this often, in seconds."""
 EXIT_SECONDS = 5.0
 """How long a script waits for delivery when it ends; the rest stays in the spool for `usage flush`."""
 SLOWEST = 60.0
@@ -59,17 +61,13 @@ class Client:
 
     spool: path of the spool file; default STRIPE_USAGE_SPOOL, else the user's default (`usage status` shows it).
     mode: "sandbox", "test", "live" or "off"; a live key is used only when `mode` or STRIPE_MODE says "live".
-    background: deliver from a thread every `interval` seconds. `close` and the end of the script deliver the rest.
+    background: deliver from a thread. `close` and the end of the script deliver the rest.
     on_error: called with a UsageError for events that the background cannot deliver; without it, the logger "usage"
         warns. Each problem is reported once.
     outbox: "sqs://..." hands batches to an Amazon SQS queue instead; `usage drain` delivers them.
-    max_pending: limit of undelivered events; at the limit `record` raises SpoolFull. Events are never dropped.
     durable: fsync every record (about 3 ms); without it, a record survives any crash of the process, but a power
         cut only after a delivery or a checkpoint has synced it.
     create: whether the spool file may be created; if not, a missing file raises SpoolMissing.
-    limits: "test", "live" or "none" (calls a second, `usage.api.LIMITS`); default by mode. share: number of workers
-        that share the account's limits. attempts: how often a call is tried.
-    patience: seconds to wait for a locked spool.
     """
 
     def __init__(
@@ -81,16 +79,10 @@ class Client:
         api_base: str | None = None,
         sandbox_file: str | None = None,
         background: bool = True,
-        interval: float = 1.0,
         on_error: Callable[[UsageError], object] | None = None,
         outbox: str | None = None,
-        max_pending: int = 1_000_000,
         durable: bool = False,
         create: bool = True,
-        limits: Literal["test", "live", "none"] | None = None,
-        share: int = 1,
-        attempts: int = 6,
-        patience: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
@@ -98,9 +90,7 @@ class Client:
         self._said: set[str] = set()
         self.spool = Spool(
             spool,
-            max_pending=max_pending,
             durable=durable,
-            patience=patience,
             create=create,
             clock=lambda: self.clock(),
             on_lost=lambda happened: self._say(UsageError(happened)),
@@ -117,8 +107,6 @@ class Client:
         # in test mode and the sandbox, Stripe's test clocks decide what is in the future
         self._future = self._mode not in ("test", "sandbox")
         self._background_wanted = background
-        self._interval = interval
-        self._calls = (limits, share, attempts)
         self._outbox = outbox
         if outbox is not None:
             sqs.check_address(outbox)
@@ -133,7 +121,7 @@ class Client:
         self._deadline: float | None = None
         self._delivery: Delivery | None = None
         self._outbox_sender: Sender | None = None
-        self._tally: Tally | None = None
+        self._tally = Tally()  # what the background has done since the last flush
 
     @property
     def destination(self) -> Destination:
@@ -144,7 +132,7 @@ class Client:
 
     @property
     def api(self) -> Api:
-        """Paced and retried calls to the destination."""
+        """Retried calls to the destination."""
         return self._deliverer.api
 
     @property
@@ -153,7 +141,7 @@ class Client:
             raise DestinationError("STRIPE_MODE=off: nothing is recorded, and there is nothing to ask")
         with self._lock:
             if self._delivery is None:
-                self._delivery = Delivery(self.spool, Api(self.destination, *self._calls), lambda: self.clock())
+                self._delivery = Delivery(self.spool, Api(self.destination), lambda: self.clock())
             return self._delivery
 
     @property
@@ -179,14 +167,12 @@ class Client:
         """Whether there is a destination."""
         return self._destination is not None or self._outbox is not None
 
-    def _left(self) -> tuple[int, int, int]:
-        """The number of events: of unknown fate, undelivered here, and undelivered for another destination or none."""
-        if self._mode == "off":
-            return 0, 0, 0
-        counts, mine = self.spool.counts(), self._mine()
-        own = [counts.get(name, {}) for name in mine]
+    def _left(self) -> dict[str, Any]:
+        """The events that are left in the spool, counted as in `Flush`."""
+        counts, mine = ({}, []) if self._mode == "off" else (self.spool.counts(), self._mine())
+        own = sum((Counter(counts.get(name, {})) for name in mine), Counter[str]())
         held = sum(states.get("pending", 0) for name, states in counts.items() if name not in mine)
-        return sum(one.get("unknown", 0) for one in own), sum(one.get("pending", 0) for one in own), held
+        return {**{state: own[state] for state in ("pending", "unknown", "dead", "cancelling")}, "held": held}
 
     def _say(self, problem: UsageError) -> None:
         """Report a problem to `on_error` or the log, once."""
@@ -221,7 +207,7 @@ class Client:
         timestamp: Unix seconds, an aware datetime or ISO 8601 with an offset; default now.
         identifier: names the fact, at most 100 characters; recording it again is the same event. Default: a new one.
         dimensions: additional payload keys.
-        Raises InvalidEvent, SpoolFull or another SpoolError, and then records nothing.
+        Raises InvalidEvent or SpoolError, and then records nothing.
         """
         event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
         self._add((event,), timeless=timestamp is None)
@@ -278,29 +264,23 @@ class Client:
         within `timeout` seconds (it stays in the spool), and every error of `record`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._outbox is None:
-            _ = self.destination
         event = self._event(event_name, customer, value, timestamp, identifier, dimensions, correction=correction)
-        name = event.identifier
-
-        def sent(state: str, timestamp: int, duplicate: bool = False) -> Sent:
-            value = Decimal(event.value)
-            return Sent(*self._where(), name, event.event_name, event.customer, value, timestamp, duplicate, state)
-
+        (label, sandbox), name = self._where(), event.identifier
         if self._mode == "off":
             self._add((event,), timeless=True)
-            return sent("off", event.timestamp)
+            return Sent(label, sandbox, name, "off")
+        sender = self._sender
         with self._in_foreground():
             new = self.spool.add((event,), self._identity, timeless=timestamp is None)
             before = None if new else self.spool.find(name)
             if before is not None and before.state == "dead":
                 name = self.spool.retry(identifiers=[name])[0]
-            tally = self._deliver(deadline, identifier=name)
+            tally = sender.run(deadline, identifier=name)
         kept = self.spool.find(name)
         assert kept is not None
         if kept.state in ("delivered", "queued"):
-            again = bool(tally.counts["duplicates"]) or (before is not None and before.state == kept.state)
-            return sent(kept.state, kept.timestamp, again)
+            again = before is not None and before.state == kept.state
+            return Sent(label, sandbox, name, kept.state, again or bool(tally.counts["duplicates"]))
         if kept.state == "dead":
             raise StripeError(kept.message, status=kept.status, code=kept.code, request_id=kept.request_id)
         reason = tally.stopped or {
@@ -321,17 +301,15 @@ class Client:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._mode == "off":
-            return self._flushed(None)
-        if self._outbox is None:
-            _ = self.destination
+            return self._flushed(Tally())
+        sender = self._sender
         if take is not None:
             self.spool.hand_over("" if take == UNASSIGNED else take, self._identity)
         with self._in_foreground():
-            tally = self._deliver(deadline)
+            tally = sender.run(deadline)
         with self._lock:
-            since, self._tally = self._tally, None
-        if since is not None:
-            tally.merge(since)
+            tally.merge(self._tally)
+            self._tally = Tally()
         return self._flushed(tally)
 
     @contextmanager
@@ -345,111 +323,66 @@ class Client:
             with self._lock:
                 self._foreground -= 1
 
-    def _deliver(self, deadline: float | None, **how: Any) -> Tally:
-        """One delivery, to Stripe or the outbox. A call that is still trickling in at the deadline is cut off."""
-        sender = self._sender
-        timer = None
-        if deadline is not None and self._delivery is not None:
-            timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._delivery.api.cut_off)
-            timer.daemon = True
-            try:
-                timer.start()
-            except RuntimeError:
-                timer = None  # the interpreter is shutting down; each call still has its own timeout
-        try:
-            return sender.run(deadline, **how)
-        finally:
-            if timer is not None:
-                timer.cancel()
+    def _flushed(self, tally: Tally) -> Flush:
+        label, sandbox = self._where()
+        return Flush(label, sandbox, **tally.as_flush(), **self._left())
 
-    def _flushed(self, tally: Tally | None) -> Flush:
-        done: dict[str, Any] = {}
-        if tally is not None:
-            done = {"refused": tally.refused, "stopped": tally.stopped, **tally.counts}
-        unknown, pending, held = self._left()
-        return Flush(*self._where(), unknown=unknown, pending=pending, held=held, **done)
+    def drain(self, queue: str, *, idle_seconds: float | None = None, stop: threading.Event | None = None) -> Flush:
+        """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever), or `stop`.
 
-    def drain(
-        self,
-        queue: str,
-        *,
-        idle_seconds: float | None = None,
-        visibility: int = 120,
-        stop: threading.Event | None = None,
-    ) -> Drained:
-        """Deliver batches from an SQS queue until it has been empty for `idle_seconds` (None: for ever).
-
-        Any number of drains can work on one queue; with N drains, give each `share=N` to stay within the limits. A
-        message is deleted only after all its events are settled; a killed drain's messages reappear after `visibility`
-        seconds, and their identifiers make the repeat harmless.
+        Any number of drains can work on one queue. A message is deleted only after all its events are settled; a killed
+        drain's messages reappear after two minutes, and their identifiers make the repeat harmless.
         """
-        drain = sqs.Drain(self._deliverer, sqs.Queue(queue), self.clock, visibility=visibility)
-        return drain.run(idle_seconds, stop)
+        drain = sqs.Drain(self._deliverer, sqs.Queue(queue), self.clock)
+        return drain.run(idle_seconds, stop or threading.Event())
 
     def status(self) -> Status:
         """What is in the spool, and where it would be delivered. Does not call Stripe."""
-        counts: dict[str, dict[str, int]] = {}
-        codes: dict[str, int] = {}
-        oldest = None
-        if self._mode != "off":
-            counts, codes, oldest = self.spool.counts(), self.spool.dead_by_code(), self.spool.oldest_pending()
+        off = self._mode == "off"
+        counts, oldest = ({}, None) if off else (self.spool.counts(), self.spool.oldest_pending())
         names = ("pending", "unknown", "cancelling", "dead", "delivered", "queued")
         amounts: dict[str, Any] = {name: sum(one.get(name, 0) for one in counts.values()) for name in names}
+        label, sandbox = self._where()
         return Status(
-            *self._where(),
-            self.spool.path,
-            self._destination is not None,
+            label,
+            sandbox,
             **amounts,
-            held=self._left()[2] if counts and self._destination is not None else 0,
+            held=self._left()["held"] if self._destination is not None else 0,
+            spool=self.spool.path,
+            configured=self._destination is not None,
             oldest_pending_seconds=None if oldest is None else max(0, int(self.clock()) - oldest),
-            dead_by_code=codes,
             by_destination={name or UNASSIGNED: by_state for name, by_state in counts.items()},
         )
 
-    dead_letters = _through("spool", Spool.dead_letters)
+    def dead_letters(self, limit: int = -1) -> list[Kept]:
+        """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""
+        return self.spool.with_state("dead", limit)
+
     retry = _through("spool", Spool.retry)
 
-    def cancel(
-        self, identifier: str, *, event_name: str | None = None, correct: bool = False, timeout: float = 60.0
-    ) -> Cancelled:
+    def cancel(self, identifier: str, *, event_name: str | None = None, timeout: float = 60.0) -> Cancelled:
         """Cancel an event. Within 24 hours of its delivery, Stripe removes it from its totals.
 
-        An event that was never sent, or was refused, will not be sent. After 24 hours it raises StripeError, or with
-        `correct=True` records a negative event of the same time (`usage flush` delivers it). `event_name` is needed
-        only for an event that is not in this spool. timeout: seconds to wait for a delivery in progress.
+        An event that was never sent, or was refused, will not be sent. After 24 hours it raises StripeError, whose
+        message has the command for a negative event. `event_name` is needed only for an event that is not in this
+        spool. timeout: seconds to wait for a delivery in progress.
         """
         with self._in_foreground():
-            done = cancelled(self.spool, lambda: self.api, self._mine, identifier, event_name, correct, timeout)
-        return Cancelled(*self._where(), identifier, *done)
+            done = settling.cancel(self.spool, lambda: self.api, self._mine, identifier, event_name, timeout)
+        return Cancelled(*self._where(), identifier, done)
 
-    def error_report(self, report: str | bytes | Mapping[str, Any]) -> Reports:
-        """Apply one `v1.billing.meter.error_report_triggered` (or `.no_meter_found`) event, as a webhook receives it.
-
-        Its sample errors name events by identifier; those become dead letters with Stripe's code. A report that was
-        applied before changes nothing. For a thin notification without `data`, it asks Stripe for the rest.
-        """
-        return verifying.take_report(self.spool, lambda: self.api, report)
-
-    fetch_error_reports = _through("_deliverer", verifying.fetch_error_reports)
+    error_report = _through("_deliverer", settling.take_report)
+    fetch_error_reports = _through("_deliverer", settling.fetch_error_reports)
     summaries = _through("_deliverer", reading.summaries)
     preview_invoice = _through("_deliverer", reading.preview_invoice)
-    verify = _through("_deliverer", verifying.verify)
+    verify = _through("_deliverer", settling.verify)
 
     import_file = importing.import_file
 
-    def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int:
-        """Record a batch of an import; a full spool is delivered first, if there is a destination."""
-        while True:
-            try:
-                return self._add(events, timeless=timeless)
-            except SpoolFull as problem:
-                if not self._delivers():
-                    raise
-                with self._in_foreground():
-                    tally = self._deliver(None)
-                self._count(tally)
-                if tally.stopped is not None or not tally.counts.total():
-                    raise SpoolFull(f"{problem}; delivery stopped: {tally.stopped or 'nothing can be sent'}") from None
+    def _unknown_event_names(self, imported: Imported) -> tuple[str, ...]:
+        """The event names of an import without an active meter, if there is a destination to ask."""
+        names = [one.event_name for one in imported.totals] if self._identity else []
+        return tuple(name for name in names if not is_active(self._deliverer.meters.find(name)))
 
     def _start(self) -> None:
         with self._lock:
@@ -462,8 +395,8 @@ class Client:
                 self._thread = thread
 
     def _run(self) -> None:
-        """Deliver every `interval` seconds while there are events; survive and report every problem."""
-        closing, wait, last = self._closing, self._interval, False
+        """Deliver every INTERVAL seconds while there are events; survive and report every problem."""
+        closing, wait, last = self._closing, INTERVAL, False
 
         def halted() -> bool:
             return not last and (self._foreground > 0 or closing.is_set())
@@ -472,10 +405,10 @@ class Client:
             last = closing.wait(wait)
             problem: UsageError | None = None
             try:
-                if self._left()[1]:
+                if self._left()["pending"]:
                     patience = None if last else 0.0
                     deadline = self._deadline if last else None
-                    tally = self._deliver(deadline, chunk=BACKGROUND_CHUNK, patience=patience, halted=halted)
+                    tally = self._sender.run(deadline, chunk=BACKGROUND_CHUNK, patience=patience, halted=halted)
                     self._count(tally)
                     if tally.stopped not in (None, BUSY):
                         problem = UsageError(f"usage waits in {self.spool.path}: {tally.stopped}")
@@ -485,7 +418,7 @@ class Client:
                 problem = UsageError(f"delivery in the background failed: {type(failure).__name__}: {failure}")
             if problem is not None and not last:
                 self._say(problem)
-            wait = self._interval if problem is None else min(SLOWEST, max(wait, 0.1) * 2)
+            wait = INTERVAL if problem is None else min(SLOWEST, max(wait, 0.1) * 2)
 
     def _count(self, tally: Tally) -> None:
         """Keep the counts for the next flush to report, and report one event for each cause of refusal."""
@@ -495,8 +428,7 @@ class Client:
                 why = f"was refused and is not billed: {one.message}; `usage errors` lists all"
                 self._say(StripeError(f"the event {one.identifier} {why}", code=one.code, request_id=one.request_id))
         with self._lock:
-            if self._tally is not None:
-                tally.merge(self._tally)
+            tally.merge(self._tally)
             self._tally = tally
 
     def close(self, timeout: float = 30.0) -> Flush | None:
@@ -505,24 +437,18 @@ class Client:
         Undelivered events raise nothing: they stay in the spool, and `on_error` or a warning reports them. Returns what
         was delivered since the last flush, or None if this client has recorded nothing. The next use reopens it.
         """
-        return self._close(timeout, deliver=True)
-
-    def _close(self, patience: float, *, deliver: bool) -> Flush | None:
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         result = None
         try:
             if self._thread is not None:
                 self._stop(self._thread, deadline)
-            elif deliver and self in _OPEN and self._delivers() and self._left()[1]:
-                self._count(self._deliver(deadline))
+            elif timeout > 0 and self in _OPEN and self._delivers() and self._left()["pending"]:
+                self._count(self._sender.run(deadline))
             if self in _OPEN:
-                left = self._left()[1]  # without a destination, recording has already warned
-                if left:
-                    why = (self._tally.stopped if self._tally else None) or "they were not sent"
-                    events = f"{left:,} event{'s' * (left != 1)}"
-                    waiting = f"waiting in {self.spool.path} for `usage flush`"
-                    self._say(UsageError(f"{events} not delivered, {waiting}: {why}"))
                 result = self._flushed(self._tally)
+                if result.pending:  # without a destination, recording has already warned
+                    waiting = f"{count(result.pending)} not delivered, waiting in {self.spool.path} for `usage flush`"
+                    self._say(UsageError(f"{waiting}: {result.stopped or 'they were not sent'}"))
         except UsageError as failure:
             self._say(failure)
         finally:
@@ -565,7 +491,7 @@ def _at_exit() -> None:
     """At the end of the program: deliver for up to EXIT_SECONDS, and report what is left."""
     deadline = time.monotonic() + EXIT_SECONDS
     for client in list(_OPEN):
-        client._close(max(0.0, deadline - time.monotonic()), deliver=client._background_wanted)
+        client.close(max(0.0, deadline - time.monotonic()) if client._background_wanted else 0.0)
 
 
 def _after_fork_in_child() -> None:

@@ -18,6 +18,7 @@ from .spool import Kept, Spool
 Meter = dict[str, Any]  # as Stripe's API gives it
 Halted = Callable[[], bool]
 Done = Callable[[Sequence[Kept]], None]
+Ready = tuple[Kept, str, str]  # an event, and its meter's payload keys
 
 BATCH = 100  # https://docs.stripe.com/api/v2/billing-meter-stream: events a request
 CHUNK = 4000  # events taken from the spool at a time: one fsync for forty batches
@@ -79,16 +80,20 @@ class Tally:
         refused = [row for row in rows if row.state == "dead"]
         delivered = [row for row in rows if row.state in ("delivered", "queued")]
         duplicates = sum(row.code != "" for row in delivered)
-        self._count(Counter(delivered=len(delivered), duplicates=duplicates, refused_count=len(refused)), refused)
+        self._count({"delivered": len(delivered), "duplicates": duplicates, "refused_count": len(refused)}, refused)
 
     def merge(self, other: Tally) -> None:
         """Add the counts of another delivery."""
         self._count(other.counts, other.refused)
 
-    def _count(self, counts: Counter[str], refused: Sequence[Kept]) -> None:
+    def _count(self, counts: dict[str, int], refused: Sequence[Kept]) -> None:
         with self._lock:
             self.counts.update(counts)
             self.refused = (*self.refused, *refused)[:SHOWN_REFUSALS]
+
+    def as_flush(self) -> dict[str, Any]:
+        """The fields of `results.Flush` that it knows."""
+        return {**self.counts, "refused": self.refused, "stopped": self.stopped}
 
 
 class Sender:
@@ -100,11 +105,7 @@ class Sender:
     def __init__(self, spool: Spool, mine: Callable[[], list[str]]) -> None:
         self.spool = spool
         self.mine = mine
-        self.stopped: str | None = None
-        self.lost: str | None = None
-        """Why the last call got no answer."""
-        self._lost_in_a_row = 0
-        self._halted: Halted = bool
+        self.begin()
 
     def run(
         self,
@@ -143,14 +144,16 @@ class Sender:
                 after = claimed[-1].id
                 ready = [row for row in claimed if row.state == "pending"]
                 self.send(ready, deadline, done, alone=identifier is not None)
-        tally.stopped = self.stopped or self.lost
-        if tally.stopped is None and deadline is not None and time.monotonic() >= deadline:
-            tally.stopped = OUT_OF_TIME
+        late = deadline is not None and time.monotonic() >= deadline
+        tally.stopped = self.stopped or self.lost or (OUT_OF_TIME if late else None)
         return tally
 
     def begin(self, halted: Halted = bool) -> None:
         """Begin a new delivery: the cause that stopped the last one may be gone."""
-        self.stopped, self.lost, self._lost_in_a_row, self._halted = None, None, 0, halted
+        self._halted = halted
+        self.stopped: str | None = None
+        self.lost: str | None = None  # why the last call got no answer
+        self._lost_in_a_row = 0
 
     def send(self, rows: Sequence[Kept], deadline: float | None, done: Done, *, alone: bool = False) -> None:
         """Send events; calls `done` with those that are settled, and those that certainly were not sent."""
@@ -183,15 +186,15 @@ class Delivery(Sender):
         if self._account_known:
             return
         try:
-            account = self.api.get("/v1/account", deadline=deadline).get("id")
+            self.spool.learn_account(
+                self.api.destination.identity, str(self.api.get("/v1/account", deadline=deadline)["id"])
+            )
         except (StripeError, Unreachable, DestinationError) as problem:
             if not isinstance(problem, StripeError) or problem.status == 401:
                 self.stopped = str(problem)
                 return
-            account = None  # a restricted key may not ask; then the key counts as an account of its own
+            # a restricted key may not ask; then it counts as an account of its own
         self._account_known = True
-        if isinstance(account, str):
-            self.spool.learn_account(self.api.destination.identity, account)
 
     def send(self, rows: Sequence[Kept], deadline: float | None, done: Done, *, alone: bool = False) -> None:
         groups = iter([rows[first : first + BATCH] for first in range(0, len(rows), BATCH)])
@@ -205,43 +208,46 @@ class Delivery(Sender):
                         group = next(groups, None)
                     if group is None:
                         return
-                    self._group(group, deadline, done, alone)
+                    ready, settled = self._checked(group, deadline)
+                    done(settled + self._post(ready, deadline, alone))
             except BaseException as problem:  # noqa: BLE001 - the calling thread raises it again
                 broken.append(problem)
 
-        threads = []
         embedded = self.api.destination.api_base is None
-        for _ in range(0 if embedded else min(LANES, -(-len(rows) // BATCH)) - 1):
-            thread = threading.Thread(target=lane, name="usage-lane", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                break  # the interpreter is shutting down and starts no more threads: this one is enough
-            threads.append(thread)
+        threads = [
+            threading.Thread(target=lane, name="usage-lane", daemon=True)
+            for _ in range(0 if embedded else min(LANES, -(-len(rows) // BATCH)))
+        ]
         try:
-            lane()
-            if not broken:
-                for thread in threads:
-                    thread.join()
-            if broken:
-                raise broken[0]
-        except BaseException:  # Ctrl-C does not wait for calls that hang
-            self.api.abort()
             for thread in threads:
-                thread.join(2.0)
-            self.api.halt.clear()
-            raise
+                thread.start()
+        except RuntimeError:
+            threads = [thread for thread in threads if thread.is_alive()]  # the interpreter is shutting down
+        try:
+            if not threads:
+                lane()
+            for thread in threads:
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        finally:
+            if any(thread.is_alive() for thread in threads):  # Ctrl-C, or an answer that trickles in at the deadline
+                self.api.abort()
+                for thread in threads:
+                    thread.join(2.0)
+                self.api.halt.clear()
+        if broken:
+            raise broken[0]
 
-    def _group(self, group: Sequence[Kept], deadline: float | None, done: Done, alone: bool) -> None:
-        """Send what Stripe would accept; refuse here what Stripe would refuse later and less clearly."""
-        ready: list[tuple[Kept, str, str]] = []
-        settled: list[Kept] = []
+    def _checked(self, group: Sequence[Kept], deadline: float | None) -> tuple[list[Ready], list[Kept]]:
+        """The events that Stripe would accept, and the others: refused here, since Stripe would refuse them later and
+        less clearly, or left for the next delivery."""
+        ready: list[Ready] = []
+        others: list[Kept] = []
         keys: dict[str, tuple[str, str] | None] = {}
         oldest = self.clock() - PAST_SECONDS
         for row in group:
             if row.timestamp < oldest and not row.unknown_since:
                 why = f"its time {iso(row.timestamp)} is more than 35 days ago; Stripe no longer accepts it"
-                settled.append(row.refused("timestamp_too_far_in_past", why))
+                others.append(row.refused("timestamp_too_far_in_past", why))
                 continue
             if row.event_name not in keys and not self._over(deadline):
                 try:
@@ -254,12 +260,10 @@ class Delivery(Sender):
             elif row.event_name in keys:
                 known = self.meters.names(active=True)
                 why = f'No active meter found for event name "{row.event_name}" (active ones: {known}).'
-                settled.append(row.refused("no_meter", why))
+                others.append(row.refused("no_meter", why))
             else:
-                settled.append(row)
-        if ready:
-            self._post(ready, deadline, settled, alone)
-        done(settled)
+                others.append(row)
+        return ready, others
 
     def _keys(self, event_name: str, deadline: float | None) -> tuple[str, str] | None:
         """The payload keys of the meter, or None if there is no active one."""
@@ -275,45 +279,41 @@ class Delivery(Sender):
         key = "event_payload_key"
         return inner(meter, "customer_mapping", key, CUSTOMER_KEY), inner(meter, "value_settings", key, VALUE_KEY)
 
-    def _post(
-        self, ready: list[tuple[Kept, str, str]], deadline: float | None, settled: list[Kept], alone: bool
-    ) -> None:
+    def _post(self, ready: Sequence[Ready], deadline: float | None, alone: bool) -> list[Kept]:
+        """Send events in one call; returns those that are settled, and those that certainly were not sent."""
         rows = [row for row, _, _ in ready]
-        if self._over(deadline):
-            settled += rows
-            return
+        if not rows or self._over(deadline):
+            return rows
         try:
             if alone:
                 key = quote(rows[0].identifier, safe="")[:240]  # a header is ASCII, and Stripe takes 255 characters
-                how: dict[str, Any] = {"pace": "meter_events", "idempotency": key, "deadline": deadline}
-                self.api.call("POST", "/v1/billing/meter_events", form=v1_form(*ready[0]), **how)  # type: ignore[arg-type]
+                form = v1_form(*ready[0])  # type: ignore[arg-type]
+                self.api.call("POST", "/v1/billing/meter_events", form=form, idempotency=key, deadline=deadline)
             else:
-                objects = [v2_object(*one) for one in ready]  # type: ignore[arg-type]
-                self._post_stream(json.dumps({"events": objects}, separators=(",", ":")).encode("ascii"), deadline)
+                self._post_stream([v2_object(*one) for one in ready], deadline)  # type: ignore[arg-type]
         except (StripeError, Unreachable, DestinationError) as problem:
             middle = len(ready) // 2
             if middle and isinstance(problem, StripeError) and not isinstance(problem, AuthenticationFailed):
                 # one event fails the batch, and the answer may not say which: halve until it stands alone
-                self._post(ready[:middle], deadline, settled, alone)
-                self._post(ready[middle:], deadline, settled, alone)
-            else:
-                self._failed(problem, rows, settled)
-        else:
-            self._delivered(rows, settled)
+                return [*self._post(ready[:middle], deadline, alone), *self._post(ready[middle:], deadline, alone)]
+            return self._failed(problem, rows)
+        return self._delivered(rows)
 
-    def _post_stream(self, body: bytes, deadline: float | None) -> None:
-        path = "/v2/billing/meter_event_stream"
-        token = self._session(deadline, refused=None)
-        try:
-            self.api.call("POST", path, pace="stream", json_body=body, token=token, deadline=deadline)
-        except AuthenticationFailed as problem:
-            if problem.status != 401:
-                raise
-            # 401 billing_meter_event_session_expired: keep the batch, renew the session
-            token = self._session(deadline, refused=token)
-            self.api.call("POST", path, pace="stream", json_body=body, token=token, deadline=deadline)
+    def _post_stream(self, events: Sequence[dict[str, Any]], deadline: float | None) -> None:
+        body = json.dumps({"events": events}, separators=(",", ":")).encode("ascii")
+        refused: str | None = None
+        while True:
+            token = self._session(deadline, refused)
+            how: dict[str, Any] = {"base": self.api.destination.meter_events_base, "token": token, "deadline": deadline}
+            try:
+                self.api.call("POST", "/v2/billing/meter_event_stream", json_body=body, **how)
+                return
+            except AuthenticationFailed as problem:
+                if problem.status != 401 or refused is not None:
+                    raise
+                refused = token  # 401 billing_meter_event_session_expired: keep the batch, renew the session once
 
-    def _session(self, deadline: float | None, *, refused: str | None) -> str:
+    def _session(self, deadline: float | None, refused: str | None) -> str:
         """A session token that is valid for another minute; a new one if the current one is `refused` or old."""
         with self._session_lock:
             now = time.monotonic()
@@ -332,28 +332,26 @@ class Delivery(Sender):
                 self._token, self._token_at = token, now
             return self._token
 
-    def _delivered(self, rows: Sequence[Kept], settled: list[Kept], code: str = "") -> None:
+    def _delivered(self, rows: Sequence[Kept], code: str = "") -> list[Kept]:
         self.lost, self._lost_in_a_row = None, 0
-        settled += [row._replace(state="delivered", unknown_since=None, code=code) for row in rows]
+        return [row._replace(state="delivered", unknown_since=None, code=code) for row in rows]
 
-    def _failed(self, problem: UsageError, rows: Sequence[Kept], settled: list[Kept]) -> None:
-        """Settle the events of a failed call: keep them, or (one event, refused by Stripe itself) delivered or dead."""
+    def _failed(self, problem: UsageError, rows: list[Kept]) -> list[Kept]:
+        """What is known after a failed call: one event, answered by Stripe itself, is delivered or dead; else they stay
+        pending, and those that may have arrived are left out."""
         if isinstance(problem, StripeError) and not isinstance(problem, AuthenticationFailed):
             (row,) = rows
             if is_duplicate(problem):
-                self._delivered(rows, settled, "duplicate")
-                return
+                return self._delivered(rows, "duplicate")
             self.lost, self._lost_in_a_row = None, 0
             message = str(problem.args[0])
             code = problem.code or ("no_meter" if "No active meter" in message else f"http_{problem.status}")
             if problem.maybe_done and not row.unknown_since:  # an attempt without an answer may have delivered it
                 row = row._replace(unknown_since=int(self.clock()))
-            settled.append(row.refused(code, message, problem.status, problem.request_id))
-            return
-        if not problem.maybe_done:
-            settled += rows  # certainly not delivered, and still to be sent
+            return [row.refused(code, message, problem.status, problem.request_id)]
         if isinstance(problem, Unreachable):
             self.lost = str(problem)
             self._lost_in_a_row += 1
         if not isinstance(problem, Unreachable) or isinstance(problem, NotStripe) or self._lost_in_a_row >= LOST_CALLS:
             self.stopped = str(problem)
+        return [] if problem.maybe_done else rows

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from .errors import DestinationError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from .events import digest_of
 
 STRIPE_API = "https://api.stripe.com"
 STRIPE_METER_EVENTS = "https://meter-events.stripe.com"
@@ -18,6 +18,7 @@ SANDBOX_KEY = "sk_test_sandbox"
 MODES = ("sandbox", "test", "live", "off")
 
 
+@dataclass(frozen=True)
 class Destination:
     """A resolved destination. Its repr and label never show the key.
 
@@ -25,11 +26,15 @@ class Destination:
     is the embedded sandbox, whose file is `sandbox_file`.
     """
 
-    __slots__ = ("api_base", "api_key", "mode", "sandbox", "sandbox_file")
+    mode: str
+    api_key: str = field(default="", repr=False)
+    api_base: str | None = None
+    sandbox_file: str = ""
 
-    def __init__(self, mode: str, api_key: str = "", api_base: str | None = None, sandbox_file: str = "") -> None:
-        self.mode, self.api_key, self.api_base, self.sandbox_file = mode, api_key, api_base, sandbox_file
-        self.sandbox = mode == "sandbox"  # nothing sent there can bill a real customer
+    @property
+    def sandbox(self) -> bool:
+        """Whether nothing that is sent there can bill a real customer."""
+        return self.mode == "sandbox"
 
     @property
     def meter_events_base(self) -> str | None:
@@ -44,8 +49,6 @@ class Destination:
         """
         if self.sandbox:
             return f"sandbox:{self.api_base or os.path.abspath(self.sandbox_file)}"
-        from .events import digest_of
-
         return f"{self.mode}:key-{digest_of('key', self.api_key, self.api_base or '')[:12]}"
 
     @property
@@ -57,9 +60,6 @@ class Destination:
             return f"SANDBOX ({self.api_base or self.sandbox_file}): no real customer is billed"
         words = f"Stripe, {self.mode} mode"
         return words if self.api_base == STRIPE_API else f"{words}, through {self.api_base}"
-
-    def __repr__(self) -> str:
-        return f"Destination({self.label!r})"
 
 
 def resolve(
@@ -121,8 +121,6 @@ def _mode_of(key: str, wanted: str | None) -> str:
 def _checked_base(base: str | None) -> str | None:
     if base is None:
         return None
-    from urllib.parse import urlsplit
-
     try:
         parts = urlsplit(base)
         parts.port  # noqa: B018 - raises for an invalid port

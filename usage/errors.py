@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 __all__ = [  # noqa: RUF022 - in the order of the tree
-    "UsageError", "InvalidEvent", "IdentifierConflict", "SpoolError", "SpoolMissing", "SpoolFull", "SpoolLocked",
-    "SpoolDamaged", "DestinationError", "StripeError", "AuthenticationFailed", "Unreachable", "NotStripe",
-    "NotDelivered", "ImportFailed",
+    "UsageError", "InvalidEvent", "IdentifierConflict", "SpoolError", "SpoolMissing", "DestinationError",
+    "StripeError", "AuthenticationFailed", "Unreachable", "NotStripe", "NotDelivered", "ImportFailed",
 ]  # fmt: skip
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import re
 
 
 class UsageError(Exception):
@@ -40,23 +35,11 @@ class IdentifierConflict(InvalidEvent):
 
 
 class SpoolError(UsageError):
-    """The spool file cannot be read or written."""
+    """The spool file cannot be read or written: it is locked, damaged, not a spool, or the disk is full."""
 
 
 class SpoolMissing(SpoolError):
     """There is no spool file at the path; only recording creates one."""
-
-
-class SpoolFull(SpoolError):
-    """The spool has reached its limit of undelivered events; nothing was recorded."""
-
-
-class SpoolLocked(SpoolError):
-    """Another process has locked the spool for longer than `patience`."""
-
-
-class SpoolDamaged(SpoolError):
-    """The file is not a spool, or SQLite cannot read it."""
 
 
 class DestinationError(UsageError):
@@ -108,21 +91,14 @@ class ImportFailed(UsageError):
     """A file cannot be imported as asked. Rows recorded before the failure stay recorded."""
 
 
-_secrets: re.Pattern[str] | None = None
-
-
 def redact(text: str) -> str:
     """Replace anything that looks like a Stripe key, a bearer token or a password in an address.
 
     Stripe's own messages show a key shortened, but a proxy's error page or an exception's text may not.
     """
-    global _secrets
-    if _secrets is None:
-        import re
+    import re
 
-        # Keys and webhook secrets keep their prefix; a session token has none and only follows "Bearer".
-        _secrets = re.compile(
-            r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}|(Bearer )[^\s'\",]+|(://)[^\s/@]+(?=@)",
-            re.I,
-        )
-    return _secrets.sub(lambda match: f"{match.group(1) or match.group(2) or match.group(3)}***", text)
+    # keys and webhook secrets keep their prefix; a session token has none and only follows "Bearer"
+    keys, tokens = r"\b((?:sk|rk|pk|whsec)_(?:(?:test|live|org)_)?)[A-Za-z0-9_*]{4,}", r"(Bearer )[^\s'\",]+"
+    secret = f"{keys}|{tokens}|(://)[^\\s/@]+(?=@)"
+    return re.sub(secret, lambda match: f"{match[1] or match[2] or match[3]}***", text, flags=re.I)

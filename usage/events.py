@@ -49,18 +49,14 @@ def decimal_text(value: Value, *, correction: bool = False) -> str:
         kind = type(value).__name__
         raise InvalidEvent("value", f"{value!r} is a {kind}; pass an int, a str or a Decimal, {advice}")
     try:
-        if isinstance(value, (str, Decimal)):
-            text = shown(str(value).strip())
-            number = Decimal(str(value).strip())
-        else:
-            whole = index(value)
-            # checked before formatting: a number of thousands of digits is refused, not printed
-            huge = abs(whole) >= 10**40
-            text, number = ("the number", Decimal("1e41")) if huge else (str(whole), Decimal(whole))
+        number = Decimal(
+            value.strip() if isinstance(value, str) else value if isinstance(value, Decimal) else index(value)
+        )
     except TypeError:
         raise InvalidEvent("value", f"is a {type(value).__name__}; pass an int, a str or a Decimal") from None
     except InvalidOperation:
         number = Decimal("nan")
+    text = shown(value.strip() if isinstance(value, str) else str(number))
     if not number.is_finite():
         raise InvalidEvent("value", f"{text} is not a number")
     huge = bool(number) and abs(number.adjusted()) > 40  # formatting would expand 1E+999999 digit by digit
@@ -88,28 +84,23 @@ def utc_seconds(timestamp: Timestamp) -> int:
     Accepts Unix seconds (int, or float as from `time.time()`), an aware datetime, or an ISO 8601 string with an offset.
     Refuses a time without a zone: on a machine in another zone it could fall into another billing period.
     """
-    if isinstance(timestamp, str):
-        text = timestamp.strip()
-        try:
-            moment: Any = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-            moment = datetime.fromisoformat(text) if moment is None else moment
-        except ValueError:
-            why = f"{shown(text)} is neither Unix seconds nor ISO 8601 with an offset"
-            raise InvalidEvent("timestamp", why) from None
-    else:
-        moment = timestamp
-    if not isinstance(moment, datetime):
-        try:
-            seconds = int(moment) if isinstance(moment, float) else index(moment)  # numpy's integers too
-        except TypeError:
-            why = f"is a {type(moment).__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
-            raise InvalidEvent("timestamp", why) from None
-        except (ValueError, OverflowError):
-            raise InvalidEvent("timestamp", f"{moment!r} is not a time") from None
-        if seconds > 100_000_000_000:
+    moment: Any = timestamp.strip() if isinstance(timestamp, str) else timestamp
+    try:
+        if isinstance(moment, str):
+            moment = int(moment) if moment.isascii() and moment.isdigit() else datetime.fromisoformat(moment)
+        elif not isinstance(moment, datetime):
+            moment = int(moment) if isinstance(moment, float) else index(moment)  # numpy's integers too
+    except TypeError:
+        why = f"is a {type(moment).__name__}; pass Unix seconds, an aware datetime or ISO 8601 text"
+        raise InvalidEvent("timestamp", why) from None
+    except (ValueError, OverflowError):
+        why = f"{shown(str(timestamp))} is neither Unix seconds nor ISO 8601 with an offset"
+        raise InvalidEvent("timestamp", why) from None
+    if isinstance(moment, int):
+        if moment > 100_000_000_000:
             raise InvalidEvent("timestamp", f"{shown(str(timestamp))} looks like milliseconds; pass seconds")
-        return seconds
-    if moment.tzinfo is None or moment.utcoffset() is None:
+        return moment
+    if moment.utcoffset() is None:
         raise InvalidEvent("timestamp", f"{moment.isoformat()} has no time zone; add one, for example +00:00")
     # floored before it becomes a float: an event never moves into the next second
     return int(moment.replace(microsecond=0).timestamp() // 1)

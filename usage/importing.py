@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import json
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
 from typing import IO, Any, Literal, Protocol
@@ -28,18 +28,18 @@ class Recorder(Protocol):
     clock: Callable[[], float]
     _future: bool
 
-    def _add_or_deliver(self, events: Sequence[Event], timeless: Collection[str]) -> int: ...
+    def _add(self, events: Sequence[Event], *, timeless: Collection[str]) -> int: ...
+    def _where(self) -> tuple[str, bool]: ...
 
 
-Lines = Iterator[tuple[int, bytes, bool]]
-"""Number, text, and whether the line ended in a line break (the last one may be unfinished)."""
-Parse = Callable[[bytes], dict[str, Any] | None]
-"""Turns a line into arguments of `make_event`, or None if it is empty. Raises _BadLine."""
+Lines = Iterator[tuple[int, str, bool]]
+Row = tuple[Event, bool]
+"""An event, and whether its time was given."""
 
 BATCH = 1000
 MAX_LINE = 1 << 20
 SHOWN_ERRORS = 20
-FIELDS = ("event_name", "customer", "stripe_customer_id", "value", "timestamp", "identifier")
+FIELDS = ("event_name", "customer", "value", "timestamp", "identifier")
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 
@@ -48,62 +48,47 @@ class _BadLine(Exception):
 
 
 def _lines(file: IO[bytes]) -> Lines:
-    """The lines of a binary file as UTF-8, whatever its encoding and line breaks. Holds one block and one line."""
-    block = file.read(1 << 16)
-    decoder = None
-    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    elif b"\0" in block[:200]:
+    """Number, text, and whether the line ended in a line break, of every line of a binary file in UTF-8 or UTF-16,
+    whatever its line breaks. What is not UTF-8 is escaped with surrogates. Holds one block and one line."""
+    block = file.read(200)
+    encoding = "utf-16" if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    if encoding == "utf-8-sig" and b"\0" in block:
         raise _BadLine("holds zero bytes: UTF-16 without a byte order mark, or not text; save the file as UTF-8")
-    number, rest, ending = 0, b"", b""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("surrogateescape"), translate=True)
+    number, rest = 0, ""
     while block:
-        if decoder is not None:
-            block = decoder.decode(block).encode("utf-8", "replace")
-        if not ending:
-            block = block.removeprefix(codecs.BOM_UTF8)
-            # old Mac files end lines with a carriage return alone
-            ending = b"\r" if b"\r" in block and b"\n" not in block else b"\n"
-        *whole, rest = (rest + block).split(ending)
+        *whole, rest = (rest + decoder.decode(block)).split("\n")
+        rest = rest[: MAX_LINE + 1]  # enough to refuse the line
         for line in whole:
             number += 1
-            yield number, line.removesuffix(b"\r"), True
-        rest = rest[: MAX_LINE + 1]  # enough to refuse the line
+            yield number, line, True
         block = file.read(1 << 16)
-    if decoder is not None:
-        rest += decoder.decode(b"", True).encode("utf-8", "replace")
+    rest += decoder.decode(b"", True)
     if rest:
-        yield number + 1, rest.removesuffix(b"\r"), False
+        yield number + 1, rest.removesuffix("\n"), rest.endswith("\n")
 
 
-def _rejects(
-    path: str | os.PathLike[str] | None, header: bytes | None, opened: contextlib.ExitStack
-) -> Callable[[bytes], object]:
-    """Writes bad lines to a file (under the header, if it is CSV), to correct and import them.
-
-    Lines from earlier runs stay, and the same line is not written twice: importing a file again does not double its
-    bad rows.
-    """
-    if path is None:
-        return bool
+def _rejects(path: str | os.PathLike[str], header: str, opened: contextlib.ExitStack) -> Callable[[str], object]:
+    """Writes bad lines to a file (under the header, if it is CSV), to correct and import them. Lines from earlier runs
+    stay, and none is written twice."""
     try:
-        file = opened.enter_context(open(path, "a+b"))  # noqa: SIM115
+        file = open(path, "a+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        opened.enter_context(file)
         file.seek(0)
-        before = file.read().splitlines()
+        before = file.read().split("\n")[:-1]
     except OSError as problem:
         why = f"cannot be written: {problem.strerror or problem}"
         raise ImportFailed(f"the rejects file {os.fspath(path)} {why}") from None
-    if header is not None and before and before[0] != header:
-        why = "has rows with a different header; name another file"
-        raise ImportFailed(f"the rejects file {os.fspath(path)} {why}")
-    kept = Counter(before)
+    if before and header and before[0] != header:
+        raise ImportFailed(f"the rejects file {os.fspath(path)} has rows with a different header; name another file")
+    kept = set(before)
 
-    def keep(line: bytes) -> None:
-        if kept[line] > 0:
-            kept[line] -= 1
-        else:
-            file.write(line + b"\n")
+    def keep(line: str) -> None:
+        if line not in kept:
+            kept.add(line)
+            file.write(f"{line}\n")
 
-    if header is not None:
+    if header:
         keep(header)
     return keep
 
@@ -132,65 +117,53 @@ class _Repeats:
 
 
 class _Run:
-    """The state of one run over one file. add: None in a dry run."""
+    """The counts of one run over one file. add: records events, and returns how many are new."""
 
-    def __init__(
-        self, add: Callable[[Sequence[Event], Collection[str]], int] | None, keep: Callable[[bytes], object]
-    ) -> None:
-        self.add = add
-        self.keep = keep
+    def __init__(self, add: Callable[..., int], keep: Callable[[str], object]) -> None:
+        self.add, self.keep = add, keep
         self.rows = self.recorded = self.bad = 0
         self.errors: list[LineError] = []
         self.totals: dict[str, EventTotals] = {}
         self.held_back: str | None = None
-        self._batch: list[tuple[int, bytes, Event]] = []
-        self.timeless: set[str] = set()
 
-    def read(
-        self, lines: Lines, event_of: Callable[[bytes], Event | None], *, whole: bool, proves_itself: bool
-    ) -> None:
+    def read(self, lines: Lines, event_of: Callable[[str], Row], *, whole: bool, proves_itself: bool) -> None:
         """Record the event of every line. whole: accept a last line without a line break. `proves_itself`: a line that
         parses is complete."""
-        for number, raw, complete in lines:
-            event, wrong = None, None
-            try:
-                if len(raw) > MAX_LINE:
-                    raise _BadLine(f"is longer than {MAX_LINE} bytes")
-                event = event_of(raw)
-            except (InvalidEvent, _BadLine) as problem:
-                wrong = problem
-            if event is None and wrong is None:
+        batch: list[tuple[int, str, Row]] = []
+        for number, line, complete in lines:
+            if not line or line.isspace():
                 continue
-            if not complete and not whole and not (proves_itself and event):
+            row, wrong = None, ""
+            try:
+                row = event_of(line)
+            except (InvalidEvent, _BadLine) as problem:
+                wrong = str(problem)
+            if not (complete or whole or (proves_itself and row)):
                 self.held_back = (
                     f"line {number}, the last, has no line break, so it may be unfinished: it was held back; import "
                     f"the file again when it is complete, or pass --whole"
                 )
-            elif event is None:
-                self._reject(number, raw, str(wrong))
+            elif row is None:
+                self._reject(number, line, wrong)
             else:
-                self._batch.append((number, raw, event))
-            if len(self._batch) >= BATCH:
-                self._store()
-        self._store()
+                batch.append((number, line, row))
+            if len(batch) == BATCH:
+                self._record(batch)
+                batch = []
+        self._record(batch)
 
-    def _reject(self, number: int, raw: bytes, problem: str) -> None:
+    def _reject(self, number: int, line: str, problem: str) -> None:
         self.bad += 1
         if len(self.errors) < SHOWN_ERRORS:
             self.errors.append(LineError(number, problem))
-        self.keep(raw)
+        self.keep(line)
 
-    def _store(self) -> None:
-        if self._batch:
-            self._record(self._batch)
-        self._batch, self.timeless = [], set()
-
-    def _record(self, batch: list[tuple[int, bytes, Event]]) -> None:
+    def _record(self, batch: Sequence[tuple[int, str, Row]]) -> None:
         """Record rows together, or one by one if one of them is a different event with a known identifier."""
-        events = [event for _, _, event in batch]
+        events = [event for _, _, (event, _) in batch]
+        timeless = {event.identifier for _, _, (event, timed) in batch if not timed}
         try:
-            if self.add is not None:
-                self.recorded += self.add(events, self.timeless)
+            self.recorded += self.add(events, timeless=timeless) if events else 0
         except IdentifierConflict as problem:
             if len(batch) == 1:
                 self._reject(*batch[0][:2], str(problem))
@@ -200,17 +173,14 @@ class _Run:
             return
         self.rows += len(events)
         for name in {event.event_name for event in events}:
-            some = [event for event in events if event.event_name == name]
-            times = [event.timestamp for event in some]
-            kept = self.totals.get(name) or EventTotals(name, 0, Decimal(0), times[0], times[0])
-            total = exact_sum([kept.value, *(event.value for event in some)])
-            window = (min(kept.first, *times), max(kept.last, *times))
-            self.totals[name] = EventTotals(name, kept.events + len(some), total, *window)
+            values = [event.value for event in events if event.event_name == name]
+            kept = self.totals.get(name) or EventTotals(name, 0, Decimal(0))
+            self.totals[name] = EventTotals(name, kept.events + len(values), exact_sum([kept.value, *values]))
 
 
 def import_file(
     self: Recorder,
-    source: str | os.PathLike[str] | IO[bytes],
+    file: str | os.PathLike[str] | IO[bytes],
     *,
     format: Literal["csv", "jsonl"] | None = None,
     event_name: str | None = None,
@@ -224,10 +194,10 @@ def import_file(
     """Record the events of a CSV or JSON Lines file; see docs/usage.md for the columns. Safe to run again.
 
     Bad lines are reported and skipped, all others recorded; `flush` sends them. import_id: required for rows without
-    timestamp and identifier, and tells apart equal rows in different data. whole: accept a last line without a line
-    break. rejects: a file for the bad lines.
+    timestamp and identifier, and tells apart equal rows in different data. timestamp: for rows without one. whole:
+    accept a last line without a line break. rejects: a file for the bad lines.
     """
-    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
+    name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "-"
     kind = format or FORMATS.get(os.path.splitext(name)[1].lower())
     if kind is None:
         what = "name the format" if name == "-" else f"the name {os.path.basename(name)} does not tell the format"
@@ -236,9 +206,12 @@ def import_file(
         raise ImportFailed(f"the rejects file {os.fspath(rejects)} is the input itself; name another file")
     by_default = None if timestamp is None else utc_seconds(self.clock() if timestamp == "now" else timestamp)
 
-    def event_of(fields: dict[str, Any] | None) -> Event | None:
-        if fields is None:
-            return None
+    def event_of(line: str) -> Row:
+        if len(line) > MAX_LINE:
+            raise _BadLine(f"is longer than {MAX_LINE} characters")
+        if not line.isascii() and line != line.encode(errors="replace").decode():
+            raise _BadLine("is not UTF-8 text")
+        fields = parse(line)
         moment, identifier = fields.get("timestamp"), fields.get("identifier") or None
         timed = moment not in (None, "")
         if not timed and by_default is None:
@@ -257,35 +230,24 @@ def import_file(
             now=self.clock(),
             future=self._future,
         )
-        if identifier is None:
-            event = event._replace(identifier=repeats.name(event, import_id, timed))
-        if not timed:
-            run.timeless.add(event.identifier)
-        return event
+        return (event if identifier else event._replace(identifier=repeats.name(event, import_id, timed))), timed
 
     with contextlib.ExitStack() as opened:
         repeats = opened.enter_context(contextlib.closing(_Repeats()))
         try:
-            file = opened.enter_context(open(source, "rb")) if isinstance(source, (str, os.PathLike)) else source
-            lines = _lines(file)
-            parse, header = _csv(lines, event_name is not None) if kind == "csv" else (_json, None)
-            run = _Run(None if dry_run else self._add_or_deliver, _rejects(rejects, header, opened))
+            lines = _lines(opened.enter_context(open(file, "rb")) if isinstance(file, (str, os.PathLike)) else file)
+            parse, header = _csv(lines, event_name is not None) if kind == "csv" else (_json, "")
+            keep = bool if rejects is None else _rejects(rejects, header, opened)
+            run = _Run((lambda *_, **__: 0) if dry_run else self._add, keep)
             # a line that parses is complete if it is JSON, but maybe not if it is CSV
-            run.read(lines, lambda raw: event_of(parse(raw)), whole=whole, proves_itself=kind == "jsonl")
+            run.read(lines, event_of, whole=whole, proves_itself=kind == "jsonl")
         except OSError as problem:
             raise ImportFailed(f"{name} cannot be read: {problem.strerror or problem}") from None
         except _BadLine as problem:
             raise ImportFailed(f"{name}: {problem}") from None
     counts = (run.rows, run.recorded, 0 if dry_run else run.rows - run.recorded, run.bad)
     totals = tuple(run.totals[name] for name in sorted(run.totals))
-    return Imported(name, dry_run, *counts, tuple(run.errors), totals, run.held_back)
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise _BadLine("is not UTF-8 text") from None
+    return Imported(*self._where(), name, dry_run, *counts, tuple(run.errors), totals, run.held_back)
 
 
 def _cells(text: str, delimiter: str) -> list[str]:
@@ -299,23 +261,21 @@ def _cells(text: str, delimiter: str) -> list[str]:
         raise _BadLine(f"is not CSV: {problem}") from None
 
 
-def _csv(lines: Lines, has_event_name: bool) -> tuple[Parse, bytes]:
+def _csv(lines: Lines, has_event_name: bool) -> tuple[Callable[[str], dict[str, Any]], str]:
     """Read the header; returns a parser for the lines after it, and the header.
 
     It parses every line on its own: a stray quote makes one line bad, not the rest of the file.
     """
-    number, raw, _ = next((line for line in lines if line[1].strip()), (0, b"", True))
-    if not raw:
+    number, header, _ = next((line for line in lines if line[1].strip()), (0, "", True))
+    if not header:
         raise _BadLine("should name the columns, but the file is empty")
     try:
-        header = _text(raw)
         delimiter = next((mark for mark in ",;\t" if mark in header), ",")
         columns = [cell.strip() for cell in _cells(header, delimiter)]
         for name in columns:
             if name not in FIELDS and not name.startswith("dimensions."):
                 known = f"{', '.join(FIELDS)}, and dimensions.NAME for other payload keys"
                 raise _BadLine(f"names an unknown column {shown(name)}; known are {known}")
-        columns = ["customer" if name == "stripe_customer_id" else name for name in columns]
         missing = {"customer", "value", *(() if has_event_name else ("event_name",))} - set(columns)
         if missing:
             names = ", ".join(sorted(missing))
@@ -326,43 +286,27 @@ def _csv(lines: Lines, has_event_name: bool) -> tuple[Parse, bytes]:
         raise _BadLine(f"line {number} {problem}") from None
     further = [name for name in columns if name not in FIELDS]
 
-    def parse(raw: bytes) -> dict[str, Any] | None:
-        text = _text(raw)
-        if not text or text.isspace():
-            return None
-        cells = _cells(text, delimiter)
+    def parse(line: str) -> dict[str, Any]:
+        cells = _cells(line, delimiter)
         if len(cells) != len(columns):
             raise _BadLine(f"has {len(cells)} fields; the header names {len(columns)}")
         found: dict[str, Any] = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
         found["dimensions"] = {name.removeprefix("dimensions."): found[name] for name in further if found[name]}
         return found
 
-    return parse, raw
+    return parse, header
 
 
-def _json(raw: bytes) -> dict[str, Any] | None:
-    """One JSON object: this module's own keys, or a meter event as Stripe's API writes it (with `payload`)."""
-    text = _text(raw)
-    if not text or text.isspace():
-        return None
+def _json(line: str) -> dict[str, Any]:
+    """One JSON object with this module's own keys."""
     try:
-        data = json.loads(text, parse_float=Decimal)
+        data = json.loads(line, parse_float=Decimal)
     except (ValueError, RecursionError) as problem:
         raise _BadLine(f"is not JSON: {problem}") from None
     if not isinstance(data, dict):
         raise _BadLine("is not a JSON object")
-    known = {*FIELDS, "dimensions", "payload"}
-    for strange in sorted(data.keys() - known)[:1]:
-        raise _BadLine(f"has an unknown key {shown(strange)}; known are {', '.join(sorted(known))}")
-    payload = data.pop("payload", None)
-    if payload is not None:
-        if not isinstance(payload, dict):
-            raise _BadLine("has a payload that is not an object")
-        rest = dict(payload)
-        mapped = {"customer": rest.pop("stripe_customer_id", None), "value": rest.pop("value", None)}
-        data = {**mapped, "dimensions": rest, **data}
-    if "stripe_customer_id" in data:
-        data["customer"] = data["stripe_customer_id"]
+    for strange in sorted(data.keys() - {*FIELDS, "dimensions"})[:1]:
+        raise _BadLine(f"has an unknown key {shown(strange)}; known are {', '.join(FIELDS)}, dimensions")
     if isinstance(data.get("timestamp"), Decimal):
         data["timestamp"] = float(data["timestamp"])
     return data

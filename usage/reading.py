@@ -47,8 +47,8 @@ def summaries(
 
     meter: an event name or a meter id. start, end: as in `record`; default from the start of this UTC month to now.
     subscription: its customer and its current billing period. The window is widened to the boundaries that Stripe
-    requires (minutes, or the group's hours or UTC days); the result's `window` and `aligned` describe it. Aggregation
-    lags: events of the last minutes may be missing.
+    requires (minutes, or the group's hours or UTC days); the result shows it. Aggregation lags: events of the last
+    minutes may be missing.
     """
     if group not in ALIGNMENT:
         raise ValueError(f'group {group!r} is neither "hour" nor "day"')
@@ -57,31 +57,29 @@ def summaries(
     if found is None:
         why = f"(there are: {at.meters.names()})"
         raise StripeError(f'no meter has the event name "{meter}" at {where.label} {why}')
-    asked, now = (start, end), at.clock()
-    window = "this UTC month so far" if asked == (None, None) else "the requested window"
+    now = at.clock()
+    window = "this UTC month so far" if start is None and end is None else "the requested window"
     period = (month_start(now), int(now) + 1)
     if subscription is not None:
         window = f"the billing period of {subscription}"
         owner, period = _billing_period(at.api, subscription, found["id"])
-        if customer not in (None, owner, [owner], (owner,)):
+        if customer and customer not in (owner, [owner], (owner,)):
             raise InvalidEvent("customer", f"is not the customer of {subscription}, {owner}")
         customer = owner
     customers = [customer] if isinstance(customer, str) else list(customer or ())
     if not customers:
         raise InvalidEvent("customer", "is missing: Stripe summarises one customer at a time")
-    wanted = [usual if given is None else utc_seconds(given) for given, usual in zip(asked, period, strict=True)]
-    if wanted[1] <= wanted[0]:
+    since = period[0] if start is None else utc_seconds(start)
+    until = period[1] if end is None else utc_seconds(end)
+    if until <= since:
         raise InvalidEvent("end", "is not after start")
-    first, last = aligned(wanted[0], wanted[1], group)
+    first, last = aligned(since, until, group)
     rows: list[Summary] = []
     for name in dict.fromkeys(customers):
         mine = sorted(customer_summaries(at.api, found["id"], name, first, last, group), key=lambda row: row.start)
         rows += mine or ([Summary(name, first, last, Decimal(0))] if group is None else [])
-    chosen = [subscription is not None or given is not None for given in asked]
-    moved = (chosen[0] and first != wanted[0]) or (chosen[1] and last != wanted[1])
-    total = exact_sum(row.value for row in rows)
-    names = (where.label, where.sandbox, found["id"], found["event_name"])
-    return Summaries(*names, first, last, group, tuple(rows), window, moved, total)
+    names, total = (found["id"], found["event_name"]), exact_sum(row.value for row in rows)
+    return Summaries(where.label, where.sandbox, *names, first, last, group, tuple(rows), window, total)
 
 
 def _billing_period(api: Api, subscription: str, meter_id: str) -> tuple[str, tuple[int, int]]:

@@ -18,8 +18,21 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .errors import IdentifierConflict, SpoolDamaged, SpoolError, SpoolFull, SpoolLocked, SpoolMissing
-from .events import Event, digest_of
+from .errors import IdentifierConflict, SpoolError, SpoolMissing
+from .events import Event, digest_of, iso
+
+PATH_VARIABLE = "STRIPE_USAGE_SPOOL"
+VERSION = 3
+PATIENCE = 10.0
+"""Seconds to wait for a file that another process has locked."""
+UNIQUENESS_SECONDS = 24 * 3600
+"""Stripe holds identifiers unique for "at least 24 hours"; after that a resend could bill twice."""
+RESEND_MARGIN = 900
+"""Resending stops this much earlier, so no slow attempt ends outside the window."""
+KEEP_SECONDS = 40 * 86_400
+"""Settled events are kept longer than Stripe accepts their timestamps (35 days), so a repeat is still recognised."""
+SETTLED = ("delivered", "queued", "cancelled", "replaced")
+"""States that are final. The others: pending; of unknown fate for too long; dead (refused); cancelling."""
 
 
 class Kept(NamedTuple):
@@ -47,22 +60,20 @@ class Kept(NamedTuple):
         """The event, refused for good."""
         return self._replace(state="dead", code=code, message=message, status=status, request_id=request_id)
 
+    @property
+    def why(self) -> str:
+        """Why it was refused."""
+        return f"{self.message} [{self.code}{f', request {self.request_id}' if self.request_id else ''}]"
 
-PATH_VARIABLE = "STRIPE_USAGE_SPOOL"
+    def __str__(self) -> str:
+        where = ", SANDBOX" if self.destination.startswith("sandbox") else ""
+        what = f"{self.event_name} {self.value} for {self.customer} at {iso(self.timestamp)}"
+        return f"{self.identifier}\n  {what}\n  {self.why} (refused {iso(self.settled_at or 0)}{where})"
 
-VERSION = 3
-UNIQUENESS_SECONDS = 24 * 3600
-"""Stripe holds identifiers unique for "at least 24 hours"; after that a resend could bill twice."""
-RESEND_MARGIN = 900
-"""Resending stops this much earlier, so no slow attempt ends outside the window."""
-KEEP_SECONDS = 40 * 86_400
-"""Settled events are kept longer than Stripe accepts their timestamps (35 days), so a repeat is still recognised."""
 
-# What an event can be: pending; of unknown fate for too long; dead (refused); cancelling; or settled.
-SETTLED = ("delivered", "queued", "cancelled", "replaced")
-
-_SCHEMA = """
-CREATE TABLE events (
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS events (
     identifier TEXT NOT NULL, event_name TEXT NOT NULL, customer TEXT NOT NULL, value TEXT NOT NULL,
     timestamp INTEGER NOT NULL, dimensions TEXT,
     id INTEGER PRIMARY KEY, destination TEXT NOT NULL, state TEXT NOT NULL,
@@ -70,29 +81,30 @@ CREATE TABLE events (
     code TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '', status INTEGER NOT NULL DEFAULT 0,
     request_id TEXT, reported INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE UNIQUE INDEX events_identifier ON events (identifier);
-CREATE INDEX events_pending ON events (id) WHERE state = 'pending';
-CREATE INDEX events_unsettled ON events (state, id) WHERE state IN ('unknown', 'dead', 'cancelling');
-CREATE TABLE counters (
+CREATE UNIQUE INDEX IF NOT EXISTS events_identifier ON events (identifier);
+CREATE INDEX IF NOT EXISTS events_pending ON events (id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS events_unsettled ON events (state, id) WHERE state IN ('unknown', 'dead', 'cancelling');
+CREATE TABLE IF NOT EXISTS counters (
     destination TEXT NOT NULL, state TEXT NOT NULL, events INTEGER NOT NULL, PRIMARY KEY (destination, state)
 ) STRICT, WITHOUT ROWID;
-CREATE TRIGGER counted AFTER INSERT ON events BEGIN
+CREATE TRIGGER IF NOT EXISTS counted AFTER INSERT ON events BEGIN
     INSERT INTO counters VALUES (NEW.destination, NEW.state, 1)
         ON CONFLICT (destination, state) DO UPDATE SET events = events + 1;
 END;
-CREATE TRIGGER moved AFTER UPDATE OF state, destination ON events
+CREATE TRIGGER IF NOT EXISTS moved AFTER UPDATE OF state, destination ON events
 WHEN OLD.state <> NEW.state OR OLD.destination <> NEW.destination BEGIN
     UPDATE counters SET events = events - 1 WHERE destination = OLD.destination AND state = OLD.state;
     INSERT INTO counters VALUES (NEW.destination, NEW.state, 1)
         ON CONFLICT (destination, state) DO UPDATE SET events = events + 1;
 END;
-CREATE TRIGGER forgotten AFTER DELETE ON events BEGIN
+CREATE TRIGGER IF NOT EXISTS forgotten AFTER DELETE ON events BEGIN
     UPDATE counters SET events = events - 1 WHERE destination = OLD.destination AND state = OLD.state;
 END;
-CREATE TABLE error_reports (id TEXT PRIMARY KEY, created TEXT, received_at INTEGER NOT NULL) STRICT;
-CREATE TABLE accounts (destination TEXT PRIMARY KEY, account TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS error_reports (id TEXT PRIMARY KEY, created TEXT, received_at INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS accounts (destination TEXT PRIMARY KEY, account TEXT NOT NULL) STRICT, WITHOUT ROWID;
+PRAGMA user_version = {VERSION};
+COMMIT;
 """
-
 _EVENT = ", ".join(Event._fields)
 _KEPT = ", ".join(Kept._fields)
 _INSERT = (
@@ -100,19 +112,11 @@ _INSERT = (
     " ON CONFLICT (identifier) DO NOTHING"
 )
 
-_SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
-
 
 def default_path() -> str:
     """The user's default spool, the same from every working directory: in XDG_STATE_HOME or its usual default."""
     home = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
     return os.path.join(home or os.path.expanduser("~/.local/state"), "stripe-usage", "spool.db")
-
-
-def _is_busy(problem: sqlite3.Error) -> bool:
-    """Whether another process has a lock, which may be gone in a moment."""
-    name = getattr(problem, "sqlite_errorname", "") or ""
-    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"))
 
 
 class _Connection(sqlite3.Connection):
@@ -127,7 +131,7 @@ class _Connection(sqlite3.Connection):
 class Spool:
     """One spool file. Every method is one transaction; threads share the object, processes share the file.
 
-    create: whether the file may be created; if not, a missing file raises SpoolMissing.
+    create: whether the file may be created; if not, a missing file raises SpoolMissing. durable: fsync every record.
     on_lost: called with a sentence if the file was deleted or replaced while this process had it open.
     """
 
@@ -135,19 +139,13 @@ class Spool:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        max_pending: int = 1_000_000,
         durable: bool = False,
-        patience: float = 10.0,
         create: bool = True,
         clock: Callable[[], float] = time.time,
         on_lost: Callable[[str], object] = bool,
     ) -> None:
-        if max_pending < 1:
-            raise ValueError("max_pending must be at least 1")
         # made absolute now: a service that changes its working directory keeps its spool
         self.path = os.path.abspath(path if path is not None else os.environ.get(PATH_VARIABLE) or default_path())
-        self.max_pending = max_pending
-        self.patience = patience
         self.clock = clock
         self._create = create
         self._on_lost = on_lost
@@ -160,13 +158,13 @@ class Spool:
         with _FORKING:  # a fork that misses a spool would leave the child an open file without its locks
             _SPOOLS.add(self)
 
+    # -- the file -----------------------------------------------------------------------------------------------------
+
     def _open(self) -> sqlite3.Connection:
         try:
             if not os.path.exists(self.path):
-                if self._gone:
-                    raise SpoolMissing(f"the spool {self.path} was deleted")
-                if not self._create:
-                    why = "nothing was recorded there (--spool names another)"
+                if self._gone or not self._create:
+                    why = "it was deleted" if self._gone else "nothing was recorded there (--spool names another)"
                     raise SpoolMissing(f"there is no spool at {self.path}: {why}")
                 os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
                 # Usage figures and customer ids are private. Created exclusively: closing a file that another spool of
@@ -175,23 +173,20 @@ class Spool:
                     os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             elif not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise SpoolError(f"the spool {self.path} is not a file; set {PATH_VARIABLE} to one")
-            elif not os.access(self.path, os.W_OK):
-                raise SpoolError(f"the spool {self.path} is read-only; set {PATH_VARIABLE} to a writable file")
             connection = sqlite3.connect(
-                self.path, timeout=self.patience, isolation_level=None, check_same_thread=False, factory=_Connection
+                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, factory=_Connection
             )
         except (OSError, sqlite3.Error) as problem:
             advice = f"set {PATH_VARIABLE} to another file"
             raise SpoolError(f"the spool {self.path} cannot be opened: {problem}; {advice}") from None
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + PATIENCE
         while self._connection is None:
             try:
                 self._prepare(connection)
                 self._connection, self._file = connection, self._identity()
             except BaseException as problem:
-                # SQLite does not wait, whatever its timeout, when several processes create one file at once.
-                busy = isinstance(problem, sqlite3.OperationalError) and _is_busy(problem)
-                if not busy or time.monotonic() > deadline:
+                # SQLite does not wait, whatever its timeout, when several processes create one file at once
+                if not _is_busy(problem) or time.monotonic() > deadline:
                     connection.close()
                     raise
                 time.sleep(0.002)
@@ -201,7 +196,7 @@ class Spool:
         look = "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
         version, tables = connection.execute(look).fetchone()
         if version == 0 and tables:
-            raise SpoolDamaged(f"{self.path} is another SQLite file, not a spool")
+            raise SpoolError(f"{self.path} is another SQLite file, not a spool")
         if version not in (0, VERSION):
             raise SpoolError(
                 f"the spool {self.path} was written by another version of this module ({version}, not {VERSION}): "
@@ -210,14 +205,10 @@ class Spool:
         if version == 0:
             # half the usual page size: a commit writes and checksums whole pages, and ours touches four
             connection.execute("PRAGMA page_size = 2048")
-            connection.execute("PRAGMA journal_mode = WAL")
-            with _committing(connection):
-                if connection.execute(look).fetchone() == (0, 0):  # no other process has done it
-                    for statement in _SCHEMA.split("\nCREATE ")[1:]:
-                        connection.execute(f"CREATE {statement}")
-                    connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._sync}")
+        if version == 0:
+            connection.executescript(_SCHEMA)
 
     def close(self) -> None:
         """Close the file. The next use reopens it."""
@@ -266,9 +257,12 @@ class Spool:
             if synced:
                 connection.execute("PRAGMA synchronous = FULL")
             try:
-                with _committing(connection):
-                    yield connection
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
             finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 if synced:
                     connection.execute(f"PRAGMA synchronous = {self._sync}")
 
@@ -284,53 +278,52 @@ class Spool:
     def _explained(self, problem: sqlite3.Error) -> SpoolError:
         name = getattr(problem, "sqlite_errorname", "") or ""
         if _is_busy(problem):
-            how_long = f"for {self.patience:g} s; nothing was changed"
-            return SpoolLocked(f"the spool {self.path} has been locked by another process {how_long}")
+            how_long = f"for {PATIENCE:g} s; nothing was changed"
+            return SpoolError(f"the spool {self.path} has been locked by another process {how_long}")
         if name.startswith("SQLITE_FULL"):
             return SpoolError(f"no space left for the spool {self.path}: free some space; recorded events are kept")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             self.close()
-            return SpoolDamaged(
+            return SpoolError(
                 f"the spool {self.path} is damaged ({problem}); move it aside to continue recording, "
                 f"and docs/usage.md says how SQLite's .recover saves the readable events"
             )
         return SpoolError(f"the spool {self.path} cannot be used: {problem}")
+
+    # -- what happens to events ---------------------------------------------------------------------------------------
 
     def add(self, events: Sequence[Event], destination: str, *, timeless: bool | Collection[str] = False) -> int:
         """Record events in one commit; returns how many are new.
 
         An event whose identifier is already recorded with the same content is the same event, and not new. With other
         content it raises IdentifierConflict, and the call records nothing. timeless: the events (all, or these
-        identifiers) without a given time, whose times are not compared. destination: an identity
-        (`Destination.identity`), or "" if there is none. Raises SpoolFull beyond `max_pending`.
+        identifiers) without a given time, whose times are not compared. destination: `Destination.identity`, or "".
         """
         tail = (destination, "pending", int(self.clock()))
         with self._transaction(recording=True) as connection:
             new = connection.executemany(_INSERT, [(*event, *tail) for event in events]).rowcount
-            pending = connection.execute("SELECT sum(events) FROM counters WHERE state = 'pending'").fetchone()[0] or 0
-            if new and pending > self.max_pending:
-                raise SpoolFull(
-                    f"the spool {self.path} holds {pending - new} undelivered events and may hold "
-                    f"{self.max_pending}; nothing was recorded: deliver with `usage flush`, or raise max_pending"
-                )
-            if new < len(events):
-                for event in events:
-                    query = f"SELECT {_EVENT} FROM events WHERE identifier = ?"
-                    kept = Event(*connection.execute(query, (event.identifier,)).fetchone())
-                    if timeless is True or (timeless and event.identifier in timeless):
-                        kept = kept._replace(timestamp=event.timestamp)
-                    if kept != event:
-                        raise _conflict(kept, event)
+            for event in events if new < len(events) else ():
+                query = f"SELECT {_EVENT} FROM events WHERE identifier = ?"
+                kept = Event(*connection.execute(query, (event.identifier,)).fetchone())
+                if timeless is True or (timeless and event.identifier in timeless):
+                    kept = kept._replace(timestamp=event.timestamp)
+                for field, there, given in zip(Event._fields, kept, event, strict=True):
+                    if there != given:
+                        raise IdentifierConflict(
+                            "identifier",
+                            f"{event.identifier!r} is already recorded with a different {field} "
+                            f"({there!r}, now {given!r}); a new event needs a new identifier",
+                        )
         return new
 
     def take_in(self, rows: Sequence[Kept]) -> None:
         """Keep events from a queue that were refused or are of unknown fate, unless they are already here."""
-        now = int(self.clock())
         query = f"INSERT OR IGNORE INTO events ({_KEPT}) VALUES ({_marks(Kept._fields)})"
-        new: dict[str, Any] = {"id": None, "recorded_at": now}
-        taken = [row._replace(settled_at=now if row.state == "dead" else None, **new) for row in rows]
-        with self._transaction() as connection:
-            connection.executemany(query, taken)
+        new: dict[str, Any] = {"id": None, "recorded_at": int(self.clock())}
+        with self._transaction(synced=True, recording=True) as connection:
+            for row in rows:
+                settled_at = new["recorded_at"] if row.state == "dead" else None
+                connection.execute(query, row._replace(settled_at=settled_at, **new))
 
     @contextlib.contextmanager
     def delivering(self, patience: float, given_up: Callable[[], bool] = bool) -> Iterator[bool]:
@@ -380,18 +373,109 @@ class Spool:
         """Record the outcome of claimed events in one commit: their states, refusals, and since when their fate is
         unknown. An event that was possibly sent and is still pending needs no change."""
         now = int(self.clock())
+        query = (
+            "UPDATE events SET state = ?, unknown_since = ?, settled_at = ?, code = ?, message = ?, status = ?,"
+            " request_id = ? WHERE id = ? AND state = 'pending'"
+        )
         with self._transaction() as connection:
             connection.executemany(
-                "UPDATE events SET state = ?, unknown_since = ?, settled_at = ?, code = ?, message = ?, status = ?,"
-                " request_id = ? WHERE id = ? AND state = 'pending'",
+                query,
                 [
-                    (
-                        row.state, row.unknown_since, None if row.state == "pending" else now,
-                        row.code, row.message, row.status, row.request_id, row.id,
-                    )
+                    (row.state, row.unknown_since, None if row.state == "pending" else now, *row[12:16], row.id)
                     for row in rows
                 ],
-            )  # fmt: skip
+            )
+
+    def move(self, identifier: str, before: Sequence[str], after: str, *, unsent: bool = False) -> bool:
+        """Move an event from one of the states `before` to another, in one statement; False if it is in none of them.
+
+        unsent: only if no attempt to send it is in progress, was lost or succeeded. Delivery claims in one statement
+        too, so one of the two comes first and the other sees it.
+        """
+        settled = after in SETTLED
+        query = (
+            "UPDATE events SET state = ?, settled_at = iif(?, coalesce(settled_at, ?), settled_at),"
+            f" unknown_since = iif(?, NULL, unknown_since) WHERE identifier = ? AND state IN ({_marks(before)})"
+        )
+        query += " AND unknown_since IS NULL" if unsent else ""
+        return bool(self._change(query, after, settled, int(self.clock()), settled, identifier, *before))
+
+    def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
+        """Make dead letters pending again (all of them, or those with these codes or identifiers).
+
+        Returns their identifiers: unchanged, or new for events that Stripe accepted and later rejected, since it may
+        treat the old one as used. The next flush sends them. An event of unknown fate is sent again only if you name
+        it: do that when you know that it did not arrive.
+        """
+        wanted: list[str] = []
+        again = (
+            "UPDATE events SET state = 'pending', settled_at = NULL, code = '', message = '', status = 0,"
+            " request_id = NULL, unknown_since = iif(state = 'unknown', NULL, unknown_since) WHERE id = ?"
+        )
+        with self._transaction() as connection:
+            query = f"SELECT {_KEPT} FROM events WHERE state IN ('dead', 'unknown') ORDER BY id"
+            for kept in map(Kept._make, connection.execute(query).fetchall()):
+                name, named = kept.identifier, kept.identifier in identifiers
+                if (codes and kept.code not in codes) or ((identifiers or kept.state == "unknown") and not named):
+                    continue
+                if kept.reported:
+                    name = f"retry-{digest_of(name)}"
+                    connection.execute(_INSERT, (name, *kept[1:6], kept.destination, "pending", int(self.clock())))
+                    connection.execute("UPDATE events SET state = 'replaced' WHERE id = ?", (kept.id,))
+                else:
+                    connection.execute(again, (kept.id,))
+                wanted.append(name)
+        return wanted
+
+    def report(
+        self, report_id: str, created: str | None, samples: Sequence[tuple[Sequence[str], str, str]]
+    ) -> tuple[int, list[str]]:
+        """Apply one asynchronous error report: the events it names become dead letters. Returns how many, and the
+        identifiers that are not in this spool.
+
+        Each sample has the possible identifiers of the event, a code and a message. A report that was already applied
+        changes nothing.
+        """
+        matched, strangers, now = 0, [], int(self.clock())
+        refuse = (
+            "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL, code = ?, message = ?, status = 0,"
+            " request_id = ?, reported = 1 WHERE id = ? AND state IN ('delivered', 'unknown', 'pending', 'queued')"
+        )
+        with self._transaction() as connection:
+            taken = (report_id, created, now)
+            new = connection.execute("INSERT OR IGNORE INTO error_reports VALUES (?, ?, ?)", taken).rowcount
+            for names, code, message in samples if new else ():
+                query = f"SELECT id FROM events WHERE identifier IN ({_marks(names)})"
+                found = connection.execute(query, names).fetchone()
+                if found is None:
+                    strangers.append(names[0])
+                else:
+                    values = (now, code, message, report_id, found[0])
+                    matched += connection.execute(refuse, values).rowcount
+        return matched, strangers
+
+    def hand_over(self, before: str, after: str) -> int:
+        """Move the undelivered events of one destination to another, at the user's request; returns how many."""
+        which = "destination = ? AND state = 'pending' AND unknown_since IS NULL"
+        return self._change(f"UPDATE events SET destination = ? WHERE {which}", after, before)
+
+    def prune(self, limit: int = 10_000) -> int:
+        """Delete up to `limit` settled events older than KEEP_SECONDS; returns how many.
+
+        Ids grow with time, so it checks only the oldest rows: the page after those that it has already checked, which
+        may contain events that cannot be deleted yet.
+        """
+        before = int(self.clock()) - KEEP_SECONDS
+        oldest = self._rows("SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", self._pruned_to)
+        if not oldest or oldest[0][0] >= before:
+            self._pruned_to = 0  # events that could not be deleted then may be settled by now
+            return 0
+        page = "SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)"
+        first, self._pruned_to = self._pruned_to, self._rows(page, self._pruned_to, limit)[0][0]
+        query = f"DELETE FROM events WHERE id > ? AND id <= ? AND settled_at < ? AND state IN ({_marks(SETTLED)})"
+        return self._change(query, first, self._pruned_to, before, *SETTLED)
+
+    # -- accounts -----------------------------------------------------------------------------------------------------
 
     def learn_account(self, destination: str, account: str) -> None:
         """Record which Stripe account a key (by its identity) belongs to."""
@@ -406,12 +490,7 @@ class Spool:
         )
         return [destination, *(name for (name,) in rows if name != destination and name.startswith(f"{mode}:"))]
 
-    def hand_over(self, before: str, after: str) -> int:
-        """Move the undelivered events of one destination to another, at the user's request; returns how many."""
-        query = (
-            "UPDATE events SET destination = ? WHERE destination = ? AND state = 'pending' AND unknown_since IS NULL"
-        )
-        return self._change(query, after, before)
+    # -- what is there ------------------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of events by destination ("" if unknown) and state."""
@@ -436,14 +515,6 @@ class Spool:
         rows = map(Kept._make, self._rows(query, state, limit))
         return [row._replace(reported=bool(row.reported)) for row in rows]
 
-    def dead_letters(self, limit: int = -1) -> list[Kept]:
-        """Events refused for good, newest refusal first, with `code`, `message`, `status` and `request_id`."""
-        return self.with_state("dead", limit)
-
-    def dead_by_code(self) -> dict[str, int]:
-        """Number of refused events by code."""
-        return dict(self._rows("SELECT code, count(*) FROM events WHERE state = 'dead' GROUP BY 1 ORDER BY 2 DESC"))
-
     def totals(
         self, destinations: Sequence[str], start: int | None, end: int | None
     ) -> list[tuple[str, str, int, str, str, int, int]]:
@@ -456,139 +527,25 @@ class Spool:
             *destinations, -(2**60) if start is None else start, 2**60 if end is None else end,
         )  # fmt: skip
 
-    def withdraw(self, identifier: str) -> bool:
-        """Decide, in one statement, that an event will never be sent: True if no attempt to send it is in progress, was
-        lost or succeeded.
-
-        Delivery claims in one statement too, so one of the two comes first and the other sees it.
-        """
-        return bool(
-            self._change(
-                "UPDATE events SET state = 'cancelled', settled_at = ? WHERE identifier = ?"
-                " AND state IN ('pending', 'dead') AND unknown_since IS NULL",
-                int(self.clock()),
-                identifier,
-            )
-        )
-
-    def move(self, id_: int, before: str, after: str) -> bool:
-        """Move one event from one state to another; False if it is not in the first. A pending event keeps its
-        `unknown_since`, unless it becomes settled."""
-        return bool(
-            self._change(
-                "UPDATE events SET state = ?1, settled_at = iif(?2, coalesce(settled_at, ?3), settled_at),"
-                " unknown_since = iif(?2, NULL, unknown_since) WHERE id = ?4 AND state = ?5",
-                after, after in SETTLED, int(self.clock()), id_, before,
-            )
-        )  # fmt: skip
-
-    def retry(self, *, codes: Sequence[str] = (), identifiers: Sequence[str] = ()) -> list[str]:
-        """Make dead letters pending again (all of them, or those with these codes or identifiers).
-
-        Returns their identifiers: unchanged, or new for events that Stripe accepted and later rejected, since it may
-        treat the old one as used. The next flush sends them. An event of unknown fate is sent again only if you name
-        it: do that when you know that it did not arrive.
-        """
-        wanted: list[str] = []
-        with self._transaction() as connection:
-            query = f"SELECT {_KEPT} FROM events WHERE state IN ('dead', 'unknown') ORDER BY id"
-            for kept in map(Kept._make, connection.execute(query).fetchall()):
-                known = kept.state == "unknown"
-                named = kept.identifier in identifiers
-                if (codes and kept.code not in codes) or ((identifiers or known) and not named):
-                    continue
-                name = kept.identifier
-                if kept.reported:
-                    name = f"retry-{digest_of(name)}"
-                    again = Event(name, *kept[1:6])
-                    connection.execute(_INSERT, (*again, kept.destination, "pending", int(self.clock())))
-                    connection.execute("UPDATE events SET state = 'replaced' WHERE id = ?", (kept.id,))
-                else:
-                    connection.execute(
-                        "UPDATE events SET state = 'pending', settled_at = NULL, code = '', message = '',"
-                        " status = 0, request_id = NULL, unknown_since = ? WHERE id = ?",
-                        (None if known else kept.unknown_since, kept.id),
-                    )
-                wanted.append(name)
-        return wanted
-
-    def report(
-        self, report_id: str, created: str | None, samples: Sequence[tuple[Sequence[str], str, str]]
-    ) -> tuple[int, list[str]]:
-        """Apply one asynchronous error report: the events it names become dead letters. Returns how many, and the
-        identifiers that are not in this spool.
-
-        Each sample has the possible identifiers of the event, a code and a message. A report that was already applied
-        changes nothing.
-        """
-        matched, strangers, now = 0, [], int(self.clock())
-        with self._transaction() as connection:
-            taken = (report_id, created, now)
-            new = connection.execute("INSERT OR IGNORE INTO error_reports VALUES (?, ?, ?)", taken).rowcount
-            for names, code, message in samples if new else ():
-                found = connection.execute(
-                    f"SELECT id FROM events WHERE identifier IN ({_marks(names)})", names
-                ).fetchone()
-                if found is None:
-                    strangers.append(names[0])
-                    continue
-                matched += connection.execute(
-                    "UPDATE events SET state = 'dead', settled_at = ?, unknown_since = NULL, code = ?, message = ?,"
-                    " status = 0, request_id = ?, reported = 1"
-                    " WHERE id = ? AND state IN ('delivered', 'unknown', 'pending', 'queued')",
-                    (now, code, message, report_id, found[0]),
-                ).rowcount
-        return matched, strangers
-
     def last_report(self) -> str | None:
         """When the newest error report in the spool was created (as Stripe wrote it), or None."""
         ((created,),) = self._rows("SELECT max(created) FROM error_reports")
         return str(created) if created else None
 
-    def prune(self, limit: int = 10_000) -> int:
-        """Delete up to `limit` settled events older than KEEP_SECONDS; returns how many.
 
-        Ids grow with time, so it checks only the oldest rows: the page after those that it has already checked, which
-        may contain events that cannot be deleted yet.
-        """
-        before = int(self.clock()) - KEEP_SECONDS
-        oldest = self._rows("SELECT recorded_at FROM events WHERE id > ? ORDER BY id LIMIT 1", self._pruned_to)
-        if not oldest or oldest[0][0] >= before:
-            self._pruned_to = 0  # events that could not be deleted then may be settled by now
-            return 0
-        page = "SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)"
-        first, self._pruned_to = self._pruned_to, self._rows(page, self._pruned_to, limit)[0][0]
-        query = f"DELETE FROM events WHERE id > ? AND id <= ? AND settled_at < ? AND state IN ({_marks(SETTLED)})"
-        return self._change(query, first, self._pruned_to, before, *SETTLED)
-
-
-def _conflict(kept: Event, given: Event) -> IdentifierConflict:
-    field = next(name for name, a, b in zip(Event._fields, kept, given, strict=True) if a != b)
-    return IdentifierConflict(
-        "identifier",
-        f"{given.identifier!r} is already recorded with a different {field} "
-        f"({getattr(kept, field)!r}, now {getattr(given, field)!r}); a new event needs a new identifier",
-    )
+def _is_busy(problem: BaseException) -> bool:
+    """Whether another process has a lock, which may be gone in a moment."""
+    name = getattr(problem, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"))
 
 
 def _marks(values: Collection[object]) -> str:
     return ",".join("?" * len(values))
 
 
-@contextlib.contextmanager
-def _committing(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
 # -- locks and forks -------------------------------------------------------------------------------------------------
 
+_SPOOLS: weakref.WeakSet[Spool] = weakref.WeakSet()
 _LOCKS: set[int] = set()
 """Descriptors of this process's delivery locks."""
 _FORKING = threading.Lock()

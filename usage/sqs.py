@@ -17,12 +17,14 @@ from typing import Any
 from .delivery import Delivery, Done, Sender, Tally
 from .errors import DestinationError, UsageError
 from .events import Event
-from .results import Drained
+from .results import Flush
 from .spool import RESEND_MARGIN, UNIQUENESS_SECONDS, Kept, Spool
 
 MESSAGE_EVENTS = 500  # five stream calls: few messages, and little to repeat if a worker dies
 MESSAGE_BYTES = 240_000  # below the 256 KiB that every SQS accepts
 LONG_POLL = 5  # seconds; SQS allows 20, but SIGTERM waits for the poll, and container runtimes give 10
+VISIBILITY = 120  # seconds that a received message is hidden from other drains
+DELIVERY_SECONDS = 100  # its delivery ends before it shows again; what is left comes again
 VERSION = 3
 
 
@@ -69,9 +71,9 @@ class Queue:
         with self._saying("did not accept a batch"):
             self._sqs.send_message(QueueUrl=self.url, MessageBody=body)
 
-    def take(self, visibility: int, wait: int) -> dict[str, Any] | None:
-        """Receive a message, hidden from other drains for `visibility` seconds; waits up to `wait` seconds for one."""
-        how = {"MaxNumberOfMessages": 1, "WaitTimeSeconds": wait, "VisibilityTimeout": visibility}
+    def take(self, wait: int) -> dict[str, Any] | None:
+        """Receive a message, hidden from other drains for VISIBILITY seconds; waits up to `wait` seconds for one."""
+        how = {"MaxNumberOfMessages": 1, "WaitTimeSeconds": wait, "VisibilityTimeout": VISIBILITY}
         with self._saying("cannot be read"):
             answer = self._sqs.receive_message(QueueUrl=self.url, MessageSystemAttributeNames=["All"], **how)
         return next(iter(answer.get("Messages", [])), None)
@@ -81,8 +83,8 @@ class Queue:
         with contextlib.suppress(*self._errors):
             self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
 
-    def hide(self, message: dict[str, Any], seconds: int) -> None:
-        """Keep a message hidden for `seconds` from now; 0 returns it at once."""
+    def put_back(self, message: dict[str, Any], seconds: int) -> None:
+        """Return a message to the queue, hidden for `seconds` from now."""
         with contextlib.suppress(*self._errors):  # deleted, or expired and with another drain: both fine
             how = {"ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": seconds}
             self._sqs.change_message_visibility(QueueUrl=self.url, **how)
@@ -137,57 +139,37 @@ class Drain:
     spool, where `usage status`, `retry` and `verify` find them.
     """
 
-    def __init__(self, delivery: Delivery, queue: Queue, clock: Callable[[], float], *, visibility: int) -> None:
-        if not 10 <= visibility <= 43_200:
-            raise ValueError("visibility is between 10 seconds and 12 hours")
+    def __init__(self, delivery: Delivery, queue: Queue, clock: Callable[[], float]) -> None:
         self.delivery = delivery
         self.queue = queue
         self.clock = clock
-        self.visibility = visibility
         self.tally = Tally()
         self.stopped: str | None = None
         self._unknown = 0
-        self._in_hand: dict[str, Any] | None = None
 
-    def run(self, idle_seconds: float | None, stop: threading.Event | None) -> Drained:
+    def run(self, idle_seconds: float | None, stop: threading.Event) -> Flush:
         """See `Client.drain`."""
-        stop = stop or threading.Event()
-        heart = threading.Event()
-        beat = threading.Thread(target=self._heartbeat, args=(heart,), name="usage-visibility", daemon=True)
-        beat.start()
         messages = returned = 0
         idle_since = time.monotonic()
-        try:
-            while not stop.is_set() and self.stopped is None:
-                left = LONG_POLL if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
-                message = self._in_hand = self.queue.take(self.visibility, max(0, min(LONG_POLL, round(left))))
-                if message is not None:
-                    messages += 1
-                    again = self._deliver(message)
-                    self._in_hand = None
-                    if again is None:
-                        self.queue.delete(message)
-                    else:
-                        self.queue.hide(message, again)
-                        returned += 1
-                    idle_since = time.monotonic()
-                elif idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
-                    break
-                elif left < 1:
-                    stop.wait(0.05)
-        finally:
-            heart.set()
-            beat.join()
-        where = self.delivery.api.destination
-        done = {"messages": messages, "returned": returned, "unknown": self._unknown, **self.tally.counts}
-        return Drained(where.label, where.sandbox, refused=self.tally.refused, stopped=self.stopped, **done)
-
-    def _heartbeat(self, done: threading.Event) -> None:
-        """Keep the current message hidden for as long as its delivery takes."""
-        while not done.wait(self.visibility / 3):
-            message = self._in_hand
+        while not stop.is_set() and self.stopped is None:
+            left = LONG_POLL if idle_seconds is None else idle_seconds - (time.monotonic() - idle_since)
+            message = self.queue.take(max(0, min(LONG_POLL, round(left))))
             if message is not None:
-                self.queue.hide(message, self.visibility)
+                messages += 1
+                again = self._deliver(message)
+                if again is None:
+                    self.queue.delete(message)
+                else:
+                    self.queue.put_back(message, again)
+                    returned += 1
+                idle_since = time.monotonic()
+            elif idle_seconds is not None and time.monotonic() - idle_since >= idle_seconds:
+                break
+            elif left < 1:
+                stop.wait(0.05)
+        where = self.delivery.api.destination
+        done = {**self.tally.as_flush(), "stopped": self.stopped, "unknown": self._unknown}
+        return Flush(where.label, where.sandbox, messages=messages, returned=returned, **done)
 
     def _deliver(self, message: dict[str, Any]) -> int | None:
         """Deliver one message; None if all its events are settled and it can be deleted, else the seconds until another
@@ -207,7 +189,7 @@ class Drain:
             destination, events = data["destination"], [Event(*fields) for fields in data["events"]]
             sent = [min(filter(None, (one, before)), default=None) for one in data["sent"]]
         except (ValueError, KeyError, TypeError):
-            return self.visibility  # not ours: it stays, and the queue's redrive policy moves it away
+            return VISIBILITY  # not ours: it stays, and the queue's redrive policy moves it away
         if destination and destination not in self.delivery.mine():
             here = f"{where.identity} ({where.label}); producers need no key at all"
             self.stopped = f"the queue holds events recorded for {destination}, and this drain delivers to {here}"
@@ -218,7 +200,9 @@ class Drain:
         unknown = [row for row in rows if row.unknown_since is not None and row.unknown_since < too_late]
         decided = [row._replace(state="unknown") for row in unknown]
         self.delivery.begin()
-        self.delivery.send([row for row in rows if row not in unknown], time.monotonic() + 600, decided.extend)
+        self.delivery.send(
+            [row for row in rows if row not in unknown], time.monotonic() + DELIVERY_SECONDS, decided.extend
+        )
         self.delivery.spool.take_in([row for row in decided if row.state in ("unknown", "dead")])
         self._unknown += len(unknown)
         self.tally.add(decided)

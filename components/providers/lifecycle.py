@@ -31,6 +31,7 @@ from components.providers.inventory import StripeObject
 from components.providers.kind import ADOPT, Change, Declaration, Kind, Problem
 from components.providers.reconciler import Reconciler
 from components.providers.run import Run, run_of
+from components.providers.state import runs_under_engine
 from components.providers.values import Inputs, declared, path_text
 from components.pulumi_speed import speed_up_providers
 from components.redaction import as_line
@@ -216,6 +217,8 @@ class StripeProvider(ResourceProvider):
         owner = str(new["owner"])
         if not self.run.begin(self.kind, owner):
             raise ProviderError(f"{subject(self.kind.name, new)}: {TWO_OF_A_NAME}")
+        if runs_under_engine():
+            self.account.ask_ahead()
         try:
             remote = self.reconciler.create(new)
         except Exception:

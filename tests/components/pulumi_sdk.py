@@ -11,9 +11,11 @@ import asyncio
 import json
 import logging
 import threading
+import typing
 from typing import Any
 
 import pulumi
+from pulumi import _types
 from pulumi.dynamic import ConfigureRequest, ResourceProvider
 from pulumi.runtime import mocks, stack
 from pulumi.runtime.settings import SETTINGS
@@ -21,6 +23,7 @@ from pulumi.runtime.settings import SETTINGS
 from components import pulumi_speed
 
 OUTPUTS = 100
+RESOURCES = 10
 
 
 class Meeting(ResourceProvider):
@@ -69,13 +72,15 @@ class Kept(logging.Handler):
 
 
 class Thing(pulumi.CustomResource):
+    name: pulumi.Output[str]
+
     def __init__(self, name: str) -> None:
         super().__init__("test:index:Thing", name, {"name": name})
 
 
 def figures() -> dict[str, Any]:
-    """The stack frames of a resource, the debug messages of the SDK and of the program, and how many outputs
-    the SDK looked at while `OUTPUTS` of them were done one after another."""
+    """The stack frames of a resource, the debug messages of the SDK and of the program, how many outputs the SDK looked
+    at while `OUTPUTS` of them were done one after another, how often it read annotations for `RESOURCES` resources."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     sent: list[str] = []
@@ -108,8 +113,17 @@ def figures() -> dict[str, Any]:
             for _ in range(20):
                 await asyncio.sleep(0)
 
+    read, evaluated = 0, typing.get_type_hints
+
+    def hints(*args: Any, **options: Any) -> dict[str, Any]:
+        nonlocal read
+        read += 1
+        return evaluated(*args, **options)
+
     async def program() -> None:
-        Thing("thing")
+        _types.get_type_hints = hints  # type: ignore[attr-defined]
+        for number in range(RESOURCES):
+            Thing(f"thing-{number}")
         await stack.wait_for_rpcs()
         pulumi.log.debug("the program's own")
         asyncio.wait = counted  # type: ignore[assignment]
@@ -118,7 +132,7 @@ def figures() -> dict[str, Any]:
 
     loop.run_until_complete(program())
     own = sent.count("the program's own")
-    return {"frames": monitor.frames[-1], "debug": len(sent) - own, "own": own, "looked_at": looked_at}
+    return {"frames": monitor.frames[-1], "debug": len(sent) - own, "own": own, "looked_at": looked_at, "read": read}
 
 
 if __name__ == "__main__":

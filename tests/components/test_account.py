@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pulumi.dynamic import Config, ConfigureRequest
 
-from components.account import Account, AccountError, Pacer, StripeRefusal, account_for
+from components.account import ASKING, Account, AccountError, Pacer, StripeRefusal, account_for
 from components.providers.meter import MeterProvider
 from components.providers.product import ProductProvider
 from components.providers.run import run_of
@@ -499,3 +500,51 @@ def test_the_first_calls_may_come_at_the_same_moment(tmp_path: Path) -> None:
         )
         # The account is asked for once, the prices once.
         assert run.stdout == "[] 2\n", run.stdout + run.stderr
+
+
+def test_other_calls_go_on_while_the_account_is_asked_for(world: World) -> None:
+    """Otherwise sixteen threads wait for one answer, and then each for its own."""
+    asked, answered = threading.Event(), threading.Event()
+
+    class Waiting(Recording):
+        def request(self, method: str, url: str, *more: Any, **options: Any) -> tuple[str, int, Mapping[str, str]]:
+            if url.endswith("/v1/account"):
+                asked.set()
+                assert answered.wait(60)
+            return super().request(method, url, *more, **options)
+
+    account = Account(Settings.read({"mode": "sandbox"}.get, {}), http_client=Waiting(world.sandbox, world.sent))
+    with ThreadPoolExecutor(2) as threads:
+        id_ = threads.submit(lambda: account.id)
+        assert asked.wait(60)
+        made = threads.submit(account.request, "post", "/v1/products", {"name": "P"}, subject="Product")
+        try:
+            assert made.result(20).data["name"] == "P"
+        finally:
+            answered.set()
+        assert id_.result(20).startswith("acct_")
+
+
+def asked() -> None:
+    """Wait for the threads that ask ahead."""
+    for thread in threading.enumerate():
+        if thread.name == ASKING:
+            thread.join()
+
+
+def test_the_account_is_asked_for_ahead_and_once(world: World) -> None:
+    process = world.process()
+    for _ in range(2):
+        process.account.ask_ahead()
+    asked()
+    assert process.account.id.startswith("acct_")
+    assert world.calls() == ["GET /v1/account"]
+
+
+def test_what_is_wrong_is_said_to_who_needs_the_account(world: World) -> None:
+    world.control("faults", method="GET", path="/v1/account", status=401, count=None)
+    process = world.process()
+    process.account.ask_ahead()
+    asked()
+    with pytest.raises(StripeRefusal, match="Stripe account: "):
+        _ = process.account.id

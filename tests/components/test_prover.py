@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.prover import cost, dominated, falls, prove
 from tests.components.plans import AMOUNTS, plans, usages
-from tests.components.test_rating_renewals import amount
-from tests.components.test_rating_renewals import usage as random_usage
+from tests.components.random_plans import amount
+from tests.components.random_plans import usage as random_usage
 
 searched = settings(deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 BASIC = Plan("Basic", fees="100.00", usage=Usage("token", included=1_000, overage=Overage("0.04", per=100)))

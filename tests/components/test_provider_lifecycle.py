@@ -20,6 +20,7 @@ from components.providers.meter import MeterProvider
 from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.subscription import SubscriptionProvider
+from components.pulumi_speed import PROVIDER_THREADS
 from tests.components import declarations
 from tests.components.world import PROVIDERS, State, World, as_pulumi_sends, invoiced, licensed, metered
 
@@ -441,22 +442,44 @@ def test_foreign_metadata_survives_and_a_lost_owner_shows(world: World) -> None:
     assert world.stripe("get", path)["metadata"] == {"crm": "x", "pulumi": "project/dev/pro"}
 
 
-def test_four_threads_share_a_provider(world: World) -> None:
-    """As Pulumi calls it: nothing is created twice and nothing is lost."""
-    process = world.process()
-    with ThreadPoolExecutor(4) as pool:
-        states = list(
-            pool.map(lambda n: world.up(ProductProvider, f"p{n}", {"name": f"P{n}"}, None, process), range(40))
-        )
-    assert len({state.id for state in states}) == 40
-    assert len(world.stripe("get", "/v1/products", limit=100)["data"]) == 40
-    world.forget_calls()
-    process = world.process()
-    with ThreadPoolExecutor(4) as pool:
-        refreshed = list(pool.map(lambda state: world.refresh(ProductProvider, state, process), states))
-    assert [each.inputs for each in refreshed if each] == [state.inputs for state in states]
-    # Up to four threads may each fetch one before there is a list.
-    assert len(world.calls()) <= 4 + 1 + 1
+def test_all_threads_share_a_provider(world: World) -> None:
+    """As Pulumi calls it: nothing is created twice, nothing is lost, and no call is spent on not knowing of another."""
+    people = 40
+    fee = world.price(world.product().id, "fee", lookup_key=None).id
+
+    def customer(n: int) -> State:
+        return world.up(CustomerProvider, f"c{n}", {"name": f"C{n}"}, None, process)
+
+    def subscription(customer: State) -> State:
+        arguments = {**invoiced(customer.id), "items": {"license": {"price": fee}}}
+        return world.up(SubscriptionProvider, customer.inputs["name"], arguments, None, process)
+
+    def refreshed(state: State) -> State | None:
+        return world.refresh(CustomerProvider, state, process)
+
+    with ThreadPoolExecutor(PROVIDER_THREADS) as pool:
+        process = world.process()
+        customers = list(pool.map(customer, range(people)))
+        subscriptions = list(pool.map(subscription, customers))
+        assert len({state.id for state in (*customers, *subscriptions)}) == 2 * people
+        assert len(world.stripe("get", "/v1/customers", limit=100)["data"]) == people
+        assert len(world.stripe("get", "/v1/subscriptions", limit=100)["data"]) == people
+
+        world.forget_calls()
+        process = world.process()
+        again = list(pool.map(refreshed, customers))
+        assert [each.inputs for each in again if each] == [state.inputs for state in customers]
+        # The account, the first one, and a list.
+        assert len(world.calls()) <= 3
+
+        world.forget_calls()
+        process = world.process()
+        for provider, states in ((SubscriptionProvider, subscriptions), (CustomerProvider, customers)):
+            list(pool.map(lambda state, provider=provider: world.destroy(provider, state, process), states))
+        calls = world.calls()
+    assert len(calls) == len(set(calls)) + calls.count("GET /v1/subscriptions") - 1, "nothing is deleted twice"
+    assert len(calls) <= 2 * people + 5
+    assert world.stripe("get", "/v1/customers")["data"] == world.stripe("get", "/v1/subscriptions")["data"] == []
 
 
 def test_two_resources_of_one_name_are_refused(world: World) -> None:

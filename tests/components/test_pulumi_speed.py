@@ -24,7 +24,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 from pulumi.runtime.settings import SETTINGS
 
 from components import pulumi_speed
-from tests.components.pulumi_sdk import OUTPUTS, Meeting
+from tests.components.pulumi_sdk import OUTPUTS, RESOURCES, Meeting
 
 ROOT = Path(__file__).parents[2]
 #: For what never ends unless something is wrong.
@@ -62,6 +62,12 @@ def test_no_stack_trace_goes_into_the_state() -> None:
 def test_a_program_waits_for_all_outputs_together() -> None:
     assert figures(stock=False)["looked_at"] <= 2 * OUTPUTS
     assert figures(stock=True)["looked_at"] > OUTPUTS * OUTPUTS / 4, no_longer_needed("wait_once")
+
+
+def test_the_annotations_of_a_class_are_read_once() -> None:
+    # The stack has a class of its own.
+    assert figures(stock=False)["read"] <= 2
+    assert figures(stock=True)["read"] >= RESOURCES, no_longer_needed("remember_types")
 
 
 def test_the_sdk_sends_no_debug_messages_and_the_program_does() -> None:
@@ -182,6 +188,7 @@ def test_an_sdk_without_the_names_works_as_it_is() -> None:
 
     bare: Any = SimpleNamespace()
     pulumi_speed.leave_out_stack_traces(bare)
+    pulumi_speed.remember_types(bare)
     assert vars(bare) == {}
     assert pulumi_speed.wait_once(bare) is False
     another: Any = SimpleNamespace(asyncio=asyncio, wait_for_rpcs=wait_for_rpcs)

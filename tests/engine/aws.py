@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
+from urllib.request import ProxyHandler, Request, build_opener
 
 import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -70,6 +71,9 @@ class Aws:
         thread.start()
         self.endpoint = f"http://127.0.0.1:{server.server_port}"
         try:
+            # All of moto's servers in a process are one account.
+            direct = build_opener(ProxyHandler({}))
+            direct.open(Request(f"{self.endpoint}/moto-api/reset", method="POST")).close()
             yield self
         finally:
             server.shutdown()

@@ -48,7 +48,6 @@ CHANGE: Final = (
 )
 DESTROY: Final = (
     "DELETE /v1/customers/*",
-    "DELETE /v1/products/*",
     "DELETE /v1/subscriptions/*",
     "GET /v1/account",
     "GET /v1/billing/meters/*",

@@ -98,8 +98,13 @@ class Made:
         amounts = sorted(self.random.sample(range(1_000, 50_000), 3))
         prices = [self.price(product, unit_amount=each, recurring={"interval": "month"}) for each in amounts]
         self.post(f"/v1/products/{product}", default_price=prices[2])
+        beside = []
+        if self.random.random() < 0.5:
+            # All of them share the usage, whatever their fee.
+            tiers: list[dict[str, Any]] = [{"up_to": "inf", "unit_amount_decimal": "0.5"}]
+            beside.append(self.metered(product, self.meter(f"{name} calls"), tiers))
         for price in prices[: self.random.choice([1, 2])]:
-            self.subscribe(price)
+            self.subscribe(price, *beside)
         for price in prices[:2]:
             if self.random.random() < 0.8:
                 self.post(f"/v1/prices/{price}", active=False)
@@ -145,19 +150,33 @@ class Made:
         how = {"billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": tiers, **more}
         return self.price(product, recurring=recurring, **how)
 
-    def subscribe(self, price: str, **more: Any) -> str:
+    def subscribe(self, price: str, *metered: str, **more: Any) -> str:
         self._customers += 1
         customer = self.post("/v1/customers", name=f"Customer {self._customers}", email="c@example.com")["id"]
-        items = [{"price": price, "quantity": self.random.randrange(1, 9)}]
+        items: list[dict[str, Any]] = [{"price": price, "quantity": self.random.randrange(1, 9)}]
+        items += [{"price": each} for each in metered]
         return str(self.post("/v1/subscriptions", **invoiced(customer), items=items, **more)["id"])
 
     def coupons(self) -> None:
         welcome = self.post("/v1/coupons", id="WELCOME", name="Welcome", percent_off=12.5, duration="once")
         self.post("/v1/coupons", amount_off=500, currency="usd", duration="repeating", duration_in_months=3)
         over = self.post("/v1/coupons", percent_off=50, duration="forever", redeem_by=4_102_444_800)
-        for coupon, code in ((welcome, "HELLO"), (over, "HALF")):
+        product = self.product("Limited")
+        self.post(
+            "/v1/coupons",
+            amount_off=700,
+            currency="usd",
+            currency_options={"eur": {"amount_off": 600}},
+            duration="once",
+            applies_to={"products": [product]},
+            max_redemptions=3,
+            metadata={"campaign": "spring"},
+        )
+        least = {"minimum_amount": 5_000, "minimum_amount_currency": "usd", "first_time_transaction": True}
+        for coupon, code, restrictions in ((welcome, "HELLO", least), (over, "HALF", {})):
             promotion = {"type": "coupon", "coupon": coupon["id"]}
-            self.post("/v1/promotion_codes", promotion=promotion, code=code, max_redemptions=100)
+            more = {"code": code, "max_redemptions": 100, "restrictions": restrictions}
+            self.post("/v1/promotion_codes", promotion=promotion, **more)
 
 
 WORDS = ("Alpaca", "Llama", "Vicuna", "Guanaco", "Camel", "Dromedary")

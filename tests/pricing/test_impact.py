@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from random import Random
@@ -12,7 +13,7 @@ import pytest
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.prover import cost
 from components.rating import rate_lines
-from pricing.impact import Comparison, Impact, Standing, merged
+from pricing.impact import Comparison, Impact, OpenUsage, Standing, merged
 from pricing.invoices import Billed, BilledLine, Charged
 from tests.pricing.billed import seconds
 
@@ -201,7 +202,25 @@ def test_a_rollout_that_keeps_them_says_so_and_shows_what_a_move_would_do() -> N
 def test_a_customer_without_usage_on_any_invoice_is_said() -> None:
     first = invoice("new", "2026-10-15", fee(1, 10_000, "2026-10-15", "2026-11-15"))
     impact = compared([first, BEN])
-    assert any(note.startswith("1 customer is without usage on any invoice") for note in impact.notes)
+    (note,) = [note for note in impact.notes if note.startswith("1 customer is without usage on any invoice")]
+    assert "do not trust their change" in note
+
+
+def test_an_open_period_counts_like_a_closed_one() -> None:
+    """Ada: closed 26,000 tokens, open 51,000: the mean of 10.00 and 20.00; her renewal stays the one that comes."""
+    comparison = Comparison("alpaca-ai", {1: V1, 2: V2}, 1, 2)
+    for each in (ADA, BEN):
+        comparison.add(each)
+    used = OpenUsage("s-ada", 1, "usage", seconds("2026-10-15"), Decimal(51_000))
+    # Of another version, and of a subscription that no invoice shows: their seats or their bill are unknown.
+    for usage in (used, replace(used, version=2), replace(used, subscription="s-nobody")):
+        comparison.add_open(usage)
+    impact = comparison.result(now=NOW)
+    (before,), (after,) = compared([ADA, BEN]).currencies, impact.currencies
+    assert after.before - before.before == 500
+    assert [month.begin for month in after.months] == [month.begin for month in before.months]
+    assert any(note.startswith("The open period of 1 subscription is included") for note in impact.notes)
+    assert impact.calibration.share == 1
 
 
 def test_currencies_are_never_added_up() -> None:

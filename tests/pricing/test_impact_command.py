@@ -16,6 +16,7 @@ import pytest
 from sandbox import Request, keys
 from tests.components.test_permissions import accesses, table
 from tests.pricing.billed import V1, Billing, seconds
+from tests.pricing.changed import reviewed
 
 READ = ("--through", "2026-08")
 #: 3 seats or fewer and no usage would make everybody alike.
@@ -119,6 +120,21 @@ def test_totals_of_five_hundred_customers_are_those_that_sql_makes_of_the_same_f
     calls = re.search(r"(\d+) calls", again.stderr)
     assert calls is not None
     assert int(calls[1]) <= 14
+
+    # So does the comment of the pull request, with what they pay by seat.
+    items = "SELECT each.value FROM objects, json_each(body, '$.items.data') AS each WHERE kind = 'subscription'"
+    with sqlite3.connect(billing.path) as file:
+        found = [json.loads(item) for (item,) in file.execute(items)]
+    seats = [item["quantity"] for item in found if item["price"] == billing.license]
+    comment = reviewed(tmp_path, seats, tmp_path / "sample.jsonl")
+    assert headline(comment) == list(expected)
+    assert (
+        f"{120 * sum(seats):,}.00 USD a month instead of {100 * sum(seats):,}.00 USD a month. 500 pay more" in comment
+    )
+    assert "**500 subscriptions**, each: item license moves from Price 'alpaca-ai-license' to Price" in comment
+    assert len(comment) < 60_000
+    assert "Nomen Nescio" not in comment
+    assert "secret@example.com" not in comment
     billing.sandbox.close()
 
 
@@ -221,6 +237,37 @@ def test_who_is_not_moved_is_read_from_the_subscriptions(tmp_path: Path) -> None
     done = billing.impact("--through", "2026-06")
     assert "| 5 | locked by metadata (price_lock) |\n| 2 | other reasons |" in done.stdout, done.stdout + done.stderr
     assert headline(done.stdout)[0] == 5
+    billing.sandbox.close()
+
+
+def test_the_open_period_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    """2 seats, 1,000 tokens in the closed month; 15,500 by the middle of the open one of 31 days: 31,000 in the whole.
+
+    (1,000 + 31,000) / 2: 0.00 and 12.00 for tokens, 6.00 on average.
+    """
+    billing = Billing(tmp_path)
+    clock = billing.clock("2026-05-03")
+    people = [billing.subscribe(clock, 2) for _ in range(6)]
+    billing.advance(clock, "2026-05-28")
+    for customer, _ in people:
+        billing.use(customer, 1_000, "2026-05-27")
+    billing.advance(clock, "2026-07-03T02:00:00")
+    billing.advance(clock, "2026-07-18T12:00:00")
+    for customer, _ in people:
+        billing.use(customer, 15_500, "2026-07-10")
+    billing.program()
+
+    closed, opened = (billing.impact("--through", "2026-06", "--no-cache", *more) for more in ((), ("--open-period",)))
+
+    assert (closed.returncode, opened.returncode) == (0, 0), opened.stdout + opened.stderr
+    assert headline(closed.stdout)[:2] == [6, 120_000]
+    assert headline(opened.stdout)[:2] == [6, 123_600]
+    assert "The open period of 6 subscriptions is included" in opened.stdout
+    refused = billing.impact("--open-period", "--from", "lines.csv")
+    assert (refused.returncode, refused.stderr) == (
+        3,
+        "pricing: --open-period reads the account, so it does not go with --from\n",
+    )
     billing.sandbox.close()
 
 

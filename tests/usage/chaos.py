@@ -18,11 +18,11 @@ from typing import Any
 
 import usage
 import usage.api
-from usage.aio import AsyncClient
+import usage.spool
 from usage.client import Client
 
 EVENTS = ("alpaca_ai_tokens", "alpaca_ai_calls")
-PATIENT: dict[str, Any] = {"limits": "none", "patience": 60.0, "on_error": lambda _: None}
+QUIET: dict[str, Any] = {"on_error": lambda _: None}
 
 
 def write(name: str, line: str) -> None:
@@ -34,7 +34,8 @@ def write(name: str, line: str) -> None:
 def run(seed: int, customers: list[str], number: int) -> None:
     rand = random.Random(seed * 1000 + number)
     usage.api.BACKOFF_FIRST, usage.api.BACKOFF_MOST = 0.01, 0.05
-    client = Client(interval=0.02, **PATIENT)
+    usage.client.INTERVAL, usage.spool.PATIENCE = 0.02, 60.0
+    client = Client(**QUIET)
     names: list[str] = []
 
     def event(mine: random.Random) -> tuple[str, str, str]:
@@ -93,10 +94,10 @@ def run(seed: int, customers: list[str], number: int) -> None:
             write("failed", f"a forked child ended with {done[1]}")
 
     async def awaiting() -> None:
-        async with AsyncClient(**PATIENT) as other:
-            while True:
-                write("journal", await other.record(*event(rand)))
-                await asyncio.sleep(rand.random() / 100)
+        other = Client(**QUIET)
+        while True:
+            write("journal", await asyncio.to_thread(other.record, *event(rand)))
+            await asyncio.sleep(rand.random() / 100)
 
     def for_ever(work: Any, mine: random.Random) -> None:
         try:

@@ -42,10 +42,23 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("usage.api.BACKOFF_FIRST", 0.001)
     monkeypatch.setattr("usage.api.BACKOFF_MOST", 0.01)
+    monkeypatch.setattr("usage.spool.PATIENCE", 30.0)
     yield
     made, usage.client._default = usage.client._default, None
     if made is not None:
         made.close(5)
+
+
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call is tried again."""
+    monkeypatch.setattr("usage.api.ATTEMPTS", 1)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background looks for events all the time."""
+    monkeypatch.setattr("usage.client.INTERVAL", 0.01)
 
 
 @dataclass

@@ -64,7 +64,7 @@ def test_a_value_that_stripe_would_refuse_or_misread_is_refused(value: Any, why:
 def test_a_number_too_long_to_print_is_refused_in_a_short_sentence() -> None:
     with pytest.raises(InvalidEvent, match="15 digits") as caught:
         make(value=10**5000)
-    assert len(str(caught.value)) < 100
+    assert len(str(caught.value)) < 130
 
 
 def test_fifteen_digits_and_a_declared_correction_are_taken() -> None:
@@ -101,10 +101,10 @@ def test_timestamps_are_taken_in_any_unambiguous_form(timestamp: Any, seconds: i
         (int(NOW) - 35 * 86_400 - 1, "35 days"),
         (int(NOW) - 36 * 86_400, "36 days old"),
         (int(NOW * 1000), "milliseconds"),
-        (float("nan"), "not a time"),
-        (float("inf"), "not a time"),
+        (float("nan"), "neither"),
+        (float("inf"), "neither"),
         ([], "list"),
-        ("9" * 400, "neither"),
+        ("9" * 400, "milliseconds"),
     ],
 )
 def test_a_time_that_would_bill_wrongly_is_refused(timestamp: Any, why: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 import usage
 from usage.client import Client
 
-from .conftest import EVENT, World
+from .conftest import EVENT
 
 NOW = int(time.time())
 
@@ -39,20 +39,15 @@ def test_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
     )
     lines = tmp_path / "a.jsonl"
     ours = {"event_name": "tokens", "customer": "cus_1", "value": 5, "timestamp": NOW, "identifier": "one"}
-    stripes = {
-        "event_name": "tokens",
-        "identifier": "two",
-        "timestamp": NOW,
-        "payload": {"stripe_customer_id": "cus_2", "value": "6"},
-    }
-    lines.write_text(json.dumps({**ours, "dimensions": {"region": "eu"}}) + "\n\n" + json.dumps(stripes) + "\n")
+    other = {**ours, "customer": "cus_2", "value": "6", "identifier": "two"}
+    lines.write_text(json.dumps({**ours, "dimensions": {"region": "eu"}}) + "\n\n" + json.dumps(other) + "\n")
     client = Client()
     first = client.import_file(table)
     assert (first.rows, first.recorded, first.bad) == (2, 2, 0)
     again = client.import_file(lines)
     assert (again.rows, again.recorded, again.already, again.bad) == (2, 0, 2, 0)  # the very same events
     total = again.totals[0]
-    assert (total.events, int(total.value), total.first, total.last) == (2, 11, NOW, NOW)
+    assert (total.events, int(total.value)) == (2, 11)
     client.close()
 
 
@@ -98,7 +93,7 @@ def test_bad_lines_are_named_and_the_rest_is_recorded(tmp_path: Path) -> None:
         ('{"customer": "cus_1", "value": null, "timestamp": 1}', "NoneType"),
         ('{"customer": "cus_1", "value": 1, "timestamp": {}}', "dict"),
         ('{"customer": 5, "value": 1, "timestamp": 1}', "customer"),
-        ('{"payload": 1}', "payload"),
+        ('{"payload": 1}', "unknown key 'payload'"),
         ("[" * 100_000, "not JSON"),
         ('{"customer": "cus_1", "value": ' + "9" * 5000 + ', "timestamp": 1}', "not JSON"),
         ("x" * (1 << 21), "longer than"),
@@ -167,7 +162,7 @@ def test_an_interrupted_import_runs_again_and_brings_the_rest(tmp_path: Path) ->
     path = write(tmp_path / "rows.csv", 60_000)
     program = f"import usage; usage.Client().import_file({str(path)!r})"
     run = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    client = Client(patience=30)
+    client = Client()
     try:
         for _ in range(2000):
             if client.status().pending >= 2000:
@@ -220,27 +215,6 @@ def test_a_dry_run_shows_totals_and_touches_nothing(tmp_path: Path) -> None:
     assert (result.rows, result.recorded, result.bad) == (100, 0, 1)
     assert result.totals[0].value == sum(range(100))
     assert not (tmp_path / ".stripe-usage").exists()
-
-
-def test_an_import_beyond_the_bound_delivers_in_between(
-    embedded: World, meter: str, customer: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "rows.csv"
-    rows = "".join(f"{EVENT},{customer},1,{NOW - number}\n" for number in range(3500))
-    path.write_text("event_name,customer,value,timestamp\n" + rows)
-    with Client(max_pending=1000) as client:
-        assert client.import_file(path).recorded == 3500
-    assert embedded.total(meter, customer) == 3500
-
-
-def test_without_a_destination_the_bound_stops_an_import_and_it_can_go_on(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.csv", 3000)
-    with pytest.raises(usage.SpoolFull):
-        Client(max_pending=2000).import_file(path)
-    client = Client()
-    assert client.status().pending == 2000
-    assert client.import_file(path).recorded == 1000
-    client.close()
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ RUNS = int(os.environ.get("USAGE_KILL_RUNS", "8"))
 NURSERY = """
 import os, random, signal, sys, time
 import concurrent.futures.thread, stripe, requests
-import usage.aio, usage.cancelling, usage.delivery, usage.importing, usage.verifying
+import usage.client
 from tests.usage import chaos
 
 runs, seed, customers = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(",")
@@ -101,7 +101,7 @@ def test_killed_runs_deliver_every_event_exactly_once(
         assert not (tmp_path / "failed").exists(), (tmp_path / "failed").read_text()
         assert run.stdout == f"killed {RUNS}\n", run.stderr
         world.sandbox.handle(chaos_over())
-        with Client(limits="none", background=False) as last:
+        with Client(background=False) as last:
             for _ in range(20):
                 if last.flush().complete:
                     break

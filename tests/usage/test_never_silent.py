@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -146,9 +146,10 @@ def wait_for(condition: Callable[[], object]) -> None:
     raise AssertionError("it never happened")
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_background_says_what_was_refused_once_for_each_cause(embedded: World, meter: str) -> None:
     told, listen = problems()
-    client = Client(interval=0.01, on_error=listen)
+    client = Client(on_error=listen)
     for _ in range(3):
         client.record("nothing", "cus_1")
     wait_for(lambda: client.status().dead == 3)
@@ -316,13 +317,14 @@ def test_no_event_is_not_sent_and_billed(embedded: World, meter: str, customer: 
     """The cancel looks, the delivery claims and sends, the cancel decides: one of them sees the other."""
     client, other = (Client(background=False) for _ in range(2))
     client.record(EVENT, customer, 5, identifier="raced")
-    withdraw = client.spool.withdraw
+    move = client.spool.move
 
-    def late(identifier: str) -> bool:
-        other.flush()
-        return withdraw(identifier)
+    def late(*event: Any, unsent: bool = False) -> bool:
+        if unsent:
+            other.flush()
+        return move(*event, unsent=unsent)
 
-    monkeypatch.setattr(client.spool, "withdraw", late)
+    monkeypatch.setattr(client.spool, "move", late)
     assert client.cancel("raced").outcome == "cancelled"
     assert embedded.total(meter, customer) == 0
     client._release()
@@ -330,12 +332,13 @@ def test_no_event_is_not_sent_and_billed(embedded: World, meter: str, customer: 
 
 
 @pytest.mark.parametrize("arrived", [True, False])
+@pytest.mark.usefixtures("one_attempt")
 def test_an_event_whose_first_answer_was_lost_is_taken_back_at_stripe(
     embedded: World, meter: str, customer: str, arrived: bool
 ) -> None:
     when = "after" if arrived else "before"
     embedded.control("faults", path="/v2/billing/meter_event_stream", when=when, drop=True, count=1)
-    with Client(background=False, attempts=1) as client:
+    with Client(background=False) as client:
         client.record(EVENT, customer, 5, identifier="lost")
         assert client.flush().pending == 1
         if arrived:
@@ -371,7 +374,7 @@ def test_pruning_goes_on_behind_what_cannot_be_pruned(embedded: World) -> None:
 def test_an_identifier_of_any_letters_goes_through_every_way(
     served: str, world: World, meter: str, customer: str, name: str
 ) -> None:
-    with Client(background=False, limits="none") as client:
+    with Client(background=False) as client:
         client.send(EVENT, customer, 1, identifier=name)
         client.record(EVENT, customer, 2, identifier=name + "2")
         assert client.flush().complete
@@ -460,7 +463,7 @@ def test_an_answer_that_is_not_stripes_stops_the_delivery_and_buries_no_event(
         code, text = run("flush", "--timeout", "2")
         assert (code, said in text) == (1, True), text
         code, text = run("status")
-    assert (code, "1  to be delivered" in text, "refused" in text) == (1, True, False)
+    assert (code, "1 event to be delivered" in text, "refused" in text) == (1, True, False)
 
 
 @pytest.mark.parametrize("outage", ["hangs", "refuses", "proxy", "certificate"])
@@ -485,7 +488,37 @@ def test_the_time_given_is_kept_and_nothing_is_lost(run: Run, monkeypatch: pytes
         program = "import usage; usage.record('tokens', 'cus_1')"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, "not delivered, waiting in" in done.stderr) == (0, True), done.stderr
-        assert run("status")[1].splitlines()[3].strip().startswith("2  to be delivered")
+        assert run("status")[1].splitlines()[3].strip().startswith("2 events to be delivered")
+
+
+def test_an_answer_that_trickles_in_is_cut_off_at_the_deadline(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No clock here: it would trickle for longer than the test's own limit."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "1000000")
+            self.end_headers()
+            with suppress(OSError):
+                while not over.wait(0.1):
+                    self.wfile.write(b" ")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http_server(Handler) as address:
+        monkeypatch.setenv("STRIPE_MODE", "sandbox")
+        monkeypatch.setenv("STRIPE_API_BASE", address)
+        run(*send("--no-wait"))
+        code, text = run("flush", "--timeout", "0.5")
+        over.set()
+    assert (code, "1 event to be delivered" in text) == (1, True), text
+    assert "usage-lane" not in [thread.name for thread in threading.enumerate()]
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
@@ -589,6 +622,8 @@ def self_signed() -> str:
     return f"https://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.usefixtures("one_attempt")
+@pytest.mark.usefixtures("eager")
 def test_the_background_survives_every_answer(
     served: str, world: World, meter: str, customer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -598,7 +633,7 @@ def test_the_background_survives_every_answer(
         world.control("faults", **{**html, **answer})
     world.control("faults", path="/v2/billing/meter_event_stream", half_body=True, when="after", count=1)
     told, listen = problems()
-    client = Client(interval=0.01, attempts=1, limits="none", on_error=listen)
+    client = Client(on_error=listen)
     client.record(EVENT, customer, 5)
     wait_for(lambda: client.status().delivered == 1)
     client.close()
@@ -606,13 +641,14 @@ def test_the_background_survives_every_answer(
     assert len(told) == len(set(told)) > 2
 
 
+@pytest.mark.usefixtures("eager")
 def test_close_ends_every_thread_also_when_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", "sk_test_1")
     told, listen = problems()
     with answering(200, {}, b"", hang=True) as address:
-        client = Client(api_base=address, api_key="sk_test_1", interval=0.01, on_error=listen)
+        client = Client(api_base=address, api_key="sk_test_1", on_error=listen)
         client.record(EVENT, "cus_1")
-        wait_for(lambda: client.api._http is not None)
+        wait_for(lambda: client.api._transport is not None)
         client.close(0.3)
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("usage")] == []
     assert "1 event not delivered" in told[-1]

@@ -11,7 +11,6 @@ import pytest
 import usage
 
 NAMES = [
-    "AsyncClient",
     "AuthenticationFailed",
     "Client",
     "DestinationError",
@@ -20,10 +19,7 @@ NAMES = [
     "InvalidEvent",
     "NotDelivered",
     "NotStripe",
-    "SpoolDamaged",
     "SpoolError",
-    "SpoolFull",
-    "SpoolLocked",
     "SpoolMissing",
     "StripeError",
     "Unreachable",
@@ -79,13 +75,6 @@ def test_the_client_has_these_methods() -> None:
 def test_record_takes_what_the_issue_promises() -> None:
     parameters = list(inspect.signature(usage.record).parameters)
     assert parameters == ["event_name", "customer", "value", "timestamp", "identifier", "dimensions", "correction"]
-
-
-def test_the_asyncio_face_has_the_same_signatures() -> None:
-    for name in set(CLIENT_METHODS) - {"api", "destination", "drain", "import_file"}:
-        ours = inspect.signature(getattr(usage.AsyncClient, name))
-        theirs = inspect.signature(getattr(usage.Client, name))
-        assert str(ours) == str(theirs), name
 
 
 def test_every_error_is_a_usage_error() -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,8 +17,9 @@ from typing import Any
 import pytest
 
 import usage
+import usage.sqs
 from usage.client import Client
-from usage.sqs import Drain, Queue, check_address
+from usage.sqs import Queue, check_address
 
 from .conftest import EVENT, World
 
@@ -80,7 +80,7 @@ def put(count: int, customer: str, **options: Any) -> None:
 
 
 def drain(**options: Any) -> Any:
-    with Client(spool="drain.db", attempts=2, background=False) as worker:
+    with Client(spool="drain.db", background=False) as worker:
         return worker.drain(QUEUE, idle_seconds=0, **options)
 
 
@@ -108,11 +108,12 @@ def test_the_same_message_twice_bills_once(embedded: World, meter: str, customer
     assert embedded.total(meter, customer) == 100
 
 
+@pytest.mark.usefixtures("one_attempt")
 def test_what_cannot_be_delivered_goes_back_and_comes_again(
     embedded: World, meter: str, customer: str, sqs: Any
 ) -> None:
     put(10, customer)
-    embedded.control("faults", path="/v2/billing/meter_event_stream", status=500, count=2)
+    embedded.control("faults", path="/v2/billing/meter_event_stream", status=500, count=1)
     result = drain()
     assert (result.delivered, result.returned, result.complete) == (0, 1, False)
     assert depth(sqs) == 1
@@ -133,7 +134,8 @@ def test_refused_events_are_dead_letters_of_the_drain(embedded: World, meter: st
     assert (result.delivered, result.refused_count, result.returned, result.complete) == (1, 1, 0, False)
     assert depth(sqs) == 0
     with Client(spool="drain.db") as worker:
-        assert [letter.identifier for letter in worker.dead_letters()] == ["stray"]
+        (letter,) = worker.dead_letters()
+        assert (letter.identifier, letter.settled_at == letter.recorded_at > 0) == ("stray", True)
 
 
 def test_a_revoked_key_stops_the_drain_and_leaves_the_queue(
@@ -261,28 +263,19 @@ def test_a_queue_that_does_not_exist_is_a_sentence(embedded: World, sqs: Any) ->
 
 def test_a_full_address_names_the_queue(sqs: Any, aws: dict[str, str]) -> None:
     host = aws["AWS_ENDPOINT_URL_SQS"].removeprefix("http://")
-    assert Queue(f"sqs://{host}/123456789012/usage").take(1, 0) is None
+    assert Queue(f"sqs://{host}/123456789012/usage").take(0) is None
 
 
-def test_messages_stay_hidden_for_as_long_as_their_delivery_takes(
+def test_a_delivery_ends_before_its_message_shows_again(
     embedded: World, meter: str, customer: str, sqs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(10, customer)
-    extended = threading.Event()
-    monkeypatch.setattr(Queue, "hide", lambda *_: extended.set())
-    with Client(spool="drain.db") as worker:
-        slow = worker._deliverer
-        send = slow.send
-
-        def wait_then_send(*arguments: Any, **options: Any) -> None:
-            assert extended.wait(60)  # the heartbeat comes while the delivery is under way
-            send(*arguments, **options)
-
-        monkeypatch.setattr(slow, "send", wait_then_send)
-        drain = Drain(worker._deliverer, Queue(QUEUE), time.time, visibility=10)
-        drain.visibility = 1
-        assert drain.run(0, None).delivered == 10
-    assert extended.is_set()
+    assert usage.sqs.DELIVERY_SECONDS < usage.sqs.VISIBILITY
+    monkeypatch.setattr("usage.sqs.DELIVERY_SECONDS", 0)
+    result = drain()
+    assert (result.delivered, result.returned) == (0, 1)
+    assert depth(sqs) == 1
+    monkeypatch.undo()
 
 
 def test_sigterm_ends_a_drain_in_order(embedded: World, meter: str, customer: str, sqs: Any) -> None:
@@ -348,7 +341,7 @@ def test_four_producers_three_drains_one_killed_a_hundred_thousand_events(
 
         def start_drain(number: int) -> subprocess.Popen[str]:
             command = (sys.executable, "-m", "usage.cli", "drain", "--queue", QUEUE, "--spool", f"drain{number}.db")
-            return start(*command, "--idle", "12", "--visibility", "10", "--share", "3", "--json")
+            return start(*command, "--idle", "12", "--json")
 
         producers = [start(sys.executable, "-c", PRODUCER, str(number), ",".join(customers)) for number in range(4)]
         drains = [start_drain(number) for number in range(3)]
