@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks._engine import Size, measured, project
+from benchmarks._engine import WITHOUT_CHECKPOINTS, Size, measured, project
 from tests.engine.aws import REGION, Aws
 
-#: Pulumi then writes its state once, at the end.
-WITHOUT_CHECKPOINTS = {"PULUMI_SKIP_CHECKPOINTS": "true"}
 #: How often the state is written without checkpoints: before and after, with a backup, and a record of the run.
 MOST_WRITES = 10
 

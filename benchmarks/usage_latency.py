@@ -35,9 +35,10 @@ def percentiles(times: list[float]) -> str:
 
 def record_times(folder: str, name: str, base: str, backlog: int, records: int) -> list[float]:
     """Seconds of each `record`, with a backlog of that many events before the first."""
-    from usage.client import Client
+    import usage.client
 
-    client = Client(f"{folder}/{name}.db", api_key="sk_test_1", api_base=base, on_error=lambda _: None)
+    usage.client.INTERVAL = 0.05
+    client = usage.client.Client(f"{folder}/{name}.db", api_key="sk_test_1", api_base=base, on_error=lambda _: None)
     for first in range(0, backlog, 10_000):
         client.record_many(
             {"event_name": EVENT, "customer": "cus_1", "value": 1} for _ in range(first, min(first + 10_000, backlog))

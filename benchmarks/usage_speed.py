@@ -152,9 +152,10 @@ def _two_processes(folder: str, events: int, base: str, customers: list[str]) ->
 
 def _end_to_end(folder: str, name: str, events: int, base: str, customers: list[str]) -> dict[str, float]:
     """One process records one by one while its background thread delivers."""
-    from usage.client import Client
+    import usage.client
 
-    client = Client(f"{folder}/spool-{name}.db", mode="sandbox", api_base=base)
+    usage.client.INTERVAL = 0.05
+    client = usage.client.Client(f"{folder}/spool-{name}.db", mode="sandbox", api_base=base)
 
     def work() -> None:
         for number in range(events):

@@ -160,12 +160,7 @@ class _Adopting:
         for meter in meters:
             if meter["id"] in apart:
                 self._meter(meter, apart[meter["id"]])
-        around = Around(
-            self._meter_by_id,
-            self._paid,
-            self._together,
-            self._plans,
-        )
+        around = Around({each["id"]: each for each in meters}, self._paid, self._together, self._plans)
         for product in self._products(by_product):
             of_product = by_product.pop(product["id"], [])
             try:
@@ -231,13 +226,12 @@ class _Adopting:
 
     def _meters(self, prices: Sequence[StripeObject]) -> tuple[list[StripeObject], dict[str, str]]:
         """The meters to adopt, and the names of those that are declared apart from a plan, by id."""
-        ours: dict[str, set[bool]] = {}
+        # A meter has no owner. Whoever has prices on it is taken for its owner.
+        owners: dict[str, set[str]] = {}
         for price in self._account.prices:
-            meter = (price.get("recurring") or {}).get("meter")
-            if meter:
-                ours.setdefault(meter, set()).add(
-                    stack_of(owner_of(price)) == self._stack.name and ("Price", price["id"]) not in self._before
-                )
+            meter, owner = (price.get("recurring") or {}).get("meter"), stack_of(owner_of(price))
+            if meter and owner and ("Price", price["id"]) not in self._before:
+                owners.setdefault(meter, set()).add(owner)
         products = {each["id"]: each for each in self._account.products}
         used: dict[str, set[str]] = {}
         for price in prices:
@@ -247,7 +241,11 @@ class _Adopting:
         for meter in sorted(self._account.meters, key=_age):
             if not self._is_free("Meter", meter):
                 continue
-            if ours.get(meter["id"]) == {True} and ("Meter", meter["id"]) not in self._before:
+            others = owners.get(meter["id"], set()) - {self._stack.name}
+            if others:
+                self._leave([meter], f"another program has them ({', '.join(sorted(others))})")
+                continue
+            if meter["id"] in owners and ("Meter", meter["id"]) not in self._before:
                 self._leave([meter], "this stack has them already")
                 continue
             sold = used.get(meter["id"], set())
@@ -442,6 +440,7 @@ class _Adopting:
         return found
 
     def _promotion_codes(self, coupons: set[str]) -> None:
+        redeem_by = {each["id"]: each.get("redeem_by") for each in self._account.coupons}
         for code in sorted(self._account.promotion_codes, key=_age):
             if not self._is_free("PromotionCode", code):
                 continue
@@ -459,6 +458,9 @@ class _Adopting:
                 if restrictions:
                     arguments["restrictions"] = restrictions
                 arguments["promotion"] = {"type": "coupon", "coupon": coupon}
+                if arguments.get("expires_at") == redeem_by[coupon]:
+                    # Stripe has filled it in.
+                    arguments.pop("expires_at", None)
                 self._declare(
                     "PromotionCode", unique(slug(code["code"]), self._names["PromotionCode"]), code, arguments
                 )

@@ -167,14 +167,15 @@ def _read(account: Account, *, customers: bool) -> tuple[adopt.Account, list[str
 
 def _shown(what: str, objects: Iterable[T]) -> list[T]:
     """All of them, from the oldest on, with progress every two seconds."""
-    return list(_counting(what, objects, time.monotonic))[::-1]
+    return list(counting(what, objects, time.monotonic))[::-1]
 
 
-def _counting(what: str, objects: Iterable[T], clock: Callable[[], float]) -> Iterator[T]:
+def counting(what: str, objects: Iterable[T], clock: Callable[[], float]) -> Iterator[T]:
+    """The same objects, with their number on standard error every two seconds."""
     said = clock()
     for number, each in enumerate(objects, start=1):
-        if clock() - said >= 2:
-            said = clock()
+        if (now := clock()) - said >= 2:
+            said = now
             _say(f"{number:,} {what} read")
         yield each
 

@@ -70,7 +70,7 @@ class Around:
     """What else of the account decides how a product is declared.
 
     Attributes:
-        meters: by id.
+        meters: those to adopt, by id.
         paid: how many subscriptions pay a price, by id.
         together: the prices that subscriptions pay beside a price, by id.
         taken: the names of plans, and of variables for meters, that are in use.

@@ -16,6 +16,7 @@ from components.providers import paid
 from components.providers.inventory import StripeObject
 from components.providers.schedules import RENEWED
 from components.providers.values import id_of, mapping
+from pricing.rollout import lines_of
 
 #: How many of an interval a month has.
 _A_MONTH: Final = {"day": Fraction(365, 12), "week": Fraction(365, 84), "month": Fraction(1), "year": Fraction(1, 12)}
@@ -90,11 +91,4 @@ def _amount(subscription: StripeObject, item: StripeObject, price: Mapping[str, 
     if isinstance(invoice, str):
         # The key may not read it.
         return None
-    lines = mapping(mapping(invoice).get("lines")).get("data") or ()
-    return Decimal(sum(int(line["amount"]) for line in lines if _bills(line, item)))
-
-
-def _bills(line: Mapping[str, Any], item: StripeObject) -> bool:
-    """Whether an invoice line bills the usage of an item in a whole period."""
-    details = mapping(mapping(line.get("parent")).get("subscription_item_details"))
-    return details.get("subscription_item") == item["id"] and not details.get("proration")
+    return Decimal(sum(int(line["amount"]) for line in lines_of(mapping(invoice), str(price["id"]))))

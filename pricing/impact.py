@@ -249,6 +249,11 @@ class Comparison:
         self._not_sold: Counter[str] = Counter()
         self._reached: set[tuple[int, str, int | None, bool]] = set()
         self._open: set[str] = set()
+        self._keys = {number: frozenset(charge.key for charge in plan.charges) for number, plan in versions.items()}
+        sold = {number: frozenset(plan.currencies) for number, plan in versions.items()}
+        # The currencies of the version that billed and of the two to compare.
+        self._sold = {number: each & sold[old] & sold[new] for number, each in sold.items()}
+        self._share = lru_cache(maxsize=None)(self._share_of)
         self._rate = lru_cache(maxsize=None)(self._look_up)
         self._rated = lru_cache(maxsize=4_096)(self._rate_again)
         self._match = _matches(versions[old], versions[new])
@@ -289,11 +294,10 @@ class Comparison:
     def _calibrate(self, charged: Charged, currency: str) -> bool:
         """Compare one charge's lines with its version; returns whether they cover a whole period."""
         self.calibration.lines += len(charged.lines)
-        plan = self.versions.get(charged.version)
-        if plan is None or all(charge.key != charged.key for charge in plan.charges):
+        if charged.key not in self._keys.get(charged.version, ()):
             self.calibration.others["unknown version"] += len(charged.lines)
             return False
-        if any(currency not in each.currencies for each in (plan, self.versions[self.old], self.versions[self.new])):
+        if currency not in self._sold[charged.version]:
             self._not_sold[currency] += 1
             self.calibration.others[f"in {currency}"] += len(charged.lines)
             return False
@@ -351,7 +355,7 @@ class Comparison:
 
     def _sum(self, there: _Subscription, charged: Charged) -> None:
         key = charged.key
-        if all(charge.key != key for charge in self.versions[self.old].charges):
+        if key not in self._keys[self.old]:
             return
         kept = there.charges.setdefault(key, _Sum())
         if charged.end > kept.end:
@@ -364,11 +368,17 @@ class Comparison:
 
     def _quantity(self, key: str, ours: str, quantity: Decimal) -> Decimal:
         """Convert a quantity of the old version's charge to the new one's."""
+        share = self._share(key, ours)
+        if share is None:
+            return Decimal(1)
+        return quantity if share == 1 else Decimal((quantity * Decimal(share.numerator)) / Decimal(share.denominator))
+
+    def _share_of(self, key: str, ours: str) -> Fraction | None:
+        """How many old periods a new one has; None for a fee of the whole subscription."""
         was, now = self.versions[self.old].charge(key), self.versions[self.new].charge(ours)
         if isinstance(now, Fee):
-            return quantity if now.per == "seat" else Decimal(1)
-        share = _months(now) / _months(was)
-        return quantity if share == 1 else Decimal((quantity * Decimal(share.numerator)) / Decimal(share.denominator))
+            return Fraction(1) if now.per == "seat" else None
+        return _months(now) / _months(was)
 
     def _look_up(self, version: int, key: str, currency: str) -> Rate:
         plan = self.versions[version]

@@ -128,7 +128,7 @@ def all_prices(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 def _source(line: Mapping[str, Any]) -> tuple[str | None, Any, Aside | None]:
     """The price and the subscription item of a line, or why it is not a charge for a period."""
     parent, pricing = line.get("parent"), line.get("pricing")
-    if isinstance(parent, Mapping):
+    if isinstance(parent, dict):
         kind = parent.get("type")
         details = parent.get(str(kind)) or {}
         price = ((pricing or {}).get("price_details") or {}).get("price")
@@ -141,7 +141,7 @@ def _source(line: Mapping[str, Any]) -> tuple[str | None, Any, Aside | None]:
     # API versions before 2025-03-31.basil.
     elif line.get("type") in ("subscription", "invoiceitem"):
         old = line.get("price") or line.get("plan") or {}
-        price = old.get("id") if isinstance(old, Mapping) else old
+        price = old.get("id") if isinstance(old, dict) else old
         if line.get("proration"):
             return _optional_id(price), None, "proration"
         if line["type"] == "invoiceitem":
@@ -153,7 +153,7 @@ def _source(line: Mapping[str, Any]) -> tuple[str | None, Any, Aside | None]:
 
 def _line(line: Mapping[str, Any]) -> BilledLine:
     pricing = line.get("pricing") or line.get("price") or {}
-    unit = pricing.get("unit_amount_decimal") if isinstance(pricing, Mapping) and "pricing" in line else None
+    unit = pricing.get("unit_amount_decimal") if isinstance(pricing, dict) and "pricing" in line else None
     quantity = line.get("quantity_decimal")
     try:
         return BilledLine(
@@ -175,7 +175,7 @@ def _subscription(invoice: Mapping[str, Any]) -> str:
 
 
 def _field(of: Any, name: str) -> Any:
-    value = of.get(name) if isinstance(of, Mapping) else None
+    value = of.get(name) if isinstance(of, dict) else None
     if value is None:
         raise LayoutError(f"it has no {name}")
     return value
@@ -183,7 +183,7 @@ def _field(of: Any, name: str) -> Any:
 
 def _id(value: Any) -> str:
     """An id, of an expanded object too."""
-    return str(_field(value, "id")) if isinstance(value, Mapping) else str(value)
+    return str(_field(value, "id")) if isinstance(value, dict) else str(value)
 
 
 def _optional_id(value: Any) -> str | None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from components.providers import paid
 from components.providers.inventory import StripeObject, owner_of
-from components.providers.schedules import RUNNING, classify
-from components.providers.subscription_schedules import is_marked
+from components.providers.schedules import RUNNING
 from components.providers.values import id_of, mapping
 
 
@@ -45,15 +44,6 @@ def of_subscription(subscription: StripeObject) -> StripeObject | None:
     return dict(schedule) if isinstance(schedule, Mapping) and schedule.get("status") in RUNNING else None
 
 
-def made_by(schedule: StripeObject, subscription: StripeObject | None) -> str | None:
-    """Who made a schedule: also if a run of ours was interrupted before it could say so."""
-    owner = owner_of(schedule)
-    if owner is None and subscription is not None and (ours := owner_of(subscription)):
-        whose = classify(schedule, {ours}, marked=is_marked(subscription))
-        return ours if whose == "ours" else None
-    return owner
-
-
 def changes(
     schedule: StripeObject, subscription: StripeObject | None, named: Callable[[str], str] = str
 ) -> Iterator[Pending]:
@@ -72,7 +62,7 @@ def changes(
         None if subscription is None else str(subscription["id"]),
         str(id_of(schedule["customer"])),
     )
-    by = made_by(schedule, subscription)
+    by = owner_of(schedule)
     for phase in coming:
         after = _billed(phase)
         if after != before:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -22,8 +22,10 @@ from components.providers.schedules import MARK, RUNNING
 from components.providers.values import id_of, mapping
 from pricing import lists
 from pricing.invoices import CLOSED, hashed
+from pricing.reading import used_so_far
 
-_EXPANDED: Final = ("discounts", "items.data.discounts", "schedule")
+#: Stripe does not expand the coupons of items, which are five levels deep.
+_EXPANDED: Final = ("discounts.source.coupon", "items.data.discounts", "schedule")
 #: Ids that Stripe mints. Those of products and coupons can also be chosen.
 _MINTED: Final = re.compile(
     r"\b(acct|clock|cus|di|il|in|mtr|mtr_test|pm|price|prod|promo|si|src|sub|sub_sched|txr)_[A-Za-z0-9]{8,}\b"
@@ -142,6 +144,8 @@ def shape_of(
     months: int,
     test_clock: str | None = None,
     lock: str,
+    open_period: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Shape:
     """Read an account's shape.
 
@@ -150,6 +154,8 @@ def shape_of(
         months: how many months of invoices tell the usage.
         test_clock: the customers of this clock, in its time; None for those on none.
         lock: the metadata key that locks a subscription.
+        open_period: whether meters tell what customers without a closed period have used so far.
+        progress: is told how far it is.
 
     Raises:
         AccountError: Stripe refused, or could not be reached.
@@ -163,8 +169,9 @@ def shape_of(
     for price in lists.prices(account, costs=True):
         copied = _price(price, ids)
         shape.prices[copied["id"]] = copied
-    coupons = [_coupon(each, ids) for each in lists.coupons(account)]
-    chosen = _chosen(account, shape, stack, customers, test_clock)
+    listed = {str(each["id"]): each for each in lists.coupons(account)}
+    chosen = _chosen(account, shape, stack, customers, test_clock, listed)
+    coupons = [_coupon(each, ids) for each in listed.values()]
     for subscription in chosen:
         for item in subscription["items"]["data"]:
             price = _price(item["price"], ids)
@@ -187,17 +194,27 @@ def shape_of(
     # Newest first is how Stripe lists them, and how a copy has to list them too.
     shape.catalogue = [*list(shape.meters.values())[::-1], *products[::-1], *list(shape.prices.values())[::-1]]
     shape.catalogue += coupons[::-1]
-    _read_usage(account, shape, ids, months)
+    _read_usage(account, shape, ids, months, progress)
+    if open_period:
+        _read_open(account, shape, ids, chosen, progress)
     return shape
 
 
-def _chosen(account: Account, shape: Shape, stack: str, customers: int, test_clock: str | None) -> list[StripeObject]:
+def _chosen(
+    account: Account,
+    shape: Shape,
+    stack: str,
+    customers: int,
+    test_clock: str | None,
+    coupons: dict[str, StripeObject],
+) -> list[StripeObject]:
+    """The subscriptions to copy; `coupons` gets those that were deleted and still apply."""
     clock = {"test_clock": test_clock} if test_clock else {}
     by_customer: dict[str, list[StripeObject]] = {}
     for each in lists.subscriptions(account, expand=_EXPANDED, on_clocks=False, **clock):
         if each["status"] in (*ENDED, "incomplete"):
             continue
-        if why := _unsupported(each):
+        if why := _unsupported(each, coupons):
             shape.left_out[why] += 1
             continue
         by_customer.setdefault(str(id_of(each["customer"])), []).append(each)
@@ -217,8 +234,15 @@ def _chosen(account: Account, shape: Shape, stack: str, customers: int, test_clo
     return [each for customer in ordered[:customers] for each in by_customer[customer]]
 
 
-def _unsupported(subscription: StripeObject) -> str | None:
+def _unsupported(subscription: StripeObject, coupons: dict[str, StripeObject]) -> str | None:
     """Why a subscription cannot be copied."""
+    for holder in (subscription, *subscription["items"]["data"]):
+        for discount in holder.get("discounts") or ():
+            coupon = mapping(mapping(discount).get("source")).get("coupon")
+            if isinstance(coupon, Mapping) and not coupon.get("deleted"):
+                coupons.setdefault(str(coupon["id"]), dict(coupon))
+            if id_of(coupon) not in coupons:
+                return "with a coupon that was deleted"
     if any(item.get("current_trial") for item in subscription["items"]["data"]):
         return "in a trial offer"
     if subscription.get("billing_schedules"):
@@ -234,12 +258,13 @@ def _is_old(price: Mapping[str, Any]) -> bool:
     return recurring.get("usage_type") == "metered" and not recurring.get("meter")
 
 
-def _read_usage(account: Account, shape: Shape, ids: Ids, months: int) -> None:
+def _read_usage(account: Account, shape: Shape, ids: Ids, months: int, progress: Callable[[str], None]) -> None:
     """The usage of each customer and meter, from the lines of closed invoices."""
     metered = {price["id"]: price["recurring"]["meter"] for price in shape.prices.values() if _is_metered(price)}
     found: dict[tuple[str, str], dict[tuple[int, int], dict[str, Decimal]]] = {}
     since = shape.now - months * 31 * 86_400
-    for invoice in lists.invoices(account, created={"gte": since, "lte": shape.now}):
+    for number, invoice in enumerate(lists.invoices(account, created={"gte": since, "lte": shape.now}), start=1):
+        progress(f"{number:,} invoices read")
         customer = ids.text(str(id_of(invoice["customer"])))
         if invoice["status"] not in CLOSED or customer not in shape.customers:
             continue
@@ -258,6 +283,27 @@ def _read_usage(account: Account, shape: Shape, ids: Ids, months: int) -> None:
         shape.usage[key] = [
             Used(start, end, max(units.values())) for (start, end), units in sorted(periods.items()) if end > start
         ]
+
+
+def _read_open(
+    account: Account,
+    shape: Shape,
+    ids: Ids,
+    subscriptions: Iterable[StripeObject],
+    progress: Callable[[str], None],
+) -> None:
+    """What those without a closed period have used so far: a call for each of them and meter."""
+    for number, subscription in enumerate(subscriptions, start=1):
+        progress(f"the open periods of {number:,} subscriptions read")
+        for item in subscription["items"]["data"]:
+            meter = mapping(item["price"].get("recurring")).get("meter")
+            where = (ids.text(str(id_of(subscription["customer"]))), ids.text(str(meter)))
+            if meter is None or where in shape.usage:
+                continue
+            units = used_so_far(account, subscription, item, shape.now)
+            if units is not None:
+                period = (int(item["current_period_start"]), int(item["current_period_end"]))
+                shape.usage[where] = [Used(*period, units)]
 
 
 def _is_metered(price: Mapping[str, Any]) -> bool:

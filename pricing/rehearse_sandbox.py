@@ -13,6 +13,7 @@ from components.providers.values import mapping
 from pricing.rehearse_copy import TERMS, CopyError, Shape
 from sandbox import Request, Sandbox
 from sandbox.billing.periods import Anchor, Interval
+from sandbox.errors import StripeError
 from sandbox.loading import load
 
 
@@ -41,6 +42,12 @@ class Copy:
         """
         self.control("POST", "log", on=False)
         self.set_clock(shape.now)
+        try:
+            self._load(shape)
+        except StripeError as problem:
+            raise CopyError(f"the account cannot be copied: {problem.message}") from None
+
+    def _load(self, shape: Shape) -> None:
         load(self.sandbox, [*shape.catalogue, *shape.customers.values()])
         load(self.sandbox, [_one_period_ago(each, shape) for each in shape.subscriptions])
         self.settle()

@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any, Final
 
 import money
-from components.pricing import ROLLOUTS
 from components.providers import differ
 from components.providers.values import MISSING, is_unknown, mapping
 from components.redaction import as_line, redact
@@ -38,6 +37,11 @@ _DELETED: Final[Mapping[str, str]] = {
     "DefaultPrice": "cleared",
     "PromotionCode": "deactivated",
     "Subscription": "cancelled",
+}
+_ROLLOUTS: Final[Mapping[str, str]] = {
+    "keep": "stay on it",
+    "at_renewal": "move when their periods end",
+    "now": "move at once, prorated",
 }
 _PLURAL: Final[Mapping[str, str]] = {
     "Meter": "meters",
@@ -345,9 +349,7 @@ def _plan(
         yield f"**`{name}` is new** and offers v{number}."
         yield _table([("charge", f"v{number}"), *version.charges.items()])
     elif old.offered != number:
-        rollout = f" Rollout `{version.rollout}`: {_rollout(version.rollout)}." if version.rollout else ""
-        others = "" if rollout else f" v{number} declares no rollout."
-        yield f"**`{name}` offers v{number} instead of v{old.offered}.**{rollout}{others}"
+        yield f"**`{name}` offers v{number} instead of v{old.offered}.** {_rollout(name, number, version.rollout)}"
         yield _compared(old.versions[old.offered], version, old.offered, number)
     else:
         yield f"**`{name}`** still offers v{number}."
@@ -366,9 +368,11 @@ def _plan(
     yield from (f"{_plain(each)}." for each in said)
 
 
-def _rollout(rollout: str) -> str:
-    means: Mapping[str, str] = dict(ROLLOUTS.items())
-    return f"declared subscribers on another version: {means.get(rollout, rollout)}"
+def _rollout(name: str, number: int, rollout: str | None) -> str:
+    if rollout is None:
+        return f"v{number} declares no rollout: subscribers on another version stay on it."
+    others = "" if rollout == "keep" else f" Others stay until `pricing rollout {name}@{number}` moves them."
+    return f"Rollout `{rollout}`: declared subscribers on another version {_ROLLOUTS[rollout]}.{others}"
 
 
 def _compared(old: PlanVersion, new: PlanVersion, before: object, now: object) -> str:
@@ -432,7 +436,9 @@ def grouped(sentences: Sequence[Sentence], private: Private) -> Iterator[str]:
     groups: dict[tuple[str, str], list[Sentence]] = defaultdict(list)
     for each in sentences:
         groups[each.kind, _masked(each) if each.kind else each.text].append(each)
-    for (kind, masked), unordered in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+    # Money first, then many.
+    in_order = sorted(groups.items(), key=lambda group: (_SUM not in group[0][1], -len(group[1]), group[0]))
+    for (kind, masked), unordered in in_order:
         members = sorted(unordered, key=lambda each: _natural(each.name))
         first = members[0]
         if not kind:
@@ -567,7 +573,7 @@ def _changed(steps: Iterable[Step], private: Private) -> Iterator[str]:
         if step.kind in _PRIVATE:
             text = ", ".join(f"`{path}`" for path in paths)
         else:
-            text = ", ".join(f"`{path}` {_value(old)} → {_value(new)}" for path, (old, new) in paths.items())
+            text = ", ".join(f"{path} {_value(old)} → {_value(new)}" for path, (old, new) in paths.items())
         groups[step.kind, private(text)].append(step.name)
     for (of, text), names in groups.items():
         about = _names([private.name(name) for name in names])

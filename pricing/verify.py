@@ -30,7 +30,6 @@ from components.providers.promotion_code import PROMOTION_CODE
 from components.providers.reconciler import Reconciler
 from components.providers.run import run_of
 from components.providers.subscription import SUBSCRIPTION
-from components.providers.subscription_schedules import AT_RENEWAL, is_marked
 from components.providers.values import MISSING, Inputs, declared, id_of, mapping, path_text
 from components.publication import price_name
 from pricing import lists, pending
@@ -375,17 +374,8 @@ class _Work:
                 plan, number = versions.get(by_id.get(str(item.get("price")), ""), ("", 0))
                 if plan:
                     paid[plan] = max(number, paid.get(plan, 0))
-            waits = is_marked(each.remote) or self._is_ours(each.remote)
-            last_run["Subscription", each.declared.name] = {
-                "plan_versions": paid,
-                **({"price_changes": AT_RENEWAL} if waits else {}),
-            }
+            last_run["Subscription", each.declared.name] = {"plan_versions": paid}
         return last_run
-
-    def _is_ours(self, subscription: StripeObject) -> bool:
-        """Whether a schedule of this stack holds a subscription."""
-        schedule = pending.of_subscription(subscription)
-        return schedule is not None and stack_of(pending.made_by(schedule, subscription)) == self._owner
 
     # -- comparing ----------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ JOBS: Final[dict[str, tuple[dict[str, str], str | None]]] = {
     "up.yml review": (READ, "review"),
     "up.yml prod": (READ, "prod"),
     "nightly.yml drift": (READ, "nightly-${{ matrix.stack }}"),
+    "endurance.yml endure": (READ, None),
 }
 
 

@@ -85,9 +85,8 @@ class Api:
                 # A fresh suffix for every attempt: with the same key Stripe would replay a stored 500 for a day.
                 # The event's identifier is what makes a retry safe.
                 headers["Idempotency-Key"] = f"{idempotency}/{os.urandom(4).hex()}"
-            left = CALL_SECONDS if deadline is None else min(CALL_SECONDS, max(0.05, deadline - time.monotonic()))
             try:
-                status, answered, content = self._send(method, url, headers, body, left)
+                status, answered, content = self._send(method, url, headers, body, deadline)
             except Unreachable as problem:
                 wait, last = 0.0, str(problem)
                 maybe_done = maybe_done or problem.maybe_done
@@ -143,9 +142,9 @@ class Api:
         if transport is not None:
             transport.close()
 
-    def _send(self, method: str, url: str, headers: dict[str, str], body: bytes, timeout: float) -> Answer:
-        """One attempt, of up to `timeout` seconds. Raises Unreachable, whose `maybe_done` says whether the request may
-        have been carried out, or DestinationError when a retry would not help."""
+    def _send(self, method: str, url: str, headers: dict[str, str], body: bytes, deadline: float | None) -> Answer:
+        """One attempt. Raises Unreachable, whose `maybe_done` says whether the request may have been carried out, or
+        DestinationError when a retry would not help."""
         where = self.destination
         with spool.IMPORTING:  # by one thread: its modules import each other
             import stripe
@@ -153,8 +152,11 @@ class Api:
             if self._transport is None:
                 self._transport = _sandbox(where.sandbox_file) if where.api_base is None else self._session()
         client: Any = self._transport
+        left = CALL_SECONDS if deadline is None else min(CALL_SECONDS, deadline - time.monotonic())
+        if left <= 0:
+            raise Unreachable("out of time")
         if where.api_base is not None:
-            client = stripe.RequestsClient((min(timeout, CONNECT_SECONDS), timeout), self._transport)
+            client = stripe.RequestsClient((min(left, CONNECT_SECONDS), left), self._transport)
         try:
             content, status, answered = client.request(
                 method.lower(), url, {**headers, "Stripe-Version": stripe.api_version}, body

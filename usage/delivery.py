@@ -213,28 +213,29 @@ class Delivery(Sender):
             except BaseException as problem:  # noqa: BLE001 - the calling thread raises it again
                 broken.append(problem)
 
-        threads = []
         embedded = self.api.destination.api_base is None
-        for _ in range(0 if embedded else min(LANES, -(-len(rows) // BATCH)) - 1):
-            thread = threading.Thread(target=lane, name="usage-lane", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                break  # the interpreter is shutting down and starts no more threads: this one is enough
-            threads.append(thread)
+        threads = [
+            threading.Thread(target=lane, name="usage-lane", daemon=True)
+            for _ in range(0 if embedded else min(LANES, -(-len(rows) // BATCH)))
+        ]
         try:
-            lane()
-            if not broken:
-                for thread in threads:
-                    thread.join()
-            if broken:
-                raise broken[0]
-        except BaseException:  # Ctrl-C does not wait for calls that hang
-            self.api.abort()
             for thread in threads:
-                thread.join(2.0)
-            self.api.halt.clear()
-            raise
+                thread.start()
+        except RuntimeError:
+            threads = [thread for thread in threads if thread.is_alive()]  # the interpreter is shutting down
+        try:
+            if not threads:
+                lane()
+            for thread in threads:
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        finally:
+            if any(thread.is_alive() for thread in threads):  # Ctrl-C, or an answer that trickles in at the deadline
+                self.api.abort()
+                for thread in threads:
+                    thread.join(2.0)
+                self.api.halt.clear()
+        if broken:
+            raise broken[0]
 
     def _checked(self, group: Sequence[Kept], deadline: float | None) -> tuple[list[Ready], list[Kept]]:
         """The events that Stripe would accept, and the others: refused here, since Stripe would refuse them later and

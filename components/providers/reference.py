@@ -52,9 +52,9 @@ is an argument, and `check` validates it against Stripe's own types before anyth
 - **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes, and a note of what it was doing, which
   `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` of the same
   program finds what Stripe has created, by owner or by the stored answer, and continues from there.
-- **A killed run that is taken back**: what it created for the program of that run is in no state, and goes on billing.
-  Let the program run to its end, then take it back. If it is too late for that, run `pulumi refresh` and `pulumi up`:
-  a lookup key returns to its price. `pricing verify` then names what is left, to be ended in Stripe.
+- **A killed run that is taken back**: what it created for its program is in no state, and goes on billing. So let the
+  program run to its end, then take it back. If it is too late for that, run `pulumi refresh` and `pulumi up`: a lookup
+  key returns to its price. `pricing verify` then names what is left, to be ended in Stripe.
 - **Links**: link resources by `.id`; other outputs are unknown in the preview of an update.
 - **Amounts** are strings, `Decimal`s or whole numbers in minor units. A float is refused: `0.04` is not exactly 0.04.
 - **Refused in the preview**: what Stripe would refuse, as far as the program alone tells. The message names the

@@ -13,6 +13,7 @@ BENCHMARKS = {
     # The rival is left out, and the first line says why.
     "operations": ["--objects", "20", "--rate", "100", "--who", "ours,rival", "--until", "destroy", "--calls"],
     "refresh_crowd": ["--objects", "50"],
+    "up_on_s3": ["--objects", "20", "--latency", "0"],
     "sandbox_throughput": ["--seconds", "0.2"],
     "usage_startup": ["--runs", "2"],
 }

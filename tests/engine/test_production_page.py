@@ -28,6 +28,8 @@ from tests.engine.conftest import ROOT, engine_path
 from tests.engine.faulty import descendants, end
 
 PAGE: Final = (ROOT / "docs/production.md").read_text()
+#: For one block of commands; a busy machine takes minutes.
+TIMEOUT: Final = 400
 BLOCK: Final = re.compile(r"^(?:`([a-z]+\.json)`:\n\n)?```(sh|text|json|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: Not keys of anybody's; they are built here so that no scanner takes this file for a leak.
 UP, READ, NEXT = (f"rk_live_{word}" + "0" * 16 for word in ("up", "read", "next"))
@@ -75,7 +77,7 @@ class Company:
             input=given,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=TIMEOUT,
             check=False,
         )
         self.said = done.stdout + done.stderr
@@ -200,13 +202,13 @@ def killed_at(company: Company, method: str, path: str) -> Iterator[None]:
                 end(pid, signal.SIGKILL)
 
     company.sandbox.on_answer = on_answer
-    said, _ = process.communicate(timeout=180)
+    said, _ = process.communicate(timeout=TIMEOUT)
     company.sandbox.on_answer = lambda request: None
     assert reached.is_set(), said
     yield
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_command_of_the_page(company: Company) -> None:
     page = Reader(company)
     aws, sandbox = company.aws, company.sandbox

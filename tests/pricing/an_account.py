@@ -98,8 +98,13 @@ class Made:
         amounts = sorted(self.random.sample(range(1_000, 50_000), 3))
         prices = [self.price(product, unit_amount=each, recurring={"interval": "month"}) for each in amounts]
         self.post(f"/v1/products/{product}", default_price=prices[2])
+        beside = []
+        if self.random.random() < 0.5:
+            # All of them share the usage, whatever their fee.
+            tiers: list[dict[str, Any]] = [{"up_to": "inf", "unit_amount_decimal": "0.5"}]
+            beside.append(self.metered(product, self.meter(f"{name} calls"), tiers))
         for price in prices[: self.random.choice([1, 2])]:
-            self.subscribe(price)
+            self.subscribe(price, *beside)
         for price in prices[:2]:
             if self.random.random() < 0.8:
                 self.post(f"/v1/prices/{price}", active=False)
@@ -145,10 +150,11 @@ class Made:
         how = {"billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": tiers, **more}
         return self.price(product, recurring=recurring, **how)
 
-    def subscribe(self, price: str, **more: Any) -> str:
+    def subscribe(self, price: str, *metered: str, **more: Any) -> str:
         self._customers += 1
         customer = self.post("/v1/customers", name=f"Customer {self._customers}", email="c@example.com")["id"]
-        items = [{"price": price, "quantity": self.random.randrange(1, 9)}]
+        items: list[dict[str, Any]] = [{"price": price, "quantity": self.random.randrange(1, 9)}]
+        items += [{"price": each} for each in metered]
         return str(self.post("/v1/subscriptions", **invoiced(customer), items=items, **more)["id"])
 
     def coupons(self) -> None:

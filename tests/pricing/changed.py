@@ -11,11 +11,17 @@ and read the difference of `previews/change.md`, the comment, as a reviewer woul
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.pricing.billed import ROOT
+
+_PRICING = "from pricing.cli import main; raise SystemExit(main())"
 FOLDER = Path(__file__).parent / "previews"
 RECORDED = FOLDER / "change.json"
 COMMENT = FOLDER / "change.md"
@@ -90,6 +96,30 @@ def checkout(folder: Path, program: str, *, stack: str = "dev", config: str = ""
     (folder / f"Pulumi.{stack}.yaml").write_text(f"config:\n  stripe-pricing:mode: sandbox\n{config}")
     (folder / "__main__.py").write_text(program)
     return folder
+
+
+def reviewed(folder: Path, seats: Sequence[int], sample: Path) -> str:
+    """The comment of a change from version 1 to version 2 for subscribers with these seats, from two checkouts."""
+    of_all = (
+        "from components.plan import PublishedPlan\nfrom components.pricing import Fee, Overage, Plan, Usage, Version\n"
+        "from components.subscriber import Subscriber\n"
+        f'alpaca = PublishedPlan("alpaca-ai", {{1: {PLAN}}}, event_name="tokens")\n'
+        f"for number, seats in enumerate({list(seats)}):\n"
+        '    name, email = "Nomen Nescio", "secret@example.com"\n'
+        '    Subscriber(f"customer-{number}", alpaca, customer_name=name, email=email, seats=seats)\n'
+    )
+    base = checkout(folder / "base", of_all)
+    head = checkout(folder / "head", of_all.replace(*EDITS[0]))
+    done = subprocess.run(
+        [sys.executable, "-c", _PRICING, "review", "--base", str(base), "--from", str(sample), "--svg", "impact.svg"],
+        cwd=head,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.defpath},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def recorded() -> dict[str, Any]:

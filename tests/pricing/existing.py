@@ -83,12 +83,14 @@ class Existing:
         """The whole way: adopt, an `up` that writes owners only, one that does nothing, and a second adoption."""
         assert self.adopt() == 0, self.said
         writes = self.up()
-        assert not [each for each in writes if not re.fullmatch(r"POST /v1/[\w/]+ metadata\[pulumi\]", each)]
+        more = [each for each in writes if not re.fullmatch(r"POST /v1/[\w/]+ metadata\[pulumi\]", each)]
+        assert not more, more
         owned = sum(len(names) for kind, names in self.ids.items() if kind != "Meter")
-        assert len(writes) == owned
+        assert len(writes) == owned, (len(writes), owned)
         assert {f"{kind} {name}" for kind, names in self.ids.items() for name in names} <= self.stack.states.keys()
-        assert not self.up()
-        assert not self.stack.done
+        again = self.up()
+        assert not again, again
+        assert not self.stack.done, self.stack.done
 
 
 @contextmanager

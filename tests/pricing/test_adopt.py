@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pricing import adopt_command
 from pricing.reading import catalogue_of
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
 from tests.components.world import World
-from tests.pricing.an_account import Made
+from tests.pricing.an_account import Made, of_the_page
 from tests.pricing.existing import WRITTEN, Existing, opened
 from tests.stack import Stack
 
@@ -239,15 +240,13 @@ def test_a_key_with_what_the_page_says_for_it_is_enough(shop: Existing) -> None:
 
 def test_the_versions_of_an_adopted_plan_are_known_to_the_other_commands(shop: Existing) -> None:
     """`pricing impact` finds the price of each version, which has only its owner to tell."""
-    made = Made(shop.world, 4)
-    made.grandfathered("Team")
+    of_the_page(shop.world)
     shop.adopts()
-    known = catalogue_of(shop.world.process().account, "team", ["license"], (3, ["license"]))
+    known = catalogue_of(shop.world.process().account, "team", ["license"], (2, ["license"]))
     assert known == {
-        id_: (int(version[1]) if (version := re.search(r"-v(\d+)-", name)) else 1, "license")
-        for name, id_ in shop.ids["Price"].items()
+        shop.ids["Price"]["team-license"]: (1, "license"),
+        shop.ids["Price"]["team-v2-license"]: (2, "license"),
     }
-    assert len(known) > 1
 
 
 # -- the programs of others -------------------------------------------------------------------------------------------
@@ -285,3 +284,24 @@ def test_what_is_adopted_is_not_doubted(shop: Existing, caplog: pytest.LogCaptur
     shop.up()
     assert "most never costs less than more, whatever is used" in caplog.text
     assert caplog.text.count("never costs less") == 1
+
+
+def test_progress_is_said_every_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    moments = iter([0.0, 1.0, 2.0, 3.0, 4.5])
+    assert list(adopt_command.counting("prices", "abcd", lambda: next(moments))) == list("abcd")
+    assert capsys.readouterr().err.splitlines() == ["pricing: 2 prices read", "pricing: 4 prices read"]
+
+
+def test_another_stack_of_the_program_makes_its_own_objects(shop: Existing, tmp_path: Path) -> None:
+    """Archived versions too; it has no ids of this account."""
+    Made(shop.world, 8).products(16)
+    shop.adopts()
+    (tmp_path / "other").mkdir()
+    other = Existing(tmp_path / "other")
+    other.program.write_text(shop.program.read_text())
+    other.up()
+    assert other.stack.states.keys() == shop.stack.states.keys()
+    archived = {key for key, state in other.stack.states.items() if state.outs.get("active") is False}
+    assert archived == {key for key, state in shop.stack.states.items() if state.outs.get("active") is False} != set()
+    assert not other.up()
+    other.world.sandbox.close()

@@ -172,3 +172,48 @@ def test_of_5_000_products_half_of_them_archived_only_what_is_sold_is_adopted(wo
     }
     assert (done.plans, done.size) == (2_500, 5_000)
     assert len(done.text("").splitlines()) == 2_507
+
+
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [
+        ("other/prod/pro-usage", "another program has them (other/prod)"),
+        (f"{NAME}/pro-usage", "this stack has them already"),
+    ],
+)
+def test_a_meter_by_which_somebody_bills_already_is_theirs(world: World, owner: str, said: str) -> None:
+    """Meters have no owner. A price on it of nobody's is adopted, with the id of the meter."""
+    theirs = price("price_1", of=1, recurring=METERED, metadata={"pulumi": owner})
+    nobodys = price("price_2", of=2, recurring=METERED)
+    done = decided(world, [product(1), product(2)], [theirs, nobodys], meters=[METER])
+    assert "mtr_1" in done.left[said]
+    assert "Meter" not in done.ids
+    assert done.ids["Price"] == {"product-2-month": "price_2"}
+    assert '"meter": "mtr_1"' in done.text("")
+
+
+def test_what_the_provider_would_refuse_is_left_alone(world: World) -> None:
+    """A label of a time when Stripe took longer ones."""
+    done = decided(
+        world, [product(unit_label="a label of 23 letters!!")], [price(custom_unit_amount={"enabled": True})]
+    )
+    assert done.left["products whose unit_label is 23 characters long; Stripe takes at most 12"] == ["prod_1"]
+    assert done.left["their product is left alone"] == ["price_1"]
+    assert not done.size
+
+
+def test_what_an_up_would_change_is_left_alone(world: World) -> None:
+    """As the provider's own comparison says; here, that of prices finds something in the lookup key."""
+    real = reconcilers(world.process().account)
+
+    class Different:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real("Price"), name)
+
+        def different(self, remote: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+            return {"lookup_key": (None, "gold")} if remote["id"] == "price_1" else {}
+
+    account = Account([product(1), product(2)], [price("price_1"), price("price_2", of=2)])
+    done = adopt(account, Stack(NAME), lambda kind: Different() if kind == "Price" else real(kind))
+    assert done.left == {"prices that cannot be declared as they are (lookup_key)": ["price_1"]}
+    assert done.ids["Price"] == {"product-2-license": "price_2"}

@@ -16,6 +16,7 @@ import pytest
 from sandbox import Request, keys
 from tests.components.test_permissions import accesses, table
 from tests.pricing.billed import V1, Billing, seconds
+from tests.pricing.changed import reviewed
 
 READ = ("--through", "2026-08")
 #: 3 seats or fewer and no usage would make everybody alike.
@@ -119,6 +120,21 @@ def test_totals_of_five_hundred_customers_are_those_that_sql_makes_of_the_same_f
     calls = re.search(r"(\d+) calls", again.stderr)
     assert calls is not None
     assert int(calls[1]) <= 14
+
+    # So does the comment of the pull request, with what they pay by seat.
+    items = "SELECT each.value FROM objects, json_each(body, '$.items.data') AS each WHERE kind = 'subscription'"
+    with sqlite3.connect(billing.path) as file:
+        found = [json.loads(item) for (item,) in file.execute(items)]
+    seats = [item["quantity"] for item in found if item["price"] == billing.license]
+    comment = reviewed(tmp_path, seats, tmp_path / "sample.jsonl")
+    assert headline(comment) == list(expected)
+    assert (
+        f"{120 * sum(seats):,}.00 USD a month instead of {100 * sum(seats):,}.00 USD a month. 500 pay more" in comment
+    )
+    assert "**500 subscriptions**, each: item license moves from Price 'alpaca-ai-license' to Price" in comment
+    assert len(comment) < 60_000
+    assert "Nomen Nescio" not in comment
+    assert "secret@example.com" not in comment
     billing.sandbox.close()
 
 

@@ -381,7 +381,7 @@ def test_a_new_name_with_an_alias_is_the_same_resource(tmp_path: Path) -> None:
     opts = ", opts=pulumi.ResourceOptions(aliases=[pulumi.Alias(name='lima')])"
     head = changed.checkout(tmp_path / "head", program.format(name="peru", opts=opts, other="B"))
     done = review(head, "--base", str(base))
-    assert "- Changed: 1 product (`other`): `name` `A` → `B`\n" in done.stdout
+    assert "- Changed: 1 product (`other`): name `A` → `B`\n" in done.stdout
     assert "peru" not in done.stdout.partition("<details>")[0]
 
 

@@ -20,10 +20,12 @@ import pytest
 from rich.console import Console
 
 from pricing import cli, verify_command
+from pricing.pending import changes
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
 from tests.components.world import LIVE_KEY, Process, World
 from tests.mocked import event_loop
+from tests.pricing.shop import opened
 from tests.stack import Stack
 
 PROGRAM = """\
@@ -396,6 +398,11 @@ IN_THE_PROGRAM: dict[str, tuple[str, str, list[tuple[Any, ...]]]] = {
         [("missing", "Meter pages", "", None, None)],
     ),
     "a percentage": ("percent_off=20", "percent_off=25", [("differs", "Coupon welcome", "percent_off", "20", "25")]),
+    "a duration that is left out": (
+        ', duration="forever"',
+        "",
+        [("differs", "Coupon welcome", "duration", "forever", "once")],
+    ),
     "a code": (
         'code="SUMMER"',
         'code="WINTER"',
@@ -591,6 +598,16 @@ def test_a_schedule_that_has_not_started_and_one_that_ends_are_shown(shop: Verif
     assert f"a new one of {customer}" in shop.run()[1]
 
 
+def test_what_a_schedule_has_done_already_is_not_pending() -> None:
+    def phase(start: int, price: str) -> dict[str, Any]:
+        return {"start_date": start, "end_date": start + 10, "items": [{"price": price, "quantity": 1}]}
+
+    phases = [phase(10, "price_1"), phase(20, "price_2"), phase(30, "price_2"), phase(40, "price_3")]
+    schedule = {"id": "sub_sched_1", "customer": "cus_1", "phases": phases, "current_phase": {"start_date": 20}}
+    [change] = changes({**schedule, "end_behavior": "release"}, None)
+    assert (change.at, change.change, change.prices) == (40, "1 x price_2 => 1 x price_3", frozenset(["price_3"]))
+
+
 # -- the census -----------------------------------------------------------------------------------------------------
 
 
@@ -602,7 +619,8 @@ def counted(file: Path) -> dict[str, tuple[int, int]]:
                count(DISTINCT json_extract(sub.body, '$.customer')),
                sum(coalesce(json_extract(item.value, '$.quantity'), 0)
                    * coalesce(json_extract(price.body, '$.unit_amount'), 0)
-                   / CASE json_extract(price.body, '$.recurring.interval') WHEN 'year' THEN 12.0 ELSE 1.0 END)
+                   / CASE json_extract(price.body, '$.recurring.interval') WHEN 'year' THEN 12.0 ELSE 1.0 END
+                   / json_extract(price.body, '$.recurring.interval_count'))
         FROM objects sub, json_each(sub.body, '$.items.data') item
         JOIN objects price ON price.kind = 'price' AND price.id = json_extract(item.value, '$.price')
         WHERE sub.kind = 'subscription' AND json_extract(sub.body, '$.status') IN ('active', 'trialing', 'past_due')
@@ -621,15 +639,21 @@ def test_the_census_is_what_the_sandbox_s_file_says(shop: Verified) -> None:
         customer = shared if number < 2 else shop.post("/v1/customers", name=f"Customer {number}")["id"]
         shop.post("/v1/subscriptions", customer=customer, items=[{"price": yearly, "quantity": number + 1}], **terms)
         shop.post("/v1/subscriptions", customer=customer, items=[{"price": license_, "quantity": 2}], **terms)
+    quarterly = other_price(shop, recurring={"interval": "month", "interval_count": 3}, unit_amount=9_000)
+    shop.post("/v1/subscriptions", customer=shared, items=[{"price": quarterly}], **terms)
+    # Neither one that has ended nor one whose first payment was never made is billed.
+    unpaid = {"payment_behavior": "default_incomplete"}
+    shop.post("/v1/subscriptions", customer=shared, items=[{"price": yearly}], **unpaid)
     ended = shop.post("/v1/subscriptions", customer=shared, items=[{"price": yearly}], **terms)["id"]
     shop.world.stripe("delete", f"/v1/subscriptions/{ended}")
     found = shop.found()
     assert found["code"] == 0
     expected = counted(shop.file)
-    assert expected[yearly] == (4, 15_000)
+    assert (expected[yearly], expected[quarterly]) == ((4, 15_000), (1, 3_000))
     assert {each["price"]: (each["customers"], int(each["monthly"]["usd"])) for each in found["payers"]} == expected
     assert {each["price"]: each["in_program"] for each in found["payers"]} == {
         yearly: None,
+        quarterly: None,
         license_: "alpaca-ai@1 license",
         shop.id("Price alpaca-ai-usage"): "alpaca-ai@1 usage",
         shop.id("Price alpaca-ai-v2-license"): "alpaca-ai@2 license",
@@ -638,25 +662,42 @@ def test_the_census_is_what_the_sandbox_s_file_says(shop: Verified) -> None:
     }
     code, text = shop.run("--strict")
     assert code == 2
-    assert "4 customers on 1 price that the program does not declare." in text
+    assert "4 customers on 2 prices that the program does not declare." in text
     first = text[text.index("Who pays what") :].splitlines()[2]
     assert first.split() == [yearly, "(Legacy)", "no", "4", "150.00", "USD"]
 
 
-def test_usage_counts_as_on_the_last_invoice(tmp_path: Path) -> None:
-    """3,000 tokens, 1,000 of them free, at 0.04 USD a hundred."""
-    from tests.pricing.shop import opened
-
+def test_usage_counts_as_on_the_last_invoice_with_all_of_its_lines(tmp_path: Path) -> None:
+    """3,000 tokens, 1,000 of them free, at 0.04 USD a hundred; and 3,000 in thirty tiers of 100 at a cent each."""
     with opened(tmp_path) as shop:
-        acme = shop.subscribe(3)
-        shop.use(acme, 3_000)
+        tiers = [{"up_to": 100 * n, "unit_amount": 1} for n in range(1, 30)] + [{"up_to": "inf", "unit_amount": 1}]
+        steps = shop.world.stripe(
+            "post",
+            "/v1/prices",
+            product=shop.stack.id("Product alpaca-ai-product"),
+            currency="usd",
+            recurring={
+                "interval": "month",
+                "usage_type": "metered",
+                "meter": shop.stack.id("Meter alpaca-ai-meter"),
+            },
+            billing_scheme="tiered",
+            tiers_mode="graduated",
+            tiers=tiers,
+        )["id"]
+        for items in (None, [{"price": steps}]):
+            shop.use(shop.subscribe(3, items), 3_000)
         shop.go("2026-02-02")
         text = io.StringIO()
         with chdir(shop.folder):
             arguments = cli.parser().parse_args(["verify", "--json"])
             assert verify_command.run(arguments, Console(file=text), shop.world.process().account) == 0
         payers = {each["price"]: each["monthly"] for each in json.loads(text.getvalue())["payers"]}
-        assert payers == {shop.price("license"): {"usd": "30000"}, shop.price("usage"): {"usd": "80"}}
+        assert payers == {
+            shop.price("license"): {"usd": "30000"},
+            shop.price("usage"): {"usd": "80"},
+            steps: {"usd": "3000"},
+        }
 
 
 # -- keys and mistakes ------------------------------------------------------------------------------------------------

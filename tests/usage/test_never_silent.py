@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -489,6 +489,36 @@ def test_the_time_given_is_kept_and_nothing_is_lost(run: Run, monkeypatch: pytes
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, "not delivered, waiting in" in done.stderr) == (0, True), done.stderr
         assert run("status")[1].splitlines()[3].strip().startswith("2 events to be delivered")
+
+
+def test_an_answer_that_trickles_in_is_cut_off_at_the_deadline(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No clock here: it would trickle for longer than the test's own limit."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "1000000")
+            self.end_headers()
+            with suppress(OSError):
+                while not over.wait(0.1):
+                    self.wfile.write(b" ")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http_server(Handler) as address:
+        monkeypatch.setenv("STRIPE_MODE", "sandbox")
+        monkeypatch.setenv("STRIPE_API_BASE", address)
+        run(*send("--no-wait"))
+        code, text = run("flush", "--timeout", "0.5")
+        over.set()
+    assert (code, "1 event to be delivered" in text) == (1, True), text
+    assert "usage-lane" not in [thread.name for thread in threading.enumerate()]
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])

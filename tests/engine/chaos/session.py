@@ -26,7 +26,7 @@ from tests.engine.chaos.backends import Backend, Bucket, Folder
 from tests.engine.chaos.checks import Account, Expectation, held_by, is_left, lost, made_twice, state_problems
 from tests.engine.chaos.programs import Model
 from tests.engine.conftest import Result, project_in
-from tests.engine.faulty import Run, configure, descendants, end
+from tests.engine.faulty import Run, configure, end, processes_below
 
 DAY: Final = 86_400
 #: How many runs a recovery may take.
@@ -196,7 +196,7 @@ class Session:
         self.tally = tally
         self.runs: list[Result] = []
         self.usual_seconds = 3.0
-        self._left_over: set[int] = set()
+        self._left_over: set[tuple[int, str]] = set()
         self._timer: threading.Timer | None = None
 
     @contextlib.contextmanager
@@ -327,8 +327,7 @@ class Session:
 
     def _strike_run(self, trouble: Trouble, verb: str, *more: str) -> None:
         begun = time.monotonic()
-        for _, params in trouble.faults:
-            self.sandbox.control("POST", "faults", **params)
+        ordered = {self.sandbox.control("POST", "faults", **params)["id"]: params for _, params in trouble.faults}
         struck, runs = threading.Event(), list[Run]()
 
         def act() -> None:
@@ -357,6 +356,7 @@ class Session:
                     each.cancel()
                     each.join()
             self.sandbox.on_call = lambda number, when: None
+            left = {each["id"]: each["count"] for each in self.sandbox.control("GET", "faults")["data"]}
             self.sandbox.control("DELETE", "faults")
             self.backend.restore()
         self.runs.append(result)
@@ -367,13 +367,13 @@ class Session:
         elif result.code == 0:
             self.usual_seconds = time.monotonic() - begun
         self.tally.counts["broken runs that failed" if result.code else "broken runs that succeeded"] += 1
-        self.tally.counts.update(f"fault: {name}" for name, _ in trouble.faults)
+        hit = sum(params["count"] - left.get(id_, 0) for id_, params in ordered.items())
+        self.tally.counts["requests that a fault has hit"] += hit
         if trouble.neighbour:
             self.tally.counts["a neighbour failed"] += 1
 
     def _strike(self, what: str, run: Run) -> None:
-        below = descendants(run.process.pid)
-        self._left_over |= set(below)
+        self._left_over |= set(processes_below(run.process.pid))
         match what:
             case "kill the provider":
                 run.kill("-m pulumi.dynamic")
@@ -397,9 +397,10 @@ class Session:
         self._timer.start()
 
     def _reap(self) -> None:
-        """End what a killed CLI has left behind."""
-        for pid in self._left_over:
-            end(pid, signal.SIGKILL)
+        """End what a killed CLI has left behind. A process of another command line has only the same number."""
+        if self._left_over:
+            for pid, _ in self._left_over & set(processes_below(1)):
+                end(pid, signal.SIGKILL)
         self._left_over.clear()
 
     # -- recovering ---------------------------------------------------------------------------------------------
