@@ -30,7 +30,9 @@ from tests.engine.faulty import descendants, end
 PAGE: Final = (ROOT / "docs/production.md").read_text()
 #: For one block of commands; a busy machine takes minutes.
 TIMEOUT: Final = 400
-BLOCK: Final = re.compile(r"^(?:`([a-z]+\.json)`.*:\n\n)?```(sh|text|json|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK: Final = re.compile(
+    r"^(?:`([a-z]+\.json)`[^\n]*:\n\n)?```(sh|text|json|python)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 #: Not keys of anybody's; they are built here so that no scanner takes this file for a leak.
 UP, READ, NEXT = (f"rk_live_{word}" + "0" * 16 for word in ("up", "read", "next"))
 
