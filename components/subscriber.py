@@ -154,6 +154,10 @@ class Subscriber(pulumi.ComponentResource):
         trial = given.get("trial_days") or next(
             (sold.plan.trial_days for sold in several if sold.plan.trial_days), None
         )
+        if placed.paid is not None and not given.get("trial_days"):
+            # A plan's trial is for new subscriptions. Stripe takes it only when one is created, so one that the plan got
+            # later would replace a subscription that pays.
+            trial = placed.paid.get("trial_period_days")
         if trial is not None:
             terms["trial_period_days"] = trial
         if (coupon := given.get("coupon")) is not None:

@@ -134,6 +134,24 @@ def test_what_nobody_pays_for_can_be_edited(stack: Stack) -> None:
     )
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 14), (14, 30), (14, None)])
+@pytest.mark.parametrize("rollout", ["now", "at_renewal", None])
+def test_a_trial_that_a_plan_gets_changes_or_loses_is_for_new_subscriptions(
+    stack: Stack, before: int | None, after: int | None, rollout: Any
+) -> None:
+    first = plan(trial_days=before)
+    stack.up(sold(first, "acme"))
+    there = stack.id("Subscription acme")
+    second = plan("120.00", trial_days=after)
+    stack.up(
+        sold({1: first, 2: Version(second, rollout=rollout)} if rollout else plan(trial_days=after), "acme", "new")
+    )
+    assert stack.id("Subscription acme") == there
+    assert "create Subscription acme" not in stack.done
+    began = stack.world.stripe("get", f"/v1/subscriptions/{stack.id('Subscription new')}")
+    assert bool(began["trial_end"]) == bool(after)
+
+
 def test_a_version_that_an_interrupted_run_has_begun_is_completed(stack: Stack) -> None:
     stack.up(sold(V1))
     stack.components.clear()
