@@ -489,7 +489,7 @@ ONE, TWO = PlanVersion({"license": "1.00 USD"}), PlanVersion({"license": "2.00 U
         (
             PlanVersions(1, {1: ONE}),
             PlanVersions(1, {1: PlanVersion(ONE.charges, trial_days=14)}),
-            "**`a`** still offers v1.\n\n| charge | v1 (before) | v1 (now) |\n| --- | --- | --- |\n| license | 1.00 USD | un",
+            "**`a`** still offers v1.\n\n| charge | v1 (before) | v1 (now) |\n| --- |",
         ),
         (
             PlanVersions(1, {1: ONE}),
