@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Required, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Required, TypedDict, TypeVar, Unpack
 
 import pulumi
 from pulumi.dynamic import Resource
@@ -25,6 +25,8 @@ from components.providers.price import PriceProvider
 from components.providers.product import ProductProvider
 from components.providers.promotion_code import PromotionCodeProvider
 from components.providers.subscription import SubscriptionProvider
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from pulumi import Input
@@ -320,15 +322,25 @@ class StripeResource(Resource):
     livemode: pulumi.Output[bool]
     account: pulumi.Output[str]
 
+    _adopted_id: pulumi.Output[str] | None = None
+
+    @property
+    def id(self) -> pulumi.Output[str]:
+        """Stripe's id. That of an adopted object is known in a preview, which can compare what links to it."""
+        return self._adopted_id or super().id
+
     def _declare(self, resource_name: str, opts: pulumi.ResourceOptions | None, arguments: Mapping[str, Any]) -> None:
         provider = self.provider_class()
         leaving.declare(provider.kind.name, resource_name, opts)
         outputs = dict.fromkeys((*COMMON_OUTPUTS, *provider.kind.outputs, *_attributes(type(self))))
         owner = f"{pulumi.get_project()}/{pulumi.get_stack()}/{resource_name}"
         properties = {**outputs, **{name: _without_decimals(value) for name, value in arguments.items()}}
-        if "adopt" not in arguments and (there := adopted(provider.kind.name, resource_name)) is not None:
+        there = None if "adopt" in arguments else adopted(provider.kind.name, resource_name)
+        if there is not None:
             properties["adopt"] = there
         Resource.__init__(self, provider, resource_name, {**properties, "owner": owner}, opts)
+        if there is not None:
+            self._adopted_id = pulumi.Output({self}, _ready(there), _ready(True))
 
 
 class Meter(StripeResource, module="stripe", name="Meter"):
@@ -497,6 +509,10 @@ class Subscription(StripeResource, module="stripe", name="Subscription"):
         **arguments: Unpack[SubscriptionArguments],
     ) -> None:
         self._declare(resource_name, opts, arguments)
+
+
+async def _ready(value: T) -> T:
+    return value
 
 
 def _attributes(resource: type[StripeResource]) -> list[str]:

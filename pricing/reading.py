@@ -137,25 +137,30 @@ def standing(subscription: StripeObject, lock: str) -> tuple[str, Standing]:
 
 
 def open_usage(account: Account, subscription: StripeObject, catalogue: Catalogue, now: int) -> Iterator[OpenUsage]:
-    """What a subscription has used in its open periods, scaled to whole ones: a call for each metered price.
-
-    A period of which less than a tenth has passed tells too little, and is left out; so is a trial.
-    """
-    if subscription["status"] == "trialing":
-        return
+    """What a subscription has used in its open periods, scaled to whole ones: a call for each metered price."""
     for item in subscription["items"]["data"]:
-        meter = (item["price"].get("recurring") or {}).get("meter")
-        start, end = int(item["current_period_start"]), int(item["current_period_end"])
-        # Stripe takes whole minutes.
-        first, last = start // 60 * 60, min(now, end) // 60 * 60
-        if meter is None or item["price"]["id"] not in catalogue or (last - start) * 10 < end - start:
-            continue
-        customer = str(id_of(subscription["customer"]))
-        counted = lists.event_summaries(account, str(meter), customer, first, last)
-        units = sum((Decimal(str(each["aggregated_value"])) for each in counted), Decimal(0))
-        whole = (units * (end - start) / (last - start)).to_integral_value()
-        version, key = catalogue[item["price"]["id"]]
-        yield OpenUsage(hashed(subscription["id"], "s"), version, key, start, whole)
+        if item["price"]["id"] in catalogue and (units := used_so_far(account, subscription, item, now)) is not None:
+            version, key = catalogue[item["price"]["id"]]
+            start = int(item["current_period_start"])
+            yield OpenUsage(hashed(subscription["id"], "s"), version, key, start, units)
+
+
+def used_so_far(account: Account, subscription: Mapping[str, Any], item: Mapping[str, Any], now: int) -> Decimal | None:
+    """What an item's meter has counted in its open period, scaled to the whole of it.
+
+    None for an item without a meter, in a trial, and if less than a tenth of the period has passed: that tells too
+    little.
+    """
+    meter = (item["price"].get("recurring") or {}).get("meter")
+    start, end = int(item["current_period_start"]), int(item["current_period_end"])
+    # Stripe takes whole minutes.
+    first, last = start // 60 * 60, min(now, end) // 60 * 60
+    if meter is None or subscription["status"] == "trialing" or (last - start) * 10 < end - start:
+        return None
+    customer = str(id_of(subscription["customer"]))
+    counted = lists.event_summaries(account, str(meter), customer, first, last)
+    units = sum((Decimal(str(each["aggregated_value"])) for each in counted), Decimal(0))
+    return (units * (end - start) / (last - start)).to_integral_value()
 
 
 def _stays(subscription: Mapping[str, Any], lock: str) -> str | None:

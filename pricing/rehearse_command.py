@@ -50,6 +50,11 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--months", default="3", help="months of invoices whose usage is repeated (default: %(default)s)"
     )
+    parser.add_argument(
+        "--open-period",
+        action="store_true",
+        help="also read what customers without a billed period have used so far: a call for each of them and meter",
+    )
     parser.add_argument("--test-clock", metavar="ID", help="the customers of a test clock instead, in its time")
     parser.add_argument(
         "--locked-by", default=LOCK, metavar="KEY", help="metadata key that locks a subscription (default: %(default)s)"
@@ -120,6 +125,7 @@ def _rehearse(
         months=months,
         test_clock=arguments.test_clock,
         lock=arguments.locked_by,
+        open_period=arguments.open_period,
         progress=progress,
     )
     today, then = Copy(folder / "today.db"), Copy(folder / "pull-request.db")
@@ -200,13 +206,13 @@ def _trust(shape: Shape, silent: int, edited: int) -> list[str]:
     if periods:
         first, last = min(each.start for each in periods), max(each.end for each in periods)
         lines.append(
-            f"Usage is that of {len(periods):,} billed periods, {_day(first)} to {_day(last)}, repeated in turn; seats "
+            f"Usage is that of {len(periods):,} periods, {_day(first)} to {_day(last)}, repeated in turn; seats "
             "are those of today. Nobody is assumed to buy, use or leave otherwise because of the price."
         )
     if silent:
         lines.append(
             f"{_count(silent, 'customer')} with a metered price and without usage on any invoice: do not trust their "
-            "usage, which is rehearsed as 0."
+            "usage, which is rehearsed as 0 (--open-period reads what they have used so far)."
         )
     if edited:
         lines.append(

@@ -22,6 +22,7 @@ from components.providers.schedules import MARK, RUNNING
 from components.providers.values import id_of, mapping
 from pricing import lists
 from pricing.invoices import CLOSED, hashed
+from pricing.reading import used_so_far
 
 #: Stripe does not expand the coupons of items, which are five levels deep.
 _EXPANDED: Final = ("discounts.source.coupon", "items.data.discounts", "schedule")
@@ -143,6 +144,7 @@ def shape_of(
     months: int,
     test_clock: str | None = None,
     lock: str,
+    open_period: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Shape:
     """Read an account's shape.
@@ -152,6 +154,7 @@ def shape_of(
         months: how many months of invoices tell the usage.
         test_clock: the customers of this clock, in its time; None for those on none.
         lock: the metadata key that locks a subscription.
+        open_period: whether meters tell what customers without a closed period have used so far.
         progress: is told how far it is.
 
     Raises:
@@ -192,6 +195,8 @@ def shape_of(
     shape.catalogue = [*list(shape.meters.values())[::-1], *products[::-1], *list(shape.prices.values())[::-1]]
     shape.catalogue += coupons[::-1]
     _read_usage(account, shape, ids, months, progress)
+    if open_period:
+        _read_open(account, shape, ids, chosen, progress)
     return shape
 
 
@@ -278,6 +283,27 @@ def _read_usage(account: Account, shape: Shape, ids: Ids, months: int, progress:
         shape.usage[key] = [
             Used(start, end, max(units.values())) for (start, end), units in sorted(periods.items()) if end > start
         ]
+
+
+def _read_open(
+    account: Account,
+    shape: Shape,
+    ids: Ids,
+    subscriptions: Iterable[StripeObject],
+    progress: Callable[[str], None],
+) -> None:
+    """What those without a closed period have used so far: a call for each of them and meter."""
+    for number, subscription in enumerate(subscriptions, start=1):
+        progress(f"the open periods of {number:,} subscriptions read")
+        for item in subscription["items"]["data"]:
+            meter = mapping(item["price"].get("recurring")).get("meter")
+            where = (ids.text(str(id_of(subscription["customer"]))), ids.text(str(meter)))
+            if meter is None or where in shape.usage:
+                continue
+            units = used_so_far(account, subscription, item, shape.now)
+            if units is not None:
+                period = (int(item["current_period_start"]), int(item["current_period_end"]))
+                shape.usage[where] = [Used(*period, units)]
 
 
 def _is_metered(price: Mapping[str, Any]) -> bool:

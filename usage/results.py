@@ -117,7 +117,7 @@ class Status(Spooled):
     def __str__(self) -> str:
         each = [
             f"  {name.replace('sandbox:', 'SANDBOX:', 1)}: "
-            + ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items()))
+            + ", ".join(f"{amount:,} {state}" for state, amount in sorted(states.items())).replace("dead", "refused")
             for name, states in sorted(self.by_destination.items())
         ]
         return lines(

@@ -68,7 +68,7 @@ class Kept(NamedTuple):
     def __str__(self) -> str:
         where = ", SANDBOX" if self.destination.startswith("sandbox") else ""
         what = f"{self.event_name} {self.value} for {self.customer} at {iso(self.timestamp)}"
-        return f"{self.identifier}\n  {what}\n  {self.why} ({self.state} {iso(self.settled_at or 0)}{where})"
+        return f"{self.identifier}\n  {what}\n  {self.why} (refused {iso(self.settled_at or 0)}{where})"
 
 
 _SCHEMA = f"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from components.providers.fields import KEEP, setting
@@ -67,13 +67,24 @@ def unequal(there: Inputs, declared: Inputs) -> dict[str, tuple[Any, Any]]:
         # What was empty and no longer is differs in what is in it.
         for path in [path for path, value in one.items() if value == {} and any(_inside(path, each) for each in other)]:
             del one[path]
-    unknown = [path for path, value in after.items() if is_unknown(value)]
+    unknown = [path for path, value in after.items() if _has_unknown(value)]
     return {
         path: (before.get(path, MISSING), after.get(path, MISSING))
         for path in sorted({*before, *after})
         if before.get(path, MISSING) != after.get(path, MISSING)
         and not any(path == each or _inside(each, path) for each in unknown)
     }
+
+
+def _has_unknown(value: Any) -> bool:
+    """Whether a value, or one in a list, is not known yet; of such a list nothing is known."""
+    return any(_has_unknown(each) for each in _parts(value)) or is_unknown(value)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _inside(outer: str, path: str) -> bool:

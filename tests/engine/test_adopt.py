@@ -41,7 +41,7 @@ def test_an_account_that_exists_is_adopted(new_project: Callable[..., Project]) 
     Made(World(project.sandbox_file), 300).products(PRODUCTS)
     log = Log(project)
 
-    said = pricing(project, "adopt", "--stack", "dev", "--out", "__main__.py")
+    said = pricing(project, "adopt", "--customers", "--stack", "dev", "--out", "__main__.py")
     assert "the state of dev is unknown" not in said
     preview = project.preview("--diff").ok().text
     assert "what the program adopts is adopted unchanged, unless a line here names it" in preview
@@ -63,7 +63,7 @@ def test_an_account_that_exists_is_adopted(new_project: Callable[..., Project]) 
 
     assert "unchanged" in project.preview("--expect-no-changes").ok().text
     project.refresh("--expect-no-changes").ok()
-    said = pricing(project, "adopt", "--stack", "dev", "--out", "__main__.py")
+    said = pricing(project, "adopt", "--customers", "--stack", "dev", "--out", "__main__.py")
     assert "are as they were; nothing has changed in Stripe" in said
 
 

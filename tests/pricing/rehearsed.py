@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from components.providers.errors import ProviderError
 from pricing.program import plans
 from pricing.rehearse_change import PullRequest
 from pricing.rehearse_command import rehearse
-from pricing.rehearse_copy import Ids, Shape, shape_of
+from pricing.rehearse_copy import Ids, Shape, Used, shape_of
 from pricing.rehearse_engine import ApplyError
 from pricing.rehearse_report import Rehearsal
 from pricing.rehearse_sandbox import Copy
@@ -24,7 +25,7 @@ from tests.stack import Stack
 
 HEAD = """\
 from components.plan import PublishedPlan
-from components.pricing import Fee, Overage, Plan, Usage, Version
+from components.pricing import Fee, Overage, Plan, Tier, Usage, Version
 from components.program import program
 from components.subscriber import Subscriber
 
@@ -38,6 +39,12 @@ TODAY = HEAD + '    alpaca = PublishedPlan("alpaca-ai", first, event_name="token
 #: A subscriber that the program declares; a stranger finds her name in the program alone.
 DECLARED = '    Subscriber("ada", alpaca, customer_name="Ada Lovelace", email="ada@example.com", seats=2)\n'
 STACK = "shop/dev"
+
+
+def between(first: str, second: str, program: str) -> str:
+    """A program with other terms of the two versions."""
+    head = HEAD.replace('Plan("Alpaca.ai", fees=Fee("100.00"), usage=usage)', first)
+    return program.replace(HEAD, head.replace('Plan("Alpaca.ai", fees=Fee("120.00"), usage=dearer)', second))
 
 
 def then(rollout: str = "at_renewal", more: str = "") -> str:
@@ -97,9 +104,14 @@ class Rehearsed:
         states = json.dumps([[state.inputs, state.outs] for state in self.shop.stack.states.values()])
         return Ids(program + states, program, STACK, b"secret of this run")
 
-    def shape(self, ids: Ids, **more: Any) -> Shape:
+    def shape(self, ids: Ids, usage: int | None = None, **more: Any) -> Shape:
+        """The account's shape; `usage` is what everybody uses, in place of what invoices say."""
         asked: dict[str, Any] = {"customers": 300, "months": 3, "lock": "price_lock", "test_clock": self.shop.clock}
-        return shape_of(self.account, ids, stack=STACK, **{**asked, **more})
+        shape = shape_of(self.account, ids, stack=STACK, **{**asked, **more})
+        if usage is not None:
+            used = [Used(0, 1, Decimal(usage))]
+            shape.usage = {(customer, meter): used for customer in shape.customers for meter in shape.meters}
+        return shape
 
     @contextmanager
     def copied(self, shape: Shape) -> Iterator[Copy]:

@@ -19,9 +19,10 @@ from pricing.rehearse_check import Course
 from pricing.rehearse_copy import CopyError, Ids, Used, shape_of
 from pricing.rehearse_report import Rehearsal, markdown
 from pricing.rehearse_sandbox import Copy
+from pricing.rollout import DAY
 from sandbox import keys
 from tests.components.test_permissions import accesses, table
-from tests.pricing.rehearsed import DECLARED, STACK, TODAY, Rehearsed, rehearsed, then
+from tests.pricing.rehearsed import DECLARED, STACK, TODAY, Rehearsed, between, rehearsed, then
 
 FLEXIBLE: Final[dict[str, Any]] = {"billing_mode": {"type": "flexible"}}
 #: What follows from a period that begins anew.
@@ -98,6 +99,61 @@ def test_a_version_that_moves_nobody_changes_nothing(shop: Rehearsed) -> None:
     assert shop.rehearse(then("keep")).changes_nothing
 
 
+MONTHLY: Final = 'Fee("90.00")'
+BASE: Final = 'Fee("50.00", key="base", per="subscription")'
+PACKAGES: Final = 'Usage("token", included=0, overage=Overage("{}", per=100, round="up"))'
+VOLUME: Final = 'Usage("token", tiers=[Tier("0.04", per=100, up_to={}), Tier("0.03", per=100)], tiers_mode="volume")'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "mode"),
+    [
+        ('fees=Fee("1000.00", interval="year"), usage=usage', 'fees=Fee("1200.00", interval="year"), usage=dearer', 1),
+        (f"fees={MONTHLY}, usage={PACKAGES.format('0.04')}", f"fees={MONTHLY}, usage={PACKAGES.format('0.05')}", 0),
+        (f"fees={MONTHLY}, usage={VOLUME.format(10_000)}", f"fees={MONTHLY}, usage={VOLUME.format(30_000)}", 1),
+        (f"fees={MONTHLY}, usage=usage", f"fees=[{MONTHLY}, {BASE}], usage=usage", 0),
+        (f"fees=[{MONTHLY}, {BASE}], usage=usage", f"fees={MONTHLY}, usage=usage", 1),
+        (f"fees={MONTHLY}, usage=usage", 'fees=Fee("120.00")', 0),
+    ],
+    ids=["yearly-fee", "packages", "volume", "fee-comes", "fee-goes", "usage-goes"],
+)
+def test_every_shape_of_a_plan_is_explained(tmp_path: Path, first: str, second: str, mode: int) -> None:
+    plans = (f'Plan("Alpaca.ai", {first})', f'Plan("Alpaca.ai", {second})')
+    with rehearsed(tmp_path, between(*plans, TODAY)) as shop:
+        made = shop.shop
+        made.world.stripe("post", "/v1/coupons", id="forever", percent_off=10, duration="forever")
+        keys = [key.partition("alpaca-ai-")[2] for key in made.stack.states if key.startswith("Price ")]
+        seats = {"license": 3, "base": 1}
+        items = [{"price": made.price(key), **({"quantity": seats[key]} if key in seats else {})} for key in keys]
+        terms: dict[str, Any] = {"items": items, "billing_mode": {"type": ("classic", "flexible")[mode]}}
+        people = [made.subscribe(**terms)]
+        made.go("2026-01-11")
+        people.append(made.subscribe(discounts=[{"coupon": "forever"}], **terms))
+        for id_ in people:
+            made.use(id_, 26_050)
+        made.go("2026-02-15")
+        found = shop.rehearse(between(*plans, then()))
+        assert [(each.name, each.detail) for each in found.findings] == []
+        assert "`pricing rollout alpaca-ai@2 --apply`: 2 moved." in found.done
+        assert not found.changes_nothing
+
+
+def test_usage_before_and_after_a_move_at_once_is_all_billed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 seats, 10 days into a month of 30: 40.00 x 20 / 30 more; 13,000 tokens at each version: 4.80 and 6.25."""
+    with rehearsed(tmp_path, TODAY + DECLARED) as shop:
+        (subscription,) = shop.shop.world.stripe("get", "/v1/subscriptions")["data"]
+        period = subscription["items"]["data"][0]
+        start, end = period["current_period_start"], period["current_period_end"]
+        now = start + 10 * DAY
+        shop.shop.world.control("clock", frozen=now)
+        monkeypatch.setattr(lists, "now", lambda account, clock: now)
+        found = shop.rehearse(then("now", DECLARED), test_clock=None, usage=26_000)
+        assert [(each.name, each.detail) for each in found.findings] == []
+        assert found.then is not None
+        first = next(iter(found.then.amounts["usd"].values()))
+        assert abs(first - (24_000 + 480 + 625 + 4_000 * (end - now) / (end - start))) <= 2
+
+
 @pytest.mark.parametrize("rollout", ["now", "at_renewal"])
 def test_declared_subscribers_move_with_the_engine(tmp_path: Path, rollout: str) -> None:
     with rehearsed(tmp_path, TODAY + DECLARED) as shop:
@@ -130,9 +186,17 @@ def test_a_change_that_cannot_be_applied_is_a_finding(shop: Rehearsed) -> None:
 
 def test_a_customer_without_usage_on_any_invoice_is_said(shop: Rehearsed) -> None:
     fill(shop)
-    shop.shop.subscribe(1)
+    silent = shop.shop.subscribe(1)
+    shop.shop.go("2026-03-10")
+    shop.shop.use(silent, 13_000)
+    shop.shop.go("2026-03-11")
+    said = "1 customer with a metered price and without usage"
     found = shop.rehearse(then())
-    assert any(each.startswith("1 customer with a metered price and without usage") for each in found.trust)
+    assert any(each.startswith(said) for each in found.trust)
+    # Half of a month of 28 days has passed.
+    asked = shop.rehearse(then(), open_period=True)
+    assert not any(each.startswith(said) for each in asked.trust)
+    assert billed(asked, shop, silent, then=False)[0] == 11_000
 
 
 def test_more_customers_than_asked_for_are_counted(shop: Rehearsed) -> None:

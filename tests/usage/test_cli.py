@@ -176,11 +176,14 @@ def test_refused_events_are_listed_retried_and_given_up(
     assert run("send", "never_tokens", "--customer", customer, "--identifier", "two") == 1
     assert run("errors") == 1
     assert "no_meter" in run.out
+    assert "(refused 20" in run.out
     assert "one" in run.out
     assert [(row["identifier"], row["reported"]) for row in run.json("errors")["errors"]] == [
         ("two", False),
         ("one", False),
     ]
+    assert run("status") == 1
+    assert (": 2 refused" in run.out, "dead" in run.out) == (True, False)
     late = embedded.meter("late_tokens")
     assert run("retry", "--code", "no_meter") == 1  # one is still refused
     assert run("cancel", "two") == 0

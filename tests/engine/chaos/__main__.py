@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=240, help="begin no cycle after that (default 240)")
     parser.add_argument("--first-seed", type=int, default=1, help="the seed of the first session (default 1)")
     parser.add_argument("--seed", type=int, help="run only the session with this seed, and show every run's output")
-    parser.add_argument("--keep", action="store_true", help="keep the folders of sessions that fail")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of the sessions")
     given = parser.parse_args()
 
     def say(line: str) -> None:

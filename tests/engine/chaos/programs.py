@@ -46,6 +46,7 @@ class Thing:
     Attributes:
         key: who it is as long as the program declares it, whatever its name and parent are.
         aliases: (name, parent) that it had in the run before and declares as aliases.
+        before: its name and parent in the last run, which is what an alias has to say.
         life: changes when a user would expect another object: a new name without an alias.
     """
 
@@ -55,11 +56,18 @@ class Thing:
     parent: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[tuple[str, str], ...] = ()
+    before: tuple[str, str] | None = None
     life: int = 0
 
     @property
     def refs(self) -> set[str]:
         return set(_refs(self.arguments))
+
+    @property
+    def all_before(self) -> tuple[tuple[str, str], ...]:
+        """The aliases of a thing that gets another name or parent; a run that stopped may have left any of them."""
+        known = (*self.aliases, *([self.before] if self.before else []), (self.name, self.parent))
+        return tuple(dict.fromkeys(known))
 
     def given(self, **more: Any) -> Thing:
         """The same with other arguments."""
@@ -118,8 +126,11 @@ class Model:
 
     def copy(self, *, keep_aliases: bool = False) -> Model:
         """A copy that can be edited; aliases are left out once they have been applied."""
-        things = self.things if keep_aliases else {k: replace(each, aliases=()) for k, each in self.things.items()}
-        return Model(dict(things), self.counter)
+        things = {
+            key: each if keep_aliases else replace(each, aliases=(), before=(each.name, each.parent))
+            for key, each in self.things.items()
+        }
+        return Model(things, self.counter)
 
     def add(self, kind: str, parent: str = "", /, **arguments: Any) -> str:
         self.counter += 1
@@ -346,7 +357,7 @@ def add_subscriber(model: Model, draw: random.Random, plan: str) -> str:
 def move(model: Model, draw: random.Random, alias: bool = False) -> str:
     thing = draw.choice(list(model.things.values()))
     parent = draw.choice([each for each in ("", *SHELVES) if each != thing.parent])
-    aliases = (*thing.aliases, (thing.name, thing.parent)) if alias else thing.aliases
+    aliases = thing.all_before if alias else thing.aliases
     model.things[thing.key] = replace(thing, parent=parent, aliases=aliases)
     return f"move {thing.name} to {parent or 'the stack'}{' with an alias' if alias else ''}"
 
@@ -367,7 +378,7 @@ def rename(model: Model, draw: random.Random, alias: bool = False) -> str:
     thing = draw.choice(choices)
     model.counter += 1
     name = f"{thing.key.partition('_')[0]}-{model.counter}"
-    aliases = (*thing.aliases, (thing.name, thing.parent)) if alias else ()
+    aliases = thing.all_before if alias else ()
     changed = replace(thing, name=name, aliases=aliases, life=thing.life if alias else model.counter)
     if thing.kind == "Subscriber" and not alias:
         newest = max(model.things[thing.arguments["plan"].key].arguments["versions"])
