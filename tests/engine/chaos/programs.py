@@ -69,6 +69,11 @@ class Thing:
         known = (*self.aliases, *([self.before] if self.before else []), (self.name, self.parent))
         return tuple(dict.fromkeys(known))
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the engine does not know it yet: it was added, or has another name without an alias."""
+        return self.before is None or (self.before[0] != self.name and not self.aliases)
+
     def given(self, **more: Any) -> Thing:
         """The same with other arguments."""
         return replace(self, arguments={**self.arguments, **more})
@@ -499,7 +504,9 @@ def add_version(model: Model, draw: random.Random) -> str:
         model.things[plan.key] = plan.given(versions=versions)
         for thing in model.of("Subscriber"):
             placed = thing.arguments["placed"]
-            if rollout != "keep":
+            if thing.is_new:
+                placed = Placed(newest, newest)
+            elif rollout != "keep":
                 placed = Placed(newest if rollout == "now" else placed.billed, newest)
             model.things[thing.key] = thing.given(placed=placed)
         return f"version {newest} of {plan.name}, {rollout}"
