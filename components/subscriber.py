@@ -155,8 +155,8 @@ class Subscriber(pulumi.ComponentResource):
             (sold.plan.trial_days for sold in several if sold.plan.trial_days), None
         )
         if placed.paid is not None and not given.get("trial_days"):
-            # A plan's trial is for new subscriptions. Stripe takes it only when one is created, so one that comes later
-            # would replace a subscription that pays.
+            # A plan's trial is for new subscriptions. Stripe takes it only at creation, so a trial that the plan got
+            # later would replace a subscription that pays.
             trial = placed.paid.get("trial_period_days")
         if trial is not None:
             terms["trial_period_days"] = trial

@@ -29,7 +29,7 @@ from components.plan import PublishedPlan
 from components.this_run import READ_STATE, kind_and_name
 from pricing.program import ProgramError, run
 
-#: What a program may need of the environment; everything else can be a secret.
+#: What a program gets of the environment if it is not trusted; everything else can be a secret.
 KEPT: Final = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
 SECRET: Final = "[secret]"
 
@@ -91,11 +91,12 @@ class Evaluation:
     failure: str | None = None
 
 
-def evaluate(folder: Path, stack: str, state: Mapping[str, Any] | None = None) -> Evaluation:
-    """What the program in a folder declares, from a process without secrets in its environment.
+def evaluate(folder: Path, stack: str, state: Mapping[str, Any] | None = None, *, trusted: bool = False) -> Evaluation:
+    """What the program in a folder declares, from a process of its own.
 
     Args:
         state: the stack's last state as the program reads it: by URN, `{"type": ..., "outputs": ...}`.
+        trusted: whether the process gets this one's environment, with its secrets.
 
     Raises:
         ProgramError: the process ended without a result.
@@ -104,7 +105,7 @@ def evaluate(folder: Path, stack: str, state: Mapping[str, Any] | None = None) -
         before, result = Path(directory, "state.json"), Path(directory, "result.json")
         before.write_text(json.dumps(state or {}), encoding="utf-8")
         command = [sys.executable, "-P", "-m", "pricing.evaluation", os.fspath(folder.resolve()), stack]
-        environ = {name: os.environ[name] for name in KEPT if name in os.environ}
+        environ = {name: value for name, value in os.environ.items() if trusted or name in KEPT}
         done = subprocess.run(
             [*command, os.fspath(before), os.fspath(result)], env=environ, capture_output=True, text=True, check=False
         )

@@ -275,8 +275,12 @@ def _read(job: _Job, comparison: Comparison) -> tuple[Mapping[str, Standing] | N
         else:
             account = job.account()
             catalogue = _catalogue(job, account)
-            there = list(subscribers(account, catalogue))
-            known = dict(standing(each, job.arguments.lock) for each in there)
+            known, there = {}, []
+            for each in subscribers(account, catalogue):
+                name, state = standing(each, job.arguments.lock)
+                known[name] = state
+                # All of them are needed for their open periods alone.
+                there += [each] if job.arguments.open_period else []
             try:
                 for invoice in _from_account(job, account, catalogue, comparison):
                     _take(comparison, sample, invoice)

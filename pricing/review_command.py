@@ -88,12 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _preview(arguments: argparse.Namespace) -> tuple[Preview, list[str]]:
     """What changes, and what the review could not look at."""
-    here = Path.cwd()
+    # With its organization, it is a name for Pulumi alone.
+    here, stack = Path.cwd(), arguments.stack.rpartition("/")[2]
     if arguments.base is not None:
-        preview = review_checkouts.compared(arguments.base, here, arguments.stack)
+        preview = review_checkouts.compared(arguments.base, here, stack)
         return preview, [_NO_STATE]
     name = project(here)
-    found = evaluate(here, arguments.stack)
+    found = evaluate(here, stack, trusted=True)
     notes = []
     if found.failure is not None:
         reason = found.failure.splitlines()[-1]
@@ -145,7 +146,13 @@ def _measured(arguments: argparse.Namespace, name: str, old: int, new: int) -> i
     Raises:
         ProgramError, CommandError, ExportError, AccountError, SettingsError: there is none.
     """
-    given = {**vars(arguments), "old": f"{name}@{old}", "new": f"{name}@{new}", "save": None}
+    given = {
+        **vars(arguments),
+        "stack": arguments.stack.rpartition("/")[2],
+        "old": f"{name}@{old}",
+        "new": f"{name}@{new}",
+        "save": None,
+    }
     problem: ExportError | None = None
     for file in arguments.files or [None]:
         try:

@@ -354,7 +354,10 @@ def _plan(
     else:
         yield f"**`{name}`** still offers v{number}."
         before = old.versions.get(number)
-        if before is not None and before.charges != version.charges and before.charges.keys() != {"all"}:
+        is_known = before is not None and before.charges.keys() != {"all"}
+        if before is not None and before.rollout != version.rollout:
+            yield f"Its rollout is `{version.rollout or 'none'}` instead of `{before.rollout or 'none'}`."
+        if before is not None and is_known and replace(before, rollout=version.rollout) != version:
             yield _compared(before, version, f"{number} (before)", f"{number} (now)")
         elif step is not None and step.old.get("price") and step.old["price"] != step.new.get("price"):
             yield _table([("before", "now"), (str(step.old["price"]), str(step.new.get("price")))])

@@ -450,3 +450,90 @@ def test_plans_of_a_program_that_does_not_run_without_the_engine_are_shown_in_on
         "**`alpaca-ai`**: 100.00 USD per seat and month, 0.04 USD per 100 tokens above 1,000 → 120.00 USD"
         in done.stdout
     )
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------
+
+ONE, TWO = PlanVersion({"license": "1.00 USD"}), PlanVersion({"license": "2.00 USD"}, "keep")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (
+            None,
+            PlanVersions(1, {1: ONE}),
+            "**`a` is new** and offers v1.\n\n| charge | v1 |\n| --- | --- |\n| license |",
+        ),
+        (PlanVersions(1, {1: ONE}), None, "**`a` leaves the program.** It offers v1: 1.00 USD"),
+        (
+            PlanVersions(1, {1: ONE}),
+            PlanVersions(1, {1: ONE, 2: TWO}),
+            "**`a`** still offers v1.\n\nv2 is added and not offered: 2.00 USD",
+        ),
+        (
+            PlanVersions(1, {1: ONE}),
+            PlanVersions(2, {1: ONE, 2: TWO}),
+            "Rollout `keep`: declared subscribers on another version stay on it.\n\n| charge | v1 | v2 |",
+        ),
+        (
+            PlanVersions(2, {1: ONE, 2: TWO}),
+            PlanVersions(1, {1: ONE, 2: TWO}),
+            "**`a` offers v1 instead of v2.** v1 declares no rollout: subscribers on another version stay on it.",
+        ),
+        (
+            PlanVersions(2, {1: ONE, 2: TWO}),
+            PlanVersions(2, {2: TWO}),
+            "**`a`** still offers v2.\n\nv1 leaves the program.",
+        ),
+        (
+            PlanVersions(1, {1: ONE}),
+            PlanVersions(1, {1: PlanVersion(ONE.charges, trial_days=14)}),
+            "**`a`** still offers v1.\n\n| charge | v1 (before) | v1 (now) |\n| --- |",
+        ),
+        (
+            PlanVersions(1, {1: ONE}),
+            PlanVersions(1, {1: PlanVersion(ONE.charges, "now", trial_days=14)}),
+            "| license | 1.00 USD | unchanged |\n| trial | none | **14 days** |",
+        ),
+        (
+            PlanVersions(1, {1: ONE}),
+            PlanVersions(1, {1: PlanVersion(ONE.charges, "now")}),
+            "**`a`** still offers v1.\n\nIts rollout is `now` instead of `none`.",
+        ),
+    ],
+)
+def test_each_plan_is_shown_old_and_new(before: PlanVersions | None, after: PlanVersions | None, expected: str) -> None:
+    made = Preview("p", "dev", (), {"a": before} if before else {}, {"a": after} if after else {})
+    comment = review_text.comment(made)
+    assert expected in comment.partition("### Plans\n\n")[2]
+
+
+def test_what_is_archived_adopted_and_given_another_key_is_listed() -> None:
+    def step(op: Any, kind: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> Step:
+        return Step(
+            op, kind, name, f"urn:pulumi:dev::p::pulumi-python:dynamic/stripe:{kind}::{name}", name, old, old, new
+        )
+
+    steps = [
+        step("update", "Price", "old", {"lookup_key": "a:fee"}, {"active": False}),
+        step("create", "Price", "new", {}, {"lookup_key": "a:fee"}),
+        step("update", "Price", "other", {}, {"lookup_key": "b:fee"}),
+        step("update", "Product", "back", {"active": False}, {}),
+        step("adopt", "Customer", "known", {}, {"adopt": "cus_1"}),
+        step("delete", "Meter", "calls", {"event_name": "calls"}, {}),
+        step("delete", "Customer", "kept", {"on_delete": "keep"}, {}),
+        Step("create", "aws:s3:Bucket", "logs", "urn:pulumi:dev::p::aws:s3:Bucket::logs"),
+    ]
+    comment = review_text.comment(Preview("p", "dev", steps))
+    for line in (
+        "- Created: 1 price (`new`), 1 aws:s3:Bucket (`logs`)",
+        "- Adopted: 1 customer (`known`)",
+        "- Archived or deactivated: 1 price (`old`)",
+        "- Active again: 1 product (`back`)",
+        "- Lookup keys that move: `a:fee` from `old` to `new`",
+        "- Changed: 1 price (`other`): lookup_key none → `b:fee`",
+        "- Deactivated: 1 meter (`calls`)",
+        "- Kept in Stripe: 1 customer (`kept`)",
+    ):
+        assert f"{line}\n" in comment, line
