@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from components.account import AccountError
+from components.account import Account, AccountError
 from components.settings import SettingsError
-from pricing import chart, impact_command, report, review_checkouts, review_preview, review_text
+from pricing import chart, impact_command, proration, report, review_checkouts, review_preview, review_text
 from pricing.evaluation import evaluate
 from pricing.guardrails import GuardrailError
 from pricing.impact_command import ERROR, NOTHING, PAST_A_LIMIT
-from pricing.program import ProgramError, project
+from pricing.program import ProgramError, project, settings_of
+from pricing.proration import Proration
 from pricing.reading import ExportError
 from pricing.review import Preview
 from pricing.review_preview import PreviewError
@@ -76,7 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"pricing: nothing changes in {preview.stack}", file=sys.stderr)
             return NOTHING if preview.failure is None else ERROR
         impacts, code = _impacts(arguments, preview, notes)
-        _write(arguments, review_text.comment(preview, impacts=impacts, notes=notes))
+        prorations = _prorations(arguments, preview, notes)
+        if prorations is None:
+            prorations, code = [], ERROR
+        _write(arguments, review_text.comment(preview, impacts=impacts, prorations=prorations, notes=notes))
     except (ProgramError, PreviewError, GuardrailError) as error:
         print(f"pricing: {error}", file=sys.stderr)
         return ERROR
@@ -109,6 +113,21 @@ def _preview(arguments: argparse.Namespace) -> tuple[Preview, list[str]]:
     if preview.failure is not None:
         preview = replace(preview, failure=preview.failure.replace(f"{here}{os.sep}", ""))
     return preview, notes
+
+
+def _prorations(arguments: argparse.Namespace, preview: Preview, notes: list[str]) -> list[Proration] | None:
+    """What is prorated if the change is applied now, where the account is read; None if it could not be."""
+    if not any(proration.is_prorated(step, preview.objects) for step in preview.steps):
+        return []
+    if not arguments.impact or arguments.base is not None:
+        read = "" if arguments.base is not None else "; `--impact` reads them from Stripe"
+        notes.append(f"What is prorated today is not in money here: a program does not have the billing periods{read}.")
+        return []
+    try:
+        return proration.read(preview, Account(settings_of(Path.cwd(), arguments.stack.rpartition("/")[2])))
+    except (AccountError, ProgramError, SettingsError) as problem:
+        notes.append(f"What is prorated today is not known: {problem}")
+        return None
 
 
 def _impacts(

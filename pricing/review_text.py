@@ -13,10 +13,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 import money
-from components.providers import differ
+from components.providers import differ, paid
 from components.providers.values import MISSING, is_unknown, mapping
 from components.redaction import as_line, redact
 from pricing.evaluation import SECRET, PlanVersion, PlanVersions
+from pricing.proration import Proration
 from pricing.review import KIND, Fees, Op, Preview, Sentence, Step
 
 #: A GitHub comment has at most 65,536 characters; the workflow adds a line.
@@ -111,11 +112,18 @@ def marker(project: str, stack: str) -> str:
     return f"<!-- pricing review {project}/{stack} -->"
 
 
-def comment(preview: Preview, *, impacts: Sequence[tuple[Sequence[str], str]] = (), notes: Sequence[str] = ()) -> str:
+def comment(
+    preview: Preview,
+    *,
+    impacts: Sequence[tuple[Sequence[str], str]] = (),
+    prorations: Sequence[Proration] = (),
+    notes: Sequence[str] = (),
+) -> str:
     """The comment; empty if nothing changes.
 
     Args:
         impacts: of each plan with an impact, the paragraphs for the top and the rest.
+        prorations: of each subscription, what is prorated if the change is applied now.
         notes: sentences about what the review could not look at.
     """
     title = f"{marker(preview.project, preview.stack)}\n## Pricing review: `{preview.stack}`"
@@ -132,6 +140,7 @@ def comment(preview: Preview, *, impacts: Sequence[tuple[Sequence[str], str]] = 
         top += paragraphs
     if preview.steps:
         top += _money(preview.fees, is_whole=preview.is_whole)
+    top += _prorated(prorations, private)
     top += [f"_{_plain(private(note))}_" for note in notes]
     sections = [Section("", top, ("paragraph", "paragraphs"), "\n\n"), *_sections(preview, private, impacts)]
     return fitted(sections)
@@ -278,6 +287,31 @@ def _who(key: tuple[str, str], pairs: Sequence[tuple[Fees, Decimal, Decimal]]) -
         elif later:
             told += f", {later:,} of them from the renewal"
         yield told
+
+
+def _prorated(prorations: Sequence[Proration], private: Private) -> Iterator[str]:
+    """`Prorated, if applied now: +812.40 USD on the next invoices of 12 subscriptions`, ..."""
+    ways: dict[tuple[str, bool], list[tuple[Proration, Decimal]]] = defaultdict(list)
+    for each in prorations:
+        if each.amount is not None:
+            ways[each.currency, each.at_once].append((each, each.amount))
+    for (currency, at_once), found in sorted(ways.items()):
+        total = sum((amount for _, amount in found), Decimal(0))
+        largest = sorted(found, key=lambda each: (-abs(each[1]), _natural(each[0].name)))[:_NAMES]
+        names = ", ".join(f"{private.name(each.name)} {_signed(amount, currency)}" for each, amount in largest)
+        one = len(found) == 1
+        when = "at once, by an invoice" if at_once else "on the next invoice" if one else "on their next invoices"
+        most = "the largest: " if len(found) > len(largest) else ""
+        ends = sorted({paid.date(each.until) for each, _ in found})
+        until = ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
+        whose = _count(len(found), "Subscription")
+        yield (
+            f"**Prorated if applied now: {_signed(total, currency)}** for {whose}, {when}, "
+            f"for the rest of {'its period' if one else 'their periods'}, until {until} ({most}{names})."
+        )
+    if unknown := [private.name(each.name) for each in prorations if each.amount is None]:
+        why = "an item gets another interval, or its price is not known"
+        yield f"What is prorated of {_names(unknown)} is not known here: {why}."
 
 
 def _begins(preview: Preview, private: Private) -> Iterator[str]:
