@@ -67,8 +67,8 @@ def test_it_previews_the_stack_itself_and_says_nothing_where_nothing_changes(app
     assert changes.stdout.replace(note, "").startswith(expected)
     # They have all just begun, so that nearly a month is left; the second decides.
     assert re.search(
-        r"\*\*Prorated if applied now: \+1,5\d\d\.\d\d USD\*\* for 15 subscriptions, on their next invoices, for the rest "
-        r"of their periods, until \S+ \(the largest: `customer-11` \+2\d\d\.\d\d USD, ",
+        r"\*\*Prorated if applied now: \+1,5\d\d\.\d\d USD\*\* for 15 subscriptions, on their next invoices, for the "
+        r"rest of their periods, until \S+ \(the largest: `customer-11` \+2\d\d\.\d\d USD, ",
         with_account.stdout,
     ), with_account.stdout
 
