@@ -120,7 +120,7 @@ def _prorations(arguments: argparse.Namespace, preview: Preview, notes: list[str
     if not any(proration.is_prorated(step, preview.objects) for step in preview.steps):
         return []
     if not arguments.impact or arguments.base is not None:
-        read = "" if arguments.base is not None else "; `--impact` reads them from Stripe"
+        read = "" if arguments.base is not None else "; --impact reads them from Stripe"
         notes.append(f"What is prorated today is not in money here: a program does not have the billing periods{read}.")
         return []
     try:

@@ -61,7 +61,7 @@ def test_it_previews_the_stack_itself_and_says_nothing_where_nothing_changes(app
     expected = changed.COMMENT.read_text(encoding="utf-8").partition("<details>")[0]
     note = (
         "_What is prorated today is not in money here: a program does not have the billing periods; "
-        "\\`--impact\\` reads them from Stripe._\n\n"
+        "--impact reads them from Stripe._\n\n"
     )
     assert note in changes.stdout
     assert changes.stdout.replace(note, "").startswith(expected)
