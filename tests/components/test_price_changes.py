@@ -111,6 +111,19 @@ def acme(world: World) -> Acme:
     return Acme(world)
 
 
+def test_until_the_renewal_the_state_knows_what_is_billed_in_place_of_what_is_declared(acme: Acme) -> None:
+    both = {"seats": {"price": acme.old, "quantity": 3}, "usage": {"price": acme.usage}}
+    items = acme.up(both).outs["item_ids"]
+    acme.up({**both, "seats": {"price": acme.new, "quantity": 3}}, **AT_RENEWAL)
+    for state in (acme.state, acme.refreshed()):
+        assert state.outs["billed_until_then"] == {"seats": {"price": acme.old, "quantity": 3}}
+        assert state.outs["item_ids"] == items
+        assert state.outs["moves_at"] == START + MONTH
+    acme.until(RENEWED)
+    moved = acme.refreshed().outs
+    assert (moved["billed_until_then"], moved.get("moves_at")) == ({}, None)
+
+
 def test_a_price_moves_at_the_renewal_and_nothing_is_paid_before(acme: Acme) -> None:
     acme.until(START + 10 * DAY)
     acme.world.forget_calls()
