@@ -460,6 +460,7 @@ def test_a_schedule_that_somebody_else_made_is_untouched_byte_for_byte(
     assert (json.dumps(acme.world.stripe("get", path)), json.dumps(acme.remote())) == before
     # What no phase holds is nobody else's business.
     acme.up(payment_settings={"save_default_payment_method": "on_subscription"})
+    acme.up(**AT_RENEWAL)
     assert json.dumps(acme.world.stripe("get", path)) == before[0]
     assert acme.refreshed().inputs == acme.state.inputs
 
