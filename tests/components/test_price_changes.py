@@ -406,6 +406,16 @@ def test_such_a_move_that_is_cut_short_charges_nothing_twice(
     pytest.fail("a change of one subscription takes 20 calls")
 
 
+def test_what_cannot_wait_for_a_renewal_is_refused_before_anything_is_sent(acme: Acme) -> None:
+    coupon = acme.world.stripe("post", "/v1/coupons", percent_off=20, duration="repeating", duration_in_months=3)["id"]
+    seats = {"price": acme.old, "quantity": 3, "discounts": [{"coupon": coupon}]}
+    acme.up({"seats": seats})
+    acme.world.forget_calls()
+    with pytest.raises(ProviderError, match=f"the coupon {coupon} on an item.* cannot wait for a renewal"):
+        acme.up({"seats": {**seats, "price": acme.new}}, description="Acme", **AT_RENEWAL)
+    assert [each for each in acme.world.calls() if not each.startswith("GET")] == []
+
+
 # -- schedules of others --------------------------------------------------------------------------------------------
 
 
