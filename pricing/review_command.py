@@ -26,7 +26,7 @@ _UNMEASURED: Final = (ProgramError, impact_command.CommandError, ExportError, Ac
 
 _NO_STATE: Final = (
     "Two checkouts are compared here, without the stack's state: changes that were made in Stripe, or that have not "
-    "been applied yet, are not in it."
+    "been applied yet, are not in it, nor what is prorated today in money."
 )
 
 
@@ -119,9 +119,13 @@ def _prorations(arguments: argparse.Namespace, preview: Preview, notes: list[str
     """What is prorated if the change is applied now, where the account is read; None if it could not be."""
     if not any(proration.is_prorated(step, preview.objects) for step in preview.steps):
         return []
-    if not arguments.impact or arguments.base is not None:
-        read = "" if arguments.base is not None else "; --impact reads them from Stripe"
-        notes.append(f"What is prorated today is not in money here: a program does not have the billing periods{read}.")
+    if arguments.base is not None:
+        return []
+    if not arguments.impact:
+        notes.append(
+            "What is prorated today is not in money here: a program does not have the billing periods; --impact reads "
+            "them from Stripe."
+        )
         return []
     try:
         return proration.read(preview, Account(settings_of(Path.cwd(), arguments.stack.rpartition("/")[2])))
