@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -18,12 +17,12 @@ from typing import Any, Final
 from components.account import Account, AccountError
 from components.pricing import Version
 from components.providers.inventory import StripeObject
-from components.settings import Settings, SettingsError, StackConfig
+from components.settings import SettingsError
 from pricing import chart, lists, report
 from pricing.guardrails import Exceeded, GuardrailError, exceeded, idle_acknowledgements
 from pricing.impact import CALIBRATED, Comparison, Impact, Standing
 from pricing.invoices import Billed, Catalogue
-from pricing.program import ProgramError, configuration, plans
+from pricing.program import ProgramError, configuration, plans, settings_of
 from pricing.reading import (
     Cache,
     ExportError,
@@ -131,11 +130,7 @@ class _Job:
     arguments: argparse.Namespace
 
     def account(self) -> Account:
-        return Account(Settings.read(StackConfig(self._text), os.environ))
-
-    def _text(self, key: str) -> str | None:
-        value = self.config.get(key)
-        return value if isinstance(value, str) else None
+        return Account(settings_of(Path.cwd(), self.arguments.stack))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.account import Account, AccountError
-from components.settings import Settings, SettingsError, StackConfig
-from pricing.program import ProgramError, config, plans, project
+from components.settings import SettingsError
+from pricing.program import ProgramError, plans, project, settings_of
 from pricing.rehearse_change import NotApplied, PullRequest, account_of, catalogue, elsewhere
 from pricing.rehearse_check import Finding, findings
 from pricing.rehearse_copy import CopyError, Ids, Shape, shape_of
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     customers, months = (_number(arguments, name, most) for name, most in (("customers", 10_000), ("months", 12)))
     checkout = Path.cwd()
-    account = Account(Settings.read(StackConfig(config(checkout, arguments.stack).get), os.environ))
+    account = Account(settings_of(checkout, arguments.stack))
     with tempfile.TemporaryDirectory(prefix="pricing-rehearse-") as folder:
         rehearsed = _rehearse(arguments, checkout, account, Path(folder), customers, months)
         if arguments.keep is not None:
