@@ -10,27 +10,21 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from components.account import Account, AccountError, StripeRefusal
+from components.account import Account, StripeRefusal
 from components.adopted import Ids, file_name, read
 from components.providers.kinds import PROVIDERS
-from components.settings import SettingsError
 from pricing import adopt, lists
 from pricing.adopt import Adoption
+from pricing.ending import DONE, Undecided, reported, say
 from pricing.held import in_state
 from pricing.program import ProgramError, project, settings_of
 
-#: Exit codes: done, or nothing to do; a file that somebody must decide about; an error.
-DONE, DECIDE, ERROR = 0, 2, 3
 #: How many ids a line names.
 _NAMED: Final = 3
 
 _PROVIDERS: Final = {provider.kind.name: provider for provider in PROVIDERS}
 
 T = TypeVar("T")
-
-
-class Undecided(Exception):
-    """Somebody must decide; the message is one line."""
 
 
 def add_to(commands: Any) -> None:
@@ -54,25 +48,9 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@reported(ProgramError, interrupted="nothing is written, and nothing has changed in Stripe")
 def run(arguments: argparse.Namespace, account: Account | None = None) -> int:
     """Run the command; returns the exit code."""
-    try:
-        return _run(arguments, account)
-    except (ProgramError, AccountError, SettingsError) as error:
-        _say(str(error))
-        return ERROR
-    except Undecided as error:
-        _say(str(error))
-        return DECIDE
-    except OSError as error:
-        _say(f"{error.filename}: {error.strerror}")
-        return ERROR
-    except KeyboardInterrupt:
-        _say("interrupted; nothing is written, and nothing has changed in Stripe")
-        return ERROR
-
-
-def _run(arguments: argparse.Namespace, account: Account | None) -> int:
     folder, stack = Path.cwd(), str(arguments.stack)
     account = account or Account(settings_of(folder, stack))
     ids_file = folder / file_name(stack)
@@ -85,21 +63,21 @@ def _run(arguments: argparse.Namespace, account: Account | None) -> int:
         there, adopt.Stack(f"{project(folder)}/{stack}", held or frozenset(), before), reconcilers(account)
     )
     for sentence in (*notes, *found.notes):
-        _say(sentence)
+        say(sentence)
     for why, ids in sorted(found.left.items(), key=lambda entry: (-len(entry[1]), entry[0])):
-        _say(f"leaves alone {len(ids):,}: {why} ({_few(ids)})")
+        say(f"leaves alone {len(ids):,}: {why} ({_few(ids)})")
     if not found.size:
-        _say("there is nothing to adopt; nothing is written")
+        say("there is nothing to adopt; nothing is written")
         return DONE
     text = found.text(f"What {account.id} sells, as `pricing adopt` has found it. It is yours to edit.")
-    _say(f"adopts {found.size:,}: {_counted(found)}")
+    say(f"adopts {found.size:,}: {_counted(found)}")
     if arguments.out is None:
         sys.stdout.write(text)
-        _say("nothing is written without --out, and nothing has changed in Stripe")
+        say("nothing is written without --out, and nothing has changed in Stripe")
         return DONE
     _write(arguments.out, ids_file, text, json.dumps(found.ids, indent=2, sort_keys=True) + "\n")
     owned = sum(len(names) for kind, names in found.ids.items() if _PROVIDERS[kind].kind.has_metadata)
-    _say(
+    say(
         f"next: pulumi preview --stack {stack}, which reads every object and names each that would change; pulumi up "
         f"then writes metadata[pulumi] into {owned:,} objects, and nothing else"
     )
@@ -120,13 +98,13 @@ def _write(out: Path, ids_file: Path, text: str, ids: str) -> None:
         )
     same = there == text and ids_file.is_file() and ids_file.read_text(encoding="utf-8") == ids
     if same:
-        _say(f"{out} and {ids_file.name} are as they were; nothing has changed in Stripe")
+        say(f"{out} and {ids_file.name} are as they were; nothing has changed in Stripe")
         return
     for path, content in ((ids_file, ids), (out, text)):
         new = path.with_name(f".{path.name}.new")
         new.write_text(content, encoding="utf-8")
         new.replace(path)
-    _say(f"wrote {out} ({len(text.splitlines()):,} lines) and {ids_file.name}; nothing has changed in Stripe")
+    say(f"wrote {out} ({len(text.splitlines()):,} lines) and {ids_file.name}; nothing has changed in Stripe")
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -161,7 +139,7 @@ def _read(account: Account, *, customers: bool) -> tuple[adopt.Account, list[str
         allowed("subscriptions", lists.subscriptions(account, expand=("discounts",) if customers else ())),
         allowed("customers", lists.customers(account)) if customers else None,
     )
-    _say(f"read {len(products):,} products and {len(prices):,} prices; {account.calls:,} calls")
+    say(f"read {len(products):,} products and {len(prices):,} prices; {account.calls:,} calls")
     return found, notes
 
 
@@ -176,7 +154,7 @@ def counting(what: str, objects: Iterable[T], clock: Callable[[], float]) -> Ite
     for number, each in enumerate(objects, start=1):
         if (now := clock()) - said >= 2:
             said = now
-            _say(f"{number:,} {what} read")
+            say(f"{number:,} {what} read")
         yield each
 
 
@@ -194,10 +172,6 @@ def reconcilers(account: Account) -> Callable[[str], Any]:
 
 
 # -- saying -----------------------------------------------------------------------------------------------------------
-
-
-def _say(sentence: str) -> None:
-    print(f"pricing: {sentence}", file=sys.stderr, flush=True)
 
 
 def _few(ids: list[str]) -> str:

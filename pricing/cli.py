@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -26,10 +25,9 @@ from pricing import (
     rollout_command,
     verify_command,
 )
+from pricing.ending import DONE, ERROR, reported
 from pricing.program import ProgramError, plans
 
-#: The exit code of every mistake.
-ERROR: Final = 3
 #: The commands beside `estimate`, in the order of the help: what a change does, what it moves, what is in Stripe.
 COMMANDS: Final = (
     impact_command,
@@ -53,23 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         # argparse exits with 2, which means here that a person must act: an exceeded limit, a halted rollout.
         return ERROR if end.code == 2 else int(end.code or 0)
-    if "run" in arguments:
-        return int(arguments.run(arguments))
+    return int(arguments.run(arguments))
+
+
+@reported(ProgramError, UsageError)
+def _estimate(arguments: argparse.Namespace) -> int:
+    title, plan = _plan(plans(Path.cwd(), arguments.stack), arguments.plan)
+    used = {_charge(plan, name): units for name, units in arguments.usage}
     try:
-        title, plan = _plan(plans(Path.cwd(), arguments.stack), arguments.plan)
-        used = {_charge(plan, name): units for name, units in arguments.usage}
-        try:
-            due = bills(plan, seats=arguments.seats, usage=used, currency=arguments.currency)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-    except (ProgramError, UsageError) as error:
-        print(f"pricing: {error}", file=sys.stderr)
-        return ERROR
+        due = bills(plan, seats=arguments.seats, usage=used, currency=arguments.currency)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     console = Console()
     console.print(Text(f"{title}: {plan.price_text}"))
     for bill in due:
         console.print(_table(bill, plan))
-    return 0
+    return DONE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--currency", help="one of the plan's (default: its first)")
     estimate.add_argument("--stack", default="dev", help="the stack whose settings to use (default: %(default)s)")
+    estimate.set_defaults(run=_estimate)
     for command in COMMANDS:
         command.add_to(commands)
     return parser

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, Final
 
-from components.account import Account, AccountError
+from components.account import Account
 from components.providers.coupon import COUPON
 from components.providers.customer import CUSTOMER
 from components.providers.inventory import StripeObject, is_in_use, owner_of, stack_of
@@ -18,18 +17,12 @@ from components.providers.product import PRODUCT
 from components.providers.promotion_code import PROMOTION_CODE
 from components.providers.run import run_of
 from components.providers.subscription import SUBSCRIPTION
-from components.settings import SettingsError
+from pricing.ending import DONE, Undecided, reported, say
 from pricing.export import Export, Objects, export
 from pricing.held import Held, in_state
 from pricing.program import ProgramError, project, settings_of
 
-#: Exit codes: done, or nothing to export; a file that somebody must decide about; an error.
-DONE, DECIDE, ERROR = 0, 2, 3
 _NAMED: Final = 3
-
-
-class Undecided(Exception):
-    """Somebody must decide; the message is one line."""
 
 
 def add_to(commands: Any) -> None:
@@ -48,36 +41,23 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@reported(ProgramError)
 def run(arguments: argparse.Namespace, account: Account | None = None) -> int:
     """Run the command; returns the exit code."""
-    try:
-        return _run(arguments, account)
-    except (ProgramError, AccountError, SettingsError) as error:
-        _say(str(error))
-        return ERROR
-    except Undecided as error:
-        _say(str(error))
-        return DECIDE
-    except OSError as error:
-        _say(f"{error.filename}: {error.strerror}")
-        return ERROR
-
-
-def _run(arguments: argparse.Namespace, account: Account | None) -> int:
     folder, stack = Path.cwd(), str(arguments.stack)
     account = account or Account(settings_of(folder, stack))
     held, unknown = in_state(stack)
     if unknown:
-        _say(unknown)
+        say(unknown)
     done = export(_objects(account, f"{project(folder)}/{stack}", held))
     for why, ids in done.reasons.items():
         more = len(ids) - _NAMED
-        _say(f"{why} ({', '.join(ids[:_NAMED])}{f' and {more:,} more' if more > 0 else ''})")
+        say(f"{why} ({', '.join(ids[:_NAMED])}{f' and {more:,} more' if more > 0 else ''})")
     if not done.size:
-        _say(f"{stack} has nothing in Stripe; nothing is written")
+        say(f"{stack} has nothing in Stripe; nothing is written")
         return DONE
     _write(arguments.out, done)
-    _say(
+    say(
         f"next: terraform init and terraform plan in {arguments.out}, which must say {done.size} to import, 0 to add, "
         "0 to change, 0 to destroy"
     )
@@ -97,7 +77,7 @@ def _write(folder: Path, done: Export) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")
-    _say(f"wrote {done.size:,} resources to {' and '.join(map(str, files))}; nothing has changed in Stripe")
+    say(f"wrote {done.size:,} resources to {' and '.join(map(str, files))}; nothing has changed in Stripe")
 
 
 def _objects(account: Account, stack: str, held: Held | None) -> Objects:
@@ -125,7 +105,3 @@ def _objects(account: Account, stack: str, held: Held | None) -> Objects:
         its(CUSTOMER),
         its(SUBSCRIPTION),
     )
-
-
-def _say(sentence: str) -> None:
-    print(f"pricing: {sentence}", file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ from components.pricing import Version
 from components.providers.inventory import StripeObject
 from components.settings import SettingsError
 from pricing import chart, lists, report
+from pricing.ending import DECIDE, DONE, ERROR, reported
 from pricing.guardrails import Exceeded, GuardrailError, exceeded, idle_acknowledgements
 from pricing.impact import CALIBRATED, Comparison, Impact, Standing
 from pricing.invoices import Billed, Catalogue
@@ -36,8 +37,6 @@ from pricing.reading import (
     subscribers,
 )
 
-#: Exit codes: no objection; an unacknowledged exceeded limit; an error, or no trustworthy figures.
-NOTHING, PAST_A_LIMIT, ERROR = 0, 2, 3
 CACHE: Final = Path(".stripe-pricing/impact.db")
 LOCK: Final = "price_lock"
 _PRICE: Final = re.compile(r"(\w+)=(\d+):([a-z0-9][a-z0-9_-]*)")
@@ -104,18 +103,6 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help=f"read months again that {CACHE} has")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
-    try:
-        return _run(arguments)
-    except (ProgramError, CommandError, ExportError, AccountError, SettingsError, GuardrailError) as error:
-        print(f"pricing: {error}", file=sys.stderr)
-        return ERROR
-    except OSError as error:
-        print(f"pricing: {error.filename}: {error.strerror}", file=sys.stderr)
-        return ERROR
-
-
 @dataclass
 class _Job:
     """A validated request."""
@@ -147,7 +134,7 @@ class Measured:
         """The exit code."""
         if self.impact.doubts:
             return ERROR
-        return PAST_A_LIMIT if any(not each.acknowledged for each in self.limits) else NOTHING
+        return DECIDE if any(not each.acknowledged for each in self.limits) else DONE
 
 
 def measured(arguments: argparse.Namespace) -> Measured:
@@ -178,12 +165,14 @@ def measured(arguments: argparse.Namespace) -> Measured:
     return Measured(comparison, impact, limits, idle_acknowledgements(impact, job.config, limits))
 
 
-def _run(arguments: argparse.Namespace) -> int:
+@reported(ProgramError, CommandError, ExportError, GuardrailError)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
     found = measured(arguments)
     impact, limits = found.impact, found.limits
     if impact.changes_nothing and not limits:
         print(f"pricing: nobody's bill changes from {impact.old} to {impact.new}", file=sys.stderr)
-        return NOTHING
+        return DONE
     drawn = chart.curve(found.comparison, impact) if arguments.svg or arguments.html else None
     picture = arguments.svg.name if arguments.svg and drawn else None
     _write(arguments, impact, drawn, report.markdown(impact, limits, idle=found.idle, chart=picture))
@@ -330,7 +319,7 @@ def _catalogue_of_export(job: _Job, file: File) -> Catalogue:
         return given
     try:
         return _catalogue(job, job.account())
-    except (AccountError, SettingsError) as problem:
+    except (AccountError, ProgramError, SettingsError) as problem:
         few = ", ".join(sorted(file.prices())[:5])
         raise CommandError(
             f"the prices of {file.path.name} ({few}, ...) cannot be looked up, so name those of {job.name} "

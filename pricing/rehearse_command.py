@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from components.account import Account, AccountError
-from components.settings import SettingsError
+from components.account import Account
+from pricing.ending import DECIDE, DONE, reported
 from pricing.program import ProgramError, plans, project, settings_of
 from pricing.rehearse_change import NotApplied, PullRequest, account_of, catalogue, elsewhere
 from pricing.rehearse_check import Finding, findings
@@ -27,8 +27,6 @@ from pricing.rehearse_sandbox import Copy
 from pricing.rehearse_walk import RENEWALS, Progress, applied_at, bills, meter_events, walk
 from pricing.rollout import LOCK
 
-#: Exit codes: every bill is explained; a finding; an error.
-EXPLAINED, FOUND, ERROR = 0, 2, 3
 _SOURCES: Final = (".py", ".yaml", ".yml", ".toml", ".json")
 _ACCOUNT: Final = re.compile(r"\bacct_\w+")
 #: Folders of a checkout that have no program.
@@ -66,20 +64,9 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@reported(ApplyError, CopyError, EngineError, ProgramError, interrupted="nothing was kept")
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    try:
-        return _run(arguments)
-    except (AccountError, ApplyError, CopyError, EngineError, ProgramError, SettingsError) as error:
-        print(f"pricing: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"pricing: {error.filename}: {error.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("pricing: interrupted; nothing was kept", file=sys.stderr)
-    return ERROR
-
-
-def _run(arguments: argparse.Namespace) -> int:
     customers, months = (_number(arguments, name, most) for name, most in (("customers", 10_000), ("months", 12)))
     checkout = Path.cwd()
     account = Account(settings_of(checkout, arguments.stack))
@@ -89,13 +76,13 @@ def _run(arguments: argparse.Namespace) -> int:
             _keep(Path(folder), arguments.keep)
     if rehearsed.changes_nothing:
         print("pricing: no bill changes", file=sys.stderr)
-        return EXPLAINED
+        return DONE
     text = markdown(rehearsed)
     if arguments.markdown is not None:
         arguments.markdown.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
-    return FOUND if rehearsed.findings else EXPLAINED
+    return DECIDE if rehearsed.findings else DONE
 
 
 def _number(arguments: argparse.Namespace, name: str, most: int) -> int:

@@ -12,9 +12,9 @@ from typing import Any, Final
 from components.account import Account, AccountError
 from components.settings import SettingsError
 from pricing import chart, impact_command, proration, report, review_checkouts, review_preview, review_text
+from pricing.ending import DECIDE, DONE, ERROR, reported, say
 from pricing.evaluation import evaluate
 from pricing.guardrails import GuardrailError
-from pricing.impact_command import ERROR, NOTHING, PAST_A_LIMIT
 from pricing.program import ProgramError, project, settings_of
 from pricing.proration import Proration
 from pricing.reading import ExportError
@@ -67,26 +67,21 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@reported(ProgramError, PreviewError, GuardrailError)
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    try:
-        preview, notes = _preview(arguments)
-        if preview.failure is not None or preview.changes_nothing:
-            _write(arguments, review_text.comment(preview))
-            if preview.failure is None:
-                print(f"pricing: nothing changes in {preview.stack}", file=sys.stderr)
-            return NOTHING if preview.failure is None else ERROR
-        impacts, code = _impacts(arguments, preview, notes)
-        prorations = _prorations(arguments, preview, notes)
-        if prorations is None:
-            prorations, code = [], ERROR
-        _write(arguments, review_text.comment(preview, impacts=impacts, prorations=prorations, notes=notes))
-    except (ProgramError, PreviewError, GuardrailError) as error:
-        print(f"pricing: {error}", file=sys.stderr)
-        return ERROR
-    except OSError as error:
-        print(f"pricing: {error.filename}: {error.strerror}", file=sys.stderr)
-        return ERROR
+    preview, notes = _preview(arguments)
+    if preview.failure is not None or preview.changes_nothing:
+        _write(arguments, review_text.comment(preview))
+        if preview.failure is not None:
+            return ERROR
+        say(f"nothing changes in {preview.stack}")
+        return DONE
+    impacts, code = _impacts(arguments, preview, notes)
+    prorations = _prorations(arguments, preview, notes)
+    if prorations is None:
+        prorations, code = [], ERROR
+    _write(arguments, review_text.comment(preview, impacts=impacts, prorations=prorations, notes=notes))
     return ERROR if preview.doubt else code
 
 
@@ -139,7 +134,7 @@ def _impacts(
 ) -> tuple[list[tuple[list[str], str]], int]:
     """The impact of each plan that offers another version, and the exit code; what is not known is a note."""
     found: list[tuple[list[str], str]] = []
-    codes = {NOTHING}
+    codes = {DONE}
     wanted = preview.offers if arguments.impact or arguments.files else []
     for name, old, new in wanted:
         told = f"{name}@{old} → {name}@{new}"
@@ -160,7 +155,7 @@ def _impacts(
         found.append(
             ([f"**Impact of {told}, from closed invoices**", *top], "\n\n".join(report.details(measured.impact)))
         )
-    return found, ERROR if ERROR in codes else PAST_A_LIMIT if PAST_A_LIMIT in codes else NOTHING
+    return found, ERROR if ERROR in codes else DECIDE if DECIDE in codes else DONE
 
 
 def _measured(arguments: argparse.Namespace, name: str, old: int, new: int) -> impact_command.Measured:

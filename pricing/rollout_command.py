@@ -6,7 +6,6 @@ import argparse
 import csv
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,18 +19,17 @@ from rich.table import Table
 from rich.text import Text
 
 import money
-from components.account import Account, AccountError
+from components.account import Account
 from components.plan import PublishedPlan
 from components.providers.coupon import takes_off
 from components.rating import Bill
-from components.settings import SettingsError
 from pricing import lists, moving
+from pricing.ending import DECIDE, DONE, reported
 from pricing.journal import Journal
 from pricing.moving import Rollout
 from pricing.program import ProgramError, plans, project, settings_of
 from pricing.rollout import DAY, LOCK, Cohort, Placed, RolloutError, Rules, day, discounted
 
-DONE, HALTED, FAILED = 0, 2, 3
 #: How many subscriptions move between two checks of first invoices.
 BATCH: Final = 100
 #: How many moving subscriptions are shown; the export has all.
@@ -87,15 +85,11 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@reported(ProgramError, RolloutError)
 def run(arguments: argparse.Namespace, console: Console | None = None, account: Account | None = None) -> int:
     """Run the command; returns the exit code."""
-    console = console or Console()
-    try:
-        with _opened(arguments, account) as asked:
-            return _run(asked, arguments, console)
-    except (AccountError, ProgramError, RolloutError, SettingsError, OSError) as error:
-        print(f"pricing: {error}", file=sys.stderr)
-        return FAILED
+    with _opened(arguments, account) as asked:
+        return _run(asked, arguments, console or Console())
 
 
 def _run(asked: Rollout, arguments: argparse.Namespace, console: Console) -> int:
@@ -115,7 +109,7 @@ def _run(asked: Rollout, arguments: argparse.Namespace, console: Console) -> int
             )
         )
         if not arguments.undo:
-            return HALTED
+            return DECIDE
     if arguments.check:
         verified = sum(1 for _ in asked.journal.entries("verified", "accepted"))
         waiting = sum(1 for _ in asked.journal.entries("scheduled"))
@@ -147,7 +141,7 @@ def _apply(asked: Rollout, placed: Sequence[Placed], console: Console) -> int:
         for number, id_ in enumerate(shown):
             if number and number % BATCH == 0 and asked.check():
                 console.print("Halted: a first invoice is not as predicted; run --check.")
-                return HALTED
+                return DECIDE
             found = asked.move(id_)
             moved += found.fate == "moves"
             waiting += found.fate == "waits"
@@ -155,7 +149,7 @@ def _apply(asked: Rollout, placed: Sequence[Placed], console: Console) -> int:
                 console.print(Text(f"{id_}: {found.why}{f' ({found.detail})' if found.detail else ''}"))
             if interrupted():
                 console.print(f"Stopped after {number + 1} of {len(due)}. Run the same command again to continue.")
-                return HALTED
+                return DECIDE
     console.print(f"{_count(moved, 'subscription')} scheduled to move at the renewal.")
     if waiting:
         console.print(f"{_count(waiting, 'subscription')} waiting. Run the same command every day until none is left.")
@@ -171,7 +165,7 @@ def _undo(asked: Rollout, console: Console) -> int:
             done += bool(what)
             if interrupted():
                 console.print("Stopped. Run the same command again to continue.")
-                return HALTED
+                return DECIDE
     console.print(f"{_count(done, 'subscription')} taken back.")
     return DONE
 

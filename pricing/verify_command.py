@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -15,15 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 import money
-from components.account import Account, AccountError
+from components.account import Account
 from components.providers import paid
 from components.providers.values import mapping
-from components.settings import SettingsError
 from pricing.census import Payers
+from pricing.ending import DECIDE, DONE, ERROR, reported
 from pricing.program import ProgramError, project, settings_of
 from pricing.verify import Difference, Verification, verify
 
-EQUAL, DIFFERENT, ERROR = 0, 2, 3
 #: How many rows of a table are shown; --json has all.
 SHOWN: Final = 20
 #: Arguments that are moments.
@@ -50,32 +48,28 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@reported(ProgramError)
 def run(arguments: argparse.Namespace, console: Console | None = None, account: Account | None = None) -> int:
     """Run the command; returns the exit code."""
     console = console or Console()
-    waiting = Console(stderr=True)
-    try:
-        folder = Path.cwd()
-        account = account or Account(settings_of(folder, arguments.stack))
-        with waiting.status("reading") as status:
-            found = verify(
-                account,
-                folder,
-                project(folder),
-                arguments.stack,
-                lambda what: status.update(f"reading {what}"),
-            )
-    except (AccountError, ProgramError, SettingsError) as error:
-        print(f"pricing: {error}", file=sys.stderr)
-        return ERROR
+    folder = Path.cwd()
+    account = account or Account(settings_of(folder, arguments.stack))
+    with Console(stderr=True).status("reading") as status:
+        found = verify(
+            account,
+            folder,
+            project(folder),
+            arguments.stack,
+            lambda what: status.update(f"reading {what}"),
+        )
     strangers = found.outside or any(each.prices - found.model.keys() for each in found.pending)
     if arguments.json:
         print(json.dumps(_as_data(found, account), indent=2, default=str), file=console.file)
     else:
         _show(found, account, console)
     if found.differences or (arguments.strict and strangers):
-        return DIFFERENT
-    return EQUAL if found.is_complete else ERROR
+        return DECIDE
+    return DONE if found.is_complete else ERROR
 
 
 # -- for people -----------------------------------------------------------------------------------------------------
