@@ -283,6 +283,18 @@ def test_among_many_foreign_subscriptions_the_list_is_not_read_to_its_end(world:
     assert len([call for call in calls if call == "GET /v1/subscriptions"]) <= 30 + MOST_PAGES
 
 
+def test_a_customer_on_a_test_clock_is_asked_for_its_own_subscriptions(world: World, said: set[str]) -> None:
+    """The list of all subscriptions has none of a test clock, and by then it is known to its end."""
+    process = world.process()
+    clock = world.stripe("post", "/v1/test_helpers/test_clocks", frozen_time=1_800_000_000)["id"]
+    timed = (CustomerProvider, world.up(CustomerProvider, "timed", {"test_clock": clock}, process=process))
+    made = [(CustomerProvider, world.up(CustomerProvider, f"c{n}", {}, process=process)) for n in range(3)]
+    items = [{"price": world.price(world.product().id).id}]
+    bought = world.stripe("post", "/v1/subscriptions", **invoiced(timed[1].id), items=items)["id"]
+    destroyed(world, [timed, *made])
+    assert any(line.endswith(f"deleted together with {bought}, which was not cancelled") for line in said)
+
+
 def test_what_a_destroy_has_archived_is_not_looked_at_before_it_is_made_again(world: World, many: list[State]) -> None:
     """Stripe answers the first attempt from its store; the list has said already that it is archived."""
     price = world.price(many[0].id, "only")
