@@ -6,6 +6,8 @@ run, in which nobody else works on the same stack, and this process's own writes
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +20,8 @@ OWNER_KEY: Final = "pulumi"
 SEARCH_LAG_SECONDS: Final = 3600
 #: So much of a list is read before it is certain that it pays.
 MOST_PAGES: Final = 10
+#: Stripe replays the answer to an idempotency key for a day at least.
+STORED_SECONDS: Final = 2 * 86_400
 
 StripeObject = dict[str, Any]
 
@@ -70,6 +74,9 @@ class Inventory:
         self._now = now
         self._lock = threading.RLock()
         self._objects: dict[str, StripeObject] = {}
+        #: Ids by owner, as of when they were read or written: a create looks for one owner's objects.
+        self._ids: dict[str, set[str]] = {}
+        self._deleted_were_read = False
         self._reads = 0
         self._wholes = 0
         self._pages_read = 0
@@ -130,8 +137,7 @@ class Inventory:
         self._pages_read += 1
         self._complete = not more
         for each in objects:
-            # What this process has changed since is newer than the list.
-            self._objects.setdefault(each["id"], each)
+            self._add(each)
         return objects
 
     # -- finding ------------------------------------------------------------------------------------------------
@@ -143,8 +149,8 @@ class Inventory:
                 self._next_page()
             return [each for each in self._objects.values() if not is_gone(each)]
 
-    def owned(self) -> list[StripeObject]:
-        """Every object that a stack owns, this one or another.
+    def owned(self, owner: str | None = None) -> list[StripeObject]:
+        """Every object that a stack owns, this one or another, or those of one `owner`.
 
         If the account fits on one page this is one call. Otherwise it is the list of the last hour, which the search
         index may lack, and a search for the rest, once a process.
@@ -155,7 +161,8 @@ class Inventory:
                 page = self._next_page()
                 if self._searchable and page and page[-1].get("created", 0) < oldest:
                     self._search()
-            return [each for each in self._objects.values() if owner_of(each) and not is_gone(each)]
+            found = self._objects.values() if owner is None else map(self._objects.get, self._ids.get(owner, ()))
+            return [each for each in found if each and owner_of(each) and not is_gone(each)]
 
     def whole(self) -> list[StripeObject] | None:
         """The whole list, for who would else ask Stripe about some of its objects; None while that is cheaper.
@@ -175,7 +182,7 @@ class Inventory:
         try:
             for objects, _ in pages:
                 for each in objects:
-                    self._objects.setdefault(each["id"], each)
+                    self._add(each)
         except StripeRefusal as error:
             # Some accounts have no search, and some keys may not use it. Then the whole list is read.
             if error.status not in (400, 403, 404):
@@ -184,12 +191,38 @@ class Inventory:
             return
         self._searched = True
 
+    def read_deleted(self) -> None:
+        """Read, once a process, how objects were that have been deleted in the last days; `ended` returns them."""
+        with self._lock:
+            if self._deleted_were_read:
+                return
+            self._deleted_were_read = True
+            query = {"type": f"{self._noun}.deleted", "created": {"gte": int(self._now()) - STORED_SECONDS}}
+            pages = self._account.pages("/v1/events", query, subject=f"deleted {self._noun}s")
+            # A restricted key need not be allowed to read events. Then each deleted object costs two calls more.
+            with contextlib.suppress(StripeRefusal):
+                for events, _ in itertools.islice(pages, MOST_PAGES):
+                    for event in events:
+                        self.remember({**event["data"]["object"], "deleted": True})
+
+    def ended(self, owner: str) -> list[StripeObject]:
+        """An owner's objects that are archived, ended or deleted, as far as they were read; sends no request."""
+        with self._lock:
+            mine = [self._objects[id_] for id_ in self._ids.get(owner, ())]
+            return [each for each in mine if owner_of(each) == owner and (is_gone(each) or not is_in_use(each))]
+
     # -- remembering --------------------------------------------------------------------------------------------
 
     def remember(self, remote: StripeObject) -> None:
         """Keep what Stripe has just returned."""
         with self._lock:
             self._objects[remote["id"]] = remote
+            self._ids.setdefault(owner_of(remote) or "", set()).add(remote["id"])
+
+    def _add(self, listed: StripeObject) -> None:
+        """Keep an object of a list; what this process has changed since is newer."""
+        if listed["id"] not in self._objects:
+            self.remember(listed)
 
     def cached(self) -> list[StripeObject]:
         """What the cache has; sends no request."""
@@ -210,6 +243,8 @@ class Inventory:
         """Drop the cache, after a request whose outcome is unknown."""
         with self._lock:
             self._objects.clear()
+            self._ids.clear()
+            self._deleted_were_read = False
             self._pages = None
             self._complete = self._searched = False
 

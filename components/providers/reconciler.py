@@ -19,7 +19,7 @@ from components.providers.kind import ADOPT, Kind
 from components.providers.run import Run
 from components.providers.values import MISSING, Inputs, fingerprint, is_unknown
 
-#: A stored answer that no longer holds leads to the next generation of its key, up to this one.
+#: A stored answer that no longer holds leads to the next generation of its key; so many in a row are an error.
 MOST_GENERATIONS: Final = 50
 
 
@@ -198,7 +198,8 @@ class Reconciler:
 
         If an interrupted run got as far as Stripe, Stripe returns its stored answer. If the object of that answer has
         been archived, cancelled or deleted since, the key's next generation creates a new one. The same goes for a
-        stored failure, once it is certain that it left nothing behind.
+        stored failure, once it is certain that it left nothing behind. Objects that are known to have ended are
+        counted beforehand: each has used a generation.
         """
 
         def stored(answer: Answer | None) -> StripeObject | None:
@@ -211,7 +212,11 @@ class Reconciler:
                 # `find` has just read that it is archived: a destroy did that.
                 return None
             current = self.inventory.fetch(answer.data["id"])
-            if current is None or is_gone(current) or self.run.is_in_state(self.kind, current["id"]):
+            if current is None or is_gone(current):
+                # A destroy deletes many at once.
+                self.inventory.read_deleted()
+                return None
+            if self.run.is_in_state(self.kind, current["id"]):
                 return None
             if not self.is_alive(current, new):
                 return None
@@ -224,6 +229,7 @@ class Reconciler:
                 self.create_params(new),
                 subject=self.subject(new),
                 identity=(new["owner"],),
+                used=lambda: self._ended(new),
                 stored=stored,
                 instead=lambda refusal, params: self.instead(refusal, params, new),
                 exhausted=f"created and deleted {MOST_GENERATIONS} times today; wait a day",
@@ -235,6 +241,17 @@ class Reconciler:
             return self.adopt_found(occupant, new)
         self.run.add_created(self.kind, made)
         return made
+
+    def _ended(self, new: Inputs) -> int:
+        """How many objects were made for this resource as it is declared and have ended, as far as that was read.
+
+        It never counts one that an interrupted run has in flight, so the run that repeats it uses the same key.
+        """
+        return sum(
+            (is_gone(each) or not self.is_alive(each, new)) and not self.different(each, new)
+            for each in self.inventory.ended(new["owner"])
+            if not self.run.is_in_state(self.kind, each["id"])
+        )
 
     def complete(self, remote: StripeObject, new: Inputs) -> StripeObject:
         """Set what Stripe only takes once the object exists."""
@@ -305,10 +322,12 @@ class Reconciler:
         stored: Callable[[Answer | None], StripeObject | None],
         instead: Callable[[StripeRefusal, Inputs], Inputs],
         exhausted: str,
+        used: Callable[[], int] = int,
     ) -> StripeObject:
         """Change something in Stripe once, under an idempotency key made from the change.
 
         Args:
+            used: how many generations of the key are known to be used up.
             stored: the object that a stored answer (None: a stored failure) still stands for; None if there is none.
             instead: what to send instead after a refusal; raises the refusal if there is no safe alternative.
 
@@ -316,15 +335,15 @@ class Reconciler:
             StripeRefusal: from `instead`.
             ProviderError: `MOST_GENERATIONS` stored answers no longer hold.
         """
-        generation = 0
-        while generation < MOST_GENERATIONS:
+        generation, stale = used(), 0
+        while stale < MOST_GENERATIONS:
             key = f"{self.kind.noun}-{fingerprint(*identity, params)}-{generation}"
             answer = None
             try:
                 answer = self.call("post", path, params, subject=subject, idempotency_key=key)
             except StripeRefusal as refusal:
                 if not refusal.replayed:
-                    params, generation = instead(refusal, params), 0
+                    params, generation, stale = instead(refusal, params), used(), 0
                     continue
             if answer is not None and not answer.replayed:
                 self.inventory.remember(answer.data)
@@ -332,7 +351,7 @@ class Reconciler:
             standing = stored(answer)
             if standing is not None:
                 return standing
-            generation += 1
+            generation, stale = max(generation + 1, used()), stale + 1
         raise ProviderError(f"{subject}: {exhausted}")
 
     # -- read ---------------------------------------------------------------------------------------------------
@@ -386,7 +405,7 @@ class Reconciler:
 
     def candidates(self, new: Inputs) -> list[StripeObject]:
         """The objects among which one that was made for this resource must be."""
-        return self.inventory.owned()
+        return self.inventory.owned(new["owner"])
 
     def left_behind(self, remote: StripeObject, new: Inputs) -> None:
         """Warn of an object created for this resource that no longer fits: the program changed before the next run."""

@@ -19,7 +19,7 @@ from components.providers import subscription_already as already
 from components.providers import subscription_preview as preview
 from components.providers.customer import CUSTOMER
 from components.providers.errors import ProviderError, differences
-from components.providers.inventory import StripeObject, owner_of
+from components.providers.inventory import StripeObject
 from components.providers.kind import Change, Declarations, Kind, TakesBack
 from components.providers.lifecycle import StripeProvider, changes_made
 from components.providers.policy import Field
@@ -431,8 +431,8 @@ class Subscriptions(Reconciler):
         yield
 
     def _say_what_still_bills(self, new: Inputs) -> None:
-        for remote in self.inventory.owned():
-            ours = owner_of(remote) == new["owner"] and self.run.is_in_state(self.kind, remote["id"])
+        for remote in self.inventory.owned(new["owner"]):
+            ours = self.run.is_in_state(self.kind, remote["id"])
             if ours and self.is_alive(remote, new) and not remote.get("cancel_at"):
                 self.run.tell(
                     "warning",

@@ -6,6 +6,7 @@ sandbox's fault `after`, which carries the request out and breaks the connection
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -251,10 +252,41 @@ def test_a_change_there_and_back_within_a_day_is_made_each_time(world: World) ->
 def test_what_is_made_and_deleted_over_and_over_ends_in_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "MOST_GENERATIONS", 2)
     declared = arguments(world, ProductProvider)
-    for _ in range(2):
+    for _ in range(5):
         world.destroy(ProductProvider, world.up(ProductProvider, "n", declared))
+    # A restricted key need not be allowed to read which objects were deleted.
+    world.control("faults", method="GET", path="/v1/events", status=403, message="no events", count=None)
     with pytest.raises(ProviderError, match="Product 'n': created and deleted 2 times today; wait a day"):
         world.up(ProductProvider, "n", declared)
+
+
+@pytest.mark.parametrize("readable", [{1, 2}, {1}, {2}, set()])
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("provider", CREATED)
+def test_what_a_killed_run_creates_after_a_destroy_is_created_once(
+    world: World, provider: type[StripeProvider], listed: bool, readable: set[int]
+) -> None:
+    """Also if Stripe is not done with it while the next run reads the list: that run uses the same key.
+
+    readable: in which of the two runs the key may read what was deleted.
+    """
+
+    def permissions(run: int) -> None:
+        world.heal()
+        if run not in readable:
+            world.control("faults", method="GET", path="/v1/events", status=403, message="no events", count=None)
+
+    declared = arguments(world, provider)
+    for _ in range(2):
+        world.destroy(provider, world.up(provider, "n", declared))
+    permissions(1)
+    lost = world.up(provider, "n", declared)
+    permissions(2)
+    if not listed:
+        before = [each for each in world.stripe("get", provider.kind.path)["data"] if each["id"] != lost.id]
+        empty = {"object": "list", "data": before, "has_more": False}
+        world.control("faults", method="GET", path=provider.kind.path, status=200, body=json.dumps(empty), count=None)
+    assert world.up(provider, "n", declared).id == lost.id
 
 
 def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_created_again(world: World) -> None:
