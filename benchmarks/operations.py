@@ -30,7 +30,7 @@ CALLS = {
     "one change": (0.0, 10),
     "refresh": (0.02, 20),
     "destroy": (1.0, 15),
-    "up again": (2.0, 10),
+    "up again": (1.0, 50),  # the replies of Stripe's store to the first steps at a time, and what was deleted
 }
 EVERYBODY = OURS, STOCK, SAVED_ONCE, RIVAL = "ours", "stock", "saved-once", "rival"
 PROVIDER_FILE = "terraform-provider-stripe"
