@@ -16,17 +16,15 @@ import money
 from components.plan import PublishedPlan
 from components.pricing import Plan
 from components.rating import Bill, bills, text
-from pricing import (
-    adopt_command,
-    export_command,
-    impact_command,
-    rehearse_command,
-    review_command,
-    rollout_command,
-    verify_command,
-)
+from pricing.adopt import command as adopt_command
 from pricing.ending import DONE, ERROR, reported
+from pricing.export import command as export_command
+from pricing.impact import command as impact_command
 from pricing.program import ProgramError, plans
+from pricing.rehearse import command as rehearse_command
+from pricing.review import command as review_command
+from pricing.rollout import command as rollout_command
+from pricing.verify import command as verify_command
 
 #: The commands beside `estimate`, in the order of the help: what a change does, what it moves, what is in Stripe.
 COMMANDS: Final = (

@@ -12,7 +12,8 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl
 
-from pricing import adopt_command, cli
+from pricing import cli
+from pricing.adopt import command as adopt_command
 from tests.components.world import Process, World
 from tests.mocked import event_loop
 from tests.stack import Stack

@@ -11,7 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from pricing.rehearse_report import markdown
+from pricing.rehearse.report import markdown
 from tests.pricing.billed import ROOT
 from tests.pricing.rehearsed import Rehearsed, rehearsed, then
 from tests.pricing.test_rehearse import LostCoupon, fill

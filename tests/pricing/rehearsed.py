@@ -13,12 +13,12 @@ from typing import Any
 from components.account import Account, StripeRefusal
 from components.providers.errors import ProviderError
 from pricing.program import plans
-from pricing.rehearse_change import PullRequest
-from pricing.rehearse_command import rehearse
-from pricing.rehearse_copy import Ids, Shape, Used, shape_of
-from pricing.rehearse_engine import ApplyError
-from pricing.rehearse_report import Rehearsal
-from pricing.rehearse_sandbox import Copy
+from pricing.rehearse.change import PullRequest
+from pricing.rehearse.command import rehearse
+from pricing.rehearse.copy import Ids, Shape, Used, shape_of
+from pricing.rehearse.engine import ApplyError
+from pricing.rehearse.report import Rehearsal
+from pricing.rehearse.sandbox import Copy
 from tests.components.world import State, World
 from tests.pricing.shop import Shop, opened
 from tests.stack import Stack

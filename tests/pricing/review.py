@@ -19,11 +19,11 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from components.pricing import Fee, Overage, Plan, Usage
-from pricing import chart
-from pricing.guardrails import exceeded
-from pricing.impact import Comparison
-from pricing.reading import File
-from pricing.report import markdown
+from pricing.impact import chart
+from pricing.impact.comparison import Comparison
+from pricing.impact.guardrails import exceeded
+from pricing.impact.reading import File
+from pricing.impact.report import markdown
 from tests.pricing.billed import ROOT, seconds
 
 PAGE = ROOT / "docs" / "review.md"

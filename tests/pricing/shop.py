@@ -10,7 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pricing import cli, rollout_command
+from pricing import cli
+from pricing.rollout import command as rollout_command
 from tests.components.world import Process, Sent, World
 from tests.mocked import event_loop
 from tests.sandbox.bills import at

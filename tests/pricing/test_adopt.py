@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pricing import adopt_command
-from pricing.reading import catalogue_of
+from pricing.adopt import command as adopt_command
+from pricing.impact.reading import catalogue_of
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
 from tests.components.world import World

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pricing.adopt import Account, Adoption, Stack, adopt
-from pricing.adopt_command import reconcilers
+from pricing.adopt.adoption import Account, Adoption, Stack, adopt
+from pricing.adopt.command import reconcilers
 from tests.components.world import World
 
 NAME = "shop/prod"

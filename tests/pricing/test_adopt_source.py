@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from components import pricing
 from components.pricing import Fee, Overage, Plan, Tier, Usage, Version
 from components.terms import price_parameters, terms
-from pricing import adopt_source
-from pricing.adopt_plans import charge_of
-from pricing.adopt_source import Call, Name, hoisted, program, versions
+from pricing.adopt import source as adopt_source
+from pricing.adopt.plans import charge_of
+from pricing.adopt.source import Call, Name, hoisted, program, versions
 
 CODES = ("usd", "eur", "jpy")
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from pricing import cli, export_command
+from pricing import cli
+from pricing.export import command as export_command
 from tests.pricing.an_account import Made
 from tests.pricing.existing import WRITTEN, Existing, opened
 

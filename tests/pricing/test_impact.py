@@ -13,7 +13,7 @@ import pytest
 from components.pricing import Fee, Overage, Plan, Tier, Usage
 from components.prover import cost
 from components.rating import rate_lines
-from pricing.impact import Comparison, Impact, OpenUsage, Standing, merged
+from pricing.impact.comparison import Comparison, Impact, OpenUsage, Standing, merged
 from pricing.invoices import Billed, BilledLine, Charged
 from tests.pricing.billed import seconds
 

@@ -9,7 +9,7 @@ from components.plan import PublishedPlan
 from components.pricing import Fee, Overage, Plan, Usage, Version
 from components.program import program
 from components.settings import Settings
-from pricing.reading import catalogue_of
+from pricing.impact.reading import catalogue_of
 from tests.components.world import World
 from tests.mocked import event_loop
 from tests.stack import Stack

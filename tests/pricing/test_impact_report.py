@@ -14,10 +14,10 @@ import pytest
 
 from components.pricing import Fee, Plan, Tier, Usage
 from components.rating import rate_lines
-from pricing import chart
-from pricing.impact import Comparison, Impact
+from pricing.impact import chart
+from pricing.impact.comparison import Comparison, Impact
+from pricing.impact.report import LONGEST, bounded, markdown
 from pricing.invoices import Billed, BilledLine, Charged
-from pricing.report import LONGEST, bounded, markdown
 from tests.pricing.billed import seconds
 from tests.pricing.test_impact import NOW, V1, V2, tiered
 

@@ -12,9 +12,10 @@ import pytest
 from components.providers.price import PriceProvider
 from components.providers.subscription import SubscriptionProvider
 from components.providers.values import Inputs, declared
-from pricing import proration, review_text
-from pricing.proration import Proration
-from pricing.review import Preview, Step
+from pricing.review import proration
+from pricing.review import text as review_text
+from pricing.review.change import Preview, Step
+from pricing.review.proration import Proration
 from tests.components.world import State, World, invoiced, metered
 
 DAY = 86_400

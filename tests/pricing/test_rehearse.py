@@ -14,12 +14,12 @@ import pytest
 from components.providers.inventory import StripeObject
 from pricing import lists
 from pricing.invoices import hashed
-from pricing.rehearse_change import PullRequest, account_of
-from pricing.rehearse_check import Course
-from pricing.rehearse_copy import CopyError, Ids, Used, shape_of
-from pricing.rehearse_report import Rehearsal, markdown
-from pricing.rehearse_sandbox import Copy
-from pricing.rollout import DAY
+from pricing.rehearse.change import PullRequest, account_of
+from pricing.rehearse.check import Course
+from pricing.rehearse.copy import CopyError, Ids, Used, shape_of
+from pricing.rehearse.report import Rehearsal, markdown
+from pricing.rehearse.sandbox import Copy
+from pricing.rollout.decisions import DAY
 from sandbox import keys
 from tests.components.test_permissions import accesses, table
 from tests.pricing.rehearsed import DECLARED, STACK, TODAY, Rehearsed, between, rehearsed, then

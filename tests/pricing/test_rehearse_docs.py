@@ -6,8 +6,9 @@ import re
 import shlex
 from typing import get_args
 
-from pricing import cli, rehearse_command
-from pricing.rehearse_check import Name
+from pricing import cli
+from pricing.rehearse import command as rehearse_command
+from pricing.rehearse.check import Name
 from tests.pricing.rehearsal_page import PAGE, made, plain
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from pricing import review_preview, review_text
 from pricing.evaluation import PlanVersion, PlanVersions, evaluate
-from pricing.review import Preview, Step
+from pricing.review import preview as review_preview
+from pricing.review import text as review_text
+from pricing.review.change import Preview, Step
 from tests.pricing import changed
 from tests.pricing.billed import ROOT
 

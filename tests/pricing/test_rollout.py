@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from pricing import cli, moving
-from pricing.journal import Journal
+from pricing import cli
 from pricing.program import plans
-from pricing.rollout import Prediction, Rules, mismatches
+from pricing.rollout import moving
+from pricing.rollout.decisions import Prediction, Rules, mismatches
+from pricing.rollout.journal import Journal
 from sandbox import keys
 from sandbox.server import serving
 from tests.components.test_permissions import accesses, names, table
@@ -687,7 +688,7 @@ def test_the_commands_of_the_page_are_the_command_s(shop: Shop) -> None:
     options = {word for action in options_of(cli.parser()) for word in action.option_strings if word.startswith("--")}
     assert set(re.findall(r"--[a-z]+[a-z-]*", page)) - {"--stack"} <= options
     # Every reason that the page names is one that the command gives.
-    given = (ROOT / "pricing/rollout.py").read_text()
+    given = (ROOT / "pricing/rollout/decisions.py").read_text()
     reasons = page.partition("| reason |")[2].partition("\n\n")[0]
     for reason in re.findall(r"^\| ([a-z][^|`]+?)(?: \(`\w+`\))? \| ", reasons, re.M):
         for part in reason.split(", ") if "trial" in reason else [reason]:

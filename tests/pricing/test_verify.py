@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pricing import cli, verify_command
-from pricing.pending import changes
+from pricing import cli
+from pricing.verify import command as verify_command
+from pricing.verify.pending import changes
 from sandbox import keys
 from tests.components.test_permissions import accesses, names, table
 from tests.components.world import LIVE_KEY, Process, World

@@ -1,0 +1,1 @@
+"""`pricing adopt`: the program that adopts an account as it is."""

@@ -1,0 +1,1 @@
+"""`pricing export`: a stack for another tool."""

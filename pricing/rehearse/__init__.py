@@ -1,0 +1,1 @@
+"""`pricing rehearse`: a change applied to an anonymised copy of the account, and thirteen renewals of it."""

@@ -1,0 +1,1 @@
+"""`pricing review`: what a pull request does, as one comment."""

@@ -1,0 +1,1 @@
+"""`pricing rollout`: moves subscriptions that no program declares to another version."""

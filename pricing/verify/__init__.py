@@ -1,0 +1,1 @@
+"""`pricing verify`: Stripe compared with the program."""
