@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from components.account import Account, StripeRefusal
+from components.account import Account, AccountError, StripeRefusal
 
 OWNER_KEY: Final = "pulumi"
 #: Stripe's search index lags by seconds, in an outage by up to an hour; newer objects come from the list.
@@ -130,7 +130,7 @@ class Inventory:
             self._pages = self._account.pages(self._path, self._expanded("data."), subject=f"list of {self._noun}s")
         try:
             objects, more = next(self._pages)
-        except StripeRefusal:
+        except AccountError:
             # A generator that has raised is finished; start a new one.
             self._pages = None
             raise

@@ -135,6 +135,10 @@ def test_another_account_than_the_state_s_is_refused(
     for act in acts:
         with pytest.raises(AccountError, match=sentence):
             act()
+    process = other.process(**config)
+    for _ in range(4):  # each object of a refresh, also those that would be read from a list
+        with pytest.raises(AccountError, match=sentence):
+            other.refresh(ProductProvider, product, process)
     assert [call for call in other.calls() if call != "GET /v1/account"] == []
     other.sandbox.close()
 
