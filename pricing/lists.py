@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from components.account import Account, StripeRefusal
 from components.providers.inventory import StripeObject
+from pricing.ending import say
 
 SUBSCRIPTIONS: Final = "/v1/subscriptions"
 _ITEMS: Final = "items.data."
@@ -155,6 +157,10 @@ def now(account: Account, test_clock: str | None) -> int:
     return int(account.request("get", path, {}, subject=f"test clock {test_clock}").data["frozen_time"])
 
 
+#: Accounts whose key may not read test clocks, which was said.
+_said: Final[WeakSet[Account]] = WeakSet()
+
+
 def _clocks(account: Account) -> Iterator[Mapping[str, str]]:
     """The filters of the lists that together have everything: one without a clock, and one for each test clock."""
     yield {}
@@ -167,6 +173,9 @@ def _clocks(account: Account) -> Iterator[Mapping[str, str]]:
         # A key that may not read test clocks can still read what is on none.
         if refusal.status != 403:
             raise
+        if account not in _said:
+            _said.add(account)
+            say("the key may not read test clocks: what is on one is left out")
 
 
 def _ahead(pages: Iterator[T]) -> Iterator[T]:

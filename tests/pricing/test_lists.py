@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from components.account import Account
 from components.settings import Settings
 from pricing import lists
 from sandbox.client import SandboxHTTPClient
+from sandbox.wire import Request
 from tests.pricing.billed import Billing, seconds
 
 
@@ -54,6 +56,17 @@ def test_subscriptions_on_a_test_clock_are_read_with_the_others(billing: Billing
     assert {each["customer"] for each in lists.subscriptions(account, on_clocks=False)} == {alone}
     (one,) = lists.subscriptions(account, on_clocks=False, test_clock=clocks[0])
     assert one["test_clock"] == clocks[0]
+
+
+def test_what_is_on_clocks_that_the_key_may_not_read_is_left_out_and_said_once(
+    billing: Billing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    billing.subscribe(billing.clock("2026-05-03"), 1)
+    fault = {"method": "GET", "path": "/v1/test_helpers/*", "status": 403, "count": None}
+    assert billing.sandbox.handle(Request("POST", "/_sandbox/faults", {}, json.dumps(fault).encode())).status == 200
+    account, _ = opened(billing)
+    assert [*lists.subscriptions(account), *lists.customers(account)] == []
+    assert capsys.readouterr().err == "pricing: the key may not read test clocks: what is on one is left out\n"
 
 
 def test_a_subscription_has_all_of_its_items_and_an_invoice_all_of_its_lines(billing: Billing) -> None:
