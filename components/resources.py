@@ -326,7 +326,7 @@ class StripeResource(Resource):
 
     @property
     def id(self) -> pulumi.Output[str]:
-        """Stripe's id. That of an adopted object is known in a preview, which can compare what links to it."""
+        """Stripe's id. A preview knows that of an adopted object, so that it can compare what links to it."""
         return self._adopted_id or super().id
 
     def _declare(self, resource_name: str, opts: pulumi.ResourceOptions | None, arguments: Mapping[str, Any]) -> None:
@@ -339,7 +339,7 @@ class StripeResource(Resource):
         if there is not None:
             properties["adopt"] = there
         Resource.__init__(self, provider, resource_name, {**properties, "owner": owner}, opts)
-        if there is not None:
+        if there is not None and pulumi.runtime.is_dry_run():
             self._adopted_id = pulumi.Output({self}, _ready(there), _ready(True))
 
 

@@ -8,6 +8,14 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 
+def _forget(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log no error of a future that nobody asks: a failed run raises its first one.
+
+    Such a future is collected at any moment, and Python 3.11 cannot format its traceback while it compiles something
+    else (cpython issue 106905): the next program failed.
+    """
+
+
 @contextmanager
 def event_loop() -> Iterator[None]:
     """The thread's event loop, closed in the end with those that Pulumi's mocks make in their worker threads."""
@@ -15,6 +23,7 @@ def event_loop() -> Iterator[None]:
 
     def kept() -> asyncio.AbstractEventLoop:
         made.append(make())
+        made[-1].set_exception_handler(_forget)
         return made[-1]
 
     with patch("asyncio.new_event_loop", kept):

@@ -6,6 +6,7 @@ any more) is done in the order in which the program registers; an error stops th
 
 from __future__ import annotations
 
+import asyncio
 import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -78,7 +79,16 @@ class Stack:
             else:
                 program()
 
-        run()
+        loop = asyncio.get_event_loop()
+        try:
+            run()
+        except BaseException:
+            # What a failed run has begun comes to its end: an engine's process would be gone by now.
+            while tasks := asyncio.all_tasks(loop):
+                loop.run_until_complete(asyncio.wait(tasks, timeout=10))
+                for task in tasks:
+                    task.cancel()
+            raise
         return mocks
 
     def _delete(self, key: str, process: Process) -> None:
