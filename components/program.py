@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 from pulumi.runtime.settings import SETTINGS, get_root_resource
@@ -27,6 +27,9 @@ from components.pulumi_speed import speed_up_program
 from components.safekeeping import objections
 from components.settings import NAMESPACE, Settings, SettingsError, StackConfig, offers
 from components.this_run import this_run
+
+#: A catalogue of a hundred plans has thousands of pairs.
+MOST_DOUBTS: Final = 20
 
 
 @contextmanager
@@ -69,9 +72,11 @@ def program(*, meant: Collection[str] = ()) -> Iterator[Settings]:
                 )
         for sentence in followed(run):
             pulumi.log.warn(sentence)
-        for finding in doubts(run.plans):
-            if not is_meant(finding, meant):
-                pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
+        found = [each for each in doubts(run.plans) if not is_meant(each, meant)]
+        for finding in found[:MOST_DOUBTS]:
+            pulumi.log.warn(f'{finding.sentence}; if that is meant: program(meant=["{finding.name}"])')
+        if len(found) > MOST_DOUBTS:
+            pulumi.log.warn(f"there are {len(found) - MOST_DOUBTS:,} more warnings of what plans cost")
     except (SettingsError, PricingError) as error:
         declared.withdraw()
         raise pulumi.RunError(str(error)) from None

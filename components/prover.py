@@ -122,10 +122,15 @@ def _implied(plan: Plan, base: str, code: str) -> Iterator[tuple[Decimal, str]]:
 
 
 def dominated(one: str, first: Plan, other: str, second: Plan) -> Iterator[Finding]:
-    """A plan that costs at least as much as another at every number of seats and every usage, and more at some."""
-    code = next((code for code in first.currencies if code in second.currencies), None)
+    """A plan that costs at least as much as another at every number of seats and every usage, and more at some.
+
+    Plans of fees alone are not compared: what sets them apart is not in the model.
+    """
     meters = _by_meter(first), _by_meter(second)
-    if code is None or meters[0].keys() != meters[1].keys():
+    if not meters[0] or meters[0].keys() != meters[1].keys():
+        return
+    code = next((code for code in first.currencies if code in second.currencies), None)
+    if code is None:
         return
     per_seat, flat = (_fees(first, code, per) - _fees(second, code, per) for per in ("seat", "subscription"))
     if per_seat < 0:

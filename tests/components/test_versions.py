@@ -650,6 +650,19 @@ def test_what_was_meant_of_the_only_version_is_meant_of_the_first(
     assert caplog.messages == []
 
 
+def test_a_catalogue_s_doubts_are_counted_beyond_the_first_twenty(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    def run() -> None:
+        with program():
+            for number in range(8):
+                PublishedPlan(f"p{number}", plan(f"{10 + number}.00"), event_name=f"p{number}_tokens")
+
+    stack.preview(run)
+    assert ["never costs less than" in message for message in caplog.messages] == [True] * 20 + [False]
+    assert caplog.messages[-1] == "there are 8 more warnings of what plans cost"
+
+
 def test_plans_are_compared_in_the_versions_that_are_offered(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     def run() -> None:
         with program():
