@@ -202,8 +202,10 @@ class Inventory:
             # A restricted key need not be allowed to read events. Then each deleted object costs two calls more.
             with contextlib.suppress(StripeRefusal):
                 for events, _ in itertools.islice(pages, MOST_PAGES):
-                    for event in events:
-                        self.remember({**event["data"]["object"], "deleted": True})
+                    for was in (event["data"]["object"] for event in events):
+                        # An id that the program chooses can be in use again.
+                        if is_gone(self._objects.get(was["id"], {"deleted": True})):
+                            self.remember({**was, "deleted": True})
 
     def ended(self, owner: str) -> list[StripeObject]:
         """An owner's objects that are archived, ended or deleted, as far as they were read; sends no request."""

@@ -289,6 +289,18 @@ def test_what_a_killed_run_creates_after_a_destroy_is_created_once(
     assert world.up(provider, "n", declared).id == lost.id
 
 
+def test_a_chosen_id_that_was_deleted_before_is_in_use_again(world: World) -> None:
+    """What reading the deleted objects must not forget."""
+    declared = {"id": "gold", "name": "Gold"}
+    for name, arguments_ in (("gold", declared), ("n", {"name": "N"})):
+        world.destroy(ProductProvider, world.up(ProductProvider, name, arguments_))
+    process = world.process()
+    gold = world.up(ProductProvider, "gold", {**declared, "name": "Another"}, process=process)
+    world.up(ProductProvider, "n", {"name": "N"}, process=process)
+    assert "GET /v1/events" in world.calls()
+    assert world.refresh(ProductProvider, gold, process) is not None
+
+
 def test_a_change_that_was_lost_and_undone_in_the_dashboard_is_created_again(world: World) -> None:
     """Its key has a stored answer, which is how the object was, not how it is."""
     declared = arguments(world, CustomerProvider)
