@@ -12,7 +12,7 @@ from pulumi.runtime.resource import collapse_alias_to_urn
 from components.placement import place
 from components.plan import PlanVersion, PublishedPlan
 from components.pricing import Fee, Plan, PricingError, Usage, unknown_argument
-from components.resources import Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
+from components.resources import Cancel, Customer, CustomerArguments, Price, Subscription, SubscriptionArguments
 from components.terms import price_parameters
 from components.this_run import this_run
 
@@ -34,6 +34,7 @@ class SubscriberArguments(TypedDict, total=False):
     billing_mode: Literal["flexible", "classic"]
     proration: Literal["create_prorations", "always_invoice", "none"] | None
     price_changes: Literal["now", "at_renewal"] | None
+    cancel: Cancel
     days_until_due: int
     protect: bool
     opts: pulumi.ResourceOptions | None
@@ -66,6 +67,8 @@ class Subscriber(pulumi.ComponentResource):
         currency: one of the plans'; by default their first.
         proration: how Stripe bills a change within a period; by default it prorates on the next invoice.
         price_changes: when new prices take effect, whatever a rollout says: `now` or `at_renewal`.
+        cancel: how the subscription ends when the subscriber is taken out of the program, as on `Subscription`: at once,
+            or with its period, `{"when": "period_end"}`. Apply it before you take the subscriber out.
         protect: whether Pulumi refuses to delete or replace the customer and the subscription.
 
     Raises:
@@ -166,6 +169,8 @@ class Subscriber(pulumi.ComponentResource):
             terms["proration_behavior"] = proration
         if price_changes is not None:
             terms["price_changes"] = price_changes
+        if (cancel := given.get("cancel")) is not None:
+            terms["cancel"] = cancel
         if (versions := placed.record()) is not None:
             terms["plan_versions"] = versions
         # A preview can name the prices that it moves from only after comparing them.

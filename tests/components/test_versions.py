@@ -429,6 +429,20 @@ def test_a_version_that_is_taken_out_is_said_in_the_preview(stack: Stack, caplog
     ]
 
 
+def test_a_subscriber_that_is_taken_out_ends_with_its_period_if_it_was_applied_so(stack: Stack) -> None:
+    def body() -> None:
+        with program():
+            subscriber("acme", alpaca(V1), cancel={"when": "period_end"})
+
+    stack.up(body)
+    id_ = stack.id("Subscription acme")
+    stack.up(sold(V1))
+    assert stack.states.keys().isdisjoint({"Subscription acme", "Customer acme"})
+    there = stack.world.stripe("get", f"/v1/subscriptions/{id_}")
+    assert (there["status"], there["cancel_at_period_end"]) == ("active", True)
+    assert not stack.world.stripe("get", f"/v1/customers/{there['customer']}").get("deleted")
+
+
 def test_one_more_plan_is_taken_in_the_version_that_it_offers(stack: Stack) -> None:
     def body(several: bool) -> Program:
         def run() -> None:
