@@ -161,8 +161,8 @@ class Inventory:
                 page = self._next_page()
                 if self._searchable and page and page[-1].get("created", 0) < oldest:
                     self._search()
-            found = self._objects.values() if owner is None else map(self._objects.get, self._ids.get(owner, ()))
-            return [each for each in found if each and owner_of(each) and not is_gone(each)]
+            found = self._objects.values() if owner is None else self.known_of(owner)
+            return [each for each in found if owner_of(each) and not is_gone(each)]
 
     def whole(self) -> list[StripeObject] | None:
         """The whole list, for who would else ask Stripe about some of its objects; None while that is cheaper.
@@ -192,7 +192,7 @@ class Inventory:
         self._searched = True
 
     def read_deleted(self) -> None:
-        """Read, once a process, how objects were that have been deleted in the last days; `ended` returns them."""
+        """Read, once a process, how objects were that have been deleted in the last days; `known_of` returns them."""
         with self._lock:
             if self._deleted_were_read:
                 return
@@ -207,11 +207,11 @@ class Inventory:
                         if is_gone(self._objects.get(was["id"], {"deleted": True})):
                             self.remember({**was, "deleted": True})
 
-    def ended(self, owner: str) -> list[StripeObject]:
-        """An owner's objects that are archived, ended or deleted, as far as they were read; sends no request."""
+    def known_of(self, owner: str) -> list[StripeObject]:
+        """An owner's objects as far as they were read, deleted ones too; sends no request."""
         with self._lock:
-            mine = [self._objects[id_] for id_ in self._ids.get(owner, ())]
-            return [each for each in mine if owner_of(each) == owner and (is_gone(each) or not is_in_use(each))]
+            known = [self._objects[id_] for id_ in self._ids.get(owner, ())]
+        return [each for each in known if owner_of(each) == owner]
 
     # -- remembering --------------------------------------------------------------------------------------------
 

@@ -249,7 +249,7 @@ class Reconciler:
         """
         return sum(
             (is_gone(each) or not self.is_alive(each, new)) and not self.different(each, new)
-            for each in self.inventory.ended(new["owner"])
+            for each in self.inventory.known_of(new["owner"])
             if not self.run.is_in_state(self.kind, each["id"])
         )
 
