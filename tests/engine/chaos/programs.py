@@ -380,6 +380,8 @@ def move_everything(model: Model, draw: random.Random) -> str:
 
 def rename(model: Model, draw: random.Random, alias: bool = False) -> str:
     choices = [each for each in model.things.values() if each.kind != "PublishedPlan"]
+    if not choices:
+        return add_something(model, draw)
     thing = draw.choice(choices)
     model.counter += 1
     name = f"{thing.key.partition('_')[0]}-{model.counter}"
@@ -398,6 +400,8 @@ def rename_with_alias(model: Model, draw: random.Random) -> str:
 
 def text(model: Model, draw: random.Random) -> str:
     choices = [each for each in model.things.values() if each.kind in TEXTS]
+    if not choices:
+        return add_something(model, draw)
     thing = draw.choice(choices)
     model.things[thing.key] = thing.given(**{TEXTS[thing.kind]: f"text {draw.randint(1, 999)}"})
     return f"another {TEXTS[thing.kind]} for {thing.name}"
@@ -463,6 +467,10 @@ def another_item(model: Model, draw: random.Random) -> str:
     return add_something(model, draw)
 
 
+def licensed_prices(model: Model) -> list[Thing]:
+    return [each for each in model.of("Price") if "meter" not in each.arguments["recurring"]]
+
+
 def add_something(model: Model, draw: random.Random) -> str:
     plan = model.of("PublishedPlan")
     if plan and draw.random() < 0.6:
@@ -472,8 +480,8 @@ def add_something(model: Model, draw: random.Random) -> str:
             key = model.add("Customer", draw.choice(["", *SHELVES]), name="Other", email="o@example.com")
         case 1 if model.of("Product"):
             key = add_price(model, draw, draw.choice(model.of("Product")).key)
-        case 2 if model.of("Customer") and model.of("Price"):
-            price = draw.choice([each for each in model.of("Price") if "meter" not in each.arguments["recurring"]])
+        case 2 if model.of("Customer") and licensed_prices(model):
+            price = draw.choice(licensed_prices(model))
             items = {"seat": {"price": Ref(price.key), "quantity": draw.randint(1, 9)}}
             key = add_subscription(model, draw, draw.choice(model.of("Customer")).key, items)
         case _:
