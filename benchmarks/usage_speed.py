@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.path.startswith("/v2/billing/meter_event_stream"):
             Handler.count += len(json.loads(body)["events"])
-        reply = json.dumps({"object": "list", "has_more": False, "authentication_token": "token",
+        reply = json.dumps({"object": "list", "id": "acct_1", "has_more": False, "authentication_token": "token",
             "data": [{"id": "mtr_1", "event_name": sys.argv[1], "status": "active"}]}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(reply)))

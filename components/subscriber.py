@@ -67,7 +67,7 @@ class Subscriber(pulumi.ComponentResource):
         currency: one of the plans'; by default their first.
         proration: how Stripe bills a change within a period; by default it prorates on the next invoice.
         price_changes: when new prices take effect, whatever a rollout says: `now` or `at_renewal`.
-        cancel: how the subscription ends when the subscriber is taken out of the program, as on `Subscription`: at once,
+        cancel: how the subscription ends when the subscriber is taken out of the program, as on `Subscription`: now,
             or with its period, `{"when": "period_end"}`. Apply it before you take the subscriber out.
         protect: whether Pulumi refuses to delete or replace the customer and the subscription.
 

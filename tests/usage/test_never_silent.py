@@ -444,6 +444,8 @@ def http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     [
         (200, {}, b"<html>Welcome to the hotel</html>", "a page of HTML"),
         (200, {}, b"", "an empty body"),
+        (200, {}, b'{"status": "ok"}', "something else"),
+        (200, {"request-id": "req_1"}, b'{"object": "list"}', "no 'id'"),
         (302, {"location": "http://login.example/"}, b"", "a redirect to http://login.example/"),
         (413, {}, b"<html>too large</html>", "answered 413"),
         (400, {}, b"<html>bad</html>", "answered 400"),
@@ -559,6 +561,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_stripe(run: Run, monkeypatch: pyte
                 over.wait(60)
                 return
             self.send_response(200)
+            self.send_header("request-id", "req_1")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -716,6 +719,7 @@ def test_a_preview_of_any_number_of_lines_is_read_to_its_end_or_refused(count: i
         def reply(self, status: int, data: object) -> None:
             body = json.dumps(data).encode()
             self.send_response(status)
+            self.send_header("request-id", "req_1")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
