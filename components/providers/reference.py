@@ -51,7 +51,9 @@ is an argument, and `check` validates it against Stripe's own types before anyth
   a `Subscriber` hold for its customer, its subscription and its own prices, and it stays on its version.
 - **A run that was killed** leaves Pulumi's lock, which `pulumi cancel` removes, and a note of what it was doing, which
   `pulumi refresh --clear-pending-creates` removes; that also reads how far Stripe got. The next `up` of the same
-  program finds what Stripe has created, by owner or by the stored answer, and continues from there.
+  program finds what Stripe has created, by owner or by the stored answer, and continues from there. If the state is in
+  a folder and the run was killed while it wrote it, every command can end with `failed to load checkpoint: EOF`: delete
+  the empty `<stack>.json.attrs` beside the state, as `script/pulumi` does.
 - **A killed run that is taken back**: what it created for its program is in no state, and goes on billing. So let the
   program run to its end, then take it back. If it is too late for that, run `pulumi refresh` and `pulumi up`: a lookup
   key returns to its price. `pricing verify` then names what is left, to be ended in Stripe.

@@ -78,6 +78,16 @@ def test_a_live_stack_is_not_made_in_the_checkout_s_state(checkout: Checkout) ->
     assert checkout.bash("script/pulumi stack ls").split("\n")[1].startswith("dev")
 
 
+def test_a_state_beside_which_a_killed_run_has_left_an_empty_file_can_be_read(checkout: Checkout) -> None:
+    """Pulumi's own commands fail: `failed to load checkpoint: EOF`."""
+    empty = ": >.pulumi-state/.pulumi/stacks/stripe-pricing/dev.json.attrs"
+    said = checkout.bash(
+        f"script/pulumi whoami; source script/bootstrap; {empty}; pulumi stack export -s dev 2>&1 || true"
+    )
+    assert "failed to load checkpoint: EOF" in said
+    assert '"deployment"' in checkout.bash("script/pulumi stack export --stack dev")
+
+
 def test_the_salts_that_are_committed_are_of_the_empty_passphrase_and_of_no_live_stack() -> None:
     root = Path(__file__).resolve().parents[2]
     listed = subprocess.run(["git", "ls-files", "Pulumi.*.yaml"], cwd=root, capture_output=True, check=True, text=True)

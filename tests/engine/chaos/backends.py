@@ -33,6 +33,9 @@ class Backend(Protocol):
     def is_locked(self) -> bool:
         """Whether a run has left its lock."""
 
+    def mend(self) -> bool:
+        """Delete the empty file that a run can leave beside the state; returns whether there was one."""
+
 
 class Folder:
     """`file://`."""
@@ -53,6 +56,12 @@ class Folder:
 
     def is_locked(self) -> bool:
         return any((self._folder / ".pulumi/locks").rglob("*.json"))
+
+    def mend(self) -> bool:
+        empty = [each for each in self._folder.rglob("*.attrs") if not each.stat().st_size]
+        for each in empty:
+            each.unlink()
+        return bool(empty)
 
 
 class Bucket:
@@ -85,6 +94,9 @@ class Bucket:
 
     def is_locked(self) -> bool:
         return bool(self._s3.list_objects_v2(Bucket=self._name, Prefix=".pulumi/locks/").get("KeyCount"))
+
+    def mend(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._proxy.close()

@@ -451,6 +451,8 @@ class Session:
         raise Wrong([f"{RECOVERY_RUNS} runs did not recover"], self.runs)
 
     def _unlock(self) -> None:
+        if self.backend.mend():
+            self.tally.counts["an empty file beside the state"] += 1
         if self.backend.is_locked():
             self.tally.counts["pulumi cancel"] += 1
             self.runs.append(self.project.run("cancel", "--yes"))
